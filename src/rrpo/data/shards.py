@@ -1,0 +1,98 @@
+"""Token shards: labelled utterances as rows of parquet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+from numpy.typing import NDArray
+
+from rrpo.checkpoint import atomic_path
+from rrpo.errors import UserError
+from rrpo.tokens import SPEECH_CODES
+
+SCHEMA = arrow.schema(
+    [
+        ("id", arrow.string()),
+        ("text", arrow.string()),
+        ("emotion", arrow.string()),
+        ("speaker", arrow.string()),
+        ("language", arrow.string()),
+        ("intensity", arrow.float32()),
+        ("tokens", arrow.list_(arrow.int16())),
+        ("partner_emotion", arrow.string()),
+        ("partner_weight", arrow.float32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One labelled utterance as speech tokens.
+
+    A row of a mix pool also names the emotion of the partner that was mixed in and its weight
+    (lambda of energy-adaptive mixup); in any other row they are None and 0.
+    """
+
+    id: str
+    text: str
+    emotion: str
+    tokens: NDArray[np.int64]
+    speaker: str = ""
+    language: str = ""
+    intensity: float | None = None
+    partner_emotion: str | None = None
+    partner_weight: float = 0.0
+
+
+def write_shard(path: Path, utterances: Sequence[Utterance]) -> None:
+    """Write utterances as one parquet file, in their order."""
+    columns = {
+        name: [getattr(utterance, name) for utterance in utterances]
+        for name in SCHEMA.names
+        if name != "tokens"
+    }
+    columns["tokens"] = [utterance.tokens.astype(np.int16) for utterance in utterances]
+    table = arrow.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
+    with atomic_path(path) as temporary:
+        parquet.write_table(table, temporary, compression="zstd")
+
+
+def read_shard(path: Path) -> list[Utterance]:
+    """Read one parquet file, or every one of a folder in the order of their names.
+
+    Raises:
+        UserError: nothing is there, a file is damaged or has other columns, it holds no rows, or a
+            token lies outside 0…6560.
+    """
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise UserError(f"no token shard at {path}: make one with `rrpo tokenize`")
+    rows: list[Utterance] = []
+    for file in files:
+        try:
+            table = parquet.read_table(file, schema=None)
+        except (arrow.ArrowException, OSError) as error:
+            raise UserError(f"{file} is not a readable parquet file ({error})") from None
+        missing = [name for name in SCHEMA.names if name not in table.column_names]
+        if missing:
+            raise UserError(f"{file} lacks the columns {', '.join(missing)}: tokenize it again")
+        rows += [_utterance(row, file) for row in table.to_pylist()]
+    if not rows:
+        raise UserError(f"{path} holds no utterances: tokenize at least one")
+    return rows
+
+
+def _utterance(row: dict[str, object], file: Path) -> Utterance:
+    tokens = np.asarray(row.pop("tokens"), dtype=np.int64)
+    if tokens.size == 0:
+        raise UserError(f"{file}: utterance {row['id']!r} has no tokens: remove it")
+    if tokens.min() < 0 or tokens.max() >= SPEECH_CODES:
+        raise UserError(
+            f"{file}: utterance {row['id']!r} has a token outside 0…{SPEECH_CODES - 1}: "
+            "it was made by a codec with another vocabulary"
+        )
+    known = {name: row[name] for name in SCHEMA.names if name != "tokens"}
+    return Utterance(tokens=tokens, **known)  # type: ignore[arg-type]

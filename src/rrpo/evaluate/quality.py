@@ -1,0 +1,197 @@
+"""Predicted naturalness: published quality predictors, each where it is installed.
+
+They judge and are never optimized: their gradient is easy to follow to a high score and bad sound.
+"""
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import io
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.errors import UserError
+
+Scorer = Callable[[Audio], float]
+"""Takes audio (N,), 16 kHz, and returns a mean opinion score, about 1 (bad) to 5 (excellent)."""
+
+SPEECHMOS = ("dnsmos_overall", "dnsmos_signal", "dnsmos_p808", "plcmos")
+INSTALL = {
+    "speechmos": "pip install speechmos librosa onnxruntime requests",
+    "distillmos": "pip install --no-deps distillmos xls-r-sqa",
+}
+SHORTEST = SAMPLE_RATE // 10
+"""Samples below which an audio is padded with silence: the predictors expect several frames."""
+
+
+def available() -> dict[str, Scorer]:
+    """Return name → scorer of those that are installed; the models are loaded once.
+
+    `dnsmos_overall`, `dnsmos_signal` (Reddy et al. 2022, P.835) and `dnsmos_p808` (2021) barely
+    hear clicks; `plcmos` (Diener et al. 2023, made for lost packets) and `distillmos` (Stahl &
+    Gamper 2025) do. A scorer raises UserError for audio that is empty or not finite; samples
+    beyond ±1 are clipped, as they are when the audio is written.
+    """
+    return dict(_speechmos()[0]) | dict(_distillmos()[0])
+
+
+def missing() -> dict[str, str]:
+    """Return name → reason, with the command that mends it, of those that cannot be had."""
+    reasons = {name: _speechmos()[1] for name in SPEECHMOS}
+    reasons["distillmos"] = _distillmos()[1]
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def score(audios: Sequence[Audio]) -> dict[str, list[float]]:
+    """Score several audios (N,), 16 kHz, by every scorer installed: name → one MOS per audio.
+
+    Raises:
+        UserError: an audio is empty or not finite.
+    """
+    scorers = available()
+    rows = [{name: scorer(audio) for name, scorer in scorers.items()} for audio in audios]
+    return {name: [row[name] for row in rows] for name in scorers}
+
+
+class Dnsmos:
+    """DNSMOS through `speechmos`, with its sessions kept and held to one thread."""
+
+    def __init__(self) -> None:
+        module = importlib.import_module("speechmos.dnsmos")
+        folder = Path(str(module.__file__)).parent / "dnsmos_models"
+        signal, p808 = str(folder / "sig_bak_ovr.onnx"), str(folder / "model_v8.onnx")
+        self.model: Any = module.DNSMOS(signal, p808)
+        self.model.onnx_sess = _session(signal)
+        self.model.p808_onnx_sess = _session(p808)
+        self.last: tuple[bytes, dict[str, float]] | None = None
+
+    def rate(self, audio: Audio) -> dict[str, float]:
+        """Return the three scores of audio (N,); the last audio's are remembered, as one pass of
+        the model gives all three."""
+        audio = _checked(audio)
+        key = audio.tobytes()
+        if self.last is None or self.last[0] != key:
+            found = self.model(audio, SAMPLE_RATE, False)
+            self.last = (
+                key,
+                {
+                    "dnsmos_overall": float(found["ovrl_mos"]),
+                    "dnsmos_signal": float(found["sig_mos"]),
+                    "dnsmos_p808": float(found["p808_mos"]),
+                },
+            )
+        return self.last[1]
+
+
+class Plcmos:
+    """PLCMOS through `speechmos`, with fixed raters so that a score can be repeated."""
+
+    def __init__(self) -> None:
+        self.model: Any = importlib.import_module("speechmos.plcmos").PLCMOS()
+        self.model.session = _session(self.model.model_path)
+        # The package draws its 15 imagined raters anew for every file from numpy's global state.
+        generator = np.random.default_rng(0)
+        self.raters: NDArray[np.float32] = generator.normal(
+            size=(self.model.embed_rounds, 1, 64)
+        ).astype(np.float32)
+
+    def rate(self, audio: Audio) -> float:
+        """Return the mean score of audio (N,) over the raters."""
+        spectrum = self.model.stft_transform(_checked(audio)).astype(np.float32)[None, None]
+        scores = [
+            self.model.session.run(None, {"degraded_audio": spectrum, "rater_embed": rater})[0]
+            for rater in self.raters
+        ]
+        return float(np.mean(scores))
+
+
+class DistillMos:
+    """DistillMOS in torch; one thread, which on a busy machine is several times faster."""
+
+    def __init__(self) -> None:
+        with _torchaudio_spared(), contextlib.redirect_stdout(io.StringIO()):
+            module = importlib.import_module("distillmos")
+            self.model: torch.nn.Module = module.ConvTransformerSQAModel().eval()
+
+    def rate(self, audio: Audio) -> float:
+        """Return the score of audio (N,)."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                return float(self.model(torch.from_numpy(_checked(audio))[None]).item())
+        finally:
+            torch.set_num_threads(threads)
+
+
+@functools.cache
+def _speechmos() -> tuple[dict[str, Scorer], str]:
+    try:
+        dnsmos, plcmos = Dnsmos(), Plcmos()
+    except (ImportError, OSError, RuntimeError) as error:
+        return {}, _reason("speechmos", error)
+
+    def part(name: str) -> Scorer:
+        return lambda audio: dnsmos.rate(audio)[name]
+
+    scorers = {name: part(name) for name in SPEECHMOS if name.startswith("dnsmos")}
+    return scorers | {"plcmos": plcmos.rate}, ""
+
+
+@functools.cache
+def _distillmos() -> tuple[dict[str, Scorer], str]:
+    try:
+        return {"distillmos": DistillMos().rate}, ""
+    except (ImportError, OSError, RuntimeError) as error:
+        return {}, _reason("distillmos", error)
+
+
+def _reason(package: str, error: Exception) -> str:
+    if importlib.util.find_spec(package) is None:
+        return f"{package} is not installed: {INSTALL[package]}"
+    return f"{package} cannot be loaded ({' '.join(str(error).split())}): {INSTALL[package]}"
+
+
+def _session(path: str) -> Any:
+    runtime = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@contextlib.contextmanager
+def _torchaudio_spared() -> Iterator[None]:
+    """Let `import torchaudio` succeed while the block runs.
+
+    DistillMOS imports it for a file reader that is not used here; the package is large and must
+    match the torch that is installed, so it is not asked for.
+    """
+    if importlib.util.find_spec("torchaudio") is not None:
+        yield
+        return
+    sys.modules["torchaudio"] = types.ModuleType("torchaudio")
+    try:
+        yield
+    finally:
+        del sys.modules["torchaudio"]
+
+
+def _checked(audio: Audio) -> Audio:
+    samples = np.asarray(audio, dtype=np.float32)
+    if samples.ndim != 1 or samples.size == 0:
+        raise UserError(f"audio to be scored has shape {samples.shape}: give mono samples (N,)")
+    if not np.isfinite(samples).all():
+        raise UserError("audio to be scored holds NaN or infinite samples: render it again")
+    if samples.size < SHORTEST:
+        samples = np.pad(samples, (0, SHORTEST - samples.size))
+    return np.clip(samples, -1.0, 1.0)

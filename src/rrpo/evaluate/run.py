@@ -1,0 +1,171 @@
+"""Every judge over a set of samples, and the figures of a system."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.emotions import EMOTIONS, emotion_index
+from rrpo.evaluate import artifacts, content, quality
+from rrpo.evaluate.judge import EmotionJudge
+from rrpo.evaluate.statistics import interval
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import unistream
+from rrpo.reward import RewardModel
+from rrpo.reward.fit import log_posteriors
+from rrpo.tokens import IGNORE
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One utterance of a system: what was asked for, the tokens (T,) and their audio (N,)."""
+
+    id: str
+    text: str
+    emotion: str
+    tokens: Tensor
+    audio: Audio
+    kl: float | None = None
+
+
+@dataclass
+class Judges:
+    """What listens. Quality scorers and the recogniser are there where they are installed."""
+
+    emotion: EmotionJudge
+    quality: Mapping[str, quality.Scorer] = field(default_factory=quality.available)
+    recogniser: content.Recogniser | None = None
+    content_reason: str = ""
+
+    @classmethod
+    def installed(cls, emotion: EmotionJudge, threads: int = 2) -> "Judges":
+        """Return the judges this environment has."""
+        recogniser, reason = content.available(threads)
+        return cls(emotion, recogniser=recogniser, content_reason=reason)
+
+
+@torch.no_grad()
+def kl_of(
+    model: SpeechTokenLM,
+    reference: SpeechTokenLM,
+    prompts: Sequence[Prompt],
+    speech: Sequence[Tensor],
+    batch_size: int = 16,
+) -> list[float]:
+    """Return KL(model ‖ reference) of each utterance, nats per token over all its positions."""
+    result: list[float] = []
+    for start in range(0, len(prompts), batch_size):
+        part = slice(start, start + batch_size)
+        ids, targets = unistream(
+            model.config,
+            [prompt.text_ids for prompt in prompts[part]],
+            speech[part],
+            [prompt.instruct_ids for prompt in prompts[part]],
+        )
+        device = model.head.weight.device
+        ids, keep = ids.to(device), targets.to(device) != IGNORE
+        log_p = model(ids, keep).float().log_softmax(-1)
+        log_q = reference(ids, keep).float().log_softmax(-1)
+        per_position = (log_p.exp() * (log_p - log_q)).sum(-1)
+        sizes = [tokens.numel() + 1 for tokens in speech[part]]
+        result += [float(row.mean()) for row in per_position.split(sizes)]
+    return result
+
+
+def measure(
+    samples: Sequence[Sample],
+    reward_models: Mapping[str, RewardModel],
+    judges: Judges,
+    scorers: Sequence[str] | None = None,
+    with_content: bool = True,
+) -> list[dict[str, Any]]:
+    """Return one row per sample with every figure.
+
+    Args:
+        samples: of one system.
+        reward_models: name → model; each scores every sample with the log-posterior in nats of the
+            emotion asked for.
+        judges: what listens.
+        scorers: which quality scorers; all by default.
+        with_content: whether the recogniser listens, where there is one.
+    """
+    if not samples:
+        return []
+    rewards = {}
+    for name, model in reward_models.items():
+        columns = [
+            emotion_index(sample.emotion, model.config.tasks["emotion"]) for sample in samples
+        ]
+        table = log_posteriors(model, [sample.tokens for sample in samples])
+        rewards[name] = table[torch.arange(len(samples)), torch.tensor(columns)].tolist()
+    posterior = judges.emotion.probabilities_batch([sample.audio for sample in samples])
+    heard: list[str] | None = None
+    if with_content and judges.recogniser is not None:
+        heard = judges.recogniser.transcribe([sample.audio for sample in samples])
+    rows = []
+    for index, sample in enumerate(samples):
+        found = artifacts.detect(sample.audio, SAMPLE_RATE)
+        rows.append(
+            {
+                "id": sample.id,
+                "text": sample.text,
+                "emotion": sample.emotion,
+                "reward": {name: values[index] for name, values in rewards.items()},
+                "judge_probability": float(posterior[index][emotion_index(sample.emotion)]),
+                "judge_emotion": EMOTIONS[int(np.argmax(posterior[index]))],
+                "quality": {
+                    name: scorer(sample.audio)
+                    for name, scorer in judges.quality.items()
+                    if scorers is None or name in scorers
+                },
+                "artifacts": [vars(artifact) for artifact in found],
+                "seconds": sample.audio.size / SAMPLE_RATE,
+                "tokens": sample.tokens.numel(),
+                "repetition": artifacts.repetition(sample.tokens),
+                "kl": sample.kl,
+                "word_error": (
+                    None if heard is None else content.word_error(sample.text, heard[index])
+                ),
+            }
+        )
+    return rows
+
+
+def summarise(
+    rows: Sequence[Mapping[str, Any]], own_reward: str, content_reason: str = ""
+) -> dict[str, Any]:
+    """Return the figures of a system, each as mean with its 95 % interval over utterances.
+
+    Args:
+        rows: from `measure`.
+        own_reward: the reward model whose score is called `reward`.
+        content_reason: why there is no content error, where there is none.
+    """
+    rewards = {name: interval([row["reward"][name] for row in rows]) for name in rows[0]["reward"]}
+    system: dict[str, Any] = {
+        "reward": rewards.get(own_reward),
+        "rewards": rewards,
+        "judge_accuracy": interval([float(row["judge_emotion"] == row["emotion"]) for row in rows]),
+        "judge_probability": interval([row["judge_probability"] for row in rows]),
+        "quality": {
+            name: interval([row["quality"][name] for row in rows]) for name in rows[0]["quality"]
+        },
+        "artifacts_per_second": interval([len(row["artifacts"]) / row["seconds"] for row in rows]),
+        "content_error": None,
+        "kl": None,
+        "tokens": interval([row["tokens"] for row in rows]),
+        "repetition": interval([row["repetition"] for row in rows]),
+        "utterances": len(rows),
+    }
+    if rows[0]["word_error"] is None:
+        system["content_error_reason"] = content_reason or "not measured"
+    else:
+        system["content_error"] = interval([row["word_error"] for row in rows])
+    if rows[0]["kl"] is not None:
+        system["kl"] = interval([row["kl"] for row in rows])
+    return system

@@ -1,0 +1,267 @@
+"""The recipe of the bundled world: resumable stages from sentences to packed assets.
+
+Each stage writes into its own folder under the world's and leaves a `done.json` with its seconds
+and figures; a stage that is there is skipped, one that was interrupted goes on where it stood.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rrpo import policy, reward
+from rrpo.checkpoint import read_json, write_json
+from rrpo.codec.mini import MiniCodec
+from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.emotions import EMOTIONS, emotion_index
+from rrpo.evaluate.judge import EmotionJudge
+from rrpo.evaluate.judge import features as functionals
+from rrpo.mini import train_codec
+from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part
+from rrpo.mini.text import PhoneTokenizer
+from rrpo.mini.world import World
+from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss
+from rrpo.policy import LMConfig, SpeechTokenLM
+from rrpo.policy.examples import make_examples
+from rrpo.progress import Progress
+from rrpo.reward import RewardConfig, RewardModel
+from rrpo.reward.fit import FitConfig, RewardObjective, evaluate
+from rrpo.reward.regularize import energy_adaptive_mixup
+from rrpo.train import TrainConfig, train
+
+CODEC_STEPS = 4000
+POLICY_STEPS = 3000
+POLICY_BATCH = 24
+REWARD_STEPS = 900
+MIXES = 4
+"""Mixed versions of each fine-tuning utterance in the mix pool."""
+WRONG_LABELS = 0.15
+"""Share of the general data whose label is drawn at random, as pseudo-labels err."""
+HELD_OUT = 200
+"""Utterances of the base corpus kept out of its training, for the held-out loss."""
+
+
+def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
+    """Make every asset of the mini world under `out`; the packed world is `out/world`.
+
+    Args:
+        scale: share of the sentences and of the training steps, for a quick trial; 1 is the world
+            that is bundled.
+    """
+    stages: list[tuple[str, Callable[[Path], dict[str, Any]]]] = [
+        *((f"render-{name}", partial(_render, name, seed, scale)) for name in PARTS),
+        ("codec", partial(_codec, seed, scale)),
+        *((f"tokens-{name}", partial(_tokenize, name, seed)) for name in PARTS if name != "codec"),
+        ("mixes", partial(_mixes, seed)),
+        ("policy", partial(_policy, seed, scale)),
+        ("reward", partial(_reward, seed, scale)),
+        ("judge", partial(_judge, seed)),
+        ("world", _pack),
+    ]
+    for name, stage in stages:
+        folder = out / name
+        if (folder / "done.json").is_file():
+            continue
+        began = time.monotonic()
+        figures = stage(folder)
+        spent = {"seconds": round(time.monotonic() - began, 1), **figures}
+        print(f"{name}: {spent}", flush=True)
+        write_json(folder / "done.json", spent)
+    return World(out / "world")
+
+
+def _render(name: str, seed: int, scale: float, folder: Path) -> dict[str, Any]:
+    render_part(name, folder, seed, scale, with_targets=name == "codec")
+    return {"utterances": len(read_json(folder / "lines.json"))}
+
+
+def _codec(seed: int, scale: float, folder: Path) -> dict[str, Any]:
+    corpus = train_codec.read_corpus(folder.parent / "render-codec")
+    steps = max(20, round(CODEC_STEPS * scale))
+    with Progress("train the codec", steps) as progress:
+        train_codec.train(
+            corpus,
+            folder,
+            steps,
+            seed,
+            progress=lambda step, parts: progress.update(step, f"loss {sum(parts.values()):.3f}"),
+        )
+    return {"steps": steps}
+
+
+def _tokenize(name: str, seed: int, folder: Path) -> dict[str, Any]:
+    codec = MiniCodec.load(folder.parent / "codec")
+    rng = np.random.default_rng([seed, 7])
+    rows = []
+    source = folder.parent / f"render-{name}"
+    total = len(read_json(source / "lines.json"))
+    with Progress(f"tokenize {name}", total) as progress:
+        for number, (line, audio) in enumerate(read_part(source)):
+            wrong = name == "general" and rng.random() < WRONG_LABELS
+            emotion = str(rng.choice(EMOTIONS)) if wrong else line.emotion
+            rows.append(_utterance(line, emotion, codec.encode(audio)))
+            progress.update(number + 1)
+    write_shard(folder / "tokens.parquet", rows)
+    ids = np.concatenate([row.tokens for row in rows])
+    return {
+        "utterances": len(rows),
+        "minutes": round(ids.size / 25 / 60, 1),
+        "distinct_tokens": int(np.unique(ids).size),
+    }
+
+
+def _utterance(line: Line, emotion: str, tokens: torch.Tensor) -> Utterance:
+    return Utterance(
+        id=line.id,
+        text=line.text,
+        emotion=emotion,
+        tokens=tokens.numpy(),
+        speaker=line.voice,
+        language="en",
+        intensity=line.intensity,
+    )
+
+
+def _mixes(seed: int, folder: Path) -> dict[str, Any]:
+    """Energy-adaptive mixup acts on audio: mix each fine-tuning utterance, then tokenize."""
+    codec = MiniCodec.load(folder.parent / "codec")
+    rng = np.random.default_rng([seed, 8])
+    parts = list(read_part(folder.parent / "render-finetune"))
+    rows = []
+    with Progress("mix pool", len(parts) * MIXES) as progress:
+        for version in range(MIXES):
+            for number, (line, audio) in enumerate(parts):
+                partner, partner_audio = parts[int(rng.integers(len(parts)))]
+                mixed, weight = energy_adaptive_mixup(audio, partner_audio, rng)
+                row = _utterance(line, line.emotion, codec.encode(mixed))
+                rows.append(
+                    Utterance(
+                        **{
+                            **vars(row),
+                            "id": f"{line.id}-mix{version}",
+                            "partner_emotion": partner.emotion,
+                            "partner_weight": float(weight),
+                        }
+                    )
+                )
+                progress.update(version * len(parts) + number + 1)
+    write_shard(folder / "tokens.parquet", rows)
+    return {"utterances": len(rows)}
+
+
+def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
+    tokenizer = PhoneTokenizer()
+    examples = make_examples(tokenizer, read_shard(folder.parent / "tokens-base"))
+    # Both renderings of a sentence go to one side.
+    texts = sorted({example.prompt.text for example in examples})
+    np.random.default_rng([seed, 9]).shuffle(texts)
+    held_texts = set(texts[: min(HELD_OUT, len(texts) // 10)])
+    held = [example for example in examples if example.prompt.text in held_texts]
+    kept = [example for example in examples if example.prompt.text not in held_texts]
+    torch.manual_seed(seed)
+    model = SpeechTokenLM(LMConfig(text_vocabulary=tokenizer.vocabulary_size))
+    steps = max(20, round(POLICY_STEPS * scale))
+    config = TrainConfig(
+        steps=steps,
+        learning_rate=1.5e-3,
+        warmup_steps=min(200, steps // 4),
+        schedule="cosine",
+        weight_decay=0.05,
+        seed=seed,
+        save_every=250,
+        mixed_precision="bf16",
+        threads=WORKERS,
+    )
+    train(
+        SFTObjective(model, kept, SFTConfig(batch_size=POLICY_BATCH)),
+        config,
+        folder,
+        resume=True,
+        validate=lambda step: {"held_out_loss": held_out_loss(model, held)},
+        validate_every=max(1, steps // 12),
+        description="pre-train the base policy",
+    )
+    return {"steps": steps, "held_out_loss": held_out_loss(policy.load(folder), held)}
+
+
+def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
+    rows = read_shard(folder.parent / "tokens-general")
+    torch.manual_seed(seed)
+    model = RewardModel(RewardConfig(tasks={"emotion": list(EMOTIONS)}))
+    steps = max(20, round(REWARD_STEPS * scale))
+    config = TrainConfig(
+        steps=steps,
+        learning_rate=5e-4,
+        warmup_steps=min(100, steps // 4),
+        schedule="cosine",
+        weight_decay=0.05,
+        seed=seed,
+        save_every=200,
+        threads=WORKERS,
+    )
+    plain = FitConfig(label_smoothing=0.0, mixup=False, adversarial=False)
+    train(
+        RewardObjective(model, rows, plain),
+        config,
+        folder,
+        resume=True,
+        description="pre-train the reward model",
+    )
+    model = reward.load(folder)
+    return {
+        "steps": steps,
+        "accuracy": {
+            name: evaluate(model, read_shard(folder.parent / f"tokens-{name}"))["accuracy"]
+            for name in ("test_same", "test_altered")
+        },
+    }
+
+
+def _judge(seed: int, folder: Path) -> dict[str, Any]:
+    """Train the emotion judge on utterances no reward model sees, plain and through the codec."""
+    codec = MiniCodec.load(folder.parent / "codec")
+    inputs, labels = _functionals(folder.parent / "render-judge", codec, both=True)
+    judge = EmotionJudge.fit(inputs, labels, seed)
+    judge.save(folder)
+    tests, truth = _functionals(folder.parent / "render-test_same", codec, both=False)
+    return {"accuracy": float((judge.classify(tests).argmax(1) == truth).mean())}
+
+
+def _functionals(source: Path, codec: MiniCodec, both: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return functionals (n, F) and labels (n,) of codec resynthesis and, with `both`, originals."""
+    inputs, labels = [], []
+    total = len(read_json(source / "lines.json"))
+    with Progress(f"judge {source.name}", total) as progress:
+        for number, (line, audio) in enumerate(read_part(source)):
+            heard = [codec.decode(codec.encode(audio))]
+            if both:
+                heard.append(audio)
+            inputs += [functionals(sound) for sound in heard]
+            labels += [emotion_index(line.emotion)] * len(heard)
+            progress.update(number + 1)
+    return np.stack(inputs), np.array(labels)
+
+
+def _pack(folder: Path) -> dict[str, Any]:
+    """Write the assets in half precision, pin their hashes and weigh them."""
+    built = folder.parent
+    MiniCodec.load(built / "codec").save(folder / "codec")
+    policy.save(policy.load(built / "policy"), folder / "policy", torch.float16)
+    reward.save(reward.load(built / "reward"), folder / "reward", torch.float16)
+    EmotionJudge.load(built / "judge").save(folder / "judge")
+    for name, source in {
+        "finetune": "tokens-finetune",
+        "mixes": "mixes",
+        "test_same": "tokens-test_same",
+        "test_altered": "tokens-test_altered",
+    }.items():
+        write_shard(folder / "shards" / f"{name}.parquet", read_shard(built / source))
+    costs = {path.parent.name: read_json(path) for path in sorted(built.glob("*/done.json"))}
+    write_json(folder / "recipe.json", costs)
+    World(folder).pin()
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {"megabytes": round(size / 1e6, 2)}

@@ -1,0 +1,75 @@
+"""Letting a policy of the mini world speak: its prompts, its sampler, its codec."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rrpo.codec.mini import MiniCodec
+from rrpo.data.shards import Utterance
+from rrpo.evaluate.run import Sample, kl_of
+from rrpo.mini.world import World
+from rrpo.objectives.diffro import RolloutConfig
+from rrpo.policy import SpeechTokenLM, generate
+from rrpo.policy.examples import Prompt, make_prompt
+
+SPEAKING = RolloutConfig(temperature=0.8, top_k=25)
+"""How every system speaks when it is heard: cooler than it is trained, the same for all."""
+BATCH = 48
+
+
+def test_utterances(world: World, sentences: int) -> list[Utterance]:
+    """Return the first test sentences with every emotion: what every system is asked to say."""
+    rows = world.shard("test_same")
+    texts = list(dict.fromkeys(row.text for row in rows))[:sentences]
+    return [row for row in rows if row.text in texts]
+
+
+def speak(model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int) -> list[Tensor]:
+    """Draw one utterance (T,) for each prompt."""
+    generator = torch.Generator().manual_seed(seed)
+    speech: list[Tensor] = []
+    for start in range(0, len(prompts), BATCH):
+        part = prompts[start : start + BATCH]
+        speech += generate(
+            model,
+            [prompt.text_ids for prompt in part],
+            [prompt.instruct_ids for prompt in part],
+            sampler="multinomial",
+            # A judge needs something to hear.
+            min_ratio=max(SPEAKING.min_ratio, 1.0 / min(p.text_ids.numel() for p in part)),
+            max_ratio=SPEAKING.max_ratio,
+            generator=generator,
+            temperature=SPEAKING.temperature,
+            top_k=SPEAKING.top_k,
+        )
+    return speech
+
+
+def spoken(
+    world: World,
+    codec: MiniCodec,
+    model: SpeechTokenLM | None,
+    base: SpeechTokenLM,
+    utterances: Sequence[Utterance],
+    seed: int,
+) -> list[Sample]:
+    """Let a policy speak the texts of labelled utterances; None gives their own real tokens.
+
+    Args:
+        base: what the KL of each utterance is measured against.
+    """
+    prompts = [make_prompt(world.tokenizer, row.text, row.emotion) for row in utterances]
+    divergence: list[float | None]
+    if model is None:
+        tokens = [torch.from_numpy(row.tokens) for row in utterances]
+        divergence = [None] * len(tokens)
+    else:
+        tokens = speak(model, prompts, seed)
+        divergence = [*kl_of(model, base, prompts, tokens)]
+    return [
+        Sample(row.id, row.text, row.emotion, *parts)
+        for row, *parts in zip(
+            utterances, tokens, codec.decode_batch(tokens), divergence, strict=True
+        )
+    ]

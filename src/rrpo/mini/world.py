@@ -1,0 +1,76 @@
+"""The bundled world: where its assets lie, that they are whole, and how to load them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rrpo import policy, reward
+from rrpo.checkpoint import read_json, sha256, write_json
+from rrpo.codec.mini import MiniCodec
+from rrpo.data.shards import Utterance, read_shard
+from rrpo.errors import UserError
+from rrpo.evaluate.judge import EmotionJudge
+from rrpo.mini.text import PhoneTokenizer
+from rrpo.policy import SpeechTokenLM
+from rrpo.reward import RewardModel
+
+BUNDLED = Path(__file__).parent / "assets" / "world"
+HASHES = "sha256.json"
+TEST_SETS = {"same": "test_same", "altered": "test_altered"}
+"""Name in results → shard: the same voice with unseen text; altered voices, noise, any intensity."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A codec, a base policy, a pre-trained reward model, a judge and token shards in a folder."""
+
+    folder: Path = BUNDLED
+
+    def check(self) -> None:
+        """Compare every asset with its pinned SHA-256.
+
+        Raises:
+            UserError: a file is missing or differs.
+        """
+        pinned: dict[str, str] = read_json(self.folder / HASHES)
+        for name, expected in pinned.items():
+            path = self.folder / name
+            if not path.is_file():
+                raise UserError(f"the asset {path} is missing: install rrpo again")
+            if sha256(path) != expected:
+                raise UserError(f"the asset {path} does not have its SHA-256: install rrpo again")
+
+    def pin(self) -> None:
+        """Write the SHA-256 of every asset in the folder."""
+        files = sorted(
+            path for path in self.folder.rglob("*") if path.is_file() and path.name != HASHES
+        )
+        write_json(
+            self.folder / HASHES,
+            {path.relative_to(self.folder).as_posix(): sha256(path) for path in files},
+        )
+
+    @cached_property
+    def tokenizer(self) -> PhoneTokenizer:
+        """Text and emotions as ids of the base policy."""
+        return PhoneTokenizer()
+
+    def codec(self) -> MiniCodec:
+        """Load the codec."""
+        return MiniCodec.load(self.folder / "codec")
+
+    def policy(self) -> SpeechTokenLM:
+        """Load the base policy."""
+        return policy.load(self.folder / "policy")
+
+    def reward_model(self) -> RewardModel:
+        """Load the pre-trained reward model."""
+        return reward.load(self.folder / "reward")
+
+    def judge(self) -> EmotionJudge:
+        """Load the emotion judge."""
+        return EmotionJudge.load(self.folder / "judge")
+
+    def shard(self, name: str) -> list[Utterance]:
+        """Read a token shard: finetune, mixes, test_same or test_altered."""
+        return read_shard(self.folder / "shards" / f"{name}.parquet")

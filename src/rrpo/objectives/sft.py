@@ -1,0 +1,82 @@
+"""Supervised fine-tuning: cross-entropy of labelled speech tokens."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from rrpo import policy
+from rrpo.config import Strict
+from rrpo.errors import UserError
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.examples import Example, choose
+from rrpo.policy.layout import unistream
+from rrpo.tokens import IGNORE
+
+
+class SFTConfig(Strict):
+    """Settings of supervised fine-tuning."""
+
+    batch_size: int = Field(16, ge=1)
+
+
+class SFTObjective:
+    """Mean cross-entropy over speech tokens and eos, as CosyVoice2 trains (no label smoothing)."""
+
+    def __init__(self, model: SpeechTokenLM, examples: Sequence[Example], config: SFTConfig):
+        if not examples:
+            raise UserError("no utterance to fine-tune on: the shard or the training part is empty")
+        self.model, self.examples, self.config = model, list(examples), config
+
+    def loss(
+        self,
+        model: nn.Module,
+        step: int,  # noqa: ARG002 - part of the loop's protocol
+        generator: torch.Generator,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of a random batch and its metrics."""
+        chosen = choose(self.config.batch_size, len(self.examples), generator)
+        loss = cross_entropy(model, self.model, [self.examples[index] for index in chosen])
+        return loss, {"cross_entropy": float(loss.detach())}
+
+    def save(self, folder: Path) -> None:
+        """Write the policy."""
+        policy.save(self.model, folder)
+
+
+def cross_entropy(model: nn.Module, lm: SpeechTokenLM, examples: Sequence[Example]) -> Tensor:
+    """Return the cross-entropy in nats, averaged over all predicted positions of the batch.
+
+    Args:
+        model: what is called: the LM, or its distributed wrapper.
+        lm: the LM itself, for its configuration and device.
+    """
+    ids, targets = unistream(
+        lm.config,
+        [example.prompt.text_ids for example in examples],
+        [example.speech for example in examples],
+        [example.prompt.instruct_ids for example in examples],
+    )
+    device = lm.head.weight.device
+    targets = targets.to(device)
+    keep = targets != IGNORE
+    return F.cross_entropy(model(ids.to(device), keep).float(), targets[keep])
+
+
+@torch.no_grad()
+def held_out_loss(lm: SpeechTokenLM, examples: Sequence[Example], batch_size: int = 32) -> float:
+    """Return the cross-entropy per predicted token over all examples, in nats."""
+    was_training = lm.training
+    lm.eval()
+    total, count = 0.0, 0
+    ordered = sorted(examples, key=lambda example: example.speech.numel())
+    for start in range(0, len(ordered), batch_size):
+        batch = ordered[start : start + batch_size]
+        positions = sum(example.speech.numel() + 1 for example in batch)
+        total += float(cross_entropy(lm, lm, batch)) * positions
+        count += positions
+    lm.train(was_training)
+    return total / count

@@ -1,0 +1,32 @@
+"""The policy: a speech-token language model, its sequences and its rollouts."""
+
+from pathlib import Path
+
+import torch
+
+from rrpo.checkpoint import load_model, load_state, save_model
+from rrpo.config import parse
+from rrpo.policy.layout import teacher_forced
+from rrpo.policy.lm import LMConfig, SpeechTokenLM
+from rrpo.policy.rollout import generate
+
+__all__ = ["LMConfig", "SpeechTokenLM", "generate", "load", "save", "teacher_forced"]
+
+
+def save(model: SpeechTokenLM, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write a policy as `model.safetensors` and `model.json`, its weights as `dtype`."""
+    state = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    save_model(folder, state, {"kind": "policy", **model.config.model_dump()})
+
+
+def load(folder: Path) -> SpeechTokenLM:
+    """Read a policy from a run folder or from the folder of its weights.
+
+    Raises:
+        UserError: it is not there, damaged, or not a policy.
+    """
+    state, config = load_model(folder, "policy")
+    config.pop("kind")
+    model = SpeechTokenLM(parse(LMConfig, config, folder))
+    load_state(model, state, folder)
+    return model.eval()

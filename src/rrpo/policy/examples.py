@@ -1,0 +1,66 @@
+"""What a policy is trained on or asked for: text, instruction and speech as ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rrpo.data.shards import Utterance
+
+
+class Tokenizer(Protocol):
+    """Text and emotion as ids of the policy's text vocabulary."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text."""
+
+    def instruct(self, emotion: str) -> list[int]:
+        """Return the ids of the instruction that asks for an emotion, its end included."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text to speak with an emotion: ids (L,) and (I,) beside what they were made from."""
+
+    text: str
+    emotion: str
+    text_ids: Tensor
+    instruct_ids: Tensor
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the speech tokens (T,) that answer it."""
+
+    prompt: Prompt
+    speech: Tensor
+
+
+def make_prompt(tokenizer: Tokenizer, text: str, emotion: str) -> Prompt:
+    """Tokenize a text and an emotion."""
+    return Prompt(
+        text,
+        emotion,
+        torch.tensor(tokenizer.encode(text)),
+        torch.tensor(tokenizer.instruct(emotion)),
+    )
+
+
+def make_examples(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[Example]:
+    """Tokenize the texts of labelled utterances."""
+    return [
+        Example(
+            make_prompt(tokenizer, utterance.text, utterance.emotion),
+            torch.from_numpy(utterance.tokens),
+        )
+        for utterance in utterances
+    ]
+
+
+def choose(count: int, size: int, generator: torch.Generator) -> list[int]:
+    """Draw `count` of `size` indices, without repetition where there are enough."""
+    if count <= size:
+        return torch.randperm(size, generator=generator)[:count].tolist()
+    return torch.randint(size, (count,), generator=generator).tolist()

@@ -1,0 +1,183 @@
+"""What a long run shows while it goes, and how it hears Ctrl-C.
+
+A bar or lines for the reader, `metrics.jsonl` and tensorboard for the record.
+"""
+
+import contextlib
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from rrpo.checkpoint import write_text
+
+LINE_INTERVAL = 30.0
+"""Seconds between two lines where there is no terminal."""
+
+
+class Progress:
+    """Show how far a run is and the time left: a bar on a terminal, else a line now and then.
+
+    It writes to the standard error stream. `FORCE_COLOR=1` in the environment asks for the bar
+    where there is no terminal.
+
+    Args:
+        description: what is running.
+        total: how many steps there are.
+        done: how many were done before, by an interrupted run.
+        visible: False shows nothing, for all processes but the main one.
+    """
+
+    def __init__(self, description: str, total: int, done: int = 0, visible: bool = True) -> None:
+        self.description, self.total, self.first, self.visible = description, total, done, visible
+        self.console = Console(stderr=True)
+        self.bar: RichProgress | None = None
+        if visible and self.console.is_terminal:
+            self.bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self.console,
+            )
+
+    def __enter__(self) -> "Progress":
+        """Start the clock and the bar."""
+        self.began = self.last_line = time.monotonic()
+        if self.bar is not None:
+            self.bar.start()
+            self.task = self.bar.add_task(
+                self.description, total=self.total, completed=self.first, note=""
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            self.bar.stop()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say that `done` steps are done; `note` is a short text such as the loss."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, note=note)
+            return
+        now = time.monotonic()
+        if not self.visible or (now - self.last_line < LINE_INTERVAL and done < self.total):
+            return
+        self.last_line = now
+        left = (now - self.began) / max(1, done - self.first) * (self.total - done)
+        line = f"{self.description}: {done}/{self.total}, {_duration(left)} left"
+        self.console.print(f"{line}, {note}" if note else line, highlight=False, soft_wrap=True)
+
+
+class Metrics:
+    """Write one JSON line per step to `metrics.jsonl`, and the same scalars for tensorboard.
+
+    Args:
+        folder: the run's folder.
+        step: the step to continue after; later lines of an interrupted run are cut off.
+        active: False writes nothing, for all processes but the main one.
+    """
+
+    def __init__(self, folder: Path, step: int, active: bool = True) -> None:
+        self.stream: TextIO | None = None
+        if not active:
+            return
+        # Imported here: it takes longer than the rest and only a training run needs it.
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = folder / "metrics.jsonl"
+        records = [record for record in read_metrics(path) if step > 0 and record["step"] <= step]
+        write_text(path, "".join(f"{json.dumps(record)}\n" for record in records))
+        self.stream = path.open("a", encoding="utf-8")
+        self.board = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=step + 1 if step > 0 else 0
+        )
+
+    def __enter__(self) -> "Metrics":
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close both files."""
+        if self.stream is None:
+            return
+        self.stream.close()
+        self.board.close()
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write one record: "step" and figures, or a dictionary of figures; NaN becomes null."""
+        if self.stream is None:
+            return
+        clean = {key: finite(value) for key, value in record.items()}
+        self.stream.write(json.dumps(clean, allow_nan=False) + "\n")
+        self.stream.flush()
+        for key, value in clean.items():
+            inner = value if isinstance(value, dict) else {}
+            scalars = {f"{key}/{name}": figure for name, figure in inner.items()} or {key: value}
+            for name, figure in scalars.items():
+                if name != "step" and isinstance(figure, int | float):
+                    self.board.add_scalar(name, figure, record["step"])
+
+
+@contextlib.contextmanager
+def interruption() -> Iterator[threading.Event]:
+    """Let the first Ctrl-C only set an event, so that a step ends whole; the second one acts."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # only the main thread may handle signals
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read the whole lines of `metrics.jsonl`; a line cut short by a kill ends the reading."""
+    records: list[dict[str, Any]] = []
+    if path.is_file():
+        with contextlib.suppress(json.JSONDecodeError):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                records.append(json.loads(line))
+    return records
+
+
+def finite(value: Any) -> Any:
+    """Return the value with NaN and infinity, which JSON cannot hold, as None."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

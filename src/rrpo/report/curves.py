@@ -1,0 +1,60 @@
+"""Curves of training: their rows by system, and their values where something else is equal."""
+
+import itertools
+from collections.abc import Sequence
+
+from rrpo.report.measures import SYSTEMS, Entry, Estimate, estimate, figure_of
+
+
+def by_system(rows: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Group the rows of curves.jsonl by system, in display order, each sorted by step."""
+    groups: dict[str, list[Entry]] = {}
+    for row in rows:
+        name = row.get("system")
+        if isinstance(name, str):
+            groups.setdefault(name, []).append(row)
+    order = [name for name in SYSTEMS if name in groups]
+    order += [name for name in groups if name not in SYSTEMS]
+    return {name: sorted(groups[name], key=_step) for name in order}
+
+
+def _step(row: Entry) -> float:
+    found = estimate(row.get("step"))
+    return found.mean if found else 0.0
+
+
+def value_of(row: Entry, key: str) -> Estimate | None:
+    """Read a measure from a curve row, where the own reward is called `own_reward`."""
+    return figure_of(row, "own_reward" if key == "reward" else key)
+
+
+def points(rows: Sequence[Entry], across: str, up: str) -> list[tuple[float, Estimate, Entry]]:
+    """Return (x, y, row) of the rows that have both measures, in the order of the steps."""
+    found = []
+    for row in rows:
+        x, y = value_of(row, across), value_of(row, up)
+        if x is not None and y is not None:
+            found.append((x.mean, y, row))
+    return found
+
+
+def greatest(rows: Sequence[Entry], key: str) -> float | None:
+    """Return the greatest mean of a measure along a curve."""
+    values = [found.mean for row in rows if (found := value_of(row, key)) is not None]
+    return max(values, default=None)
+
+
+def at(rows: Sequence[Entry], across: str, target: float, up: str) -> float | None:
+    """Read `up` off a curve where `across` first reaches `target`, by straight lines.
+
+    The curve runs along the steps, and `across` need not grow steadily: the first crossing counts.
+    None where the curve never reaches the target or begins beyond it.
+    """
+    path = [(x, y.mean) for x, y, _ in points(rows, across, up)]
+    for x, y in path[:1]:
+        if x == target:
+            return y
+    for (x0, y0), (x1, y1) in itertools.pairwise(path):
+        if x0 < target <= x1:
+            return y0 + (y1 - y0) * (target - x0) / (x1 - x0)
+    return None

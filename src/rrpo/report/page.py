@@ -1,0 +1,271 @@
+"""The pages of a run: one HTML file each that works without a network."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from rrpo.checkpoint import read_json, write_text
+from rrpo.errors import UserError
+from rrpo.report import listening, tables
+from rrpo.report.curves import by_system, points, value_of
+from rrpo.report.measures import (
+    FIXED,
+    JUDGE_PROBABILITY,
+    Entry,
+    Estimate,
+    Measure,
+    estimate,
+    figure_of,
+    interval,
+    measures_in,
+    number,
+    plain_name,
+    section,
+    system_label,
+)
+from rrpo.report.plots import Chart, Line, Point, chart_svg, legend_mark
+from rrpo.report.summary import by_topic, summarize
+
+TEMPLATES = Path(__file__).parent
+
+
+def write_page(folder: Path) -> Path:
+    """Write `report.html` of a demo folder and return its path.
+
+    Reads `results.json`, and where they exist `samples.jsonl` and `curves.jsonl`; what is absent
+    is left out of the page with a note.
+
+    Raises:
+        UserError: there is no results.json, or one of the files is not what it should be.
+    """
+    results = _results(folder)
+    samples = read_lines(folder / "samples.jsonl")
+    curves = read_lines(folder / "curves.jsonl")
+    summary = summarize(results, curves)
+    return _write(
+        folder,
+        "demo.html",
+        title="Post-training a speaking language model for emotion",
+        results=results,
+        cautions=summary.cautions,
+        topics=by_topic(summary.statements),
+        main=tables.main_table(results),
+        emotions=tables.emotion_table(results),
+        reward_models=tables.reward_model_table(results),
+        cross=tables.cross_table(results),
+        equal=tables.equal_table(curves),
+        points=tables.curve_table(curves),
+        grid=listening.grid(folder, samples),
+        grid_systems=[(name, system_label(name)) for name in listening.systems_of(samples)],
+        turns=listening.SENTENCES,
+        highest=listening.highest(folder, samples, results),
+        charts=_curve_charts(results, curves),
+        legend=_legend(curves),
+        stages=_stages(results),
+        facts=_facts(results),
+        notes=_notes(results),
+        glossary=_glossary(results, curves),
+    )
+
+
+def write_run_page(folder: Path) -> Path:
+    """Write `report.html` of one training run: configuration, curves of its metrics, results.
+
+    Reads `config.yaml`, `metrics.jsonl` and `results.json`, each where it exists.
+
+    Raises:
+        UserError: none of the three exists, or one is not what it should be.
+    """
+    names = ("config.yaml", "metrics.jsonl", "results.json")
+    if not any((folder / name).is_file() for name in names):
+        raise UserError(f"{folder} is not a run: expected one of {', '.join(names)} there")
+    metrics = read_lines(folder / "metrics.jsonl")
+    results = _results(folder) if (folder / "results.json").is_file() else {}
+    config = folder / "config.yaml"
+    return _write(
+        folder,
+        "run.html",
+        title=f"Training run {folder.resolve().name}",
+        config=config.read_text(encoding="utf-8") if config.is_file() else "",
+        charts=_metric_charts(metrics),
+        steps=len(metrics),
+        figures=tables.plain_table(tables.flat(results), "Results"),
+    )
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file of JSON objects, one a line; an empty list where there is no such file.
+
+    Raises:
+        UserError: a line is not a JSON object.
+    """
+    if not path.is_file():
+        return []
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not readable text ({error}): make it again") from None
+    for count, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} line {count} is not JSON ({error}): make it again") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path} line {count} is not a JSON object: make it again")
+        rows.append(row)
+    return rows
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    results = read_json(folder / "results.json")
+    if not isinstance(results, dict):
+        raise UserError(f"{folder / 'results.json'} is not a JSON object: make it again")
+    return results
+
+
+def _write(folder: Path, template: str, **context: Any) -> Path:
+    """Render a template with the style and the script inside, and write it atomically.
+
+    The page forbids itself every request, and every script but the one named by its hash.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (TEMPLATES / "player.js").read_text(encoding="utf-8")
+    environment.filters["system_label"] = system_label
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    html = environment.get_template(template).render(
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=digest,
+        **context,
+    )
+    path = folder / "report.html"
+    write_text(path, html)
+    return path
+
+
+def _curve_charts(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Draw a chart over KL for each measure that the curves hold."""
+    groups = by_system(curves)
+    rows = [row for found in groups.values() for row in found]
+    rewards = [{"reward": row.get("own_reward")} for row in rows]
+    reference = section(results, "reference")
+    charts = []
+    wanted = [measure for measure in measures_in([*rows, *rewards]) if measure.key != "kl"]
+    wanted.sort(key=lambda measure: measure.key != "reward")
+    for measure in wanted:
+        lines = [
+            Line(name, system_label(name), _points(name, found, measure))
+            for name, found in groups.items()
+            if points(found, "kl", measure.key)
+        ]
+        level = None if measure.key == "reward" else figure_of(reference, measure.key)
+        title = plain_name(measure.phrase.removeprefix("the "))
+        note = {"reward": "each under its own reward model"}.get(measure.key, "")
+        chart = Chart(
+            title, "KL, nats per token", lines, level.mean if level is not None else None, note
+        )
+        charts.append(_drawn(chart))
+    return [chart for chart in charts if chart["svg"]]
+
+
+def _points(system: str, rows: Sequence[Entry], measure: Measure) -> list[Point]:
+    found = []
+    for kl, value, row in points(rows, "kl", measure.key):
+        step = value_of(row, "step")
+        where = f", step {step.mean:.0f}" if step is not None else ""
+        note = (
+            f"{system_label(system)}{where}: {measure.label} {number(value.mean, measure.digits)} "
+            f"{interval(value, measure.digits)} at KL {number(kl, 3)}"
+        )
+        found.append(Point(kl, value, " ".join(note.split())))
+    return found
+
+
+def _drawn(chart: Chart) -> dict[str, Any]:
+    return {"title": chart.title, "note": chart.note, "svg": Markup(chart_svg(chart))}
+
+
+def _legend(curves: Sequence[Entry]) -> list[tuple[Markup, str, str]]:
+    return [(Markup(legend_mark(name)), name, system_label(name)) for name in by_system(curves)]
+
+
+def _metric_charts(metrics: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Draw a chart over the steps for each number that the metrics hold."""
+    names = dict.fromkeys(name for row in metrics for name in row if name != "step")
+    charts = []
+    for name in names:
+        found: list[tuple[float, Estimate]] = []
+        for count, row in enumerate(metrics):
+            step, value = estimate(row.get("step")), estimate(row.get(name))
+            if value is not None:
+                found.append((step.mean if step is not None else float(count), value))
+        line = Line("metric", "", [Point(x, y, f"step {x:.0f}: {y.mean:.4g}") for x, y in found])
+        charts.append(_drawn(Chart(plain_name(name), "step", [line])))
+    return [chart for chart in charts if chart["svg"]]
+
+
+def _stages(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Return (stage, seconds, share of the longest in per cent)."""
+    found = {name: estimate(value) for name, value in section(results, "seconds").items()}
+    times = {name: value.mean for name, value in found.items() if value is not None}
+    longest = max((value for name, value in times.items() if name != "total"), default=0.0)
+    return [
+        (plain_name(name), number(value, 1), 100.0 * min(value / longest, 1.0) if longest else 0.0)
+        for name, value in times.items()
+    ]
+
+
+def _facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    names = (("command", "Command"), ("seed", "Seed"), ("machine", "Machine"))
+    return [(label, str(results[key])) for key, label in names if results.get(key) is not None]
+
+
+def _notes(results: Mapping[str, Any]) -> list[str]:
+    """What the reader has to know under the main table."""
+    notes = []
+    stop = section(results, "sft")
+    if stop:
+        at_step = stop.get("stopped_at")
+        rule = f" by this rule: {stop['rule']}" if stop.get("rule") else ""
+        notes.append(f"SFT stopped at step {at_step}{rule}.".replace("..", "."))
+    for name, reason in section(results, "missing_judges").items():
+        notes.append(f"{plain_name(name)} was not measured: {reason}.".replace("..", "."))
+    reasons = {
+        str(entry["content_error_reason"])
+        for entry in tables.ordered_systems(results).values()
+        if entry.get("content_error") is None and entry.get("content_error_reason")
+    }
+    notes += [f"Word error was not measured: {reason}.".replace("..", ".") for reason in reasons]
+    return sorted(set(notes), key=notes.index)
+
+
+def _glossary(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[tuple[str, str]]:
+    entries: list[Entry] = [section(results, "reference"), *section(results, "systems").values()]
+    shown = measures_in([*entries, *curves]) or [JUDGE_PROBABILITY, *FIXED]
+    terms = [(measure.label, measure.meaning) for measure in shown]
+    return [
+        *terms,
+        ("[low, high]", "95 % bootstrap interval over utterances."),
+        ("Base", "The pre-trained policy before any post-training."),
+        ("SFT", "The base fine-tuned on labelled speech; stopped on held-out loss."),
+        ("DiffRO", "The base optimized by gradient through a plain reward model."),
+        ("RRPO", "The same optimization against a reward model hardened by label smoothing (LS), "
+         "energy-adaptive mixup (EAM) and adversarial training (Adv)."),
+        ("Reference", "Real tokens of the test sentences, resynthesised by the same codec: the "
+         "ceiling that a policy's speech can reach."),
+    ]  # fmt: skip

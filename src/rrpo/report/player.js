@@ -1,0 +1,72 @@
+(function () {
+  "use strict";
+  // Without this script the browser's own audio controls are shown; with it, compact players.
+  document.documentElement.classList.add("js");
+  var current = null;
+
+  // A blob can be searched in every browser, a long data URI cannot: made at the first play.
+  function prepare(audio) {
+    if (!audio.src.startsWith("data:")) { return; }
+    var parts = audio.src.split(",");
+    var text = atob(parts[1]);
+    var bytes = new Uint8Array(text.length);
+    for (var i = 0; i < text.length; i += 1) { bytes[i] = text.charCodeAt(i); }
+    var kind = parts[0].slice(5).split(";")[0];
+    audio.src = URL.createObjectURL(new Blob([bytes], { type: kind }));
+  }
+
+  document.querySelectorAll(".player").forEach(function (player) {
+    var audio = player.querySelector("audio");
+    var button = player.querySelector("button");
+    var range = player.querySelector("input");
+    var extent = player.querySelector(".extent");
+    var time = player.querySelector(".time");
+    var seconds = Number(player.dataset.seconds);
+    var name = audio.getAttribute("aria-label");
+
+    function show() {
+      var share = Math.min(audio.currentTime / seconds, 1);
+      extent.style.setProperty("--at", share);
+      range.value = share;
+      range.setAttribute("aria-valuetext", audio.currentTime.toFixed(1) + " of " + seconds.toFixed(1) + " seconds");
+      time.textContent = (audio.paused ? seconds : audio.currentTime).toFixed(1) + " s";
+    }
+    function follow() {
+      show();
+      if (!audio.paused) { requestAnimationFrame(follow); }
+    }
+    function toggle() {
+      prepare(audio);
+      if (audio.paused) {
+        if (current && current !== audio) { current.pause(); }
+        current = audio;
+        audio.play();
+      } else {
+        audio.pause();
+      }
+    }
+    button.addEventListener("click", toggle);
+    range.addEventListener("input", function () {
+      prepare(audio);
+      audio.currentTime = Number(range.value) * seconds;
+      player.classList.add("started");
+      show();
+    });
+    audio.addEventListener("play", function () {
+      player.classList.add("playing", "started");
+      button.setAttribute("aria-label", "Pause " + name);
+      follow();
+    });
+    ["pause", "ended"].forEach(function (event) {
+      audio.addEventListener(event, function () {
+        player.classList.remove("playing");
+        button.setAttribute("aria-label", "Play " + name);
+        show();
+      });
+    });
+    audio.addEventListener("ended", function () {
+      player.classList.remove("started");
+      audio.currentTime = 0;
+    });
+  });
+}());

@@ -1,0 +1,337 @@
+"""Fine-tuning of the reward model with the hybrid regularization, and its test.
+
+`RewardObjective` is what the training loop minimises; every regularizer is a switch of `FitConfig`,
+so the plain and the hardened reward model are one code path.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from rrpo.config import Strict
+from rrpo.data.shards import Utterance
+from rrpo.emotions import emotion_index
+from rrpo.errors import UserError
+from rrpo.reward.model import RewardModel, save
+from rrpo.reward.regularize import adversarial_delta, label_smoothing, mixed_targets
+from rrpo.tokens import length_mask, pad
+
+TASK = "emotion"
+CALIBRATION_BINS = 15
+
+
+class FitConfig(Strict):
+    """Switches and constants of the hybrid regularization; the defaults are RRPO's.
+
+    Attributes:
+        batch_size: B, utterances of a step.
+        label_smoothing: epsilon of the targets; 0 turns it off.
+        mixup: whether rows of the mix pool take part (energy-adaptive mixup).
+        mixup_share: probability that a row of a batch comes from the mix pool. The paper does not
+            say; at one half the model sees clean speech as often as mixed.
+        adversarial: whether the loss at h' + delta is added.
+        adversarial_epsilon: length of delta.
+        adversarial_weight: alpha, the weight of that loss.
+        adversarial_at: h': "pooled" is the utterance embedding (B, D), one delta per utterance;
+            "frames" the encoder's output (B, T, D), one delta per frame.
+        tune: "all" weights, or only the pooling and the "heads" of the task.
+    """
+
+    batch_size: int = Field(default=32, ge=1)
+    label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
+    mixup: bool = True
+    mixup_share: float = Field(default=0.5, ge=0.0, le=1.0)
+    adversarial: bool = True
+    adversarial_epsilon: float = Field(default=0.5, gt=0.0)
+    adversarial_weight: float = Field(default=0.5, ge=0.0)
+    adversarial_at: Literal["pooled", "frames"] = "pooled"
+    tune: Literal["all", "heads"] = "all"
+
+
+class RewardObjective:
+    """The loss of reward-model fine-tuning: L_ser = L_emo + alpha L_adv (arXiv 2512.04552).
+
+    Attributes:
+        model: the reward model to be trained.
+        config: the switches.
+    """
+
+    def __init__(
+        self,
+        model: RewardModel,
+        utterances: Sequence[Utterance],
+        config: FitConfig | None = None,
+        mix_pool: Sequence[Utterance] = (),
+    ) -> None:
+        """Check the data and choose the weights to be trained.
+
+        Args:
+            model: the reward model; with `tune="heads"` its other weights stop asking gradients.
+            utterances: labelled utterances as they are.
+            config: the switches, by default all on.
+            mix_pool: mixed versions of utterances, with the partner's emotion and weight.
+
+        Raises:
+            UserError: no utterance, an emotion or a token the model does not know, fewer than two
+                emotions, or mixup without a usable mix pool.
+        """
+        self.model = model
+        self.config = config or FitConfig()
+        if self.config.mixup and not mix_pool:
+            raise UserError(
+                "mixup is on but there is no mix pool: make one with `rrpo tokenize --mix K`, "
+                "or turn mixup off"
+            )
+        pool = list(mix_pool) if self.config.mixup else []
+        _check_tokens([*utterances, *pool], model.config.codes)
+        classes = model.classes(TASK)
+        labels = _labels(utterances, classes)
+        _check_classes(labels, classes)
+        self._clean = len(utterances)
+        self._mixed = len(pool)
+        self._tokens = [torch.from_numpy(row.tokens) for row in [*utterances, *pool]]
+        self._labels = torch.from_numpy(np.concatenate([labels, _labels(pool, classes)]))
+        partners, weights = _partners(pool, classes)
+        self._partners = torch.cat([torch.from_numpy(labels), partners])
+        self._weights = torch.cat([torch.zeros(len(utterances)), weights])
+        if self.config.tune == "heads":
+            model.requires_grad_(False)
+            model.pooling[TASK].requires_grad_(True)
+            model.head[TASK].requires_grad_(True)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Draw the rows (B,) int64 of a batch; those from `len(utterances)` on are of the pool.
+
+        The same numbers are drawn whatever the switches, so that runs that differ in a switch see
+        the same clean rows.
+        """
+        size, device = self.config.batch_size, generator.device
+        clean = torch.randint(self._clean, (size,), generator=generator, device=device)
+        chance, place = torch.rand(2, size, generator=generator, device=device, dtype=torch.float64)
+        mixed = self._clean + (place * self._mixed).long()
+        use = chance < (self.config.mixup_share if self._mixed else 0.0)
+        return torch.where(use, mixed, clean).cpu()
+
+    def targets(self, rows: Tensor) -> Tensor:
+        """Return the target distributions (B, K) of rows (B,): mixed, then smoothed."""
+        size = len(self.model.classes(TASK))
+        mixed = mixed_targets(
+            functional.one_hot(self._labels[rows], size).float(),
+            functional.one_hot(self._partners[rows], size).float(),
+            self._weights[rows],
+        )
+        return label_smoothing(mixed, self.config.label_smoothing)
+
+    def loss(
+        self,
+        model: RewardModel,
+        step: int,  # noqa: ARG002 (of the protocol)
+        generator: torch.Generator,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Draw a batch and return its loss, a scalar, and what is worth plotting.
+
+        Args:
+            model: the reward model, in the mode it is to be used in.
+            step: not used: the batch depends on the generator alone.
+            generator: source of the batch; dropout draws from torch's global generator.
+
+        Returns:
+            L_ser and a dict: `loss_emotion`, `accuracy` (against the utterance's own emotion),
+            `mixed` (share of rows from the pool) and, with adversarial training,
+            `loss_adversarial` and `delta_ratio` (mean of ||delta|| / ||h'||).
+        """
+        rows = self.draw(generator)
+        device = model.table.device
+        tokens, mask = _batch([self._tokens[row] for row in rows.tolist()], device)
+        targets = self.targets(rows).to(device)
+        hidden = model.encode(model.embed(tokens), mask)
+        if not hidden.requires_grad:
+            hidden.requires_grad_()  # a frozen encoder, but delta still needs its gradient
+        pooled = model.pool(hidden, mask, TASK)
+        logits = model.classify(pooled, TASK)
+        loss = functional.cross_entropy(logits, targets)
+        labels = self._labels[rows].to(device)
+        metrics = {
+            "loss_emotion": loss.item(),
+            "accuracy": (logits.argmax(dim=-1) == labels).float().mean().item(),
+            "mixed": (rows >= self._clean).float().mean().item(),
+        }
+        if self.config.adversarial:
+            adversarial, ratio = self._adversarial(model, loss, hidden, pooled, mask, targets)
+            loss = loss + self.config.adversarial_weight * adversarial
+            metrics["loss_adversarial"] = adversarial.item()
+            metrics["delta_ratio"] = ratio
+        return loss, metrics
+
+    def save(self, folder: Path) -> None:
+        """Write the reward model into a checkpoint folder."""
+        save(self.model, folder)
+
+    def _adversarial(
+        self,
+        model: RewardModel,
+        loss: Tensor,
+        hidden: Tensor,
+        pooled: Tensor,
+        mask: Tensor,
+        targets: Tensor,
+    ) -> tuple[Tensor, float]:
+        """Return L_adv, the same loss at h' + delta, and the mean of ||delta|| / ||h'||."""
+        frames = self.config.adversarial_at == "frames"
+        embedding = hidden if frames else pooled
+        (gradient,) = torch.autograd.grad(loss, embedding, retain_graph=True)
+        delta = adversarial_delta(gradient, self.config.adversarial_epsilon)
+        moved = embedding + delta
+        logits = model.classify(model.pool(moved, mask, TASK) if frames else moved, TASK)
+        norms = embedding.detach().norm(dim=-1)
+        ratio = delta.norm(dim=-1) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+        mean_ratio = (ratio[mask] if frames else ratio).mean().item()
+        return functional.cross_entropy(logits, targets), mean_ratio
+
+
+def log_posteriors(
+    model: RewardModel, tokens: Sequence[Tensor], task: str = TASK, batch_size: int = 64
+) -> Tensor:
+    """Return the log-posteriors (n, K) float32, on the CPU, of n token tensors (T_n,) int64.
+
+    The model is used in evaluation mode, whatever mode it is in, and left as it was.
+
+    Raises:
+        ValueError: a token tensor is empty.
+    """
+    result = torch.empty(len(tokens), len(model.classes(task)))
+    by_length = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(by_length), batch_size):
+                rows = by_length[start : start + batch_size]
+                ids, mask = _batch([tokens[row] for row in rows], model.table.device)
+                result[rows] = model.log_posterior(model.embed(ids), mask, task).float().cpu()
+    finally:
+        model.train(was_training)
+    return result
+
+
+def evaluate(
+    model: RewardModel, utterances: Sequence[Utterance], batch_size: int = 64
+) -> dict[str, Any]:
+    """Test a reward model on labelled utterances.
+
+    Returns:
+        A dict for JSON: `count`; `accuracy`; `unweighted_average_recall` (over the emotions that
+        occur); `macro_f1` (over those that occur or are predicted); `mean_log_posterior` of the
+        true emotion in nats; `expected_calibration_error` (15 bins, arXiv 1706.04599);
+        `classes`; `confusion`, its rows true and its columns predicted; `correct`, one bool per
+        utterance in their order.
+
+    Raises:
+        UserError: no utterance, or an emotion or a token the model does not know.
+    """
+    classes = model.classes(TASK)
+    _check_tokens(utterances, model.config.codes)
+    labels = _labels(utterances, classes)
+    tokens = [torch.from_numpy(utterance.tokens) for utterance in utterances]
+    posteriors = log_posteriors(model, tokens, TASK, batch_size).double().numpy()
+    predicted = posteriors.argmax(axis=1)
+    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    hits, actual, claimed = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    seen = actual + claimed > 0
+    correct = predicted == labels
+    return {
+        "count": len(utterances),
+        "accuracy": float(correct.mean()),
+        "unweighted_average_recall": float((hits[actual > 0] / actual[actual > 0]).mean()),
+        "macro_f1": float((2 * hits[seen] / (actual + claimed)[seen]).mean()),
+        "mean_log_posterior": float(posteriors[np.arange(len(labels)), labels].mean()),
+        "expected_calibration_error": _calibration_error(np.exp(posteriors.max(axis=1)), correct),
+        "classes": classes,
+        "confusion": confusion.tolist(),
+        "correct": correct.tolist(),
+    }
+
+
+def _calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
+    """Return sum over bins of |bin| / n * |accuracy - mean confidence|; inputs (n,)."""
+    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)[1:-1]
+    bins = np.digitize(confidence, edges, right=True)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _batch(tokens: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pad token tensors to ids (B, T) int64 and their mask (B, T) bool, on a device."""
+    lengths = torch.tensor([len(row) for row in tokens])
+    return pad(tokens).to(device), length_mask(lengths).to(device)
+
+
+def _labels(utterances: Sequence[Utterance], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the class indices (n,) of the utterances' emotions."""
+    return np.array([_index(row.id, row.emotion, classes) for row in utterances], dtype=np.int64)
+
+
+def _partners(pool: Sequence[Utterance], classes: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Return the partners' class indices (n,) int64 and weights lambda (n,) of a mix pool."""
+    labels, weights = [], []
+    for row in pool:
+        if not 0.0 <= row.partner_weight <= 1.0 or (
+            row.partner_emotion is None and row.partner_weight > 0.0
+        ):
+            raise UserError(
+                f"mix pool row {row.id!r} has partner {row.partner_emotion!r} with weight "
+                f"{row.partner_weight}: make the pool again with `rrpo tokenize --mix K`"
+            )
+        labels.append(_index(row.id, row.partner_emotion or row.emotion, classes))
+        weights.append(row.partner_weight)
+    return torch.tensor(labels, dtype=torch.int64), torch.tensor(weights, dtype=torch.float32)
+
+
+def _index(name: str, emotion: str, classes: Sequence[str]) -> int:
+    try:
+        return emotion_index(emotion, classes)
+    except UserError as error:
+        raise UserError(f"utterance {name!r}: {error}, or leave it out") from None
+
+
+def _check_tokens(utterances: Sequence[Utterance], codes: int) -> None:
+    if not utterances:
+        raise UserError("there are no utterances: give at least one token shard with rows")
+    for row in utterances:
+        if row.tokens.size == 0:
+            raise UserError(f"utterance {row.id!r} has no tokens: leave it out")
+        if row.tokens.min() < 0 or row.tokens.max() >= codes:
+            raise UserError(
+                f"utterance {row.id!r} has a token outside 0…{codes - 1}: "
+                "tokenize it with the codec of this reward model"
+            )
+
+
+def _check_classes(labels: NDArray[np.int64], classes: Sequence[str]) -> None:
+    """Refuse data of a single emotion; warn of emotions that have no example.
+
+    Only a warning, because a corpus may lack an emotion that the pre-trained head has.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    missing = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if len(missing) > len(classes) - 2:
+        raise UserError(
+            f"every utterance is {classes[int(counts.argmax())]!r}: "
+            "a reward model needs examples of at least two emotions"
+        )
+    if missing:
+        warnings.warn(
+            f"no example of {', '.join(missing)}: do not use this reward model for them",
+            stacklevel=3,
+        )

@@ -1,0 +1,261 @@
+"""The token reward model: embedding table, Transformer encoder, attention pooling, linear heads.
+
+The parts are separate methods because each is entered from outside: the relaxation of the policy
+enters at the embeddings, adversarial training at the pooled (or the frame) embeddings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rrpo.checkpoint import load_model, load_state, save_model
+from rrpo.config import Strict, parse
+from rrpo.emotions import EMOTIONS
+from rrpo.errors import UserError
+from rrpo.tokens import SPEECH_CODES, digits
+
+KIND = "reward"
+TABLE_NOISE = 0.1
+ROTARY_BASE = 10_000.0
+
+
+class RewardConfig(Strict):
+    """Shape of a reward model.
+
+    Attributes:
+        width: D, of the embeddings and of the encoder.
+        layers: encoder layers.
+        heads: attention heads of a layer; D must be an even multiple of it.
+        feedforward: inner width of a layer's feed-forward part.
+        dropout: rate inside the encoder layers, while training.
+        codes: V, rows of the embedding table.
+        tasks: the classes of each task, in the order of its posterior.
+    """
+
+    width: int = Field(default=128, ge=2)
+    layers: int = Field(default=3, ge=1)
+    heads: int = Field(default=4, ge=1)
+    feedforward: int = Field(default=512, ge=1)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    codes: int = Field(default=SPEECH_CODES, ge=2, le=SPEECH_CODES)
+    tasks: dict[str, list[str]] = Field(default_factory=lambda: {"emotion": list(EMOTIONS)})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RewardConfig:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is not an even multiple of {self.heads} heads")
+        if not self.tasks:
+            raise ValueError("tasks is empty: name at least one task with its classes")
+        for task, classes in self.tasks.items():
+            if not task.isidentifier():
+                raise ValueError(f"task name {task!r} is not letters, digits and underscores")
+            if len(classes) < 2 or len(set(classes)) < len(classes):
+                raise ValueError(f"task {task!r} needs two or more classes, each named once")
+        return self
+
+
+def initial_table(codes: int, width: int) -> Tensor:
+    """Draw an embedding table (V, D) in which codes that share digits start close together.
+
+    A row is the sum of one random vector per base-3 digit, plus a tenth of noise to tell codes
+    apart; its entries have unit variance. Neighbouring codes of finite scalar quantization sound
+    alike, so a code that training never meets still gets a sensible meaning.
+    """
+    chosen = digits(torch.arange(codes))
+    positions = chosen.shape[-1]
+    vectors = torch.randn(positions, 3, width) / positions**0.5
+    table: Tensor = vectors[torch.arange(positions), chosen].sum(dim=1)
+    return table + TABLE_NOISE * torch.randn(codes, width)
+
+
+def rotation(size: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (T, D/2) of rotary positions (Su 2021, arXiv 2104.09864)."""
+    frequencies = ROTARY_BASE ** -(torch.arange(0, width, 2, device=device) / width)
+    angles = torch.arange(size, device=device)[:, None] * frequencies[None, :]
+    return angles.cos(), angles.sin()
+
+
+def rotate(vectors: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Turn each pair of features of (..., T, D) by the angle of its position."""
+    first, second = vectors.chunk(2, dim=-1)
+    return torch.cat((first * cosines - second * sines, first * sines + second * cosines), dim=-1)
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward over packed tokens.
+
+    The tokens of a batch are packed to (N, D), N the number of valid ones, and spread over (B, T)
+    only for the attention itself: padding costs next to nothing and cannot be seen.
+    """
+
+    def __init__(self, config: RewardConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.dropout = config.dropout
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.query_key_value = nn.Linear(config.width, 3 * config.width)
+        self.output = nn.Linear(config.width, config.width)
+        self.feedforward_norm = nn.LayerNorm(config.width)
+        self.expand = nn.Linear(config.width, config.feedforward)
+        self.contract = nn.Linear(config.feedforward, config.width)
+
+    def forward(
+        self, packed: Tensor, valid: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Map packed (N, D) to (N, D); `valid` (N,) are its places in the flattened mask (B, T)."""
+        attended = self._attend(self.attention_norm(packed), valid, mask, turn)
+        packed = packed + self._drop(self.output(attended))
+        inner = functional.gelu(self.expand(self.feedforward_norm(packed)))
+        return packed + self._drop(self.contract(inner))
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return functional.dropout(values, self.dropout, self.training)
+
+    def _attend(
+        self, packed: Tensor, valid: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        batch, size = mask.shape
+        joint = self.query_key_value(packed)
+        spread = joint.new_zeros(batch * size, joint.shape[-1]).index_copy(0, valid, joint)
+        query, key, value = spread.view(batch, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(
+            rotate(query, *turn), rotate(key, *turn), value, attn_mask=mask[:, None, None, :]
+        )
+        return attended.transpose(1, 2).reshape(batch * size, -1).index_select(0, valid)
+
+
+class AttentionPooling(nn.Module):
+    """Weighted mean over the valid frames; the weights are a softmax of one learned score."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Map (B, T, D) and mask (B, T) bool to (B, D)."""
+        scores = self.score(hidden).squeeze(-1).masked_fill(~mask, -torch.inf)
+        return torch.einsum("bt,btd->bd", scores.softmax(dim=-1), hidden)
+
+
+class RewardModel(nn.Module):
+    """Posterior of the classes of each task, given speech tokens or (relaxed) embeddings of them.
+
+    Attributes:
+        config: the shape.
+    """
+
+    def __init__(self, config: RewardConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or RewardConfig()
+        width = self.config.width
+        self.embedding = nn.Embedding(
+            self.config.codes, width, _weight=initial_table(self.config.codes, width)
+        )
+        self.encoder = nn.ModuleList(EncoderLayer(self.config) for _ in range(self.config.layers))
+        self.norm = nn.LayerNorm(width)
+        self.pooling = nn.ModuleDict({task: AttentionPooling(width) for task in self.config.tasks})
+        self.head = nn.ModuleDict(
+            {task: nn.Linear(width, len(names)) for task, names in self.config.tasks.items()}
+        )
+
+    @property
+    def table(self) -> Tensor:
+        """The token embedding table (V, D)."""
+        return self.embedding.weight
+
+    def classes(self, task: str = "emotion") -> list[str]:
+        """Return the names of a task's K classes.
+
+        Raises:
+            UserError: the model has no such task.
+        """
+        if task not in self.config.tasks:
+            known = ", ".join(self.config.tasks)
+            raise UserError(f"this reward model has no task {task!r}: choose one of {known}")
+        return self.config.tasks[task]
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Map token ids (B, T) int64 to embeddings (B, T, D)."""
+        embeddings: Tensor = self.embedding(tokens)
+        return embeddings
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """Map embeddings (B, T, D) and their mask (B, T) bool to frame embeddings (B, T, D).
+
+        What stands at masked positions is never read; there the result is zero.
+
+        Raises:
+            ValueError: the shapes disagree, the mask is not bool, or a row has no valid token.
+        """
+        if mask.dtype != torch.bool or embeddings.shape[:2] != mask.shape:
+            raise ValueError(
+                f"mask is {mask.dtype} of shape {tuple(mask.shape)}: expected bool of "
+                f"{tuple(embeddings.shape[:2])}, true at valid tokens"
+            )
+        if mask.shape[0] == 0 or not bool(mask.any(dim=1).all()):
+            raise ValueError("a row of the mask has no valid token: leave empty utterances out")
+        flat = embeddings.reshape(-1, embeddings.shape[-1])
+        valid = mask.flatten().nonzero().squeeze(-1)
+        head_width = self.config.width // self.config.heads
+        cosines, sines = rotation(mask.shape[1], head_width, mask.device)
+        turn = (cosines.to(flat.dtype), sines.to(flat.dtype))
+        packed = flat.index_select(0, valid)
+        for layer in self.encoder:
+            packed = layer(packed, valid, mask, turn)
+        packed = self.norm(packed)
+        spread: Tensor = torch.zeros_like(flat, dtype=packed.dtype).index_copy(0, valid, packed)
+        return spread.view(*mask.shape, -1)
+
+    def pool(self, hidden: Tensor, mask: Tensor, task: str = "emotion") -> Tensor:
+        """Map frame embeddings (B, T, D) and mask (B, T) bool to utterance embeddings (B, D)."""
+        self.classes(task)
+        pooled: Tensor = self.pooling[task](hidden, mask)
+        return pooled
+
+    def classify(self, pooled: Tensor, task: str = "emotion") -> Tensor:
+        """Map utterance embeddings (B, D) to logits (B, K)."""
+        self.classes(task)
+        logits: Tensor = self.head[task](pooled)
+        return logits
+
+    def forward(self, tokens: Tensor, mask: Tensor, task: str = "emotion") -> Tensor:
+        """Map token ids (B, T) int64 and mask (B, T) bool to logits (B, K)."""
+        hidden = self.encode(self.embed(tokens), mask)
+        return self.classify(self.pool(hidden, mask, task), task)
+
+    def log_posterior(self, embeddings: Tensor, mask: Tensor, task: str = "emotion") -> Tensor:
+        """Return the log-posterior (B, K) of the classes: the reward of DiffRO is one of them.
+
+        Differentiable in `embeddings` (B, T, D), which may be `embed(tokens)` or the output of a
+        relaxation; `mask` is (B, T) bool, true at valid tokens (arXiv 2507.05911).
+
+        Raises:
+            UserError: the model has no such task.
+            ValueError: the shapes disagree, or a row has no valid token.
+        """
+        logits = self.classify(self.pool(self.encode(embeddings, mask), mask, task), task)
+        return logits.log_softmax(dim=-1)
+
+
+def save(model: RewardModel, path: Path | str, dtype: torch.dtype = torch.float32) -> None:
+    """Write a reward model into a folder; `dtype` is that of the weights on disk."""
+    state = {name: weight.to(dtype) for name, weight in model.state_dict().items()}
+    save_model(Path(path), state, {"kind": KIND, **model.config.model_dump()})
+
+
+def load(path: Path | str) -> RewardModel:
+    """Read a reward model from a folder, in float32 on the CPU and in evaluation mode.
+
+    Raises:
+        UserError: it is missing, damaged, or not a reward model.
+    """
+    state, description = load_model(Path(path), KIND)
+    shape = {name: value for name, value in description.items() if name != "kind"}
+    model = RewardModel(parse(RewardConfig, shape, Path(path)))
+    load_state(model, state, Path(path))
+    return model.eval()

@@ -1,0 +1,192 @@
+"""One training run as a folder: its resolved configuration, its figures, its checkpoint.
+
+The command line and the studies start runs through these functions, so a figure of a study can be
+made again by hand.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from rrpo import config as configuration
+from rrpo.checkpoint import write_json
+from rrpo.config import Strict
+from rrpo.data.shards import Utterance
+from rrpo.errors import UserError
+from rrpo.evaluate.statistics import interval
+from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
+from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.examples import Example, Prompt
+from rrpo.reward import RewardModel
+from rrpo.reward.fit import FitConfig, RewardObjective, evaluate
+from rrpo.train import EarlyStopping, TrainConfig, TrainResult, Validate, train
+
+
+class RewardRun(Strict):
+    """Fine-tuning a reward model."""
+
+    train: TrainConfig = TrainConfig(
+        steps=300, learning_rate=3e-4, warmup_steps=30, schedule="cosine"
+    )
+    fit: FitConfig = FitConfig()
+
+
+class SFTRun(Strict):
+    """Supervised fine-tuning, stopped when the held-out loss has not fallen for `patience` tests.
+
+    `held_out` is the share of texts kept out of the training; `validate_every` is in steps.
+    """
+
+    train: TrainConfig = TrainConfig(
+        steps=240, learning_rate=2e-4, warmup_steps=20, schedule="constant"
+    )
+    sft: SFTConfig = SFTConfig()
+    held_out: float = Field(0.1, gt=0, lt=1)
+    validate_every: int = Field(20, ge=1)
+    patience: int = Field(2, ge=1)
+
+
+class DiffRORun(Strict):
+    """DiffRO against a frozen reward model; with a hardened one this is RRPO."""
+
+    train: TrainConfig = TrainConfig(
+        steps=80, learning_rate=1e-4, warmup_steps=5, schedule="constant"
+    )
+    diffro: DiffROConfig = DiffROConfig()
+
+
+def train_reward(
+    model: RewardModel,
+    utterances: Sequence[Utterance],
+    mixes: Sequence[Utterance],
+    config: RewardRun,
+    folder: Path,
+    resume: bool = False,
+    description: str = "reward model",
+) -> TrainResult:
+    """Fine-tune a reward model in place; `folder` is its run."""
+    objective = RewardObjective(model, utterances, config.fit, mixes)
+    result = train(objective, config.train, folder, resume, description=description)
+    configuration.dump(config, folder / "config.yaml")
+    _write_results(folder, "reward", result, {})
+    return result
+
+
+def train_sft(
+    model: SpeechTokenLM,
+    examples: Sequence[Example],
+    config: SFTRun,
+    folder: Path,
+    resume: bool = False,
+    validate: Validate | None = None,
+    description: str = "SFT",
+) -> TrainResult:
+    """Fine-tune a policy in place on labelled speech, keeping the weights of least held-out loss.
+
+    Raises:
+        UserError: there are fewer than two different texts, so none can be held out.
+    """
+    kept, held = hold_out(examples, config.held_out, config.train.seed)
+
+    def figures(step: int) -> Mapping[str, float]:
+        more = {} if validate is None else validate(step)
+        return {"held_out_loss": held_out_loss(model, held), **more}
+
+    result = train(
+        SFTObjective(model, kept, config.sft),
+        config.train,
+        folder,
+        resume,
+        validate=figures,
+        validate_every=config.validate_every,
+        stop=EarlyStopping("held_out_loss", config.patience),
+        description=description,
+    )
+    configuration.dump(config, folder / "config.yaml")
+    rule = (
+        f"the weights of least held-out cross-entropy (every {config.validate_every} steps, "
+        f"{config.held_out:.0%} of the texts held out, patience {config.patience})"
+    )
+    _write_results(folder, "sft", result, {"rule": rule})
+    return result
+
+
+def train_diffro(
+    model: SpeechTokenLM,
+    reference: SpeechTokenLM,
+    reward_model: RewardModel,
+    prompts: Sequence[Prompt],
+    config: DiffRORun,
+    folder: Path,
+    resume: bool = False,
+    validate: Validate | None = None,
+    validate_every: int = 0,
+    description: str = "DiffRO",
+) -> TrainResult:
+    """Optimize a policy in place against a reward model, held by the KL to the reference."""
+    result = train(
+        DiffROObjective(model, reference, reward_model, prompts, config.diffro),
+        config.train,
+        folder,
+        resume,
+        validate=validate,
+        validate_every=validate_every,
+        description=description,
+    )
+    configuration.dump(config, folder / "config.yaml")
+    _write_results(folder, "diffro", result, {})
+    return result
+
+
+def hold_out(
+    examples: Sequence[Example], share: float, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Split examples by text: all readings of a sentence go to one side."""
+    texts = sorted({example.prompt.text for example in examples})
+    if len(texts) < 2:
+        raise UserError(
+            f"{len(texts)} different text to train on: give at least two, one is held out"
+        )
+    np.random.default_rng(seed).shuffle(texts)
+    held = set(texts[: max(1, round(share * len(texts)))])
+    return (
+        [example for example in examples if example.prompt.text not in held],
+        [example for example in examples if example.prompt.text in held],
+    )
+
+
+def reward_figures(
+    model: RewardModel, test_sets: Mapping[str, Sequence[Utterance]], seed: int = 0
+) -> dict[str, Any]:
+    """Return a reward model's figures on each test set: accuracy with interval, recall, errors."""
+    reports = {name: evaluate(model, rows) for name, rows in test_sets.items()}
+    keys = ("unweighted_average_recall", "macro_f1", "mean_log_posterior", "confusion")
+    return {
+        "accuracy": {
+            name: interval([float(hit) for hit in report["correct"]], seed)
+            for name, report in reports.items()
+        },
+        "calibration_error": {
+            name: report["expected_calibration_error"] for name, report in reports.items()
+        },
+        **{key: {name: report[key] for name, report in reports.items()} for key in keys},
+    }
+
+
+def _write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[str, Any]) -> None:
+    write_json(
+        folder / "results.json",
+        {
+            "schema": 1,
+            "kind": kind,
+            "stopped_at": result.step,
+            "best_step": result.best_step,
+            "seconds": round(result.seconds, 2),
+            "validations": result.validations,
+            **more,
+        },
+    )

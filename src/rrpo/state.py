@@ -1,0 +1,283 @@
+"""The state of a training: what a checkpoint holds so that a run goes on to the same weights."""
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import Tensor
+
+from rrpo.checkpoint import (
+    begin_folder,
+    commit_folder,
+    load_tensors,
+    read_json,
+    recover_folder,
+    save_tensors,
+    write_json,
+    writing,
+)
+from rrpo.config import Strict, require_same
+from rrpo.errors import UserError
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes while training.
+
+    Attributes:
+        model: the trained model.
+        parameters: those of its parameters that are trained, by name.
+        optimizer: AdamW over them.
+        scaler: of the loss, enabled for half precision only.
+        generator: the objective's source of chance, on the CPU.
+        step: steps done.
+        saved_step: the step of the last checkpoint, None before the first.
+        finished: the training is over.
+        seconds: time spent in steps.
+        validations: "step" and the figures of each validation.
+        best_step: the step of the weights kept by early stopping.
+        best: those weights, empty without early stopping.
+    """
+
+    model: torch.nn.Module
+    parameters: dict[str, torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    generator: torch.Generator
+    step: int = 0
+    saved_step: int | None = None
+    finished: bool = False
+    seconds: float = 0.0
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    best_step: int | None = None
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copy what training changes to the CPU: the trained parameters and the buffers."""
+        parameters = self.model.named_parameters(remove_duplicate=False)
+        frozen = {name for name, parameter in parameters if not parameter.requires_grad}
+        return {
+            name: tensor.detach().to("cpu", copy=True)
+            for name, tensor in self.model.state_dict().items()
+            if name not in frozen
+        }
+
+    def set_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Put back what `weights` copied.
+
+        Raises:
+            ValueError: they belong to another model.
+        """
+        shapes = {name: tensor.shape for name, tensor in self.weights().items()}
+        if {name: tensor.shape for name, tensor in weights.items()} != shapes:
+            raise ValueError("the weights belong to another model")
+        self.model.load_state_dict(dict(weights), strict=False)
+
+
+def claim_folder(folder: Path, resume: bool, accelerator: Accelerator) -> None:
+    """Make a run's folder, finish what a kill left half done, refuse to overwrite.
+
+    Raises:
+        UserError: the folder cannot be written or holds a checkpoint that is not to be continued.
+    """
+    target = folder / "checkpoint"
+    if accelerator.is_main_process:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            recover_folder(target)
+    accelerator.wait_for_everyone()
+    if target.exists() and not (target / "training.json").is_file():
+        raise UserError(f"{target} cannot be continued (no training.json): choose another --out")
+    if target.exists() and not resume:
+        raise UserError(f"{folder} already holds a training run: pass --resume or another --out")
+
+
+def initial_state(
+    model: torch.nn.Module, weight_decay: float, seed: int, accelerator: Accelerator, half: bool
+) -> TrainingState:
+    """Seed every source of chance and set up AdamW; each process has its own seed.
+
+    Matrices are decayed; gains and biases are not, since zero is not what they should tend to.
+    `half` scales the loss, for float16.
+    """
+    seed += accelerator.process_index
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    model.to(accelerator.device)
+    if accelerator.num_processes > 1:
+        for tensor in model.state_dict().values():
+            tensor.copy_(broadcast(tensor))
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise ValueError("no parameter of the model requires a gradient")
+    groups = [
+        {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return TrainingState(
+        model,
+        parameters,
+        torch.optim.AdamW([group for group in groups if group["params"]]),
+        torch.amp.GradScaler(accelerator.device.type, enabled=half),
+        torch.Generator().manual_seed(seed),
+    )
+
+
+def save_state(
+    state: TrainingState,
+    target: Path,
+    config: Strict,
+    accelerator: Accelerator,
+    save_model: Callable[[Path], None],
+) -> None:
+    """Replace the checkpoint folder `target`; a kill at any moment leaves a complete one.
+
+    `save_model` writes the model as other programs read it. `training.safetensors` holds the exact
+    trained weights beside AdamW's moments, so that the form `save_model` chooses (half precision,
+    other names) does not matter for going on. Every process adds its own random states.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    fresh = target.with_name(f"{target.name}.new")
+    main = accelerator.is_main_process
+    with writing(target):
+        if main:
+            begin_folder(target)
+            save_model(fresh)
+            save_tensors(fresh / "training.safetensors", _tensors(state))
+            description = _description(state, accelerator)
+            description["config"] = config.model_dump(mode="json")
+            write_json(fresh / "training.json", description)
+        accelerator.wait_for_everyone()
+        states = random_states(state.generator, accelerator.device)
+        save_tensors(fresh / f"random-{accelerator.process_index}.safetensors", states)
+        accelerator.wait_for_everyone()
+        if main:
+            commit_folder(target)
+        accelerator.wait_for_everyone()
+    state.saved_step = state.step
+
+
+def restore_state(
+    state: TrainingState, target: Path, config: Strict, accelerator: Accelerator
+) -> None:
+    """Put back what `save_state` wrote, the global random states and thread count included.
+
+    Raises:
+        UserError: the configuration, the model or the number of processes differs, or a file is
+            missing or damaged.
+    """
+    stored = read_json(target / "training.json")
+    tensors = load_tensors(target / "training.safetensors")
+    states = load_tensors(target / f"random-{accelerator.process_index}.safetensors")
+    try:
+        require_same(config, stored["config"], target.parent)
+        if stored["processes"] != accelerator.num_processes:
+            raise UserError(
+                f"{target.parent} was trained by {stored['processes']} processes, not "
+                f"{accelerator.num_processes}: launch as many to resume"
+            )
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition(".")
+            parts.setdefault(kind, {})[name] = tensor.clone()
+        state.set_weights(parts.pop("weight"))
+        state.best = parts.pop("best", {})
+        _set_moments(state, parts)
+        state.scaler.load_state_dict(stored["scaler"])
+        state.step = state.saved_step = stored["step"]
+        state.finished, state.seconds = stored["finished"], stored["seconds"]
+        state.validations, state.best_step = stored["validations"], stored["best_step"]
+        torch.set_num_threads(stored["threads"])
+        restore_random_states(states, state.generator, accelerator.device)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{target} does not fit this training or is damaged ({error}): "
+            "start again in another folder"
+        ) from None
+
+
+def _description(state: TrainingState, accelerator: Accelerator) -> dict[str, Any]:
+    return {
+        "step": state.step,
+        "finished": state.finished,
+        "seconds": state.seconds,
+        "validations": state.validations,
+        "best_step": state.best_step,
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+        "scaler": state.scaler.state_dict(),
+    }
+
+
+def _tensors(state: TrainingState) -> dict[str, Tensor]:
+    """Name all tensors: `weight.NAME`, `best.NAME`, and AdamW's `exp_avg.NAME` and so on."""
+    tensors = {f"weight.{name}": tensor for name, tensor in state.weights().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
+    for name, parameter in state.parameters.items():
+        for kind, tensor in state.optimizer.state.get(parameter, {}).items():
+            tensors[f"{kind}.{name}"] = tensor
+    return tensors
+
+
+def _set_moments(state: TrainingState, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Put AdamW's state back: the kinds exp_avg, exp_avg_sq and step, each by parameter name."""
+    names = {id(parameter): name for name, parameter in state.parameters.items()}
+    described = state.optimizer.state_dict()["param_groups"]
+    members = [p for group in state.optimizer.param_groups for p in group["params"]]
+    restored = {}
+    for index, parameter in enumerate(members):
+        name = names[id(parameter)]
+        if any(name in tensors for tensors in moments.values()):  # none before its first gradient
+            restored[index] = {kind: tensors[name] for kind, tensors in moments.items()}
+    state.optimizer.load_state_dict({"state": restored, "param_groups": described})
+
+
+def random_states(generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+    """Read every random state as tensors: the generator's and the global ones.
+
+    The global ones are those of torch on the CPU and on `device`, of numpy and of Python.
+    """
+    python = random.getstate()
+    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    states = {
+        "generator": generator.get_state(),
+        "torch": torch.get_rng_state(),
+        "numpy.keys": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+        "numpy.position": torch.tensor([position, has_gauss]),
+        "numpy.gauss": torch.tensor(gauss, dtype=torch.float64),
+        "python.state": torch.tensor(python[1]),
+        # NaN stands for None: no second value of a pair of normal draws is waiting.
+        "python.gauss": torch.tensor(
+            float("nan") if python[2] is None else python[2], dtype=torch.float64
+        ),
+    }
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_random_states(
+    states: Mapping[str, Tensor], generator: torch.Generator, device: torch.device
+) -> None:
+    """Set every random state to what `random_states` read."""
+    generator.set_state(states["generator"])
+    torch.set_rng_state(states["torch"])
+    keys = states["numpy.keys"].numpy().astype(np.uint32)
+    position, has_gauss = states["numpy.position"].tolist()
+    np.random.set_state(("MT19937", keys, position, has_gauss, states["numpy.gauss"].item()))
+    gauss = states["python.gauss"].item()
+    random.setstate(
+        (3, tuple(states["python.state"].tolist()), None if math.isnan(gauss) else gauss)
+    )
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

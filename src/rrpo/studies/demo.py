@@ -1,0 +1,374 @@
+"""The demo: harden a reward model, post-train a speaking LM four ways, judge them, show it.
+
+Base, SFT, DiffRO (plain reward model) and RRPO (hardened reward model) start from the same bundled
+policy. Every stage is a run folder of its own; one that is finished is not run again, so an
+interrupted demo goes on where it stood.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from rrpo import audio, policy, reward, runs
+from rrpo.checkpoint import read_json, sha256, write_json, write_text
+from rrpo.codec.mini import MiniCodec
+from rrpo.emotions import EMOTIONS
+from rrpo.errors import UserError
+from rrpo.evaluate import quality
+from rrpo.evaluate.run import Judges, measure, summarise
+from rrpo.mini.speaking import spoken, test_utterances
+from rrpo.mini.world import HASHES, TEST_SETS, World
+from rrpo.objectives.diffro import DiffROConfig
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.examples import make_examples
+from rrpo.report.page import write_page
+from rrpo.report.terminal import print_table
+from rrpo.reward import RewardModel
+from rrpo.reward.fit import FitConfig
+from rrpo.train import TrainConfig
+
+HARDENING: dict[str, FitConfig] = {
+    "plain": FitConfig(label_smoothing=0.0, mixup=False, adversarial=False),
+    "ls": FitConfig(mixup=False, adversarial=False),
+    "ls_eam": FitConfig(adversarial=False),
+    "ls_eam_adv": FitConfig(),
+}
+"""The paper's Table 2: each row adds a regularizer."""
+REWARD_OF = {"base": "plain", "sft": "plain", "diffro": "plain", "rrpo": "ls_eam_adv"}
+"""Which reward model's score is called a system's own reward."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything: the full demo, or the smoke test of every stage."""
+
+    reward_steps: int = 240
+    sft_steps: int = 200
+    diffro_steps: int = 80
+    batch_size: int = 16
+    sentences: int = 8
+    curve_sentences: int = 4
+    curve_every: int = 20
+    sft_every: int = 20
+
+
+FULL = Size()
+SMOKE = Size(
+    reward_steps=8,
+    sft_steps=4,
+    diffro_steps=2,
+    batch_size=6,
+    sentences=1,
+    curve_sentences=1,
+    curve_every=2,
+    sft_every=2,
+)
+
+
+@dataclass
+class Demo:
+    """What the stages share."""
+
+    out: Path
+    seed: int
+    size: Size
+    world: World
+    reward_names: Sequence[str]
+    codec: MiniCodec
+    judges: Judges
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the seconds of a stage, over all the times it was taken up."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = self.seconds.get(name, 0.0) + time.monotonic() - began
+            self.seconds[name] = round(spent, 2)
+            write_json(self.out / "seconds.json", self.seconds)
+
+
+def run(
+    out: Path,
+    seed: int = 0,
+    smoke: bool = False,
+    ablation: bool = False,
+    world: World | None = None,
+    command: str = "rrpo demo",
+) -> dict[str, Any]:
+    """Run or continue the demo in a folder; return what `results.json` holds.
+
+    Raises:
+        UserError: the folder holds a demo of another seed or size, or cannot be written.
+    """
+    world = world or World()
+    world.check()
+    plan = {"seed": seed, "smoke": smoke, "ablation": ablation, "world": _fingerprint(world)}
+    _claim(out, plan)
+    console = Console()
+    demo = Demo(
+        out,
+        seed,
+        SMOKE if smoke else FULL,
+        world,
+        tuple(HARDENING) if ablation else ("plain", "ls_eam_adv"),
+        world.codec(),
+        Judges.installed(world.judge()),
+        read_json(out / "seconds.json") if (out / "seconds.json").is_file() else {},
+    )
+    reward_models = {name: _reward_model(demo, name) for name in demo.reward_names}
+    systems = _systems(demo, reward_models)
+    rows = {name: _samples(demo, name, model, reward_models) for name, model in systems.items()}
+    rows["reference"] = _samples(demo, "reference", None, reward_models)
+    results = _results(demo, rows, reward_models, plan, command)
+    with demo.stage("report"):
+        _write(demo, rows, results)
+    print_table(results, console)
+    console.print(f"\nListen and look: {out / 'report.html'}")
+    return results
+
+
+def _fingerprint(world: World) -> str:
+    return sha256(world.folder / HASHES)
+
+
+def _claim(out: Path, plan: Mapping[str, Any]) -> None:
+    """Write the demo's plan into its folder, or check that it is the one already there."""
+    path = out / "plan.json"
+    if path.is_file():
+        stored = read_json(path)
+        if stored != plan:
+            differing = ", ".join(key for key in plan if stored.get(key) != plan[key])
+            raise UserError(
+                f"{out} holds a demo with another {differing}: choose another --out or remove it"
+            )
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty and holds no demo: choose another --out")
+    write_json(path, plan)
+
+
+def _reward_model(demo: Demo, name: str) -> RewardModel:
+    """Fine-tune the pre-trained reward model on the single voice, with its regularizers."""
+    folder = demo.out / "reward_models" / name
+    config = runs.RewardRun(
+        train=TrainConfig(
+            steps=demo.size.reward_steps,
+            learning_rate=3e-4,
+            warmup_steps=min(20, demo.size.reward_steps),
+            schedule="cosine",
+            seed=demo.seed,
+        ),
+        fit=HARDENING[name],
+    )
+    with demo.stage(f"reward model {name}"):
+        runs.train_reward(
+            demo.world.reward_model(),
+            demo.world.shard("finetune"),
+            demo.world.shard("mixes"),
+            config,
+            folder,
+            resume=True,
+            description=f"reward model {name}",
+        )
+    return reward.load(folder)
+
+
+def _systems(demo: Demo, reward_models: Mapping[str, RewardModel]) -> dict[str, SpeechTokenLM]:
+    """Post-train the policies, each from the bundled base; or load those that are finished."""
+    examples = make_examples(demo.world.tokenizer, demo.world.shard("finetune"))
+    base = demo.world.policy()
+    systems = {"base": base}
+    with demo.stage("sft"):
+        model = demo.world.policy()
+        runs.train_sft(
+            model,
+            examples,
+            runs.SFTRun(
+                train=TrainConfig(
+                    steps=demo.size.sft_steps,
+                    learning_rate=2e-4,
+                    warmup_steps=min(20, demo.size.sft_steps),
+                    seed=demo.seed,
+                ),
+                validate_every=demo.size.sft_every,
+            ),
+            demo.out / "systems" / "sft",
+            resume=True,
+            validate=lambda _: _curve(demo, model, base, reward_models),
+        )
+        systems["sft"] = policy.load(demo.out / "systems" / "sft")
+    prompts = [example.prompt for example in examples]
+    for name in ("diffro", "rrpo"):
+        with demo.stage(name):
+            trained = demo.world.policy()
+            runs.train_diffro(
+                trained,
+                base,
+                reward.load(demo.out / "reward_models" / REWARD_OF[name]),
+                prompts,
+                diffro_config(demo.size, demo.seed),
+                demo.out / "systems" / name,
+                resume=True,
+                # The lambda is called only inside this iteration.
+                validate=lambda _, m=trained: _curve(demo, m, base, reward_models),  # type: ignore[misc]
+                validate_every=demo.size.curve_every,
+                description="DiffRO (plain reward model)" if name == "diffro" else "RRPO",
+            )
+            systems[name] = policy.load(demo.out / "systems" / name)
+    return systems
+
+
+def diffro_config(size: Size, seed: int) -> runs.DiffRORun:
+    """Return the settings DiffRO and RRPO share in the demo."""
+    return runs.DiffRORun(
+        train=TrainConfig(
+            steps=size.diffro_steps,
+            learning_rate=2e-4,
+            warmup_steps=min(5, size.diffro_steps),
+            seed=seed,
+            weight_decay=0.0,
+        ),
+        diffro=DiffROConfig(batch_size=size.batch_size),
+    )
+
+
+def _curve(
+    demo: Demo,
+    model: SpeechTokenLM,
+    base: SpeechTokenLM,
+    reward_models: Mapping[str, RewardModel],
+) -> dict[str, float]:
+    """Judge a policy in training on a few sentences: one point of the curves, flat by name."""
+    utterances = test_utterances(demo.world, demo.size.curve_sentences)
+    samples = spoken(demo.world, demo.codec, model, base, utterances, demo.seed)
+    scorers = [
+        name for name in ("dnsmos_overall", "plcmos", "distillmos") if name in demo.judges.quality
+    ]
+    rows = measure(samples, reward_models, demo.judges, scorers, with_content=False)
+    return flatten(rows)
+
+
+def flatten(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the means of `measure`'s rows under flat names such as `quality/plcmos`."""
+    count = len(rows)
+    point = {
+        "kl": sum(row["kl"] for row in rows) / count,
+        "judge_probability": sum(row["judge_probability"] for row in rows) / count,
+        "judge_accuracy": sum(row["judge_emotion"] == row["emotion"] for row in rows) / count,
+        "tokens": sum(row["tokens"] for row in rows) / count,
+        "repetition": sum(row["repetition"] for row in rows) / count,
+        "artifacts_per_second": sum(len(row["artifacts"]) / row["seconds"] for row in rows) / count,
+    }
+    for group in ("reward", "quality"):
+        for name in rows[0][group]:
+            point[f"{group}/{name}"] = sum(row[group][name] for row in rows) / count
+    return point
+
+
+def _samples(
+    demo: Demo,
+    name: str,
+    model: SpeechTokenLM | None,
+    reward_models: Mapping[str, RewardModel],
+) -> list[dict[str, Any]]:
+    """Let a system speak the test sentences and judge it; wav files lie beside the rows."""
+    folder = demo.out / "samples" / name
+    if (folder / "rows.json").is_file():
+        rows: list[dict[str, Any]] = read_json(folder / "rows.json")
+        return rows
+    with demo.stage("evaluate"):
+        utterances = test_utterances(demo.world, demo.size.sentences)
+        samples = spoken(demo.world, demo.codec, model, demo.world.policy(), utterances, demo.seed)
+        rows = measure(samples, reward_models, demo.judges)
+        for sample, row in zip(samples, rows, strict=True):
+            path = folder / f"{sample.id}.wav"
+            audio.write(path, sample.audio)
+            row |= {"system": name, "wav": path.relative_to(demo.out).as_posix()}
+        write_json(folder / "rows.json", rows)
+    return rows
+
+
+def _results(
+    demo: Demo,
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    reward_models: Mapping[str, RewardModel],
+    plan: Mapping[str, Any],
+    command: str,
+) -> dict[str, Any]:
+    reason = demo.judges.content_reason
+    reference = summarise(rows["reference"], "plain", reason)
+    reference["by_emotion"] = {
+        emotion: summarise(
+            [row for row in rows["reference"] if row["emotion"] == emotion], "plain", reason
+        )
+        for emotion in EMOTIONS
+    }
+    tests = {name: demo.world.shard(shard) for name, shard in TEST_SETS.items()}
+    sft = read_json(demo.out / "systems" / "sft" / "results.json")
+    with demo.stage("evaluate"):
+        figures = {
+            name: runs.reward_figures(model, tests, demo.seed)
+            for name, model in reward_models.items()
+        }
+    return {
+        "schema": 1,
+        "seed": demo.seed,
+        "smoke": plan["smoke"],
+        "command": command,
+        "machine": f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "seconds": demo.seconds,
+        "reference": reference,
+        "systems": {
+            name: summarise(rows[name], REWARD_OF[name], reason)
+            for name in ("base", "sft", "diffro", "rrpo")
+        },
+        "reward_models": figures,
+        "sft": {
+            "stopped_at": sft["stopped_at"],
+            "best_step": sft["best_step"],
+            "rule": sft["rule"],
+        },
+        "missing_judges": quality.missing() | ({"content": reason} if reason else {}),
+    }
+
+
+def _write(
+    demo: Demo,
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    results: dict[str, Any],
+) -> None:
+    """Write samples.jsonl, curves.jsonl, results.json and the page."""
+    order = ["reference", "base", "sft", "diffro", "rrpo"]
+    lines = [json.dumps(row) for name in order for row in rows[name]]
+    write_text(demo.out / "samples.jsonl", "\n".join(lines) + "\n")
+    points = []
+    for name in ("sft", "diffro", "rrpo"):
+        validations = read_json(demo.out / "systems" / name / "results.json")["validations"]
+        points += [_point(name, record) for record in validations]
+    write_text(demo.out / "curves.jsonl", "".join(json.dumps(point) + "\n" for point in points))
+    write_json(demo.out / "results.json", results)
+    write_page(demo.out)
+
+
+def _point(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a validation record with flat names into a row of curves.jsonl."""
+    point: dict[str, Any] = {"system": name, "reward": {}, "quality": {}}
+    for key, value in record.items():
+        group, slash, inner = key.partition("/")
+        if slash:
+            point[group][inner] = value
+        else:
+            point[key] = value
+    point["own_reward"] = point["reward"].get(REWARD_OF[name])
+    return point

@@ -1,0 +1,50 @@
+"""Speech-token ids, padding and masks."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+SPEECH_CODES = 6561
+"""Codes of one frame: eight base-3 digits, 3^8."""
+TOKEN_RATE = 25
+"""Speech tokens per second."""
+IGNORE = -1
+"""Target value of a position that carries no loss."""
+
+
+def pad(sequences: Sequence[Tensor], value: int = 0) -> Tensor:
+    """Right-pad 1-D tensors of lengths T_b to one tensor (B, T), T the greatest length.
+
+    Examples:
+        >>> pad([torch.tensor([1, 2]), torch.tensor([3])], value=-1)
+        tensor([[ 1,  2],
+                [ 3, -1]])
+    """
+    return torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True, padding_value=value)
+
+
+def length_mask(lengths: Tensor, size: int | None = None) -> Tensor:
+    """Return (B, T) bool, true where position t < lengths[b]; `size` is T, by default the maximum.
+
+    Examples:
+        >>> length_mask(torch.tensor([2, 1]))
+        tensor([[ True,  True],
+                [ True, False]])
+    """
+    if size is None:
+        size = int(lengths.max()) if lengths.numel() else 0
+    return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def digits(ids: Tensor) -> Tensor:
+    """Split FSQ ids (…) into their eight base-3 digits (…, 8), lowest first.
+
+    CosyVoice2's id is the sum of h_i * 3^i over digits h_i in {0, 1, 2}.
+
+    Examples:
+        >>> digits(torch.tensor([5]))
+        tensor([[2, 1, 0, 0, 0, 0, 0, 0]])
+    """
+    powers = 3 ** torch.arange(8, device=ids.device)
+    return (ids[..., None] // powers) % 3

