@@ -231,6 +231,12 @@ def test_page_has_every_player_and_reaches_for_nothing(demo: Path) -> None:
     assert "url(" not in html and "@import" not in html
 
 
+def test_page_offers_the_sentences_there_are(demo: Path, tmp_path: Path) -> None:
+    assert not [a for a in read_page(demo / "report.html").all_of("input") if a["type"] == "radio"]
+    reader = read_page(write_page(make_demo(tmp_path / "run", texts=2, seconds=0.05)))
+    assert len([a for a in reader.all_of("input") if a["type"] == "radio"]) == 2
+
+
 def test_page_sound_is_the_sample(demo: Path) -> None:
     reader = read_page(demo / "report.html")
     uri = str(reader.all_of("audio")[0]["src"])
@@ -412,6 +418,10 @@ def test_caution_along_a_curve() -> None:
     assert caution.subject == "Along the curve of DiffRO"
     assert "From step 10 to step 20 own reward rose from −0.50 to −0.10" in caution.text
     assert "fell from 0.90 to 0.70" in caution.text
+    small = [row | {"judge_probability": 0.9 - 0.025 * int(row["step"] // 10)} for row in rows]
+    assert summarize({}, small).cautions == []  # 0.05 is under twice the step, with no intervals
+    known = [row | {"judge_probability": spread_of(row["judge_probability"])} for row in small]
+    assert len(summarize({}, known).cautions) == 1
     falling = [row | {"own_reward": -row["own_reward"]} for row in rows]
     assert summarize({}, falling).cautions == []
     climbing = [row | {"judge_probability": 0.01 * float(row["step"])} for row in rows]
@@ -422,7 +432,7 @@ def test_summary_is_honest_about_intervals() -> None:
     results = demo_results()
     texts = [s.text for s in summarize(results, []).statements if s.topic == "Emotion"]
     assert texts[0].startswith(
-        "DiffRO raised the judge's probability of the asked emotion over SFT by 0.11"
+        "DiffRO raised the judge’s probability of the asked emotion over SFT by 0.11"
     )
     assert texts[2].startswith("RRPO reads 0.04 higher than DiffRO") or "raised" in texts[2]
     results["systems"]["diffro"]["judge_probability"] = spread_of(0.86, 0.2)
@@ -439,7 +449,7 @@ def test_summary_compares_at_equal_distance() -> None:
     text = next(s.text for s in summarize({}, curves).statements if s.topic == "Equal KL")
     # Both lines are straight: DiffRO at 0.4 of 0.5 lies at 0.8 of the way from base to its end.
     assert "At 0.400 nats per token" in text
-    assert f"DiffRO {0.55 + 0.8 * (0.86 - 0.55):.2f}, RRPO 0.90" in text
+    assert f"judge’s probability {0.55 + 0.8 * (0.86 - 0.55):.2f} and 0.90" in text
 
 
 def test_at_reads_the_first_crossing() -> None:
@@ -602,11 +612,16 @@ def test_run_page(tmp_path: Path) -> None:
     assert "holds no configuration" in words and "holds no results" in words
     (folder / "config.yaml").write_text("name: <b>bold</b>\n")
     results = {"loss": spread_of(0.2), "accuracy": {"same": 0.5}, "kind": "sft"}
+    results["validations"] = [
+        {"step": 1, "quality/plcmos": 3.0},
+        {"step": 2, "quality/plcmos": 3.1},
+    ]
     (folder / "results.json").write_text(json.dumps(results))
     reader = read_page(write_run_page(folder))
     assert "name: <b>bold</b>" in reader.words()
     assert "Accuracy, same 0.5000" in reader.words()
-    assert len([a for a in reader.all_of("svg") if a.get("role") == "img"]) == 2
+    assert len([a for a in reader.all_of("svg") if a.get("role") == "img"]) == 3
+    assert "Quality, PLCMOS" in reader.words()
 
 
 def test_figure_in_both_formats(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 Run as a script, this file is the victim of the kill test.
 """
 
+import importlib
+import itertools
 import json
 import math
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -56,7 +57,7 @@ CONFIG = TrainConfig(
 class Toy:
     """A small network with dropout, a buffer and a frozen part, and data from every generator."""
 
-    def __init__(self, before: Callable[[int], None] = lambda step: None) -> None:
+    def __init__(self, before: Callable[[int], None] = lambda _: None) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(1)
             self.model = nn.Sequential(
@@ -101,7 +102,8 @@ def _keep_global_states() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    """The weights of the run that nothing disturbs."""
+    """The weights of the run that nothing disturbs, with the thread count of the others."""
+    torch.set_num_threads(1)
     return weights(Toy(), tmp_path_factory.mktemp("train") / "run")
 
 
@@ -123,35 +125,39 @@ def scripted(figures: dict[int, float]) -> Callable[[int], dict[str, float]]:
     return lambda step: {"loss": figures[step]}
 
 
-# --- kills ---------------------------------------------------------------------------------------
-
-
 def die() -> None:
     """End this process as a kill from outside would."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_at_operation(number: int) -> None:
-    """Die just before the file-system operation of this number, wherever it comes from."""
-    count = 0
+def die_at(owner: Any, name: str, number: int) -> None:
+    """Die just before the call of this number to a function of the file system."""
+    original, calls = getattr(owner, name), iter(range(1, 10**6))
 
-    def watch(owner: Any, name: str) -> None:
-        original = getattr(owner, name)
+    def watched(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == number:
+            die()
+        return original(*arguments, **options)
 
-        def watched(*arguments: Any, **options: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == number:
-                die()
-            return original(*arguments, **options)
+    setattr(owner, name, watched)
 
-        setattr(owner, name, watched)
 
-    for owner, name in ((Path, "rename"), (Path, "replace"), (Path, "mkdir"), (os, "fsync")):
-        watch(owner, name)
-    watch(shutil, "rmtree")
-    watch(os, "rmdir")  # inside rmtree: the old checkpoint is half gone
-    watch(safetensors.torch, "save_file")
+KILLS: dict[str, Callable[[Toy], None]] = {
+    "nothing": lambda _: None,
+    **{
+        f"step {at}": lambda toy, at=at: setattr(  # type: ignore[misc]
+            toy, "before", lambda step: die() if step == at else None
+        )
+        for at in (1, 5, 12)
+    },
+    "first checkpoint, weights": lambda _: die_at(safetensors.torch, "save_file", 2),
+    "first checkpoint, in place": lambda _: die_at(Path, "rename", 1),
+    "second checkpoint, weights": lambda _: die_at(safetensors.torch, "save_file", 5),
+    "second checkpoint, old aside": lambda _: die_at(Path, "rename", 2),
+    "second checkpoint, in place": lambda _: die_at(Path, "rename", 3),
+    "second checkpoint, old half removed": lambda _: die_at(os, "rmdir", 1),
+    "last checkpoint, in place": lambda _: die_at(Path, "rename", 5),
+}
 
 
 def in_child(action: Callable[[], object]) -> int:
@@ -168,31 +174,428 @@ def in_child(action: Callable[[], object]) -> int:
 
 
 def kill_and_resume(root: Path) -> None:
-    """Kill runs at steps and at file operations, resume each, and print what came out."""
+    """Kill a run in each way, resume it, and print one JSON line on what came out."""
+    # What a first step imports, once here and not in every child.
+    importlib.import_module("torch.utils.tensorboard")
+    importlib.import_module("torch._dynamo")
+
     torch.set_num_threads(1)
-    kills: dict[str, Callable[[Toy], None]] = {"none": lambda toy: None}
-    for step in (1, 2, 4, 5, 8, 12):
-        kills[f"step {step}"] = lambda toy, at=step: setattr(  # type: ignore[misc]
-            toy, "before", lambda now: die() if now == at else None
-        )
-    for number in range(1, int(os.environ.get("OPERATIONS", "80")), 1):
-        kills[f"operation {number}"] = lambda toy, at=number: die_at_operation(at)  # type: ignore[misc]
-    for name, kill in kills.items():
-        folder = root / name.replace(" ", "-")
+    for name, kill in KILLS.items():
+        folder = root / name
 
         def victim(kill: Callable[[Toy], None] = kill, folder: Path = folder) -> None:
             toy = Toy()
             kill(toy)
             train(toy, CONFIG, folder)
 
-        ended = in_child(victim)
-        again = in_child(lambda folder=folder: train(Toy(), CONFIG, folder, resume=True))  # type: ignore[misc]
-        steps = [record["step"] for record in read_metrics(folder / "metrics.jsonl")]
-        left = sorted(path.name for path in folder.iterdir())
-        result = {"kill": name, "ended": ended, "again": again, "steps": steps, "left": left}
-        for file in ("model.safetensors", "training.safetensors", "random-0.safetensors"):
-            result[file] = sha256(folder / "checkpoint" / file)
+        def heir(folder: Path = folder) -> None:
+            train(Toy(), CONFIG, folder, resume=True)
+
+        result: dict[str, Any] = {"kill": name, "ends": [in_child(victim), in_child(heir)]}
+        result["steps"] = [record["step"] for record in read_metrics(folder / "metrics.jsonl")]
+        result["files"] = sorted(path.name for path in folder.iterdir())
+        for path in sorted((folder / "checkpoint").glob("*.safetensors")):
+            result[path.name] = sha256(path)
         print(json.dumps(result), flush=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, __file__, str(tmp_path)],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    results = {line["kill"]: line for line in map(json.loads, ended.stdout.splitlines())}
+    assert results.keys() == KILLS.keys()
+    reference = results.pop("nothing")
+    assert reference["ends"] == [0, 0]
+    assert reference["steps"] == list(range(1, CONFIG.steps + 1))
+    assert {"model.safetensors", "training.safetensors", "random-0.safetensors"} < reference.keys()
+    for name, result in results.items():
+        assert result.pop("ends") == [-signal.SIGKILL, 0], name
+        for key in result.keys() - {"kill"}:
+            assert result[key] == reference[key], (name, key)
+
+
+def test_interrupted_by_the_keyboard(tmp_path: Path, uninterrupted: dict[str, Tensor]) -> None:
+    def press(step: int) -> None:
+        if step == 6:
+            signal.raise_signal(signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(TrainingInterrupted, match=r"after step 6 of 12.*--resume"):
+        train(Toy(press), CONFIG, tmp_path)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")][-1] == 6
+    assert_same(weights(Toy(), tmp_path, resume=True), uninterrupted)
+
+
+def test_second_interrupt_acts_at_once(tmp_path: Path) -> None:
+    def press_twice(step: int) -> None:
+        if step == 6:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Toy(press_twice), CONFIG, tmp_path)
+    assert json.loads((tmp_path / "checkpoint" / "training.json").read_text())["step"] == 4
+
+
+def test_equals_a_plain_loop(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"seed": 5})
+    trained = Toy()
+    train(trained, config, tmp_path)
+    plain = Toy()
+    random.seed(5)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    generator = torch.Generator().manual_seed(5)
+    parameters = [p for p in plain.model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.1},
+            {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+        ]
+    )
+    for step in range(1, 13):
+        warm, done = min(1.0, step / 3), max(0.0, (step - 4) / 9)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.02 * warm * (1 + math.cos(math.pi * done)) / 2
+        optimizer.zero_grad()
+        plain.loss(plain.model, step, generator)[0].backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 0.5)
+        optimizer.step()
+    for name, tensor in plain.model.state_dict().items():
+        torch.testing.assert_close(trained.model.state_dict()[name].cpu(), tensor)
+    before = Toy().model.state_dict()
+    assert torch.equal(trained.model.state_dict()["4.weight"].cpu(), before["4.weight"])
+    assert not torch.equal(trained.model.state_dict()["1.weight"].cpu(), before["1.weight"])
+
+
+def test_learning_rate_over_the_steps() -> None:
+    rates = [learning_rate(CONFIG, step) for step in range(1, 13)]
+    assert rates[:4] == pytest.approx([0.02 / 3, 0.04 / 3, 0.02, 0.02])
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[3:]))
+    assert 0 < rates[-1] < 0.001
+    constant = TrainConfig(steps=2, learning_rate=0.5, warmup_steps=5)
+    assert [learning_rate(constant, step) for step in (1, 2, 5, 9)] == [0.1, 0.2, 0.5, 0.5]
+
+
+def test_what_a_run_leaves(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    seen: list[int] = []
+    toy = Toy()
+
+    def validate(step: int) -> dict[str, float]:
+        seen.append(step)
+        assert not toy.model.training
+        assert not torch.is_grad_enabled()
+        return {"loss": float(step)}
+
+    result = train(toy, CONFIG, tmp_path, validate=validate, validate_every=5)
+    assert seen == [0, 5, 10, 12]
+    assert result == TrainResult(12, None, result.seconds, result.validations)
+    assert result.validations == [{"step": step, "loss": float(step)} for step in seen]
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    steps = [record for record in records if "validation" not in record]
+    assert [record["step"] for record in steps] == list(range(1, 13))
+    for record in steps:
+        assert record["learning_rate"] == learning_rate(CONFIG, record["step"])
+        assert math.isfinite(record["loss"] + record["gradient_norm"] + record["noise"])
+        assert record["nothing"] is None
+        assert record["seconds"] > 0
+    assert [r["validation"]["loss"] for r in records if "validation" in r] == [0, 5, 10, 12]
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("loss")] == list(range(1, 13))
+    assert [event.value for event in board.Scalars("validation/loss")] == [0, 5, 10, 12]
+    state, config = load_model(tmp_path, "toy")
+    assert config == {"kind": "toy"}
+    assert torch.equal(state["1.weight"], toy.model.state_dict()["1.weight"].cpu())
+
+
+def test_a_cut_record_is_continued(tmp_path: Path) -> None:
+    def fail(step: int) -> None:
+        if step == 7:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(Toy(fail), CONFIG, tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 7, "lo')
+    train(Toy(), CONFIG, tmp_path, resume=True)
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [record["step"] for record in records] == list(range(1, 13))
+
+
+def test_resume_without_a_checkpoint_starts(
+    tmp_path: Path, uninterrupted: dict[str, Tensor]
+) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 9}\n')
+    assert_same(weights(Toy(), tmp_path, resume=True), uninterrupted)
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 12
+
+
+def test_a_finished_run(tmp_path: Path, uninterrupted: dict[str, Tensor]) -> None:
+    first = train(Toy(), CONFIG, tmp_path)
+
+    def never(step: int) -> None:
+        raise AssertionError(step)
+
+    toy = Toy(never)
+    assert train(toy, CONFIG, tmp_path, resume=True) == first
+    assert_same(dict(toy.model.state_dict()), uninterrupted)
+    with pytest.raises(UserError, match="pass --resume or another --out"):
+        train(toy, CONFIG, tmp_path)
+
+
+def test_thread_count_is_restored(tmp_path: Path) -> None:
+    def fail(step: int) -> None:
+        if step == 6:
+            raise ZeroDivisionError
+
+    torch.set_num_threads(2)
+    with pytest.raises(ZeroDivisionError):
+        train(Toy(fail), CONFIG, tmp_path)
+    torch.set_num_threads(1)
+    counts: list[int] = []
+    toy = Toy(lambda _: counts.append(torch.get_num_threads()))
+    train(toy, CONFIG, tmp_path, resume=True)
+    assert counts == [2] * 8
+
+
+def test_early_stopping_keeps_the_best_through_a_resume(tmp_path: Path) -> None:
+    figures = {0: 5.0, 2: 3.0, 4: 4.0, 6: math.nan, 8: 3.0, 10: 0.0}
+    stop = EarlyStopping("loss", patience=3)
+    kept: dict[int, dict[str, Tensor]] = {}
+
+    def run(toy: Toy, folder: Path, resume: bool = False) -> TrainResult:
+        def validate(step: int) -> dict[str, float]:
+            kept[step] = {name: t.clone() for name, t in toy.model.state_dict().items()}
+            return scripted(figures)(step)
+
+        return train(toy, CONFIG, folder, resume, validate, 2, stop)
+
+    whole = Toy()
+    result = run(whole, tmp_path / "whole")
+    assert (result.step, result.best_step) == (8, 2)
+    assert_same(dict(whole.model.state_dict()), kept[2])
+
+    def fail(step: int) -> None:
+        if step == 6:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(Toy(fail), tmp_path / "parts")
+    heir = Toy()
+    again = run(heir, tmp_path / "parts", resume=True)
+    assert (again.step, again.best_step, again.validations) == (8, 2, result.validations)
+    assert_same(dict(heir.model.state_dict()), dict(whole.model.state_dict()))
+    saved, _ = load_model(tmp_path / "parts", "toy")
+    assert torch.equal(saved["1.weight"], kept[2]["1.weight"].cpu())
+
+
+def test_early_stopping_rule() -> None:
+    stop = EarlyStopping("loss", patience=2)
+    history = [{"step": step, "loss": loss} for step, loss in enumerate((None, 3.0, 3.0, 4.0))]
+    assert [stop(history[:count]) for count in (1, 2, 3, 4)] == [False, False, False, True]
+    assert [stop.improved(history[:count]) for count in (1, 2, 3)] == [True, True, False]
+    assert stop.best(history) == 1
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_divergence(tmp_path: Path, kind: str) -> None:
+    class Diverging(Toy):
+        def loss(
+            self, model: nn.Sequential, step: int, generator: torch.Generator
+        ) -> tuple[Tensor, dict[str, float]]:
+            loss, figures = super().loss(model, step, generator)
+            if step == 7:
+                # The derivative of a root is infinite at zero, while its value is finite.
+                loss = loss * math.nan if kind == "loss" else (loss - loss.detach()).sqrt()
+            return loss, figures
+
+    toy = Diverging()
+    with pytest.raises(TrainingDiverged) as caught:
+        train(toy, CONFIG, tmp_path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in ("step 7", "keeps step 4", "learning_rate=0.02", "warmup_steps=3"):
+        assert part in message
+    assert all(torch.isfinite(tensor).all() for tensor in toy.model.state_dict().values())
+    saved, _ = load_model(tmp_path, "toy")
+    assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+
+
+def test_divergence_before_a_checkpoint(tmp_path: Path) -> None:
+    toy = Toy()
+    with torch.no_grad():
+        toy.model[5].bias.fill_(math.inf)
+    with pytest.raises(TrainingDiverged, match=r"step 1 .*no checkpoint was written yet"):
+        train(toy, CONFIG, tmp_path)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """A run that ended at step 6 with a checkpoint of step 4."""
+
+    def fail(step: int) -> None:
+        if step == 6:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(Toy(fail), CONFIG, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_another_configuration(stopped: Path) -> None:
+    other = CONFIG.model_copy(update={"learning_rate": 0.03})
+    with pytest.raises(UserError, match=r"learning_rate=0\.02, not 0\.03"):
+        train(Toy(), other, stopped, resume=True)
+
+
+def test_another_model(stopped: Path) -> None:
+    toy = Toy()
+    toy.model[4].requires_grad_(True)
+    with pytest.raises(UserError, match="another model"):
+        train(toy, CONFIG, stopped, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("training.json", b"{"),
+        ("training.json", b"{}"),
+        ("training.json", b"[]"),
+        ("training.safetensors", None),
+        ("training.safetensors", b"half"),
+        ("random-0.safetensors", None),
+    ],
+)
+def test_damaged_checkpoint(stopped: Path, file: str, content: bytes | None) -> None:
+    path = stopped / "checkpoint" / file
+    if content == b"half":
+        content = path.read_bytes()[:200]
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="checkpoint") as caught:
+        train(Toy(), CONFIG, stopped, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_not_a_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "mine.txt").write_text("kept")
+    for resume in (False, True):
+        with pytest.raises(UserError, match=r"no training\.json"):
+            train(Toy(), CONFIG, tmp_path, resume=resume)
+    assert (tmp_path / "checkpoint" / "mine.txt").read_text() == "kept"
+
+
+def test_unwritable_folders(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        train(Toy(), CONFIG, tmp_path / "file" / "run")
+    (tmp_path / "run" / "metrics.jsonl").mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot write"):
+        train(Toy(), CONFIG, tmp_path / "run")
+
+
+def test_nothing_to_train(tmp_path: Path) -> None:
+    toy = Toy()
+    toy.model.requires_grad_(False)
+    with pytest.raises(ValueError, match="requires a gradient"):
+        train(toy, CONFIG, tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device has half precision")
+def test_precision_on_the_cpu(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs a CUDA device"):
+        train(Toy(), CONFIG.model_copy(update={"mixed_precision": "fp16"}), tmp_path / "half")
+    dtypes: list[torch.dtype] = []
+    for precision in ("auto", "no", "bf16"):
+        toy = Toy()
+        toy.model[1].register_forward_hook(lambda _m, _i, output: dtypes.append(output.dtype))
+        config = CONFIG.model_copy(update={"mixed_precision": precision, "steps": 1})
+        train(toy, config, tmp_path / precision)
+        assert toy.model[1].weight.dtype == torch.float32
+    assert dtypes == [torch.float32, torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        ({"checkpoint", "checkpoint.new"}, "checkpoint"),
+        ({"checkpoint", "checkpoint.old"}, "checkpoint"),
+        ({"checkpoint.new", "checkpoint.old"}, "checkpoint.new"),
+        ({"checkpoint.old"}, "checkpoint.old"),
+        ({"checkpoint.new"}, None),
+        (set(), None),
+    ],
+)
+def test_recovery_of_a_folder(tmp_path: Path, present: set[str], expected: str | None) -> None:
+    for name in present:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+    recover_folder(tmp_path / "checkpoint")
+    content = tmp_path / "checkpoint" / "content"
+    assert (content.read_text() if content.exists() else None) == expected
+    assert {path.name for path in tmp_path.iterdir()} <= {"checkpoint"}
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    for turn in ("first", "second"):
+        fresh = begin_folder(tmp_path / "checkpoint")
+        (fresh / turn).write_text(turn)
+        commit_folder(tmp_path / "checkpoint")
+        assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == [turn]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_random_states_return() -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator = torch.Generator().manual_seed(3)
+
+    def draw() -> list[float]:
+        return [
+            random.gauss(0, 1),
+            random.random(),
+            float(np.random.standard_normal()),
+            torch.randn(()).item(),
+            torch.randn((), device=device).item(),
+            torch.rand((), generator=generator).item(),
+        ]
+
+    draw()  # leaves the second value of a normal pair waiting in Python and numpy
+    states = random_states(generator, device)
+    drawn = [draw(), draw()]
+    restore_random_states(states, generator, device)
+    assert [draw(), draw()] == drawn
+
+
+def test_progress_lines_and_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    with Progress("fitting", 100) as progress:
+        for done in range(1, 101):
+            progress.update(done, f"loss {done}")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["fitting: 100/100, 0:00 left, loss 100"]
+    with Progress("fitting", 3, visible=False) as progress:
+        progress.update(3)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Progress("fitting", 4, done=1) as progress:
+        progress.update(3, "loss 0.5")
+    shown = capsys.readouterr().err
+    assert "fitting" in shown and "3/4" in shown and "loss 0.5" in shown
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ app = typer.Typer(
 reward_app = typer.Typer(no_args_is_help=True, help="Train and test reward models.")
 policy_app = typer.Typer(no_args_is_help=True, help="Post-train a speech-token LM.")
 app.add_typer(reward_app, name="reward")
+study_app = typer.Typer(no_args_is_help=True, help="Longer experiments with their own pages.")
 app.add_typer(policy_app, name="policy")
+app.add_typer(study_app, name="study")
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; nothing else is written.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
@@ -73,7 +75,8 @@ def demo(
 
         world = build(out / "recipe", seed, scale=0.01 if smoke else 1.0)
         out = out / "demo"
-    study.run(out, seed, smoke, ablation, world, " ".join(["rrpo", *sys.argv[1:]]))
+    plan = study.SMOKE if smoke else study.FULL
+    study.run(out, seed, plan, ablation, world, " ".join(["rrpo", *sys.argv[1:]]))
 
 
 @app.command()
@@ -187,6 +190,27 @@ def evaluate(
     from rrpo import commands
 
     commands.evaluate(runs, reward or [], sentences, seed)
+
+
+@study_app.command()
+def overoptimization(
+    out: Out,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    steps: Annotated[int, typer.Option(min=1)] = 160,
+) -> None:
+    """Optimize without the KL and three times as fast: which reward model is fooled, and when?"""
+    from dataclasses import replace
+
+    from rrpo.studies import demo as study
+
+    plan = replace(
+        study.FULL,
+        systems=("diffro", "rrpo"),
+        beta=0.0,
+        learning_rate=3 * study.FULL.learning_rate,
+        diffro_steps=steps,
+    )
+    study.run(out, seed, plan, command=" ".join(["rrpo", *sys.argv[1:]]))
 
 
 @app.command()

@@ -53,7 +53,9 @@ def relax(
         )
     # One integer keeps the noise: the backward pass draws it again, chunk by chunk.
     seed = int(torch.randint(2**62, (), generator=generator))
-    embeddings: Tensor = _Relax.apply(logits, tokens, table, estimator, tau, seed)  # type: ignore[no-untyped-call]
+    embeddings: Tensor = _Relax.apply(  # type: ignore[no-untyped-call]
+        logits, tokens, table, estimator, tau, seed
+    )
     return embeddings
 
 
@@ -75,7 +77,7 @@ class _Relax(torch.autograd.Function):
         return table[tokens]
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: FunctionCtx, gradient: Tensor
     ) -> tuple[Tensor | None, None, Tensor | None, None, None, None]:
         logits, tokens, table = ctx.saved_tensors  # type: ignore[attr-defined]
@@ -106,8 +108,9 @@ def _chunked(
     noise = torch.Generator(logits.device).manual_seed(seed)
     out = torch.empty_like(flat_logits)
     transposed = table.T.float()
-    for rows in torch.arange(flat_tokens.numel()).split(max(1, CHUNK_ELEMENTS // size)):
-        part = slice(int(rows[0]), int(rows[-1]) + 1)
+    count = max(1, CHUNK_ELEMENTS // size)
+    for start in range(0, flat_tokens.numel(), count):
+        part = slice(start, start + count)
         theta, drawn = flat_logits[part].float(), flat_tokens[part]
         g = flat_gradient[part].float() @ transposed
         out[part] = _vector_jacobian(theta, drawn, g, estimator, tau, noise).to(out.dtype)

@@ -23,7 +23,8 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Example, Prompt
 from rrpo.reward import RewardModel
 from rrpo.reward.fit import FitConfig, RewardObjective, evaluate
-from rrpo.train import EarlyStopping, TrainConfig, TrainResult, Validate, train
+from rrpo.stopping import EarlyStopping
+from rrpo.train import TrainConfig, TrainResult, Validate, train
 
 
 class RewardRun(Strict):
@@ -70,8 +71,8 @@ def train_reward(
 ) -> TrainResult:
     """Fine-tune a reward model in place; `folder` is its run."""
     objective = RewardObjective(model, utterances, config.fit, mixes)
+    _settle(config, folder, resume)
     result = train(objective, config.train, folder, resume, description=description)
-    configuration.dump(config, folder / "config.yaml")
     _write_results(folder, "reward", result, {})
     return result
 
@@ -96,6 +97,7 @@ def train_sft(
         more = {} if validate is None else validate(step)
         return {"held_out_loss": held_out_loss(model, held), **more}
 
+    _settle(config, folder, resume)
     result = train(
         SFTObjective(model, kept, config.sft),
         config.train,
@@ -106,7 +108,6 @@ def train_sft(
         stop=EarlyStopping("held_out_loss", config.patience),
         description=description,
     )
-    configuration.dump(config, folder / "config.yaml")
     rule = (
         f"the weights of least held-out cross-entropy (every {config.validate_every} steps, "
         f"{config.held_out:.0%} of the texts held out, patience {config.patience})"
@@ -128,8 +129,10 @@ def train_diffro(
     description: str = "DiffRO",
 ) -> TrainResult:
     """Optimize a policy in place against a reward model, held by the KL to the reference."""
+    objective = DiffROObjective(model, reference, reward_model, prompts, config.diffro)
+    _settle(config, folder, resume)
     result = train(
-        DiffROObjective(model, reference, reward_model, prompts, config.diffro),
+        objective,
         config.train,
         folder,
         resume,
@@ -137,7 +140,6 @@ def train_diffro(
         validate_every=validate_every,
         description=description,
     )
-    configuration.dump(config, folder / "config.yaml")
     _write_results(folder, "diffro", result, {})
     return result
 
@@ -175,6 +177,16 @@ def reward_figures(
         },
         **{key: {name: report[key] for name, report in reports.items()} for key in keys},
     }
+
+
+def _settle(config: Strict, folder: Path, resume: bool) -> None:
+    """Write the configuration before the first step, or check that a resumed run has the same."""
+    path = folder / "config.yaml"
+    if resume and path.is_file():
+        stored = configuration.load(type(config), path)
+        configuration.require_same(config, stored.model_dump(mode="json"), path)
+    elif not (folder / "checkpoint").exists():
+        configuration.dump(config, path)
 
 
 def _write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[str, Any]) -> None:

@@ -99,6 +99,21 @@ def claim_folder(folder: Path, resume: bool, accelerator: Accelerator) -> None:
         raise UserError(f"{folder} already holds a training run: pass --resume or another --out")
 
 
+def working_precision(choice: str, device: torch.device) -> torch.dtype | None:
+    """Return the dtype to cast to ("auto", "no", "bf16", "fp16" asked for), None for no casting.
+
+    Raises:
+        UserError: fp16 where there is no CUDA device.
+    """
+    cuda = device.type == "cuda"
+    if choice == "fp16" and not cuda:
+        raise UserError("mixed_precision=fp16 needs a CUDA device: use no or bf16")
+    if choice == "auto":
+        native = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else None
+    return {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[choice]
+
+
 def initial_state(
     model: torch.nn.Module, weight_decay: float, seed: int, accelerator: Accelerator, half: bool
 ) -> TrainingState:

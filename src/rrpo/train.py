@@ -23,8 +23,16 @@ from rrpo.checkpoint import writing
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.progress import Metrics, Progress, finite, interruption
-from rrpo.state import TrainingState, claim_folder, initial_state, restore_state, save_state
-from rrpo.stopping import EarlyStopping, Stop
+from rrpo.state import (
+    TrainingState,
+    claim_folder,
+    initial_state,
+    restore_state,
+    save_state,
+    working_precision,
+)
+from rrpo.stopping import EarlyStopping as EarlyStopping
+from rrpo.stopping import Stop
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 Validate = Callable[[int], Mapping[str, float]]
@@ -89,7 +97,7 @@ class TrainResult:
     Attributes:
         step: the last step.
         best_step: the step whose weights were kept; None without early stopping: the last.
-        seconds: time spent, over all resumed parts.
+        seconds: time spent in steps, over all resumed parts.
         validations: "step" and the figures of each validation.
     """
 
@@ -149,7 +157,7 @@ def train(
     """
     accelerator = Accelerator(mixed_precision="no")  # the loop casts and scales by itself
     main = accelerator.is_main_process
-    precision = _precision(config, accelerator.device)
+    precision = working_precision(config.mixed_precision, accelerator.device)
     claim_folder(folder, resume, accelerator)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -158,10 +166,8 @@ def train(
     if (folder / "checkpoint").exists():
         restore_state(state, folder / "checkpoint", config, accelerator)
     if not state.finished:
-        run = _Run(
-            *(objective, config, folder, accelerator, precision, state),
-            *(validate, validate_every, stop),
-        )
+        settings = (objective, config, folder, accelerator, precision)
+        run = _Run(*settings, state, validate, validate_every, stop)
         with writing(folder):
             metrics = Metrics(folder, state.step, active=main)
         progress = Progress(description, config.steps, state.step, visible=main)
@@ -188,31 +194,32 @@ def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.
     state, config = run.state, run.config
     if state.step == 0:
         _validate(run, metrics)
-    over = _over(run)
-    while not over:
-        record, interrupted = _advance(run, signalled.is_set())
+    over, interrupted = _over(run), False
+    while not (over or interrupted):
+        record, interrupted = _advance(run, signalled)
         with writing(run.folder):
             metrics.write(record)
-        if state.step == config.steps or (
-            run.validate_every > 0 and state.step % run.validate_every == 0
-        ):
+        due = run.validate_every > 0 and state.step % run.validate_every == 0
+        if due or state.step == config.steps:
             _validate(run, metrics)
         over = _over(run)
         progress.update(state.step, f"loss {record['loss']:.4g}")
         if not over and (interrupted or state.step % config.save_every == 0):
             _save(run)
-        if not over and interrupted:
-            raise _interrupted(run)
-    if state.best:
-        state.set_weights(state.best)
-        state.best = {}
-    state.finished = True
-    _save(run)
-    if signalled.is_set():
-        raise _interrupted(run)
+    if over:
+        if state.best:
+            state.set_weights(state.best)
+            state.best = {}
+        state.finished = True
+        _save(run)
+    if interrupted or signalled.is_set():
+        raise TrainingInterrupted(
+            f"interrupted after step {state.step} of {config.steps}, saved in {run.folder}: "
+            "continue with --resume"
+        )
 
 
-def _advance(run: _Run, interrupted: bool) -> tuple[dict[str, Any], bool]:
+def _advance(run: _Run, signalled: threading.Event) -> tuple[dict[str, Any], bool]:
     """Take one step; return its record and whether any process was interrupted."""
     began = time.perf_counter()
     state, accelerator = run.state, run.accelerator
@@ -225,7 +232,7 @@ def _advance(run: _Run, interrupted: bool) -> tuple[dict[str, Any], bool]:
     with torch.autocast(device, run.precision, enabled=run.precision is not None):
         loss, figures = run.objective.loss(model, step, state.generator)
     torch.autograd.backward(state.scaler.scale(loss))
-    value = loss.item()
+    value, interrupted = loss.item(), signalled.is_set()
     if accelerator.num_processes > 1:
         value, interrupted = _share(run, value, interrupted)
     state.scaler.unscale_(state.optimizer)
@@ -284,9 +291,8 @@ def _over(run: _Run) -> bool:
 
 
 def _save(run: _Run) -> None:
-    save_state(
-        run.state, run.folder / "checkpoint", run.config, run.accelerator, run.objective.save
-    )
+    target = run.folder / "checkpoint"
+    save_state(run.state, target, run.config, run.accelerator, run.objective.save)
 
 
 def _diverged(run: _Run, step: int, loss: float, norm: float) -> TrainingDiverged:
@@ -300,20 +306,3 @@ def _diverged(run: _Run, step: int, loss: float, norm: float) -> TrainingDiverge
         f"max_gradient_norm={config.max_gradient_norm:g}, or raise "
         f"warmup_steps={config.warmup_steps}, and start again in another --out"
     )
-
-
-def _interrupted(run: _Run) -> TrainingInterrupted:
-    return TrainingInterrupted(
-        f"interrupted after step {run.state.step} of {run.config.steps}, saved in {run.folder}: "
-        "continue with --resume"
-    )
-
-
-def _precision(config: TrainConfig, device: torch.device) -> torch.dtype | None:
-    cuda = device.type == "cuda"
-    if config.mixed_precision == "fp16" and not cuda:
-        raise UserError("mixed_precision=fp16 needs a CUDA device: use no or bf16")
-    if config.mixed_precision == "auto":
-        native = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else None
-    return {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.mixed_precision]

@@ -4,6 +4,7 @@ One frame lasts 10 ms and is centred on its own middle, so the four frames of a 
 evenly inside its 40 ms.
 """
 
+import math
 from functools import cache
 
 import torch
@@ -23,8 +24,9 @@ _MEL_WINDOW = 400
 _MEL_FFT = 512
 _PITCH_WINDOW = 800
 _PITCH_FFT = 1024
-_PITCH_BINS = 100
-"""Spectral bins below about 1.6 kHz, where the harmonics that carry pitch are strong."""
+_PITCH_BINS = 64
+"""Spectral bins below 1 kHz: enough harmonics to find the period, too few for narrow peaks that
+would fall between two lags."""
 _FLOOR = 1e-8
 _HIGH_PASS = (0.0625, -0.25, 0.375, -0.25, 0.0625)
 """Binomial fourth difference: 0 at DC, 1 at the Nyquist frequency, -12 dB at half of it."""
@@ -70,20 +72,27 @@ def _mel_filters(device: torch.device) -> Tensor:
     return triangles(MEL_BANDS, _MEL_FFT // 2 + 1).to(device)
 
 
+def pitch_grid() -> Tensor:
+    """Fundamental frequencies (LAGS,) float64 in Hz whose periods are looked for, 600 to 60."""
+    return torch.logspace(math.log10(600.0), math.log10(60.0), LAGS, dtype=torch.float64)
+
+
 @cache
 def _lag_cosines(device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines (bins, 1 + LAGS) that turn power into autocorrelation, and the window's own (LAGS,).
 
-    Lag 0 comes first; the others are log-spaced from 500 to 60 Hz.
+    Lag 0 comes first; the others are those of `pitch_grid`.
     """
-    pitch = torch.logspace(2.69897, 1.778151, LAGS, dtype=torch.float64)
-    lags = torch.cat([torch.zeros(1, dtype=torch.float64), SAMPLE_RATE / pitch])
+    lags = torch.cat([torch.zeros(1, dtype=torch.float64), SAMPLE_RATE / pitch_grid()])
     bins = torch.arange(_PITCH_BINS, dtype=torch.float64)
     cosines = torch.cos(2.0 * torch.pi / _PITCH_FFT * bins[:, None] * lags)
     # A raised-cosine roll-off keeps the low-passed autocorrelation free of ringing.
     cosines *= torch.cos(0.5 * torch.pi * bins / _PITCH_BINS)[:, None] ** 2
     window = torch.hann_window(_PITCH_WINDOW, dtype=torch.float64)
     power = torch.fft.rfft(window, 4 * _PITCH_FFT).abs() ** 2
+    # A one-sided sum stands for both halves of the spectrum, which share the bin at 0 Hz.
+    cosines[0] *= 0.5
+    power[0] *= 0.5
     grid = torch.arange(power.shape[0], dtype=torch.float64)
     own = torch.cos(torch.pi / (2 * _PITCH_FFT) * lags[:, None] * grid) @ power
     return cosines.to(torch.float32).to(device), (own[1:] / own[0]).to(torch.float32).to(device)
@@ -103,7 +112,8 @@ def _spectrum(audio: Tensor, window: int, size: int) -> Tensor:
     margin = (window - HOP) // 2
     frames = torch.nn.functional.pad(audio, (margin, window - HOP - margin)).unfold(1, window, HOP)
     spectrum = torch.fft.rfft(frames * torch.hann_window(window, device=audio.device), size)
-    return spectrum.real.square() + spectrum.imag.square()
+    power: Tensor = spectrum.real.square() + spectrum.imag.square()
+    return power
 
 
 def _log(power: Tensor) -> Tensor:
@@ -117,7 +127,7 @@ def _mel(audio: Tensor) -> Tensor:
 
 
 def _pitch(audio: Tensor) -> Tensor:
-    """Normalised autocorrelation (B, M, LAGS) of the band below 1.6 kHz."""
+    """Normalised autocorrelation (B, M, LAGS) of the band below 1 kHz."""
     cosines, own = _lag_cosines(audio.device)
     power = _spectrum(audio, _PITCH_WINDOW, _PITCH_FFT)[..., :_PITCH_BINS]
     correlation = power @ cosines

@@ -161,8 +161,8 @@ class MiniCodec(nn.Module):
         return ((quantised.round().long() + 1) * powers).sum(dim=-1).cpu()
 
     @torch.no_grad()
-    def parameters_of(self, ids: list[Tensor]) -> Parameters:
-        """Decode ids, a list of (T_b,) int64, to what the vocoder speaks, right-padded.
+    def parameters_of(self, ids: list[Tensor]) -> list[Parameters]:
+        """Decode ids, each (T,) int64, to what the vocoder speaks, each a batch of one.
 
         Raises:
             UserError: an id lies outside 0…6560, or a sequence is empty.
@@ -175,8 +175,8 @@ class MiniCodec(nn.Module):
         device = self.expand.weight.device
         mask = length_mask(torch.tensor([row.numel() for row in ids])).to(device)
         padded = pad([row.cpu() for row in ids]).to(device)
-        prediction = self.predict(digits(padded).to(torch.float32) - 1.0, mask)
-        return decide(prediction)
+        spoken = decide(self.predict(digits(padded).to(torch.float32) - 1.0, mask))
+        return [_row(spoken, index, sequence.numel()) for index, sequence in enumerate(ids)]
 
     def decode(self, ids: Tensor, seed: int = 0) -> Audio:
         """Speak ids (T,) int64 as float32 (640 T,) at 16 kHz within [-1, 1]."""
@@ -187,11 +187,9 @@ class MiniCodec(nn.Module):
         """Speak several sequences, each as `decode` would alone."""
         if not ids:
             return []
-        audio = synthesize(self.parameters_of(ids), seed).clamp(-1.0, 1.0).cpu().numpy()
-        return [
-            audio[row, : TOKEN_SAMPLES * sequence.numel()].copy()
-            for row, sequence in enumerate(ids)
-        ]
+        # One row at a time: the vocoder gains nothing from a batch, and a row's end stays its own.
+        audio = [synthesize(spoken, seed)[0] for spoken in self.parameters_of(ids)]
+        return [wave.clamp(-1.0, 1.0).cpu().numpy() for wave in audio]
 
     def save(self, folder: Path) -> None:
         """Write the weights as fp16 safetensors with their configuration."""
@@ -225,8 +223,29 @@ def decide(prediction: Prediction) -> Parameters:
     )
 
 
+def _row(spoken: Parameters, index: int, tokens: int) -> Parameters:
+    """Cut the first `tokens` tokens of one row out of a batch."""
+    frames = tokens * TOKEN_FRAMES
+    return Parameters(
+        pitch=spoken.pitch[index : index + 1, :frames],
+        envelope=spoken.envelope[index : index + 1, :frames],
+        aperiodicity=spoken.aperiodicity[index : index + 1, :frames],
+        click=spoken.click[index : index + 1, :tokens],
+        pop=spoken.pop[index : index + 1, :tokens],
+    )
+
+
 def _config(values: dict[str, Any], folder: Path) -> CodecConfig:
+    """Read the sizes out of a stored configuration.
+
+    Raises:
+        UserError: a size is missing, unexpected or not of its type.
+    """
     try:
-        return CodecConfig(**{name: value for name, value in values.items() if name != "kind"})
-    except TypeError as error:
-        raise UserError(f"{folder} describes another codec ({error}): make it again") from None
+        return CodecConfig(
+            width=int(values["width"]),
+            encoder_dilations=tuple(int(value) for value in values["encoder_dilations"]),
+            decoder_dilations=tuple(int(value) for value in values["decoder_dilations"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder} describes another codec ({error!r}): make it again") from None

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.signal import find_peaks
 from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE, Audio
@@ -39,8 +40,8 @@ BANDS = (0.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 MEMBERS, HIDDEN, STEPS = 5, 48, 300
 """Networks of the ensemble, their width, and full-batch steps at most."""
 
-FREQUENCIES: Curve = np.fft.rfftfreq(TRANSFORM, 1 / SAMPLE_RATE)
-WINDOW: Curve = np.hanning(FRAME + 1)[:-1]
+FREQUENCIES: Curve = np.arange(TRANSFORM // 2 + 1, dtype=np.float64) * (SAMPLE_RATE / TRANSFORM)
+WINDOW: Curve = np.hanning(FRAME + 1)[:-1].astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -233,8 +234,9 @@ def _timing(level: Curve, voiced: NDArray[np.bool_], spoken: NDArray[np.bool_]) 
     values["pause_share"] = float(1 - spoken[inside].mean())
     envelope = np.maximum(level[inside] - level.max(), -35.0)
     smooth = np.convolve(envelope, np.hanning(9) / np.hanning(9).sum(), mode="same")
-    tops = (smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & (smooth[1:-1] > -25)
-    values["syllable_rate"] = float(tops.sum() / seconds)
+    # Two decibels of dip between tops keep the ripple on one vowel from counting as syllables.
+    tops, _ = find_peaks(np.pad(smooth, 1, constant_values=-35.0), height=-25.0, prominence=2.0)
+    values["syllable_rate"] = tops.size / seconds
     spectrum = np.abs(np.fft.rfft((envelope - envelope.mean()) * np.hanning(envelope.size), 512))
     rate = np.fft.rfftfreq(512, HOP / SAMPLE_RATE)
     band = (rate >= 1) & (rate <= 16)
@@ -259,10 +261,12 @@ def _timbre(
     power: Curve, tracked: Pitch, voiced: NDArray[np.bool_], spoken: NDArray[np.bool_]
 ) -> dict[str, float]:
     def band(low: float, high: float) -> Curve:
-        return power[:, (low <= FREQUENCIES) & (FREQUENCIES < high)].sum(axis=1)
+        total: Curve = power[:, _between(low, high)].sum(axis=1)
+        return total
 
     def peak(low: float, high: float) -> Curve:
-        return power[:, (low <= FREQUENCIES) & (FREQUENCIES < high)].max(axis=1)
+        highest: Curve = power[:, _between(low, high)].max(axis=1)
+        return highest
 
     curves = {
         "alpha_ratio": 10 * np.log10(band(50, 1000) / band(1000, 5000)),
@@ -287,9 +291,14 @@ def _timbre(
     return values | _harmonics(power, tracked, voiced)
 
 
+def _between(low: float, high: float) -> NDArray[np.bool_]:
+    """Return which bins (F,) lie from `low` to below `high` Hz."""
+    return (low <= FREQUENCIES) & (FREQUENCIES < high)
+
+
 def _tilt(power: Curve, low: float, high: float) -> Curve:
     """Return the slope of the log spectrum between two frequencies, dB per kHz, (M,)."""
-    inside = (low <= FREQUENCIES) & (FREQUENCIES < high)
+    inside = _between(low, high)
     kilohertz = FREQUENCIES[inside] / 1000
     centred = kilohertz - kilohertz.mean()
     slope: Curve = 10 * np.log10(power[:, inside]) @ centred / (centred @ centred)
@@ -307,11 +316,11 @@ def _harmonics(power: Curve, tracked: Pitch, voiced: NDArray[np.bool_]) -> dict[
 
     def near(centre: NDArray[np.int64]) -> Curve:
         around = np.clip(centre[:, None] + np.arange(-2, 3), 0, power.shape[1] - 1)
-        return power[where[:, None], around].max(axis=1)
+        highest: Curve = power[where[:, None], around].max(axis=1)
+        return highest
 
     first, second = near(bins), near(2 * bins)
-    region = (FREQUENCIES >= 2300) & (FREQUENCIES < 3300)
-    third = power[where][:, region].max(axis=1) if where.size else np.zeros(0)
+    third = power[where][:, _between(2300, 3300)].max(axis=1)
     values = _moderate("first_second_harmonic", 10 * np.log10(first / second))
     return values | _moderate("first_harmonic_third_formant", 10 * np.log10(first / third))
 
@@ -387,7 +396,8 @@ class EmotionJudge:
                 f"not {tuple(inputs.shape)}"
             )
         logits = self._logits(inputs).double() / self.state["temperature"].double()
-        return np.asarray(logits.softmax(-1).numpy(), dtype=np.float64)
+        probabilities: NDArray[np.float64] = logits.softmax(-1).numpy()
+        return probabilities
 
     def probabilities(self, audio: Audio) -> NDArray[np.float64]:
         """Return the probability of each emotion (K,) for audio (N,), 16 kHz.
@@ -395,7 +405,8 @@ class EmotionJudge:
         Raises:
             UserError: the audio is empty or not finite.
         """
-        return self.probabilities_batch([audio])[0]
+        alone: NDArray[np.float64] = self.probabilities_batch([audio])[0]
+        return alone
 
     def probabilities_batch(self, audios: Sequence[Audio]) -> NDArray[np.float64]:
         """Return probabilities (n, K) for several audios (N,)."""
@@ -431,8 +442,11 @@ class EmotionJudge:
 
 
 def _standardise(inputs: Tensor, state: dict[str, Tensor]) -> Tensor:
-    """Centre and scale (n, F); what lies beyond four deviations is held there, so that no single
-    feature of an unusual audio decides alone."""
+    """Centre and scale (n, F).
+
+    What lies beyond four deviations is held there, so that no single feature of an unusual audio
+    decides alone.
+    """
     return ((inputs - state["centre"]) / state["scale"]).clamp(-4.0, 4.0)
 
 
@@ -450,8 +464,10 @@ def _train(
     classes: int,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Train all members at once, each on its own bootstrap weights; keep the best step by the
-    ensemble's loss on the held-out part."""
+    """Train all members at once, each on its own bootstrap weights (Rubin's, exponential).
+
+    The step is kept at which the ensemble's loss on the held-out part is least.
+    """
     width = inputs.shape[1]
     shapes = {
         "hidden_weight": (MEMBERS, width, HIDDEN),

@@ -75,8 +75,10 @@ class Dnsmos:
         self.last: tuple[bytes, dict[str, float]] | None = None
 
     def rate(self, audio: Audio) -> dict[str, float]:
-        """Return the three scores of audio (N,); the last audio's are remembered, as one pass of
-        the model gives all three."""
+        """Return the three scores of audio (N,).
+
+        Those of the last audio are remembered, as one pass of the model gives all three.
+        """
         audio = _checked(audio)
         key = audio.tobytes()
         if self.last is None or self.last[0] != key:

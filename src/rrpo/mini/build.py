@@ -88,7 +88,7 @@ def _codec(seed: int, scale: float, folder: Path) -> dict[str, Any]:
             folder,
             steps,
             seed,
-            progress=lambda step, parts: progress.update(step, f"loss {sum(parts.values()):.3f}"),
+            progress=lambda done, parts: progress.update(done, f"loss {sum(parts.values()):.3f}"),
         )
     return {"steps": steps}
 
@@ -181,7 +181,7 @@ def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
         config,
         folder,
         resume=True,
-        validate=lambda step: {"held_out_loss": held_out_loss(model, held)},
+        validate=lambda _: {"held_out_loss": held_out_loss(model, held)},
         validate_every=max(1, steps // 12),
         description="pre-train the base policy",
     )
@@ -232,7 +232,7 @@ def _judge(seed: int, folder: Path) -> dict[str, Any]:
 
 
 def _functionals(source: Path, codec: MiniCodec, both: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return functionals (n, F) and labels (n,) of codec resynthesis and, with `both`, originals."""
+    """Return functionals (n, F) and labels (n,) of codec resynthesis; `both` adds originals."""
     inputs, labels = [], []
     total = len(read_json(source / "lines.json"))
     with Progress(f"judge {source.name}", total) as progress:

@@ -55,9 +55,9 @@ class Part:
 
 
 PARTS: dict[str, Part] = {
-    "codec": Part("train", 2400, "one", (0.0, 1.0), altered=0.4, noisy=0.15),
-    "base": Part("train", 3300, "weak", (0.1, 0.4)),
-    "general": Part("general", 2400, "one", (0.2, 1.0), altered=0.9, noisy=0.3),
+    "codec": Part("train", 1700, "one", (0.0, 1.0), altered=0.4, noisy=0.15),
+    "base": Part("train", 2600, "weak", (0.1, 0.4)),
+    "general": Part("general", 1600, "one", (0.2, 1.0), altered=0.9, noisy=0.3),
     "finetune": Part("finetune", 100, "all", (0.5, 1.0)),
     "judge": Part("judge", 160, "all", (0.3, 1.0), altered=0.15),
     "test_same": Part("test", 50, "all", (0.5, 1.0)),
@@ -108,13 +108,13 @@ def _emotions(kind: str, rng: np.random.Generator) -> Sequence[str]:
 
 
 def add_noise(audio: Audio, level: float, rng: np.random.Generator) -> Audio:
-    """Add stationary noise (N,), its spectrum between white and pink, `level` dB under the speech."""
+    """Add stationary noise between white and pink to audio (N,), `level` dB under the speech."""
     spectrum = np.fft.rfft(rng.standard_normal(audio.size))
     slope = rng.uniform(0.0, 0.5)
     spectrum[1:] /= np.arange(1, spectrum.size) ** slope
     noise = np.fft.irfft(spectrum, audio.size)
     power = np.mean(audio**2) * 10 ** (-level / 10)
-    noise *= np.sqrt(power / max(np.mean(noise**2), 1e-12))
+    noise *= np.sqrt(power / max(float(np.mean(noise**2)), 1e-12))
     return np.asarray(np.clip(audio + noise, -1, 1), dtype=np.float32)
 
 

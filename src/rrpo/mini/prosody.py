@@ -24,7 +24,7 @@ class Prosody:
     slope: float = 0.0
     """Change of F0 from the first to the last voiced frame, semitones."""
     final: float = 0.0
-    """Movement of F0 over the last 0.35 s of voicing, semitones, upward positive."""
+    """Movement of F0 over the last 0.35 s before its end, semitones, upward positive."""
     rate: float = 0.0
     """Speaking rate: natural logarithm of the factor on speed."""
     gain: float = 0.0
@@ -93,7 +93,7 @@ RULES: dict[str, Prosody] = {
         level=3.0,
         span=0.45,
         slope=1.5,
-        final=5.0,
+        final=7.0,
         rate=-0.02,
         gain=1.5,
         dynamics=0.06,

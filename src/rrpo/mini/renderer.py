@@ -138,9 +138,9 @@ class Renderer:
         Raises:
             UserError: the text gives no speech.
         """
-        audio = np.asarray(self._voice(text, seed=0), dtype=np.float64)
-        if audio.size < 2400:
+        if not any(phone.isalpha() for phone in self.phonemize(text)):
             raise UserError(f"the text {text!r} gives no speech: write at least one word")
+        audio = np.asarray(self._voice(text, seed=0), dtype=np.float64)
         return np.asarray(soxr.resample(audio, 24_000, SAMPLE_RATE), dtype=np.float64)
 
     def analyse(self, text: str) -> Analysis:
@@ -333,12 +333,12 @@ def _breathe(
 
 
 def _level(audio: Array, gain: float) -> float:
-    """Return the factor that brings active speech to -23 dBFS + gain with its peak at most 0.8."""
+    """Return the factor that brings active speech to -22 dBFS + gain with its peak at most 0.8."""
     blocks = np.square(audio[: len(audio) // 320 * 320]).reshape(-1, 320).mean(axis=1)
     active = blocks[blocks > blocks.max() * 10.0**-3.5]
     root = float(np.sqrt(active.mean()))
-    factor = 10.0 ** ((gain - 23.0) / 20.0) / max(root, 1e-9)
-    return min(factor, 0.8 / max(float(np.abs(audio).max()), 1e-9))
+    factor = 10.0 ** ((gain - 22.0) / 20.0) / max(root, 1e-9)
+    return float(min(factor, 0.8 / max(float(np.abs(audio).max()), 1e-9)))
 
 
 def _onsets(envelope: Array) -> NDArray[np.int64]:
@@ -359,7 +359,7 @@ def _add_transients(
     falls anywhere quiet in about 3 of 100 utterances whatever the emotion.
     """
     events: list[tuple[Transient, Array]] = []
-    chance = min(0.6, 0.004 + 0.22 * prosody.effort**2)
+    chance = min(0.5, 0.001 + 0.075 * prosody.effort**2)
     for frame in _onsets(envelope):
         if rng.random() < chance:
             peak = float(rng.uniform(0.10, 0.22) * (0.7 + 1.0 * prosody.effort))

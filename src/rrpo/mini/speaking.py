@@ -67,9 +67,8 @@ def spoken(
     else:
         tokens = speak(model, prompts, seed)
         divergence = [*kl_of(model, base, prompts, tokens)]
+    sounds = codec.decode_batch(tokens)
     return [
-        Sample(row.id, row.text, row.emotion, *parts)
-        for row, *parts in zip(
-            utterances, tokens, codec.decode_batch(tokens), divergence, strict=True
-        )
+        Sample(row.id, row.text, row.emotion, said, sound, kl)
+        for row, said, sound, kl in zip(utterances, tokens, sounds, divergence, strict=True)
     ]

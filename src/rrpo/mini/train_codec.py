@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from rrpo.errors import UserError
 from rrpo.mini.renderer import Rendering, Transient
 from rrpo.tokens import SPEECH_CODES, digits
 
+Array = NDArray[Any]
 KINDS = ("click", "pop")
 CROP_TOKENS = 48
 BATCH = 32
@@ -34,9 +36,7 @@ _QUIET = -18.0
 
 @dataclass(frozen=True)
 class Corpus:
-    """Utterances end to end in half precision; F frames of 10 ms.
-
-    An hour takes 160 MB.
+    """Utterances end to end in half precision; F frames of 10 ms, 160 MB an hour.
 
     Attributes:
         features: (F, FEATURES) the encoder's input.
@@ -98,7 +98,7 @@ def _click(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _pop(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A pop of unit peak: a 60 to 90 Hz swing that decays within 60 ms, with a gust at its start."""
+    """A pop of unit peak: a 60 to 90 Hz swing that decays within 60 ms, beginning with a gust."""
     time = np.arange(960) / SAMPLE_RATE
     swing = np.sin(2.0 * np.pi * rng.uniform(60.0, 90.0) * time) * np.exp(-time / 0.015)
     gust = rng.standard_normal(len(time)) * np.exp(-time / 0.004) * rng.uniform(0.0, 0.25)
@@ -109,8 +109,11 @@ def _pop(rng: np.random.Generator) -> NDArray[np.float64]:
 
 def training_arrays(
     rendering: Rendering, audio: Audio, rng: np.random.Generator | None = None
-) -> dict[str, NDArray[np.float16]]:
-    """Turn a rendering into the rows it adds to a `Corpus`, one array by field.
+) -> dict[str, Array]:
+    """Turn a rendering into what training keeps of it, about 230 MB an hour.
+
+    That is the fields of `Corpus` in float16, but for the features: in their place stands "audio",
+    int16, so that what is kept does not depend on what the encoder reads.
 
     Args:
         rendering: the targets; shorter than one token is an error.
@@ -133,15 +136,14 @@ def training_arrays(
     pitch = rendering.f0[middle]
     envelope = torch.log(torch.from_numpy(rendering.envelope[middle])).float()
     aperiodicity = torch.from_numpy(rendering.aperiodicity[middle]).float()
-    wave = torch.from_numpy(audio[: tokens * TOKEN_SAMPLES])[None]
     arrays = {
-        "features": features(wave)[0].numpy(),
         "pitch": np.where(pitch > 0, np.log(np.maximum(pitch, 1.0)), 0.0),
         "envelope": to_bands(envelope).clamp(min=_QUIET).numpy(),
         "aperiodicity": to_points(aperiodicity).numpy(),
         "peaks": _peaks(rendering.transients, tokens),
     }
-    return {name: array.astype(np.float16) for name, array in arrays.items()}
+    wave = np.round(audio[: tokens * TOKEN_SAMPLES] * 32767.0).astype(np.int16)
+    return {"audio": wave, **{name: array.astype(np.float16) for name, array in arrays.items()}}
 
 
 def _peaks(transients: Sequence[Transient], tokens: int) -> NDArray[np.float64]:
@@ -154,16 +156,18 @@ def _peaks(transients: Sequence[Transient], tokens: int) -> NDArray[np.float64]:
     return peaks
 
 
-def join(parts: Iterable[Mapping[str, NDArray[np.float16]]]) -> Corpus:
+def join(parts: Iterable[Mapping[str, Array]]) -> Corpus:
     """Join what `training_arrays` returned for each utterance.
 
     Raises:
         UserError: there is none.
     """
-    columns: dict[str, list[NDArray[np.float16]]] = {field.name: [] for field in fields(Corpus)}
+    columns: dict[str, list[Array]] = {field.name: [] for field in fields(Corpus)}
     for part in parts:
+        wave = torch.from_numpy(part["audio"].astype(np.float32) / 32767.0)[None]
+        heard = features(wave)[0].to(torch.float16).numpy()
         for name, column in columns.items():
-            column.append(part[name])
+            column.append(heard if name == "features" else part[name])
     if not columns["pitch"]:
         raise UserError("no renderings to train the codec on: render at least one sentence")
     return Corpus(
@@ -180,13 +184,15 @@ def read_corpus(folder: Path) -> Corpus:
     return join(_stored(folder))
 
 
-def _stored(folder: Path) -> Iterator[dict[str, NDArray[np.float16]]]:
-    names = [field.name for field in fields(Corpus)]
+def _stored(folder: Path) -> Iterator[dict[str, Array]]:
+    names = ["audio", "pitch", "envelope", "aperiodicity", "peaks"]
     for path in sorted(folder.glob("*.npz")):
         with np.load(path, allow_pickle=False) as arrays:
             for key in arrays.files:
-                if key.endswith("/features"):
-                    stem = key.removesuffix("features")
+                if key.endswith("/pitch"):
+                    stem = key.removesuffix("pitch")
+                    if f"{stem}audio" not in arrays.files:
+                        raise UserError(f"{path} was rendered for another codec: render it again")
                     yield {name: arrays[stem + name] for name in names}
 
 
@@ -277,7 +283,7 @@ def train(
         parts = losses(prediction, batch)
         total = torch.stack(list(parts.values())).sum()
         optimizer.zero_grad()
-        total.backward()
+        torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if progress is not None:
@@ -305,8 +311,14 @@ def _save(
     save_tensors(out / "training.safetensors", tensors)
     write_json(
         out / "training.json",
-        {"step": step, "steps": steps, "seed": seed, "codec": asdict(model.config)},
+        {"step": step, "steps": steps, "seed": seed, "codec": _sizes(model)},
     )
+
+
+def _sizes(model: MiniCodec) -> dict[str, object]:
+    """The sizes of a codec as JSON gives them back: lists for tuples."""
+    values = asdict(model.config)
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def _resume(
@@ -320,7 +332,7 @@ def _resume(
     if not (out / "training.json").is_file():
         return 0
     found = read_json(out / "training.json")
-    wanted = {"steps": steps, "seed": seed, "codec": asdict(model.config)}
+    wanted = {"steps": steps, "seed": seed, "codec": _sizes(model)}
     if {name: found.get(name) for name in wanted} != wanted:
         raise UserError(f"{out} holds another training of the codec: name an empty folder")
     tensors = load_tensors(out / "training.safetensors")
@@ -362,7 +374,7 @@ def measure(codec: MiniCodec, renderings: Iterable[Rendering]) -> dict[str, floa
         seconds += len(rendering.audio) / SAMPLE_RATE
         target = join([training_arrays(rendering, rendering.audio)])
         later = codec.encode(np.pad(rendering.audio[HOP:], (0, HOP)))
-        found = _compare(codec.parameters_of([ids]), target)
+        found = _compare(codec.parameters_of([ids])[0], target)
         found["steady"] = (digits(ids) == digits(later)).numpy().astype(np.float64).ravel()
         for name, values in found.items():
             rows.setdefault(name, []).append(values)

@@ -17,7 +17,7 @@ from rrpo.reward import RewardModel
 BUNDLED = Path(__file__).parent / "assets" / "world"
 HASHES = "sha256.json"
 TEST_SETS = {"same": "test_same", "altered": "test_altered"}
-"""Name in results → shard: the same voice with unseen text; altered voices, noise, any intensity."""
+"""Name in results → shard: the same voice, unseen text; altered voices, noise, any intensity."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from rrpo.policy.layout import unistream
 from rrpo.policy.rollout import generate, truncate
 from rrpo.relax import relax
 from rrpo.reward import RewardModel
-from rrpo.tokens import IGNORE, length_mask, pad
+from rrpo.tokens import IGNORE, length_mask
 
 
 class RolloutConfig(Strict):
@@ -197,17 +197,3 @@ def kl_per_token(trained: Pass, reference_logits: Tensor) -> Tensor:
     valid = length_mask(trained.lengths + trained.stopped.long(), size)
     weight = valid[length_mask(trained.lengths + 1, size)].float()
     return (per_position * weight).sum() / weight.sum()
-
-
-@torch.no_grad()
-def log_posterior_of(
-    reward_model: RewardModel, speech: Sequence[Tensor], emotions: Sequence[str]
-) -> Tensor:
-    """Return (B,) the reward of token sequences: log p of the emotion asked for."""
-    device = reward_model.table.device
-    known = reward_model.config.tasks["emotion"]
-    asked = torch.tensor([emotion_index(emotion, known) for emotion in emotions], device=device)
-    lengths = torch.tensor([tokens.numel() for tokens in speech], device=device)
-    tokens = pad(speech).to(device)
-    log_posterior = reward_model.log_posterior(reward_model.embed(tokens), length_mask(lengths))
-    return log_posterior.gather(1, asked[:, None])[:, 0]

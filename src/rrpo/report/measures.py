@@ -62,7 +62,7 @@ REWARD = Measure(
 JUDGE_PROBABILITY = Measure(
     "judge_probability",
     "Judge prob.",
-    "the judge's probability of the asked emotion",
+    "the judge’s probability of the asked emotion",
     "Emotion",
     "higher",
     0.03,
@@ -74,12 +74,12 @@ FIXED = (
     Measure(
         "judge_accuracy",
         "Judge acc.",
-        "the judge's accuracy",
+        "the judge’s accuracy",
         "Emotion",
         "higher",
         0.05,
         2,
-        "Share of utterances in which the judge's most probable emotion is the one asked for.",
+        "Share of utterances in which the judge’s most probable emotion is the one asked for.",
     ),
     JUDGE_PROBABILITY,
     Measure(
@@ -121,7 +121,8 @@ FIXED = (
         "lower",
         0.03,
         2,
-        "How much of a token sequence repeats itself: 0 where nothing does, 1 where all does.",
+        "Share of an utterance's tokens that are stuck (one id five times or more in a row, as in "
+        "long silence too) or loop (a pattern of 2 to 16 tokens three times or more).",
     ),
     REWARD,
     Measure(
@@ -150,6 +151,16 @@ SYSTEMS = {
     "diffro": "DiffRO",
     "rrpo": "RRPO",
 }
+ABBREVIATIONS = {
+    "kl": "KL",
+    "ece": "ECE",
+    "eam": "EAM",
+    "adv": "Adv",
+    "ls": "LS",
+    "f1": "F1",
+    "plcmos": "PLCMOS",
+    "dnsmos": "DNSMOS",
+} | {name: label for name, label in SYSTEMS.items() if name in ("sft", "diffro", "rrpo")}
 REWARD_MODELS = {
     "plain": "Plain",
     "ls": "LS",
@@ -227,9 +238,16 @@ def measures_in(entries: Iterable[Entry]) -> list[Measure]:
 
 
 def plain_name(name: str) -> str:
-    """Make a key readable: underscores become spaces, the first letter a capital."""
-    words = name.replace("_", " ").strip()
-    return words[:1].upper() + words[1:]
+    """Make a key readable: spaces for underscores, a capital first letter, known abbreviations.
+
+    Examples:
+        >>> plain_name("mean_kl"), plain_name("learning_rate")
+        ('Mean KL', 'Learning rate')
+    """
+    spaced = name.replace("_", " ").replace("/", ", ")
+    words = [ABBREVIATIONS.get(word, word) for word in spaced.split()]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
 
 
 def system_label(name: str) -> str:
@@ -273,3 +291,11 @@ def interval(value: Estimate, digits: int = 2) -> str:
     if value.low is None or value.high is None:
         return ""
     return f"[{number(value.low, digits)}, {number(value.high, digits)}]"
+
+
+def narrow_interval(value: Estimate, digits: int = 2) -> str:
+    """Format the interval for a table: "low–high", or "low to high" where an end is negative."""
+    if value.low is None or value.high is None:
+        return ""
+    between = " to " if value.low < 0 else "–"
+    return f"{number(value.low, digits)}{between}{number(value.high, digits)}"

@@ -17,6 +17,7 @@ from rrpo.report.curves import by_system, points, value_of
 from rrpo.report.measures import (
     FIXED,
     JUDGE_PROBABILITY,
+    SCORERS,
     Entry,
     Estimate,
     Measure,
@@ -48,6 +49,7 @@ def write_page(folder: Path) -> Path:
     samples = read_lines(folder / "samples.jsonl")
     curves = read_lines(folder / "curves.jsonl")
     summary = summarize(results, curves)
+    grid = listening.grid(folder, samples)
     return _write(
         folder,
         "demo.html",
@@ -58,12 +60,13 @@ def write_page(folder: Path) -> Path:
         main=tables.main_table(results),
         emotions=tables.emotion_table(results),
         reward_models=tables.reward_model_table(results),
+        tests=_tests(results),
         cross=tables.cross_table(results),
         equal=tables.equal_table(curves),
         points=tables.curve_table(curves),
-        grid=listening.grid(folder, samples),
+        grid=grid,
         grid_systems=[(name, system_label(name)) for name in listening.systems_of(samples)],
-        turns=listening.SENTENCES,
+        turns=max((row.turn for row in grid), default=0) + 1,
         highest=listening.highest(folder, samples, results),
         charts=_curve_charts(results, curves),
         legend=_legend(curves),
@@ -91,9 +94,10 @@ def write_run_page(folder: Path) -> Path:
     return _write(
         folder,
         "run.html",
-        title=f"Training run {folder.resolve().name}",
+        title=f"Run {folder.resolve().name}",
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
         charts=_metric_charts(metrics),
+        validations=_metric_charts(_validations(results)),
         steps=len(metrics),
         figures=tables.plain_table(tables.flat(results), "Results"),
     )
@@ -219,13 +223,22 @@ def _metric_charts(metrics: Sequence[Entry]) -> list[dict[str, Any]]:
     return [chart for chart in charts if chart["svg"]]
 
 
+def _validations(results: Mapping[str, Any]) -> list[Entry]:
+    found = results.get("validations")
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
 def _stages(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     """Return (stage, seconds, share of the longest in per cent)."""
     found = {name: estimate(value) for name, value in section(results, "seconds").items()}
     times = {name: value.mean for name, value in found.items() if value is not None}
     longest = max((value for name, value in times.items() if name != "total"), default=0.0)
     return [
-        (plain_name(name), number(value, 1), 100.0 * min(value / longest, 1.0) if longest else 0.0)
+        (
+            plain_name(name),
+            number(value, 1),
+            0.0 if name == "total" or not longest else 100.0 * value / longest,
+        )
         for name, value in times.items()
     ]
 
@@ -240,18 +253,30 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
     notes = []
     stop = section(results, "sft")
     if stop:
-        at_step = stop.get("stopped_at")
-        rule = f" by this rule: {stop['rule']}" if stop.get("rule") else ""
-        notes.append(f"SFT stopped at step {at_step}{rule}.".replace("..", "."))
-    for name, reason in section(results, "missing_judges").items():
-        notes.append(f"{plain_name(name)} was not measured: {reason}.".replace("..", "."))
+        best = stop.get("best_step")
+        kept = "" if best is None else f" and kept the weights of step {best}"
+        rule = f", by this rule: {stop['rule']}" if stop.get("rule") else ""
+        notes.append(f"SFT stopped at step {stop.get('stopped_at')}{kept}{rule}")
     reasons = {
-        str(entry["content_error_reason"])
-        for entry in tables.ordered_systems(results).values()
-        if entry.get("content_error") is None and entry.get("content_error_reason")
+        ("Word error" if name == "content" else SCORERS.get(name, (plain_name(name), ""))[0]): why
+        for name, why in section(results, "missing_judges").items()
     }
-    notes += [f"Word error was not measured: {reason}.".replace("..", ".") for reason in reasons]
-    return sorted(set(notes), key=notes.index)
+    for entry in tables.ordered_systems(results).values():
+        if entry.get("content_error") is None and entry.get("content_error_reason"):
+            reasons.setdefault("Word error", entry["content_error_reason"])
+    notes += [f"{name} was not measured: {reason}" for name, reason in reasons.items()]
+    return [f"{note.rstrip('.')}." for note in notes]
+
+
+def _tests(results: Mapping[str, Any]) -> list[str]:
+    """What the test sets are, of those that a reward model was tested on."""
+    meanings = {
+        "same": "“same” is the fine-tuning voice speaking unseen text",
+        "altered": "“altered” is altered voices, noise and any intensity of emotion",
+    }
+    models = section(results, "reward_models")
+    names = {test for name in models for test in section(models[name], "accuracy")}
+    return [meaning for name, meaning in meanings.items() if name in names]
 
 
 def _glossary(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[tuple[str, str]]:
@@ -260,7 +285,7 @@ def _glossary(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[tuple
     terms = [(measure.label, measure.meaning) for measure in shown]
     return [
         *terms,
-        ("[low, high]", "95 % bootstrap interval over utterances."),
+        ("Small figures", "The 95 % bootstrap interval over utterances: low–high."),
         ("Base", "The pre-trained policy before any post-training."),
         ("SFT", "The base fine-tuned on labelled speech; stopped on held-out loss."),
         ("DiffRO", "The base optimized by gradient through a plain reward model."),

@@ -95,10 +95,11 @@ class _Frame:
 
     x: tuple[float, float]
     y: tuple[float, float]
+    right: float
 
     def across(self, value: float) -> float:
         share = (value - self.x[0]) / (self.x[1] - self.x[0])
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
+        return LEFT + share * (self.right - LEFT)
 
     def up(self, value: float) -> float:
         share = (value - self.y[0]) / (self.y[1] - self.y[0])
@@ -116,8 +117,14 @@ def chart_svg(chart: Chart) -> str:
         return ""
     heights = [value for p in drawn for value in (p.y.mean, p.y.low, p.y.high) if value is not None]
     heights += [] if chart.level is None else [chart.level]
-    frame = _Frame(_extent([point.x for point in drawn]), _extent(heights))
-    ends = [f"{line.label} {number(line.points[-1].y.mean, 3)}" for line in chart.lines]
+    named = chart.level is not None or any(line.label for line in chart.lines)
+    right = WIDTH - (RIGHT if named else 12.0)
+    frame = _Frame(_extent([point.x for point in drawn]), _extent(heights), right)
+    ends = [
+        f"{line.label} {number(line.points[-1].y.mean, 3)}".strip()
+        for line in chart.lines
+        if line.points
+    ]
     label = f"{chart.title} over {chart.across}; at the last point: {', '.join(ends)}"
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" '
@@ -131,7 +138,7 @@ def chart_svg(chart: Chart) -> str:
 
 
 def _axes(frame: _Frame, chart: Chart) -> list[str]:
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    right, bottom = frame.right, HEIGHT - BOTTOM
     parts = []
     marks = ticks(*frame.y)
     step = marks[1] - marks[0] if len(marks) > 1 else 1.0
@@ -183,7 +190,7 @@ def _path(spots: Sequence[tuple[float, float]]) -> str:
     return "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
 
 
-def _marker(name: str, x: float, y: float, r: float = 3.4) -> str:
+def _marker(name: str, x: float, y: float, r: float = 2.8) -> str:
     """Return the path of a marker: the shape tells the systems apart without colour."""
     shape = MARKERS.get(name, "o")
     if shape == "s":
@@ -217,7 +224,7 @@ def _labels(frame: _Frame, chart: Chart) -> list[str]:
         texts.append((frame.up(chart.level), "Reference", "reference"))
     texts.sort()
     placed = spread([y for y, _, _ in texts], 12.0, TOP, HEIGHT - BOTTOM)
-    x = WIDTH - RIGHT + 5
+    x = frame.right + 5
     return [
         f'<text class="name {name}" x="{x:.1f}" y="{y + 3.5:.1f}">{escape(label)}</text>'
         for y, (_, label, name) in zip(placed, texts, strict=True)
@@ -278,7 +285,7 @@ def _panel(
             low, high = [y.low or 0.0 for _, y, _ in path], [y.high or 0.0 for _, y, _ in path]
             axes.fill_between(across, low, high, color=colour, alpha=0.12, linewidth=0)
     axes.set_xlabel("KL to the base, nats per token", fontsize=9)
-    title = "Judge's probability of the asked emotion"
+    title = "Judge’s probability of the asked emotion"
     axes.set_title(
         title if measure is JUDGE_PROBABILITY else measure.label, fontsize=10, loc="left"
     )

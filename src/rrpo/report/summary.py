@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rrpo.report.curves import at, by_system, greatest, points
+from rrpo.report.cautions import Caution, find_cautions
+from rrpo.report.curves import at, by_system, greatest
 from rrpo.report.measures import (
     JUDGE_PROBABILITY,
-    REWARD,
     Entry,
     Estimate,
     Measure,
@@ -17,16 +17,11 @@ from rrpo.report.measures import (
     interval,
     measures_in,
     number,
-    own_reward_model,
-    plain_name,
     quality_measures,
     reward_model_label,
     section,
     system_label,
 )
-
-UNGUARDED = ("reward", "kl")
-"""Measures that getting worse is not a matter of: the reward itself and the distance moved."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +30,6 @@ class Statement:
 
     topic: str
     text: str
-
-
-@dataclass(frozen=True)
-class Caution:
-    """Own reward rose while something else got worse.
-
-    `clear` is true when, for at least one of the measures that got worse, the intervals do not
-    overlap.
-    """
-
-    subject: str
-    text: str
-    clear: bool
 
 
 @dataclass(frozen=True)
@@ -64,14 +46,7 @@ def summarize(results: Mapping[str, Any], curves: Sequence[Entry]) -> Summary:
     No p-value is made up: a difference is called a rise or a fall only where the two 95 %
     intervals do not overlap; otherwise the text says that they overlap.
 
-    A caution is given where the own reward rises while something else gets worse, comparing SFT
-    with base, every optimized policy with base and with SFT (under that policy's own reward
-    model), and every curve with itself, from the point where the other measure was best to the
-    last point. A change counts when it is at least the measure's `step` (reward 0.02 nats, judge
-    probability 0.03, judge accuracy 0.05, a quality scorer 0.05, artifacts 0.05 per second, word
-    error 0.03, repetition 0.03, length 15 % in either direction), or, but for length, when it is smaller
-    and the intervals do not overlap. The text says for each whether the intervals overlap. A length that
-    comes nearer to the reference's does not count as worse.
+    `rrpo.report.cautions` says when a caution is given.
 
     Args:
         results: the content of a demo's results.json; absent parts are left out.
@@ -83,12 +58,12 @@ def summarize(results: Mapping[str, Any], curves: Sequence[Entry]) -> Summary:
         *_in_short(systems),
         *_emotion(systems, section(results, "reference")),
         *_quality(systems),
-        *_artifacts(systems),
+        *_artifacts(results),
         *_equal_distance(groups),
         *_equal_emotion(groups),
         *_reward_models(section(results, "reward_models")),
     ]
-    return Summary(statements, [*_between_systems(results), *_along_curves(results, groups)])
+    return Summary(statements, find_cautions(results, groups))
 
 
 def by_topic(statements: Sequence[Statement]) -> list[tuple[str, list[str]]]:
@@ -185,34 +160,36 @@ def _emotion(systems: Mapping[str, Entry], reference: Entry) -> list[Statement]:
 def _quality(systems: Mapping[str, Entry]) -> list[Statement]:
     found = []
     for new, old in _pairs(systems):
-        parts = []
+        kinds: dict[str, list[str]] = {}
         for measure in quality_measures([systems[new], systems[old]]):
             value = figure_of(systems[new], measure.key)
             other = figure_of(systems[old], measure.key)
             if value is None or other is None:
                 continue
-            state = {True: "apart", False: "overlap", None: "unknown"}[apart(value, other)]
-            parts.append(
-                f"{measure.label} {number(value.mean)} against {number(other.mean)} "
-                f"({number(value.mean - other.mean, signed=True)}, intervals {state})"
-            )
-        if parts:
-            text = f"{system_label(new)} against {system_label(old)}: {'; '.join(parts)}."
+            kind = {True: "", False: "intervals overlap", None: "no intervals known"}
+            name = kind[apart(value, other)]
+            if not name:
+                way = "higher" if value.mean > other.mean else "lower"
+                name = f"{way}, intervals apart"
+            change = number(value.mean - other.mean, signed=True)
+            kinds.setdefault(name, []).append(f"{measure.label} {number(value.mean)} ({change})")
+        if kinds:
+            parts = "; ".join(f"{name}: {', '.join(texts)}" for name, texts in kinds.items())
+            text = f"{system_label(new)} against {system_label(old)}: {parts}."
             found.append(Statement("Quality", text))
     return found
 
 
-def _artifacts(systems: Mapping[str, Entry]) -> list[Statement]:
-    measure = next((m for m in measures_in(systems.values()) if m.key.startswith("artif")), None)
-    if measure is None:
+def _artifacts(results: Mapping[str, Any]) -> list[Statement]:
+    entries = {"reference": section(results, "reference")} | section(results, "systems")
+    texts = [
+        f"{system_label(name)} {_shown(value, 2)}"
+        for name, entry in entries.items()
+        if (value := figure_of(entry, "artifacts_per_second")) is not None
+    ]
+    if not texts:
         return []
-    found = []
-    for new, old in _pairs(systems):
-        value, other = figure_of(systems[new], measure.key), figure_of(systems[old], measure.key)
-        if value is not None and other is not None:
-            text = compare(system_label(new), value, system_label(old), other, measure)
-            found.append(Statement("Artifacts", text))
-    return found
+    return [Statement("Artifacts", f"Marks of the detector per second: {', '.join(texts)}.")]
 
 
 def _equal_distance(groups: Mapping[str, list[Entry]]) -> list[Statement]:
@@ -225,7 +202,7 @@ def _equal_distance(groups: Mapping[str, list[Entry]]) -> list[Statement]:
     if not text:
         return []
     start = f"At {number(target, 3)} nats per token, the furthest from the base that both reached"
-    return [Statement("Equal KL", f"{start}: {text}")]
+    return [Statement("Equal KL", f"{start}, DiffRO and RRPO read {text}")]
 
 
 def _equal_emotion(groups: Mapping[str, list[Entry]]) -> list[Statement]:
@@ -238,20 +215,23 @@ def _equal_emotion(groups: Mapping[str, list[Entry]]) -> list[Statement]:
     text = _equal(groups, key, target)
     if not text:
         return []
-    start = f"Where the judge's probability first reaches {number(target)}, the most both reached"
-    return [Statement("Equal emotion", f"{start}: {text}")]
+    start = f"Where the judge’s probability first reaches {number(target)}, the most both reached"
+    return [Statement("Equal emotion", f"{start}, DiffRO and RRPO read {text}")]
 
 
 def _equal(groups: Mapping[str, list[Entry]], across: str, target: float) -> str:
     parts = []
     for measure in measures_in([row for name in ("diffro", "rrpo") for row in groups[name]]):
-        if measure.key in (across, "reward") or measure.group == "Speech":
+        wanted = measure.group == "Quality" or measure.key in (JUDGE_PROBABILITY.key, "kl")
+        if measure.key == across or not wanted:
             continue
         pair = [at(groups[name], across, target, measure.key) for name in ("diffro", "rrpo")]
         if pair[0] is not None and pair[1] is not None:
             diffro, rrpo = (number(value, measure.digits) for value in pair if value is not None)
-            parts.append(f"{measure.label} DiffRO {diffro}, RRPO {rrpo}")
-    return f"{'; '.join(parts)} (read off the curves, no intervals)." if parts else ""
+            judge = measure.key == JUDGE_PROBABILITY.key
+            label = "judge’s probability" if judge else measure.label
+            parts.append(f"{label} {diffro} and {rrpo}")
+    return f"{', '.join(parts)} (read off the curves, no intervals)." if parts else ""
 
 
 def _reward_models(models: Mapping[str, Any]) -> list[Statement]:
@@ -271,142 +251,3 @@ def _reward_models(models: Mapping[str, Any]) -> list[Statement]:
             text = compare(labels[0], value, labels[1], other, measure)
             found.append(Statement("Reward models", text))
     return found
-
-
-def _counts(before: Estimate, after: Estimate, measure: Measure) -> bool:
-    """Whether a change is large enough, or clear enough, to be spoken of."""
-    change = abs(after.mean - before.mean)
-    if measure.relative:
-        return change >= measure.step * abs(before.mean) > 0
-    return change >= measure.step - 1e-9 or bool(apart(before, after))
-
-
-def _worse(
-    before: Estimate, after: Estimate, measure: Measure, goal: Estimate | None = None
-) -> bool:
-    if not _counts(before, after, measure):
-        return False
-    if measure.better == "higher":
-        return after.mean < before.mean
-    if measure.better == "lower":
-        return after.mean > before.mean
-    if goal is None:
-        return True
-    return abs(after.mean - goal.mean) > abs(before.mean - goal.mean)
-
-
-def _change_text(before: Estimate, after: Estimate, measure: Measure) -> str:
-    verb = "rose" if after.mean > before.mean else "fell"
-    state = {True: "intervals apart", False: "intervals overlap", None: "no intervals"}
-    return (
-        f"{measure.phrase} {verb} from {number(before.mean, measure.digits)} "
-        f"to {number(after.mean, measure.digits)} ({state[apart(before, after)]})"
-    )
-
-
-def _reward_under(results: Mapping[str, Any], model: str, system: str) -> Estimate | None:
-    """Reward of a system under a reward model, from its `rewards` or, failing that, `reward`."""
-    entry = section(section(results, "systems"), system)
-    found = figure_of(entry, f"rewards.{model}")
-    if found is None and own_reward_model(system, entry) == model:
-        found = figure_of(entry, "reward")
-    return found
-
-
-def _between_systems(results: Mapping[str, Any]) -> list[Caution]:
-    systems = section(results, "systems")
-    reference = section(results, "reference")
-    cautions = []
-    for name in [name for name in systems if name != "base"]:
-        model = own_reward_model(name, section(systems, name))
-        for other in ("base", "sft"):
-            if other == name or other not in systems:
-                continue
-            before, after = (_reward_under(results, model, who) for who in (other, name))
-            if before is None or after is None or after.mean <= before.mean:
-                continue
-            if not _counts(before, after, REWARD):
-                continue
-            subject = f"{system_label(name)} over {system_label(other)}"
-            lead = (
-                f"reward under the {reward_model_label(model)} reward model rose from "
-                f"{number(before.mean)} to {number(after.mean)}"
-            )
-            pairs = [
-                (
-                    measure,
-                    figure_of(systems[other], measure.key),
-                    figure_of(systems[name], measure.key),
-                )
-                for measure in measures_in([systems[other], systems[name]])
-            ]
-            goals = {measure.key: figure_of(reference, measure.key) for measure, _, _ in pairs}
-            cautions += _caution(subject, lead, pairs, goals)
-    return cautions
-
-
-def _along_curves(results: Mapping[str, Any], groups: Mapping[str, list[Entry]]) -> list[Caution]:
-    reference = section(results, "reference")
-    cautions = []
-    for name, rows in groups.items():
-        scored = points(rows, "step", "reward")
-        if not scored:
-            continue
-        last_step, last_reward, last = scored[-1]
-        texts, clear = [], False
-        for measure in measures_in(rows):
-            goal, after = figure_of(reference, measure.key), figure_of(last, measure.key)
-            best = _best(rows, measure, goal)
-            if measure.key in UNGUARDED or best is None or after is None:
-                continue
-            step, before, reward = best
-            rose = last_reward.mean > reward.mean and _counts(reward, last_reward, REWARD)
-            if step < last_step and rose and _worse(before, after, measure, goal):
-                texts.append(
-                    f"from step {step:.0f} to step {last_step:.0f} own reward rose from "
-                    f"{number(reward.mean)} to {number(last_reward.mean)} while "
-                    f"{_change_text(before, after, measure)}"
-                )
-                clear = clear or bool(apart(before, after))
-        if texts:
-            subject = f"Along the curve of {system_label(name)}"
-            cautions.append(Caution(subject, _sentence("; ".join(texts)), clear))
-    return cautions
-
-
-def _best(
-    rows: Sequence[Entry], measure: Measure, goal: Estimate | None
-) -> tuple[float, Estimate, Estimate] | None:
-    """Return (step, value, reward) where a measure was best; a length starts at the first point."""
-    found = [
-        (step, value, reward)
-        for step, value, row in points(rows, "step", measure.key)
-        if (reward := figure_of(row, "own_reward")) is not None
-    ]
-    if not found:
-        return None
-    if measure.better == "higher":
-        return max(found, key=lambda item: item[1].mean)
-    if measure.better == "lower":
-        return min(found, key=lambda item: item[1].mean)
-    if goal is not None:
-        return min(found, key=lambda item: abs(item[1].mean - goal.mean))
-    return found[0]
-
-
-def _caution(
-    subject: str,
-    lead: str,
-    pairs: Sequence[tuple[Measure, Estimate | None, Estimate | None]],
-    goals: Mapping[str, Estimate | None],
-) -> list[Caution]:
-    texts, clear = [], False
-    for measure, before, after in pairs:
-        if measure.key in UNGUARDED or before is None or after is None:
-            continue
-        if _worse(before, after, measure, goals.get(measure.key)):
-            texts.append(_change_text(before, after, measure))
-            clear = clear or bool(apart(before, after))
-    if not texts:
-        return []
-    return [Caution(subject, f"{plain_name(lead)}, while {'; '.join(texts)}.", clear)]

@@ -16,8 +16,8 @@ from rrpo.report.measures import (
     apart,
     estimate,
     figure_of,
-    interval,
     measures_in,
+    narrow_interval,
     number,
     plain_name,
     reward_model_label,
@@ -60,7 +60,7 @@ def cell(value: Estimate | None, digits: int = 2, strong: bool = False) -> Cell:
     """Turn an estimate into a cell; a dash where there is none."""
     if value is None:
         return Cell(MISSING)
-    return Cell(number(value.mean, digits), interval(value, digits), strong)
+    return Cell(number(value.mean, digits), narrow_interval(value, digits), strong)
 
 
 def ordered_systems(results: Mapping[str, Any]) -> dict[str, Entry]:
@@ -152,26 +152,33 @@ def cross_table(results: Mapping[str, Any]) -> Table | None:
 
 
 def reward_model_table(results: Mapping[str, Any]) -> Table | None:
-    """Build measures by reward models: accuracy by test set, calibration error, robustness."""
-    models = section(results, "reward_models")
+    """Build measures by reward models: accuracy by test set, calibration error and the others."""
+    found = section(results, "reward_models")
+    models = {name: section(found, name) for name in found}
     if not models:
         return None
+    ways = {
+        "accuracy": "higher",
+        "unweighted_average_recall": "higher",
+        "macro_f1": "higher",
+        "calibration_error": "lower",
+    }
+    keys = dict.fromkeys([*ways, *(key for model in models.values() for key in model)])
     rows: list[Row] = []
-    for key, better in (("accuracy", "higher"), ("calibration_error", "lower"), ("robustness", "")):
-        names = list(
-            dict.fromkeys(path for name in models for path in flat(section(models, name).get(key)))
-        )
-        if not names:
-            continue
-        ending = f", {better} is better" if better else ""
-        rows.append(Row(plain_name(key) + ending, [], heading=True))
-        for path in names:
-            values = {model: flat(section(models, model).get(key)).get(path) for model in models}
+    for key in keys:
+        figures = {name: flat(model.get(key)) for name, model in models.items()}
+        better = ways.get(key, "")
+        paths = dict.fromkeys(path for named in figures.values() for path in named)
+        if paths:
+            ending = f", {better} is better" if better else ""
+            rows.append(Row(plain_name(key) + ending, [], heading=True))
+        for path in paths:
+            values = {name: named.get(path) for name, named in figures.items()}
             best = standout(values, better)
-            cells = [cell(value, 3, best == model) for model, value in values.items()]
+            cells = [cell(value, 3, best == name) for name, value in values.items()]
             rows.append(Row(plain_name(path) if path else "All", cells))
-    columns = [(reward_model_label(model), "") for model in models]
-    return Table("Reward models", "Measure", columns, rows) if rows else None
+    columns = [(reward_model_label(name), "") for name in models]
+    return Table("Reward models by test set", "Measure", columns, rows) if rows else None
 
 
 def flat(value: object, prefix: str = "") -> dict[str, Estimate]:

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,12 @@ REWARD_OF = {"base": "plain", "sft": "plain", "diffro": "plain", "rrpo": "ls_eam
 
 
 @dataclass(frozen=True)
-class Size:
-    """How much of everything: the full demo, or the smoke test of every stage."""
+class Plan:
+    """How much of everything, and what is post-trained how."""
 
+    systems: tuple[str, ...] = ("sft", "diffro", "rrpo")
+    beta: float = 0.1
+    learning_rate: float = 2e-4
     reward_steps: int = 240
     sft_steps: int = 200
     diffro_steps: int = 80
@@ -60,8 +63,8 @@ class Size:
     sft_every: int = 20
 
 
-FULL = Size()
-SMOKE = Size(
+FULL = Plan()
+SMOKE = Plan(
     reward_steps=8,
     sft_steps=4,
     diffro_steps=2,
@@ -79,7 +82,7 @@ class Demo:
 
     out: Path
     seed: int
-    size: Size
+    plan: Plan
     world: World
     reward_names: Sequence[str]
     codec: MiniCodec
@@ -101,25 +104,34 @@ class Demo:
 def run(
     out: Path,
     seed: int = 0,
-    smoke: bool = False,
+    plan: Plan = FULL,
     ablation: bool = False,
     world: World | None = None,
     command: str = "rrpo demo",
 ) -> dict[str, Any]:
     """Run or continue the demo in a folder; return what `results.json` holds.
 
+    Args:
+        plan: `FULL`, `SMOKE`, or that of a study.
+        ablation: also fine-tune the reward models between plain and hardened.
+        world: another world than the bundled one.
+        command: what the page says the figures were made with.
+
     Raises:
         UserError: the folder holds a demo of another seed or size, or cannot be written.
     """
     world = world or World()
     world.check()
-    plan = {"seed": seed, "smoke": smoke, "ablation": ablation, "world": _fingerprint(world)}
-    _claim(out, plan)
+    _claim(
+        out,
+        {"seed": seed, "ablation": ablation, "world": sha256(world.folder / HASHES)}
+        | json.loads(json.dumps(asdict(plan))),
+    )
     console = Console()
     demo = Demo(
         out,
         seed,
-        SMOKE if smoke else FULL,
+        plan,
         world,
         tuple(HARDENING) if ablation else ("plain", "ls_eam_adv"),
         world.codec(),
@@ -130,16 +142,12 @@ def run(
     systems = _systems(demo, reward_models)
     rows = {name: _samples(demo, name, model, reward_models) for name, model in systems.items()}
     rows["reference"] = _samples(demo, "reference", None, reward_models)
-    results = _results(demo, rows, reward_models, plan, command)
+    results = _results(demo, rows, reward_models, command)
     with demo.stage("report"):
         _write(demo, rows, results)
     print_table(results, console)
     console.print(f"\nListen and look: {out / 'report.html'}")
     return results
-
-
-def _fingerprint(world: World) -> str:
-    return sha256(world.folder / HASHES)
 
 
 def _claim(out: Path, plan: Mapping[str, Any]) -> None:
@@ -163,9 +171,9 @@ def _reward_model(demo: Demo, name: str) -> RewardModel:
     folder = demo.out / "reward_models" / name
     config = runs.RewardRun(
         train=TrainConfig(
-            steps=demo.size.reward_steps,
+            steps=demo.plan.reward_steps,
             learning_rate=3e-4,
-            warmup_steps=min(20, demo.size.reward_steps),
+            warmup_steps=min(20, demo.plan.reward_steps),
             schedule="cosine",
             seed=demo.seed,
         ),
@@ -188,58 +196,54 @@ def _systems(demo: Demo, reward_models: Mapping[str, RewardModel]) -> dict[str, 
     """Post-train the policies, each from the bundled base; or load those that are finished."""
     examples = make_examples(demo.world.tokenizer, demo.world.shard("finetune"))
     base = demo.world.policy()
-    systems = {"base": base}
-    with demo.stage("sft"):
+    for name in demo.plan.systems:
+        folder = demo.out / "systems" / name
         model = demo.world.policy()
-        runs.train_sft(
-            model,
-            examples,
-            runs.SFTRun(
-                train=TrainConfig(
-                    steps=demo.size.sft_steps,
-                    learning_rate=2e-4,
-                    warmup_steps=min(20, demo.size.sft_steps),
-                    seed=demo.seed,
-                ),
-                validate_every=demo.size.sft_every,
-            ),
-            demo.out / "systems" / "sft",
-            resume=True,
-            validate=lambda _: _curve(demo, model, base, reward_models),
-        )
-        systems["sft"] = policy.load(demo.out / "systems" / "sft")
-    prompts = [example.prompt for example in examples]
-    for name in ("diffro", "rrpo"):
+        # The lambda is called only inside this iteration.
+        validate = lambda _, m=model: _curve(demo, m, base, reward_models)  # noqa: E731
         with demo.stage(name):
-            trained = demo.world.policy()
+            if name == "sft":
+                runs.train_sft(model, examples, sft_config(demo), folder, True, validate)
+                continue
             runs.train_diffro(
-                trained,
+                model,
                 base,
                 reward.load(demo.out / "reward_models" / REWARD_OF[name]),
-                prompts,
-                diffro_config(demo.size, demo.seed),
-                demo.out / "systems" / name,
-                resume=True,
-                # The lambda is called only inside this iteration.
-                validate=lambda _, m=trained: _curve(demo, m, base, reward_models),  # type: ignore[misc]
-                validate_every=demo.size.curve_every,
-                description="DiffRO (plain reward model)" if name == "diffro" else "RRPO",
+                [example.prompt for example in examples],
+                diffro_config(demo),
+                folder,
+                True,
+                validate,
+                demo.plan.curve_every,
+                "DiffRO (plain reward model)" if name == "diffro" else "RRPO",
             )
-            systems[name] = policy.load(demo.out / "systems" / name)
-    return systems
+    folders = {name: demo.out / "systems" / name for name in demo.plan.systems}
+    return {"base": base} | {name: policy.load(path) for name, path in folders.items()}
 
 
-def diffro_config(size: Size, seed: int) -> runs.DiffRORun:
-    """Return the settings DiffRO and RRPO share in the demo."""
+def sft_config(demo: Demo) -> runs.SFTRun:
+    """Return the settings of SFT in the demo."""
+    train = TrainConfig(
+        steps=demo.plan.sft_steps,
+        learning_rate=2e-4,
+        warmup_steps=min(20, demo.plan.sft_steps),
+        seed=demo.seed,
+    )
+    return runs.SFTRun(train=train, validate_every=demo.plan.sft_every)
+
+
+def diffro_config(demo: Demo) -> runs.DiffRORun:
+    """Return the settings DiffRO and RRPO share."""
+    train = TrainConfig(
+        steps=demo.plan.diffro_steps,
+        learning_rate=demo.plan.learning_rate,
+        warmup_steps=min(5, demo.plan.diffro_steps),
+        seed=demo.seed,
+        weight_decay=0.0,
+    )
     return runs.DiffRORun(
-        train=TrainConfig(
-            steps=size.diffro_steps,
-            learning_rate=2e-4,
-            warmup_steps=min(5, size.diffro_steps),
-            seed=seed,
-            weight_decay=0.0,
-        ),
-        diffro=DiffROConfig(batch_size=size.batch_size),
+        train=train,
+        diffro=DiffROConfig(batch_size=demo.plan.batch_size, beta=demo.plan.beta),
     )
 
 
@@ -250,7 +254,7 @@ def _curve(
     reward_models: Mapping[str, RewardModel],
 ) -> dict[str, float]:
     """Judge a policy in training on a few sentences: one point of the curves, flat by name."""
-    utterances = test_utterances(demo.world, demo.size.curve_sentences)
+    utterances = test_utterances(demo.world, demo.plan.curve_sentences)
     samples = spoken(demo.world, demo.codec, model, base, utterances, demo.seed)
     scorers = [
         name for name in ("dnsmos_overall", "plcmos", "distillmos") if name in demo.judges.quality
@@ -288,7 +292,7 @@ def _samples(
         rows: list[dict[str, Any]] = read_json(folder / "rows.json")
         return rows
     with demo.stage("evaluate"):
-        utterances = test_utterances(demo.world, demo.size.sentences)
+        utterances = test_utterances(demo.world, demo.plan.sentences)
         samples = spoken(demo.world, demo.codec, model, demo.world.policy(), utterances, demo.seed)
         rows = measure(samples, reward_models, demo.judges)
         for sample, row in zip(samples, rows, strict=True):
@@ -303,7 +307,6 @@ def _results(
     demo: Demo,
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
     reward_models: Mapping[str, RewardModel],
-    plan: Mapping[str, Any],
     command: str,
 ) -> dict[str, Any]:
     reason = demo.judges.content_reason
@@ -315,7 +318,6 @@ def _results(
         for emotion in EMOTIONS
     }
     tests = {name: demo.world.shard(shard) for name, shard in TEST_SETS.items()}
-    sft = read_json(demo.out / "systems" / "sft" / "results.json")
     with demo.stage("evaluate"):
         figures = {
             name: runs.reward_figures(model, tests, demo.seed)
@@ -324,23 +326,26 @@ def _results(
     return {
         "schema": 1,
         "seed": demo.seed,
-        "smoke": plan["smoke"],
+        "smoke": demo.plan == SMOKE,
         "command": command,
-        "machine": f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "machine": f"{platform.machine()} CPU, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}",
         "seconds": demo.seconds,
         "reference": reference,
         "systems": {
             name: summarise(rows[name], REWARD_OF[name], reason)
-            for name in ("base", "sft", "diffro", "rrpo")
+            for name in ("base", *demo.plan.systems)
         },
         "reward_models": figures,
-        "sft": {
-            "stopped_at": sft["stopped_at"],
-            "best_step": sft["best_step"],
-            "rule": sft["rule"],
-        },
+        "training": {name: _training(demo, name) for name in demo.plan.systems},
         "missing_judges": quality.missing() | ({"content": reason} if reason else {}),
     }
+
+
+def _training(demo: Demo, name: str) -> dict[str, Any]:
+    """Return how a system's training ended: the last step, the step kept, the rule if any."""
+    results = read_json(demo.out / "systems" / name / "results.json")
+    return {key: results[key] for key in ("stopped_at", "best_step", "rule") if key in results}
 
 
 def _write(
@@ -349,11 +354,11 @@ def _write(
     results: dict[str, Any],
 ) -> None:
     """Write samples.jsonl, curves.jsonl, results.json and the page."""
-    order = ["reference", "base", "sft", "diffro", "rrpo"]
+    order = ["reference", "base", *demo.plan.systems]
     lines = [json.dumps(row) for name in order for row in rows[name]]
     write_text(demo.out / "samples.jsonl", "\n".join(lines) + "\n")
     points = []
-    for name in ("sft", "diffro", "rrpo"):
+    for name in demo.plan.systems:
         validations = read_json(demo.out / "systems" / name / "results.json")["validations"]
         points += [_point(name, record) for record in validations]
     write_text(demo.out / "curves.jsonl", "".join(json.dumps(point) + "\n" for point in points))

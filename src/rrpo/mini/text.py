@@ -1,0 +1,319 @@
+"""Text to ids for the mini world's language model: one id for each phone.
+
+Phones are the packaged voice's own alphabet (misaki's: one character a phone, A I O W Y the
+diphthongs of say, my, go, now, boy). A stress mark is merged with the vowel it precedes, so that
+a word costs as few ids as it has phones. The bundled lexicon holds one form for each word; words
+outside it are inflections of words inside, or are read by small letter-to-sound rules, roughly.
+"""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from rrpo.checkpoint import read_json, write_json
+from rrpo.emotions import EMOTIONS, emotion_index
+from rrpo.errors import UserError
+from rrpo.mini.sentences import VOCABULARY, compose, words
+
+LONGEST = 300
+"""Most ids of one text."""
+BOUNDARY, COMMA, STOP, QUESTION = " ", ",", ".", "?"
+END_OF_PROMPT = "<|endofprompt|>"
+STRESSED_VOWELS = "AIOWYiuæɑɔəɛɜɪʊʌ"
+"""Vowels that also come with primary and secondary stress."""
+WEAK_VOWELS = "ɐᵊᵻ"
+CONSONANTS = "bdfhjklmnpstvwzðŋɡɹʃʒʤʧθT"
+
+LETTERS: dict[str, str] = {
+    **{"a": "ˈA", "b": "bˈi", "c": "sˈi", "d": "dˈi", "e": "ˈi", "f": "ˈɛf", "g": "ʤˈi"},
+    **{"h": "ˈAʧ", "i": "ˈI", "j": "ʤˈA", "k": "kˈA", "l": "ˈɛl", "m": "ˈɛm", "n": "ˈɛn"},
+    **{"o": "ˈO", "p": "pˈi", "q": "kjˈu", "r": "ˈɑɹ", "s": "ˈɛs", "t": "tˈi", "u": "jˈu"},
+    **{"v": "vˈi", "w": "dˈʌbᵊljˌu", "x": "ˈɛks", "y": "wˈI", "z": "zˈi"},
+}
+"""Names of the letters, for words without a vowel."""
+
+SPELLINGS: dict[str, str] = {
+    **{"tion": "ʃən", "sion": "ʒən", "ture": "ʧəɹ", "ight": "It", "eigh": "A", "augh": "ɔ"},
+    **{"ough": "O", "tch": "ʧ", "dge": "ʤ", "igh": "I", "eer": "ɪɹ", "air": "ɛɹ", "our": "Wɹ"},
+    **{"oor": "ɔɹ", "ch": "ʧ", "sh": "ʃ", "th": "θ", "ph": "f", "wh": "w", "ck": "k", "ng": "ŋ"},
+    **{"qu": "kw", "gh": "ɡ", "kn": "n", "wr": "ɹ", "ai": "A", "ay": "A", "ee": "i", "ea": "i"},
+    **{"ie": "i", "ei": "i", "ey": "i", "oa": "O", "oe": "O", "oo": "u", "ou": "W", "ow": "O"},
+    **{"oi": "Y", "oy": "Y", "au": "ɔ", "aw": "ɔ", "ew": "u", "ue": "u", "ui": "u", "ar": "ɑɹ"},
+    **{"or": "ɔɹ", "er": "əɹ", "ir": "ɜɹ", "ur": "ɜɹ", "a": "æ", "b": "b", "c": "k", "d": "d"},
+    **{"e": "ɛ", "f": "f", "g": "ɡ", "h": "h", "i": "ɪ", "j": "ʤ", "k": "k", "l": "l", "m": "m"},
+    **{"n": "n", "o": "ɑ", "p": "p", "q": "k", "r": "ɹ", "s": "s", "t": "t", "u": "ʌ", "v": "v"},
+    **{"w": "w", "x": "ks", "y": "ɪ", "z": "z"},
+}
+"""Letter-to-sound rules; the longest spelling that fits is taken."""
+LONG_VOWELS = dict(zip("aeiouy", "AiIOuI", strict=True))
+
+SMALL = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
+    *("eighteen", "nineteen"),
+)
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+
+PHONE = re.compile("[ˈˌ]?.")
+PIECE = re.compile(
+    r"([a-z]+(?:'[a-z]+)*)|(\d+)|([,;:\u2014\u2013])|([.!\u2026])|(\?)|[\s\"'()\[\]-]"
+)
+
+
+class PhoneTokenizer:
+    """Turns English text into phone ids, and an emotion into its instruction.
+
+    Attributes:
+        symbols: what each id stands for; the order is stored with the lexicon.
+        vocabulary_size: number of ids.
+
+    Raises:
+        UserError: a lexicon named by the caller is missing or damaged.
+    """
+
+    def __init__(self, lexicon: Path | None = None) -> None:
+        content = read_json(lexicon or bundled_lexicon())
+        if not (isinstance(content, dict) and {"symbols", "words"} <= content.keys()):
+            raise UserError(f"{lexicon} is not a lexicon: make it again")
+        self.symbols: tuple[str, ...] = tuple(content["symbols"])
+        self.words: dict[str, str] = dict(content["words"])
+        self._ids = {symbol: index for index, symbol in enumerate(self.symbols)}
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids; every id is below it."""
+        return len(self.symbols)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text: phones, word boundaries, commas and end marks.
+
+        Case and accents do not matter; exclamation marks count as full stops; a text that ends
+        without a mark gets a full stop. Whole numbers up to 999999 are read as words.
+
+        Raises:
+            UserError: the text is empty, has no letter or number, holds a sign that cannot be
+                read, or gives more than 300 ids.
+        """
+        ids = [self._ids[symbol] for symbol in self._symbols(text)]
+        if len(ids) > LONGEST:
+            raise UserError(
+                f"the text gives {len(ids)} phones, at most {LONGEST} can be spoken at once: "
+                "split it into sentences"
+            )
+        return ids
+
+    def instruct(self, emotion: str) -> list[int]:
+        """Return the instruction that asks for an emotion: its id, then end of prompt.
+
+        Raises:
+            UserError: the emotion is unknown.
+        """
+        name = EMOTIONS[emotion_index(emotion)]
+        return [self._ids[emotion_symbol(name)], self._ids[END_OF_PROMPT]]
+
+    def pronounce(self, word: str) -> str:
+        """Return the phones of a word in lower case, from the lexicon or by rule."""
+        if word in self.words:
+            return self.words[word]
+        return _inflect(word, self.words) or read_letters(word.replace("'", ""))
+
+    def _symbols(self, text: str) -> list[str]:
+        """Return the symbols of a text."""
+        symbols: list[str] = []
+        for piece in _pieces(text):
+            if piece in (COMMA, STOP, QUESTION):
+                # Of marks in a row the strongest counts, and none opens a text.
+                if symbols and symbols[-1] in (COMMA, STOP, QUESTION):
+                    symbols[-1] = max(symbols[-1], piece, key=(COMMA, STOP, QUESTION).index)
+                elif symbols:
+                    symbols.append(piece)
+                continue
+            if symbols and symbols[-1] not in (COMMA, STOP, QUESTION):
+                symbols.append(BOUNDARY)
+            symbols.extend(PHONE.findall(self.pronounce(piece)))
+        if not symbols:
+            raise UserError(f"the text {text[:40]!r} has nothing to say: write at least one word")
+        if symbols[-1] == COMMA:
+            symbols[-1] = STOP
+        elif symbols[-1] not in (STOP, QUESTION):
+            symbols.append(STOP)
+        return symbols
+
+
+def bundled_lexicon() -> Path:
+    """Return the path of the lexicon that comes with the package."""
+    return Path(str(resources.files("rrpo.mini") / "assets" / "lexicon.json"))
+
+
+def emotion_symbol(emotion: str) -> str:
+    """Return the symbol of an emotion's id.
+
+    Examples:
+        >>> emotion_symbol("sad")
+        '<|sad|>'
+    """
+    return f"<|{emotion}|>"
+
+
+def all_symbols() -> list[str]:
+    """Return every symbol in the order of the ids."""
+    stressed = [mark + vowel for vowel in STRESSED_VOWELS for mark in ("", "ˈ", "ˌ")]
+    return [
+        *(BOUNDARY, COMMA, STOP, QUESTION, END_OF_PROMPT),
+        *(emotion_symbol(emotion) for emotion in EMOTIONS),
+        *CONSONANTS,
+        *WEAK_VOWELS,
+        *stressed,
+    ]
+
+
+def make_lexicon(path: Path, phonemize: Callable[[str], str]) -> None:
+    """Write the lexicon: the composed sentences' words, and some hundred common ones.
+
+    A word of the sentences gets the form it has most often in 3,000 of them, for the voice reads
+    function words by context.
+
+    Args:
+        path: where to write.
+        phonemize: text to phones, words apart by spaces, such as `Renderer.phonemize`.
+    """
+    forms: dict[str, Counter[str]] = defaultdict(Counter)
+    for sentence in compose(3000, 0, "train"):
+        spoken = phonemize(sentence).split()
+        for word, phones in zip(words(sentence), spoken, strict=True):
+            forms[word][phones.strip(",.?")] += 1
+    found = {word: forms[word].most_common(1)[0][0] for word in sorted(forms)}
+    common = bundled_lexicon().with_name("common_words.txt").read_text(encoding="utf-8").split()
+    for word in sorted({*VOCABULARY, *common}):
+        found.setdefault(word, phonemize(word).strip(" .").replace(" ", ""))
+    symbols = all_symbols()
+    for word, phones in found.items():
+        unknown = set(PHONE.findall(phones)) - set(symbols)
+        if unknown or not phones:
+            raise UserError(f"no symbol for {sorted(unknown)} in {word!r}: add it to the alphabet")
+    write_json(path, {"symbols": symbols, "words": dict(sorted(found.items()))})
+
+
+def _pieces(text: str) -> list[str]:
+    """Split a text into words in lower case and the marks `,`, `.` and `?`."""
+    plain = unicodedata.normalize("NFKD", text.replace("\u2019", "'").replace("\u2018", "'"))
+    plain = "".join(sign for sign in plain if not unicodedata.combining(sign)).lower()
+    plain = re.sub("[\u201c\u201d]", '"', plain)
+    plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", plain)
+    joined = re.search(r"\d+[.:,/]\d+|\d+[a-z]+|[a-z]+\d+", plain)
+    if joined:
+        raise UserError(f"cannot read {joined[0]!r} aloud: write it in words")
+    pieces: list[str] = []
+    position = 0
+    while position < len(plain):
+        match = PIECE.match(plain, position)
+        if match is None:
+            raise UserError(f"cannot read {plain[position]!r} aloud: write it in words")
+        word, number, comma, stop, question = match.groups()
+        if word:
+            pieces.append(word)
+        elif number:
+            pieces.extend(number_words(int(number)))
+        elif comma or stop or question:
+            pieces.append(COMMA if comma else STOP if stop else QUESTION)
+        position = match.end()
+    return pieces
+
+
+def number_words(number: int) -> list[str]:
+    """Return the words of a whole number.
+
+    Raises:
+        UserError: it is above 999999.
+
+    Examples:
+        >>> number_words(1342)
+        ['one', 'thousand', 'three', 'hundred', 'forty', 'two']
+    """
+    if number > 999_999:
+        raise UserError(f"cannot read {number} aloud: write numbers above 999999 in words")
+    if number < 20:
+        return [SMALL[number]]
+    if number < 100:
+        return [TENS[number // 10 - 2], *(number_words(number % 10) if number % 10 else [])]
+    size, name = (1000, "thousand") if number >= 1000 else (100, "hundred")
+    rest = number_words(number % size) if number % size else []
+    return [*number_words(number // size), name, *rest]
+
+
+def _inflect(word: str, lexicon: dict[str, str]) -> str | None:
+    """Return the phones of a regular inflection of a word in the lexicon, or nothing."""
+    for ending in ("'s", "s'", "es", "s", "ed", "ing", "ly", "er"):
+        if not word.endswith(ending) or len(word) - len(ending) < 2:
+            continue
+        stem = word.removesuffix(ending)
+        forms = [stem, stem + "e"]
+        if stem[-1] == stem[-2]:
+            forms.append(stem[:-1])
+        if stem[-1] == "i":
+            forms.append(stem[:-1] + "y")
+        known = next((form for form in forms if form in lexicon), None)
+        if known is not None:
+            return lexicon[known] + _ending_phones(ending, lexicon[known][-1])
+    return None
+
+
+def _ending_phones(ending: str, before: str) -> str:
+    """Return the phones of an ending after the phone `before`."""
+    if ending in ("'s", "s'", "es", "s"):
+        if before in "szʃʒʧʤ":
+            return "ᵻz"
+        return "s" if before in "ptkfθ" else "z"
+    if ending == "ed":
+        if before in "td":
+            return "ᵻd"
+        return "t" if before in "pkfsʃʧθ" else "d"
+    return {"ing": "ɪŋ", "ly": "li", "er": "əɹ"}[ending]
+
+
+def read_letters(word: str) -> str:
+    """Return a rough pronunciation of a word by its letters a to z, stressed on its first vowel.
+
+    Examples:
+        >>> read_letters("blick"), read_letters("plome"), read_letters("tv")
+        ('blˈɪk', 'plˈOm', 'tˈivˈi')
+    """
+    if not re.search("[aeiouy]", word) or len(word) == 1:
+        return "".join(LETTERS[letter] for letter in word)
+    phones = ""
+    position = 0
+    while position < len(word):
+        long = re.match(r"([aeiouy])([bcdfgklmnpstvz])e$", word[position:])
+        if long:
+            phones += LONG_VOWELS[long[1]]
+            position += 1
+            continue
+        ahead = (word[position : position + n] for n in (5, 4, 3, 2, 1))
+        size = len(next(spelling for spelling in ahead if spelling in SPELLINGS))
+        phones += _spelling(word, position, size)
+        # A doubled consonant is one sound.
+        doubled = size == 1 and word[position : position + 2] == word[position] * 2
+        position += size + (1 if doubled and word[position] not in "aeiou" else 0)
+    return re.sub(f"([{STRESSED_VOWELS}])", "ˈ\\1", phones, count=1)
+
+
+def _spelling(word: str, position: int, size: int) -> str:
+    """Return the phones of the spelling of `size` letters at a position of a word."""
+    spelling = word[position : position + size]
+    after = word[position + 1 : position + 2]
+    last = position + size == len(word)
+    others = re.search("[aeiouy]", word[:position])
+    if spelling == "e" and last and others:
+        return ""
+    if spelling == "y":
+        if position == 0 and after and after in "aeiou":
+            return "j"
+        return ("i" if others else "I") if last else "ɪ"
+    if spelling in ("c", "g") and after and after in "eiy":
+        return "s" if spelling == "c" else "ʤ"
+    if last and spelling in LONG_VOWELS:
+        return {"a": "ə", "o": "O", "i": "i", "u": "u", "e": "i"}[spelling]
+    return SPELLINGS[spelling]

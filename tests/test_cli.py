@@ -1,0 +1,226 @@
+"""The command line by subprocess: help, versions, and one line for each mistake."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rrpo import __version__, audio, policy, reward
+from rrpo.checkpoint import read_json, write_json
+from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.mini.world import World
+from rrpo.policy import LMConfig, SpeechTokenLM
+from rrpo.reward import RewardConfig, RewardModel
+
+
+def rrpo(*words: object, code: int = 0, cwd: Path | None = None) -> str:
+    """Run the command line and return what it printed; a traceback is never right."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rrpo.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"},
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def mistake(*words: object, cwd: Path | None = None) -> str:
+    """Run a command that must fail with one line; return the line."""
+    lines = [line for line in rrpo(*words, code=2, cwd=cwd).splitlines() if "error:" in line]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy, a reward model and shards small enough to train in a second."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    size = World().tokenizer.vocabulary_size
+    lm = LMConfig(
+        text_vocabulary=size, hidden=16, layers=1, heads=2, key_value_heads=1, intermediate=16
+    )
+    policy.save(SpeechTokenLM(lm), folder / "policy")
+    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16)
+    reward.save(RewardModel(small), folder / "reward")
+    rng = np.random.default_rng(0)
+    rows = [
+        Utterance(
+            id=f"{number}",
+            text=text,
+            emotion=emotion,
+            tokens=rng.integers(6561, size=12),
+        )
+        for number, (text, emotion) in enumerate(
+            (text, emotion)
+            for text in ("The train is late.", "The door is open.", "A bird sat here.")
+            for emotion in ("happy", "sad")
+        )
+    ]
+    write_shard(folder / "data" / "0.parquet", rows)
+    return folder
+
+
+def test_version_and_help() -> None:
+    assert rrpo("--version").strip() == f"rrpo {__version__}"
+    text = rrpo("--help")
+    for command in ("demo", "tokenize", "reward", "policy", "speak", "evaluate", "report"):
+        assert command in text
+    for group in (("reward", "train"), ("policy", "diffro"), ("policy", "sft"), ("demo",)):
+        assert "--out" in rrpo(*group, "--help")
+
+
+def test_a_run_from_shards_to_a_wav(tiny: Path, tmp_path: Path) -> None:
+    """Reward model, SFT, DiffRO, speech and evaluation, each by its command."""
+    data = tiny / "data"
+    rrpo(
+        "reward",
+        "train",
+        "--from",
+        tiny / "reward",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "rm",
+        "--plain",
+        "--set",
+        "train.steps=2",
+        "--set",
+        "train.warmup_steps=1",
+        "--set",
+        "fit.batch_size=3",
+    )
+    assert "accuracy" in rrpo("reward", "eval", tmp_path / "rm", "--data", data)
+    short = ("--set", "train.steps=2", "--set", "train.warmup_steps=1")
+    rrpo(
+        "policy",
+        "sft",
+        "--from",
+        tiny / "policy",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "sft",
+        *short,
+        "--set",
+        "sft.batch_size=2",
+        "--set",
+        "validate_every=1",
+    )
+    rrpo(
+        "policy",
+        "diffro",
+        "--from",
+        tmp_path / "sft",
+        "--reward",
+        tmp_path / "rm",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "diffro",
+        *short,
+        "--set",
+        "diffro.batch_size=2",
+        "--set",
+        "diffro.rollout.max_ratio=1.0",
+    )
+    for name in ("rm", "sft", "diffro"):
+        run = tmp_path / name
+        for file in ("config.yaml", "metrics.jsonl", "results.json", "report.html"):
+            assert (run / file).stat().st_size > 0
+        assert (run / "checkpoint" / "model.safetensors").is_file()
+    wav = tmp_path / "x.wav"
+    rrpo(
+        "speak",
+        "--policy",
+        tmp_path / "diffro",
+        "--emotion",
+        "happy",
+        "--text",
+        "The train is late.",
+        "--out",
+        wav,
+    )
+    sound = audio.read(wav)
+    assert sound.size % 640 == 0
+    assert sound.size > 0
+    assert rrpo("report", tmp_path / "diffro").strip() == str(tmp_path / "diffro" / "report.html")
+
+
+def test_tokenize_and_mix(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        tone = 0.3 * np.sin(np.arange(16000) * 0.05) + 0.01 * rng.standard_normal(16000)
+        audio.write(tmp_path / "corpus" / f"{name}.wav", tone.astype(np.float32))
+    (tmp_path / "corpus" / "manifest.csv").write_text("path,emotion\na.wav,happy\nb.wav,sad\n")
+    rrpo("tokenize", tmp_path / "corpus", "--out", tmp_path / "out", "--mix", 2)
+    rows = read_shard(tmp_path / "out" / "tokens")
+    assert [row.emotion for row in rows] == ["happy", "sad"]
+    assert [row.tokens.size for row in rows] == [25, 25]
+    mixes = read_shard(tmp_path / "out" / "mixes")
+    assert len(mixes) == 4
+    assert all(0 <= row.partner_weight < 1 for row in mixes)
+
+
+def test_bad_input_is_one_line(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "unknown emotion 'furious'" in mistake(
+        "speak",
+        "--policy",
+        "mini",
+        "--emotion",
+        "furious",
+        "--text",
+        "Hello.",
+        "--out",
+        tmp_path / "x.wav",
+    )
+    assert "empty" in mistake(
+        "speak", "--policy", "mini", "--text", " ", "--out", tmp_path / "x.wav"
+    )
+    assert "no policy" in mistake(
+        "speak", "--policy", tmp_path, "--text", "Hello.", "--out", tmp_path / "x.wav"
+    )
+    assert "holds a reward" in mistake(
+        "speak", "--policy", tiny / "reward", "--text", "Hello.", "--out", tmp_path / "x.wav"
+    )
+    assert "no manifest" in mistake("tokenize", tmp_path, "--out", out)
+    assert "no token shard" in mistake("policy", "sft", "--data", tmp_path, "--out", out)
+    assert "did you mean steps" in mistake("policy", "sft", "--out", out, "--set", "train.step=3")
+    assert not out.exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    assert "cannot write" in mistake("demo", "--smoke", "--out", blocked / "demo")
+    assert "file" in mistake("demo", "--smoke", "--out", blocked)
+    assert blocked.read_text() == "not a folder"
+
+
+def test_damaged_files_are_named(tiny: Path, tmp_path: Path) -> None:
+    policy.save(policy.load(tiny / "policy"), tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    speak = ("speak", "--text", "Hello.", "--out", tmp_path / "x.wav", "--policy")
+    assert "SHA-256" in mistake(*speak, tmp_path / "cut")
+    policy.save(policy.load(tiny / "policy"), tmp_path / "other")
+    description = read_json(tmp_path / "other" / "model.json")
+    description["config"]["hidden"] = 24
+    write_json(tmp_path / "other" / "model.json", description)
+    assert "shape" in mistake(*speak, tmp_path / "other")
+    shard = tmp_path / "wrong"
+    write_shard(shard / "0.parquet", [Utterance("a", "Hi.", "happy", np.array([6561]))])
+    assert "outside" in mistake("policy", "sft", "--data", shard, "--out", tmp_path / "out")
+    (shard / "0.parquet").write_bytes(b"PAR1 not really")
+    assert "not a readable parquet" in mistake(
+        "policy", "sft", "--data", shard, "--out", tmp_path / "out"
+    )

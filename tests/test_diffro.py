@@ -1,0 +1,168 @@
+"""DiffRO's masks, KL and reward gradient against dense forms computed one utterance at a time."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from rrpo.errors import UserError
+from rrpo.objectives.diffro import (
+    DiffROConfig,
+    DiffROObjective,
+    Pass,
+    RolloutConfig,
+    kl_per_token,
+)
+from rrpo.policy import LMConfig, SpeechTokenLM
+from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import unistream
+from rrpo.relax import relax
+from rrpo.reward import RewardConfig, RewardModel
+
+EMOTIONS = ["neutral", "happy"]
+CONFIG = LMConfig(
+    text_vocabulary=10, hidden=16, layers=1, heads=2, key_value_heads=1, intermediate=24, codes=27
+)
+REWARD = RewardConfig(
+    width=16, layers=1, heads=2, feedforward=24, codes=27, tasks={"emotion": EMOTIONS}
+)
+
+
+def prompts(*sizes: int) -> list[Prompt]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        Prompt(
+            "text",
+            EMOTIONS[index % 2],
+            torch.randint(8, (size,), generator=generator),
+            torch.tensor([8, 9]),
+        )
+        for index, size in enumerate(sizes)
+    ]
+
+
+def objective(**options) -> DiffROObjective:
+    torch.manual_seed(0)
+    model, reference = SpeechTokenLM(CONFIG), SpeechTokenLM(CONFIG)
+    for lm in (model, reference):
+        for parameter in lm.parameters():
+            parameter.data.normal_(0, 0.3)
+    return DiffROObjective(
+        model, reference, RewardModel(REWARD), prompts(4, 2, 3), DiffROConfig(**options)
+    )
+
+
+def logits_of(lm: SpeechTokenLM, prompt: Prompt, speech: Tensor) -> Tensor:
+    """The logits (T + 1, V) that predict one utterance's tokens and its end, without padding."""
+    ids, _ = unistream(CONFIG, [prompt.text_ids], [speech], [prompt.instruct_ids])
+    return lm(ids)[0, -(speech.numel() + 1) :]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_loss_is_reward_and_kl_utterance_by_utterance(seed: int) -> None:
+    """The batched loss and its gradient equal a loop over utterances with no padding at all."""
+    made = objective(batch_size=3, estimator="straight_through", beta=0.3)
+    loss, metrics = made.loss(made.model, 1, torch.Generator().manual_seed(seed))
+    gradient = torch.autograd.grad(loss, made.model.head.weight)[0]
+
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(3, generator=generator).tolist()
+    chosen = [made.prompts[index] for index in order]
+    speech, stopped = made.rollout(chosen, generator)
+    rewards, divergence, positions = [], [], 0
+    for prompt, tokens, ended in zip(chosen, speech, stopped.tolist(), strict=True):
+        logits = logits_of(made.model, prompt, tokens)
+        with torch.no_grad():
+            reference = logits_of(made.reference, prompt, tokens)
+        embedded = relax(logits[:-1, :27], tokens, made.reward_model.table, "straight_through")
+        mask = torch.ones(1, tokens.numel(), dtype=torch.bool)
+        posterior = made.reward_model.log_posterior(embedded[None], mask)
+        rewards.append(posterior[0, EMOTIONS.index(prompt.emotion)])
+        valid = tokens.numel() + int(ended)
+        p, q = logits.log_softmax(-1)[:valid], reference.log_softmax(-1)[:valid]
+        divergence.append((p.exp() * (p - q)).sum())
+        positions += valid
+    kl = torch.stack(divergence).sum() / positions
+    expected = -torch.stack(rewards).mean() + 0.3 * kl
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+    assert metrics["kl"] == pytest.approx(float(kl.detach()), abs=1e-5)
+    expected_gradient = torch.autograd.grad(expected, made.model.head.weight)[0]
+    torch.testing.assert_close(gradient, expected_gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_stop_symbols_get_no_reward_gradient() -> None:
+    made = objective(batch_size=3, beta=0.0)
+    loss, _ = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    gradient = torch.autograd.grad(loss, made.model.head.bias)[0]
+    assert (gradient[27:] == 0).all()
+    assert (gradient[:27] != 0).any()
+
+
+def test_kl_holds_every_symbol_and_skips_ends_that_were_forced() -> None:
+    torch.manual_seed(1)
+    logits = torch.randn(5, 4, requires_grad=True)  # lengths 2 and 1: 3 + 2 positions
+    trained = Pass(logits, torch.tensor([2, 1]), torch.tensor([True, False]))
+    reference = torch.randn(5, 4)
+    p, q = logits.log_softmax(-1), reference.log_softmax(-1)
+    each = (p.exp() * (p - q)).sum(-1)
+    value = kl_per_token(trained, reference)
+    torch.testing.assert_close(value, (each[0] + each[1] + each[2] + each[3]) / 4)
+    gradient = torch.autograd.grad(value, logits)[0]
+    assert (gradient[4] == 0).all()  # the forced end of the second row
+    assert (gradient[:4] != 0).all()  # every symbol of every choice
+
+
+def test_kl_of_a_policy_to_itself_is_zero() -> None:
+    logits = torch.randn(3, 6)
+    trained = Pass(logits, torch.tensor([2]), torch.tensor([True]))
+    assert float(kl_per_token(trained, logits.clone())) == pytest.approx(0, abs=1e-6)
+
+
+def test_reward_rises_when_its_gradient_is_followed() -> None:
+    made = objective(batch_size=3, beta=0.0, rollout=RolloutConfig(max_ratio=6.0, min_ratio=2.0))
+    for parameter in made.reward_model.parameters():
+        parameter.data.mul_(3)
+    optimizer = torch.optim.Adam(made.model.parameters(), 0.01)
+    generator = torch.Generator().manual_seed(0)
+    rewards = []
+    for step in range(60):
+        loss, metrics = made.loss(made.model, step, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rewards.append(metrics["reward"])
+    assert sum(rewards[-10:]) / 10 > sum(rewards[:10]) / 10 + 0.05
+
+
+def test_frozen_models_get_no_gradient() -> None:
+    made = objective(batch_size=3)
+    made.loss(made.model, 1, torch.Generator().manual_seed(0))[0].backward()
+    for frozen in (made.reference, made.reward_model):
+        assert all(parameter.grad is None for parameter in frozen.parameters())
+
+
+def test_top_k_reaches_only_what_could_be_drawn() -> None:
+    made = objective(batch_size=3, beta=0.0, rollout=RolloutConfig(top_k=5))
+    loss, _ = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    loss.backward()
+    gradient = made.model.head.weight.grad
+    assert gradient is not None
+    assert torch.isfinite(gradient).all()
+    assert (gradient != 0).any()
+
+
+def test_one_seed_decides_a_step() -> None:
+    made = objective(batch_size=3)
+    losses = [
+        float(made.loss(made.model, 1, torch.Generator().manual_seed(seed))[0])
+        for seed in (3, 3, 4)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_an_emotion_the_reward_model_lacks_is_named() -> None:
+    torch.manual_seed(0)
+    wrong = [Prompt("text", "angry", torch.tensor([1]), torch.tensor([8]))]
+    with pytest.raises(UserError, match="unknown emotion 'angry'"):
+        DiffROObjective(
+            SpeechTokenLM(CONFIG), SpeechTokenLM(CONFIG), RewardModel(REWARD), wrong, DiffROConfig()
+        )

@@ -1,0 +1,198 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rrpo.emotions import EMOTIONS
+from rrpo.errors import UserError
+from rrpo.mini.sentences import VOCABULARY, compose
+from rrpo.mini.text import (
+    LONGEST,
+    PhoneTokenizer,
+    all_symbols,
+    bundled_lexicon,
+    make_lexicon,
+    number_words,
+    read_letters,
+)
+
+TOKENIZER = PhoneTokenizer()
+
+
+def spoken(text: str) -> str:
+    """The symbols of a text, joined."""
+    return "".join(TOKENIZER.symbols[index] for index in TOKENIZER.encode(text))
+
+
+def test_order_of_the_ids_is_stored_and_fixed() -> None:
+    assert TOKENIZER.symbols == tuple(all_symbols())
+    assert len(set(TOKENIZER.symbols)) == TOKENIZER.vocabulary_size == 87
+    assert TOKENIZER.symbols[:6] == (" ", ",", ".", "?", "<|endofprompt|>", "<|neutral|>")
+
+
+def test_sentence() -> None:
+    assert spoken("The train to Boston leaves at noon.") == "ðə tɹˈAn tə bˈɔstən lˈivz æt nˈun."
+
+
+def test_stress_is_part_of_the_vowel() -> None:
+    symbols = [TOKENIZER.symbols[index] for index in TOKENIZER.encode("window")]
+    assert symbols == ["w", "ˈɪ", "n", "d", "O", "."]
+
+
+def test_lexicon_covers_the_vocabulary() -> None:
+    assert set(VOCABULARY) <= TOKENIZER.words.keys()
+
+
+def test_composed_sentences_are_short() -> None:
+    lengths = [len(TOKENIZER.encode(text)) for text in compose(1000, 0, "test")]
+    assert min(lengths) > 10
+    assert max(lengths) < 80
+
+
+def test_instruction() -> None:
+    found = [TOKENIZER.instruct(emotion) for emotion in EMOTIONS]
+    assert len({emotion for emotion, _ in found}) == len(EMOTIONS)
+    assert {TOKENIZER.symbols[end] for _, end in found} == {"<|endofprompt|>"}
+    with pytest.raises(UserError, match="unknown emotion 'bored'"):
+        TOKENIZER.instruct("bored")
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("Anna came at noon", "anna came at noon."),
+        ("ANNA CAME AT NOON!", "anna came at noon."),
+        ("Anna came, at noon...", "anna came , at noon."),
+        ("Anna came — at noon,", "anna came, at noon."),
+        ("“Anna” came (at noon)", "anna came at noon"),
+        ("Ännà came at noon", "anna came at noon"),
+        ("anna came at noon?!", "anna came at noon?"),
+        ("... anna came at noon", "anna came at noon"),
+        ("1,250 maps", "one thousand two hundred fifty maps"),
+        ("It’s 7", "it's seven"),
+    ],
+)
+def test_ways_to_write_the_same(text: str, same: str) -> None:
+    assert TOKENIZER.encode(text) == TOKENIZER.encode(same)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (0, "zero"),
+        (17, "seventeen"),
+        (40, "forty"),
+        (99, "ninety nine"),
+        (300, "three hundred"),
+        (805_012, "eight hundred five thousand twelve"),
+    ],
+)
+def test_numbers(number: int, expected: str) -> None:
+    assert " ".join(number_words(number)) == expected
+
+
+@given(st.integers(0, 999_999))
+def test_numbers_are_told_apart(number: int) -> None:
+    def value(said: list[str]) -> int:
+        total = 0
+        for word in said:
+            if word == "thousand":
+                total *= 1000
+            elif word == "hundred":
+                total += total % 1000 * 99
+            else:
+                units = [n for n in (*range(20), *range(20, 100, 10)) if number_words(n) == [word]]
+                total += units[0]
+        return total
+
+    assert value(number_words(number)) == number
+
+
+@pytest.mark.parametrize(
+    ("word", "phones"),
+    [
+        ("lamps", "lˈæmps"),
+        ("sofas", "sˈOfəz"),
+        ("churches", "ʧˈɜɹʧᵻz"),
+        ("sister's", "sˈɪstəɹz"),
+        ("printing", "pɹˈɪntɪŋ"),
+        ("dancing", "dˈænsɪŋ"),
+        ("stopping", "stˈɑpɪŋ"),
+        ("plainly", "plˈAnli"),
+    ],
+)
+def test_inflections_of_known_words(word: str, phones: str) -> None:
+    assert word not in TOKENIZER.words
+    assert TOKENIZER.pronounce(word) == phones
+
+
+@pytest.mark.parametrize(
+    ("word", "phones"),
+    [
+        ("blick", "blˈɪk"),
+        ("plome", "plˈOm"),
+        ("gippy", "ʤˈɪpi"),
+        ("cenny", "sˈɛni"),
+        ("yoth", "jˈɑθ"),
+        ("tv", "tˈivˈi"),
+        ("quation", "kwˈæʃən"),
+    ],
+)
+def test_letter_to_sound(word: str, phones: str) -> None:
+    assert read_letters(word) == phones
+
+
+@given(st.text("abcdefghijklmnopqrstuvwxyz' ,.?!-", min_size=1, max_size=80))
+def test_any_letters_can_be_read(text: str) -> None:
+    if not any(sign.isalpha() for sign in text):
+        with pytest.raises(UserError, match="nothing to say"):
+            TOKENIZER.encode(text)
+        return
+    ids = TOKENIZER.encode(text)
+    assert all(0 <= index < TOKENIZER.vocabulary_size for index in ids)
+    assert TOKENIZER.symbols[ids[-1]] in ".?"
+    assert TOKENIZER.symbols[ids[0]] not in " ,.?"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "nothing to say"),
+        (" ...?! ", "nothing to say"),
+        ("call @ noon", "cannot read '@'"),
+        ("你好", "cannot read '你'"),
+        ("at 10:30", "cannot read '10:30'"),
+        ("3.5 miles", "cannot read '3.5'"),
+        ("the 3rd door", "cannot read '3rd'"),
+        ("1000000 steps", "above 999999"),
+        ("the cat sat " * 60, f"at most {LONGEST}"),
+    ],
+)
+def test_texts_that_cannot_be_spoken(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        TOKENIZER.encode(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_lexicon(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        PhoneTokenizer(tmp_path / "none.json")
+    (tmp_path / "other.json").write_text(json.dumps({"symbols": []}))
+    with pytest.raises(UserError, match="not a lexicon"):
+        PhoneTokenizer(tmp_path / "other.json")
+
+
+def test_a_phone_outside_the_alphabet_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no symbol for"):
+        make_lexicon(tmp_path / "lexicon.json", lambda text: "x " * (text.count(" ") + 1))
+
+
+def test_lexicon_can_be_made_again(tmp_path: Path) -> None:
+    pytest.importorskip("hibari", reason="needs the packaged voice: pip install 'rrpo[mini]'")
+    pytest.importorskip("pyworld", reason="needs WORLD: pip install 'rrpo[mini]'")
+    from rrpo.mini.renderer import Renderer
+
+    make_lexicon(tmp_path / "lexicon.json", Renderer().phonemize)
+    assert (tmp_path / "lexicon.json").read_bytes() == bundled_lexicon().read_bytes()
