@@ -50,12 +50,13 @@ def test_every_name_is_either_available_or_missing_with_a_command() -> None:
     assert all("pip install" in reason for reason in lacking.values())
 
 
-def test_speech_scores_above_noise_and_in_range(speech: Audio) -> None:
+def test_speech_scores_above_noise_and_silence_is_finite(speech: Audio) -> None:
     noise = np.random.default_rng(0).normal(0, 0.2, speech.size).astype(np.float32)
-    found = quality.score([speech, noise])
+    found = quality.score([speech, noise, np.zeros(16_000, np.float32)])
     assert set(found) == set(quality.available())
-    for name, (clean, poor) in found.items():
+    for name, (clean, poor, silent) in found.items():
         assert 0.9 <= poor < clean <= 5.2, name
+        assert np.isfinite(silent), name
 
 
 @pytest.mark.parametrize("name", ["plcmos", "distillmos"])
@@ -72,10 +73,9 @@ def test_clicks_lower_the_score_of_those_that_hear_them(name: str, speech: Audio
     assert rate(with_clicks(speech, 10)) < rate(speech) - 0.3
 
 
-def test_silent_short_and_loud_audio_give_finite_scores() -> None:
-    edges = [np.zeros(16_000, np.float32), np.full(1, 3.0, np.float32)]
-    for name, values in quality.score(edges).items():
-        assert np.isfinite(values).all(), name
+@pytest.mark.parametrize("name", ["dnsmos_signal", "plcmos", "distillmos"])
+def test_one_sample_beyond_full_scale_gives_a_finite_score(name: str) -> None:
+    assert np.isfinite(scorer(name)(np.full(1, 3.0, np.float32)))
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -106,7 +106,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     quality._distillmos.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(importlib, "import_module", refuse)
-        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        patch.setattr(importlib.util, "find_spec", lambda _: None)
         yield
     quality._speechmos.cache_clear()
     quality._distillmos.cache_clear()

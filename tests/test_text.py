@@ -137,7 +137,7 @@ def test_inflections_of_known_words(word: str, phones: str) -> None:
         ("cenny", "sˈɛni"),
         ("yoth", "jˈɑθ"),
         ("tv", "tˈivˈi"),
-        ("quation", "kwˈæʃən"),
+        ("fation", "fˈæʃən"),
     ],
 )
 def test_letter_to_sound(word: str, phones: str) -> None:

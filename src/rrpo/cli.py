@@ -193,6 +193,20 @@ def evaluate(
 
 
 @study_app.command()
+def seeds(
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="How many: 0 to N-1.")] = 3,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Run the demo for several seeds and pool its tables, with paired differences."""
+    from rrpo.studies import demo as study
+    from rrpo.studies import seeds as several
+
+    plan = study.SMOKE if smoke else study.FULL
+    print(several.run(out, seeds, plan, " ".join(["rrpo", *sys.argv[1:]])))
+
+
+@study_app.command()
 def overoptimization(
     out: Out,
     seed: Annotated[int, typer.Option(min=0)] = 0,

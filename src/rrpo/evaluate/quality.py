@@ -10,7 +10,8 @@ import importlib.util
 import io
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +52,32 @@ def missing() -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def score(audios: Sequence[Audio]) -> dict[str, list[float]]:
-    """Score several audios (N,), 16 kHz, by every scorer installed: name → one MOS per audio.
+def score(
+    audios: Sequence[Audio], scorers: Mapping[str, Scorer] | None = None
+) -> dict[str, list[float]]:
+    """Score several audios (N,), 16 kHz: name → one MOS per audio.
+
+    DistillMOS and the others run side by side, each on one thread: none of them gains from more.
+
+    Args:
+        scorers: which of `available()`; all by default.
 
     Raises:
         UserError: an audio is empty or not finite.
     """
-    scorers = available()
-    rows = [{name: scorer(audio) for name, scorer in scorers.items()} for audio in audios]
-    return {name: [row[name] for row in rows] for name in scorers}
+    chosen = available() if scorers is None else scorers
+    groups = [
+        {name: scorer for name, scorer in chosen.items() if (name in SPEECHMOS) == speechmos}
+        for speechmos in (True, False)
+    ]
+
+    def rows(group: Mapping[str, Scorer]) -> list[dict[str, float]]:
+        return [{name: scorer(audio) for name, scorer in group.items()} for audio in audios]
+
+    with ThreadPoolExecutor(len(groups)) as pool:
+        first, second = pool.map(rows, groups)
+    merged = [one | other for one, other in zip(first, second, strict=True)]
+    return {name: [row[name] for row in merged] for name in chosen}
 
 
 class Dnsmos:

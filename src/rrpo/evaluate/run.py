@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.emotions import EMOTIONS, emotion_index
-from rrpo.evaluate import artifacts, content, quality
+from rrpo.evaluate import artifacts, content
+from rrpo.evaluate import quality as predictors
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.statistics import interval
 from rrpo.policy import SpeechTokenLM
@@ -38,7 +39,7 @@ class Judges:
     """What listens. Quality scorers and the recogniser are there where they are installed."""
 
     emotion: EmotionJudge
-    quality: Mapping[str, quality.Scorer] = field(default_factory=quality.available)
+    quality: Mapping[str, predictors.Scorer] = field(default_factory=predictors.available)
     recogniser: content.Recogniser | None = None
     content_reason: str = ""
 
@@ -107,6 +108,12 @@ def measure(
     heard: list[str] | None = None
     if with_content and judges.recogniser is not None:
         heard = judges.recogniser.transcribe([sample.audio for sample in samples])
+    chosen = {
+        name: scorer
+        for name, scorer in judges.quality.items()
+        if scorers is None or name in scorers
+    }
+    rated = predictors.score([sample.audio for sample in samples], chosen)
     rows = []
     for index, sample in enumerate(samples):
         found = artifacts.detect(sample.audio, SAMPLE_RATE)
@@ -118,11 +125,7 @@ def measure(
                 "reward": {name: values[index] for name, values in rewards.items()},
                 "judge_probability": float(posterior[index][emotion_index(sample.emotion)]),
                 "judge_emotion": EMOTIONS[int(np.argmax(posterior[index]))],
-                "quality": {
-                    name: scorer(sample.audio)
-                    for name, scorer in judges.quality.items()
-                    if scorers is None or name in scorers
-                },
+                "quality": {name: values[index] for name, values in rated.items()},
                 "artifacts": [vars(artifact) for artifact in found],
                 "seconds": sample.audio.size / SAMPLE_RATE,
                 "tokens": sample.tokens.numel(),

@@ -36,12 +36,13 @@ LETTERS: dict[str, str] = {
 """Names of the letters, for words without a vowel."""
 
 SPELLINGS: dict[str, str] = {
-    **{"tion": "ʃən", "sion": "ʒən", "ture": "ʧəɹ", "ight": "It", "eigh": "A", "augh": "ɔ"},
+    **{"ture": "ʧəɹ", "ue": "u"},  # codespell:ignore
+    **{"tion": "ʃən", "sion": "ʒən", "ight": "It", "eigh": "A", "augh": "ɔ"},
     **{"ough": "O", "tch": "ʧ", "dge": "ʤ", "igh": "I", "eer": "ɪɹ", "air": "ɛɹ", "our": "Wɹ"},
     **{"oor": "ɔɹ", "ch": "ʧ", "sh": "ʃ", "th": "θ", "ph": "f", "wh": "w", "ck": "k", "ng": "ŋ"},
     **{"qu": "kw", "gh": "ɡ", "kn": "n", "wr": "ɹ", "ai": "A", "ay": "A", "ee": "i", "ea": "i"},
     **{"ie": "i", "ei": "i", "ey": "i", "oa": "O", "oe": "O", "oo": "u", "ou": "W", "ow": "O"},
-    **{"oi": "Y", "oy": "Y", "au": "ɔ", "aw": "ɔ", "ew": "u", "ue": "u", "ui": "u", "ar": "ɑɹ"},
+    **{"oi": "Y", "oy": "Y", "au": "ɔ", "aw": "ɔ", "ew": "u", "ui": "u", "ar": "ɑɹ"},
     **{"or": "ɔɹ", "er": "əɹ", "ir": "ɜɹ", "ur": "ɜɹ", "a": "æ", "b": "b", "c": "k", "d": "d"},
     **{"e": "ɛ", "f": "f", "g": "ɡ", "h": "h", "i": "ɪ", "j": "ʤ", "k": "k", "l": "l", "m": "m"},
     **{"n": "n", "o": "ɑ", "p": "p", "q": "k", "r": "ɹ", "s": "s", "t": "t", "u": "ʌ", "v": "v"},

@@ -36,7 +36,7 @@ class RolloutConfig(Strict):
     temperature: float = Field(1.0, gt=0)
     top_k: int = Field(0, ge=0)
     min_ratio: float = Field(0.5, ge=0)
-    max_ratio: float = Field(5.0, gt=0)
+    max_ratio: float = Field(4.0, gt=0)
 
 
 class DiffROConfig(Strict):
@@ -97,6 +97,8 @@ class DiffROObjective:
         prompts = [self.prompts[index] for index in chosen]
         speech, stopped = self.rollout(prompts, generator)
         device = self.model.head.weight.device
+        self.reference.to(device)
+        self.reward_model.to(device)
         ids, targets = unistream(
             self.model.config,
             [prompt.text_ids for prompt in prompts],

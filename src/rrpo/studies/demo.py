@@ -256,9 +256,8 @@ def _curve(
     """Judge a policy in training on a few sentences: one point of the curves, flat by name."""
     utterances = test_utterances(demo.world, demo.plan.curve_sentences)
     samples = spoken(demo.world, demo.codec, model, base, utterances, demo.seed)
-    scorers = [
-        name for name in ("dnsmos_overall", "plcmos", "distillmos") if name in demo.judges.quality
-    ]
+    # The two that hear clicks; DNSMOS nearly misses them.
+    scorers = [name for name in ("plcmos", "distillmos") if name in demo.judges.quality]
     rows = measure(samples, reward_models, demo.judges, scorers, with_content=False)
     return flatten(rows)
 

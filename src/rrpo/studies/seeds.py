@@ -1,0 +1,178 @@
+"""The demo over several seeds: pooled tables, paired differences and the picture of the README.
+
+An utterance's figures are first averaged over the seeds, then utterances are resampled: the seeds
+of one sentence are not independent. The spread over seeds is shown beside it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rrpo.checkpoint import read_json, write_json, write_text
+from rrpo.evaluate.statistics import interval, paired_interval
+from rrpo.report.plots import figure
+from rrpo.report.terminal import MEASURES
+from rrpo.studies import demo
+
+PAIRS = (("diffro", "sft"), ("rrpo", "sft"), ("rrpo", "diffro"), ("diffro", "base"))
+"""Which differences are tested, first minus second."""
+MEASURED = {label: path for label, path in MEASURES if label != "own reward"}
+
+
+def run(out: Path, seeds: int, plan: demo.Plan = demo.FULL, command: str = "") -> Path:
+    """Run the demo for seeds 0 … seeds-1 and write `study.md`, `study.json` and `figure.svg`."""
+    folders = [out / f"seed-{seed}" for seed in range(seeds)]
+    results = [demo.run(folder, seed, plan, command=command) for seed, folder in enumerate(folders)]
+    rows = [_rows(folder) for folder in folders]
+    systems = ["reference", "base", *plan.systems]
+    figures = {name: {label: _values(rows, name, label) for label in MEASURED} for name in systems}
+    study = {
+        "command": command,
+        "machine": results[0]["machine"],
+        "seeds": seeds,
+        "systems": {
+            name: {label: _pooled(values) for label, values in measured.items()}
+            for name, measured in figures.items()
+        },
+        "differences": _differences(figures, plan.systems),
+        "reward_models": _reward_models(results),
+        "seconds": [sum(result["seconds"].values()) for result in results],
+    }
+    write_json(out / "study.json", study)
+    write_text(out / "study.md", page(study))
+    figure(results[0], _curves(folders), out / "figure.svg")
+    return out / "study.md"
+
+
+def page(study: Mapping[str, Any]) -> str:
+    """Return the study as a page of markdown tables."""
+    names = list(study["systems"])
+    lines = [
+        f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}, "
+        f"{max(study['seconds']):.0f} s a seed at most. Mean with 95 % interval over utterances, "
+        "each averaged over the seeds; in brackets the means of the single seeds.",
+        "",
+        "| | " + " | ".join(_title(name) for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for label in MEASURED:
+        cells = [study["systems"][name][label] for name in names]
+        if any(cell is not None for cell in cells):
+            lines.append(f"| {label} | " + " | ".join(_cell(cell) for cell in cells) + " |")
+    pairs = list(study["differences"])
+    lines += ["", "Paired differences, first minus second:", ""]
+    lines += ["| | " + " | ".join(pairs) + " |", "|---" * (len(pairs) + 1) + "|"]
+    for label in MEASURED:
+        cells = [study["differences"][pair].get(label) for pair in pairs]
+        if any(cell is not None for cell in cells):
+            lines.append(f"| {label} | " + " | ".join(_cell(cell) for cell in cells) + " |")
+    sets = list(next(iter(study["reward_models"].values())))
+    lines += ["", "Reward models, accuracy:", ""]
+    lines += ["| | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
+    for name, accuracy in study["reward_models"].items():
+        lines.append(f"| {name} | " + " | ".join(_cell(accuracy[test]) for test in sets) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    return {
+        path.parent.name: read_json(path) for path in sorted(folder.glob("samples/*/rows.json"))
+    }
+
+
+def _values(
+    rows: Sequence[Mapping[str, Sequence[Mapping[str, Any]]]], system: str, label: str
+) -> list[list[float]] | None:
+    """Return the figure of each utterance (n) by seed (S), or None where it was not measured."""
+    table = [[_figure(row, label) for row in seed[system]] for seed in rows]
+    if any(value is None for seed in table for value in seed):
+        return None
+    return [[float(value) for value in seed if value is not None] for seed in table]
+
+
+def _figure(row: Mapping[str, Any], label: str) -> float | None:
+    """Return one sample's figure under the name the tables use."""
+    if label == "judge accuracy":
+        return float(row["judge_emotion"] == row["emotion"])
+    if label == "artifacts / s":
+        return len(row["artifacts"]) / float(row["seconds"])
+    path = MEASURED[label]
+    if path[0] == "quality":
+        value = row["quality"].get(path[1])
+    else:
+        value = row[{"content_error": "word_error"}.get(path[0], path[0])]
+    return None if value is None else float(value)
+
+
+def _pooled(values: list[list[float]] | None) -> dict[str, Any] | None:
+    if values is None:
+        return None
+    table = np.array(values)
+    return {**interval(table.mean(0)), "seeds": table.mean(1).tolist()}
+
+
+def _differences(
+    figures: Mapping[str, Mapping[str, list[list[float]] | None]], systems: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    table: dict[str, dict[str, Any]] = {}
+    for first, second in PAIRS:
+        if first not in systems or (second not in systems and second != "base"):
+            continue
+        measured = table[f"{_title(first)} − {_title(second)}"] = {}
+        for label in MEASURED:
+            one, other = figures[first][label], figures[second][label]
+            if one is not None and other is not None:
+                left, right = np.array(one), np.array(other)
+                measured[label] = {
+                    **paired_interval(left.mean(0), right.mean(0)),
+                    "seeds": (left - right).mean(1).tolist(),
+                }
+    return table
+
+
+def _reward_models(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Average accuracies over seeds; the interval is the mean of the seeds' own intervals."""
+    table: dict[str, dict[str, Any]] = {}
+    for name, figures in results[0]["reward_models"].items():
+        table[name] = {}
+        for test in figures["accuracy"]:
+            each = [result["reward_models"][name]["accuracy"][test] for result in results]
+            mean = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
+            table[name][test] = {**mean, "seeds": [one["mean"] for one in each]}
+    return table
+
+
+def _curves(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Average the curves over seeds, point by point."""
+    points: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for folder in folders:
+        for line in (folder / "curves.jsonl").read_text(encoding="utf-8").splitlines():
+            point = json.loads(line)
+            points.setdefault((point["system"], point["step"]), []).append(point)
+    return [_mean(group) for group in points.values()]
+
+
+def _mean(points: Sequence[Any]) -> Any:
+    """Average numbers inside equal dictionaries; keep text as it is."""
+    if isinstance(points[0], dict):
+        return {key: _mean([point[key] for point in points]) for key in points[0]}
+    if isinstance(points[0], str | None):
+        return points[0]
+    return float(np.mean(points))
+
+
+def _title(name: str) -> str:
+    titles = {"reference": "real tokens", "base": "base", "sft": "SFT", "diffro": "DiffRO"}
+    return titles.get(name, "RRPO" if name == "rrpo" else name)
+
+
+def _cell(value: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return "–"
+    digits = 1 if abs(value["mean"]) >= 10 else 2
+    seeds = ", ".join(f"{one:.{digits}f}" for one in value["seeds"])
+    low, high = value["low"], value["high"]
+    return f"{value['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] ({seeds})"

@@ -1,0 +1,62 @@
+"""What the documentation shows works: Python examples run, commands exist, links lead somewhere."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the fenced blocks of a language in a page."""
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+EXAMPLES = [(page, code) for page in PAGES for code in blocks(page, "python")]
+COMMANDS = sorted(
+    {
+        line.strip()
+        for page in PAGES
+        for block in blocks(page, "sh")
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.strip().startswith("rrpo ")
+    }
+)
+
+
+@pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=lambda value: getattr(value, "name", ""))
+def test_python_examples_run(page: Path, code: str, tmp_path: Path) -> None:  # noqa: ARG001
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_and_their_options_exist(command: str) -> None:
+    """Every subcommand and option a page shows is in the help of that command."""
+    from typer.main import get_command
+
+    from rrpo.cli import app
+
+    words = command.split(" #")[0].split()[1:]
+    group = get_command(app)
+    while words and not words[0].startswith("-") and hasattr(group, "commands"):
+        name = words.pop(0)
+        assert name in group.commands, f"{command}: no command {name}"
+        group = group.commands[name]
+    options = {option for parameter in group.params for option in parameter.opts} | {"--help"}
+    for word in words:
+        if word.startswith("--"):
+            assert word.split("=")[0] in options, f"{command}: no option {word}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

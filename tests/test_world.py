@@ -1,0 +1,89 @@
+"""The bundled world is whole, small enough, and speaks."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rrpo.errors import UserError
+from rrpo.mini.speaking import speak, test_utterances
+from rrpo.mini.world import BUNDLED, TEST_SETS, World
+from rrpo.policy.examples import make_prompt
+from rrpo.tokens import SPEECH_CODES
+
+
+def test_assets_have_their_hashes_and_weigh_at_most_24_megabytes() -> None:
+    World().check()
+    size = sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file())
+    assert size <= 24e6
+
+
+def test_a_changed_asset_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(BUNDLED, tmp_path / "world")
+    weights = tmp_path / "world" / "judge" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(UserError, match="SHA-256"):
+        World(tmp_path / "world").check()
+    weights.unlink()
+    with pytest.raises(UserError, match="missing"):
+        World(tmp_path / "world").check()
+
+
+def test_training_and_test_texts_differ() -> None:
+    world = World()
+    finetune = {row.text for row in world.shard("finetune")}
+    assert len(finetune) >= 100
+    for shard in TEST_SETS.values():
+        assert not finetune & {row.text for row in world.shard(shard)}
+
+
+def test_mix_pool_rows_name_their_partner() -> None:
+    world = World()
+    originals = {row.id: row for row in world.shard("finetune")}
+    for row in world.shard("mixes"):
+        source = originals[row.id.rsplit("-", 1)[0]]
+        assert (row.text, row.emotion) == (source.text, source.emotion)
+        assert 0 <= row.partner_weight < 0.5  # at most half is covered, by less than everything
+
+
+def test_the_base_speaks_unseen_sentences() -> None:
+    world = World()
+    rows = test_utterances(world, 2)
+    prompts = [make_prompt(world.tokenizer, row.text, row.emotion) for row in rows]
+    speech = speak(world.policy(), prompts, seed=0)
+    real = np.mean([row.tokens.size for row in rows])
+    assert 0.6 * real < np.mean([tokens.numel() for tokens in speech]) < 1.6 * real
+    sounds = world.codec().decode_batch(speech)
+    for tokens, sound in zip(speech, sounds, strict=True):
+        assert int(tokens.min()) >= 0
+        assert int(tokens.max()) < SPEECH_CODES
+        assert sound.size == 640 * tokens.numel()
+        assert 0.05 < np.abs(sound).max() <= 1.0
+
+
+def test_codec_round_trip_keeps_most_of_its_tokens() -> None:
+    world = World()
+    codec = world.codec()
+    row = world.shard("test_same")[0]
+    tokens = torch.from_numpy(row.tokens)
+    again = codec.encode(codec.decode(tokens))
+    assert again.shape == tokens.shape
+
+
+def test_the_reward_model_and_the_judge_are_better_than_chance() -> None:
+    """Chance is one sixth; the bundled pre-trained model has never seen these texts."""
+    from rrpo.reward.fit import evaluate
+
+    world = World()
+    rows = world.shard("test_same")
+    assert evaluate(world.reward_model(), rows)["accuracy"] > 0.3
+    some = rows[::5]
+    codec, judge = world.codec(), world.judge()
+    heard = judge.probabilities_batch(
+        codec.decode_batch([torch.from_numpy(row.tokens) for row in some])
+    )
+    names = [judge.emotions[index] for index in heard.argmax(1)]
+    accuracy = np.mean([name == row.emotion for name, row in zip(names, some, strict=True)])
+    assert accuracy > 0.4
