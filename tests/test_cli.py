@@ -20,7 +20,7 @@ from rrpo.reward import RewardConfig, RewardModel
 def rrpo(*words: object, code: int = 0, cwd: Path | None = None) -> str:
     """Run the command line and return what it printed; a traceback is never right."""
     done = subprocess.run(
-        [sys.executable, "-m", "rrpo.cli", *map(str, words)],
+        [str(Path(sys.executable).parent / "rrpo"), *map(str, words)],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -183,7 +183,7 @@ def test_bad_input_is_one_line(tiny: Path, tmp_path: Path) -> None:
         "--out",
         tmp_path / "x.wav",
     )
-    assert "empty" in mistake(
+    assert "nothing to say" in mistake(
         "speak", "--policy", "mini", "--text", " ", "--out", tmp_path / "x.wav"
     )
     assert "no policy" in mistake(

@@ -146,3 +146,20 @@ def test_require_same_names_the_key(tmp_path: Path) -> None:
         require_same(Outer(steps=3, inner=Inner(rate=0.2)), stored, tmp_path)
     with pytest.raises(UserError, match="older=1, not absent"):
         require_same(Outer(steps=3), {**stored, "older": 1}, tmp_path)
+
+
+class Part(Strict):
+    """Has no defaults of its own."""
+
+    steps: int
+    rate: float
+
+
+class WithDefault(Strict):
+    part: Part = Part(steps=3, rate=0.5)
+
+
+def test_a_part_of_a_nested_default_can_be_changed(tmp_path: Path) -> None:
+    assert load(WithDefault, None, ["part.steps=7"]).part == Part(steps=7, rate=0.5)
+    (tmp_path / "c.yaml").write_text("part:\n  rate: 0.25\n")
+    assert load(WithDefault, tmp_path / "c.yaml").part == Part(steps=3, rate=0.25)

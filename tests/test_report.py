@@ -82,7 +82,7 @@ def demo_results() -> dict[str, Any]:
             "rrpo": system(-0.3, 0.90, 3.02, 0.4),
         },
         "reward_models": models,
-        "sft": {"stopped_at": 120, "rule": "held-out loss rose twice"},
+        "training": {"sft": {"stopped_at": 120, "rule": "held-out loss rose twice"}},
         "missing_judges": {"distillmos": "the package distillmos is not installed"},
     }
 
@@ -286,7 +286,7 @@ def test_page_is_written_whole_or_not_at_all(
     assert sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) == []
 
 
-PARTS = ("seconds", "machine", "command", "reference", "systems", "reward_models", "sft")
+PARTS = ("seconds", "machine", "command", "reference", "systems", "reward_models", "training")
 
 
 @pytest.mark.parametrize("absent", [*PARTS, "missing_judges", "smoke", "seed"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rrpo.errors import UserError
-from rrpo.mini.speaking import speak, test_utterances
+from rrpo.mini.speaking import speak, unseen_utterances
 from rrpo.mini.world import BUNDLED, TEST_SETS, World
 from rrpo.policy.examples import make_prompt
 from rrpo.tokens import SPEECH_CODES
@@ -50,7 +50,7 @@ def test_mix_pool_rows_name_their_partner() -> None:
 
 def test_the_base_speaks_unseen_sentences() -> None:
     world = World()
-    rows = test_utterances(world, 2)
+    rows = unseen_utterances(world, 2)
     prompts = [make_prompt(world.tokenizer, row.text, row.emotion) for row in rows]
     speech = speak(world.policy(), prompts, seed=0)
     real = np.mean([row.tokens.size for row in rows])

@@ -14,7 +14,7 @@ from rrpo.data.shards import Utterance, read_shard
 from rrpo.errors import UserError
 from rrpo.evaluate.run import Judges, measure, summarise
 from rrpo.mini.speaking import speak as draw
-from rrpo.mini.speaking import spoken, test_utterances
+from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.world import TEST_SETS, World
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples, make_prompt
@@ -154,7 +154,7 @@ def evaluate(folders: Sequence[Path], rewards: Sequence[Path], sentences: int, s
     policies = {str(folder): load_policy(str(folder)) for folder in folders}
     judges = Judges.installed(world.judge())
     codec, base = world.codec(), world.policy()
-    utterances = test_utterances(world, sentences)
+    utterances = unseen_utterances(world, sentences)
     own = next(iter(reward_models), "")
     systems = {}
     for name, model in {"real tokens": None, **policies}.items():

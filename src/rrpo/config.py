@@ -83,7 +83,7 @@ def load(kind: type[Config], path: Path | None, overrides: Sequence[str] = ()) -
         UserError: the file cannot be read, or a key or value is wrong; the line names the file or
             option, the dotted key, what was found and what is accepted.
     """
-    values = {} if path is None else _read(path)
+    values = _merge(_nested_defaults(kind), {} if path is None else _read(path))
     for override in overrides:
         _apply(values, override)
     try:
@@ -131,6 +131,28 @@ def require_same(config: Strict, stored: Mapping[str, Any], source: Path) -> Non
                 f"{source} was made with {key}={then.get(key, 'absent')}, "
                 f"not {now.get(key, 'absent')}: give the same value to resume, or another --out"
             )
+
+
+def _nested_defaults(kind: type[Strict]) -> dict[str, Any]:
+    """Return the defaults that are configurations themselves, so that a part of one can be given.
+
+    `train.steps=40` then changes the steps and leaves the other values of that default alone.
+    """
+    return {
+        name: field.default.model_dump(mode="json")
+        for name, field in kind.model_fields.items()
+        if isinstance(field.default, Strict)
+    }
+
+
+def _merge(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Lay values over defaults, dictionary by dictionary."""
+    merged = dict(defaults)
+    for key, value in values.items():
+        inner = merged.get(key)
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        merged[key] = _merge(inner, value) if both else value  # type: ignore[arg-type]
+    return merged
 
 
 def _read(path: Path) -> dict[str, Any]:

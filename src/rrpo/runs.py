@@ -16,6 +16,7 @@ from rrpo.checkpoint import write_json
 from rrpo.config import Strict
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
+from rrpo.evaluate.robustness import pushed, scrambled
 from rrpo.evaluate.statistics import interval
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss
@@ -164,8 +165,14 @@ def hold_out(
 def reward_figures(
     model: RewardModel, test_sets: Mapping[str, Sequence[Utterance]], seed: int = 0
 ) -> dict[str, Any]:
-    """Return a reward model's figures on each test set: accuracy with interval, recall, errors."""
+    """Return a reward model's figures on each test set, and its robustness on the first of them."""
     reports = {name: evaluate(model, rows) for name, rows in test_sets.items()}
+    first = next(iter(test_sets.values()))
+    robustness = {
+        "FGM 0.5": pushed(model, first, 0.5),
+        "FGM 2": pushed(model, first, 2.0),
+        "20 % random tokens": scrambled(model, first, 0.2, seed),
+    }
     keys = ("unweighted_average_recall", "macro_f1", "mean_log_posterior", "confusion")
     return {
         "accuracy": {
@@ -174,6 +181,10 @@ def reward_figures(
         },
         "calibration_error": {
             name: report["expected_calibration_error"] for name, report in reports.items()
+        },
+        "robustness": {
+            name: interval([float(hit) for hit in right], seed)
+            for name, right in robustness.items()
         },
         **{key: {name: report[key] for name, report in reports.items()} for key in keys},
     }

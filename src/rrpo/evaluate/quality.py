@@ -30,6 +30,8 @@ INSTALL = {
     "speechmos": "pip install speechmos librosa onnxruntime requests",
     "distillmos": "pip install --no-deps distillmos xls-r-sqa",
 }
+DNSMOS_WINDOW = 144_160
+"""Samples of DNSMOS' window, 9.01 s."""
 SHORTEST = SAMPLE_RATE // 10
 """Samples below which an audio is padded with silence: the predictors expect several frames."""
 
@@ -100,7 +102,10 @@ class Dnsmos:
         audio = _checked(audio)
         key = audio.tobytes()
         if self.last is None or self.last[0] != key:
-            found = self.model(audio, SAMPLE_RATE, False)
+            # The package doubles a short audio until it is longer than a window and then slides:
+            # up to nine passes over the same sound. Repeated to one window it is one pass.
+            heard = np.resize(audio, DNSMOS_WINDOW) if audio.size < DNSMOS_WINDOW else audio
+            found = self.model(heard, SAMPLE_RATE, False)
             self.last = (
                 key,
                 {

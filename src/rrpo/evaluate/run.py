@@ -1,6 +1,7 @@
 """Every judge over a set of samples, and the figures of a system."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,9 +45,9 @@ class Judges:
     content_reason: str = ""
 
     @classmethod
-    def installed(cls, emotion: EmotionJudge, threads: int = 2) -> "Judges":
+    def installed(cls, emotion: EmotionJudge) -> "Judges":
         """Return the judges this environment has."""
-        recogniser, reason = content.available(threads)
+        recogniser, reason = content.available()
         return cls(emotion, recogniser=recogniser, content_reason=reason)
 
 
@@ -105,15 +106,20 @@ def measure(
         table = log_posteriors(model, [sample.tokens for sample in samples])
         rewards[name] = table[torch.arange(len(samples)), torch.tensor(columns)].tolist()
     posterior = judges.emotion.probabilities_batch([sample.audio for sample in samples])
-    heard: list[str] | None = None
-    if with_content and judges.recogniser is not None:
-        heard = judges.recogniser.transcribe([sample.audio for sample in samples])
     chosen = {
         name: scorer
         for name, scorer in judges.quality.items()
         if scorers is None or name in scorers
     }
-    rated = predictors.score([sample.audio for sample in samples], chosen)
+    sounds = [sample.audio for sample in samples]
+    heard: list[str] | None = None
+    # Each judge runs on one thread, so two cores are used by letting them listen side by side.
+    with ThreadPoolExecutor(1) as pool:
+        if with_content and judges.recogniser is not None:
+            listening = pool.submit(judges.recogniser.transcribe, sounds)
+        rated = predictors.score(sounds, chosen)
+        if with_content and judges.recogniser is not None:
+            heard = listening.result()
     rows = []
     for index, sample in enumerate(samples):
         found = artifacts.detect(sample.audio, SAMPLE_RATE)

@@ -34,7 +34,7 @@ from rrpo.reward.regularize import energy_adaptive_mixup
 from rrpo.train import TrainConfig, train
 
 CODEC_STEPS = 4000
-POLICY_STEPS = 1800
+POLICY_STEPS = 2000
 POLICY_BATCH = 24
 REWARD_STEPS = 900
 MIXES = 4

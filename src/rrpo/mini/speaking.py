@@ -18,7 +18,7 @@ SPEAKING = RolloutConfig(temperature=0.8, top_k=25)
 BATCH = 48
 
 
-def test_utterances(world: World, sentences: int) -> list[Utterance]:
+def unseen_utterances(world: World, sentences: int) -> list[Utterance]:
     """Return the first test sentences with every emotion: what every system is asked to say."""
     rows = world.shard("test_same")
     texts = list(dict.fromkeys(row.text for row in rows))[:sentences]

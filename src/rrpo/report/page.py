@@ -251,7 +251,7 @@ def _facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _notes(results: Mapping[str, Any]) -> list[str]:
     """What the reader has to know under the main table."""
     notes = []
-    stop = section(results, "sft")
+    stop = section(section(results, "training"), "sft")
     if stop:
         best = stop.get("best_step")
         kept = "" if best is None else f" and kept the weights of step {best}"

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-MEASURES = (
+MEASURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("own reward", ("reward",)),
     ("judge probability", ("judge_probability",)),
     ("judge accuracy", ("judge_accuracy",)),

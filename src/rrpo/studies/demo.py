@@ -24,7 +24,7 @@ from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
 from rrpo.evaluate.run import Judges, measure, summarise
-from rrpo.mini.speaking import spoken, test_utterances
+from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.world import HASHES, TEST_SETS, World
 from rrpo.objectives.diffro import DiffROConfig
 from rrpo.policy import SpeechTokenLM
@@ -57,10 +57,11 @@ class Plan:
     sft_steps: int = 200
     diffro_steps: int = 80
     batch_size: int = 16
-    sentences: int = 8
+    sentences: int = 6
     curve_sentences: int = 4
     curve_every: int = 20
     sft_every: int = 20
+    test_utterances: int | None = None
 
 
 FULL = Plan()
@@ -73,6 +74,7 @@ SMOKE = Plan(
     curve_sentences=1,
     curve_every=2,
     sft_every=2,
+    test_utterances=30,
 )
 
 
@@ -254,7 +256,7 @@ def _curve(
     reward_models: Mapping[str, RewardModel],
 ) -> dict[str, float]:
     """Judge a policy in training on a few sentences: one point of the curves, flat by name."""
-    utterances = test_utterances(demo.world, demo.plan.curve_sentences)
+    utterances = unseen_utterances(demo.world, demo.plan.curve_sentences)
     samples = spoken(demo.world, demo.codec, model, base, utterances, demo.seed)
     # The two that hear clicks; DNSMOS nearly misses them.
     scorers = [name for name in ("plcmos", "distillmos") if name in demo.judges.quality]
@@ -291,7 +293,7 @@ def _samples(
         rows: list[dict[str, Any]] = read_json(folder / "rows.json")
         return rows
     with demo.stage("evaluate"):
-        utterances = test_utterances(demo.world, demo.plan.sentences)
+        utterances = unseen_utterances(demo.world, demo.plan.sentences)
         samples = spoken(demo.world, demo.codec, model, demo.world.policy(), utterances, demo.seed)
         rows = measure(samples, reward_models, demo.judges)
         for sample, row in zip(samples, rows, strict=True):
@@ -316,7 +318,10 @@ def _results(
         )
         for emotion in EMOTIONS
     }
-    tests = {name: demo.world.shard(shard) for name, shard in TEST_SETS.items()}
+    tests = {
+        name: demo.world.shard(shard)[: demo.plan.test_utterances]
+        for name, shard in TEST_SETS.items()
+    }
     with demo.stage("evaluate"):
         figures = {
             name: runs.reward_figures(model, tests, demo.seed)

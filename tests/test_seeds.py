@@ -1,0 +1,89 @@
+"""Pooling over seeds: utterances are resampled, seeds are averaged first."""
+
+import numpy as np
+import pytest
+
+from rrpo.studies.seeds import _differences, _mean, _pooled, _values, page
+
+
+def rows(offset: float) -> dict[str, list[dict[str, object]]]:
+    """Three utterances of three systems whose judge's probability is known."""
+    return {
+        name: [
+            {
+                "emotion": "happy",
+                "judge_emotion": "happy" if index else "sad",
+                "judge_probability": base + offset + 0.1 * index,
+                "artifacts": [0] * index,
+                "seconds": 2.0,
+                "quality": {"plcmos": 4.0},
+                "word_error": None,
+                "kl": 0.1,
+                "tokens": 50,
+            }
+            for index in range(3)
+        ]
+        for name, base in (("base", 0.1), ("diffro", 0.3), ("rrpo", 0.5))
+    }
+
+
+def test_utterances_are_averaged_over_seeds() -> None:
+    values = _values([rows(0.0), rows(0.2)], "base", "judge probability")
+    np.testing.assert_allclose(values, [[0.1, 0.2, 0.3], [0.3, 0.4, 0.5]])
+    pooled = _pooled(values)
+    assert pooled is not None
+    assert pooled["mean"] == pytest.approx(0.3)
+    assert pooled["seeds"] == pytest.approx([0.2, 0.4])
+    assert pooled["low"] <= pooled["mean"] <= pooled["high"]
+    assert _values([rows(0.0)], "base", "artifacts / s") == [[0.0, 0.5, 1.0]]
+    assert _values([rows(0.0)], "base", "judge accuracy") == [[0.0, 1.0, 1.0]]
+
+
+def test_what_was_not_measured_is_none() -> None:
+    assert _values([rows(0.0)], "base", "word error") is None
+    assert _pooled(None) is None
+
+
+def test_differences_are_paired() -> None:
+    """The systems differ by a constant, so the paired interval has no width at all."""
+    figures = {
+        name: {"judge probability": _values([rows(0.0), rows(0.2)], name, "judge probability")}
+        for name in ("base", "diffro", "rrpo")
+    }
+    for name in figures:
+        figures[name] |= dict.fromkeys(
+            ("judge accuracy", "DNSMOS overall", "PLCMOS", "DistillMOS", "artifacts / s"), None
+        ) | dict.fromkeys(("word error", "KL / token", "tokens"), None)
+    table = _differences(figures, ("diffro", "rrpo"))
+    assert set(table) == {"RRPO − DiffRO", "DiffRO − base"}
+    found = table["RRPO − DiffRO"]["judge probability"]
+    assert found["low"] == pytest.approx(0.2)
+    assert found["high"] == pytest.approx(0.2)
+    assert found["seeds"] == pytest.approx([0.2, 0.2])
+
+
+def test_points_are_averaged_inside_dictionaries() -> None:
+    points = [
+        {"system": "rrpo", "reward": {"plain": 1.0}},
+        {"system": "rrpo", "reward": {"plain": 2.0}},
+    ]
+    assert _mean(points) == {"system": "rrpo", "reward": {"plain": 1.5}}
+
+
+def test_the_page_shows_every_measured_figure() -> None:
+    cell = {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": [0.4, 0.6]}
+    labels = ["judge probability", "judge accuracy", "DNSMOS overall", "PLCMOS", "DistillMOS"]
+    labels += ["artifacts / s", "word error", "KL / token", "tokens"]
+    text = page(
+        {
+            "command": "rrpo study seeds",
+            "seeds": 2,
+            "machine": "x86_64 CPU",
+            "seconds": [10.0],
+            "systems": {"base": dict.fromkeys(labels, cell), "rrpo": dict.fromkeys(labels)},
+            "differences": {"RRPO − base": {"PLCMOS": cell}},
+            "reward_models": {"plain": {"same": cell}},
+        }
+    )
+    assert text.count("0.50 [0.40, 0.60] (0.40, 0.60)") == len(labels) + 2
+    assert "rrpo study seeds" in text
