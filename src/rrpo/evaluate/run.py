@@ -98,13 +98,7 @@ def measure(
     """
     if not samples:
         return []
-    rewards = {}
-    for name, model in reward_models.items():
-        columns = [
-            emotion_index(sample.emotion, model.config.tasks["emotion"]) for sample in samples
-        ]
-        table = log_posteriors(model, [sample.tokens for sample in samples])
-        rewards[name] = table[torch.arange(len(samples)), torch.tensor(columns)].tolist()
+    rewards = {name: _rewards(model, samples) for name, model in reward_models.items()}
     posterior = judges.emotion.probabilities_batch([sample.audio for sample in samples])
     chosen = {
         name: scorer
@@ -143,6 +137,14 @@ def measure(
             }
         )
     return rows
+
+
+def _rewards(model: RewardModel, samples: Sequence[Sample]) -> list[float]:
+    """Return the log-posterior of each sample's emotion, in nats."""
+    known = model.classes()
+    columns = torch.tensor([emotion_index(sample.emotion, known) for sample in samples])
+    table = log_posteriors(model, [sample.tokens for sample in samples])
+    return [float(value) for value in table[torch.arange(len(samples)), columns]]
 
 
 def summarise(
