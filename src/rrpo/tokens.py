@@ -7,8 +7,6 @@ from torch import Tensor
 
 SPEECH_CODES = 6561
 """Codes of one frame: eight base-3 digits, 3^8."""
-TOKEN_RATE = 25
-"""Speech tokens per second."""
 IGNORE = -1
 """Target value of a position that carries no loss."""
 

@@ -16,6 +16,7 @@ from rrpo.evaluate import quality as predictors
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.statistics import interval
 from rrpo.policy import SpeechTokenLM
+from rrpo.policy.divergence import kl_per_position
 from rrpo.policy.examples import Prompt
 from rrpo.policy.layout import unistream
 from rrpo.reward import RewardModel
@@ -71,11 +72,9 @@ def kl_of(
         )
         device = model.head.weight.device
         ids, keep = ids.to(device), targets.to(device) != IGNORE
-        log_p = model(ids, keep).float().log_softmax(-1)
-        log_q = reference(ids, keep).float().log_softmax(-1)
-        per_position = (log_p.exp() * (log_p - log_q)).sum(-1)
+        per_position = kl_per_position(model(ids, keep), reference(ids, keep))
         sizes = [tokens.numel() + 1 for tokens in speech[part]]
-        result += [float(row.mean()) for row in per_position.split(sizes)]
+        result += [float(row.mean()) for row in torch.split(per_position, sizes)]
     return result
 
 

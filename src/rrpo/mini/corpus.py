@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.audio import Audio
 from rrpo.checkpoint import atomic_path, read_json, write_json
 from rrpo.emotions import EMOTIONS
 from rrpo.mini.sentences import compose
@@ -177,8 +177,3 @@ def read_part(folder: Path) -> Iterator[tuple[Line, Audio]]:
             for key in arrays.files:
                 if "/" not in key:
                     yield rows[key], arrays[key].astype(np.float32) / 32767
-
-
-def seconds(folder: Path) -> float:
-    """Return the seconds of audio in a rendered part."""
-    return sum(audio.size for _, audio in read_part(folder)) / SAMPLE_RATE

@@ -22,6 +22,7 @@ from rrpo.config import Strict
 from rrpo.emotions import emotion_index
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
+from rrpo.policy.divergence import kl_per_position
 from rrpo.policy.examples import Prompt, choose
 from rrpo.policy.layout import unistream
 from rrpo.policy.rollout import generate, truncate
@@ -185,16 +186,14 @@ class DiffROObjective:
 def kl_per_token(trained: Pass, reference_logits: Tensor) -> Tensor:
     """Return KL(policy ‖ reference) in nats per token, a mean over the valid positions.
 
-    DiffRO's Σ_k p_k log(p_k / q_k) over the whole speech vocabulary, specials included, at every
-    position that was a choice: each drawn token, and the eos of rows that ended by themselves.
+    The valid positions are those that were a choice: each drawn token, and the eos of rows that
+    ended by themselves.
 
     Args:
         trained: logits (n, V) of the policy, with gradient.
         reference_logits: (n, V) of the reference, without.
     """
-    log_p = trained.logits.float().log_softmax(-1)
-    log_q = reference_logits.float().log_softmax(-1)
-    per_position = (log_p.exp() * (log_p - log_q)).sum(-1)
+    per_position = kl_per_position(trained.logits, reference_logits)
     size = int(trained.lengths.max()) + 1
     valid = length_mask(trained.lengths + trained.stopped.long(), size)
     weight = valid[length_mask(trained.lengths + 1, size)].float()
