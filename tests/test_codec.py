@@ -23,7 +23,6 @@ from rrpo.codec.features import (
 from rrpo.codec.mini import CodecConfig, MiniCodec
 from rrpo.codec.vocoder import Parameters
 from rrpo.errors import UserError
-from rrpo.mini.muon import Muon, orthogonalize
 from rrpo.mini.prosody import Prosody
 from rrpo.mini.renderer import Rendering, Transient
 from rrpo.mini.train_codec import (
@@ -257,31 +256,6 @@ def test_perfect_parameters_measure_as_perfect() -> None:
     found = _compare(off, target)
     assert float(found["pitch_semitones"].mean()) == pytest.approx(1.0, abs=1e-3)
     assert float(found["click_recall"].max()) == 0.0
-
-
-def test_orthogonalize_keeps_the_singular_vectors() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for shape in ((24, 40), (40, 24)):
-        matrix = torch.randn(shape, generator=generator)
-        made = orthogonalize(matrix)
-        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-        between = left.T @ made @ right.T
-        values = between.diagonal()
-        assert float(values.min()) > 0.6 and float(values.max()) < 1.3
-        assert float((between - torch.diag(values)).abs().max()) < 0.05
-
-
-def test_muon_finds_a_matrix() -> None:
-    generator = torch.Generator().manual_seed(0)
-    goal = torch.randn(10, 10, generator=generator)
-    weight = torch.zeros(10, 10, requires_grad=True)
-    optimizer = Muon([weight], weight_decay=0.0)
-    for step in range(300):
-        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 300)
-        optimizer.zero_grad()
-        (weight - goal).square().sum().backward()
-        optimizer.step()
-    assert float((weight - goal).detach().abs().max()) < 0.1
 
 
 def test_training_lowers_the_loss_and_resumes_exactly(tmp_path: Path) -> None:

@@ -214,6 +214,18 @@ def seeds(
 
 
 @study_app.command()
+def world(
+    out: Out,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Measure the mini world: its codec, base policy and judge (needs rrpo[mini])."""
+    from rrpo.studies import world as study
+
+    command = " ".join(["rrpo", *sys.argv[1:]])
+    print(study.run(out, study.SMOKE if smoke else study.FULL, command=command))
+
+
+@study_app.command()
 def overoptimization(
     out: Out,
     seed: Annotated[int, typer.Option(min=0)] = 0,

@@ -39,7 +39,7 @@ class CodecConfig:
 
     width: int = 256
     encoder_dilations: tuple[int, ...] = (1, 1, 2)
-    decoder_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 1)
+    decoder_dilations: tuple[int, ...] = (1, 3, 9, 1, 3, 1)
 
 
 @dataclass

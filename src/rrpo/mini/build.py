@@ -22,9 +22,10 @@ from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.judge import features as functionals
 from rrpo.mini import train_codec
 from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part
+from rrpo.mini.pretraining import PretrainingObjective
 from rrpo.mini.text import PhoneTokenizer
 from rrpo.mini.world import World
-from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss
+from rrpo.objectives.sft import SFTConfig, held_out_loss
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.examples import make_examples
 from rrpo.progress import Progress
@@ -33,8 +34,8 @@ from rrpo.reward.fit import FitConfig, RewardObjective, evaluate
 from rrpo.reward.regularize import energy_adaptive_mixup
 from rrpo.train import TrainConfig, train
 
-CODEC_STEPS = 4000
-POLICY_STEPS = 2000
+CODEC_STEPS = 7000
+POLICY_STEPS = 3500
 POLICY_BATCH = 24
 REWARD_STEPS = 900
 MIXES = 4
@@ -177,7 +178,7 @@ def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
         threads=WORKERS,
     )
     train(
-        SFTObjective(model, kept, SFTConfig(batch_size=POLICY_BATCH)),
+        PretrainingObjective(model, kept, SFTConfig(batch_size=POLICY_BATCH)),
         config,
         folder,
         resume=True,

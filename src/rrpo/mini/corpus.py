@@ -55,9 +55,9 @@ class Part:
 
 
 PARTS: dict[str, Part] = {
-    "codec": Part("train", 1700, "one", (0.0, 1.0), altered=0.4, noisy=0.15),
+    "codec": Part("train", 2400, "one", (0.0, 1.0), altered=0.4, noisy=0.15),
     "base": Part("train", 5200, "weak", (0.1, 0.4)),
-    "general": Part("general", 1600, "one", (0.2, 1.0), altered=0.9, noisy=0.3),
+    "general": Part("general", 1000, "all", (0.3, 1.0), altered=0.9, noisy=0.3),
     "finetune": Part("finetune", 100, "all", (0.7, 1.0)),
     "judge": Part("judge", 300, "all", (0.4, 1.0), altered=0.15),
     "test_same": Part("test", 50, "all", (0.7, 1.0)),

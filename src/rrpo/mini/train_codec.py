@@ -21,7 +21,6 @@ from rrpo.codec.features import HOP, features
 from rrpo.codec.mini import DIGITS, TOKEN_SAMPLES, CodecConfig, MiniCodec, Prediction
 from rrpo.codec.vocoder import TOKEN_FRAMES, Parameters, to_bands, to_points
 from rrpo.errors import UserError
-from rrpo.mini.muon import Muon
 from rrpo.mini.renderer import Rendering, Transient
 from rrpo.tokens import SPEECH_CODES, digits
 
@@ -69,7 +68,7 @@ def disturb(
             for _ in range(1 + rng.poisson(per_second * len(audio) / SAMPLE_RATE)):
                 start = int(rng.integers(0, len(audio)))
                 peak = float(rng.uniform(0.08, 0.5))
-                shape = peak * (_click(rng) if kind == "click" else _pop(rng))
+                shape = peak * transient(kind, rng)
                 added[start : start + len(shape)] += shape[: len(audio) - start]
                 transients.append(Transient(kind, start / SAMPLE_RATE, peak))
     changed = replace(
@@ -91,6 +90,11 @@ def _add_noise(rendering: Rendering, noise: NDArray[np.float32]) -> Rendering:
     total = rendering.envelope + power
     noisy = np.square(rendering.aperiodicity) * rendering.envelope + power
     return replace(rendering, envelope=total, aperiodicity=np.sqrt(noisy / total))
+
+
+def transient(kind: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw the shape of a click or a pop, of unit peak."""
+    return _click(rng) if kind == "click" else _pop(rng)
 
 
 def _click(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -234,7 +238,7 @@ def losses(prediction: Prediction, target: Corpus) -> dict[str, Tensor]:
     return {
         "pitch": 10.0 * pitch.sum() / voiced.sum().clamp(min=1.0),
         "voicing": functional.binary_cross_entropy_with_logits(prediction.voicing, voiced),
-        "envelope": (band.mean(dim=-1) * weight).sum() / weight.sum(),
+        "envelope": 2.0 * (band.mean(dim=-1) * weight).sum() / weight.sum(),
         "change": 0.5 * (change.mean(dim=-1) * weight[:, 1:]).mean(),
         "aperiodicity": 0.02 * noise.sum() / voiced.sum().clamp(min=1.0),
         "presence": functional.binary_cross_entropy_with_logits(
@@ -307,7 +311,7 @@ def _optimizers(model: MiniCodec) -> list[torch.optim.Optimizer]:
     kept = {id(weight) for weight in large}
     rest = [weight for weight in weights if id(weight) not in kept]
     return [
-        Muon(large, lr=MATRIX_RATE, weight_decay=0.01),
+        torch.optim.Muon(large, lr=MATRIX_RATE, weight_decay=0.01),
         torch.optim.AdamW(rest, lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
     ]
 
