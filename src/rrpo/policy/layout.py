@@ -1,4 +1,4 @@
-"""Sequences and targets: how text and speech stand in the LM's input (CosyVoice2's unistream)."""
+"""Sequences and targets: how text and speech stand in the LM's input (CosyVoice's two ways)."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,9 @@ from torch import Tensor
 from rrpo.errors import UserError
 from rrpo.policy.lm import LMConfig, SpeechTokenLM
 from rrpo.tokens import IGNORE, pad
+
+TEXT_BLOCK, SPEECH_BLOCK = 5, 15
+"""Text ids and codes that alternate in the bistream layout."""
 
 
 def prompt(config: LMConfig, text: Tensor, instruct: Tensor | None) -> Tensor:
@@ -48,13 +51,77 @@ def unistream(
     """
     ids, targets = [], []
     for index, tokens in enumerate(speech):
-        if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= config.codes):
-            raise UserError(f"a speech token lies outside 0…{config.codes - 1}: wrong codec")
-        head = prompt(config, text[index], None if instruct is None else instruct[index])
-        ids.append(torch.cat([head, tokens + config.text_vocabulary]))
-        silent = head.new_full((head.numel() - 1,), IGNORE)
-        targets.append(torch.cat([silent, tokens, head.new_tensor([config.eos])]))
+        row = _unistream(config, text[index], tokens, None if instruct is None else instruct[index])
+        ids.append(row[0])
+        targets.append(row[1])
     return pad(ids), pad(targets, IGNORE)
+
+
+def bistream(
+    config: LMConfig,
+    text: Sequence[Tensor],
+    speech: Sequence[Tensor],
+    instruct: Sequence[Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Lay out a batch as blocks of 5 text ids and 15 codes, then `text [task] speech`.
+
+    The last id of a text block predicts the block's first code, its last code predicts `fill`,
+    which is never an input. A row whose codes do not outnumber its text 3 to 1 is unistream.
+
+    Args and returns as `unistream`.
+    """
+    ids, targets = [], []
+    for index, tokens in enumerate(speech):
+        words, spoken = text[index].numel(), tokens.numel()
+        told = None if instruct is None else instruct[index]
+        if spoken * TEXT_BLOCK <= words * SPEECH_BLOCK:
+            row = _unistream(config, text[index], tokens, told)
+        else:
+            row = _bistream(config, text[index], tokens, told)
+        ids.append(row[0])
+        targets.append(row[1])
+    return pad(ids), pad(targets, IGNORE)
+
+
+LAYOUTS = {"unistream": unistream, "bistream": bistream}
+
+
+def _unistream(
+    config: LMConfig, text: Tensor, tokens: Tensor, instruct: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the joint ids (S,) and targets (S,) of one row."""
+    _check(config, tokens)
+    head = prompt(config, text, instruct)
+    silent = head.new_full((head.numel() - 1,), IGNORE)
+    return (
+        torch.cat([head, tokens + config.text_vocabulary]),
+        torch.cat([silent, tokens, head.new_tensor([config.eos])]),
+    )
+
+
+def _bistream(
+    config: LMConfig, text: Tensor, tokens: Tensor, instruct: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the joint ids (S,) and targets (S,) of one row."""
+    _check(config, tokens)
+    head = prompt(config, text, instruct)
+    before = head.numel() - 1 - text.numel()  # sos and the instruction
+    blocks = text.numel() // TEXT_BLOCK
+    ids, targets = [head[:before]], [head.new_full((before,), IGNORE)]
+    for block in range(blocks):
+        said = tokens[block * SPEECH_BLOCK : (block + 1) * SPEECH_BLOCK]
+        ids += [text[block * TEXT_BLOCK : (block + 1) * TEXT_BLOCK], said + config.text_vocabulary]
+        targets += [head.new_full((TEXT_BLOCK - 1,), IGNORE), said, head.new_tensor([config.fill])]
+    rest = tokens[blocks * SPEECH_BLOCK :]
+    tail = text[blocks * TEXT_BLOCK :]
+    ids += [tail, head[-1:], rest + config.text_vocabulary]
+    targets += [head.new_full((tail.numel(),), IGNORE), rest, head.new_tensor([config.eos])]
+    return torch.cat(ids), torch.cat(targets)
+
+
+def _check(config: LMConfig, tokens: Tensor) -> None:
+    if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= config.codes):
+        raise UserError(f"a speech token lies outside 0…{config.codes - 1}: wrong codec")
 
 
 def teacher_forced(
@@ -68,13 +135,16 @@ def teacher_forced(
 
     Args:
         text, speech, instruct: B 1-D int64 tensors each.
-        layout: only "unistream" so far.
+        layout: "unistream" or "bistream".
 
     Returns:
         Logits (B, S, V) and targets (B, S), `IGNORE` where nothing is predicted.
+
+    Raises:
+        UserError: an unknown layout, an id outside its vocabulary, or an empty text.
     """
-    if layout != "unistream":
-        raise UserError(f"unknown layout {layout!r}: choose unistream")
+    if layout not in LAYOUTS:
+        raise UserError(f"unknown layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
     device = model.head.weight.device
-    ids, targets = unistream(model.config, text, speech, instruct)
+    ids, targets = LAYOUTS[layout](model.config, text, speech, instruct)
     return model(ids.to(device)), targets.to(device)

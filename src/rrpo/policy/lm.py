@@ -5,6 +5,7 @@ outputs logits over the speech vocabulary: codes first, then the specials.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,13 @@ from rrpo.tokens import SPEECH_CODES
 
 
 class LMConfig(Strict):
-    """Sizes of a speech-token LM; the ids of its specials follow CosyVoice2."""
+    """Sizes of a speech-token LM; where its specials stand follows CosyVoice2 or CosyVoice3.
 
+    Version 2 keeps sos and task in a table of their own and has an output bias; version 3 keeps
+    them among the specials of the speech table and has none.
+    """
+
+    version: Literal[2, 3] = 2
     text_vocabulary: int
     hidden: int = 256
     layers: int = 4
@@ -27,6 +33,8 @@ class LMConfig(Strict):
     norm_epsilon: float = 1e-6
     codes: int = SPEECH_CODES
     specials: int = 3
+    # Of the weights in the CosyVoice checkpoint this came from, and will be exported to.
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
     @property
     def speech_rows(self) -> int:
@@ -35,18 +43,23 @@ class LMConfig(Strict):
 
     @property
     def eos(self) -> int:
-        """Speech id that ends an utterance; every id from here on stops decoding."""
-        return self.codes
+        """Speech id that ends an utterance; every id from `codes` on stops decoding."""
+        return self.codes if self.version == 2 else self.codes + 1
+
+    @property
+    def fill(self) -> int:
+        """Speech id that asks for the next block of text (bistream)."""
+        return self.codes + (2 if self.version == 2 else 3)
 
     @property
     def sos_id(self) -> int:
         """Joint id of the first position."""
-        return self.text_vocabulary + self.speech_rows
+        return self.text_vocabulary + (self.speech_rows if self.version == 2 else self.codes)
 
     @property
     def task_id(self) -> int:
         """Joint id of the position between text and speech."""
-        return self.sos_id + 1
+        return self.sos_id + (1 if self.version == 2 else 2)
 
 
 @dataclass
@@ -186,10 +199,10 @@ class SpeechTokenLM(nn.Module):
         self.config = config
         self.text_embedding = nn.Embedding(config.text_vocabulary, config.hidden)
         self.speech_embedding = nn.Embedding(config.speech_rows, config.hidden)
-        self.special_embedding = nn.Embedding(2, config.hidden)
+        self.special_embedding = nn.Embedding(2, config.hidden) if config.version == 2 else None
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.hidden, config.norm_epsilon)
-        self.head = nn.Linear(config.hidden, config.speech_rows)
+        self.head = nn.Linear(config.hidden, config.speech_rows, bias=config.version == 2)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -199,15 +212,17 @@ class SpeechTokenLM(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """Embed joint ids (B, S) as (B, S, D).
 
-        A joint id below the text vocabulary is text; the next V ids are speech; the last two are
-        sos and task.
+        A joint id below the text vocabulary is text; the next V ids are speech; version 2 has two
+        more, sos and task.
         """
         config = self.config
         text = self.text_embedding(ids.clamp(max=config.text_vocabulary - 1))
         speech_ids = (ids - config.text_vocabulary).clamp(0, config.speech_rows - 1)
-        special = self.special_embedding((ids - config.sos_id).clamp(0, 1))
         is_speech = (ids >= config.text_vocabulary)[..., None]
         x = torch.where(is_speech, self.speech_embedding(speech_ids), text)
+        if self.special_embedding is None:
+            return x
+        special = self.special_embedding((ids - config.sos_id).clamp(0, 1))
         return torch.where((ids >= config.sos_id)[..., None], special, x)
 
     def forward(self, ids: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -9,7 +9,9 @@ from rrpo.errors import UserError
 from rrpo.policy.layout import prompt
 from rrpo.policy.lm import KeyValueCache, SpeechTokenLM
 
-SAMPLERS = ("greedy", "multinomial")
+SAMPLERS = ("greedy", "multinomial", "ras")
+NUCLEUS, TOP, WINDOW, REPEATS = 0.8, 25, 10, 1
+"""CosyVoice's repetition-aware sampling: top-p, top-k, tokens looked back, repeats refused."""
 
 
 def truncate(logits: Tensor, temperature: float = 1.0, top_k: int = 0) -> Tensor:
@@ -35,6 +37,35 @@ def draw(scores: Tensor, generator: torch.Generator | None) -> Tensor:
     return (scores.float().softmax(-1) / noise.to(scores.device)).argmax(-1)
 
 
+def nucleus(scores: Tensor, top_p: float, top_k: int) -> Tensor:
+    """Return scores (B, V) with all but the likeliest at −inf.
+
+    Kept are the largest while those before them sum to less than top_p, at most top_k; so the id
+    that crosses top_p is kept, as CosyVoice does.
+    """
+    ordered, order = scores.float().softmax(-1).sort(dim=-1, descending=True, stable=True)
+    before = ordered.cumsum(-1) - ordered
+    kept = before < top_p
+    kept[:, top_k:] = False
+    return scores.masked_fill(~torch.zeros_like(kept).scatter(1, order, kept), float("-inf"))
+
+
+def draw_aware(scores: Tensor, history: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw one id per row as CosyVoice's repetition-aware sampling does (Chen 2024, VALL-E 2).
+
+    A draw from the nucleus that is among the last ten tokens is refused; then the row is drawn from
+    all other ids.
+
+    Args:
+        scores: (B, V).
+        history: (B, t) the tokens so far.
+    """
+    token = draw(nucleus(scores, NUCLEUS, TOP), generator)
+    again = (history[:, -WINDOW:] == token[:, None]).sum(1) >= REPEATS
+    others = scores.scatter(1, token[:, None], float("-inf"))
+    return torch.where(again, draw(others, generator), token)
+
+
 @torch.no_grad()
 def generate(
     model: SpeechTokenLM,
@@ -52,8 +83,8 @@ def generate(
     Args:
         text: B 1-D int64 tensors of lengths L_b.
         instruct: B instruction prefixes, or None; they do not count in L.
-        sampler: "greedy" or "multinomial".
-        min_ratio: eos (with "multinomial" every stop id) is masked while fewer than
+        sampler: "greedy", "multinomial", or "ras", CosyVoice's repetition-aware sampling.
+        min_ratio: eos (every stop id, unless greedy) is masked while fewer than
             int(min_ratio · L) tokens are out.
         max_ratio: at most int(max_ratio · L) tokens.
         generator: a CPU generator; the only source of randomness.
@@ -78,17 +109,17 @@ def generate(
     hidden = model.hidden(ids, cache)[:, -1]
     # Upstream masks eos alone, and another stop id may end an utterance early. A rollout that is
     # to be rewarded must not be empty, so our own sampler masks every stop id.
-    last_masked = config.eos + 1 if sampler == "greedy" else config.speech_rows
+    masked = slice(config.eos, config.eos + 1) if sampler == "greedy" else slice(config.codes, None)
     rows = torch.arange(len(prompts), device=device)
     drawn = torch.full((len(prompts), int(highest.max())), -1, device=device)
     for position in range(int(highest.max())):
         scores = model.head(hidden).float()
         early = (position < lowest[rows])[:, None]
-        scores[:, config.eos : last_masked] = scores[:, config.eos : last_masked].masked_fill(
-            early, float("-inf")
-        )
+        scores[:, masked] = scores[:, masked].masked_fill(early, float("-inf"))
         if sampler == "greedy":
             token = scores.argmax(-1)
+        elif sampler == "ras":
+            token = draw_aware(scores, drawn[rows, :position], generator)
         else:
             token = draw(truncate(scores, temperature, top_k), generator)
         alive = token < config.codes

@@ -55,10 +55,11 @@ class Size:
     sentences: int = 8
     seeds: int = 3
     ranked: int = 20
+    judged: int = 300
 
 
 FULL = Size()
-SMOKE = Size(sentences=1, seeds=1, ranked=2)
+SMOKE = Size(sentences=1, seeds=1, ranked=1, judged=6)
 
 
 def run(
@@ -87,7 +88,7 @@ def run(
         "transients": transients(codec, [rendering.audio for _, rendering in acted]),
         "speech": speech(world, codec, base, judges, acted, size.seeds),
         "policy": policy_figures(world, base),
-        "judge": judge_figures(world, codec, judges.emotion)
+        "judge": judge_figures(world, codec, judges.emotion, size.judged)
         | {"ranked_pairs": ranked(renderer, codec, judges.emotion, list(texts)[-size.ranked :])},
     }
     write_json(out / "study.json", study)
@@ -191,11 +192,13 @@ def policy_figures(world: World, base: SpeechTokenLM) -> dict[str, Any]:
     }
 
 
-def judge_figures(world: World, codec: MiniCodec, judge: EmotionJudge) -> dict[str, Any]:
-    """Return the judge's accuracy on the resynthesis of each test set."""
+def judge_figures(
+    world: World, codec: MiniCodec, judge: EmotionJudge, judged: int
+) -> dict[str, Any]:
+    """Return the judge's accuracy on the resynthesis of the first utterances of each test set."""
     figures = {}
     for name in ("test_same", "test_altered"):
-        rows = world.shard(name)
+        rows = world.shard(name)[:judged]
         sounds = codec.decode_batch([torch.from_numpy(row.tokens) for row in rows])
         right = judge.probabilities_batch(sounds).argmax(1) == [
             emotion_index(row.emotion) for row in rows

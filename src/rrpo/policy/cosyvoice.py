@@ -1,0 +1,258 @@
+"""CosyVoice2's and CosyVoice3's `llm.pt`, read and written with nothing lost.
+
+The keys are those of upstream's classes (`Qwen2LM`, `CosyVoice3LM`); every key and shape is checked
+against a literal map before a model is made. Nothing in a checkpoint is executed.
+"""
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from rrpo.checkpoint import atomic_path, load_tensors, read_json
+from rrpo.errors import UserError
+from rrpo.policy.lm import LMConfig, SpeechTokenLM
+from rrpo.tokens import SPEECH_CODES
+
+TABLES = {
+    "text_embedding.weight": "llm.model.model.embed_tokens.weight",
+    "speech_embedding.weight": "speech_embedding.weight",
+    "norm.weight": "llm.model.model.norm.weight",
+    "head.weight": "llm_decoder.weight",
+}
+"""Ours → upstream's; every version has these."""
+VERSION_2_ONLY = {
+    "special_embedding.weight": "llm_embedding.weight",
+    "head.bias": "llm_decoder.bias",
+}
+LAYER = (
+    "self_attn.q_proj.weight",
+    "self_attn.q_proj.bias",
+    "self_attn.k_proj.weight",
+    "self_attn.k_proj.bias",
+    "self_attn.v_proj.weight",
+    "self_attn.v_proj.bias",
+    "self_attn.o_proj.weight",
+    "mlp.gate_proj.weight",
+    "mlp.up_proj.weight",
+    "mlp.down_proj.weight",
+    "input_layernorm.weight",
+    "post_attention_layernorm.weight",
+)
+"""Of each layer, the same names on both sides."""
+TIED = "llm.model.lm_head.weight"
+"""Upstream's copy of the text table; it must be in the file and is used for nothing."""
+BOOKKEEPING = ("epoch", "step")
+"""What `epoch_*_whole.pt` holds beside the weights."""
+SPECIALS = {2: 3, 3: 200}
+"""Rows of the speech table after the codes."""
+HEAD_WIDTH = 64
+"""Of Qwen2-0.5B; the number of heads is not written in a checkpoint."""
+TEXT_TABLE = 151936
+"""Rows of the text table of CosyVoice2 as published."""
+
+
+def key_map(version: int, layers: int) -> dict[str, str]:
+    """Return our names of all weights → upstream's, the tied copy aside."""
+    names = dict(TABLES) if version == 3 else {**TABLES, **VERSION_2_ONLY}
+    for layer in range(layers):
+        names |= {f"layers.{layer}.{key}": f"llm.model.model.layers.{layer}.{key}" for key in LAYER}
+    return names
+
+
+def load(path: Path | str, config: Mapping[str, Any] | None = None) -> SpeechTokenLM:
+    """Read the LM of a CosyVoice2 or CosyVoice3 model.
+
+    Args:
+        path: a model folder (with `llm.pt`), an `llm.pt` or `epoch_*_whole.pt`, or the folder of
+            the Hugging Face form that upstream's GRPO recipe makes.
+        config: Qwen2's in Hugging Face form; by default the folder's own
+            `CosyVoice-BlankEN/config.json`, or else heads 64 wide and Qwen2's constants.
+
+    Returns:
+        The LM in float32, in evaluation mode; `config.precision` is that of the file.
+
+    Raises:
+        UserError: it is missing, damaged, would run code, or a weight is missing, unexpected or of
+            a wrong shape; the message names the first.
+    """
+    path = Path(path)
+    if (
+        path.is_dir()
+        and (path / "model.safetensors").is_file()
+        and (path / "config.json").is_file()
+    ):
+        config = config or read_json(path / "config.json")
+        state = _from_hugging_face(load_tensors(path / "model.safetensors"), path)
+    else:
+        file = path / "llm.pt" if path.is_dir() else path
+        state = _read(file)
+        beside = file.parent / "CosyVoice-BlankEN" / "config.json"
+        if config is None and beside.is_file():
+            config = read_json(beside)
+    found = _sizes(state, config, path)
+    return _build(state, found, path)
+
+
+def save(model: SpeechTokenLM, path: Path | str) -> None:
+    """Write an `llm.pt` that stock CosyVoice loads: upstream's keys exactly, the file's precision.
+
+    Args:
+        model: with the text table, speech table and layers of a CosyVoice LM.
+        path: of the file, or a folder, in which it is called `llm.pt`.
+    """
+    path = Path(path)
+    path = path / "llm.pt" if path.is_dir() else path
+    dtype = getattr(torch, model.config.precision)
+    own = model.state_dict()
+    names = key_map(model.config.version, model.config.layers)
+    state = {theirs: own[ours].to(dtype).cpu().contiguous() for ours, theirs in names.items()}
+    state[TIED] = state["llm.model.model.embed_tokens.weight"]
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """Read a flat state dict without executing anything in it."""
+    if not file.is_file():
+        raise UserError(f"no such file: {file}: name a CosyVoice model folder or its llm.pt")
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{file} is truncated or holds more than tensors ({reason}): "
+            "copy it again from a source you trust"
+        ) from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{file} is no state dict: name the llm.pt of a CosyVoice model")
+    state = {key: value for key, value in loaded.items() if key not in BOOKKEEPING}
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise UserError(f"{file}: {key} is no tensor: name the llm.pt of a CosyVoice model")
+    return state
+
+
+def _sizes(state: Mapping[str, Tensor], config: Mapping[str, Any] | None, source: Path) -> LMConfig:
+    """Read the sizes out of the shapes; heads and constants come from Qwen2's configuration."""
+    for name in ("speech_embedding.weight", "llm_decoder.weight", "llm.model.model.norm.weight"):
+        if name not in state:
+            raise UserError(
+                f"{source} lacks {name}: it is no CosyVoice2 or CosyVoice3 LLM "
+                "(a CosyVoice1 checkpoint, a flow.pt or a hift.pt is not read)"
+            )
+    rows, hidden = state["speech_embedding.weight"].shape
+    version: Literal[2, 3] = 2 if "llm_embedding.weight" in state else 3
+    layer = "llm.model.model.layers.0."
+    needed = ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "mlp.gate_proj.weight")
+    text = state.get("llm.model.model.embed_tokens.weight")
+    missing = [layer + key for key in needed if layer + key not in state]
+    if text is None or missing:
+        name = missing[0] if missing else "llm.model.model.embed_tokens.weight"
+        raise UserError(f"{source} lacks the weight {name}: it is no whole CosyVoice LLM")
+    query, key, gate = (state[layer + name].shape[0] for name in needed)
+    given = dict(config or {})
+    heads = int(given.get("num_attention_heads", max(1, query // HEAD_WIDTH)))
+    theta = given.get("rope_theta") or given.get("rope_parameters", {}).get("rope_theta", 1e6)
+    numbered = [int(k.split(".")[4]) for k in state if k.startswith("llm.model.model.layers.")]
+    precisions = {str(value.dtype).removeprefix("torch.") for value in state.values()}
+    if len(precisions) > 1 or not precisions <= {"float32", "bfloat16", "float16"}:
+        raise UserError(f"{source} mixes {', '.join(sorted(precisions))}: expected one float type")
+    return LMConfig(
+        version=version,
+        text_vocabulary=text.shape[0],
+        hidden=hidden,
+        layers=max(numbered) + 1,
+        heads=heads,
+        key_value_heads=int(given.get("num_key_value_heads", max(1, key * heads // query))),
+        intermediate=gate,
+        rope_theta=float(theta),
+        norm_epsilon=float(given.get("rms_norm_eps", 1e-6)),
+        codes=rows - SPECIALS[version],
+        specials=SPECIALS[version],
+        precision=precisions.pop(),  # type: ignore[arg-type]
+    )
+
+
+def _build(state: Mapping[str, Tensor], config: LMConfig, source: Path) -> SpeechTokenLM:
+    """Check every key and shape and make the model of them."""
+    if config.hidden % config.heads or config.heads % config.key_value_heads:
+        raise UserError(
+            f"{source}: {config.heads} heads and {config.key_value_heads} key-value heads do not "
+            f"divide a width of {config.hidden}: give Qwen2's config"
+        )
+    names = key_map(config.version, config.layers)
+    with torch.device("meta"):
+        model = SpeechTokenLM(config)
+    expected = {names[ours]: value.shape for ours, value in model.state_dict().items()}
+    expected[TIED] = expected["llm.model.model.embed_tokens.weight"]
+    for key, shape in expected.items():
+        if key not in state:
+            raise UserError(f"{source} lacks the weight {key}: it is no whole CosyVoice LLM")
+        if state[key].shape != shape:
+            raise UserError(
+                f"{source}: {key} has shape {tuple(state[key].shape)}, expected {tuple(shape)}"
+            )
+    for key in state:
+        if key not in expected:
+            raise UserError(f"{source} has an unexpected weight {key}: made for another model")
+    if not torch.equal(state[TIED], state["llm.model.model.embed_tokens.weight"]):
+        warnings.warn(
+            f"{source}: {TIED} is no copy of the text table; it is left out", stacklevel=3
+        )
+    weights = {ours: state[theirs].to(torch.float32) for ours, theirs in names.items()}
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def _from_hugging_face(state: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """Take apart the joint vocabulary of upstream's GRPO recipe (CosyVoice2 only).
+
+    There the text table goes on with 6561 codes, three ends, sos and task; the output layer covers
+    all rows. Its bias is kept, where upstream's own way back writes zeros.
+    """
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        if name not in state:
+            raise UserError(f"{folder} lacks {name}: it is no CosyVoice2 LLM in Hugging Face form")
+    first = _first_code(folder)
+    end = first + SPEECH_CODES + SPECIALS[2]
+    table, head = state["model.embed_tokens.weight"], state["lm_head.weight"]
+    if table.shape[0] < end + 2 or head.shape[0] < end:
+        raise UserError(
+            f"{folder} has {table.shape[0]} rows, fewer than the codes need ({end + 2})"
+        )
+    # Published tables are longer than the tokenizer, and upstream cuts them to that length again.
+    text = table[: TEXT_TABLE if table.shape[0] > TEXT_TABLE else first]
+    parts = {
+        f"llm.model.{key}": value
+        for key, value in state.items()
+        if not key.startswith(("model.embed_tokens", "lm_head"))
+    }
+    bias = state.get("lm_head.bias")
+    return parts | {
+        "llm.model.model.embed_tokens.weight": text,
+        TIED: text,
+        "speech_embedding.weight": table[first:end],
+        "llm_embedding.weight": table[end : end + 2],
+        "llm_decoder.weight": head[first:end],
+        "llm_decoder.bias": head.new_zeros(end - first) if bias is None else bias[first:end],
+    }
+
+
+def _first_code(folder: Path) -> int:
+    """Return the joint id of code 0: the tokenizer's `<|s_0|>`."""
+    for name in ("added_tokens.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            continue
+        content = read_json(folder / name)
+        if name == "tokenizer.json":
+            content = {row["content"]: row["id"] for row in content.get("added_tokens", [])}
+        if "<|s_0|>" in content:
+            return int(content["<|s_0|>"])
+    raise UserError(
+        f"{folder} has no tokenizer with <|s_0|>: it is no CosyVoice2 LLM of the recipe"
+    )
