@@ -1,0 +1,141 @@
+"""CosyVoice's text: its Qwen2 tokenizer with the added tokens, and instructions for emotions."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rrpo.errors import UserError
+
+END_OF_PROMPT = "<|endofprompt|>"
+END_OF_PROMPT_ID = 151646
+"""As published; upstream's code has this number in it."""
+ADDED = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endofprompt|>",
+    "[breath]",
+    "<strong>",
+    "</strong>",
+    "[noise]",
+    "[laughter]",
+    "[cough]",
+    "[clucking]",
+    "[accent]",
+    "[quick_breath]",
+    "<laughter>",
+    "</laughter>",
+    "[hissing]",
+    "[sigh]",
+    "[vocalized-noise]",
+    "[lipsmack]",
+    "[mn]",
+]
+"""Tokens upstream adds to Qwen2's, in its order; version 3 goes on with phones."""
+INSTRUCTIONS = Path(__file__).with_name("instructions.yaml")
+FOLDER = "CosyVoice-BlankEN"
+QWEN_WORDS = 151643
+"""Words of Qwen2's vocabulary before its own specials."""
+
+
+class CosyVoiceTokenizer:
+    """Texts and emotions as ids of CosyVoice's text table.
+
+    Attributes:
+        language: of the instructions, a key of the YAML file.
+        version: 2 or 3.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        version: int = 2,
+        language: str = "en",
+        instructions: Path = INSTRUCTIONS,
+    ) -> None:
+        """Read the tokenizer of a model folder; nothing in it is executed.
+
+        Raises:
+            UserError: the folder has no tokenizer, transformers is not installed, or the
+                instructions cannot be read or lack the language.
+        """
+        self.version, self.language = version, language
+        self._tokenizer = _read_tokenizer(model / FOLDER if (model / FOLDER).is_dir() else model)
+        self._instructions = _read_instructions(instructions, language, version)
+        self.end_of_prompt = int(self._tokenizer.convert_tokens_to_ids(END_OF_PROMPT))
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text.
+
+        Raises:
+            UserError: the text is empty.
+        """
+        if not text.strip():
+            raise UserError("the text is empty: give at least one word")
+        return [int(number) for number in self._tokenizer(text)["input_ids"]]
+
+    def instruct(self, emotion: str) -> list[int]:
+        """Return the ids of the instruction for an emotion; they end in <|endofprompt|>, once.
+
+        Raises:
+            UserError: the file has no instruction for the emotion.
+        """
+        if emotion not in self._instructions:
+            known = ", ".join(self._instructions)
+            raise UserError(f"no instruction for {emotion!r}: the file has {known}")
+        return self.encode(self._instructions[emotion])
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise UserError(
+            "CosyVoice's tokenizer needs transformers: pip install 'rrpo[cosyvoice]'"
+        ) from None
+    if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+        raise UserError(
+            f"{folder} holds no tokenizer: name a CosyVoice model folder ({FOLDER} in it)"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"the tokenizer in {folder} cannot be read ({reason})") from None
+    tokenizer.add_special_tokens(
+        {
+            "eos_token": "<|endoftext|>",
+            "pad_token": "<|endoftext|>",
+            "additional_special_tokens": ADDED,
+        }
+    )
+    found = tokenizer.convert_tokens_to_ids(END_OF_PROMPT)
+    if tokenizer.vocab_size >= QWEN_WORDS and found != END_OF_PROMPT_ID:
+        raise UserError(
+            f"{folder}: {END_OF_PROMPT} has id {found} and not {END_OF_PROMPT_ID}: "
+            "this is not CosyVoice's tokenizer, copy the folder again"
+        )
+    return tokenizer
+
+
+def _read_instructions(path: Path, language: str, version: int) -> dict[str, str]:
+    """Return emotion → instruction with the version's prefix and one end of prompt."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"the instructions {path} cannot be read: {error}") from None
+    table = content.get(language) if isinstance(content, dict) else None
+    if not isinstance(table, dict) or not all(isinstance(line, str) for line in table.values()):
+        raise UserError(
+            f"{path} has no instructions for language {language!r}: "
+            "write `language:` with a line `emotion: instruction` each below it"
+        )
+    prefix = (content.get("prefix") or {}).get(version, "")
+    lines = {}
+    for emotion, line in table.items():
+        if line.count(END_OF_PROMPT) > 1 or END_OF_PROMPT in line.rstrip()[: -len(END_OF_PROMPT)]:
+            raise UserError(f"{path}: {END_OF_PROMPT} must stand once, at the end of {emotion!r}")
+        lines[str(emotion)] = prefix + line.rstrip().removesuffix(END_OF_PROMPT) + END_OF_PROMPT
+    return lines

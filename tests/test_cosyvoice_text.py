@@ -1,0 +1,81 @@
+"""CosyVoice's tokenizer and instructions, on a tiny Qwen2 tokenizer in upstream's layout."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rrpo.errors import UserError
+from rrpo.policy.cosyvoice_text import ADDED, END_OF_PROMPT, INSTRUCTIONS, CosyVoiceTokenizer
+
+pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A tokenizer of single bytes, as files like those of CosyVoice-BlankEN."""
+    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
+
+    inner = tmp_path / "CosyVoice2-0.5B" / "CosyVoice-BlankEN"
+    inner.mkdir(parents=True)
+    words = {letter: number for number, letter in enumerate(bytes_to_unicode().values())}
+    (inner / "vocab.json").write_text(json.dumps(words))
+    (inner / "merges.txt").write_text("#version: 0.2\n")
+    (inner / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|endoftext|>"})
+    )
+    (inner / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    return inner.parent
+
+
+def test_an_instruction_ends_in_end_of_prompt_once(folder: Path) -> None:
+    tokenizer = CosyVoiceTokenizer(folder)
+    ids = tokenizer.instruct("happy")
+    assert ids.count(tokenizer.end_of_prompt) == 1
+    assert ids[-1] == tokenizer.end_of_prompt
+    assert len(ids) == len("Speak in a happy voice.") + 1
+    assert tokenizer.encode("[breath]") == [tokenizer.end_of_prompt + 1]
+
+
+def test_version_3_is_told_more(folder: Path) -> None:
+    second, third = (CosyVoiceTokenizer(folder, version).instruct("sad") for version in (2, 3))
+    assert third[-len(second) :] == second
+    assert len(third) > len(second)
+
+
+def test_chinese(folder: Path) -> None:
+    ids = CosyVoiceTokenizer(folder, language="zh").instruct("happy")
+    assert len(ids) == len("用开心的语气说".encode()) + 1
+
+
+def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no instructions for language 'fr'"):
+        CosyVoiceTokenizer(folder, language="fr")
+    with pytest.raises(UserError, match="holds no tokenizer"):
+        CosyVoiceTokenizer(tmp_path)
+    with pytest.raises(UserError, match="no instruction for 'bored'"):
+        CosyVoiceTokenizer(folder).instruct("bored")
+    with pytest.raises(UserError, match="text is empty"):
+        CosyVoiceTokenizer(folder).encode("  ")
+    twice = tmp_path / "twice.yaml"
+    twice.write_text(f'en:\n  happy: "Be {END_OF_PROMPT} happy{END_OF_PROMPT}"\n')
+    with pytest.raises(UserError, match="once"):
+        CosyVoiceTokenizer(folder, instructions=twice)
+    twice.write_text("en: [")
+    with pytest.raises(UserError, match="cannot be read"):
+        CosyVoiceTokenizer(folder, instructions=twice)
+    words = json.loads((folder / "CosyVoice-BlankEN" / "vocab.json").read_text())
+    words |= {f"word{number}": number for number in range(len(words), 151650)}
+    (folder / "CosyVoice-BlankEN" / "vocab.json").write_text(json.dumps(words))
+    with pytest.raises(UserError, match="not CosyVoice's tokenizer"):
+        CosyVoiceTokenizer(folder)
+
+
+def test_the_bundled_file_covers_the_bundled_emotions() -> None:
+    import yaml
+
+    from rrpo.emotions import EMOTIONS
+
+    content = yaml.safe_load(INSTRUCTIONS.read_text(encoding="utf-8"))
+    assert all(tuple(content[language]) == EMOTIONS for language in ("en", "zh"))
+    assert len(ADDED) == 19
