@@ -72,7 +72,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_version_and_help() -> None:
     assert rrpo("--version").strip() == f"rrpo {__version__}"
     text = rrpo("--help")
-    for command in ("demo", "tokenize", "reward", "policy", "speak", "evaluate", "report"):
+    for command in (
+        "demo",
+        "tokenize",
+        "reward",
+        "policy",
+        "speak",
+        "evaluate",
+        "export",
+        "report",
+    ):
         assert command in text
     for group in (("reward", "train"), ("policy", "diffro"), ("policy", "sft"), ("demo",)):
         assert "--out" in rrpo(*group, "--help")
@@ -224,3 +233,17 @@ def test_damaged_files_are_named(tiny: Path, tmp_path: Path) -> None:
     assert "not a readable parquet" in mistake(
         "policy", "sft", "--data", shard, "--out", tmp_path / "out"
     )
+
+
+def test_export_writes_what_cosyvoice_reads(tiny: Path, tmp_path: Path) -> None:
+    rrpo("export", tiny / "policy", "--to", "cosyvoice2", "--out", tmp_path / "out")
+    again = policy.cosyvoice.load(
+        tmp_path / "out", {"num_attention_heads": 2, "num_key_value_heads": 1}
+    )
+    for name, value in policy.load(tiny / "policy").state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    assert "cosyvoice2" in mistake(
+        "export", tiny / "policy", "--to", "cosyvoice3", "--out", tmp_path
+    )
+    assert "unknown form" in mistake("export", tiny / "policy", "--to", "x", "--out", tmp_path)
+    assert "--model" in mistake("export", tiny / "policy", "--to", "hf", "--out", tmp_path)

@@ -171,36 +171,40 @@ def test_a_checkpoint_of_training_with_its_bookkeeping(tmp_path: Path) -> None:
     assert torch.equal(model.head.weight, tiny(2).head.weight)
 
 
-def hugging_face(folder: Path, model: SpeechTokenLM, bias: bool = True) -> None:
-    """Write a policy as upstream's GRPO recipe does."""
-    from safetensors.torch import save_file
-
-    own = model.state_dict()
-    text, codes = own["text_embedding.weight"], own["speech_embedding.weight"]
-    table = torch.cat([text, codes, own["special_embedding.weight"], torch.zeros(5, 32)])
-    head = torch.zeros(len(table), 32)
-    head[len(text) : len(text) + len(codes)] = own["head.weight"]
-    state = {
-        f"model.{name}": value for name, value in own.items() if name.startswith(("layers", "norm"))
-    }
-    state |= {"model.embed_tokens.weight": table, "lm_head.weight": head}
-    if bias:
-        state["lm_head.bias"] = torch.full((len(table),), -torch.inf)
-        state["lm_head.bias"][len(text) : len(text) + len(codes)] = own["head.bias"]
-    folder.mkdir()
-    save_file(state, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(TINY))
-    (folder / "added_tokens.json").write_text(json.dumps({"<|s_0|>": len(text)}))
+def tokenizer() -> Any:
+    """A tokenizer of 30 words, as long as the tiny text table."""
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {f"word{number}": number for number in range(30)}
+    model = tokenizers.models.WordLevel(words, unk_token="word0")
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer(model))
 
 
 def test_the_hugging_face_form_keeps_its_bias(tmp_path: Path) -> None:
     model = tiny(2)
     torch.nn.init.normal_(model.head.bias)
-    hugging_face(tmp_path / "with", model)
-    hugging_face(tmp_path / "without", model, bias=False)
-    for name, value in cosyvoice.load(tmp_path / "with").state_dict().items():
+    cosyvoice.save_hugging_face(model, tokenizer(), tmp_path / "hf")
+    state = load_file(tmp_path / "hf" / "model.safetensors")
+    assert state["lm_head.weight"].shape[0] % 128 == 0
+    assert not torch.isfinite(state["lm_head.bias"][:30]).any()
+    for name, value in cosyvoice.load(tmp_path / "hf").state_dict().items():
         assert torch.equal(value, model.state_dict()[name]), name
-    assert not cosyvoice.load(tmp_path / "without").head.bias.any()
+    with pytest.raises(UserError, match="CosyVoice2 only"):
+        cosyvoice.save_hugging_face(tiny(3), tokenizer(), tmp_path / "3")
+
+
+def test_the_hugging_face_form_gives_the_same_logits(tmp_path: Path) -> None:
+    """Read by transformers itself, codes and specials in one vocabulary."""
+    transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
+    model = tiny(2)
+    cosyvoice.save_hugging_face(model, tokenizer(), tmp_path)
+    oracle = transformers.Qwen2ForCausalLM.from_pretrained(tmp_path).eval()
+    text, speech = torch.tensor([3, 4]), torch.tensor([5, 6560])
+    ids = torch.cat([torch.tensor([30 + 6564]), text, torch.tensor([30 + 6565]), 30 + speech])
+    with torch.no_grad():
+        expected = oracle(ids[None]).logits[0, :, 30 : 30 + 6564] + model.head.bias
+        actual, _ = teacher_forced(model, [text], [speech])
+    torch.testing.assert_close(actual[0], expected, atol=1e-5, rtol=0)
 
 
 class Harmful:

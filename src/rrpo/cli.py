@@ -185,6 +185,21 @@ def speak(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a policy.")],
+    to: Annotated[str, typer.Option(help="cosyvoice2, cosyvoice3 or hf.")],
+    out: Out,
+    model: Annotated[
+        Path | None, typer.Option(help="CosyVoice model folder, whose tokenizer hf needs.")
+    ] = None,
+) -> None:
+    """Write a policy as CosyVoice's llm.pt, or as upstream's GRPO recipe reads it (hf)."""
+    from rrpo import commands
+
+    commands.export(run, to, out, model)
+
+
+@app.command()
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Folders of policies.")],
     reward: Annotated[

@@ -16,7 +16,8 @@ from rrpo.evaluate.run import Judges, measure, summarise
 from rrpo.mini.speaking import speak as draw
 from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.world import TEST_SETS, World
-from rrpo.policy import SpeechTokenLM
+from rrpo.policy import SpeechTokenLM, cosyvoice
+from rrpo.policy.cosyvoice_text import read_tokenizer
 from rrpo.policy.examples import make_examples, make_prompt
 from rrpo.report.page import write_page, write_run_page
 from rrpo.report.terminal import print_systems
@@ -26,8 +27,13 @@ MINI = "mini"
 
 
 def load_policy(start: str) -> SpeechTokenLM:
-    """Load the bundled base for `mini`, else the policy of a run folder."""
-    return World().policy() if start == MINI else policy.load(Path(start))
+    """Load the bundled base for `mini`, a CosyVoice model, or else the policy of a run folder."""
+    if start == MINI:
+        return World().policy()
+    path = Path(start)
+    if path.suffix == ".pt" or (path / "llm.pt").is_file() or (path / "config.json").is_file():
+        return cosyvoice.load(path)
+    return policy.load(path)
 
 
 def load_reward(start: str) -> RewardModel:
@@ -171,6 +177,25 @@ def evaluate(folders: Sequence[Path], rewards: Sequence[Path], sentences: int, s
             lines = "".join(json.dumps(row) + "\n" for row in rows)
             write_text(folder / "samples" / "samples.jsonl", lines)
     print_systems(systems, Console())
+
+
+def export(run: Path, to: str, out: Path, model_folder: Path | None) -> None:
+    """Write a policy in the form other software reads."""
+    model = load_policy(str(run))
+    if to == "hf":
+        if model_folder is None:
+            raise UserError("--to hf needs CosyVoice's tokenizer: name its folder with --model")
+        cosyvoice.save_hugging_face(model, read_tokenizer(model_folder), out)
+    elif to not in ("cosyvoice2", "cosyvoice3"):
+        raise UserError(f"unknown form {to!r}: choose cosyvoice2, cosyvoice3 or hf")
+    elif to != f"cosyvoice{model.config.version}":
+        raise UserError(
+            f"{run} has the layout of CosyVoice{model.config.version}: "
+            f"export it with --to cosyvoice{model.config.version}"
+        )
+    else:
+        cosyvoice.save(model, out / "llm.pt")
+    print(f"{to} in {out}")
 
 
 def report(folders: Sequence[Path]) -> None:

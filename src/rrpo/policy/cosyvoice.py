@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rrpo.checkpoint import atomic_path, load_tensors, read_json
+from rrpo.checkpoint import atomic_path, load_tensors, read_json, save_tensors, write_json
 from rrpo.errors import UserError
 from rrpo.policy.lm import LMConfig, SpeechTokenLM
 from rrpo.tokens import SPEECH_CODES
@@ -114,6 +114,66 @@ def save(model: SpeechTokenLM, path: Path | str) -> None:
     state[TIED] = state["llm.model.model.embed_tokens.weight"]
     with atomic_path(path) as temporary:
         torch.save(state, temporary)
+
+
+def save_hugging_face(model: SpeechTokenLM, tokenizer: Any, folder: Path) -> None:
+    """Write the form upstream's GRPO recipe trains: one vocabulary of text, codes, sos and task.
+
+    The codes follow the tokenizer's last token, so a text table that is longer than the tokenizer
+    loses its unused rows, as with upstream's own script. The output bias is kept, −inf elsewhere.
+
+    Args:
+        model: a CosyVoice2 LM.
+        tokenizer: `transformers`' of the model folder, CosyVoice's tokens among its own.
+        folder: gets `model.safetensors`, `config.json` and the tokenizer's files.
+
+    Raises:
+        UserError: it is a CosyVoice3 LM, which the recipe does not know.
+    """
+    config = model.config
+    if config.version != 2:
+        raise UserError("the Hugging Face form exists for CosyVoice2 only: export to cosyvoice3")
+    first, codes = len(tokenizer), config.speech_rows
+    names = [f"<|s_{code}|>" for code in range(config.codes)]
+    tokenizer.add_tokens([*names, "<|eos1|>", "<|eos2|>", "<|eos3|>", "<|sos|>", "<|task_id|>"])
+    rows = -(-(first + codes + 2) // 128) * 128
+    own = {
+        name: value.to(getattr(torch, config.precision))
+        for name, value in model.state_dict().items()
+    }
+    table = own["text_embedding.weight"].new_zeros(rows, config.hidden)
+    kept = min(rows, own["text_embedding.weight"].shape[0])
+    table[:kept] = own["text_embedding.weight"][:kept]
+    table[first : first + codes] = own["speech_embedding.weight"]
+    table[first + codes : first + codes + 2] = own["special_embedding.weight"]
+    head, bias = torch.zeros_like(table), table.new_full((rows,), -torch.inf)
+    head[first : first + codes], bias[first : first + codes] = own["head.weight"], own["head.bias"]
+    state = {f"model.{k}": v for k, v in own.items() if k.startswith(("layers.", "norm."))}
+    state |= {"model.embed_tokens.weight": table, "lm_head.weight": head, "lm_head.bias": bias}
+    tokenizer.save_pretrained(folder)
+    save_tensors(folder / "model.safetensors", state)
+    write_json(folder / "config.json", _hugging_face_config(config, rows, first + config.eos))
+
+
+def _hugging_face_config(config: LMConfig, rows: int, eos: int) -> dict[str, Any]:
+    return {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "vocab_size": rows,
+        "hidden_size": config.hidden,
+        "intermediate_size": config.intermediate,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.key_value_heads,
+        "max_position_embeddings": 32768,
+        "rope_theta": config.rope_theta,
+        "rms_norm_eps": config.norm_epsilon,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        "use_bias": True,
+        "eos_token_id": eos,
+        "torch_dtype": config.precision,
+    }
 
 
 def _read(file: Path) -> dict[str, Tensor]:

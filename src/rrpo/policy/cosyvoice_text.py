@@ -60,7 +60,7 @@ class CosyVoiceTokenizer:
                 instructions cannot be read or lack the language.
         """
         self.version, self.language = version, language
-        self._tokenizer = _read_tokenizer(model / FOLDER if (model / FOLDER).is_dir() else model)
+        self._tokenizer = read_tokenizer(model)
         self._instructions = _read_instructions(instructions, language, version)
         self.end_of_prompt = int(self._tokenizer.convert_tokens_to_ids(END_OF_PROMPT))
 
@@ -86,7 +86,13 @@ class CosyVoiceTokenizer:
         return self.encode(self._instructions[emotion])
 
 
-def _read_tokenizer(folder: Path) -> Any:
+def read_tokenizer(model: Path) -> Any:
+    """Return `transformers`' tokenizer of a model folder, with the tokens CosyVoice adds.
+
+    Raises:
+        UserError: the folder has none, it is another's, or transformers is not installed.
+    """
+    folder = model / FOLDER if (model / FOLDER).is_dir() else model
     try:
         from transformers import AutoTokenizer
     except ImportError:
@@ -98,7 +104,7 @@ def _read_tokenizer(folder: Path) -> Any:
             f"{folder} holds no tokenizer: name a CosyVoice model folder ({FOLDER} in it)"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
             folder, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
