@@ -6,11 +6,20 @@ import torch
 
 from rrpo.checkpoint import load_model, load_state, save_model
 from rrpo.config import parse
+from rrpo.policy import cosyvoice
 from rrpo.policy.layout import teacher_forced
 from rrpo.policy.lm import LMConfig, SpeechTokenLM
 from rrpo.policy.rollout import generate
 
-__all__ = ["LMConfig", "SpeechTokenLM", "generate", "load", "save", "teacher_forced"]
+__all__ = [
+    "LMConfig",
+    "SpeechTokenLM",
+    "cosyvoice",
+    "generate",
+    "load",
+    "save",
+    "teacher_forced",
+]
 
 
 def save(model: SpeechTokenLM, folder: Path, dtype: torch.dtype = torch.float32) -> None:
