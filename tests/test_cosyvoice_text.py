@@ -3,10 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from rrpo import commands, reward
+from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
+from rrpo.policy import LMConfig, SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import ADDED, END_OF_PROMPT, INSTRUCTIONS, CosyVoiceTokenizer
+from rrpo.reward import RewardConfig, RewardModel
 
 pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
 
@@ -79,3 +85,42 @@ def test_the_bundled_file_covers_the_bundled_emotions() -> None:
     content = yaml.safe_load(INSTRUCTIONS.read_text(encoding="utf-8"))
     assert all(tuple(content[language]) == EMOTIONS for language in ("en", "zh"))
     assert len(ADDED) == 19
+
+
+def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path) -> None:
+    """The whole way by the command line's own functions, on random weights of a tiny size."""
+    torch.manual_seed(0)
+    sizes = {"hidden": 32, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate": 48}
+    config = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    cosyvoice.save(SpeechTokenLM(LMConfig(text_vocabulary=300, **sizes)), folder / "llm.pt")
+    (folder / "CosyVoice-BlankEN" / "config.json").write_text(
+        json.dumps({"model_type": "qwen2", **config})
+    )
+    rows = [
+        Utterance(f"{n}", text, emotion, np.arange(n, n + 12))
+        for n, (text, emotion) in enumerate(
+            (text, emotion) for text in ("one", "two", "three") for emotion in ("happy", "sad")
+        )
+    ]
+    write_shard(tmp_path / "tokens.parquet", rows)
+    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16)
+    reward.save(RewardModel(small), tmp_path / "reward")
+    quick = ["train.steps=2", "diffro.rollout.max_ratio=2.0"]
+    commands.policy_diffro(
+        str(folder), str(tmp_path / "reward"), tmp_path, tmp_path / "run", None, quick, False
+    )
+    commands.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
+    before, after = (cosyvoice.load(path, config) for path in (folder, tmp_path / "out"))
+    assert before.config == after.config
+    changed = (before.head.weight != after.head.weight).any()
+    assert bool(changed)
+    # A run of a run still finds the tokenizer.
+    commands.policy_sft(
+        str(tmp_path / "run"), tmp_path, tmp_path / "second", None, ["train.steps=1"], False
+    )
+    commands.export(tmp_path / "second", "hf", tmp_path / "hf", folder)
+    assert cosyvoice.load(tmp_path / "hf").config.text_vocabulary >= 256
+    with pytest.raises(UserError, match="give CosyVoice's own with --data"):
+        commands.policy_sft(str(folder), None, tmp_path / "x", None, [], False)
+    with pytest.raises(UserError, match="rrpo export"):
+        commands.speak(str(tmp_path / "run"), "one", "happy", tmp_path / "x.wav", 0)

@@ -41,6 +41,10 @@ Data = Annotated[
 Start = Annotated[
     str, typer.Option("--from", help="What to start from: `mini`, or the folder of a run.")
 ]
+PolicyStart = Annotated[
+    str | None,
+    typer.Option("--from", help="`mini` (the default), a CosyVoice folder, or that of a run."),
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -143,7 +147,7 @@ def reward_eval(
 def sft(
     out: Out,
     data: Data = None,
-    start: Start = "mini",
+    start: PolicyStart = None,
     config: ConfigFile = None,
     settings: Settings = None,
     resume: Resume = False,
@@ -159,7 +163,7 @@ def diffro(
     reward: Annotated[str, typer.Option(help="Folder of a reward model; a hardened one is RRPO.")],
     out: Out,
     data: Data = None,
-    start: Start = "mini",
+    start: PolicyStart = None,
     config: ConfigFile = None,
     settings: Settings = None,
     resume: Resume = False,

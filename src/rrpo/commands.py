@@ -17,8 +17,8 @@ from rrpo.mini.speaking import speak as draw
 from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.world import TEST_SETS, World
 from rrpo.policy import SpeechTokenLM, cosyvoice
-from rrpo.policy.cosyvoice_text import read_tokenizer
-from rrpo.policy.examples import make_examples, make_prompt
+from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer, read_tokenizer
+from rrpo.policy.examples import Tokenizer, make_examples, make_prompt
 from rrpo.report.page import write_page, write_run_page
 from rrpo.report.terminal import print_systems
 from rrpo.reward import RewardModel
@@ -30,10 +30,7 @@ def load_policy(start: str) -> SpeechTokenLM:
     """Load the bundled base for `mini`, a CosyVoice model, or else the policy of a run folder."""
     if start == MINI:
         return World().policy()
-    path = Path(start)
-    if path.suffix == ".pt" or (path / "llm.pt").is_file() or (path / "config.json").is_file():
-        return cosyvoice.load(path)
-    return policy.load(path)
+    return cosyvoice.load(start) if _is_cosyvoice(start) else policy.load(Path(start))
 
 
 def load_reward(start: str) -> RewardModel:
@@ -41,9 +38,65 @@ def load_reward(start: str) -> RewardModel:
     return World().reward_model() if start == MINI else reward.load(Path(start))
 
 
-def load_data(data: Path | None) -> list[Utterance]:
-    """Read token shards, by default the bundled fine-tuning set."""
-    return World().shard("finetune") if data is None else read_shard(data)
+def stored_run(start: str) -> runs.PolicyRun:
+    """Return how the policy in a run folder began; `mini` or a model folder began as itself."""
+    path = Path(start) / "config.yaml"
+    if start == MINI or not path.is_file():
+        return runs.PolicyRun(start=start)
+    values = configuration.read(path)
+    known = {key: values[key] for key in runs.PolicyRun.model_fields if key in values}
+    return configuration.parse(runs.PolicyRun, known, path)
+
+
+def load_tokenizer(run: runs.PolicyRun, model: SpeechTokenLM) -> Tokenizer:
+    """Return the tokenizer of what a policy began as: the mini world's, or a CosyVoice folder's.
+
+    A start that is itself a run is followed to its beginning.
+    """
+    start = run.start
+    while (Path(start) / "config.yaml").is_file() and stored_run(start).start != start:
+        start = stored_run(start).start
+    if not _is_cosyvoice(start):
+        return World().tokenizer
+    folder = Path(start) if Path(start).is_dir() else Path(start).parent
+    return CosyVoiceTokenizer(
+        folder,
+        model.config.version,
+        run.language,
+        INSTRUCTIONS if run.instructions is None else Path(run.instructions),
+    )
+
+
+def _require_mini(start: str, model: SpeechTokenLM, world: World) -> None:
+    """Refuse a policy whose tokens the bundled codec cannot speak."""
+    if model.config.text_vocabulary != world.tokenizer.vocabulary_size:
+        version = model.config.version
+        raise UserError(
+            f"{start} speaks CosyVoice's tokens, which the bundled codec cannot: write its llm.pt "
+            f"with `rrpo export {start} --to cosyvoice{version} --out FOLDER` and use CosyVoice"
+        )
+
+
+def _is_cosyvoice(start: str) -> bool:
+    path = Path(start)
+    files = (path / "llm.pt", path / "config.json")
+    return path.suffix == ".pt" or any(file.is_file() for file in files)
+
+
+def _start(start: str | None) -> list[str]:
+    """Return `--from` as a setting, its path made absolute so that a run finds it again."""
+    if start is None:
+        return []
+    return [f"start={json.dumps(start if start == MINI else str(Path(start).resolve()))}"]
+
+
+def load_data(data: Path | None, run: runs.PolicyRun | None = None) -> list[Utterance]:
+    """Read token shards, by default the bundled fine-tuning set, which is the mini codec's."""
+    if data is not None:
+        return read_shard(data)
+    if run is not None and _is_cosyvoice(run.start):
+        raise UserError("the bundled tokens are the mini codec's: give CosyVoice's own with --data")
+    return World().shard("finetune")
 
 
 def reward_train(
@@ -99,7 +152,7 @@ def reward_eval(run: Path, data: Path | None) -> None:
 
 
 def policy_sft(
-    start: str,
+    start: str | None,
     data: Path | None,
     out: Path,
     config: Path | None,
@@ -107,15 +160,16 @@ def policy_sft(
     resume: bool,
 ) -> None:
     """Fine-tune a policy on labelled speech."""
-    settled = configuration.load(runs.SFTRun, config, settings)
-    examples = make_examples(World().tokenizer, load_data(data))
-    runs.train_sft(load_policy(start), examples, settled, out, resume)
+    settled = configuration.load(runs.SFTRun, config, [*_start(start), *settings])
+    model = load_policy(settled.start)
+    examples = make_examples(load_tokenizer(settled, model), load_data(data, settled))
+    runs.train_sft(model, examples, settled, out, resume)
     write_run_page(out)
     print(f"policy in {out}; hear it with: {_speak_line(out)}")
 
 
 def policy_diffro(
-    start: str,
+    start: str | None,
     reward_model: str,
     data: Path | None,
     out: Path,
@@ -124,11 +178,13 @@ def policy_diffro(
     resume: bool,
 ) -> None:
     """Optimize a policy against a frozen reward model."""
-    settled = configuration.load(runs.DiffRORun, config, settings)
-    prompts = [example.prompt for example in make_examples(World().tokenizer, load_data(data))]
+    settled = configuration.load(runs.DiffRORun, config, [*_start(start), *settings])
+    model = load_policy(settled.start)
+    examples = make_examples(load_tokenizer(settled, model), load_data(data, settled))
+    prompts = [example.prompt for example in examples]
     runs.train_diffro(
-        load_policy(start),
-        load_policy(start),
+        model,
+        load_policy(settled.start),
         load_reward(reward_model),
         prompts,
         settled,
@@ -144,8 +200,10 @@ def speak(start: str, text: str, emotion: str, out: Path, seed: int) -> None:
     world = World()
     if out.suffix.lower() != ".wav":
         raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
+    model = load_policy(start)
+    _require_mini(start, model, world)
     prompt = make_prompt(world.tokenizer, text, emotion)
-    tokens = draw(load_policy(start), [prompt], seed)[0]
+    tokens = draw(model, [prompt], seed)[0]
     if tokens.numel() == 0:
         raise UserError("the policy said nothing: try another --seed")
     sound = world.codec().decode(tokens)
@@ -158,6 +216,8 @@ def evaluate(folders: Sequence[Path], rewards: Sequence[Path], sentences: int, s
     world = World()
     reward_models = {path.name: load_reward(str(path)) for path in rewards}
     policies = {str(folder): load_policy(str(folder)) for folder in folders}
+    for name, model in policies.items():
+        _require_mini(name, model, world)
     judges = Judges.installed(world.judge())
     codec, base = world.codec(), world.policy()
     utterances = unseen_utterances(world, sentences)

@@ -83,7 +83,7 @@ def load(kind: type[Config], path: Path | None, overrides: Sequence[str] = ()) -
         UserError: the file cannot be read, or a key or value is wrong; the line names the file or
             option, the dotted key, what was found and what is accepted.
     """
-    values = _merge(_nested_defaults(kind), {} if path is None else _read(path))
+    values = _merge(_nested_defaults(kind), {} if path is None else read(path))
     for override in overrides:
         _apply(values, override)
     try:
@@ -155,7 +155,12 @@ def _merge(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """Return the values of a YAML file, unchecked.
+
+    Raises:
+        UserError: it cannot be read, or is no YAML mapping.
+    """
     try:
         values = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -37,7 +37,19 @@ class RewardRun(Strict):
     fit: FitConfig = FitConfig()
 
 
-class SFTRun(Strict):
+class PolicyRun(Strict):
+    """What a policy is trained from.
+
+    `start` is "mini", a CosyVoice model folder or its llm.pt, or the folder of a run; `language`
+    and `instructions` (a YAML file) choose what CosyVoice is told for each emotion.
+    """
+
+    start: str = "mini"
+    language: str = "en"
+    instructions: str | None = None
+
+
+class SFTRun(PolicyRun):
     """Supervised fine-tuning, stopped when the held-out loss has not fallen for `patience` tests.
 
     `held_out` is the share of texts kept out of the training; `validate_every` is in steps.
@@ -52,7 +64,7 @@ class SFTRun(Strict):
     patience: int = Field(2, ge=1)
 
 
-class DiffRORun(Strict):
+class DiffRORun(PolicyRun):
     """DiffRO against a frozen reward model; with a hardened one this is RRPO."""
 
     train: TrainConfig = TrainConfig(
