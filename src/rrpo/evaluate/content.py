@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from rrpo.audio import Audio
 from rrpo.errors import UserError
@@ -41,6 +42,8 @@ class Recogniser:
             UserError: faster-whisper is not installed, or the folder holds no such model.
         """
         whisper = _import("faster_whisper")
+        # Loading it sets OpenMP's number of threads for the whole process, torch's too.
+        before = torch.get_num_threads()
         try:
             self.model: Any = whisper.WhisperModel(
                 str(folder),
@@ -55,6 +58,8 @@ class Recogniser:
                 f"cannot load the recogniser in {folder} ({error}): install it again with "
                 f"`{INSTALL}`"
             ) from None
+        finally:
+            torch.set_num_threads(before)
 
     def transcribe(self, audios: Sequence[Audio]) -> list[str]:
         """Return what is said in each of several audios (N,), 16 kHz; "" where nothing is heard.

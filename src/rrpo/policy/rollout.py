@@ -27,14 +27,14 @@ def truncate(logits: Tensor, temperature: float = 1.0, top_k: int = 0) -> Tensor
 
 
 def draw(scores: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw one id per row from softmax(scores), (B, V) → (B,), by the exponential race.
+    """Draw one id per row from softmax(scores), (B, V) → (B,), by inverting the distribution.
 
-    argmax of p_j / E_j with E_j ~ Exp(1) has the law p; unlike `torch.multinomial` it takes
-    vocabularies of any size and is one pass over the row.
+    One uniform number a row; in float64, so that an id of no probability is never drawn.
     """
-    noise = torch.empty(scores.shape, dtype=torch.float32)
-    noise.exponential_(generator=generator)
-    return (scores.float().softmax(-1) / noise.to(scores.device)).argmax(-1)
+    cumulative = scores.double().softmax(-1).cumsum(-1)
+    uniform = torch.rand(scores.shape[0], 1, dtype=torch.float64, generator=generator)
+    point = uniform.to(scores.device) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, point, right=True).clamp_(max=scores.shape[1] - 1)[:, 0]
 
 
 def nucleus(scores: Tensor, top_p: float, top_k: int) -> Tensor:

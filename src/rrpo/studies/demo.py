@@ -52,15 +52,15 @@ class Plan:
 
     systems: tuple[str, ...] = ("sft", "diffro", "rrpo")
     beta: float = 0.1
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     reward_steps: int = 240
     sft_steps: int = 200
-    diffro_steps: int = 80
+    diffro_steps: int = 100
     batch_size: int = 16
     sentences: int = 6
     curve_sentences: int = 4
-    curve_every: int = 20
-    sft_every: int = 20
+    curve_every: int = 25
+    sft_every: int = 25
     test_utterances: int | None = None
 
 
