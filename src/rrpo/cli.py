@@ -94,21 +94,16 @@ def demo(
 def tokenize(
     data: Annotated[Path, typer.Argument(help="manifest.csv (path, emotion, …) or its folder.")],
     out: Out,
-    codec: Annotated[str, typer.Option(help="`mini`, the bundled codec.")] = "mini",
+    codec: Annotated[
+        str, typer.Option(help="`mini`, or s3:FOLDER for that of a CosyVoice folder.")
+    ] = "mini",
     mix: Annotated[int, typer.Option(min=0, help="Mixed versions of each utterance.")] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Turn labelled audio into token shards, and into a mix pool with --mix."""
-    from rrpo.data.manifest import read_manifest
-    from rrpo.mini.world import World
-    from rrpo.tokenization import tokenize as run
+    from rrpo import commands
 
-    if codec != "mini":
-        raise UserError(f"unknown codec {codec!r}: the codec is mini")
-    recordings = read_manifest(data)
-    tokens, mixes = run(World().codec(), recordings, out, mix, seed)
-    more = f" and {mixes} mixes in {out / 'mixes'}" if mixes else ""
-    print(f"{tokens} utterances in {out / 'tokens'}{more}")
+    commands.tokenize(data, out, codec, mix, seed)
 
 
 @reward_app.command("train")

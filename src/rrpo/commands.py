@@ -7,9 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from rrpo import audio, policy, reward, runs
+from rrpo import audio, policy, reward, runs, tokenization
 from rrpo import config as configuration
 from rrpo.checkpoint import read_json, write_json, write_text
+from rrpo.codec.s3 import S3Tokenizer
+from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.errors import UserError
 from rrpo.evaluate.run import Judges, measure, summarise
@@ -22,6 +24,7 @@ from rrpo.policy.examples import Tokenizer, make_examples, make_prompt
 from rrpo.report.page import write_page, write_run_page
 from rrpo.report.terminal import print_systems
 from rrpo.reward import RewardModel
+from rrpo.tokenization import Codec
 
 MINI = "mini"
 
@@ -97,6 +100,26 @@ def load_data(data: Path | None, run: runs.PolicyRun | None = None) -> list[Utte
     if run is not None and _is_cosyvoice(run.start):
         raise UserError("the bundled tokens are the mini codec's: give CosyVoice's own with --data")
     return World().shard("finetune")
+
+
+def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
+    """Turn labelled audio into token shards and mixes, by the bundled codec or CosyVoice's."""
+    recordings = read_manifest(data)
+    name = codec
+    chosen: Codec
+    if codec == MINI:
+        chosen = World().codec()
+    elif codec.startswith("s3:"):
+        chosen = S3Tokenizer(Path(codec.removeprefix("s3:")))
+        name = f"{chosen.path.name} {chosen.checksum}"
+        print(f"{chosen.path}: SHA-256 {chosen.checksum}")
+    else:
+        raise UserError(f"unknown codec {codec!r}: choose mini or s3:FOLDER")
+    made = tokenization.tokenize(chosen, recordings, out, mixes, seed, name)
+    more = f" and {made.mixes} mixes in {out / 'mixes'}" if made.mixes else ""
+    print(f"{made.tokens} utterances in {out / 'tokens'}{more}")
+    if made.skipped:
+        print(f"{len(made.skipped)} files could not be used: {out / 'skipped.txt'} says why")
 
 
 def reward_train(
@@ -216,8 +239,8 @@ def evaluate(folders: Sequence[Path], rewards: Sequence[Path], sentences: int, s
     world = World()
     reward_models = {path.name: load_reward(str(path)) for path in rewards}
     policies = {str(folder): load_policy(str(folder)) for folder in folders}
-    for name, model in policies.items():
-        _require_mini(name, model, world)
+    for name, each in policies.items():
+        _require_mini(name, each, world)
     judges = Judges.installed(world.judge())
     codec, base = world.codec(), world.policy()
     utterances = unseen_utterances(world, sentences)

@@ -1,18 +1,25 @@
 """Labelled audio to token shards, and to mix pools for energy-adaptive mixup."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from rrpo import audio
 from rrpo.audio import Audio
+from rrpo.checkpoint import read_json, write_json, write_text
 from rrpo.data.manifest import Recording
 from rrpo.data.shards import Utterance, write_shard
+from rrpo.errors import UserError
 from rrpo.progress import Progress
 from rrpo.reward.regularize import energy_adaptive_mixup
+
+SHARD = 500
+"""Recordings of one parquet file, the unit an interrupted call goes on from."""
 
 
 class Codec(Protocol):
@@ -25,37 +32,123 @@ class Codec(Protocol):
         """Return audio (N,) of tokens (T,)."""
 
 
+@dataclass
+class Tokenized:
+    """What `tokenize` made: rows of tokens and of mixes, and the files it could not use."""
+
+    tokens: int = 0
+    mixes: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+
 def tokenize(
-    codec: Codec, recordings: Sequence[Recording], out: Path, mixes: int = 0, seed: int = 0
-) -> tuple[int, int]:
+    codec: Codec,
+    recordings: Sequence[Recording],
+    out: Path,
+    mixes: int = 0,
+    seed: int = 0,
+    name: str = "mini",
+) -> Tokenized:
     """Write `out/tokens/*.parquet` and, with mixes, `out/mixes/*.parquet`.
 
     Energy-adaptive mixup acts on audio and tokenizing inside a training loop is slow, so each
-    recording is mixed with `mixes` random partners beforehand.
+    recording is mixed with `mixes` random partners beforehand. Shards that are there already are
+    kept, so an interrupted call goes on where it stood. Files that cannot be used are listed in
+    `out/skipped.txt`.
 
-    Returns:
-        How many rows the tokens and the mixes have.
+    Args:
+        name: of the codec; what is there from another codec is refused.
 
     Raises:
-        UserError: a recording cannot be read, or `out` cannot be written.
+        UserError: no recording can be used, `out` holds the tokens of other settings, or it cannot
+            be written.
     """
-    rng = np.random.default_rng(seed)
-    rows, mixed = [], []
+    _claim(out, {"codec": name, "mixes": mixes, "seed": seed, "recordings": _digest(recordings)})
+    result = Tokenized()
+    shards = range(0, len(recordings), SHARD)
     with Progress("tokenize", len(recordings)) as progress:
-        for number, recording in enumerate(recordings):
+        for number, start in enumerate(shards):
+            path = out / "shards" / f"{number:05d}.json"
+            if not path.is_file():
+                rng = np.random.default_rng([seed, number])
+                done = _shard(codec, recordings, range(start, start + SHARD), mixes, rng, progress)
+                for kind, rows in (("tokens", done[0]), ("mixes", done[1])):
+                    if rows:
+                        write_shard(out / kind / f"{number:05d}.parquet", rows)
+                counts = {"tokens": len(done[0]), "mixes": len(done[1]), "skipped": done[2]}
+                write_json(path, counts)
+            stored = read_json(path)
+            result.tokens += stored["tokens"]
+            result.mixes += stored["mixes"]
+            result.skipped += stored["skipped"]
+            progress.update(min(start + SHARD, len(recordings)))
+    if not result.tokens:
+        raise UserError(f"none of {len(recordings)} recordings can be used: {result.skipped[0]}")
+    if result.skipped:
+        write_text(out / "skipped.txt", "\n".join(result.skipped) + "\n")
+    return result
+
+
+def _shard(
+    codec: Codec,
+    recordings: Sequence[Recording],
+    chosen: range,
+    mixes: int,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> tuple[list[Utterance], list[Utterance], list[str]]:
+    """Return the rows, the mixed rows and the mistakes of one shard."""
+    rows, mixed, skipped = [], [], []
+    for number in chosen[: len(recordings) - chosen.start]:
+        recording = recordings[number]
+        try:
             sound = audio.read(recording.path)
             rows.append(_row(recording, f"{number:06d}", codec.encode(sound)))
-            for version in range(mixes):
-                partner = recordings[int(rng.integers(len(recordings)))]
-                blend, weight = energy_adaptive_mixup(sound, audio.read(partner.path), rng)
-                row = _row(recording, f"{number:06d}-mix{version}", codec.encode(blend))
-                partnered = {"partner_emotion": partner.emotion, "partner_weight": float(weight)}
-                mixed.append(Utterance(**{**vars(row), **partnered}))
-            progress.update(number + 1)
-    write_shard(out / "tokens" / "00000.parquet", rows)
-    if mixed:
-        write_shard(out / "mixes" / "00000.parquet", mixed)
-    return len(rows), len(mixed)
+        except UserError as error:
+            skipped.append(str(error))
+            continue
+        for version in range(mixes):
+            partner, other = _partner(recordings, rng)
+            if partner is None or other is None:
+                break
+            blend, weight = energy_adaptive_mixup(sound, other, rng)
+            row = _row(recording, f"{number:06d}-mix{version}", codec.encode(blend))
+            partnered = {"partner_emotion": partner.emotion, "partner_weight": float(weight)}
+            mixed.append(Utterance(**{**vars(row), **partnered}))
+        progress.update(number + 1)
+    return rows, mixed, skipped
+
+
+def _partner(
+    recordings: Sequence[Recording], rng: np.random.Generator
+) -> tuple[Recording | None, Audio | None]:
+    """Draw a partner that can be read; None after twenty that cannot."""
+    for _ in range(20):
+        partner = recordings[int(rng.integers(len(recordings)))]
+        try:
+            return partner, audio.read(partner.path)
+        except UserError:
+            continue
+    return None, None
+
+
+def _digest(recordings: Sequence[Recording]) -> str:
+    text = "\n".join(f"{one.path}\t{one.emotion}\t{one.text}" for one in recordings)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Write the settings into the folder, or check that they are those already there."""
+    path = out / "tokenize.json"
+    if not path.is_file():
+        write_json(path, settings)
+        return
+    stored = read_json(path)
+    differing = [key for key in settings if stored.get(key) != settings[key]]
+    if differing:
+        raise UserError(
+            f"{out} holds tokens made with another {differing[0]}: name another --out or remove it"
+        )
 
 
 def _row(recording: Recording, name: str, tokens: Tensor) -> Utterance:
