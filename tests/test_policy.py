@@ -11,6 +11,7 @@ from rrpo.errors import UserError
 from rrpo.policy import LMConfig, SpeechTokenLM, generate, teacher_forced
 from rrpo.policy.layout import prompt, unistream
 from rrpo.policy.rollout import draw, truncate
+from rrpo.runs import PolicyRun, prepare
 from rrpo.tokens import IGNORE
 
 CONFIG = LMConfig(
@@ -185,3 +186,38 @@ def test_bad_input_is_named(model: SpeechTokenLM, tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(UserError, match="SHA-256"):
         policy.load(tmp_path)
+
+
+def test_recomputing_layers_gives_the_same_gradients(model: SpeechTokenLM) -> None:
+    gradients = []
+    for recompute in (False, True):
+        model.recompute = recompute
+        logits, targets = teacher_forced(model, rows(5, 3), rows(9, 6, high=40))
+        keep = targets != IGNORE
+        loss = torch.nn.functional.cross_entropy(logits[keep], targets[keep])
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, again)
+
+
+def test_a_language_models_text_table_is_frozen() -> None:
+    for rows_of_text, setting, trained in (
+        (20, "auto", True),
+        (20, "frozen", False),
+        (10_000, "auto", False),
+        (10_000, "trained", True),
+    ):
+        lm = SpeechTokenLM(
+            LMConfig(
+                text_vocabulary=rows_of_text,
+                hidden=8,
+                layers=1,
+                heads=1,
+                key_value_heads=1,
+                intermediate=8,
+                codes=10,
+            )
+        )
+        prepare(lm, PolicyRun(text_table=setting, recompute=True))  # type: ignore[arg-type]
+        assert lm.text_embedding.weight.requires_grad == trained
+        assert lm.recompute

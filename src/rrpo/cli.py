@@ -113,7 +113,9 @@ def reward_train(
     mixes: Annotated[
         Path | None, typer.Option(help="Mix pool; default: bundled, if --data is.")
     ] = None,
-    start: Start = "mini",
+    start: Annotated[
+        str, typer.Option("--from", help="`mini`, the folder of a run, or `new`: untrained.")
+    ] = "mini",
     plain: Annotated[bool, typer.Option("--plain", help="No regularizer at all.")] = False,
     config: ConfigFile = None,
     settings: Settings = None,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -13,6 +14,7 @@ from rrpo.checkpoint import read_json, write_json, write_text
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import Utterance, read_shard
+from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate.run import Judges, measure, summarise
 from rrpo.mini.speaking import speak as draw
@@ -23,10 +25,11 @@ from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer, read_to
 from rrpo.policy.examples import Tokenizer, make_examples, make_prompt
 from rrpo.report.page import write_page, write_run_page
 from rrpo.report.terminal import print_systems
-from rrpo.reward import RewardModel
+from rrpo.reward import RewardConfig, RewardModel
 from rrpo.tokenization import Codec
 
 MINI = "mini"
+NEW = "new"
 
 
 def load_policy(start: str) -> SpeechTokenLM:
@@ -93,6 +96,16 @@ def _start(start: str | None) -> list[str]:
     return [f"start={json.dumps(start if start == MINI else str(Path(start).resolve()))}"]
 
 
+def new_reward(rows: Sequence[Utterance], seed: int) -> RewardModel:
+    """Make an untrained reward model whose classes are the emotions of the data."""
+    found = {row.emotion for row in rows}
+    names = [name for name in EMOTIONS if name in found] + sorted(found - set(EMOTIONS))
+    if len(names) < 2:
+        raise UserError(f"every utterance is {names[0]!r}: a reward model needs two emotions")
+    torch.manual_seed(seed)
+    return RewardModel(RewardConfig(tasks={"emotion": names}))
+
+
 def load_data(data: Path | None, run: runs.PolicyRun | None = None) -> list[Utterance]:
     """Read token shards, by default the bundled fine-tuning set, which is the mini codec's."""
     if data is not None:
@@ -139,8 +152,9 @@ def reward_train(
         pool = World().shard("mixes")
     else:
         pool = []
-    model = load_reward(start)
-    runs.train_reward(model, load_data(data), pool, settled, out, resume)
+    rows = load_data(data)
+    model = new_reward(rows, settled.train.seed) if start == NEW else load_reward(start)
+    runs.train_reward(model, rows, pool, settled, out, resume)
     write_run_page(out)
     print(f"reward model in {out}; test it with: rrpo reward eval {out}")
 

@@ -6,9 +6,10 @@ made again by hand.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from rrpo import config as configuration
@@ -41,12 +42,16 @@ class PolicyRun(Strict):
     """What a policy is trained from.
 
     `start` is "mini", a CosyVoice model folder or its llm.pt, or the folder of a run; `language`
-    and `instructions` (a YAML file) choose what CosyVoice is told for each emotion.
+    and `instructions` (a YAML file) choose what CosyVoice is told for each emotion. The others
+    save memory: `recompute` keeps only each layer's input for the way back, `text_table` is
+    "frozen" where "auto" finds a CosyVoice LM.
     """
 
     start: str = "mini"
     language: str = "en"
     instructions: str | None = None
+    recompute: bool = False
+    text_table: Literal["auto", "frozen", "trained"] = "auto"
 
 
 class SFTRun(PolicyRun):
@@ -65,12 +70,28 @@ class SFTRun(PolicyRun):
 
 
 class DiffRORun(PolicyRun):
-    """DiffRO against a frozen reward model; with a hardened one this is RRPO."""
+    """DiffRO against a frozen reward model; with a hardened one this is RRPO.
+
+    `reference_precision` is that of the frozen reference the KL is measured against.
+    """
 
     train: TrainConfig = TrainConfig(
         steps=80, learning_rate=1e-4, warmup_steps=5, schedule="constant"
     )
     diffro: DiffROConfig = DiffROConfig()
+    reference_precision: Literal["float32", "bfloat16"] = "float32"
+
+
+LARGE_TEXT_TABLE = 10_000
+"""Rows from which a text table is a language model's and not the mini world's phones."""
+
+
+def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
+    """Set what a run trains of a policy, and what it keeps in memory."""
+    model.recompute = config.recompute
+    large = model.config.text_vocabulary >= LARGE_TEXT_TABLE
+    frozen = config.text_table == "frozen" or (config.text_table == "auto" and large)
+    model.text_embedding.weight.requires_grad_(not frozen)
 
 
 def train_reward(
@@ -104,6 +125,7 @@ def train_sft(
     Raises:
         UserError: there are fewer than two different texts, so none can be held out.
     """
+    prepare(model, config)
     kept, held = hold_out(examples, config.held_out, config.train.seed)
 
     def figures(step: int) -> Mapping[str, float]:
@@ -142,6 +164,8 @@ def train_diffro(
     description: str = "DiffRO",
 ) -> TrainResult:
     """Optimize a policy in place against a reward model, held by the KL to the reference."""
+    prepare(model, config)
+    reference.to(getattr(torch, config.reference_precision))
     objective = DiffROObjective(model, reference, reward_model, prompts, config.diffro)
     _settle(config, folder, resume)
     result = train(

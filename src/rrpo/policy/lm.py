@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rrpo.config import Strict
 from rrpo.tokens import SPEECH_CODES
@@ -192,11 +193,17 @@ class Layer(nn.Module):
 
 
 class SpeechTokenLM(nn.Module):
-    """A decoder that reads text, specials and speech tokens and predicts speech tokens."""
+    """A decoder that reads text, specials and speech tokens and predicts speech tokens.
+
+    Attributes:
+        recompute: whether training keeps only each layer's input and computes the rest again on
+            the way back (Chen 2016, "Training deep nets with sublinear memory cost").
+    """
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
         self.text_embedding = nn.Embedding(config.text_vocabulary, config.hidden)
         self.speech_embedding = nn.Embedding(config.speech_rows, config.hidden)
         self.special_embedding = nn.Embedding(2, config.hidden) if config.version == 2 else None
@@ -262,7 +269,10 @@ class SpeechTokenLM(nn.Module):
         rotation = self._rotation(positions, x.dtype)
         for index, layer in enumerate(self.layers):
             part = None if cache is None else (cache.keys[index], cache.values[index])
-            x = layer(x, rotation, mask, part, start)
+            if self.recompute and torch.is_grad_enabled() and cache is None:
+                x = checkpoint(layer, x, rotation, mask, part, start, use_reentrant=False)
+            else:
+                x = layer(x, rotation, mask, part, start)
         if cache is not None:
             cache.length = start + size
         out: Tensor = self.norm(x)
