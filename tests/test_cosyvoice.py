@@ -189,6 +189,12 @@ def test_the_hugging_face_form_keeps_its_bias(tmp_path: Path) -> None:
     assert not torch.isfinite(state["lm_head.bias"][:30]).any()
     for name, value in cosyvoice.load(tmp_path / "hf").state_dict().items():
         assert torch.equal(value, model.state_dict()[name]), name
+    generation = json.loads((tmp_path / "hf" / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [30 + 6561, 30 + 6562, 30 + 6563]
+    with pytest.raises(UserError, match="belongs to another model"):
+        longer = tokenizer()
+        longer.add_tokens(["more"])
+        cosyvoice.save_hugging_face(model, longer, tmp_path / "longer")
     with pytest.raises(UserError, match="CosyVoice2 only"):
         cosyvoice.save_hugging_face(tiny(3), tokenizer(), tmp_path / "3")
 
@@ -230,7 +236,20 @@ def test_wrong_files_get_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     narrow = {"llm.model.model.layers.1.mlp.up_proj.weight": torch.zeros(3, 32)}
     assert "has shape (3, 32), expected (48, 32)" in mistake(**narrow)
     assert "one float type" in mistake(**{"llm_decoder.bias": state["llm_decoder.bias"].half()})
+    assert "holds NaN" in mistake(**{"llm_decoder.bias": torch.full((6564,), torch.nan)})
+    assert "no matrix" in mistake(**{"speech_embedding.weight": torch.zeros(6564)})
+    far = "llm.model.model.layers.999.mlp.up_proj.weight"
+    assert "lacks layer 2" in mistake(**{far: torch.zeros(48, 32)})
     assert "divide" in _load_error(whole, TINY | {"num_attention_heads": 5})
+    for key, value in (
+        ("num_attention_heads", 0),
+        ("num_attention_heads", "two"),
+        ("num_key_value_heads", -2),
+        ("rope_theta", "a"),
+        ("rope_theta", float("inf")),
+        ("rms_norm_eps", None),
+    ):
+        assert key in _load_error(whole, TINY | {key: value})
     torch.save({"text_embedding.weight": torch.zeros(2)}, "cosyvoice1.pt")
     assert "no CosyVoice2 or CosyVoice3" in _load_error("cosyvoice1.pt")
     torch.save({"decoder": Harmful()}, "harm.pt")
@@ -238,8 +257,9 @@ def test_wrong_files_get_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not (tmp_path / "harmed").exists()
     (tmp_path / "half.pt").write_bytes(whole.read_bytes()[:20000])
     assert "truncated" in _load_error("half.pt")
-    (tmp_path / "text.pt").write_text("not found")
-    assert "truncated" in _load_error("text.pt")
+    for text in ("not found", "hello world", "", "c"):
+        (tmp_path / "text.pt").write_text(text)
+        assert "truncated" in _load_error("text.pt")
     assert "no such file" in _load_error("nothing.pt")
     (tmp_path / "empty").mkdir()
     assert "no such file" in _load_error("empty")

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from rrpo import commands, reward
+from rrpo import commands, origin, policy, reward
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.policy import LMConfig, SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import ADDED, END_OF_PROMPT, INSTRUCTIONS, CosyVoiceTokenizer
 from rrpo.reward import RewardConfig, RewardModel
+from rrpo.runs import PolicyRun
 
 pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
 
@@ -67,9 +68,15 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
     twice.write_text(f'en:\n  happy: "Be {END_OF_PROMPT} happy{END_OF_PROMPT}"\n')
     with pytest.raises(UserError, match="once"):
         CosyVoiceTokenizer(folder, instructions=twice)
-    twice.write_text("en: [")
-    with pytest.raises(UserError, match="cannot be read"):
-        CosyVoiceTokenizer(folder, instructions=twice)
+    for text, reason in (
+        ("en: [", "is not YAML"),
+        ('prefix: 5\nen: {happy: "x"}', "prefix"),
+        ('prefix: {2: 5}\nen: {happy: "x"}', "prefix"),
+    ):
+        twice.write_text(text)
+        with pytest.raises(UserError, match=reason) as error:
+            CosyVoiceTokenizer(folder, instructions=twice)
+        assert "\n" not in str(error.value)
     words = json.loads((folder / "CosyVoice-BlankEN" / "vocab.json").read_text())
     words |= {f"word{number}": number for number in range(len(words), 151650)}
     (folder / "CosyVoice-BlankEN" / "vocab.json").write_text(json.dumps(words))
@@ -107,6 +114,7 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
     reward.save(RewardModel(small), tmp_path / "reward")
     quick = [
         "train.steps=2",
+        "language=zh",
         "diffro.rollout.max_ratio=2.0",
         "recompute=true",
         "text_table=frozen",
@@ -120,13 +128,29 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
     assert before.config == after.config
     assert not torch.equal(before.head.weight, after.head.weight)
     assert torch.equal(before.text_embedding.weight, after.text_embedding.weight)
-    # A run of a run still finds the tokenizer.
+    # A run of a run finds the tokenizer and keeps the language, also from its checkpoint.
     commands.policy_sft(
         str(tmp_path / "run"), tmp_path, tmp_path / "second", None, ["train.steps=1"], False
     )
+    for start in (tmp_path / "second", tmp_path / "second" / "checkpoint"):
+        first = origin.beginning(str(start))
+        assert (first.start, first.language) == (str(folder), "zh")
+    with pytest.raises(UserError, match="is there already"):
+        commands.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
     commands.export(tmp_path / "second", "hf", tmp_path / "hf", folder)
     assert cosyvoice.load(tmp_path / "hf").config.text_vocabulary >= 256
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
         commands.policy_sft(str(folder), None, tmp_path / "x", None, [], False)
+    with pytest.raises(UserError, match="give CosyVoice's own with --data"):
+        commands.policy_sft(str(tmp_path / "run"), None, tmp_path / "x", None, [], False)
+    with pytest.raises(UserError, match="reads the mini codec's tokens"):
+        commands.policy_diffro(str(folder), "mini", tmp_path, tmp_path / "x", None, [], False)
+    rows[2] = Utterance("mute", " ", "sad", np.arange(5))
+    write_shard(tmp_path / "mute" / "0.parquet", rows)
+    with pytest.raises(UserError, match="'mute' has no text"):
+        commands.policy_sft(str(folder), tmp_path / "mute", tmp_path / "x", None, [], False)
+    model = policy.load(tmp_path / "run")
+    with pytest.raises(UserError, match="not at"):
+        origin.load_tokenizer(PolicyRun(start=str(tmp_path / "moved")), model)
     with pytest.raises(UserError, match="rrpo export"):
         commands.speak(str(tmp_path / "run"), "one", "happy", tmp_path / "x.wav", 0)

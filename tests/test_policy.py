@@ -221,3 +221,10 @@ def test_a_language_models_text_table_is_frozen() -> None:
         prepare(lm, PolicyRun(text_table=setting, recompute=True))  # type: ignore[arg-type]
         assert lm.text_embedding.weight.requires_grad == trained
         assert lm.recompute
+
+
+def test_empty_and_uneven_batches(model: SpeechTokenLM) -> None:
+    assert generate(model, []) == []
+    for text, speech in (([], []), (rows(3), rows(4, 5)), (rows(3, 2), rows(4))):
+        with pytest.raises(UserError, match="as many texts"):
+            teacher_forced(model, text, speech)

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rrpo import audio, policy, reward, runs, tokenization
+from rrpo import audio, reward, runs, tokenization
 from rrpo import config as configuration
 from rrpo.checkpoint import read_json, write_json, write_text
 from rrpo.codec.s3 import S3Tokenizer
@@ -20,80 +20,21 @@ from rrpo.evaluate.run import Judges, measure, summarise
 from rrpo.mini.speaking import speak as draw
 from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.world import TEST_SETS, World
+from rrpo.origin import MINI, is_mini, load_policy, load_tokenizer, require_mini, settle
 from rrpo.policy import SpeechTokenLM, cosyvoice
-from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer, read_tokenizer
-from rrpo.policy.examples import Tokenizer, make_examples, make_prompt
+from rrpo.policy.cosyvoice_text import read_tokenizer
+from rrpo.policy.examples import make_examples, make_prompt
 from rrpo.report.page import write_page, write_run_page
 from rrpo.report.terminal import print_systems
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.tokenization import Codec
 
-MINI = "mini"
 NEW = "new"
-
-
-def load_policy(start: str) -> SpeechTokenLM:
-    """Load the bundled base for `mini`, a CosyVoice model, or else the policy of a run folder."""
-    if start == MINI:
-        return World().policy()
-    return cosyvoice.load(start) if _is_cosyvoice(start) else policy.load(Path(start))
 
 
 def load_reward(start: str) -> RewardModel:
     """Load the bundled pre-trained reward model for `mini`, else that of a run folder."""
     return World().reward_model() if start == MINI else reward.load(Path(start))
-
-
-def stored_run(start: str) -> runs.PolicyRun:
-    """Return how the policy in a run folder began; `mini` or a model folder began as itself."""
-    path = Path(start) / "config.yaml"
-    if start == MINI or not path.is_file():
-        return runs.PolicyRun(start=start)
-    values = configuration.read(path)
-    known = {key: values[key] for key in runs.PolicyRun.model_fields if key in values}
-    return configuration.parse(runs.PolicyRun, known, path)
-
-
-def load_tokenizer(run: runs.PolicyRun, model: SpeechTokenLM) -> Tokenizer:
-    """Return the tokenizer of what a policy began as: the mini world's, or a CosyVoice folder's.
-
-    A start that is itself a run is followed to its beginning.
-    """
-    start = run.start
-    while (Path(start) / "config.yaml").is_file() and stored_run(start).start != start:
-        start = stored_run(start).start
-    if not _is_cosyvoice(start):
-        return World().tokenizer
-    folder = Path(start) if Path(start).is_dir() else Path(start).parent
-    return CosyVoiceTokenizer(
-        folder,
-        model.config.version,
-        run.language,
-        INSTRUCTIONS if run.instructions is None else Path(run.instructions),
-    )
-
-
-def _require_mini(start: str, model: SpeechTokenLM, world: World) -> None:
-    """Refuse a policy whose tokens the bundled codec cannot speak."""
-    if model.config.text_vocabulary != world.tokenizer.vocabulary_size:
-        version = model.config.version
-        raise UserError(
-            f"{start} speaks CosyVoice's tokens, which the bundled codec cannot: write its llm.pt "
-            f"with `rrpo export {start} --to cosyvoice{version} --out FOLDER` and use CosyVoice"
-        )
-
-
-def _is_cosyvoice(start: str) -> bool:
-    path = Path(start)
-    files = (path / "llm.pt", path / "config.json")
-    return path.suffix == ".pt" or any(file.is_file() for file in files)
-
-
-def _start(start: str | None) -> list[str]:
-    """Return `--from` as a setting, its path made absolute so that a run finds it again."""
-    if start is None:
-        return []
-    return [f"start={json.dumps(start if start == MINI else str(Path(start).resolve()))}"]
 
 
 def new_reward(rows: Sequence[Utterance], seed: int) -> RewardModel:
@@ -106,13 +47,26 @@ def new_reward(rows: Sequence[Utterance], seed: int) -> RewardModel:
     return RewardModel(RewardConfig(tasks={"emotion": names}))
 
 
-def load_data(data: Path | None, run: runs.PolicyRun | None = None) -> list[Utterance]:
-    """Read token shards, by default the bundled fine-tuning set, which is the mini codec's."""
-    if data is not None:
-        return read_shard(data)
-    if run is not None and _is_cosyvoice(run.start):
-        raise UserError("the bundled tokens are the mini codec's: give CosyVoice's own with --data")
-    return World().shard("finetune")
+def load_data(data: Path | None, model: SpeechTokenLM | None = None) -> list[Utterance]:
+    """Read token shards, by default the bundled fine-tuning set, which is the mini codec's.
+
+    Args:
+        model: a policy to be trained on them; then every row needs its text.
+    """
+    if data is None:
+        if model is not None and not is_mini(model):
+            raise UserError(
+                "the bundled tokens are the mini codec's: give CosyVoice's own with --data"
+            )
+        return World().shard("finetune")
+    rows = read_shard(data)
+    for row in rows if model is not None else []:
+        if not row.text.strip():
+            raise UserError(
+                f"{data}: utterance {row.id!r} has no text, which a policy needs: "
+                "give the manifest a column `text` and tokenize it again"
+            )
+    return rows
 
 
 def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
@@ -197,12 +151,12 @@ def policy_sft(
     resume: bool,
 ) -> None:
     """Fine-tune a policy on labelled speech."""
-    settled = configuration.load(runs.SFTRun, config, [*_start(start), *settings])
+    settled = settle(runs.SFTRun, start, config, settings)
     model = load_policy(settled.start)
-    examples = make_examples(load_tokenizer(settled, model), load_data(data, settled))
+    examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
     runs.train_sft(model, examples, settled, out, resume)
     write_run_page(out)
-    print(f"policy in {out}; hear it with: {_speak_line(out)}")
+    print(f"policy in {out}; {_next_line(out, model)}")
 
 
 def policy_diffro(
@@ -215,10 +169,12 @@ def policy_diffro(
     resume: bool,
 ) -> None:
     """Optimize a policy against a frozen reward model."""
-    settled = configuration.load(runs.DiffRORun, config, [*_start(start), *settings])
+    settled = settle(runs.DiffRORun, start, config, settings)
     model = load_policy(settled.start)
-    examples = make_examples(load_tokenizer(settled, model), load_data(data, settled))
+    examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
     prompts = [example.prompt for example in examples]
+    if reward_model == MINI and not is_mini(model):
+        raise UserError("the bundled reward model reads the mini codec's tokens: train a --reward")
     runs.train_diffro(
         model,
         load_policy(settled.start),
@@ -229,7 +185,7 @@ def policy_diffro(
         resume,
     )
     write_run_page(out)
-    print(f"policy in {out}; hear it with: {_speak_line(out)}")
+    print(f"policy in {out}; {_next_line(out, model)}")
 
 
 def speak(start: str, text: str, emotion: str, out: Path, seed: int) -> None:
@@ -238,7 +194,7 @@ def speak(start: str, text: str, emotion: str, out: Path, seed: int) -> None:
     if out.suffix.lower() != ".wav":
         raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
     model = load_policy(start)
-    _require_mini(start, model, world)
+    require_mini(start, model)
     prompt = make_prompt(world.tokenizer, text, emotion)
     tokens = draw(model, [prompt], seed)[0]
     if tokens.numel() == 0:
@@ -251,10 +207,10 @@ def speak(start: str, text: str, emotion: str, out: Path, seed: int) -> None:
 def evaluate(folders: Sequence[Path], rewards: Sequence[Path], sentences: int, seed: int) -> None:
     """Judge policies on unseen sentences; figures go into each run's `evaluation.json`."""
     world = World()
-    reward_models = {path.name: load_reward(str(path)) for path in rewards}
+    reward_models = {str(path): load_reward(str(path)) for path in rewards}
     policies = {str(folder): load_policy(str(folder)) for folder in folders}
     for name, each in policies.items():
-        _require_mini(name, each, world)
+        require_mini(name, each)
     judges = Judges.installed(world.judge())
     codec, base = world.codec(), world.policy()
     utterances = unseen_utterances(world, sentences)
@@ -290,6 +246,8 @@ def export(run: Path, to: str, out: Path, model_folder: Path | None) -> None:
             f"{run} has the layout of CosyVoice{model.config.version}: "
             f"export it with --to cosyvoice{model.config.version}"
         )
+    elif (out / "llm.pt").exists():
+        raise UserError(f"{out / 'llm.pt'} is there already: name another --out or move it away")
     else:
         cosyvoice.save(model, out / "llm.pt")
     print(f"{to} in {out}")
@@ -304,7 +262,11 @@ def report(folders: Sequence[Path]) -> None:
         print(write_page(folder) if is_demo else write_run_page(folder))
 
 
-def _speak_line(out: Path) -> str:
+def _next_line(out: Path, model: SpeechTokenLM) -> str:
+    if not is_mini(model):
+        version = model.config.version
+        return f"write its llm.pt with: rrpo export {out} --to cosyvoice{version} --out FOLDER"
     return (
-        f'rrpo speak --policy {out} --emotion happy --text "The train leaves at noon." --out x.wav'
+        f"hear it with: rrpo speak --policy {out} --emotion happy "
+        '--text "The train leaves at noon." --out x.wav'
     )

@@ -42,13 +42,13 @@ class PolicyRun(Strict):
     """What a policy is trained from.
 
     `start` is "mini", a CosyVoice model folder or its llm.pt, or the folder of a run; `language`
-    and `instructions` (a YAML file) choose what CosyVoice is told for each emotion. The others
-    save memory: `recompute` keeps only each layer's input for the way back, `text_table` is
-    "frozen" where "auto" finds a CosyVoice LM.
+    and `instructions` (a YAML file) choose what CosyVoice is told for each emotion, by default the
+    bundled English. The others save memory: `recompute` keeps only each layer's input for the way
+    back, `text_table` is "frozen" where "auto" finds a CosyVoice LM.
     """
 
     start: str = "mini"
-    language: str = "en"
+    language: str | None = None
     instructions: str | None = None
     recompute: bool = False
     text_table: Literal["auto", "frozen", "trained"] = "auto"

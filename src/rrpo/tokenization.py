@@ -1,6 +1,7 @@
 """Labelled audio to token shards, and to mix pools for energy-adaptive mixup."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,8 @@ from rrpo.errors import UserError
 from rrpo.progress import Progress
 from rrpo.reward.regularize import energy_adaptive_mixup
 
-SHARD = 500
-"""Recordings of one parquet file, the unit an interrupted call goes on from."""
+SHARD = 200
+"""Utterances and mixes of one parquet file, the unit an interrupted call goes on from."""
 
 
 class Codec(Protocol):
@@ -52,9 +53,9 @@ def tokenize(
     """Write `out/tokens/*.parquet` and, with mixes, `out/mixes/*.parquet`.
 
     Energy-adaptive mixup acts on audio and tokenizing inside a training loop is slow, so each
-    recording is mixed with `mixes` random partners beforehand. Shards that are there already are
-    kept, so an interrupted call goes on where it stood. Files that cannot be used are listed in
-    `out/skipped.txt`.
+    recording is mixed with `mixes` random partners beforehand. An interrupted call goes on after
+    its last whole shard. Files that cannot be used are listed in `out/skipped.txt`; a later call
+    tries their shards again.
 
     Args:
         name: of the codec; what is there from another codec is refused.
@@ -65,13 +66,13 @@ def tokenize(
     """
     _claim(out, {"codec": name, "mixes": mixes, "seed": seed, "recordings": _digest(recordings)})
     result = Tokenized()
-    shards = range(0, len(recordings), SHARD)
+    size = max(1, SHARD // (1 + mixes))
     with Progress("tokenize", len(recordings)) as progress:
-        for number, start in enumerate(shards):
+        for number, start in enumerate(range(0, len(recordings), size)):
             path = out / "shards" / f"{number:05d}.json"
-            if not path.is_file():
+            if not path.is_file() or read_json(path)["skipped"]:
                 rng = np.random.default_rng([seed, number])
-                done = _shard(codec, recordings, range(start, start + SHARD), mixes, rng, progress)
+                done = _shard(codec, recordings, range(start, start + size), mixes, rng, progress)
                 for kind, rows in (("tokens", done[0]), ("mixes", done[1])):
                     if rows:
                         write_shard(out / kind / f"{number:05d}.parquet", rows)
@@ -81,11 +82,10 @@ def tokenize(
             result.tokens += stored["tokens"]
             result.mixes += stored["mixes"]
             result.skipped += stored["skipped"]
-            progress.update(min(start + SHARD, len(recordings)))
+            progress.update(min(start + size, len(recordings)))
     if not result.tokens:
         raise UserError(f"none of {len(recordings)} recordings can be used: {result.skipped[0]}")
-    if result.skipped:
-        write_text(out / "skipped.txt", "\n".join(result.skipped) + "\n")
+    write_text(out / "skipped.txt", "".join(f"{line}\n" for line in result.skipped))
     return result
 
 
@@ -133,7 +133,8 @@ def _partner(
 
 
 def _digest(recordings: Sequence[Recording]) -> str:
-    text = "\n".join(f"{one.path}\t{one.emotion}\t{one.text}" for one in recordings)
+    fields = ([str(one.path.absolute()), *list(vars(one).values())[1:]] for one in recordings)
+    text = json.dumps(list(fields))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

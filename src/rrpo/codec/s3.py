@@ -77,9 +77,11 @@ class S3Tokenizer:
             ) from None
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
+        cuda = "CUDAExecutionProvider"
+        there = [cuda] if cuda in runtime.get_available_providers() else []
         try:
             self._session: Any = runtime.InferenceSession(
-                str(self.path), options, providers=runtime.get_available_providers()
+                str(self.path), options, providers=[*there, "CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's own errors share no base class
             reason = str(error).splitlines()[0]
@@ -129,7 +131,11 @@ class S3Tokenizer:
     def _run(self, samples: Audio) -> Tensor:
         mel = log_mel(samples)
         size = np.array([mel.shape[1]], dtype=np.int32)
-        found = self._session.run(None, {self._names[0]: mel[None], self._names[1]: size})[0]
+        try:
+            found = self._session.run(None, {self._names[0]: mel[None], self._names[1]: size})[0]
+        except Exception as error:  # onnxruntime's own errors share no base class
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{self.path} cannot read the features ({reason})") from None
         ids = torch.from_numpy(np.asarray(found, dtype=np.int64).reshape(-1))
         if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= SPEECH_CODES):
             raise UserError(f"{self.path} gives ids outside 0…{SPEECH_CODES - 1}: not CosyVoice's")

@@ -4,16 +4,24 @@ The keys are those of upstream's classes (`Qwen2LM`, `CosyVoice3LM`); every key 
 against a literal map before a model is made. Nothing in a checkpoint is executed.
 """
 
-import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import pydantic
 import torch
 from torch import Tensor
 
-from rrpo.checkpoint import atomic_path, load_tensors, read_json, save_tensors, write_json
+from rrpo.checkpoint import (
+    atomic_path,
+    load_tensors,
+    read_json,
+    save_tensors,
+    write_json,
+    writing,
+)
 from rrpo.errors import UserError
 from rrpo.policy.lm import LMConfig, SpeechTokenLM
 from rrpo.tokens import SPEECH_CODES
@@ -54,6 +62,26 @@ HEAD_WIDTH = 64
 """Of Qwen2-0.5B; the number of heads is not written in a checkpoint."""
 TEXT_TABLE = 151936
 """Rows of the text table of CosyVoice2 as published."""
+
+CHAT = (
+    "{%- for message in messages %}{%- if message['role'] == 'user' %}"
+    "{{- '<|sos|>' + message['content'] + '<|task_id|>' }}"
+    "{%- elif message['role'] == 'assistant' %}{{- message['content'] }}{%- endif %}{%- endfor %}"
+)
+"""The chat template of the GRPO recipe: sos, the text, task, the codes."""
+_LAYER_KEY = re.compile(r"llm\.model\.model\.layers\.([0-9]{1,3})\.")
+
+
+class QwenConfig(pydantic.BaseModel):
+    """What is read of a Qwen2 configuration in Hugging Face form; the rest is left alone."""
+
+    model_config = pydantic.ConfigDict(allow_inf_nan=False)
+
+    num_attention_heads: int | None = pydantic.Field(None, gt=0)
+    num_key_value_heads: int | None = pydantic.Field(None, gt=0)
+    rope_theta: float | None = pydantic.Field(None, gt=0)
+    rope_parameters: dict[str, Any] | None = None
+    rms_norm_eps: float = pydantic.Field(1e-6, gt=0)
 
 
 def key_map(version: int, layers: int) -> dict[str, str]:
@@ -112,7 +140,7 @@ def save(model: SpeechTokenLM, path: Path | str) -> None:
     names = key_map(model.config.version, model.config.layers)
     state = {theirs: own[ours].to(dtype).cpu().contiguous() for ours, theirs in names.items()}
     state[TIED] = state["llm.model.model.embed_tokens.weight"]
-    with atomic_path(path) as temporary:
+    with writing(path.parent), atomic_path(path) as temporary:
         torch.save(state, temporary)
 
 
@@ -128,12 +156,18 @@ def save_hugging_face(model: SpeechTokenLM, tokenizer: Any, folder: Path) -> Non
         folder: gets `model.safetensors`, `config.json` and the tokenizer's files.
 
     Raises:
-        UserError: it is a CosyVoice3 LM, which the recipe does not know.
+        UserError: it is a CosyVoice3 LM, which the recipe does not know, the tokenizer is
+            another model's, or the folder cannot be written.
     """
     config = model.config
     if config.version != 2:
         raise UserError("the Hugging Face form exists for CosyVoice2 only: export to cosyvoice3")
     first, codes = len(tokenizer), config.speech_rows
+    if first > config.text_vocabulary:
+        raise UserError(
+            f"the tokenizer has {first} tokens and the policy {config.text_vocabulary} rows of "
+            "text: it belongs to another model"
+        )
     names = [f"<|s_{code}|>" for code in range(config.codes)]
     tokenizer.add_tokens([*names, "<|eos1|>", "<|eos2|>", "<|eos3|>", "<|sos|>", "<|task_id|>"])
     rows = -(-(first + codes + 2) // 128) * 128
@@ -150,9 +184,19 @@ def save_hugging_face(model: SpeechTokenLM, tokenizer: Any, folder: Path) -> Non
     head[first : first + codes], bias[first : first + codes] = own["head.weight"], own["head.bias"]
     state = {f"model.{k}": v for k, v in own.items() if k.startswith(("layers.", "norm."))}
     state |= {"model.embed_tokens.weight": table, "lm_head.weight": head, "lm_head.bias": bias}
-    tokenizer.save_pretrained(folder)
-    save_tensors(folder / "model.safetensors", state)
-    write_json(folder / "config.json", _hugging_face_config(config, rows, first + config.eos))
+    tokenizer.chat_template = CHAT
+    generation = {
+        "eos_token_id": [first + config.codes + index for index in range(config.specials)],
+        "temperature": 1.0,
+        "top_p": 0.8,
+        "top_k": 25,
+    }
+    with writing(folder):
+        tokenizer.save_pretrained(folder)
+        write_json(folder / "generation_config.json", generation)
+        save_tensors(folder / "model.safetensors", state)
+        # Last, because a folder without it is not taken for a model.
+        write_json(folder / "config.json", _hugging_face_config(config, rows, first + config.eos))
 
 
 def _hugging_face_config(config: LMConfig, rows: int, eos: int) -> dict[str, Any]:
@@ -182,7 +226,9 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise UserError(f"no such file: {file}: name a CosyVoice model folder or its llm.pt")
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"{file} is truncated or holds more than tensors ({reason}): "
@@ -192,8 +238,10 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file} is no state dict: name the llm.pt of a CosyVoice model")
     state = {key: value for key, value in loaded.items() if key not in BOOKKEEPING}
     for key, value in state.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(key, str) or not isinstance(value, Tensor):
             raise UserError(f"{file}: {key} is no tensor: name the llm.pt of a CosyVoice model")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{file}: {key} holds NaN or infinity: the training had failed")
     return state
 
 
@@ -205,37 +253,59 @@ def _sizes(state: Mapping[str, Tensor], config: Mapping[str, Any] | None, source
                 f"{source} lacks {name}: it is no CosyVoice2 or CosyVoice3 LLM "
                 "(a CosyVoice1 checkpoint, a flow.pt or a hift.pt is not read)"
             )
-    rows, hidden = state["speech_embedding.weight"].shape
     version: Literal[2, 3] = 2 if "llm_embedding.weight" in state else 3
     layer = "llm.model.model.layers.0."
-    needed = ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "mlp.gate_proj.weight")
-    text = state.get("llm.model.model.embed_tokens.weight")
-    missing = [layer + key for key in needed if layer + key not in state]
-    if text is None or missing:
-        name = missing[0] if missing else "llm.model.model.embed_tokens.weight"
-        raise UserError(f"{source} lacks the weight {name}: it is no whole CosyVoice LLM")
-    query, key, gate = (state[layer + name].shape[0] for name in needed)
-    given = dict(config or {})
-    heads = int(given.get("num_attention_heads", max(1, query // HEAD_WIDTH)))
-    theta = given.get("rope_theta") or given.get("rope_parameters", {}).get("rope_theta", 1e6)
-    numbered = [int(k.split(".")[4]) for k in state if k.startswith("llm.model.model.layers.")]
+    names = (
+        "speech_embedding.weight",
+        "llm.model.model.embed_tokens.weight",
+        layer + "self_attn.q_proj.weight",
+        layer + "self_attn.k_proj.weight",
+        layer + "mlp.gate_proj.weight",
+    )
+    for name in names:
+        if name not in state:
+            raise UserError(f"{source} lacks the weight {name}: it is no whole CosyVoice LLM")
+        if state[name].ndim != 2 or 0 in state[name].shape:
+            raise UserError(f"{source}: {name} has shape {tuple(state[name].shape)}, no matrix")
+    (rows, hidden), text, query, key, gate = (
+        state[names[0]].shape,
+        *(state[name].shape[0] for name in names[1:]),
+    )
+    if rows <= SPECIALS[version]:
+        raise UserError(f"{source}: {rows} rows of speech leave no codes: it is no CosyVoice LLM")
+    given = _qwen(config, source)
+    heads = given.num_attention_heads or max(1, query // HEAD_WIDTH)
+    theta = given.rope_theta or (given.rope_parameters or {}).get("rope_theta", 1e6)
+    numbers = {int(found[1]) for name in state if (found := _LAYER_KEY.match(name))}
+    if numbers != set(range(len(numbers))):
+        missing = min(set(range(max(numbers))) - numbers)
+        raise UserError(f"{source} lacks layer {missing}: it is no whole CosyVoice LLM")
     precisions = {str(value.dtype).removeprefix("torch.") for value in state.values()}
     if len(precisions) > 1 or not precisions <= {"float32", "bfloat16", "float16"}:
         raise UserError(f"{source} mixes {', '.join(sorted(precisions))}: expected one float type")
     return LMConfig(
         version=version,
-        text_vocabulary=text.shape[0],
+        text_vocabulary=text,
         hidden=hidden,
-        layers=max(numbered) + 1,
+        layers=len(numbers),
         heads=heads,
-        key_value_heads=int(given.get("num_key_value_heads", max(1, key * heads // query))),
+        key_value_heads=given.num_key_value_heads or max(1, key * heads // query),
         intermediate=gate,
         rope_theta=float(theta),
-        norm_epsilon=float(given.get("rms_norm_eps", 1e-6)),
+        norm_epsilon=given.rms_norm_eps,
         codes=rows - SPECIALS[version],
         specials=SPECIALS[version],
         precision=precisions.pop(),  # type: ignore[arg-type]
     )
+
+
+def _qwen(config: Mapping[str, Any] | None, source: Path) -> QwenConfig:
+    try:
+        return QwenConfig.model_validate(config or {})
+    except pydantic.ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(map(str, detail["loc"])) or "it"
+        raise UserError(f"Qwen2's configuration for {source}: {key}: {detail['msg']}") from None
 
 
 def _build(state: Mapping[str, Tensor], config: LMConfig, source: Path) -> SpeechTokenLM:

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from rrpo import config as configuration
 from rrpo.errors import UserError
 
 END_OF_PROMPT = "<|endofprompt|>"
@@ -128,17 +127,17 @@ def read_tokenizer(model: Path) -> Any:
 
 def _read_instructions(path: Path, language: str, version: int) -> dict[str, str]:
     """Return emotion → instruction with the version's prefix and one end of prompt."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"the instructions {path} cannot be read: {error}") from None
-    table = content.get(language) if isinstance(content, dict) else None
+    content = configuration.read(path)
+    table = content.get(language)
     if not isinstance(table, dict) or not all(isinstance(line, str) for line in table.values()):
         raise UserError(
             f"{path} has no instructions for language {language!r}: "
             "write `language:` with a line `emotion: instruction` each below it"
         )
-    prefix = (content.get("prefix") or {}).get(version, "")
+    prefixes = content.get("prefix") or {}
+    prefix = prefixes.get(version, "") if isinstance(prefixes, dict) else prefixes
+    if not isinstance(prefix, str):
+        raise UserError(f"{path}: `prefix` needs a line of text for version {version}")
     lines = {}
     for emotion, line in table.items():
         if line.count(END_OF_PROMPT) > 1 or END_OF_PROMPT in line.rstrip()[: -len(END_OF_PROMPT)]:

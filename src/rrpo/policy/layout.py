@@ -145,6 +145,8 @@ def teacher_forced(
     """
     if layout not in LAYOUTS:
         raise UserError(f"unknown layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
+    if not text or len(text) != len(speech) or (instruct and len(instruct) != len(text)):
+        raise UserError("give as many texts, utterances and instructions as each other, and one")
     device = model.head.weight.device
     ids, targets = LAYOUTS[layout](model.config, text, speech, instruct)
     return model(ids.to(device)), targets.to(device)

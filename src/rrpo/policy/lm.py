@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -24,16 +25,16 @@ class LMConfig(Strict):
     """
 
     version: Literal[2, 3] = 2
-    text_vocabulary: int
-    hidden: int = 256
-    layers: int = 4
-    heads: int = 4
-    key_value_heads: int = 2
-    intermediate: int = 640
-    rope_theta: float = 1e6
-    norm_epsilon: float = 1e-6
-    codes: int = SPEECH_CODES
-    specials: int = 3
+    text_vocabulary: int = Field(gt=0)
+    hidden: int = Field(256, gt=0)
+    layers: int = Field(4, gt=0)
+    heads: int = Field(4, gt=0)
+    key_value_heads: int = Field(2, gt=0)
+    intermediate: int = Field(640, gt=0)
+    rope_theta: float = Field(1e6, gt=0)
+    norm_epsilon: float = Field(1e-6, gt=0)
+    codes: int = Field(SPEECH_CODES, gt=0)
+    specials: int = Field(3, gt=0)
     # Of the weights in the CosyVoice checkpoint this came from, and will be exported to.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 

@@ -98,6 +98,8 @@ def generate(
     """
     if sampler not in SAMPLERS:
         raise UserError(f"unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
+    if not text:
+        return []
     config, device = model.config, model.head.weight.device
     prompts = [
         prompt(config, words, None if instruct is None else instruct[index])

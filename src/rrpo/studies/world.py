@@ -86,7 +86,7 @@ def run(
         "seeds": size.seeds,
         "codec": codec_figures(codec, [rendering for _, rendering in acted]),
         "transients": transients(codec, [rendering.audio for _, rendering in acted]),
-        "speech": speech(world, codec, base, judges, acted, size.seeds),
+        **speech(world, codec, base, judges, acted, size.seeds),
         "policy": policy_figures(world, base),
         "judge": judge_figures(world, codec, judges.emotion, size.judged)
         | {"ranked_pairs": ranked(renderer, codec, judges.emotion, list(texts)[-size.ranked :])},
@@ -149,8 +149,12 @@ def speech(
     judges: Judges,
     acted: Sequence[tuple[Line, Rendering]],
     seeds: int,
-) -> dict[str, dict[str, Any]]:
-    """Judge the renderings, their resynthesis and what the base policy says of the same texts."""
+) -> dict[str, Any]:
+    """Judge the renderings, their resynthesis and what the base policy says of the same texts.
+
+    Returns:
+        "speech": the figures of each; "renderings": what the renderings are like, by emotion.
+    """
     rows = [_utterance(line, codec.encode(rendering.audio)) for line, rendering in acted]
     plain = [
         Sample(row.id, row.text, row.emotion, torch.from_numpy(row.tokens), rendering.audio)
@@ -167,7 +171,46 @@ def speech(
         for number, (name, samples) in enumerate(voices.items(), start=1):
             measured[name] = measure(samples, {}, judges)
             progress.update(number)
-    return {name: summarise(rows, "") for name, rows in measured.items()}
+    return {
+        "speech": {name: summarise(rows, "") for name, rows in measured.items()},
+        "renderings": {
+            emotion: _described(
+                [
+                    (rendering, row)
+                    for (line, rendering), row in zip(acted, measured["rendering"], strict=True)
+                    if line.emotion == emotion
+                ]
+            )
+            for emotion in EMOTIONS
+        },
+    }
+
+
+def _described(chosen: Sequence[tuple[Rendering, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return how renderings of one emotion sound, from their parameters and their judges' rows."""
+    figures = _acoustics([rendering for rendering, _ in chosen])
+    rows = [row for _, row in chosen]
+    if "distillmos" in rows[0]["quality"]:
+        figures["DistillMOS"] = interval([row["quality"]["distillmos"] for row in rows])
+    if rows[0]["word_error"] is not None:
+        figures["word error"] = interval([row["word_error"] for row in rows])
+    return figures
+
+
+def _acoustics(renderings: Sequence[Rendering]) -> dict[str, dict[str, float]]:
+    """Return the mean F0, its range, duration and level of renderings."""
+    voiced = [rendering.f0[rendering.f0 > 0] for rendering in renderings]
+    levels = []
+    for rendering in renderings:
+        power = np.square(rendering.audio[: len(rendering.audio) // 320 * 320]).reshape(-1, 320)
+        blocks = power.mean(1)
+        levels.append(10 * np.log10(blocks[blocks > blocks.max() * 10**-3.5].mean()))
+    return {
+        "F0, Hz": interval([float(f0.mean()) for f0 in voiced]),
+        "F0 range, semitones": interval([float(np.std(12 * np.log2(f0))) for f0 in voiced]),
+        "duration, s": interval([len(one.audio) / SAMPLE_RATE for one in renderings]),
+        "level, dBFS": interval(levels),
+    }
 
 
 def _utterance(line: Line, tokens: torch.Tensor) -> Utterance:
@@ -254,6 +297,12 @@ def page(study: Mapping[str, Any]) -> str:
     ]
     lines += ["", "| | |", "|---|---|"]
     lines += [f"| {label} | {_show(value)} |" for label, value in rows]
+    acted = study["renderings"]
+    columns = list(next(iter(acted.values())))
+    lines += ["", "The renderings themselves, by emotion:", ""]
+    lines += ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for emotion, figures in acted.items():
+        lines.append(f"| {emotion} | " + " | ".join(_show(figures[c]) for c in columns) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,119 @@
+"""Where a policy began: the mini world, a CosyVoice folder, or a run that began from one of them.
+
+Its tokenizer, and whether the bundled codec can speak its tokens, follow from that.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from rrpo import config as configuration
+from rrpo import policy
+from rrpo.errors import UserError
+from rrpo.mini.world import World
+from rrpo.policy import SpeechTokenLM, cosyvoice
+from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer
+from rrpo.policy.examples import Tokenizer
+from rrpo.runs import PolicyRun
+
+MINI = "mini"
+Run = TypeVar("Run", bound=PolicyRun)
+
+
+def load_policy(start: str) -> SpeechTokenLM:
+    """Load the bundled base for `mini`, a CosyVoice model, or else the policy of a run folder."""
+    if start == MINI:
+        return World().policy()
+    return cosyvoice.load(start) if is_cosyvoice(start) else policy.load(Path(start))
+
+
+def is_cosyvoice(start: str) -> bool:
+    """Say whether a path is a CosyVoice model folder, its llm.pt, or the Hugging Face form."""
+    path = Path(start)
+    files = (path / "llm.pt", path / "config.json")
+    return path.suffix == ".pt" or any(file.is_file() for file in files)
+
+
+def is_mini(model: SpeechTokenLM) -> bool:
+    """Say whether a policy reads the mini world's phones, and so speaks its codec's tokens."""
+    return model.config.text_vocabulary == World().tokenizer.vocabulary_size
+
+
+def beginning(start: str, depth: int = 0) -> PolicyRun:
+    """Follow a start that is itself a run to what the first of them began from.
+
+    Returns:
+        Its start (`mini` or a path), and the language and instructions nearest to `start`.
+
+    Raises:
+        UserError: a run's configuration cannot be read, or the runs lead back to themselves.
+    """
+    path = Path(start)
+    folder = path.parent if path.name.startswith("checkpoint") else path
+    config = folder / "config.yaml"
+    if start == MINI or not config.is_file():
+        return PolicyRun(start=start)
+    if depth > 100:
+        raise UserError(f"{config} leads back to itself by its `start`: mend it")
+    values = configuration.read(config)
+    known = {key: values[key] for key in PolicyRun.model_fields if key in values}
+    run = configuration.parse(PolicyRun, known, config)
+    first = beginning(run.start, depth + 1)
+    return PolicyRun(
+        start=first.start,
+        language=run.language or first.language,
+        instructions=run.instructions or first.instructions,
+    )
+
+
+def settle(kind: type[Run], start: str | None, config: Path | None, settings: Sequence[str]) -> Run:
+    """Fill a policy run's configuration: paths absolute, language and instructions inherited."""
+    given = [] if start is None else [f"start={json.dumps(start)}"]
+    run = configuration.load(kind, config, [*given, *settings])
+    first = beginning(run.start)
+    told = run.instructions or first.instructions
+    return run.model_copy(
+        update={
+            # Not `resolve`: a link to a cache would lose its name and its neighbours.
+            "start": run.start if run.start == MINI else str(Path(run.start).absolute()),
+            "language": run.language or first.language,
+            "instructions": None if told is None else str(Path(told).absolute()),
+        }
+    )
+
+
+def load_tokenizer(run: PolicyRun, model: SpeechTokenLM) -> Tokenizer:
+    """Return the tokenizer of what a policy began as: the mini world's, or a CosyVoice folder's.
+
+    Raises:
+        UserError: the CosyVoice folder it began from is not there any more, or has no tokenizer.
+    """
+    if is_mini(model):
+        return World().tokenizer
+    start = beginning(run.start).start
+    if not is_cosyvoice(start):
+        raise UserError(
+            f"the CosyVoice folder this policy began from is not at {start}: its tokenizer is "
+            "needed, put the folder back or mend `start` in the run's config.yaml"
+        )
+    return CosyVoiceTokenizer(
+        Path(start) if Path(start).is_dir() else Path(start).parent,
+        model.config.version,
+        run.language or "en",
+        INSTRUCTIONS if run.instructions is None else Path(run.instructions),
+    )
+
+
+def require_mini(start: str, model: SpeechTokenLM) -> None:
+    """Refuse a policy whose tokens the bundled codec cannot speak.
+
+    Raises:
+        UserError: it is CosyVoice's.
+    """
+    if not is_mini(model):
+        version = model.config.version
+        raise UserError(
+            f"{start} speaks CosyVoice's tokens, which the bundled codec cannot: write its llm.pt "
+            f"with `rrpo export {start} --to cosyvoice{version} --out FOLDER` and use CosyVoice"
+        )
