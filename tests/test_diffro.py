@@ -118,9 +118,10 @@ def test_kl_of_a_policy_to_itself_is_zero() -> None:
 
 
 def test_reward_rises_when_its_gradient_is_followed() -> None:
-    made = objective(batch_size=3, beta=0.0, rollout=RolloutConfig(max_ratio=6.0, min_ratio=2.0))
+    # Sixteen rows a step: five seeds gave rises of 0.62 to 0.77; three rows were mostly noise.
+    made = objective(batch_size=16, beta=0.0, rollout=RolloutConfig(max_ratio=6.0, min_ratio=2.0))
     for parameter in made.reward_model.parameters():
-        parameter.data.mul_(3)
+        parameter.data.mul_(2)
     optimizer = torch.optim.Adam(made.model.parameters(), 0.01)
     generator = torch.Generator().manual_seed(0)
     rewards = []
@@ -130,7 +131,7 @@ def test_reward_rises_when_its_gradient_is_followed() -> None:
         loss.backward()
         optimizer.step()
         rewards.append(metrics["reward"])
-    assert sum(rewards[-10:]) / 10 > sum(rewards[:10]) / 10 + 0.05
+    assert sum(rewards[-10:]) / 10 > sum(rewards[:10]) / 10 + 0.3
 
 
 def test_frozen_models_get_no_gradient() -> None:
