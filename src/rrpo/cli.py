@@ -74,7 +74,7 @@ def demo(
         bool, typer.Option(help="Also the reward models between plain and hardened.")
     ] = False,
     from_scratch: Annotated[
-        bool, typer.Option(help="First make the bundled world again (hours; needs rrpo[mini]).")
+        bool, typer.Option(help="First make the bundled world again (an hour; needs rrpo\\[mini]).")
     ] = False,
 ) -> None:
     """Harden a reward model, post-train a speaking LM four ways, judge them, show a page."""
@@ -234,7 +234,7 @@ def world(
     out: Out,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
-    """Measure the mini world: its codec, base policy and judge (needs rrpo[mini])."""
+    """Measure the mini world: its codec, base policy and judge (needs its renderer)."""
     from rrpo.studies import world as study
 
     command = " ".join(["rrpo", *sys.argv[1:]])

@@ -250,6 +250,8 @@ def export(run: Path, to: str, out: Path, model_folder: Path | None) -> None:
         raise UserError(f"{out / 'llm.pt'} is there already: name another --out or move it away")
     else:
         cosyvoice.save(model, out / "llm.pt")
+        if is_mini(model):
+            print("note: this policy has the mini world's sizes; stock CosyVoice cannot load it")
     print(f"{to} in {out}")
 
 

@@ -292,5 +292,5 @@ def _glossary(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[tuple
         ("RRPO", "The same optimization against a reward model hardened by label smoothing (LS), "
          "energy-adaptive mixup (EAM) and adversarial training (Adv)."),
         ("Reference", "Real tokens of the test sentences, resynthesised by the same codec: the "
-         "ceiling that a policy's speech can reach."),
+         "yardstick of a policy's speech, which may pass it."),
     ]  # fmt: skip
