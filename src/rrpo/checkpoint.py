@@ -175,7 +175,7 @@ def writing(folder: Path) -> Iterator[None]:
     """Turn a failure to write (no permission, full disk) into a UserError that names the folder."""
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save raises RuntimeError
+    except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"cannot write {folder} ({reason}): free space or choose another folder"

@@ -141,7 +141,10 @@ def save(model: SpeechTokenLM, path: Path | str) -> None:
     state = {theirs: own[ours].to(dtype).cpu().contiguous() for ours, theirs in names.items()}
     state[TIED] = state["llm.model.model.embed_tokens.weight"]
     with writing(path.parent), atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(str(error).splitlines()[0]) from None
 
 
 def save_hugging_face(model: SpeechTokenLM, tokenizer: Any, folder: Path) -> None:
