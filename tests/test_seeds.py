@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rrpo.studies.seeds import _differences, _mean, _pooled, _values, page
+from rrpo.studies.seeds import KEYS, _differences, _matched, _mean, page, pooled, values_of
 
 
 def rows(offset: float) -> dict[str, list[dict[str, object]]]:
@@ -28,26 +28,26 @@ def rows(offset: float) -> dict[str, list[dict[str, object]]]:
 
 
 def test_utterances_are_averaged_over_seeds() -> None:
-    values = _values([rows(0.0), rows(0.2)], "base", "judge probability")
+    values = values_of([rows(0.0), rows(0.2)], "base", "judge probability")
     np.testing.assert_allclose(values, [[0.1, 0.2, 0.3], [0.3, 0.4, 0.5]])
-    pooled = _pooled(values)
-    assert pooled is not None
-    assert pooled["mean"] == pytest.approx(0.3)
-    assert pooled["seeds"] == pytest.approx([0.2, 0.4])
-    assert pooled["low"] <= pooled["mean"] <= pooled["high"]
-    assert _values([rows(0.0)], "base", "artifacts / s") == [[0.0, 0.5, 1.0]]
-    assert _values([rows(0.0)], "base", "judge accuracy") == [[0.0, 1.0, 1.0]]
+    found = pooled(values)
+    assert found is not None
+    assert found["mean"] == pytest.approx(0.3)
+    assert found["seeds"] == pytest.approx([0.2, 0.4])
+    assert found["low"] <= found["mean"] <= found["high"]
+    assert values_of([rows(0.0)], "base", "artifacts / s") == [[0.0, 0.5, 1.0]]
+    assert values_of([rows(0.0)], "base", "judge accuracy") == [[0.0, 1.0, 1.0]]
 
 
 def test_what_was_not_measured_is_none() -> None:
-    assert _values([rows(0.0)], "base", "word error") is None
-    assert _pooled(None) is None
+    assert values_of([rows(0.0)], "base", "word error") is None
+    assert pooled(None) is None
 
 
 def test_differences_are_paired() -> None:
     """The systems differ by a constant, so the paired interval has no width at all."""
     figures = {
-        name: {"judge probability": _values([rows(0.0), rows(0.2)], name, "judge probability")}
+        name: {"judge probability": values_of([rows(0.0), rows(0.2)], name, "judge probability")}
         for name in ("base", "diffro", "rrpo")
     }
     for name in figures:
@@ -60,6 +60,20 @@ def test_differences_are_paired() -> None:
     assert found["low"] == pytest.approx(0.2)
     assert found["high"] == pytest.approx(0.2)
     assert found["seeds"] == pytest.approx([0.2, 0.2])
+
+
+def test_a_faster_run_on_the_same_path_is_no_better_at_equal_kl() -> None:
+    def curve(pace: float, lift: float) -> list[dict[str, float]]:
+        points = [pace * step for step in range(5)]
+        return [{"kl": kl, "judge_probability": kl / 8, "plcmos": 4 - kl + lift} for kl in points]
+
+    seeds = [{"diffro": curve(1.0, 0.0), "rrpo": curve(0.5, lift)} for lift in (0.1, 0.3)]
+    table = _matched(seeds, ("diffro", "rrpo"))
+    assert list(table["kl"]) == ["RRPO − DiffRO"]
+    found = table["kl"]["RRPO − DiffRO"]
+    assert found["judge probability"]["mean"] == pytest.approx(0.0)
+    assert found["PLCMOS"]["seeds"] == pytest.approx([0.1, 0.3])
+    assert table["judge_probability"]["RRPO − DiffRO"]["PLCMOS"]["mean"] == pytest.approx(0.2)
 
 
 def test_points_are_averaged_inside_dictionaries() -> None:
@@ -82,6 +96,7 @@ def test_the_page_shows_every_measured_figure() -> None:
             "seconds": [10.0],
             "systems": {"base": dict.fromkeys(labels, cell), "rrpo": dict.fromkeys(labels)},
             "differences": {"RRPO − base": {"PLCMOS": cell}},
+            "matched": {key: {"RRPO − DiffRO": {"PLCMOS": cell}} for key in KEYS},
             "reward_models": {"plain": {"same": cell}},
         }
     )

@@ -10,6 +10,7 @@ from rrpo.errors import UserError
 from rrpo.mini.sentences import VOCABULARY, compose
 from rrpo.mini.text import (
     LONGEST,
+    SPEAKERS,
     PhoneTokenizer,
     all_symbols,
     bundled_lexicon,
@@ -57,6 +58,14 @@ def test_instruction() -> None:
     assert {TOKENIZER.symbols[end] for _, end in found} == {"<|endofprompt|>"}
     with pytest.raises(UserError, match="unknown emotion 'bored'"):
         TOKENIZER.instruct("bored")
+
+
+def test_a_known_speaker_is_asked_for_and_another_is_not() -> None:
+    plain = TOKENIZER.instruct("sad")
+    named = [TOKENIZER.instruct("sad", speaker) for speaker in SPEAKERS]
+    assert all(found[1:] == plain for found in named)
+    assert [TOKENIZER.symbols[found[0]] for found in named] == [f"<|{name}|>" for name in SPEAKERS]
+    assert TOKENIZER.instruct("sad", "somebody") == plain
 
 
 @pytest.mark.parametrize(

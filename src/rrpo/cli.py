@@ -177,12 +177,15 @@ def speak(
     text: Annotated[str, typer.Option(help="What to say.")],
     out: Annotated[Path, typer.Option(help="A wav file.")],
     emotion: Annotated[str, typer.Option(help="How to say it.")] = "neutral",
+    speaker: Annotated[
+        str, typer.Option(help="cedar, maple, hazel or willow instead of the main voice.")
+    ] = "",
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Speak a text with an emotion into a wav file."""
     from rrpo import commands
 
-    commands.speak(policy, text, emotion, out, seed)
+    commands.speak(policy, text, emotion, speaker, out, seed)
 
 
 @app.command()
@@ -236,6 +239,30 @@ def world(
 ) -> None:
     """Measure the mini world: its codec, base policy and judge (needs its renderer)."""
     from rrpo.studies import world as study
+
+    command = " ".join(["rrpo", *sys.argv[1:]])
+    print(study.run(out, study.SMOKE if smoke else study.FULL, command=command))
+
+
+@study_app.command()
+def voices(
+    demos: Annotated[list[Path], typer.Argument(help="Folders of finished demos.")],
+    out: Out,
+    sentences: Annotated[int, typer.Option(min=1, help="Of each voice, each × 6 emotions.")] = 2,
+) -> None:
+    """Ask policies post-trained on one voice for others that the base policy knows."""
+    from rrpo.studies import voices as study
+
+    print(study.run(demos, out, sentences, " ".join(["rrpo", *sys.argv[1:]])))
+
+
+@study_app.command()
+def judges(
+    out: Out,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Spoil real speech more and more: what can each judge hear? (Needs the renderer.)"""
+    from rrpo.studies import judges as study
 
     command = " ".join(["rrpo", *sys.argv[1:]])
     print(study.run(out, study.SMOKE if smoke else study.FULL, command=command))

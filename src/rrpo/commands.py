@@ -19,7 +19,8 @@ from rrpo.errors import UserError
 from rrpo.evaluate.run import Judges, measure, summarise
 from rrpo.mini.speaking import speak as draw
 from rrpo.mini.speaking import spoken, unseen_utterances
-from rrpo.mini.world import TEST_SETS, World
+from rrpo.mini.text import SPEAKERS
+from rrpo.mini.world import World
 from rrpo.origin import MINI, is_mini, load_policy, load_tokenizer, require_mini, settle
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import read_tokenizer
@@ -118,7 +119,7 @@ def reward_eval(run: Path, data: Path | None) -> None:
     model = load_reward(str(run))
     world = World()
     if data is None:
-        tests = {name: world.shard(shard) for name, shard in TEST_SETS.items()}
+        tests = world.tests()
     else:
         tests = {data.name: read_shard(data)}
     figures = runs.reward_figures(model, tests)
@@ -188,14 +189,16 @@ def policy_diffro(
     print(f"policy in {out}; {_next_line(out, model)}")
 
 
-def speak(start: str, text: str, emotion: str, out: Path, seed: int) -> None:
+def speak(start: str, text: str, emotion: str, speaker: str, out: Path, seed: int) -> None:
     """Speak a text into a wav file."""
     world = World()
+    if speaker and speaker not in SPEAKERS:
+        raise UserError(f"unknown speaker {speaker!r}: choose one of {', '.join(SPEAKERS)}")
     if out.suffix.lower() != ".wav":
         raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
     model = load_policy(start)
     require_mini(start, model)
-    prompt = make_prompt(world.tokenizer, text, emotion)
+    prompt = make_prompt(world.tokenizer, text, emotion, speaker)
     tokens = draw(model, [prompt], seed)[0]
     if tokens.numel() == 0:
         raise UserError("the policy said nothing: try another --seed")

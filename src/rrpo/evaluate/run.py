@@ -83,7 +83,6 @@ def measure(
     reward_models: Mapping[str, RewardModel],
     judges: Judges,
     scorers: Sequence[str] | None = None,
-    with_content: bool = True,
 ) -> list[dict[str, Any]]:
     """Return one row per sample with every figure.
 
@@ -93,7 +92,6 @@ def measure(
             emotion asked for.
         judges: what listens.
         scorers: which quality scorers; all by default.
-        with_content: whether the recogniser listens, where there is one.
     """
     if not samples:
         return []
@@ -108,10 +106,10 @@ def measure(
     heard: list[str] | None = None
     # Each judge runs on one thread, so two cores are used by letting them listen side by side.
     with ThreadPoolExecutor(1) as pool:
-        if with_content and judges.recogniser is not None:
+        if judges.recogniser is not None:
             listening = pool.submit(judges.recogniser.transcribe, sounds)
         rated = predictors.score(sounds, chosen)
-        if with_content and judges.recogniser is not None:
+        if judges.recogniser is not None:
             heard = listening.result()
     rows = []
     for index, sample in enumerate(samples):

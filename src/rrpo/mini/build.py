@@ -20,11 +20,11 @@ from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.judge import features as functionals
-from rrpo.mini import train_codec
+from rrpo.mini import mandarin, train_codec
 from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part
 from rrpo.mini.pretraining import PretrainingObjective
 from rrpo.mini.text import PhoneTokenizer
-from rrpo.mini.world import World
+from rrpo.mini.world import TEST_SETS, World
 from rrpo.objectives.sft import SFTConfig, held_out_loss
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.examples import make_examples
@@ -34,14 +34,16 @@ from rrpo.reward.fit import FitConfig, RewardObjective, evaluate
 from rrpo.reward.regularize import energy_adaptive_mixup
 from rrpo.train import TrainConfig, train
 
-CODEC_STEPS = 7000
-POLICY_STEPS = 3500
+CODEC_STEPS = 10_000
+POLICY_STEPS = 4200
 POLICY_BATCH = 24
 REWARD_STEPS = 900
 MIXES = 4
 """Mixed versions of each fine-tuning utterance in the mix pool."""
 WRONG_LABELS = 0.15
 """Share of the general data whose label is drawn at random, as pseudo-labels err."""
+HEARD = ("codec", "judge")
+"""Parts that are used as audio and not as tokens."""
 HELD_OUT = 200
 """Utterances of the base corpus kept out of its training, for the held-out loss."""
 
@@ -56,7 +58,11 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
     stages: list[tuple[str, Callable[[Path], dict[str, Any]]]] = [
         *((f"render-{name}", partial(_render, name, seed, scale)) for name in PARTS),
         ("codec", partial(_codec, seed, scale)),
-        *((f"tokens-{name}", partial(_tokenize, name, seed)) for name in PARTS if name != "codec"),
+        *(
+            (f"tokens-{name}", partial(_tokenize, name, seed))
+            for name in PARTS
+            if name not in HEARD
+        ),
         ("mixes", partial(_mixes, seed)),
         ("policy", partial(_policy, seed, scale)),
         ("reward", partial(_reward, seed, scale)),
@@ -76,6 +82,8 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
 
 
 def _render(name: str, seed: int, scale: float, folder: Path) -> dict[str, Any]:
+    if PARTS[name].language == mandarin.LANGUAGE and not mandarin.installed():
+        return {"left out": "the Mandarin voice is not installed: pip install 'rrpo[mandarin]'"}
     render_part(name, folder, seed, scale, with_targets=name == "codec")
     return {"utterances": len(read_json(folder / "lines.json"))}
 
@@ -95,10 +103,12 @@ def _codec(seed: int, scale: float, folder: Path) -> dict[str, Any]:
 
 
 def _tokenize(name: str, seed: int, folder: Path) -> dict[str, Any]:
+    source = folder.parent / f"render-{name}"
+    if not (source / "lines.json").is_file():
+        return dict(read_json(source / "done.json"))
     codec = MiniCodec.load(folder.parent / "codec")
     rng = np.random.default_rng([seed, 7])
     rows = []
-    source = folder.parent / f"render-{name}"
     total = len(read_json(source / "lines.json"))
     with Progress(f"tokenize {name}", total) as progress:
         for number, (line, audio) in enumerate(read_part(source)):
@@ -122,7 +132,7 @@ def _utterance(line: Line, emotion: str, tokens: torch.Tensor) -> Utterance:
         emotion=emotion,
         tokens=tokens.numpy(),
         speaker=line.voice,
-        language="en",
+        language=line.language,
         intensity=line.intensity,
     )
 
@@ -156,7 +166,8 @@ def _mixes(seed: int, folder: Path) -> dict[str, Any]:
 
 def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     tokenizer = PhoneTokenizer()
-    examples = make_examples(tokenizer, read_shard(folder.parent / "tokens-base"))
+    spoken = [*_tokens(folder, "base"), *_tokens(folder, "voices")]
+    examples = make_examples(tokenizer, spoken)
     # Both renderings of a sentence go to one side.
     texts = sorted({example.prompt.text for example in examples})
     np.random.default_rng([seed, 9]).shuffle(texts)
@@ -190,7 +201,7 @@ def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
 
 
 def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
-    rows = read_shard(folder.parent / "tokens-general")
+    rows = _tokens(folder, "general")
     torch.manual_seed(seed)
     model = RewardModel(RewardConfig(tasks={"emotion": list(EMOTIONS)}))
     steps = max(20, round(REWARD_STEPS * scale))
@@ -216,8 +227,9 @@ def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     return {
         "steps": steps,
         "accuracy": {
-            name: evaluate(model, read_shard(folder.parent / f"tokens-{name}"))["accuracy"]
-            for name in ("test_same", "test_altered")
+            name: evaluate(model, _tokens(folder, shard))["accuracy"]
+            for name, shard in TEST_SETS.items()
+            if (folder.parent / f"tokens-{shard}" / "tokens.parquet").is_file()
         },
     }
 
@@ -230,6 +242,11 @@ def _judge(seed: int, folder: Path) -> dict[str, Any]:
     judge.save(folder)
     tests, truth = _functionals(folder.parent / "render-test_same", codec, both=False)
     return {"accuracy": float((judge.classify(tests).argmax(1) == truth).mean())}
+
+
+def _tokens(folder: Path, part: str) -> list[Utterance]:
+    """Read the tokens of a part, from any stage's folder."""
+    return read_shard(folder.parent / f"tokens-{part}" / "tokens.parquet")
 
 
 def _functionals(source: Path, codec: MiniCodec, both: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -254,13 +271,11 @@ def _pack(folder: Path) -> dict[str, Any]:
     policy.save(policy.load(built / "policy"), folder / "policy", torch.float16)
     reward.save(reward.load(built / "reward"), folder / "reward", torch.float16)
     EmotionJudge.load(built / "judge").save(folder / "judge")
-    for name, source in {
-        "finetune": "tokens-finetune",
-        "mixes": "mixes",
-        "test_same": "tokens-test_same",
-        "test_altered": "tokens-test_altered",
-    }.items():
-        write_shard(folder / "shards" / f"{name}.parquet", read_shard(built / source))
+    write_shard(folder / "shards" / "mixes.parquet", read_shard(built / "mixes"))
+    for name in PARTS:
+        made = (built / f"tokens-{name}" / "tokens.parquet").is_file()
+        if made and name.startswith(("finetune", "test")):
+            write_shard(folder / "shards" / f"{name}.parquet", _tokens(folder, name))
     costs = {path.parent.name: read_json(path) for path in sorted(built.glob("*/done.json"))}
     write_json(folder / "recipe.json", costs)
     World(folder).pin()

@@ -10,7 +10,9 @@ import numpy as np
 from rrpo.audio import Audio
 from rrpo.checkpoint import atomic_path, read_json, write_json
 from rrpo.emotions import EMOTIONS
+from rrpo.mini import mandarin
 from rrpo.mini.sentences import compose
+from rrpo.mini.text import SPEAKERS
 from rrpo.progress import Progress
 
 CHUNK = 60
@@ -30,6 +32,7 @@ class Line:
     voice: str
     noise: float | None
     seed: int
+    language: str = "en"
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,13 @@ class Part:
     """A set of the corpus.
 
     Attributes:
-        split: of `rrpo.mini.sentences`.
+        split: of `rrpo.mini.sentences`, or "mandarin".
         sentences: how many at full size.
         emotions: "all" renders each sentence with every emotion, "one" with one drawn at random,
             "weak" once neutral and once with a random emotion.
         intensity: range it is drawn from; neutral has its own variation at the same intensity.
         altered: share of utterances spoken by an altered voice.
+        voices: which altered voices; none named means all.
         noisy: share with white-to-pink noise at 12 to 30 dB under the speech.
     """
 
@@ -52,6 +56,12 @@ class Part:
     intensity: tuple[float, float]
     altered: float = 0.0
     noisy: float = 0.0
+    voices: tuple[str, ...] = ()
+
+    @property
+    def language(self) -> str:
+        """What is spoken."""
+        return mandarin.LANGUAGE if self.split == "mandarin" else "en"
 
 
 PARTS: dict[str, Part] = {
@@ -59,10 +69,22 @@ PARTS: dict[str, Part] = {
     "base": Part("train", 5200, "weak", (0.1, 0.4)),
     "general": Part("general", 1000, "all", (0.3, 1.0), altered=0.9, noisy=0.3),
     "finetune": Part("finetune", 100, "all", (0.7, 1.0)),
-    "judge": Part("judge", 300, "all", (0.4, 1.0), altered=0.15),
+    "judge": Part("judge", 600, "all", (0.4, 1.0), altered=0.4),
     "test_same": Part("test", 50, "all", (0.7, 1.0)),
     "test_altered": Part("test", 50, "all", (0.3, 0.9), altered=1.0, noisy=0.5),
+    # A new part goes to the end: its place decides the chance of its utterances.
+    "test_mandarin": Part("mandarin", 50, "all", (0.7, 1.0)),
+    "voices": Part("train", 1600, "weak", (0.1, 0.4), altered=1.0, voices=SPEAKERS),
+    **{
+        f"finetune_{name}": Part("finetune", 100, "all", (0.7, 1.0), altered=1.0, voices=(name,))
+        for name in SPEAKERS
+    },
+    **{
+        f"test_{name}": Part("test", 25, "all", (0.7, 1.0), altered=1.0, voices=(name,))
+        for name in SPEAKERS
+    },
 }
+"""The base policy is made of "base" and "voices"; the parts named after a voice are in it alone."""
 
 
 def lines(name: str, seed: int, scale: float = 1.0) -> list[Line]:
@@ -77,10 +99,14 @@ def lines(name: str, seed: int, scale: float = 1.0) -> list[Line]:
     part = PARTS[name]
     order = list(PARTS).index(name)
     rng = np.random.default_rng([seed, order])
-    altered = [voice for voice in VOICES if voice != BASE_VOICE]
+    altered = list(part.voices) or [voice for voice in VOICES if voice != BASE_VOICE]
     count = max(2, round(part.sentences * scale))
+    if part.language == "en":
+        texts = compose(count, seed * 101 + order, part.split)
+    else:
+        texts = mandarin.sentences()[:count]
     rows: list[Line] = []
-    for number, text in enumerate(compose(count, seed * 101 + order, part.split)):
+    for number, text in enumerate(texts):
         for emotion in _emotions(part.emotions, rng):
             voice = str(rng.choice(altered)) if rng.random() < part.altered else BASE_VOICE
             noise = float(rng.uniform(12, 30)) if rng.random() < part.noisy else None
@@ -94,6 +120,7 @@ def lines(name: str, seed: int, scale: float = 1.0) -> list[Line]:
                     voice=voice,
                     noise=noise,
                     seed=int(rng.integers(2**31)),
+                    language=part.language,
                 )
             )
     return rows
@@ -152,7 +179,7 @@ def _render_chunk(job: tuple[Path, list[Line], bool]) -> None:
 
     torch.set_num_threads(1)
     path, rows, with_targets = job
-    renderer = Renderer()
+    renderer = Renderer(rows[0].language)
     arrays: dict[str, np.ndarray] = {}
     analysis = None
     for row in rows:

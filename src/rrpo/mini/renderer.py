@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.errors import UserError
+from rrpo.mini.mandarin import LANGUAGE, MandarinVoice
 from rrpo.mini.prosody import Prosody, draw
 
 FRAME = 80
@@ -119,14 +120,17 @@ class Rendering:
 
 
 class Renderer:
-    """The packaged voice with WORLD around it.
+    """A packaged voice with WORLD around it.
+
+    Args:
+        language: "en", or "zh", whose voice reads only the sentences of `rrpo.mini.mandarin`.
 
     Raises:
         UserError: the optional packages are not installed.
     """
 
-    def __init__(self) -> None:
-        self._world, self._voice = _load()
+    def __init__(self, language: str = "en") -> None:
+        self._world, self._voice = _load(language)
 
     def phonemize(self, text: str) -> str:
         """Return the phone string of a text in the packaged voice's own alphabet."""
@@ -198,10 +202,13 @@ class Renderer:
         )
 
 
-def _load() -> tuple[ModuleType, Any]:
-    """Import WORLD and load the packaged voice."""
+def _load(language: str) -> tuple[ModuleType, Any]:
+    """Import WORLD and load the packaged voice of a language."""
     try:
         import pyworld
+
+        if language == LANGUAGE:
+            return pyworld, MandarinVoice()
         from hibari import Hibari
     except ImportError as error:
         raise UserError(

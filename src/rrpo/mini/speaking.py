@@ -25,8 +25,15 @@ def unseen_utterances(world: World, sentences: int) -> list[Utterance]:
     return [row for row in rows if row.text in texts]
 
 
-def speak(model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int) -> list[Tensor]:
-    """Draw one utterance (T,) for each prompt."""
+def speak(
+    model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int, min_ratio: float | None = None
+) -> list[Tensor]:
+    """Draw one utterance (T,) for each prompt.
+
+    Args:
+        min_ratio: least tokens per id of text; by default `SPEAKING`'s, and at least one token,
+            because a judge needs something to hear.
+    """
     generator = torch.Generator().manual_seed(seed)
     speech: list[Tensor] = []
     for start in range(0, len(prompts), BATCH):
@@ -36,14 +43,17 @@ def speak(model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int) -> list[Te
             [prompt.text_ids for prompt in part],
             [prompt.instruct_ids for prompt in part],
             sampler="multinomial",
-            # A judge needs something to hear.
-            min_ratio=max(SPEAKING.min_ratio, 1.0 / min(p.text_ids.numel() for p in part)),
+            min_ratio=_least(part) if min_ratio is None else min_ratio,
             max_ratio=SPEAKING.max_ratio,
             generator=generator,
             temperature=SPEAKING.temperature,
             top_k=SPEAKING.top_k,
         )
     return speech
+
+
+def _least(prompts: Sequence[Prompt]) -> float:
+    return max(SPEAKING.min_ratio, 1.0 / min(prompt.text_ids.numel() for prompt in prompts))
 
 
 def spoken(
@@ -59,7 +69,9 @@ def spoken(
     Args:
         base: what the KL of each utterance is measured against.
     """
-    prompts = [make_prompt(world.tokenizer, row.text, row.emotion) for row in utterances]
+    prompts = [
+        make_prompt(world.tokenizer, row.text, row.emotion, row.speaker) for row in utterances
+    ]
     divergence: list[float | None]
     if model is None:
         tokens = [torch.from_numpy(row.tokens) for row in utterances]

@@ -22,6 +22,8 @@ LONGEST = 300
 """Most ids of one text."""
 BOUNDARY, COMMA, STOP, QUESTION = " ", ",", ".", "?"
 END_OF_PROMPT = "<|endofprompt|>"
+SPEAKERS = ("cedar", "maple", "hazel", "willow")
+"""Voices that the base policy can be asked for, besides the packaged one, which goes unnamed."""
 STRESSED_VOWELS = "AIOWYiuæɑɔəɛɜɪʊʌ"
 """Vowels that also come with primary and secondary stress."""
 WEAK_VOWELS = "ɐᵊᵻ"
@@ -106,14 +108,17 @@ class PhoneTokenizer:
             )
         return ids
 
-    def instruct(self, emotion: str) -> list[int]:
+    def instruct(self, emotion: str, speaker: str = "") -> list[int]:
         """Return the instruction that asks for an emotion: its id, then end of prompt.
+
+        The id of the speaker comes first, if it is one of `SPEAKERS`; any other has none.
 
         Raises:
             UserError: the emotion is unknown.
         """
-        name = EMOTIONS[emotion_index(emotion)]
-        return [self._ids[emotion_symbol(name)], self._ids[END_OF_PROMPT]]
+        asked = [symbol(speaker)] if speaker in SPEAKERS else []
+        asked.append(symbol(EMOTIONS[emotion_index(emotion)]))
+        return [self._ids[name] for name in (*asked, END_OF_PROMPT)]
 
     def pronounce(self, word: str) -> str:
         """Return the phones of a word in lower case, from the lexicon or by rule."""
@@ -149,14 +154,14 @@ def bundled_lexicon() -> Path:
     return Path(str(resources.files("rrpo.mini") / "assets" / "lexicon.json"))
 
 
-def emotion_symbol(emotion: str) -> str:
-    """Return the symbol of an emotion's id.
+def symbol(name: str) -> str:
+    """Return the symbol of an emotion's or a speaker's id.
 
     Examples:
-        >>> emotion_symbol("sad")
+        >>> symbol("sad")
         '<|sad|>'
     """
-    return f"<|{emotion}|>"
+    return f"<|{name}|>"
 
 
 def all_symbols() -> list[str]:
@@ -164,7 +169,7 @@ def all_symbols() -> list[str]:
     stressed = [mark + vowel for vowel in STRESSED_VOWELS for mark in ("", "ˈ", "ˌ")]
     return [
         *(BOUNDARY, COMMA, STOP, QUESTION, END_OF_PROMPT),
-        *(emotion_symbol(emotion) for emotion in EMOTIONS),
+        *(symbol(name) for name in (*EMOTIONS, *SPEAKERS)),
         *CONSONANTS,
         *WEAK_VOWELS,
         *stressed,

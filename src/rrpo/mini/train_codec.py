@@ -236,13 +236,13 @@ def losses(prediction: Prediction, target: Corpus) -> dict[str, Tensor]:
     present = (target.peaks > 0).float()
     peak = (prediction.peak - torch.log(target.peaks.clamp(min=1e-3))).abs() * present
     return {
-        "pitch": 10.0 * pitch.sum() / voiced.sum().clamp(min=1.0),
+        "pitch": 15.0 * pitch.sum() / voiced.sum().clamp(min=1.0),
         "voicing": functional.binary_cross_entropy_with_logits(prediction.voicing, voiced),
         "envelope": 2.0 * (band.mean(dim=-1) * weight).sum() / weight.sum(),
         "change": 0.5 * (change.mean(dim=-1) * weight[:, 1:]).mean(),
         "aperiodicity": 0.02 * noise.sum() / voiced.sum().clamp(min=1.0),
         "presence": functional.binary_cross_entropy_with_logits(
-            prediction.presence, present, pos_weight=torch.tensor(3.0)
+            prediction.presence, present, pos_weight=torch.tensor(1.5)
         ),
         "peak": 0.1 * peak.sum() / present.sum().clamp(min=1.0),
     }

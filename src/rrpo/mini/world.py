@@ -16,8 +16,9 @@ from rrpo.reward import RewardModel
 
 BUNDLED = Path(__file__).parent / "assets" / "world"
 HASHES = "sha256.json"
-TEST_SETS = {"same": "test_same", "altered": "test_altered"}
-"""Name in results → shard: the same voice, unseen text; altered voices, noise, any intensity."""
+TEST_SETS = {"same": "test_same", "altered": "test_altered", "mandarin": "test_mandarin"}
+"""Name in results → shard: the same voice and unseen text; altered voices, noise and any intensity;
+another language (a world made without the Mandarin voice lacks it)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,21 @@ class World:
         """Load the emotion judge."""
         return EmotionJudge.load(self.folder / "judge")
 
+    def tests(self) -> dict[str, list[Utterance]]:
+        """Read the reward model's test sets, by their names in results."""
+        return {
+            name: self.shard(shard)
+            for name, shard in TEST_SETS.items()
+            if self._path(shard).exists()
+        }
+
     def shard(self, name: str) -> list[Utterance]:
-        """Read a token shard: finetune, mixes, test_same or test_altered."""
-        return read_shard(self.folder / "shards" / f"{name}.parquet")
+        """Read a token shard.
+
+        That is finetune, mixes, one of `TEST_SETS`, or finetune_… or test_… of a voice in
+        `rrpo.mini.text.SPEAKERS`.
+        """
+        return read_shard(self._path(name))
+
+    def _path(self, shard: str) -> Path:
+        return self.folder / "shards" / f"{shard}.parquet"

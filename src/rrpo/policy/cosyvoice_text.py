@@ -73,8 +73,10 @@ class CosyVoiceTokenizer:
             raise UserError("the text is empty: give at least one word")
         return [int(number) for number in self._tokenizer(text)["input_ids"]]
 
-    def instruct(self, emotion: str) -> list[int]:
+    def instruct(self, emotion: str, speaker: str = "") -> list[int]:  # noqa: ARG002
         """Return the ids of the instruction for an emotion; they end in <|endofprompt|>, once.
+
+        CosyVoice has no names for speakers.
 
         Raises:
             UserError: the file has no instruction for the emotion.

@@ -16,8 +16,11 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""
 
-    def instruct(self, emotion: str) -> list[int]:
-        """Return the ids of the instruction that asks for an emotion, its end included."""
+    def instruct(self, emotion: str, speaker: str = "") -> list[int]:
+        """Return the ids of the instruction that asks for an emotion, its end included.
+
+        A tokenizer that has a name for the speaker asks for that voice too.
+        """
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,13 @@ class Example:
     speech: Tensor
 
 
-def make_prompt(tokenizer: Tokenizer, text: str, emotion: str) -> Prompt:
-    """Tokenize a text and an emotion."""
+def make_prompt(tokenizer: Tokenizer, text: str, emotion: str, speaker: str = "") -> Prompt:
+    """Tokenize a text, an emotion and, where the tokenizer names voices, a speaker."""
     return Prompt(
         text,
         emotion,
         torch.tensor(tokenizer.encode(text)),
-        torch.tensor(tokenizer.instruct(emotion)),
+        torch.tensor(tokenizer.instruct(emotion, speaker)),
     )
 
 
@@ -52,7 +55,7 @@ def make_examples(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list
     """Tokenize the texts of labelled utterances."""
     return [
         Example(
-            make_prompt(tokenizer, utterance.text, utterance.emotion),
+            make_prompt(tokenizer, utterance.text, utterance.emotion, utterance.speaker),
             torch.from_numpy(utterance.tokens),
         )
         for utterance in utterances

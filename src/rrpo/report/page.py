@@ -273,6 +273,7 @@ def _tests(results: Mapping[str, Any]) -> list[str]:
     meanings = {
         "same": "“same” is the fine-tuning voice speaking unseen text",
         "altered": "“altered” is altered voices, noise and any intensity of emotion",
+        "mandarin": "“mandarin” is another voice speaking another language",
     }
     models = section(results, "reward_models")
     names = {test for name in models for test in section(models[name], "accuracy")}

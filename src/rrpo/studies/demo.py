@@ -25,7 +25,7 @@ from rrpo.errors import UserError
 from rrpo.evaluate import quality
 from rrpo.evaluate.run import Judges, measure, summarise
 from rrpo.mini.speaking import spoken, unseen_utterances
-from rrpo.mini.world import HASHES, TEST_SETS, World
+from rrpo.mini.world import HASHES, World
 from rrpo.objectives.diffro import DiffROConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples
@@ -260,7 +260,7 @@ def _curve(
     samples = spoken(demo.world, demo.codec, model, base, utterances, demo.seed)
     # The two that hear clicks; DNSMOS nearly misses them.
     scorers = [name for name in ("plcmos", "distillmos") if name in demo.judges.quality]
-    rows = measure(samples, reward_models, demo.judges, scorers, with_content=False)
+    rows = measure(samples, reward_models, demo.judges, scorers)
     return flatten(rows)
 
 
@@ -275,6 +275,8 @@ def flatten(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "repetition": sum(row["repetition"] for row in rows) / count,
         "artifacts_per_second": sum(len(row["artifacts"]) / row["seconds"] for row in rows) / count,
     }
+    if rows[0]["word_error"] is not None:
+        point["word_error"] = sum(row["word_error"] for row in rows) / count
     for group in ("reward", "quality"):
         for name in rows[0][group]:
             point[f"{group}/{name}"] = sum(row[group][name] for row in rows) / count
@@ -318,10 +320,7 @@ def _results(
         )
         for emotion in EMOTIONS
     }
-    tests = {
-        name: demo.world.shard(shard)[: demo.plan.test_utterances]
-        for name, shard in TEST_SETS.items()
-    }
+    tests = {name: rows[: demo.plan.test_utterances] for name, rows in demo.world.tests().items()}
     with demo.stage("evaluate"):
         figures = {
             name: runs.reward_figures(model, tests, demo.seed)

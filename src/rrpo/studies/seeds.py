@@ -1,7 +1,8 @@
 """The demo over several seeds: pooled tables, paired differences and the picture of the README.
 
 An utterance's figures are first averaged over the seeds, then utterances are resampled: the seeds
-of one sentence are not independent. The spread over seeds is shown beside it.
+of one sentence are not independent. The spread over seeds is shown beside it. The curves of the
+systems are also compared where their KL, or the judge's probability, is the same.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rrpo.checkpoint import read_json, write_json, write_text
+from rrpo.evaluate.matched import mean_difference, run_interval
 from rrpo.evaluate.statistics import interval, paired_interval
 from rrpo.report.plots import figure
 from rrpo.report.terminal import MEASURES
@@ -19,6 +21,18 @@ from rrpo.studies import demo
 
 PAIRS = (("diffro", "sft"), ("rrpo", "sft"), ("rrpo", "diffro"), ("diffro", "base"))
 """Which differences are tested, first minus second."""
+KEYS = {"kl": "KL", "judge_probability": "judge probability"}
+CURVE_LABELS = {
+    "kl": "KL / token",
+    "judge_probability": "judge probability",
+    "judge_accuracy": "judge accuracy",
+    "plcmos": "PLCMOS",
+    "distillmos": "DistillMOS",
+    "artifacts_per_second": "artifacts / s",
+    "word_error": "word error",
+    "tokens": "tokens",
+}
+"""Measures of the curves, by their names there."""
 MEASURED = {label: path for label, path in MEASURES if label != "own reward"}
 
 
@@ -28,16 +42,19 @@ def run(out: Path, seeds: int, plan: demo.Plan = demo.FULL, command: str = "") -
     results = [demo.run(folder, seed, plan, command=command) for seed, folder in enumerate(folders)]
     rows = [_rows(folder) for folder in folders]
     systems = ["reference", "base", *plan.systems]
-    figures = {name: {label: _values(rows, name, label) for label in MEASURED} for name in systems}
+    figures = {
+        name: {label: values_of(rows, name, label) for label in MEASURED} for name in systems
+    }
     study = {
         "command": command,
         "machine": results[0]["machine"],
         "seeds": seeds,
         "systems": {
-            name: {label: _pooled(values) for label, values in measured.items()}
+            name: {label: pooled(values) for label, values in measured.items()}
             for name, measured in figures.items()
         },
         "differences": _differences(figures, plan.systems),
+        "matched": _matched([_points(folder) for folder in folders], plan.systems),
         "reward_models": _reward_models(results),
         "seconds": [sum(result["seconds"].values()) for result in results],
     }
@@ -55,26 +72,71 @@ def page(study: Mapping[str, Any]) -> str:
         f"{max(study['seconds']):.0f} s a seed at most. Mean with 95 % interval over utterances, "
         "each averaged over the seeds; in brackets the means of the single seeds.",
         "",
-        "| | " + " | ".join(_title(name) for name in names) + " |",
+        "| | " + " | ".join(title_of(name) for name in names) + " |",
         "|---" * (len(names) + 1) + "|",
     ]
     for label in MEASURED:
         cells = [study["systems"][name][label] for name in names]
-        if any(cell is not None for cell in cells):
-            lines.append(f"| {label} | " + " | ".join(_cell(cell) for cell in cells) + " |")
+        if any(one is not None for one in cells):
+            lines.append(f"| {label} | " + " | ".join(cell(cell) for cell in cells) + " |")
     pairs = list(study["differences"])
     lines += ["", "Paired differences, first minus second:", ""]
     lines += ["| | " + " | ".join(pairs) + " |", "|---" * (len(pairs) + 1) + "|"]
     for label in MEASURED:
         cells = [study["differences"][pair].get(label) for pair in pairs]
-        if any(cell is not None for cell in cells):
-            lines.append(f"| {label} | " + " | ".join(_cell(cell) for cell in cells) + " |")
+        if any(one is not None for one in cells):
+            lines.append(f"| {label} | " + " | ".join(cell(cell) for cell in cells) + " |")
+    for key, title in KEYS.items():
+        lines += ["", f"The same at equal {title}, over all values both curves reach:", ""]
+        lines += _matched_table(study["matched"][key])
     sets = list(next(iter(study["reward_models"].values())))
     lines += ["", "Reward models, accuracy:", ""]
     lines += ["| | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
     for name, accuracy in study["reward_models"].items():
-        lines.append(f"| {name} | " + " | ".join(_cell(accuracy[test]) for test in sets) + " |")
+        lines.append(f"| {name} | " + " | ".join(cell(accuracy[test]) for test in sets) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _matched_table(matched: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the table of the differences at equal values of one key."""
+    measures = list(dict.fromkeys(name for found in matched.values() for name in found))
+    lines = ["| | " + " | ".join(matched) + " |", "|---" * (len(matched) + 1) + "|"]
+    for name in measures:
+        cells = [cell(found.get(name)) for found in matched.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _matched(
+    seeds: Sequence[Mapping[str, Sequence[Mapping[str, float]]]], systems: Sequence[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return key → pair of systems → measure → mean difference with its interval over seeds."""
+    table: dict[str, dict[str, dict[str, Any]]] = {}
+    for key in KEYS:
+        table[key] = {}
+        for first, second in PAIRS:
+            if first not in systems or second not in systems:
+                continue
+            measured = table[key][f"{title_of(first)} − {title_of(second)}"] = {}
+            for name in seeds[0][first][0]:
+                if name in (key, "step"):
+                    continue
+                found = [mean_difference(seed[first], seed[second], key, name) for seed in seeds]
+                kept = [value for value in found if value is not None]
+                if kept:
+                    measured[CURVE_LABELS.get(name, name)] = {**run_interval(kept), "seeds": kept}
+    return table
+
+
+def _points(folder: Path) -> dict[str, list[dict[str, float]]]:
+    """Return system → the points of its curve in the order of steps, flat, without its rewards."""
+    systems: dict[str, list[dict[str, float]]] = {}
+    for line in (folder / "curves.jsonl").read_text(encoding="utf-8").splitlines():
+        point = json.loads(line)
+        flat = {name: float(point[name]) for name in CURVE_LABELS if name in point}
+        flat |= {name: float(value) for name, value in point["quality"].items()}
+        systems.setdefault(point["system"], []).append(flat)
+    return systems
 
 
 def _rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -83,7 +145,7 @@ def _rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _values(
+def values_of(
     rows: Sequence[Mapping[str, Sequence[Mapping[str, Any]]]], system: str, label: str
 ) -> list[list[float]] | None:
     """Return the figure of each utterance (n) by seed (S), or None where it was not measured."""
@@ -107,7 +169,8 @@ def _figure(row: Mapping[str, Any], label: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _pooled(values: list[list[float]] | None) -> dict[str, Any] | None:
+def pooled(values: list[list[float]] | None) -> dict[str, Any] | None:
+    """Return the interval over utterances of their means over seeds, and the means of the seeds."""
     if values is None:
         return None
     table = np.array(values)
@@ -121,7 +184,7 @@ def _differences(
     for first, second in PAIRS:
         if first not in systems or (second not in systems and second != "base"):
             continue
-        measured = table[f"{_title(first)} − {_title(second)}"] = {}
+        measured = table[f"{title_of(first)} − {title_of(second)}"] = {}
         for label in MEASURED:
             one, other = figures[first][label], figures[second][label]
             if one is not None and other is not None:
@@ -164,12 +227,14 @@ def _mean(points: Sequence[Any]) -> Any:
     return float(np.mean(points))
 
 
-def _title(name: str) -> str:
+def title_of(name: str) -> str:
+    """Return a system's name as the tables say it."""
     titles = {"reference": "real tokens", "base": "base", "sft": "SFT", "diffro": "DiffRO"}
     return titles.get(name, "RRPO" if name == "rrpo" else name)
 
 
-def _cell(value: Mapping[str, Any] | None) -> str:
+def cell(value: Mapping[str, Any] | None) -> str:
+    """Return a figure as mean, interval and the means of the seeds."""
     if value is None:
         return "–"
     digits = 1 if abs(value["mean"]) >= 10 else 2

@@ -1,7 +1,7 @@
 """How good the mini world is: its codec, its base policy and its emotion judge, with intervals.
 
 The renderer speaks the test sentences again, so this needs `rrpo[mini]`; scores appear for the
-judges that are installed.
+judges that are installed. What the judges can hear is `rrpo.studies.judges`.
 """
 
 import platform
@@ -16,6 +16,7 @@ import torch
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.checkpoint import write_json, write_text
 from rrpo.codec.mini import TOKEN_SAMPLES, MiniCodec
+from rrpo.codec.transients import carriers, reach, transient_shares
 from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate.artifacts import detect
@@ -25,11 +26,12 @@ from rrpo.evaluate.statistics import interval
 from rrpo.mini import train_codec
 from rrpo.mini.corpus import Line, lines
 from rrpo.mini.renderer import VOICES, Renderer, Rendering
-from rrpo.mini.speaking import spoken
+from rrpo.mini.speaking import speak, spoken
+from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
 from rrpo.objectives.sft import held_out_loss
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Example, make_examples
+from rrpo.policy.examples import Example, make_examples, make_prompt
 from rrpo.progress import Progress
 from rrpo.report.terminal import MEASURES
 
@@ -56,10 +58,13 @@ class Size:
     seeds: int = 3
     ranked: int = 20
     judged: int = 300
+    drawn: int = 600
+    voiced: int = 4
+    contexts: int = 8
 
 
 FULL = Size()
-SMOKE = Size(sentences=1, seeds=1, ranked=1, judged=6)
+SMOKE = Size(sentences=1, seeds=1, ranked=1, judged=6, drawn=6, voiced=1, contexts=1)
 
 
 def run(
@@ -86,8 +91,10 @@ def run(
         "seeds": size.seeds,
         "codec": codec_figures(codec, [rendering for _, rendering in acted]),
         "transients": transients(codec, [rendering.audio for _, rendering in acted]),
+        "transient_tokens": transient_tokens(world, codec, size.contexts),
         **speech(world, codec, base, judges, acted, size.seeds),
-        "policy": policy_figures(world, base),
+        "policy": policy_figures(world, base) | lengths(world, base, size.drawn),
+        "voices": voices(world, codec, base, judges, size.voiced),
         "judge": judge_figures(world, codec, judges.emotion, size.judged)
         | {"ranked_pairs": ranked(renderer, codec, judges.emotion, list(texts)[-size.ranked :])},
     }
@@ -134,6 +141,21 @@ def transients(codec: MiniCodec, sounds: Sequence[Audio]) -> dict[str, Any]:
             false.append(len(_times(codec, clean, kind)) * SAMPLE_RATE / clean.size)
         figures[kind] = {"found": interval(found), "false_per_second": interval(false)}
     return figures
+
+
+def transient_tokens(world: World, codec: MiniCodec, contexts: int) -> dict[str, list[int]]:
+    """Return the ids that say a click or a pop in at least half of the contexts they are tried in.
+
+    Args:
+        contexts: how many stretches of real speech.
+    """
+    size = 2 * reach(codec) + 1
+    stretches: list[torch.Tensor] = []
+    for row in world.shard("test_same"):
+        start = (row.tokens.size - size) // 2
+        if start >= 0 and len(stretches) < contexts:
+            stretches.append(torch.from_numpy(row.tokens[start : start + size]))
+    return carriers(transient_shares(codec, stretches))
 
 
 def _times(codec: MiniCodec, sound: Audio, kind: str) -> list[float]:
@@ -235,6 +257,40 @@ def policy_figures(world: World, base: SpeechTokenLM) -> dict[str, Any]:
     }
 
 
+def lengths(world: World, base: SpeechTokenLM, drawn: int) -> dict[str, Any]:
+    """Draw many utterances of the base policy, free to end at once, and look at their lengths.
+
+    Returns:
+        "drawn": how many; "empty" and "runaway": the share under a third of the tokens of the real
+        utterance, and over three times as many; "length": mean ratio to the real utterance.
+    """
+    rows = world.shard("test_same")
+    rows = (rows * (drawn // len(rows) + 1))[:drawn]
+    prompts = [make_prompt(world.tokenizer, row.text, row.emotion) for row in rows]
+    said = speak(base, prompts, seed=0, min_ratio=0.0)
+    ratios = [tokens.numel() / row.tokens.size for tokens, row in zip(said, rows, strict=True)]
+    return {
+        "drawn": len(rows),
+        "empty": float(np.mean([ratio < 1 / 3 for ratio in ratios])),
+        "runaway": float(np.mean([ratio > 3 for ratio in ratios])),
+        "length": interval(ratios),
+    }
+
+
+def voices(
+    world: World, codec: MiniCodec, base: SpeechTokenLM, judges: Judges, sentences: int
+) -> dict[str, Any]:
+    """Judge real tokens and the base policy in each of its other voices, on unseen sentences."""
+    figures = {}
+    for name in SPEAKERS:
+        rows = world.shard(f"test_{name}")[: sentences * len(EMOTIONS)]
+        figures[name] = {
+            label: summarise(measure(spoken(world, codec, model, base, rows, 0), {}, judges), "")
+            for label, model in (("real", None), ("base", base))
+        }
+    return figures
+
+
 def judge_figures(
     world: World, codec: MiniCodec, judge: EmotionJudge, judged: int
 ) -> dict[str, Any]:
@@ -288,22 +344,45 @@ def page(study: Mapping[str, Any]) -> str:
     for kind, figures in study["transients"].items():
         rows.append((f"{kind} inserted, found within 40 ms", figures["found"]))
         rows.append((f"{kind} found a second, none inserted", figures["false_per_second"]))
+    policy = study["policy"]
     rows += [
-        ("base policy, loss of real neutral speech, nats a token", study["policy"]["loss"]),
-        ("… with another sentence's text", study["policy"]["swapped_loss"]),
+        ("base policy, loss of real neutral speech, nats a token", policy["loss"]),
+        ("… with another sentence's text", policy["swapped_loss"]),
+        (f"… length of {policy['drawn']} utterances over that of real speech", policy["length"]),
         ("judge, accuracy after the codec, same voice", study["judge"]["test_same"]),
         ("judge, accuracy after the codec, altered voices", study["judge"]["test_altered"]),
         ("judge, intensities in the right order", study["judge"]["ranked_pairs"]),
     ]
     lines += ["", "| | |", "|---|---|"]
     lines += [f"| {label} | {_show(value)} |" for label, value in rows]
+    lines += [f"| … empty | {policy['empty']:.3f} |", f"| … run away | {policy['runaway']:.3f} |"]
+    lines += _voice_table(study["voices"])
     acted = study["renderings"]
     columns = list(next(iter(acted.values())))
     lines += ["", "The renderings themselves, by emotion:", ""]
     lines += ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for emotion, figures in acted.items():
         lines.append(f"| {emotion} | " + " | ".join(_show(figures[c]) for c in columns) + " |")
+    for kind, ids in study["transient_tokens"].items():
+        lines += ["", f"Token ids that say a {kind} ({len(ids)}):", ""]
+        lines += [", ".join(map(str, ids)) or "none"]
     return "\n".join(lines) + "\n"
+
+
+def _voice_table(voices: Mapping[str, Any]) -> list[str]:
+    """Return the table of the other voices."""
+    shown = [(label, path) for label, path in MEASURES if label not in ("own reward", "KL / token")]
+    columns = [
+        (label, path) for label, path in shown if _cell(voices[SPEAKERS[0]]["real"], path) != "–"
+    ]
+    lines = ["", "The other voices, real tokens and the base policy:", ""]
+    lines += ["| | " + " | ".join(label for label, _ in columns) + " |"]
+    lines += ["|---" * (len(columns) + 1) + "|"]
+    for name, systems in voices.items():
+        for label, figures in systems.items():
+            cells = " | ".join(_cell(figures, path) for _, path in columns)
+            lines.append(f"| {name}, {label} | {cells} |")
+    return lines
 
 
 def _cell(figures: Mapping[str, Any], path: Sequence[str]) -> str:

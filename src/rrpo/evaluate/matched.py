@@ -1,0 +1,87 @@
+"""Two training curves compared where they stand equal: at the same KL, at the same judge's verdict.
+
+A comparison at one step says little: a faster climber is further along in everything. Each curve is
+read as a path of straight pieces from step to step, and a measure is looked up where the key first
+reaches a value.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.stats import t
+
+from rrpo.errors import UserError
+
+GRID = 20
+"""Values of the key at which two curves are compared."""
+
+
+def reached(keys: Sequence[float], values: Sequence[float], key: float) -> float | None:
+    """Return the measure where the key first reaches a value, or None if it never does.
+
+    Args:
+        keys: of the curve's points, in the order of the steps; they may fall and rise again.
+        values: the measure at those points.
+        key: the value to be reached.
+
+    Examples:
+        >>> reached([0.0, 1.0, 0.5], [4.0, 3.0, 2.0], 0.25)
+        3.75
+    """
+    if not keys or key < keys[0]:
+        return None
+    for index in range(1, len(keys)):
+        if keys[index] >= key:
+            before, after = keys[index - 1], keys[index]
+            share = 0.0 if after == before else (key - before) / (after - before)
+            return values[index - 1] + share * (values[index] - values[index - 1])
+    return None
+
+
+def mean_difference(
+    first: Sequence[Mapping[str, float]],
+    second: Sequence[Mapping[str, float]],
+    key: str,
+    measure: str,
+) -> float | None:
+    """Return the mean of first minus second over the values of the key that both curves reach.
+
+    The key runs in equal steps from the higher of the two starts to the lower of the two tops; None
+    where these do not overlap.
+    """
+    low = max(first[0][key], second[0][key])
+    high = min(max(point[key] for point in curve) for curve in (first, second))
+    if high <= low:
+        return None
+    found = []
+    for value in np.linspace(low, high, GRID + 1)[1:]:
+        one, other = (
+            reached([point[key] for point in curve], [point[measure] for point in curve], value)
+            for curve in (first, second)
+        )
+        if one is not None and other is not None:
+            found.append(one - other)
+    return float(np.mean(found)) if found else None
+
+
+def run_interval(values: Sequence[float]) -> dict[str, float]:
+    """Return the mean of one figure per run with Student's 95 % interval over runs.
+
+    For the few runs of a study, too few to be resampled. A single run has no spread: both ends are
+    then the mean.
+
+    Raises:
+        UserError: there is no value.
+
+    Examples:
+        >>> run_interval([1.0, 1.0])
+        {'mean': 1.0, 'low': 1.0, 'high': 1.0}
+    """
+    if not values:
+        raise UserError("an interval over runs needs at least one run")
+    sample = np.asarray(values, dtype=np.float64)
+    mean = float(sample.mean())
+    if sample.size == 1:
+        return {"mean": mean, "low": mean, "high": mean}
+    half = float(t.ppf(0.975, sample.size - 1) * sample.std(ddof=1) / np.sqrt(sample.size))
+    return {"mean": mean, "low": mean - half, "high": mean + half}

@@ -1,0 +1,72 @@
+"""Spoiling speech: what each way does to it, and the command in its tiny size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rrpo.checkpoint import read_json
+from rrpo.studies import judges as study
+
+
+@given(st.integers(10, 80), st.floats(0.0, 1.0), st.integers(0, 9))
+def test_exchanged_tokens_are_the_same_ones_elsewhere(size: int, share: float, seed: int) -> None:
+    tokens = np.arange(size)
+    changed = study.exchange(tokens, share, np.random.default_rng(seed))
+    assert sorted(changed) == list(tokens)
+    assert (changed != tokens).sum() <= round(share * size)
+    if share == 0.0:
+        np.testing.assert_array_equal(changed, tokens)
+
+
+@given(st.integers(10, 80), st.integers(0, 40), st.integers(0, 9))
+def test_a_held_token_is_said_again_and_nothing_is_lost(size: int, more: int, seed: int) -> None:
+    tokens = np.arange(size)
+    held = study.hold(tokens, more, np.random.default_rng(seed))
+    assert held.size == size + more
+    kept, counts = np.unique(held, return_counts=True)
+    np.testing.assert_array_equal(kept, tokens)
+    assert sorted(counts)[-1] == 1 + more
+
+
+@pytest.mark.parametrize("kind", ["clicks", "pops"])
+def test_a_higher_level_adds_to_a_lower_one(kind: str) -> None:
+    quiet = np.zeros(16_000, dtype=np.float32)
+    one, three = (
+        study.SPOIL_SOUND[kind](quiet, level, np.random.default_rng(1)) for level in (1, 3)
+    )
+    struck = np.flatnonzero(one)
+    assert struck.size > 0
+    assert np.abs(one).max() == pytest.approx(0.3, abs=1e-3)
+    assert (three != 0).sum() > struck.size
+
+
+def test_noise_lies_as_far_under_the_speech_as_said() -> None:
+    tone = 0.3 * np.sin(np.arange(16_000) * 0.1).astype(np.float32)
+    np.testing.assert_array_equal(
+        study.SPOIL_SOUND["noise"](tone, 0, np.random.default_rng(0)), tone
+    )
+    added = study.SPOIL_SOUND["noise"](tone, 2, np.random.default_rng(0)) - tone
+    below = 10 * np.log10(np.mean(tone**2) / np.mean(added**2))
+    assert below == pytest.approx(30.0, abs=0.1)
+
+
+def test_a_response_knows_rising_from_falling() -> None:
+    falling = study._response(np.array([[3.0, 4.0], [2.0, 3.5], [1.0, 1.0]]))
+    assert falling["rank"]["mean"] == pytest.approx(-1.0)
+    assert [round(one["mean"], 2) for one in falling["at"]] == [3.5, 2.75, 1.0]
+    deaf = study._response(np.ones((3, 2)))
+    assert deaf["rank"]["mean"] == 0.0
+
+
+def test_the_command_writes_its_page_and_picture(tmp_path: Path) -> None:
+    pytest.importorskip("hibari", reason="needs the packaged voice: pip install 'rrpo[mini]'")
+    pytest.importorskip("pyworld", reason="needs WORLD: pip install 'rrpo[mini]'")
+    text = study.run(tmp_path, study.Size(spoilt=1, acted=1)).read_text(encoding="utf-8")
+    figures = read_json(tmp_path / "study.json")
+    assert list(figures["curves"]) == list(study.LEVELS)
+    assert len(figures["acted"]) == 6 * len(study.INTENSITIES)
+    assert "Exchanged tokens" in text
+    assert (tmp_path / "figure.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
