@@ -9,7 +9,7 @@ from torch import Tensor
 from rrpo import policy
 from rrpo.errors import UserError
 from rrpo.policy import LMConfig, SpeechTokenLM, generate, teacher_forced
-from rrpo.policy.layout import prompt, unistream
+from rrpo.policy.layout import Recording, prompt, unistream
 from rrpo.policy.rollout import draw, truncate
 from rrpo.runs import PolicyRun, prepare
 from rrpo.tokens import IGNORE
@@ -117,6 +117,61 @@ def test_greedy_with_the_cache_is_greedy_without(model: SpeechTokenLM) -> None:
             expected.append(token)
             ids = torch.cat([ids, torch.tensor([token + CONFIG.text_vocabulary])])
         assert tokens.tolist() == expected
+
+
+def test_zero_shot_speaks_on_from_a_recording(model: SpeechTokenLM) -> None:
+    """Its text comes before the text, its speech before the speech; neither counts or returns."""
+    text, instruct = rows(6, 3), rows(2, 1, seed=5)
+    recordings = [
+        Recording(words, codes)
+        for words, codes in zip(rows(4, 5, seed=6), rows(7, 3, high=40, seed=7), strict=True)
+    ]
+    decoded = generate(model, text, instruct, min_ratio=1.0, max_ratio=3.0, recordings=recordings)
+    for words, order, recording, tokens in zip(text, instruct, recordings, decoded, strict=True):
+        expected: list[int] = []
+        told = torch.cat([recording.text, words])
+        while len(expected) < 3 * len(words):
+            said = torch.cat([recording.speech, torch.tensor(expected, dtype=torch.int64)])
+            ids, targets = unistream(CONFIG, [told], [said], [order])
+            scores = model(ids)[0, targets[0] != IGNORE][-1]
+            if len(expected) < len(words):
+                scores[CONFIG.eos] = -torch.inf
+            token = int(scores.argmax())
+            if token >= CONFIG.codes:
+                break
+            expected.append(token)
+        assert tokens.tolist() == expected
+
+
+def test_several_utterances_of_a_text_are_read_once_and_drawn_apart(model: SpeechTokenLM) -> None:
+    """The draws are those of a batch in which every text stands three times."""
+    text, instruct = rows(6, 3), rows(2, 1, seed=5)
+    settings = {"sampler": "multinomial", "min_ratio": 1.0, "max_ratio": 3.0}
+    together = generate(
+        model, text, instruct, **settings, count=3, generator=torch.Generator().manual_seed(4)
+    )
+    apart = generate(
+        model,
+        [row for row in text for _ in range(3)],
+        [row for row in instruct for _ in range(3)],
+        **settings,
+        generator=torch.Generator().manual_seed(4),
+    )
+    assert [row.tolist() for row in together] == [row.tolist() for row in apart]
+    assert len({tuple(row.tolist()) for row in together}) > 2
+    with pytest.raises(UserError, match="at least one"):
+        generate(model, text, count=0)
+
+
+def test_top_p_keeps_the_id_that_crosses_it() -> None:
+    logits = torch.log(torch.tensor([[0.5, 0.1, 0.3, 0.06, 0.04], [0.2, 0.2, 0.2, 0.2, 0.2]]))
+    kept = truncate(logits, top_p=0.7).isfinite()
+    assert kept.tolist() == [[True, False, True, False, False], [True, True, True, True, False]]
+    both = truncate(logits[:1], top_k=1, top_p=0.7).isfinite()
+    assert both.tolist() == [[True, False, False, False, False]]
+    assert torch.equal(truncate(logits, top_p=1.0), logits)
+    # A hotter law is flatter: more ids are needed to reach top_p.
+    assert int(truncate(logits[:1], temperature=3.0, top_p=0.7).isfinite().sum()) == 3
 
 
 def test_sampling_follows_the_softmax() -> None:

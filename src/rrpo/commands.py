@@ -178,7 +178,7 @@ def policy_diffro(
         raise UserError("the bundled reward model reads the mini codec's tokens: train a --reward")
     runs.train_diffro(
         model,
-        load_policy(settled.start),
+        None if settled.lora_rank else load_policy(settled.start),
         load_reward(reward_model),
         prompts,
         settled,

@@ -22,6 +22,7 @@ from rrpo.evaluate.statistics import interval
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss
 from rrpo.policy import SpeechTokenLM
+from rrpo.policy.adapter import add_adapters
 from rrpo.policy.examples import Example, Prompt
 from rrpo.reward import RewardModel
 from rrpo.reward.fit import FitConfig, RewardObjective, evaluate
@@ -44,7 +45,8 @@ class PolicyRun(Strict):
     `start` is "mini", a CosyVoice model folder or its llm.pt, or the folder of a run; `language`
     and `instructions` (a YAML file) choose what CosyVoice is told for each emotion, by default the
     bundled English. The others save memory: `recompute` keeps only each layer's input for the way
-    back, `text_table` is "frozen" where "auto" finds a CosyVoice LM.
+    back, `text_table` is "frozen" where "auto" finds a CosyVoice LM, and a `lora_rank` above 0
+    trains adapters of that rank alone (needs `peft`), for which DiffRO needs no second model.
     """
 
     start: str = "mini"
@@ -52,6 +54,7 @@ class PolicyRun(Strict):
     instructions: str | None = None
     recompute: bool = False
     text_table: Literal["auto", "frozen", "trained"] = "auto"
+    lora_rank: int = Field(0, ge=0)
 
 
 class SFTRun(PolicyRun):
@@ -86,12 +89,14 @@ LARGE_TEXT_TABLE = 10_000
 """Rows from which a text table is a language model's and not the mini world's phones."""
 
 
-def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
+def prepare(model: SpeechTokenLM, config: SFTRun | DiffRORun) -> None:
     """Set what a run trains of a policy, and what it keeps in memory."""
     model.recompute = config.recompute
     large = model.config.text_vocabulary >= LARGE_TEXT_TABLE
     frozen = config.text_table == "frozen" or (config.text_table == "auto" and large)
     model.text_embedding.weight.requires_grad_(not frozen)
+    if config.lora_rank:
+        add_adapters(model, config.lora_rank, config.train.seed)
 
 
 def train_reward(
@@ -153,7 +158,7 @@ def train_sft(
 
 def train_diffro(
     model: SpeechTokenLM,
-    reference: SpeechTokenLM,
+    reference: SpeechTokenLM | None,
     reward_model: RewardModel,
     prompts: Sequence[Prompt],
     config: DiffRORun,
@@ -163,9 +168,13 @@ def train_diffro(
     validate_every: int = 0,
     description: str = "DiffRO",
 ) -> TrainResult:
-    """Optimize a policy in place against a reward model, held by the KL to the reference."""
+    """Optimize a policy in place against a reward model, held by the KL to the reference.
+
+    With adapters the reference is None: it is the model without them.
+    """
     prepare(model, config)
-    reference.to(getattr(torch, config.reference_precision))
+    if reference is not None:
+        reference.to(getattr(torch, config.reference_precision))
     objective = DiffROObjective(model, reference, reward_model, prompts, config.diffro)
     _settle(config, folder, resume)
     result = train(

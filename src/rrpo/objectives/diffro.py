@@ -22,6 +22,7 @@ from rrpo.config import Strict
 from rrpo.emotions import emotion_index
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
+from rrpo.policy.adapter import adapted, without_adapters
 from rrpo.policy.divergence import kl_per_position
 from rrpo.policy.examples import Prompt, choose
 from rrpo.policy.layout import unistream
@@ -73,18 +74,29 @@ class DiffROObjective:
     def __init__(
         self,
         model: SpeechTokenLM,
-        reference: SpeechTokenLM,
+        reference: SpeechTokenLM | None,
         reward_model: RewardModel,
         prompts: Sequence[Prompt],
         config: DiffROConfig,
     ) -> None:
+        """Freeze what is not trained.
+
+        Args:
+            reference: what the KL is measured against; None is the model without its adapters.
+
+        Raises:
+            UserError: no prompt, an emotion the reward model does not know, or no reference for a
+                model without adapters.
+        """
+        if reference is None and not adapted(model):
+            raise UserError("a policy without adapters needs a reference to keep close to")
         if not prompts:
             raise UserError("no prompt to optimize on: give texts and emotions")
         known = reward_model.config.tasks["emotion"]
         for prompt in prompts:
             emotion_index(prompt.emotion, known)
         self.model, self.config, self.prompts = model, config, list(prompts)
-        self.reference = reference.eval().requires_grad_(False)
+        self.reference = None if reference is None else reference.eval().requires_grad_(False)
         self.reward_model = reward_model.eval().requires_grad_(False)
 
     def loss(
@@ -98,7 +110,6 @@ class DiffROObjective:
         prompts = [self.prompts[index] for index in chosen]
         speech, stopped = self.rollout(prompts, generator)
         device = self.model.head.weight.device
-        self.reference.to(device)
         self.reward_model.to(device)
         ids, targets = unistream(
             self.model.config,
@@ -109,8 +120,7 @@ class DiffROObjective:
         ids, keep = ids.to(device), targets.to(device) != IGNORE
         lengths = torch.tensor([tokens.numel() for tokens in speech], device=device)
         trained = Pass(model(ids, keep), lengths, stopped.to(device))
-        with torch.no_grad():
-            reference_logits = self.reference(ids, keep)
+        reference_logits = self.reference_logits(ids, keep)
         reward = self.reward(trained, speech, prompts, generator)
         divergence = kl_per_token(trained, reference_logits)
         loss = -reward.mean() + self.config.beta * divergence
@@ -120,6 +130,17 @@ class DiffROObjective:
             "tokens": float(lengths.float().mean()),
             "stopped": float(stopped.float().mean()),
         }
+
+    @torch.no_grad()
+    def reference_logits(self, ids: Tensor, keep: Tensor) -> Tensor:
+        """Return the reference's logits (n, V) at the kept positions of joint ids (B, S)."""
+        logits: Tensor
+        if self.reference is not None:
+            logits = self.reference.to(ids.device)(ids, keep)
+            return logits
+        with without_adapters(self.model):
+            logits = self.model(ids, keep)
+        return logits
 
     def rollout(
         self, prompts: Sequence[Prompt], generator: torch.Generator

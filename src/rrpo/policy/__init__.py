@@ -7,6 +7,7 @@ import torch
 from rrpo.checkpoint import load_model, load_state, save_model
 from rrpo.config import parse
 from rrpo.policy import cosyvoice
+from rrpo.policy.adapter import plain_state
 from rrpo.policy.layout import teacher_forced
 from rrpo.policy.lm import LMConfig, SpeechTokenLM
 from rrpo.policy.rollout import generate
@@ -23,8 +24,11 @@ __all__ = [
 
 
 def save(model: SpeechTokenLM, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write a policy as `model.safetensors` and `model.json`, its weights as `dtype`."""
-    state = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    """Write a policy as `model.safetensors` and `model.json`, its weights as `dtype`.
+
+    Adapters are added in.
+    """
+    state = {name: tensor.to(dtype) for name, tensor in plain_state(model).items()}
     save_model(folder, state, {"kind": "policy", **model.config.model_dump()})
 
 

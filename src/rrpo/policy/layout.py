@@ -1,6 +1,7 @@
 """Sequences and targets: how text and speech stand in the LM's input (CosyVoice's two ways)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,22 +14,41 @@ TEXT_BLOCK, SPEECH_BLOCK = 5, 15
 """Text ids and codes that alternate in the bistream layout."""
 
 
-def prompt(config: LMConfig, text: Tensor, instruct: Tensor | None) -> Tensor:
-    """Return the joint ids `[sos] instruct… text… [task]` (L + 2,) that precede speech.
+@dataclass(frozen=True)
+class Recording:
+    """A recording to speak on from (zero-shot): its text ids (P,) and its codes (Q,)."""
+
+    text: Tensor
+    speech: Tensor
+
+
+def prompt(
+    config: LMConfig, text: Tensor, instruct: Tensor | None, recording: Recording | None = None
+) -> Tensor:
+    """Return the joint ids that precede speech, (S,).
+
+    They are `[sos] instruct… [recording's text…] text… [task] [recording's speech…]`.
+    Without a recording this is CosyVoice's instruct2 (with an instruction) or cross-lingual layout
+    (without one), with a recording its zero-shot layout.
 
     Raises:
-        UserError: the text is empty or an id lies outside the text vocabulary.
+        UserError: the text is empty or an id lies outside its vocabulary.
     """
-    words = text if instruct is None else torch.cat([instruct, text])
     if text.numel() == 0:
         raise UserError("the text is empty: give at least one word")
+    before = [] if instruct is None else [instruct]
+    words = torch.cat([*before, *([] if recording is None else [recording.text]), text])
     if int(words.min()) < 0 or int(words.max()) >= config.text_vocabulary:
         raise UserError(
             f"a text id lies outside 0…{config.text_vocabulary - 1}: "
             "the tokenizer does not belong to this policy"
         )
     ends = words.new_tensor([config.sos_id, config.task_id])
-    return torch.cat([ends[:1], words, ends[1:]])
+    heard = []
+    if recording is not None:
+        _check(config, recording.speech)
+        heard = [recording.speech + config.text_vocabulary]
+    return torch.cat([ends[:1], words, ends[1:], *heard])
 
 
 def unistream(

@@ -84,6 +84,12 @@ class KeyValueCache:
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.mask = self.mask[rows]
 
+    def repeat(self, times: int) -> None:
+        """Follow each row of the batch by copies of itself, so that it stands `times` times."""
+        self.keys = self.keys.repeat_interleave(times, dim=1)
+        self.values = self.values.repeat_interleave(times, dim=1)
+        self.mask = self.mask.repeat_interleave(times, dim=0)
+
 
 class RMSNorm(nn.Module):
     """Root-mean-square normalisation over the last axis, computed in fp32 (as Qwen2 does)."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rrpo.errors import UserError
-from rrpo.policy.layout import prompt
+from rrpo.policy.layout import Recording, prompt
 from rrpo.policy.lm import KeyValueCache, SpeechTokenLM
 
 SAMPLERS = ("greedy", "multinomial", "ras")
@@ -14,13 +14,21 @@ NUCLEUS, TOP, WINDOW, REPEATS = 0.8, 25, 10, 1
 """CosyVoice's repetition-aware sampling: top-p, top-k, tokens looked back, repeats refused."""
 
 
-def truncate(logits: Tensor, temperature: float = 1.0, top_k: int = 0) -> Tensor:
-    """Return logits / temperature (…, V) with all but the k largest at −inf (k = 0 keeps all).
+def truncate(
+    logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+) -> Tensor:
+    """Return logits / temperature (…, V) with all but the likeliest ids at −inf.
 
-    This is the law tokens are drawn from, so a relaxation of the draw must see the same logits.
+    Kept are the k largest (k = 0: all) and of those, in falling order, the ids until they sum to
+    top_p of all probability. This is the law tokens are drawn from, so a relaxation of the draw
+    must see the same logits.
     """
     scaled = logits / temperature
-    if top_k <= 0 or top_k >= logits.shape[-1]:
+    size = logits.shape[-1]
+    if top_p < 1.0:
+        kept = nucleus(scaled.reshape(-1, size), top_p, top_k if top_k > 0 else size)
+        return kept.view(logits.shape)
+    if top_k <= 0 or top_k >= size:
         return scaled
     smallest = scaled.topk(top_k, dim=-1).values[..., -1:]
     return scaled.masked_fill(scaled < smallest, float("-inf"))
@@ -77,8 +85,11 @@ def generate(
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
     top_k: int = 0,
+    top_p: float = 1.0,
+    recordings: Sequence[Recording] | None = None,
+    count: int = 1,
 ) -> list[Tensor]:
-    """Decode one utterance for each text.
+    """Decode `count` utterances for each text; a text is read once for all of them.
 
     Args:
         text: B 1-D int64 tensors of lengths L_b.
@@ -88,32 +99,47 @@ def generate(
             int(min_ratio · L) tokens are out.
         max_ratio: at most int(max_ratio · L) tokens.
         generator: a CPU generator; the only source of randomness.
-        temperature, top_k: of the law the multinomial sampler draws from.
+        temperature, top_k, top_p: of the law the multinomial sampler draws from (`truncate`).
+        recordings: B to speak on from, whose voice is taken over (zero-shot); they count
+            neither in L nor in what is returned.
+        count: utterances of each text.
 
     Returns:
-        B int64 tensors of codes on the CPU; the stop id is not among them.
+        B · count int64 tensors of codes on the CPU, those of a text one after the other; the stop
+        id is not among them.
 
     Raises:
-        UserError: an unknown sampler, or a text that is empty or outside the vocabulary.
+        UserError: an unknown sampler, a count under 1, or an id outside its vocabulary.
     """
     if sampler not in SAMPLERS:
         raise UserError(f"unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
+    if count < 1:
+        raise UserError(f"cannot decode {count} utterances of a text: ask for at least one")
     if not text:
         return []
     config, device = model.config, model.head.weight.device
     prompts = [
-        prompt(config, words, None if instruct is None else instruct[index])
+        prompt(
+            config,
+            words,
+            None if instruct is None else instruct[index],
+            None if recordings is None else recordings[index],
+        )
         for index, words in enumerate(text)
     ]
-    lowest = torch.tensor([int(min_ratio * words.numel()) for words in text], device=device)
-    highest = torch.tensor([int(max_ratio * words.numel()) for words in text], device=device)
+    sizes = [words.numel() for words in text for _ in range(count)]
+    lowest = torch.tensor([int(min_ratio * size) for size in sizes], device=device)
+    highest = torch.tensor([int(max_ratio * size) for size in sizes], device=device)
     cache, ids = _prefill_inputs(model, prompts, int(highest.max()))
     hidden = model.hidden(ids, cache)[:, -1]
+    if count > 1:
+        cache.repeat(count)
+        hidden = hidden.repeat_interleave(count, dim=0)
     # Upstream masks eos alone, and another stop id may end an utterance early. A rollout that is
     # to be rewarded must not be empty, so our own sampler masks every stop id.
     masked = slice(config.eos, config.eos + 1) if sampler == "greedy" else slice(config.codes, None)
-    rows = torch.arange(len(prompts), device=device)
-    drawn = torch.full((len(prompts), int(highest.max())), -1, device=device)
+    rows = torch.arange(len(sizes), device=device)
+    drawn = torch.full((len(sizes), int(highest.max())), -1, device=device)
     for position in range(int(highest.max())):
         scores = model.head(hidden).float()
         early = (position < lowest[rows])[:, None]
@@ -123,7 +149,7 @@ def generate(
         elif sampler == "ras":
             token = draw_aware(scores, drawn[rows, :position], generator)
         else:
-            token = draw(truncate(scores, temperature, top_k), generator)
+            token = draw(truncate(scores, temperature, top_k, top_p), generator)
         alive = token < config.codes
         drawn[rows[alive], position] = token[alive]
         alive &= position + 1 < highest[rows]

@@ -78,14 +78,14 @@ def page(study: Mapping[str, Any]) -> str:
     for label in MEASURED:
         cells = [study["systems"][name][label] for name in names]
         if any(one is not None for one in cells):
-            lines.append(f"| {label} | " + " | ".join(cell(cell) for cell in cells) + " |")
+            lines.append(f"| {label} | " + " | ".join(cell(one) for one in cells) + " |")
     pairs = list(study["differences"])
     lines += ["", "Paired differences, first minus second:", ""]
     lines += ["| | " + " | ".join(pairs) + " |", "|---" * (len(pairs) + 1) + "|"]
     for label in MEASURED:
         cells = [study["differences"][pair].get(label) for pair in pairs]
         if any(one is not None for one in cells):
-            lines.append(f"| {label} | " + " | ".join(cell(cell) for cell in cells) + " |")
+            lines.append(f"| {label} | " + " | ".join(cell(one) for one in cells) + " |")
     for key, title in KEYS.items():
         lines += ["", f"The same at equal {title}, over all values both curves reach:", ""]
         lines += _matched_table(study["matched"][key])
