@@ -26,6 +26,7 @@ from rrpo.errors import UserError
 from rrpo.mini.prosody import Prosody
 from rrpo.mini.renderer import Rendering, Transient
 from rrpo.mini.train_codec import (
+    SHARPEST,
     Corpus,
     _compare,
     crops,
@@ -279,6 +280,10 @@ def test_training_lowers_the_loss_and_resumes_exactly(tmp_path: Path) -> None:
         assert torch.equal(weight, resumed.state_dict()[name]), name
     with pytest.raises(UserError):
         train(corpus, tmp_path / "b", 12, 4, SMALL)
+    # A codec of twelve steps predicts nearly the same everywhere: it is sharpened to the limit.
+    assert 1.0 <= float(whole.gain.min()) <= float(whole.gain.max()) <= SHARPEST
+    assert float(whole.gain.max()) > 1.0
+    assert torch.equal(MiniCodec.load(tmp_path / "a").gain, whole.gain.half().float())
     found = measure(MiniCodec.load(tmp_path / "a"), [rendering(0), rendering(1)])
     assert 1 <= found["codes"] <= 60
     assert found["envelope_decibel"] > 0

@@ -100,5 +100,5 @@ def test_the_page_shows_every_measured_figure() -> None:
             "reward_models": {"plain": {"same": cell}},
         }
     )
-    assert text.count("0.50 [0.40, 0.60] (0.40, 0.60)") == len(labels) + 2
+    assert text.count("0.50 [0.40, 0.60] (0.40, 0.60)") == len(labels) + 4
     assert "rrpo study seeds" in text

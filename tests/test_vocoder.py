@@ -2,20 +2,24 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.fft import dct
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.codec.vocoder import (
     ENVELOPE_BANDS,
     Parameters,
     _band_interpolation,
+    cepstral_basis,
     click_shape,
     minimum_phase,
     pop_shape,
     pulse_train,
+    sharpen,
     synthesize,
     to_bands,
     to_points,
@@ -142,3 +146,19 @@ def test_long_speech_has_no_seam() -> None:
     seam = 4096 * 80
     before, across = audio[seam - 3200 : seam - 1600], audio[seam - 800 : seam + 800]
     assert torch.allclose(before, across, atol=2e-3)
+
+
+def test_sharpening_scales_cepstra_and_keeps_the_power() -> None:
+    generator = torch.Generator().manual_seed(0)
+    envelope = torch.randn(3, ENVELOPE_BANDS, generator=generator)
+    basis = cepstral_basis(envelope.device)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(ENVELOPE_BANDS), atol=1e-5, rtol=0)
+    expected = dct(np.eye(ENVELOPE_BANDS), norm="ortho").T
+    np.testing.assert_allclose(basis.numpy(), expected, atol=1e-6)
+    gain = 1.0 + torch.rand(ENVELOPE_BANDS, generator=generator)
+    gain[0] = 1.0
+    sharp = sharpen(envelope, gain)
+    torch.testing.assert_close(sharp.logsumexp(-1), envelope.logsumexp(-1))
+    # Only the first coefficient, the level, answers for the power.
+    torch.testing.assert_close((sharp @ basis.T)[:, 1:], ((envelope @ basis.T) * gain)[:, 1:])
+    torch.testing.assert_close(sharpen(envelope, torch.ones(ENVELOPE_BANDS)), envelope)

@@ -21,6 +21,7 @@ from rrpo.codec.vocoder import (
     ENVELOPE_BANDS,
     TOKEN_FRAMES,
     Parameters,
+    sharpen,
     synthesize,
 )
 from rrpo.errors import UserError
@@ -87,7 +88,11 @@ class Block(nn.Module):
 
 
 class MiniCodec(nn.Module):
-    """Encoder, quantiser and decoder."""
+    """Encoder, quantiser and decoder.
+
+    Attributes:
+        gain: (ENVELOPE_BANDS,) of the cepstral coefficients of what the decoder predicts.
+    """
 
     sample_rate = SAMPLE_RATE
 
@@ -106,6 +111,8 @@ class MiniCodec(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         self.speak = nn.Linear(width, TOKEN_FRAMES * _FRAME_VALUES + _TOKEN_VALUES)
+        self.gain: Tensor
+        self.register_buffer("gain", torch.ones(ENVELOPE_BANDS))
 
     def quantise(self, heard: Tensor) -> Tensor:
         """Encode features (B, M, FEATURES), M = 4 T, to digits (B, T, 8) in {-1, 0, 1}.
@@ -176,6 +183,7 @@ class MiniCodec(nn.Module):
         mask = length_mask(torch.tensor([row.numel() for row in ids])).to(device)
         padded = pad([row.cpu() for row in ids]).to(device)
         spoken = decide(self.predict(digits(padded).to(torch.float32) - 1.0, mask))
+        spoken.envelope = sharpen(spoken.envelope, self.gain)
         return [_row(spoken, index, sequence.numel()) for index, sequence in enumerate(ids)]
 
     def decode(self, ids: Tensor, seed: int = 0) -> Audio:

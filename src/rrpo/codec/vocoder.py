@@ -116,6 +116,33 @@ def to_points(aperiodicity: Tensor) -> Tensor:
     return 20.0 * torch.log10(aperiodicity[..., bins].clamp(1e-3, 1.0))
 
 
+@cache
+def cepstral_basis(device: torch.device) -> Tensor:
+    """Orthonormal cosines (ENVELOPE_BANDS, ENVELOPE_BANDS), one per row (DCT-II)."""
+    index = torch.arange(ENVELOPE_BANDS, dtype=torch.float64)
+    basis = torch.cos(torch.pi / ENVELOPE_BANDS * index[:, None] * (index + 0.5))
+    basis *= (2.0 / ENVELOPE_BANDS) ** 0.5
+    basis[0] *= 0.5**0.5
+    return basis.to(torch.float32).to(device)
+
+
+def sharpen(envelope: Tensor, gain: Tensor) -> Tensor:
+    """Scale the cepstral coefficients of envelopes and keep each frame's power.
+
+    A prediction is smoother than speech: with gains above 1 formants stand out again as far as they
+    do there (Toda & Tokuda 2007, "A speech parameter generation algorithm considering global
+    variance", IEICE Transactions E90-D).
+
+    Args:
+        envelope: (…, ENVELOPE_BANDS) natural log power.
+        gain: (ENVELOPE_BANDS,) of each coefficient.
+    """
+    basis = cepstral_basis(envelope.device)
+    sharp = ((envelope @ basis.T) * gain) @ basis
+    power = envelope.logsumexp(-1, keepdim=True) - sharp.logsumexp(-1, keepdim=True)
+    return sharp + power
+
+
 def _upsample(frames: Tensor, factor: int) -> Tensor:
     """Interpolate (B, M, C), each at its frame's middle, linearly to (B, M * factor, C) instants.
 

@@ -19,7 +19,7 @@ from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.checkpoint import load_state, load_tensors, read_json, save_tensors, write_json
 from rrpo.codec.features import HOP, features
 from rrpo.codec.mini import DIGITS, TOKEN_SAMPLES, CodecConfig, MiniCodec, Prediction
-from rrpo.codec.vocoder import TOKEN_FRAMES, Parameters, to_bands, to_points
+from rrpo.codec.vocoder import TOKEN_FRAMES, Parameters, cepstral_basis, to_bands, to_points
 from rrpo.errors import UserError
 from rrpo.mini.renderer import Rendering, Transient
 from rrpo.tokens import SPEECH_CODES, digits
@@ -33,6 +33,8 @@ RATE = 2e-3
 MATRIX_RATE = 0.02
 """Learning rate of Muon."""
 WARM_UP = 100
+SHARPEST = 1.3
+"""Greatest gain of a cepstral coefficient: a higher one was not heard in predicted quality."""
 _QUIET = -18.0
 """Natural log power under which an envelope cannot be heard; targets stop there."""
 
@@ -248,6 +250,25 @@ def losses(prediction: Prediction, target: Corpus) -> dict[str, Tensor]:
     }
 
 
+@torch.no_grad()
+def spread_gain(model: MiniCodec, corpus: Corpus, batches: int, seed: int) -> Tensor:
+    """Return how much wider each cepstral coefficient spreads in speech than in what is decoded.
+
+    Returns:
+        (ENVELOPE_BANDS,) ratios of standard deviations over loud frames of some crops, between 1
+        and `SHARPEST`.
+    """
+    said, meant = [], []
+    basis = cepstral_basis(torch.device("cpu"))
+    for number in range(batches):
+        batch = crops(corpus, torch.Generator().manual_seed(seed * 1_000_003 + number))
+        loud = batch.envelope.amax(dim=-1) > -10.0
+        said.append(model.predict(model.quantise(batch.features)).envelope[loud] @ basis.T)
+        meant.append(batch.envelope[loud] @ basis.T)
+    ratio = torch.cat(meant).std(dim=0) / torch.cat(said).std(dim=0).clamp(min=1e-6)
+    return ratio.nan_to_num(1.0).clamp(1.0, SHARPEST)
+
+
 def rate_at(step: int, steps: int) -> float:
     """Share of the learning rates: linear warm-up, then half a cosine down to 1 %."""
     if step < WARM_UP:
@@ -298,7 +319,10 @@ def train(
             progress(step + 1, {name: float(value.detach()) for name, value in parts.items()})
         if (step + 1) % save_every == 0 or step + 1 == steps:
             _save(model, optimizers, out, seed, step + 1, steps)
-    return model.eval()
+    model.eval()
+    model.gain.copy_(spread_gain(model, corpus, min(steps, 100), seed))
+    model.save(out)
+    return model
 
 
 def _optimizers(model: MiniCodec) -> list[torch.optim.Optimizer]:
