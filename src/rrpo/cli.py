@@ -22,6 +22,8 @@ reward_app = typer.Typer(no_args_is_help=True, help="Train and test reward model
 policy_app = typer.Typer(no_args_is_help=True, help="Post-train a speech-token LM.")
 app.add_typer(reward_app, name="reward")
 study_app = typer.Typer(no_args_is_help=True, help="Longer experiments with their own pages.")
+data_app = typer.Typer(no_args_is_help=True, help="Bring labelled speech into our form.")
+app.add_typer(data_app, name="data")
 app.add_typer(policy_app, name="policy")
 app.add_typer(study_app, name="study")
 
@@ -88,6 +90,21 @@ def demo(
         out = out / "demo"
     plan = study.SMOKE if smoke else study.FULL
     study.run(out, seed, plan, ablation, world, " ".join(["rrpo", *sys.argv[1:]]))
+
+
+@data_app.command("import")
+def data_import(
+    corpus: Annotated[str, typer.Argument(help="Its layout: cosyvoice.")],
+    path: Annotated[Path, typer.Argument(help="Folder with wav.scp …, or a parquet list.")],
+    out: Out,
+    emotions: Annotated[
+        Path | None, typer.Option(help="Lines of utterance and emotion; default: utt2emo there.")
+    ] = None,
+) -> None:
+    """Write a manifest.csv for `rrpo tokenize`, and token shards where the data has tokens."""
+    from rrpo import commands
+
+    commands.data_import(corpus, path, out, emotions)
 
 
 @app.command()

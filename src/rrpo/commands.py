@@ -12,6 +12,7 @@ from rrpo import audio, reward, runs, tokenization
 from rrpo import config as configuration
 from rrpo.checkpoint import read_json, write_json, write_text
 from rrpo.codec.s3 import S3Tokenizer
+from rrpo.data.corpora import import_cosyvoice
 from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.emotions import EMOTIONS
@@ -112,6 +113,17 @@ def reward_train(
     runs.train_reward(model, rows, pool, settled, out, resume)
     write_run_page(out)
     print(f"reward model in {out}; test it with: rrpo reward eval {out}")
+
+
+def data_import(corpus: str, path: Path, out: Path, emotions: Path | None) -> None:
+    """Import a corpus and say what to do with it."""
+    if corpus != "cosyvoice":
+        raise UserError(f"unknown corpus {corpus!r}: the layout that can be read is cosyvoice")
+    done = import_cosyvoice(path, out, emotions)
+    print(f"{done.utterances} utterances in {out / 'manifest.csv'}: turn them into tokens with")
+    print(f"rrpo tokenize {out} --codec s3:FOLDER --out TOKENS")
+    if done.tokens:
+        print(f"{done.tokens} of them came with tokens, now in {out / 'tokens'}")
 
 
 def reward_eval(run: Path, data: Path | None) -> None:

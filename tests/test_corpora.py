@@ -1,0 +1,133 @@
+"""CosyVoice's own data layouts, as tiny trees of the real form, and what is wrong with them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+import pytest
+import soundfile
+
+from rrpo.data.corpora import import_cosyvoice
+from rrpo.data.manifest import read_manifest
+from rrpo.data.shards import read_shard
+from rrpo.errors import UserError
+
+
+def wav(path: Path, seconds: float = 0.2) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.1 * np.sin(np.arange(int(16_000 * seconds)) * 0.1), 16_000)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def kaldi(tmp_path: Path) -> Path:
+    folder = tmp_path / "train"
+    for name in ("a", "b"):
+        wav(folder / "wavs" / f"{name}.wav")
+    (folder / "wav.scp").write_text(f"a wavs/a.wav\nb\t{folder / 'wavs' / 'b.wav'}\n")
+    (folder / "text").write_text("a Hello there.\nb 你好 世界。\n", encoding="utf-8")
+    (folder / "utt2spk").write_text("a s1\nb s2\n")
+    (folder / "utt2emo").write_text("a happy\nb sad\n")
+    return folder
+
+
+def test_a_kaldi_folder_becomes_a_manifest(kaldi: Path, tmp_path: Path) -> None:
+    done = import_cosyvoice(kaldi, tmp_path / "out")
+    assert (done.utterances, done.tokens) == (2, 0)
+    first, second = read_manifest(tmp_path / "out")
+    assert (first.emotion, first.text, first.speaker) == ("happy", "Hello there.", "s1")
+    assert (second.emotion, second.text, second.speaker) == ("sad", "你好 世界。", "s2")
+    assert first.path.samefile(kaldi / "wavs" / "a.wav")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("wav.scp", "a wavs/none.wav\n", "no such audio file: wavs/none.wav of a"),
+        ("wav.scp", "a sox x.wav -t wav - |\n", "a is a command"),
+        ("wav.scp", "a\n", "line 1: a has no value"),
+        ("wav.scp", "a wavs/a.wav\na wavs/b.wav\n", "line 2: a stands twice"),
+        ("text", "a Hello.\n", "text has no line for b"),
+        ("utt2spk", "b s2\n", "utt2spk has no line for a"),
+        ("utt2emo", "a happy\n", "b has no emotion"),
+        ("wav.scp", "", "no utterance"),
+        ("text", None, "holds no text"),
+        ("utt2emo", None, "utt2emo is missing"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_said(
+    kaldi: Path, tmp_path: Path, file: str, content: str | None, message: str
+) -> None:
+    if content is None:
+        (kaldi / file).unlink()
+    else:
+        (kaldi / file).write_text(content)
+    with pytest.raises(UserError, match=message):
+        import_cosyvoice(kaldi, tmp_path / "out")
+    assert not (tmp_path / "out" / "manifest.csv").exists()
+
+
+def rows(tmp_path: Path, **more: Any) -> dict[str, list[Any]]:
+    sound = wav(tmp_path / "one.wav")
+    return {
+        "utt": ["x/1", "x 2"],
+        "audio_data": [sound, sound],
+        "wav": ["/elsewhere/1.wav", "/elsewhere/2.wav"],
+        "text": ["Hello.", "World."],
+        "spk": ["s", "s"],
+        "utt_embedding": [[0.1], [0.2]],
+        **more,
+    }
+
+
+def test_a_parquet_list_becomes_recordings_a_manifest_and_shards(tmp_path: Path) -> None:
+    folder = tmp_path / "parquet"
+    folder.mkdir()
+    table = rows(tmp_path, speech_token=[[1, 2, 6560], [4, 5]])
+    parquet.write_table(arrow.table(table), folder / "parquet_000.tar")
+    (folder / "data.list").write_text("parquet_000.tar\n")
+    labels = tmp_path / "labels"
+    labels.write_text("x/1 happy\n")
+    with pytest.raises(UserError, match="x 2 has no emotion"):
+        import_cosyvoice(folder / "data.list", tmp_path / "out", labels)
+    table["emotion"] = ["happy", "sad"]
+    parquet.write_table(arrow.table(table), folder / "parquet_000.tar")
+    done = import_cosyvoice(folder / "data.list", tmp_path / "out")
+    assert (done.utterances, done.tokens) == (2, 2)
+    recordings = read_manifest(tmp_path / "out")
+    assert [one.emotion for one in recordings] == ["happy", "sad"]
+    assert recordings[0].path.read_bytes() == (tmp_path / "one.wav").read_bytes()
+    spoken = read_shard(tmp_path / "out" / "tokens")
+    assert [row.tokens.tolist() for row in spoken] == [[1, 2, 6560], [4, 5]]
+    assert [row.text for row in spoken] == ["Hello.", "World."]
+
+
+def test_recordings_keep_the_form_they_have(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "one.flac", np.zeros(1600), 16_000)
+    sound = (tmp_path / "one.flac").read_bytes()
+    table = rows(tmp_path, emotion=["happy", "sad"], audio_data=[sound, sound])
+    parquet.write_table(arrow.table(table), tmp_path / "one.parquet")
+    done = import_cosyvoice(tmp_path / "one.parquet", tmp_path / "out")
+    assert done.tokens == 0
+    assert read_manifest(tmp_path / "out")[0].path.suffix == ".flac"
+
+
+def test_what_is_wrong_with_a_parquet_list_is_said(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="nothing at"):
+        import_cosyvoice(tmp_path / "data.list", out)
+    (tmp_path / "data.list").write_text("gone.parquet\n")
+    with pytest.raises(UserError, match=r"gone\.parquet, which is not there"):
+        import_cosyvoice(tmp_path / "data.list", out)
+    (tmp_path / "gone.parquet").write_text("no parquet")
+    with pytest.raises(UserError, match="is not a parquet file"):
+        import_cosyvoice(tmp_path / "data.list", out)
+    parquet.write_table(arrow.table({"text": ["a"]}), tmp_path / "gone.parquet")
+    with pytest.raises(UserError, match="lacks the columns utt and audio_data"):
+        import_cosyvoice(tmp_path / "data.list", out)
+    wrong = rows(tmp_path, emotion=["happy", "sad"], speech_token=[[6561], [1]])
+    parquet.write_table(arrow.table(wrong), tmp_path / "gone.parquet")
+    with pytest.raises(UserError, match="x/1 has a speech token outside"):
+        import_cosyvoice(tmp_path / "data.list", out)
