@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from model_folder import HEADS, write_llm, write_tokenizer
 from rrpo import commands, origin, policy, reward
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
-from rrpo.policy import LMConfig, SpeechTokenLM, cosyvoice
+from rrpo.policy import cosyvoice
 from rrpo.policy.cosyvoice_text import ADDED, END_OF_PROMPT, INSTRUCTIONS, CosyVoiceTokenizer
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.runs import PolicyRun
@@ -20,19 +21,9 @@ pytest.importorskip("transformers", reason="needs transformers: pip install 'rrp
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A tokenizer of single bytes, as files like those of CosyVoice-BlankEN."""
-    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
-
-    inner = tmp_path / "CosyVoice2-0.5B" / "CosyVoice-BlankEN"
-    inner.mkdir(parents=True)
-    words = {letter: number for number, letter in enumerate(bytes_to_unicode().values())}
-    (inner / "vocab.json").write_text(json.dumps(words))
-    (inner / "merges.txt").write_text("#version: 0.2\n")
-    (inner / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|endoftext|>"})
-    )
-    (inner / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
-    return inner.parent
+    """A model folder with a tokenizer alone."""
+    write_tokenizer(tmp_path / "CosyVoice2-0.5B")
+    return tmp_path / "CosyVoice2-0.5B"
 
 
 def test_an_instruction_ends_in_end_of_prompt_once(folder: Path) -> None:
@@ -96,13 +87,8 @@ def test_the_bundled_file_covers_the_bundled_emotions() -> None:
 
 def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path) -> None:
     """The whole way by the command line's own functions, on random weights of a tiny size."""
-    torch.manual_seed(0)
-    sizes = {"hidden": 32, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate": 48}
-    config = {"num_attention_heads": 2, "num_key_value_heads": 1}
-    cosyvoice.save(SpeechTokenLM(LMConfig(text_vocabulary=300, **sizes)), folder / "llm.pt")
-    (folder / "CosyVoice-BlankEN" / "config.json").write_text(
-        json.dumps({"model_type": "qwen2", **config})
-    )
+    write_llm(folder)
+    config = HEADS
     rows = [
         Utterance(f"{n}", text, emotion, np.arange(n, n + 12))
         for n, (text, emotion) in enumerate(
@@ -152,5 +138,8 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
     model = policy.load(tmp_path / "run")
     with pytest.raises(UserError, match="not at"):
         origin.load_tokenizer(PolicyRun(start=str(tmp_path / "moved")), model)
-    with pytest.raises(UserError, match="rrpo export"):
-        commands.speak(str(tmp_path / "run"), "one", "happy", tmp_path / "x.wav", 0)
+    out, voice = tmp_path / "x.wav", tmp_path / "voice.wav"
+    with pytest.raises(UserError, match="name a recording of a --voice"):
+        commands.speak(str(tmp_path / "run"), "one", "happy", "", None, None, out, 0)
+    with pytest.raises(UserError, match="no reference recording at"):
+        commands.speak(str(tmp_path / "run"), "one", "happy", "", voice, None, out, 0)

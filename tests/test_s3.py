@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from model_folder import write_speech_tokenizer
 from rrpo import audio, tokenization
 from rrpo.codec.s3 import S3Tokenizer, log_mel
 from rrpo.data.manifest import read_manifest
@@ -14,43 +15,14 @@ from rrpo.errors import UserError
 
 pytest.importorskip("librosa", reason="needs librosa: pip install 'rrpo[cosyvoice]'")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'rrpo[cosyvoice]'")
-onnx = pytest.importorskip("onnx", reason="onnx makes the tokenizer of this test")
+pytest.importorskip("onnx", reason="onnx makes the tokenizer of this test")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tokenizer with upstream's inputs: the id is 1000 times the mean of four frames' mel."""
-    helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        [
-            helper.make_node("ReduceMean", ["feats", "bands"], ["level"], keepdims=1),
-            helper.make_node(
-                "AveragePool", ["level"], ["pooled"], kernel_shape=[4], strides=[4], ceil_mode=1
-            ),
-            helper.make_node("Mul", ["pooled", "scale"], ["scaled"]),
-            helper.make_node("Clip", ["scaled", "low", "high"], ["clipped"]),
-            helper.make_node("Cast", ["clipped"], ["ids"], to=onnx.TensorProto.INT32),
-            helper.make_node("Identity", ["feats_length"], ["length"]),
-        ],
-        "tokenizer",
-        [
-            helper.make_tensor_value_info("feats", float32, [1, 128, "time"]),
-            helper.make_tensor_value_info("feats_length", onnx.TensorProto.INT32, [1]),
-        ],
-        [
-            helper.make_tensor_value_info("ids", onnx.TensorProto.INT32, [1, 1, "tokens"]),
-            helper.make_tensor_value_info("length", onnx.TensorProto.INT32, [1]),
-        ],
-        [
-            onnx.numpy_helper.from_array(np.array([1], dtype=np.int64), "bands"),
-            onnx.numpy_helper.from_array(np.float32(1000), "scale"),
-            onnx.numpy_helper.from_array(np.float32(0), "low"),
-            onnx.numpy_helper.from_array(np.float32(6560), "high"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    """A folder with a speech tokenizer alone."""
     path = tmp_path_factory.mktemp("cosyvoice")
-    onnx.save(model, path / "speech_tokenizer_v2.onnx")
+    write_speech_tokenizer(path)
     return path
 
 

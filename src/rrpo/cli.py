@@ -197,12 +197,18 @@ def speak(
     speaker: Annotated[
         str, typer.Option(help="cedar, maple, hazel or willow instead of the main voice.")
     ] = "",
+    voice: Annotated[
+        Path | None, typer.Option(help="CosyVoice: a recording whose voice is taken over.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="CosyVoice: its model folder; default: where it began.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Speak a text with an emotion into a wav file."""
     from rrpo import commands
 
-    commands.speak(policy, text, emotion, speaker, out, seed)
+    commands.speak(policy, text, emotion, speaker, voice, model, out, seed)
 
 
 @app.command()

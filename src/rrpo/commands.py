@@ -7,10 +7,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from rrpo import audio, reward, runs, tokenization
 from rrpo import config as configuration
+from rrpo.audio import Audio
 from rrpo.checkpoint import read_json, write_json, write_text
+from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.data.corpora import import_cosyvoice
 from rrpo.data.manifest import read_manifest
@@ -22,8 +25,8 @@ from rrpo.mini.speaking import speak as draw
 from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
-from rrpo.origin import MINI, is_mini, load_policy, load_tokenizer, require_mini, settle
-from rrpo.policy import SpeechTokenLM, cosyvoice
+from rrpo.origin import MINI, beginning, is_mini, load_policy, load_tokenizer, require_mini, settle
+from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import read_tokenizer
 from rrpo.policy.examples import make_examples, make_prompt
 from rrpo.report.page import write_page, write_run_page
@@ -201,22 +204,71 @@ def policy_diffro(
     print(f"policy in {out}; {_next_line(out, model)}")
 
 
-def speak(start: str, text: str, emotion: str, speaker: str, out: Path, seed: int) -> None:
+def speak(
+    start: str,
+    text: str,
+    emotion: str,
+    speaker: str,
+    voice: Path | None,
+    model_folder: Path | None,
+    out: Path,
+    seed: int,
+) -> None:
     """Speak a text into a wav file."""
-    world = World()
-    if speaker and speaker not in SPEAKERS:
-        raise UserError(f"unknown speaker {speaker!r}: choose one of {', '.join(SPEAKERS)}")
     if out.suffix.lower() != ".wav":
         raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
     model = load_policy(start)
-    require_mini(start, model)
+    if is_mini(model):
+        tokens, sound, rate = _speak_mini(model, text, emotion, speaker, seed)
+    elif voice is None:
+        raise UserError(f"{start} speaks CosyVoice's tokens: name a recording of a --voice")
+    else:
+        asked = (text, emotion, voice, model_folder, seed)
+        tokens, sound, rate = _speak_cosyvoice(start, model, *asked)
+    audio.write(out, sound, rate)
+    print(f"{out}: {sound.size / rate:.2f} s, {tokens.numel()} tokens")
+
+
+def _speak_mini(
+    model: SpeechTokenLM, text: str, emotion: str, speaker: str, seed: int
+) -> tuple[Tensor, Audio, int]:
+    if speaker and speaker not in SPEAKERS:
+        raise UserError(f"unknown speaker {speaker!r}: choose one of {', '.join(SPEAKERS)}")
+    world = World()
     prompt = make_prompt(world.tokenizer, text, emotion, speaker)
-    tokens = draw(model, [prompt], seed)[0]
+    tokens = _some(draw(model, [prompt], seed)[0])
+    return tokens, world.codec().decode(tokens), audio.SAMPLE_RATE
+
+
+def _speak_cosyvoice(
+    start: str,
+    model: SpeechTokenLM,
+    text: str,
+    emotion: str,
+    voice: Path,
+    folder: Path | None,
+    seed: int,
+) -> tuple[Tensor, Audio, int]:
+    """Speak as CosyVoice's instruct2 does: told how, in the voice of a recording."""
+    run = beginning(start)
+    tokenizer = load_tokenizer(run, model)
+    beside = Path(run.start) if Path(run.start).is_dir() else Path(run.start).parent
+    codec = CosyVoiceCodec(folder or beside, voice)
+    prompt = make_prompt(tokenizer, text, emotion)
+    (tokens,) = generate(
+        model,
+        [prompt.text_ids],
+        [prompt.instruct_ids],
+        sampler="ras",
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return _some(tokens), codec.decode_native(tokens), codec.native_rate
+
+
+def _some(tokens: Tensor) -> Tensor:
     if tokens.numel() == 0:
         raise UserError("the policy said nothing: try another --seed")
-    sound = world.codec().decode(tokens)
-    audio.write(out, sound)
-    print(f"{out}: {sound.size / audio.SAMPLE_RATE:.2f} s, {tokens.numel()} tokens")
+    return tokens
 
 
 def evaluate(folders: Sequence[Path], rewards: Sequence[Path], sentences: int, seed: int) -> None:

@@ -1,0 +1,95 @@
+"""CosyVoice's tokens to audio, by the `cosyvoice` package that the user has installed.
+
+Its flow and vocoder need a reference recording, whose voice they take over. The package is imported
+only when this is used; it reads the model folder's YAML in a way that can run code, so give it only
+folders you trust.
+"""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.codec.s3 import S3Tokenizer
+from rrpo.errors import UserError
+from rrpo.tokens import SPEECH_CODES
+
+SOURCE = "https://github.com/FunAudioLLM/CosyVoice"
+
+
+class CosyVoiceCodec:
+    """Both ways of the codec protocol: the folder's speech tokenizer, and its flow and vocoder.
+
+    Attributes:
+        native_rate: samples per second of what the vocoder gives.
+    """
+
+    sample_rate = SAMPLE_RATE
+
+    def __init__(self, folder: Path, voice: Path) -> None:
+        """Load the model folder and read the reference recording.
+
+        Args:
+            folder: a CosyVoice2 or CosyVoice3 model folder.
+            voice: a recording of at most 30 s whose voice is taken over.
+
+        Raises:
+            UserError: the recording or the folder is missing, the package is not installed, or it
+                cannot load the folder.
+        """
+        if not voice.is_file():
+            raise UserError(f"no reference recording at {voice}: name a wav file of the voice")
+        if not folder.is_dir():
+            raise UserError(f"no CosyVoice model folder at {folder}")
+        try:
+            package = importlib.import_module("cosyvoice.cli.cosyvoice")
+        except ImportError as error:
+            raise UserError(
+                f"speaking CosyVoice's tokens needs its own package ({error.name} is missing): "
+                f"clone {SOURCE} with its submodules, install its requirements, and put it and "
+                "its third_party/Matcha-TTS on PYTHONPATH"
+            ) from None
+        try:
+            self._model: Any = package.AutoModel(model_dir=str(folder))
+            given = self._model.frontend.frontend_zero_shot(
+                "", "", str(voice), self._model.sample_rate, ""
+            )
+        except Exception as error:  # the package's own, of any kind
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(f"CosyVoice cannot load {folder} or read {voice}: {reason}") from None
+        kept = ("flow_prompt_speech_token", "prompt_speech_feat", "flow_embedding")
+        self._voice = {name: given[name] for name in kept}
+        self._folder = folder
+        self._tokenizer: S3Tokenizer | None = None
+        self.native_rate = int(self._model.sample_rate)
+
+    def encode(self, audio: Audio) -> Tensor:
+        """Turn audio (N,) float32 at 16 kHz into ids (T,) int64, 25 a second."""
+        if self._tokenizer is None:
+            self._tokenizer = S3Tokenizer(self._folder)
+        return self._tokenizer.encode(audio)
+
+    def decode_native(self, ids: Tensor) -> Audio:
+        """Speak ids (T,) int64 as audio (N,) float32 at `native_rate`.
+
+        Raises:
+            UserError: there is no id, or one outside 0…6560.
+        """
+        if ids.numel() == 0 or int(ids.min()) < 0 or int(ids.max()) >= SPEECH_CODES:
+            raise UserError(f"cannot speak {ids.numel()} ids: give at least one, each in 0…6560")
+        with torch.inference_mode():
+            pieces = self._model.model.tts(
+                source_speech_token=ids[None].to(torch.int32), stream=False, **self._voice
+            )
+            spoken = torch.cat([piece["tts_speech"] for piece in pieces], dim=1)[0]
+        return np.asarray(spoken.float().cpu().numpy(), dtype=np.float32)
+
+    def decode(self, ids: Tensor) -> Audio:
+        """Speak ids (T,) int64 as audio (N,) float32 at 16 kHz."""
+        spoken = self.decode_native(ids)
+        return np.asarray(soxr.resample(spoken, self.native_rate, SAMPLE_RATE), dtype=np.float32)

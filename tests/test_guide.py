@@ -1,0 +1,122 @@
+"""docs/cosyvoice.md from end to end on a tiny model folder: every command of it, in its order."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner
+
+from model_folder import HEADS, write_llm, write_package, write_speech_tokenizer, write_tokenizer
+from rrpo.cli import app
+from rrpo.codec.cosyvoice import CosyVoiceCodec
+from rrpo.errors import UserError
+from rrpo.policy import cosyvoice
+
+pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
+pytest.importorskip("librosa", reason="needs librosa: pip install 'rrpo[cosyvoice]'")
+pytest.importorskip("onnx", reason="onnx makes the speech tokenizer of this test")
+pytest.importorskip("peft", reason="needs adapters: pip install 'rrpo[lora]'")
+
+GUIDE = Path(__file__).parents[1] / "docs" / "cosyvoice.md"
+QUICK = {
+    "reward": "--set train.steps=2 --set train.warmup_steps=0",
+    "sft": "--set train.steps=1 --set train.warmup_steps=0",
+    "diffro": "--set train.steps=1 --set train.warmup_steps=0 --set diffro.batch_size=2",
+}
+"""Added to the guide's commands, so that each takes seconds."""
+
+
+def commands() -> list[list[str]]:
+    """Return the guide's rrpo commands as words."""
+    text = GUIDE.read_text(encoding="utf-8").replace("\\\n", " ")
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    return [shlex.split(line, comments=True) for line in shell.splitlines() if "rrpo " in line]
+
+
+def write_corpus(folder: Path, count: int) -> None:
+    """Write a corpus as CosyVoice's data recipe leaves it, of tones that tell happy from sad."""
+    folder.mkdir()
+    tables: dict[str, list[str]] = {name: [] for name in ("wav.scp", "text", "utt2spk", "utt2emo")}
+    for number in range(count):
+        emotion = ("happy", "sad")[number % 2]
+        tone = 0.3 * np.sin(np.arange(12_800) * (0.3 if emotion == "happy" else 0.05))
+        soundfile.write(folder / f"{number}.wav", tone, 16_000)
+        values = (f"{number}.wav", f"Text {number // 2}.", "speaker", emotion)
+        for name, value in zip(tables, values, strict=True):
+            tables[name].append(f"u{number} {value}\n")
+    for name, lines in tables.items():
+        (folder / name).write_text("".join(lines))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with all the guide speaks of, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "CosyVoice2-0.5B"
+    write_tokenizer(model)
+    write_llm(model)
+    write_speech_tokenizer(model)
+    write_corpus(tmp_path / "corpus", 8)
+    write_corpus(tmp_path / "held-out", 4)
+    soundfile.write(tmp_path / "voice.wav", np.zeros(16_000), 16_000)
+    write_package(tmp_path / "packages")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] == "cosyvoice"]:
+        del sys.modules[name]
+
+
+def test_every_command_of_the_guide_runs(place: Path) -> None:
+    asked = commands()
+    assert {" ".join(words[1:3]) for words in asked} >= {
+        "data import",
+        "reward train",
+        "reward eval",
+        "policy sft",
+        "policy diffro",
+    }
+    for words in asked:
+        kind = next((name for name in QUICK if name in words and "eval" not in words), None)
+        more = shlex.split(QUICK[kind]) if kind else []
+        done = CliRunner().invoke(app, [*words[1:], *more])
+        assert done.exit_code == 0, (words, done.output, done.exception)
+    trained = cosyvoice.load(place / "CosyVoice2-0.5B-rrpo" / "llm.pt", HEADS)
+    before = cosyvoice.load(place / "CosyVoice2-0.5B")
+    assert trained.config == before.config
+    assert not torch.equal(trained.head.weight, before.head.weight)
+    spoken, rate = soundfile.read(place / "x.wav")
+    assert rate == 24_000
+    assert spoken.size % 960 == 0
+    assert spoken.size > 0
+
+
+def test_tokens_are_spoken_by_the_users_package(place: Path) -> None:
+    codec = CosyVoiceCodec(place / "CosyVoice2-0.5B", place / "voice.wav")
+    ids = torch.tensor([0, 6560, 3280])
+    native = codec.decode_native(ids)
+    np.testing.assert_allclose(native[[0, 960, 1920]], [0, 6560 / 6561, 3280 / 6561], atol=1e-6)
+    assert codec.decode(ids).size == 3 * 640
+    sound = soundfile.read(place / "corpus" / "0.wav", dtype="float32")[0]
+    assert codec.encode(sound).numel() == 20
+    for wrong in (torch.tensor([], dtype=torch.int64), torch.tensor([6561])):
+        with pytest.raises(UserError, match="cannot speak"):
+            codec.decode(wrong)
+
+
+def test_what_is_missing_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, voice = place / "CosyVoice2-0.5B", place / "voice.wav"
+    with pytest.raises(UserError, match="no reference recording at"):
+        CosyVoiceCodec(model, place / "none.wav")
+    with pytest.raises(UserError, match="no CosyVoice model folder at"):
+        CosyVoiceCodec(place / "none", voice)
+    voice.rename(place / "broken.wav")
+    with pytest.raises(UserError, match=r"or read .*broken\.wav: cannot decode$"):
+        CosyVoiceCodec(model, place / "broken.wav")
+    monkeypatch.setitem(sys.modules, "cosyvoice.cli.cosyvoice", None)
+    with pytest.raises(UserError, match="third_party/Matcha-TTS on PYTHONPATH"):
+        CosyVoiceCodec(model, place / "broken.wav")
