@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rrpo.errors import UserError
-from rrpo.evaluate.content import Recogniser, available, normalise, recogniser, word_error
+from rrpo.evaluate.content import (
+    Recogniser,
+    available,
+    instruction_heard,
+    normalise,
+    recogniser,
+    word_error,
+)
 
 
 def installed(*names: str) -> bool:
@@ -111,3 +118,11 @@ def test_a_spoken_sentence_is_recognised() -> None:
     first, again = recogniser().transcribe([spoken, spoken])
     assert word_error(text, first) <= 0.2
     assert first == again
+
+
+def test_an_instruction_that_is_spoken_is_heard() -> None:
+    told = "You are a helpful assistant. Speak in a happy voice.<|endofprompt|>"
+    assert instruction_heard(told, "The train leaves.", "the train leaves") == 0.0
+    assert instruction_heard(told, "The train leaves.", "Speak in a happy voice the train") == 3 / 7
+    assert instruction_heard(told, "A happy voice.", "a happy voice") == 0.0
+    assert instruction_heard("<|endofprompt|>", "Hello.", "hello end of prompt") == 0.0

@@ -12,9 +12,13 @@ import torch
 from typer.testing import CliRunner
 
 from model_folder import HEADS, write_llm, write_package, write_speech_tokenizer, write_tokenizer
+from rrpo import policy
+from rrpo.checkpoint import read_json
 from rrpo.cli import app
 from rrpo.codec.cosyvoice import CosyVoiceCodec
+from rrpo.commands import evaluate
 from rrpo.errors import UserError
+from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
 
 pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
@@ -79,6 +83,7 @@ def test_every_command_of_the_guide_runs(place: Path) -> None:
         "reward eval",
         "policy sft",
         "policy diffro",
+        "evaluate rrpo-run",
     }
     for words in asked:
         kind = next((name for name in QUICK if name in words and "eval" not in words), None)
@@ -89,6 +94,11 @@ def test_every_command_of_the_guide_runs(place: Path) -> None:
     before = cosyvoice.load(place / "CosyVoice2-0.5B")
     assert trained.config == before.config
     assert not torch.equal(trained.head.weight, before.head.weight)
+    figures = read_json(place / "rrpo-run" / "evaluation.json")["system"]
+    assert figures["judge_probability"] is None
+    assert figures["reward"]["mean"] < 0
+    assert figures["utterances"] == 4
+    assert len(list((place / "rrpo-run" / "samples").glob("*.wav"))) == 4
     spoken, rate = soundfile.read(place / "x.wav")
     assert rate == 24_000
     assert spoken.size % 960 == 0
@@ -120,3 +130,12 @@ def test_what_is_missing_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "cosyvoice.cli.cosyvoice", None)
     with pytest.raises(UserError, match="third_party/Matcha-TTS on PYTHONPATH"):
         CosyVoiceCodec(model, place / "broken.wav")
+
+
+def test_policies_of_two_worlds_are_not_evaluated_together(place: Path, tmp_path: Path) -> None:
+    mini = tmp_path / "mini"
+    policy.save(World().policy(), mini)
+    with pytest.raises(UserError, match="speaks the mini codec's tokens"):
+        evaluate([mini, place / "CosyVoice2-0.5B"], [], 1, 0, None, place / "voice.wav", None)
+    with pytest.raises(UserError, match="give CosyVoice's own with --data"):
+        evaluate([place / "CosyVoice2-0.5B"], [], 1, 0, None, place / "voice.wav", None)

@@ -232,13 +232,22 @@ def evaluate(
     reward: Annotated[
         list[Path] | None, typer.Option(help="Reward models to score with, any number.")
     ] = None,
-    sentences: Annotated[int, typer.Option(min=1, help="Test sentences, each × 6 emotions.")] = 8,
+    sentences: Annotated[
+        int, typer.Option(min=1, help="Test sentences, each with every emotion.")
+    ] = 8,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    data: Data = None,
+    voice: Annotated[
+        Path | None, typer.Option(help="CosyVoice: a recording whose voice is taken over.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="CosyVoice: its model folder; default: where it began.")
+    ] = None,
 ) -> None:
     """Let policies speak unseen sentences and have every judge listen."""
     from rrpo import commands
 
-    commands.evaluate(runs, reward or [], sentences, seed)
+    commands.evaluate(runs, reward or [], sentences, seed, data, voice, model)
 
 
 @study_app.command()

@@ -1,8 +1,10 @@
 """What each command does, once its arguments are read."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -13,25 +15,25 @@ from rrpo import audio, reward, runs, tokenization
 from rrpo import config as configuration
 from rrpo.audio import Audio
 from rrpo.checkpoint import read_json, write_json, write_text
-from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.data.corpora import import_cosyvoice
 from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.evaluate.run import Judges, measure, summarise
+from rrpo.evaluate.run import Judges, Sample, measure, summarise
 from rrpo.mini.speaking import speak as draw
 from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
-from rrpo.origin import MINI, beginning, is_mini, load_policy, load_tokenizer, require_mini, settle
-from rrpo.policy import SpeechTokenLM, cosyvoice, generate
+from rrpo.origin import MINI, is_mini, load_policy, load_tokenizer, settle
+from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import read_tokenizer
 from rrpo.policy.examples import make_examples, make_prompt
 from rrpo.report.page import write_page, write_run_page
 from rrpo.report.terminal import print_systems
 from rrpo.reward import RewardConfig, RewardModel
+from rrpo.speaking import CosyVoiceSpeech, asked_of
 from rrpo.tokenization import Codec
 
 NEW = "new"
@@ -220,11 +222,10 @@ def speak(
     model = load_policy(start)
     if is_mini(model):
         tokens, sound, rate = _speak_mini(model, text, emotion, speaker, seed)
-    elif voice is None:
-        raise UserError(f"{start} speaks CosyVoice's tokens: name a recording of a --voice")
     else:
-        asked = (text, emotion, voice, model_folder, seed)
-        tokens, sound, rate = _speak_cosyvoice(start, model, *asked)
+        speech = CosyVoiceSpeech(start, model, voice, model_folder)
+        tokens = _some(speech.draw([(text, emotion)], seed)[0])
+        sound, rate = speech.codec.decode_native(tokens), speech.codec.native_rate
     audio.write(out, sound, rate)
     print(f"{out}: {sound.size / rate:.2f} s, {tokens.numel()} tokens")
 
@@ -240,63 +241,68 @@ def _speak_mini(
     return tokens, world.codec().decode(tokens), audio.SAMPLE_RATE
 
 
-def _speak_cosyvoice(
-    start: str,
-    model: SpeechTokenLM,
-    text: str,
-    emotion: str,
-    voice: Path,
-    folder: Path | None,
-    seed: int,
-) -> tuple[Tensor, Audio, int]:
-    """Speak as CosyVoice's instruct2 does: told how, in the voice of a recording."""
-    run = beginning(start)
-    tokenizer = load_tokenizer(run, model)
-    beside = Path(run.start) if Path(run.start).is_dir() else Path(run.start).parent
-    codec = CosyVoiceCodec(folder or beside, voice)
-    prompt = make_prompt(tokenizer, text, emotion)
-    (tokens,) = generate(
-        model,
-        [prompt.text_ids],
-        [prompt.instruct_ids],
-        sampler="ras",
-        generator=torch.Generator().manual_seed(seed),
-    )
-    return _some(tokens), codec.decode_native(tokens), codec.native_rate
-
-
 def _some(tokens: Tensor) -> Tensor:
     if tokens.numel() == 0:
         raise UserError("the policy said nothing: try another --seed")
     return tokens
 
 
-def evaluate(folders: Sequence[Path], rewards: Sequence[Path], sentences: int, seed: int) -> None:
+def evaluate(
+    folders: Sequence[Path],
+    rewards: Sequence[Path],
+    sentences: int,
+    seed: int,
+    data: Path | None,
+    voice: Path | None,
+    model_folder: Path | None,
+) -> None:
     """Judge policies on unseen sentences; figures go into each run's `evaluation.json`."""
-    world = World()
     reward_models = {str(path): load_reward(str(path)) for path in rewards}
     policies = {str(folder): load_policy(str(folder)) for folder in folders}
-    for name, each in policies.items():
-        require_mini(name, each)
-    judges = Judges.installed(world.judge())
-    codec, base = world.codec(), world.policy()
-    utterances = unseen_utterances(world, sentences)
     own = next(iter(reward_models), "")
+    if all(is_mini(model) for model in policies.values()):
+        world = World()
+        judges = Judges.installed(world.judge())
+        codec, base = world.codec(), world.policy()
+        utterances = unseen_utterances(world, sentences)
+        spoken_by = {
+            name: partial(spoken, world, codec, model, base, utterances, seed)
+            for name, model in {"real tokens": None, **policies}.items()
+        }
+    else:
+        for name, model in policies.items():
+            if is_mini(model):
+                raise UserError(f"{name} speaks the mini codec's tokens: evaluate it by itself")
+        judges = Judges.installed(None)
+        asked = asked_of(load_data(data, next(iter(policies.values()))), sentences)
+        spoken_by = {
+            name: partial(CosyVoiceSpeech(name, model, voice, model_folder).samples, asked, seed)
+            for name, model in policies.items()
+        }
     systems = {}
-    for name, model in {"real tokens": None, **policies}.items():
-        samples = spoken(world, codec, model, base, utterances, seed)
+    for name, speech in spoken_by.items():
+        samples = speech()
         rows = measure(samples, reward_models, judges)
         systems[name] = summarise(rows, own, judges.content_reason)
-        if model is not None and name != MINI:
-            folder = Path(name)
-            for sample, row in zip(samples, rows, strict=True):
-                path = folder / "samples" / f"{sample.id}.wav"
-                audio.write(path, sample.audio)
-                row["wav"] = path.relative_to(folder).as_posix()
-            write_json(folder / "evaluation.json", {"seed": seed, "system": systems[name]})
-            lines = "".join(json.dumps(row) + "\n" for row in rows)
-            write_text(folder / "samples" / "samples.jsonl", lines)
+        if name in policies and name != MINI:
+            _keep(Path(name), samples, rows, {"seed": seed, "system": systems[name]})
     print_systems(systems, Console())
+
+
+def _keep(
+    folder: Path,
+    samples: Sequence[Sample],
+    rows: Sequence[dict[str, Any]],
+    figures: Mapping[str, Any],
+) -> None:
+    """Write an evaluation into a run: its figures, its rows and its sounds."""
+    for sample, row in zip(samples, rows, strict=True):
+        path = folder / "samples" / f"{sample.id}.wav"
+        audio.write(path, sample.audio)
+        row["wav"] = path.relative_to(folder).as_posix()
+    write_json(folder / "evaluation.json", figures)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write_text(folder / "samples" / "samples.jsonl", lines)
 
 
 def export(run: Path, to: str, out: Path, model_folder: Path | None) -> None:

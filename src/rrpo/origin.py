@@ -1,6 +1,6 @@
 """Where a policy began: the mini world, a CosyVoice folder, or a run that began from one of them.
 
-Its tokenizer, and whether the bundled codec can speak its tokens, follow from that.
+Its tokenizer follows from that, and what can speak its tokens.
 """
 
 import json
@@ -103,17 +103,3 @@ def load_tokenizer(run: PolicyRun, model: SpeechTokenLM) -> Tokenizer:
         run.language or "en",
         INSTRUCTIONS if run.instructions is None else Path(run.instructions),
     )
-
-
-def require_mini(start: str, model: SpeechTokenLM) -> None:
-    """Refuse a policy whose tokens the bundled codec cannot speak.
-
-    Raises:
-        UserError: it is CosyVoice's.
-    """
-    if not is_mini(model):
-        version = model.config.version
-        raise UserError(
-            f"{start} speaks CosyVoice's tokens, which the bundled codec cannot: write its llm.pt "
-            f"with `rrpo export {start} --to cosyvoice{version} --out FOLDER` and use CosyVoice"
-        )

@@ -151,6 +151,21 @@ def word_error(reference: str, hypothesis: str) -> float:
     return float(jiwer.wer(expected, normalise(hypothesis)))
 
 
+def instruction_heard(instruction: str, text: str, heard: str) -> float:
+    """Return the share of an instruction's words that are heard though the text has none of them.
+
+    A policy told how to speak must not say what it is told. Special tokens and words of one or two
+    letters do not count; 0 where the instruction has no word of its own.
+
+    Examples:
+        >>> instruction_heard("Speak in a happy voice.<|endofprompt|>", "Hello.", "a happy hello")
+        0.3333333333333333
+    """
+    words = set(normalise(re.sub(r"<\|.*?\|>", " ", instruction)).split())
+    own = {word for word in words if len(word) > 2} - set(normalise(text).split())
+    return len(own & set(normalise(heard).split())) / len(own) if own else 0.0
+
+
 def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)

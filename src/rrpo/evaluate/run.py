@@ -26,7 +26,10 @@ from rrpo.tokens import IGNORE
 
 @dataclass(frozen=True)
 class Sample:
-    """One utterance of a system: what was asked for, the tokens (T,) and their audio (N,)."""
+    """One utterance of a system: what was asked for, the tokens (T,) and their audio (N,).
+
+    `instruction` is what the policy was told in words, which must not be heard.
+    """
 
     id: str
     text: str
@@ -34,19 +37,23 @@ class Sample:
     tokens: Tensor
     audio: Audio
     kl: float | None = None
+    instruction: str = ""
 
 
 @dataclass
 class Judges:
-    """What listens. Quality scorers and the recogniser are there where they are installed."""
+    """What listens. Quality scorers and the recogniser are there where they are installed.
 
-    emotion: EmotionJudge
+    The emotion judge knows the mini world's voices; for others it is None.
+    """
+
+    emotion: EmotionJudge | None
     quality: Mapping[str, predictors.Scorer] = field(default_factory=predictors.available)
     recogniser: content.Recogniser | None = None
     content_reason: str = ""
 
     @classmethod
-    def installed(cls, emotion: EmotionJudge) -> "Judges":
+    def installed(cls, emotion: EmotionJudge | None) -> "Judges":
         """Return the judges this environment has."""
         recogniser, reason = content.available()
         return cls(emotion, recogniser=recogniser, content_reason=reason)
@@ -96,7 +103,9 @@ def measure(
     if not samples:
         return []
     rewards = {name: _rewards(model, samples) for name, model in reward_models.items()}
-    posterior = judges.emotion.probabilities_batch([sample.audio for sample in samples])
+    felt: list[dict[str, Any]] = [{}] * len(samples)
+    if judges.emotion is not None:
+        felt = _felt(judges.emotion, samples)
     chosen = {
         name: scorer
         for name, scorer in judges.quality.items()
@@ -120,8 +129,7 @@ def measure(
                 "text": sample.text,
                 "emotion": sample.emotion,
                 "reward": {name: values[index] for name, values in rewards.items()},
-                "judge_probability": float(posterior[index][emotion_index(sample.emotion)]),
-                "judge_emotion": EMOTIONS[int(np.argmax(posterior[index]))],
+                **felt[index],
                 "quality": {name: values[index] for name, values in rated.items()},
                 "artifacts": [vars(artifact) for artifact in found],
                 "seconds": sample.audio.size / SAMPLE_RATE,
@@ -131,9 +139,29 @@ def measure(
                 "word_error": (
                     None if heard is None else content.word_error(sample.text, heard[index])
                 ),
+                **_leak(sample, heard, index),
             }
         )
     return rows
+
+
+def _felt(judge: EmotionJudge, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Return the judge's verdict on each sample."""
+    posterior = judge.probabilities_batch([sample.audio for sample in samples])
+    return [
+        {
+            "judge_probability": float(row[emotion_index(sample.emotion)]),
+            "judge_emotion": EMOTIONS[int(np.argmax(row))],
+        }
+        for row, sample in zip(posterior, samples, strict=True)
+    ]
+
+
+def _leak(sample: Sample, heard: Sequence[str] | None, index: int) -> dict[str, float]:
+    if not sample.instruction or heard is None:
+        return {}
+    leaked = content.instruction_heard(sample.instruction, sample.text, heard[index])
+    return {"instruction_heard": leaked}
 
 
 def _rewards(model: RewardModel, samples: Sequence[Sample]) -> list[float]:
@@ -158,8 +186,8 @@ def summarise(
     system: dict[str, Any] = {
         "reward": rewards.get(own_reward),
         "rewards": rewards,
-        "judge_accuracy": interval([float(row["judge_emotion"] == row["emotion"]) for row in rows]),
-        "judge_probability": interval([row["judge_probability"] for row in rows]),
+        "judge_accuracy": None,
+        "judge_probability": None,
         "quality": {
             name: interval([row["quality"][name] for row in rows]) for name in rows[0]["quality"]
         },
@@ -170,6 +198,12 @@ def summarise(
         "repetition": interval([row["repetition"] for row in rows]),
         "utterances": len(rows),
     }
+    if "judge_emotion" in rows[0]:
+        right = [float(row["judge_emotion"] == row["emotion"]) for row in rows]
+        system["judge_accuracy"] = interval(right)
+        system["judge_probability"] = interval([row["judge_probability"] for row in rows])
+    if "instruction_heard" in rows[0]:
+        system["instruction_heard"] = interval([row["instruction_heard"] for row in rows])
     if rows[0]["word_error"] is None:
         system["content_error_reason"] = content_reason or "not measured"
     else:

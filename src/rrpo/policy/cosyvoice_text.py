@@ -81,10 +81,18 @@ class CosyVoiceTokenizer:
         Raises:
             UserError: the file has no instruction for the emotion.
         """
+        return self.encode(self.instruction(emotion))
+
+    def instruction(self, emotion: str) -> str:
+        """Return what CosyVoice is told for an emotion.
+
+        Raises:
+            UserError: the file has no instruction for the emotion.
+        """
         if emotion not in self._instructions:
             known = ", ".join(self._instructions)
             raise UserError(f"no instruction for {emotion!r}: the file has {known}")
-        return self.encode(self._instructions[emotion])
+        return self._instructions[emotion]
 
 
 def read_tokenizer(model: Path) -> Any:

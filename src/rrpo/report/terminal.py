@@ -15,6 +15,7 @@ MEASURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("DistillMOS", ("quality", "distillmos")),
     ("artifacts / s", ("artifacts_per_second",)),
     ("word error", ("content_error",)),
+    ("instruction heard", ("instruction_heard",)),
     ("KL / token", ("kl",)),
     ("tokens", ("tokens",)),
 )

@@ -33,7 +33,9 @@ CURVE_LABELS = {
     "tokens": "tokens",
 }
 """Measures of the curves, by their names there."""
-MEASURED = {label: path for label, path in MEASURES if label != "own reward"}
+MEASURED = {
+    label: path for label, path in MEASURES if label not in ("own reward", "instruction heard")
+}
 
 
 def run(out: Path, seeds: int, plan: demo.Plan = demo.FULL, command: str = "") -> Path:

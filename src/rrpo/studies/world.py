@@ -78,7 +78,8 @@ def run(
     world = world or World()
     world.check()
     renderer = Renderer()
-    codec, base, judges = world.codec(), world.policy(), Judges.installed(world.judge())
+    codec, base, judge = world.codec(), world.policy(), world.judge()
+    judges = Judges.installed(judge)
     texts = dict.fromkeys(row.text for row in world.shard("test_same"))
     said = list(texts)[: size.sentences]
     # The first sentences of the part, as the recipe made them with seed 0.
@@ -95,8 +96,8 @@ def run(
         **speech(world, codec, base, judges, acted, size.seeds),
         "policy": policy_figures(world, base) | lengths(world, base, size.drawn),
         "voices": voices(world, codec, base, judges, size.voiced),
-        "judge": judge_figures(world, codec, judges.emotion, size.judged)
-        | {"ranked_pairs": ranked(renderer, codec, judges.emotion, list(texts)[-size.ranked :])},
+        "judge": judge_figures(world, codec, judge, size.judged)
+        | {"ranked_pairs": ranked(renderer, codec, judge, list(texts)[-size.ranked :])},
     }
     write_json(out / "study.json", study)
     write_text(out / "study.md", page(study))

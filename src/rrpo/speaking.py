@@ -1,0 +1,89 @@
+"""Letting a CosyVoice policy speak: its instructions, its sampler, its own flow and vocoder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rrpo.codec.cosyvoice import CosyVoiceCodec
+from rrpo.data.shards import Utterance
+from rrpo.errors import UserError
+from rrpo.evaluate.run import Sample
+from rrpo.origin import beginning, load_tokenizer
+from rrpo.policy import SpeechTokenLM, generate
+from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
+from rrpo.policy.examples import make_prompt
+
+BATCH = 16
+
+Asked = tuple[str, str]
+"""A text and the emotion to speak it with."""
+
+
+class CosyVoiceSpeech:
+    """Speaks as CosyVoice's instruct2 does: told how in words, in the voice of a recording.
+
+    Attributes:
+        codec: the flow and vocoder of the `cosyvoice` package.
+    """
+
+    def __init__(
+        self, start: str, model: SpeechTokenLM, voice: Path | None, folder: Path | None
+    ) -> None:
+        """Find the tokenizer and load the package.
+
+        Args:
+            start: what the model was loaded from; a run knows the model folder it began from.
+            voice: a recording whose voice is taken over.
+            folder: the model folder, where it is not the one the policy began from.
+
+        Raises:
+            UserError: the voice, the folder or the package is missing.
+        """
+        if voice is None:
+            raise UserError(f"{start} speaks CosyVoice's tokens: name a recording of a --voice")
+        run = beginning(start)
+        tokenizer = load_tokenizer(run, model)
+        assert isinstance(tokenizer, CosyVoiceTokenizer)  # as it is no policy of the mini world
+        began = Path(run.start) if Path(run.start).is_dir() else Path(run.start).parent
+        self._model, self._tokenizer = model, tokenizer
+        self.codec = CosyVoiceCodec(folder or began, voice)
+
+    def draw(self, asked: Sequence[Asked], seed: int) -> list[Tensor]:
+        """Draw the tokens (T,) of each text by repetition-aware sampling."""
+        generator = torch.Generator().manual_seed(seed)
+        speech: list[Tensor] = []
+        for start in range(0, len(asked), BATCH):
+            part = [make_prompt(self._tokenizer, *each) for each in asked[start : start + BATCH]]
+            speech += generate(
+                self._model,
+                [prompt.text_ids for prompt in part],
+                [prompt.instruct_ids for prompt in part],
+                sampler="ras",
+                generator=generator,
+            )
+        return speech
+
+    def samples(self, asked: Sequence[Asked], seed: int) -> list[Sample]:
+        """Speak each text, for the judges.
+
+        Raises:
+            UserError: the policy says nothing to one of them.
+        """
+        samples = []
+        for number, (tokens, (text, emotion)) in enumerate(
+            zip(self.draw(asked, seed), asked, strict=True)
+        ):
+            told = self._tokenizer.instruction(emotion)
+            sound = self.codec.decode(tokens)
+            name = f"{number:04d}-{emotion}"
+            samples.append(Sample(name, text, emotion, tokens, sound, instruction=told))
+        return samples
+
+
+def asked_of(utterances: Sequence[Utterance], sentences: int) -> list[Asked]:
+    """Return the first different texts of labelled speech, each with every emotion in it."""
+    texts = list(dict.fromkeys(row.text for row in utterances))[:sentences]
+    emotions = list(dict.fromkeys(row.emotion for row in utterances))
+    return [(text, emotion) for text in texts for emotion in emotions]
