@@ -31,6 +31,7 @@ def test_what_is_never_reached_is_none() -> None:
     assert reached([0.0, 1.0], [1.0, 2.0], 1.5) is None
     assert reached([1.0, 2.0], [1.0, 2.0], 0.5) is None
     assert reached([], [], 0.5) is None
+    assert reached([0.5, 0.2, 0.6], [7.0, 8.0, 9.0], 0.5) == 7.0
 
 
 def test_the_same_path_at_another_pace_differs_by_nothing() -> None:

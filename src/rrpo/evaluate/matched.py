@@ -30,10 +30,12 @@ def reached(keys: Sequence[float], values: Sequence[float], key: float) -> float
     """
     if not keys or key < keys[0]:
         return None
+    if key == keys[0]:
+        return values[0]
     for index in range(1, len(keys)):
         if keys[index] >= key:
             before, after = keys[index - 1], keys[index]
-            share = 0.0 if after == before else (key - before) / (after - before)
+            share = (key - before) / (after - before)
             return values[index - 1] + share * (values[index] - values[index - 1])
     return None
 

@@ -1,8 +1,8 @@
 """Curves of training: their rows by system, and their values where something else is equal."""
 
-import itertools
 from collections.abc import Sequence
 
+from rrpo.evaluate.matched import reached
 from rrpo.report.measures import SYSTEMS, Entry, Estimate, estimate, figure_of
 
 
@@ -50,11 +50,5 @@ def at(rows: Sequence[Entry], across: str, target: float, up: str) -> float | No
     The curve runs along the steps, and `across` need not grow steadily: the first crossing counts.
     None where the curve never reaches the target or begins beyond it.
     """
-    path = [(x, y.mean) for x, y, _ in points(rows, across, up)]
-    for x, y in path[:1]:
-        if x == target:
-            return y
-    for (x0, y0), (x1, y1) in itertools.pairwise(path):
-        if x0 < target <= x1:
-            return y0 + (y1 - y0) * (target - x0) / (x1 - x0)
-    return None
+    path = points(rows, across, up)
+    return reached([x for x, _, _ in path], [y.mean for _, y, _ in path], target)

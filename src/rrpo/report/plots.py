@@ -272,6 +272,7 @@ def _panel(
         axes.annotate(
             "real tokens", (0.99, level.mean), xycoords=("axes fraction", "data"),
             textcoords="offset points", xytext=(0, 3), ha="right", fontsize=8, color="#555555",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}, zorder=5,
         )  # fmt: skip
     for name, rows in by_system(curves).items():
         path = points(rows, "kl", measure.key)

@@ -276,7 +276,7 @@ def flatten(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "artifacts_per_second": sum(len(row["artifacts"]) / row["seconds"] for row in rows) / count,
     }
     if rows[0]["word_error"] is not None:
-        point["word_error"] = sum(row["word_error"] for row in rows) / count
+        point["content_error"] = sum(row["word_error"] for row in rows) / count
     for group in ("reward", "quality"):
         for name in rows[0][group]:
             point[f"{group}/{name}"] = sum(row[group][name] for row in rows) / count

@@ -29,7 +29,7 @@ CURVE_LABELS = {
     "plcmos": "PLCMOS",
     "distillmos": "DistillMOS",
     "artifacts_per_second": "artifacts / s",
-    "word_error": "word error",
+    "content_error": "word error",
     "tokens": "tokens",
 }
 """Measures of the curves, by their names there."""
