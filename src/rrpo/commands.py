@@ -311,7 +311,7 @@ def export(run: Path, to: str, out: Path, model_folder: Path | None) -> None:
     if to == "hf":
         if model_folder is None:
             raise UserError("--to hf needs CosyVoice's tokenizer: name its folder with --model")
-        cosyvoice.save_hugging_face(model, read_tokenizer(model_folder), out)
+        cosyvoice.save_hugging_face(model, read_tokenizer(model_folder, model.config.version), out)
     elif to not in ("cosyvoice2", "cosyvoice3"):
         raise UserError(f"unknown form {to!r}: choose cosyvoice2, cosyvoice3 or hf")
     elif to != f"cosyvoice{model.config.version}":

@@ -30,7 +30,9 @@ ADDED = [
     "[lipsmack]",
     "[mn]",
 ]
-"""Tokens upstream adds to Qwen2's, in its order; version 3 goes on with phones."""
+"""Tokens upstream adds to Qwen2's, in its order."""
+ADDED_3 = Path(__file__).with_name("cosyvoice3_tokens.txt")
+"""What version 3 goes on with, in upstream's order: English phones and parts of pinyin."""
 INSTRUCTIONS = Path(__file__).with_name("instructions.yaml")
 FOLDER = "CosyVoice-BlankEN"
 QWEN_WORDS = 151643
@@ -59,7 +61,7 @@ class CosyVoiceTokenizer:
                 instructions cannot be read or lack the language.
         """
         self.version, self.language = version, language
-        self._tokenizer = read_tokenizer(model)
+        self._tokenizer = read_tokenizer(model, version)
         self._instructions = _read_instructions(instructions, language, version)
         self.end_of_prompt = int(self._tokenizer.convert_tokens_to_ids(END_OF_PROMPT))
 
@@ -95,7 +97,7 @@ class CosyVoiceTokenizer:
         return self._instructions[emotion]
 
 
-def read_tokenizer(model: Path) -> Any:
+def read_tokenizer(model: Path, version: int = 2) -> Any:
     """Return `transformers`' tokenizer of a model folder, with the tokens CosyVoice adds.
 
     Raises:
@@ -119,11 +121,12 @@ def read_tokenizer(model: Path) -> Any:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"the tokenizer in {folder} cannot be read ({reason})") from None
+    more = ADDED_3.read_text(encoding="utf-8").split()
     tokenizer.add_special_tokens(
         {
             "eos_token": "<|endoftext|>",
             "pad_token": "<|endoftext|>",
-            "additional_special_tokens": ADDED,
+            "additional_special_tokens": [*ADDED, *(more if version == 3 else [])],
         }
     )
     found = tokenizer.convert_tokens_to_ids(END_OF_PROMPT)
