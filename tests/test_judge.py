@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from rrpo.audio import Audio, read
 from rrpo.checkpoint import save_model
 from rrpo.errors import UserError
 from rrpo.evaluate import judge as room
-from rrpo.evaluate.judge import NAMES, EmotionJudge, describe, features, pitch
+from rrpo.evaluate.judge import NAMES, EmotionJudge, _hold_out, describe, features, pitch
 from rrpo.evaluate.statistics import recall
 
 RATE = 16_000
@@ -123,6 +124,16 @@ def test_labels_without_meaning_give_chance_and_no_confidence() -> None:
     shuffled = np.random.default_rng(0).permutation(labels)
     found = EmotionJudge.fit(inputs, shuffled).classify(clusters(400, 1)[0])
     assert found.max(1).mean() < 0.45
+
+
+def test_what_is_held_out_is_whole_groups() -> None:
+    groups = [f"sentence {index // 3}" for index in range(30)]
+    held, kept = _hold_out(groups, torch.Generator().manual_seed(0))
+    assert sorted([*held.tolist(), *kept.tolist()]) == list(range(30))
+    assert not {groups[index] for index in held} & {groups[index] for index in kept}
+    assert held.numel() == 6
+    with pytest.raises(UserError, match="at least two sentences"):
+        _hold_out(["one"] * 12, torch.Generator())
 
 
 def test_a_wild_feature_does_not_decide_alone() -> None:

@@ -38,7 +38,7 @@ OCTAVE_COST, JUMP_COST, SWITCH_COST = 0.01, 0.35, 0.14
 """Boersma's costs per octave below the highest pitch, per octave of jump, per voicing change."""
 BANDS = (0.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 """Edges in Hz of the bands whose share of the energy is described."""
-MEMBERS, HIDDEN, STEPS = 8, 24, 300
+MEMBERS, HIDDEN, STEPS = 8, 24, 1000
 """Networks of the ensemble, their width, and full-batch steps at most."""
 
 FREQUENCIES: Curve = np.arange(TRANSFORM // 2 + 1, dtype=np.float64) * (SAMPLE_RATE / TRANSFORM)
@@ -360,11 +360,16 @@ class EmotionJudge:
         labels: Sequence[int] | NDArray[np.int64],
         seed: int = 0,
         emotions: Sequence[str] = EMOTIONS,
+        groups: Sequence[str] | None = None,
     ) -> "EmotionJudge":
         """Train on functionals (n, F) with labels (n,) in 0…K-1.
 
         A fifth is held out: it stops the training and sets the temperature (Guo et al. 2017).
         Classes weigh the same however many utterances they have.
+
+        Args:
+            groups: what each utterance says or was made of; the utterances of one group stay
+                together, or else a copy of what is trained on would be held out.
 
         Raises:
             UserError: fewer than ten utterances, a shape or label that does not fit, or a feature
@@ -372,8 +377,7 @@ class EmotionJudge:
         """
         inputs, targets = _checked(features, labels, len(emotions))
         generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(targets), generator=generator)
-        held, kept = order[: max(2, len(order) // 5)], order[max(2, len(order) // 5) :]
+        held, kept = _hold_out(range(len(targets)) if groups is None else groups, generator)
         centre = inputs[kept].mean(0)
         state = {"centre": centre, "scale": inputs[kept].std(0).clamp_min(1e-6)}
         state |= _train(
@@ -440,6 +444,21 @@ class EmotionJudge:
     def _logits(self, inputs: Tensor) -> Tensor:
         with torch.no_grad():
             return _forward(_standardise(inputs, self.state), self.state).mean(0)
+
+
+def _hold_out(groups: Sequence[str] | range, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return the indices held out, about a fifth in whole groups and at least two, and the rest."""
+    members: dict[str | int, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    order = list(members.values())
+    shuffled = [order[place] for place in torch.randperm(len(order), generator=generator).tolist()]
+    wanted, held, kept = max(2, len(groups) // 5), list[int](), list[int]()
+    for group_members in shuffled:
+        (held if len(held) < wanted else kept).extend(group_members)
+    if not kept:
+        raise UserError("every utterance is of one group: give at least two sentences")
+    return torch.tensor(held), torch.tensor(kept)
 
 
 def _standardise(inputs: Tensor, state: dict[str, Tensor]) -> Tensor:

@@ -237,10 +237,10 @@ def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
 def _judge(seed: int, folder: Path) -> dict[str, Any]:
     """Train the emotion judge on utterances no reward model sees, plain and through the codec."""
     codec = MiniCodec.load(folder.parent / "codec")
-    inputs, labels = _functionals(folder.parent / "render-judge", codec, both=True)
-    judge = EmotionJudge.fit(inputs, labels, seed)
+    inputs, labels, texts = _functionals(folder.parent / "render-judge", codec, both=True)
+    judge = EmotionJudge.fit(inputs, labels, seed, groups=texts)
     judge.save(folder)
-    tests, truth = _functionals(folder.parent / "render-test_same", codec, both=False)
+    tests, truth, _ = _functionals(folder.parent / "render-test_same", codec, both=False)
     return {"accuracy": float((judge.classify(tests).argmax(1) == truth).mean())}
 
 
@@ -249,9 +249,11 @@ def _tokens(folder: Path, part: str) -> list[Utterance]:
     return read_shard(folder.parent / f"tokens-{part}" / "tokens.parquet")
 
 
-def _functionals(source: Path, codec: MiniCodec, both: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return functionals (n, F) and labels (n,) of codec resynthesis; `both` adds originals."""
-    inputs, labels = [], []
+def _functionals(
+    source: Path, codec: MiniCodec, both: bool
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return functionals (n, F), labels and texts of codec resynthesis; `both` adds originals."""
+    inputs, labels, texts = [], [], []
     total = len(read_json(source / "lines.json"))
     with Progress(f"judge {source.name}", total) as progress:
         for number, (line, audio) in enumerate(read_part(source)):
@@ -260,8 +262,9 @@ def _functionals(source: Path, codec: MiniCodec, both: bool) -> tuple[np.ndarray
                 heard.append(audio)
             inputs += [functionals(sound) for sound in heard]
             labels += [emotion_index(line.emotion)] * len(heard)
+            texts += [line.text] * len(heard)
             progress.update(number + 1)
-    return np.stack(inputs), np.array(labels)
+    return np.stack(inputs), np.array(labels), texts
 
 
 def _pack(folder: Path) -> dict[str, Any]:

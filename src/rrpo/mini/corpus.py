@@ -69,7 +69,7 @@ PARTS: dict[str, Part] = {
     "base": Part("train", 5200, "weak", (0.1, 0.4)),
     "general": Part("general", 1000, "all", (0.3, 1.0), altered=0.9, noisy=0.3),
     "finetune": Part("finetune", 100, "all", (0.7, 1.0)),
-    "judge": Part("judge", 600, "all", (0.4, 1.0), altered=0.4),
+    "judge": Part("judge", 1000, "all", (0.4, 1.0), altered=0.4),
     "test_same": Part("test", 50, "all", (0.7, 1.0)),
     "test_altered": Part("test", 50, "all", (0.3, 0.9), altered=1.0, noisy=0.5),
     # A new part goes to the end: its place decides the chance of its utterances.

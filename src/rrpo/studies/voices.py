@@ -68,12 +68,20 @@ def run(
                 name: {label: pooled(values_of(rows, name, label)) for label in MEASURED}
                 for name in names
             }
-            for speaker, rows in measured.items()
+            for speaker, rows in {"all four": _together(measured), **measured}.items()
         },
     }
     write_json(out / "study.json", study)
     write_text(out / "study.md", page(study))
     return out / "study.md"
+
+
+def _together(measured: Mapping[str, Sequence[Mapping[str, Rows]]]) -> list[dict[str, Rows]]:
+    """Return for each seed the rows of each system in all voices."""
+    return [
+        {name: [row for rows in seeds for row in rows[name]] for name in seeds[0]}
+        for seeds in zip(*measured.values(), strict=True)
+    ]
 
 
 def _judged(
