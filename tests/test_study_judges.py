@@ -64,9 +64,9 @@ def test_a_response_knows_rising_from_falling() -> None:
 def test_the_command_writes_its_page_and_picture(tmp_path: Path) -> None:
     pytest.importorskip("hibari", reason="needs the packaged voice: pip install 'rrpo[mini]'")
     pytest.importorskip("pyworld", reason="needs WORLD: pip install 'rrpo[mini]'")
-    text = study.run(tmp_path, study.Size(spoilt=1, acted=1)).read_text(encoding="utf-8")
+    text = study.run(tmp_path, study.SMOKE).read_text(encoding="utf-8")
     figures = read_json(tmp_path / "study.json")
     assert list(figures["curves"]) == list(study.LEVELS)
-    assert len(figures["acted"]) == 6 * len(study.INTENSITIES)
+    assert len(figures["acted"]) == len(study.INTENSITIES)
     assert "Exchanged tokens" in text
     assert (tmp_path / "figure.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")

@@ -76,7 +76,8 @@ def demo(
         bool, typer.Option(help="Also the reward models between plain and hardened.")
     ] = False,
     from_scratch: Annotated[
-        bool, typer.Option(help="First make the bundled world again (90 minutes; needs rrpo\\[mini]).")
+        bool,
+        typer.Option(help="First make the bundled world again (90 minutes; needs rrpo\\[mini])."),
     ] = False,
 ) -> None:
     """Harden a reward model, post-train a speaking LM four ways, judge them, show a page."""

@@ -56,14 +56,23 @@ INTENSITIES = (0.2, 0.6, 1.0)
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: utterances of each emotion, sentences of each emotion and intensity."""
+    """How much is measured.
+
+    Attributes:
+        spoilt: utterances of each emotion.
+        acted: sentences of each emotion and intensity.
+        levels: of each way of spoiling, from none on.
+        emotions: how many.
+    """
 
     spoilt: int = 4
     acted: int = 6
+    levels: int = 5
+    emotions: int = len(EMOTIONS)
 
 
 FULL = Size()
-SMOKE = Size(spoilt=1, acted=1)
+SMOKE = Size(spoilt=1, acted=1, levels=2, emotions=1)
 
 
 def run(
@@ -79,15 +88,16 @@ def run(
     renderer = Renderer()
     codec, judges = world.codec(), Judges.installed(world.judge())
     rows = [row for row in world.shard("test_same") if row.tokens.size > 30]
-    chosen = [row for name in EMOTIONS for row in _of(rows, name)[: size.spoilt]]
+    emotions = EMOTIONS[: size.emotions]
+    chosen = [row for name in emotions for row in _of(rows, name)[: size.spoilt]]
     texts = list(dict.fromkeys(row.text for row in rows))[: size.acted]
     study: dict[str, Any] = {
         "command": command,
         "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
         "utterances": len(chosen),
         "sentences": len(texts),
-        "curves": curves(codec, judges, chosen),
-        "acted": acted(renderer, codec, judges, texts),
+        "curves": curves(codec, judges, chosen, size.levels),
+        "acted": acted(renderer, codec, judges, texts, emotions),
     }
     write_json(out / "study.json", study)
     write_text(out / "study.md", page(study))
@@ -99,17 +109,20 @@ def _of(rows: Sequence[Utterance], emotion: str) -> list[Utterance]:
     return [row for row in rows if row.emotion == emotion]
 
 
-def curves(codec: MiniCodec, judges: Judges, rows: Sequence[Utterance]) -> dict[str, Any]:
-    """Return, for each way of spoiling, the levels and each judge's figures at them.
+def curves(
+    codec: MiniCodec, judges: Judges, rows: Sequence[Utterance], count: int
+) -> dict[str, Any]:
+    """Return, for each way of spoiling, its first levels and each judge's figures at them.
 
     Returns:
         way → "levels" and "measures": label → "at" (an interval for each level) and "rank", the
         mean rank correlation of an utterance's figures with the level.
     """
     figures: dict[str, Any] = {}
-    with Progress("spoil and judge", sum(map(len, LEVELS.values()))) as progress:
+    with Progress("spoil and judge", len(LEVELS) * count) as progress:
         done = 0
-        for way, levels in LEVELS.items():
+        for way, all_levels in LEVELS.items():
+            levels = all_levels[:count]
             table: dict[str, list[list[float]]] = {}
             for level in levels:
                 for label, values in _judged(codec, judges, rows, way, level).items():
@@ -203,13 +216,17 @@ SPOIL_TOKENS: dict[str, Callable[[Tokens, float, np.random.Generator], Tokens]] 
 
 
 def acted(
-    renderer: Renderer, codec: MiniCodec, judges: Judges, texts: Sequence[str]
+    renderer: Renderer,
+    codec: MiniCodec,
+    judges: Judges,
+    texts: Sequence[str],
+    emotions: Sequence[str],
 ) -> dict[str, Any]:
     """Return the judges' figures of real tokens, by emotion and intensity."""
     figures: dict[str, Any] = {}
     analyses = [renderer.analyse(text) for text in texts]
-    with Progress("judge acted speech", len(EMOTIONS)) as progress:
-        for number, emotion in enumerate(EMOTIONS, start=1):
+    with Progress("judge acted speech", len(emotions)) as progress:
+        for number, emotion in enumerate(emotions, start=1):
             for intensity in INTENSITIES:
                 samples = []
                 for index, analysis in enumerate(analyses):

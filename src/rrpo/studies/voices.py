@@ -26,13 +26,18 @@ Rows = list[dict[str, Any]]
 
 
 def run(
-    demos: Sequence[Path], out: Path, sentences: int = 2, command: str = "rrpo study voices"
+    demos: Sequence[Path],
+    out: Path,
+    sentences: int = 2,
+    command: str = "rrpo study voices",
+    speakers: Sequence[str] = SPEAKERS,
 ) -> Path:
     """Judge the systems of finished demos in the other voices; write `study.json` and `study.md`.
 
     Args:
         demos: folders of demos that differ in their seed alone.
         sentences: of each voice, each in every emotion.
+        speakers: which voices.
 
     Raises:
         UserError: a folder holds no finished demo.
@@ -44,10 +49,10 @@ def run(
     judges = Judges.installed(world.judge())
     systems = [name for name in read_json(demos[0] / "results.json")["systems"] if name != "base"]
     names = ["reference", "base", *systems]
-    total = len(SPEAKERS) * len(demos) * len(names)
+    total = len(speakers) * len(demos) * len(names)
     measured: dict[str, list[dict[str, Rows]]] = {}
     with Progress("judge other voices", total) as progress:
-        for speaker in SPEAKERS:
+        for speaker in speakers:
             measured[speaker] = []
             for seed, folder in enumerate(demos):
                 measured[speaker].append({})
@@ -68,7 +73,7 @@ def run(
                 name: {label: pooled(values_of(rows, name, label)) for label in MEASURED}
                 for name in names
             }
-            for speaker, rows in {"all four": _together(measured), **measured}.items()
+            for speaker, rows in {"all voices": _together(measured), **measured}.items()
         },
     }
     write_json(out / "study.json", study)

@@ -59,7 +59,7 @@ class Size:
     ranked: int = 20
     judged: int = 300
     drawn: int = 600
-    voiced: int = 4
+    voiced: int = 24
     contexts: int = 8
 
 
@@ -279,12 +279,12 @@ def lengths(world: World, base: SpeechTokenLM, drawn: int) -> dict[str, Any]:
 
 
 def voices(
-    world: World, codec: MiniCodec, base: SpeechTokenLM, judges: Judges, sentences: int
+    world: World, codec: MiniCodec, base: SpeechTokenLM, judges: Judges, utterances: int
 ) -> dict[str, Any]:
     """Judge real tokens and the base policy in each of its other voices, on unseen sentences."""
     figures = {}
     for name in SPEAKERS:
-        rows = world.shard(f"test_{name}")[: sentences * len(EMOTIONS)]
+        rows = world.shard(f"test_{name}")[:utterances]
         figures[name] = {
             label: summarise(measure(spoken(world, codec, model, base, rows, 0), {}, judges), "")
             for label, model in (("real", None), ("base", base))
