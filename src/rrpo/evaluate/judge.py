@@ -448,7 +448,7 @@ class EmotionJudge:
 
 def _hold_out(groups: Sequence[str] | range, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return the indices held out, about a fifth in whole groups and at least two, and the rest."""
-    members: dict[str | int, list[int]] = {}
+    members: dict[object, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
     order = list(members.values())
