@@ -160,7 +160,9 @@ def main() -> None:
         command = [sys.executable, __file__, "one", "--batches", str(batch), *more]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            print(f"| {batch} | – | – | failed: {done.stderr.strip().splitlines()[-1]} |")
+            said = done.stderr.strip().splitlines()
+            reason = said[-1] if said else f"killed by signal {-done.returncode}"
+            print(f"| {batch} | – | – | failed: {reason} |")
             continue
         found = json.loads(done.stdout)
         cells = [f"{found[key]:.1f}" for key in ("rollout", "step", "gigabytes")]

@@ -13,6 +13,7 @@ from rrpo.evaluate.content import (
     Recogniser,
     available,
     instruction_heard,
+    is_english,
     normalise,
     recogniser,
     word_error,
@@ -123,6 +124,13 @@ def test_a_spoken_sentence_is_recognised() -> None:
 def test_an_instruction_that_is_spoken_is_heard() -> None:
     told = "You are a helpful assistant. Speak in a happy voice.<|endofprompt|>"
     assert instruction_heard(told, "The train leaves.", "the train leaves") == 0.0
-    assert instruction_heard(told, "The train leaves.", "Speak in a happy voice the train") == 3 / 7
-    assert instruction_heard(told, "A happy voice.", "a happy voice") == 0.0
-    assert instruction_heard("<|endofprompt|>", "Hello.", "hello end of prompt") == 0.0
+    assert instruction_heard(told, "The train leaves.", "Speak in a happy voice the train") == 3 / 5
+    assert instruction_heard(told, "A happy voice.", "a happy voice, thank you") == 0.0
+    assert instruction_heard("<|endofprompt|>", "Hello.", "hello end of prompt") is None
+    assert instruction_heard("用开心的语气说<|endofprompt|>", "Hello.", "hello") is None
+
+
+def test_english_is_told_by_its_letters() -> None:
+    assert is_english("The café's 12 trains.")
+    assert not is_english("你好, train")
+    assert not is_english("12.")

@@ -1,5 +1,6 @@
 """CosyVoice's own data layouts, as tiny trees of the real form, and what is wrong with them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ def test_a_parquet_list_becomes_recordings_a_manifest_and_shards(tmp_path: Path)
     labels.write_text("x/1 happy\n")
     with pytest.raises(UserError, match="x 2 has no emotion"):
         import_cosyvoice(folder / "data.list", tmp_path / "out", labels)
+    shutil.rmtree(tmp_path / "out")
     table["emotion"] = ["happy", "sad"]
     parquet.write_table(arrow.table(table), folder / "parquet_000.tar")
     done = import_cosyvoice(folder / "data.list", tmp_path / "out")
@@ -131,3 +133,10 @@ def test_what_is_wrong_with_a_parquet_list_is_said(tmp_path: Path) -> None:
     parquet.write_table(arrow.table(wrong), tmp_path / "gone.parquet")
     with pytest.raises(UserError, match="x/1 has a speech token outside"):
         import_cosyvoice(tmp_path / "data.list", out)
+    (out / "tokens").mkdir(parents=True)
+    with pytest.raises(UserError, match="is not empty"):
+        import_cosyvoice(tmp_path / "gone.parquet", out)
+    silent = rows(tmp_path, emotion=["happy", "sad"], audio_data=[None, None])
+    parquet.write_table(arrow.table(silent), tmp_path / "gone.parquet")
+    with pytest.raises(UserError, match="x/1 has no audio_data and no audio file at"):
+        import_cosyvoice(tmp_path / "gone.parquet", tmp_path / "fresh")

@@ -20,6 +20,7 @@ from rrpo.commands import evaluate
 from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
+from rrpo.speaking import CosyVoiceSpeech, cap_silence
 
 pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
 pytest.importorskip("librosa", reason="needs librosa: pip install 'rrpo[cosyvoice]'")
@@ -139,3 +140,20 @@ def test_policies_of_two_worlds_are_not_evaluated_together(place: Path, tmp_path
         evaluate([mini, place / "CosyVoice2-0.5B"], [], 1, 0, None, place / "voice.wav", None)
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
         evaluate([place / "CosyVoice2-0.5B"], [], 1, 0, None, place / "voice.wav", None)
+
+
+def test_silence_is_capped_as_cosyvoice3_does() -> None:
+    tokens = torch.tensor([7, 1, 2, 28, 29, 55, 248, 1, 9, 1, 1, 9])
+    assert cap_silence(tokens).tolist() == [7, 1, 2, 28, 29, 55, 9, 1, 1, 9]
+    assert cap_silence(torch.tensor([5, 6])).tolist() == [5, 6]
+
+
+def test_a_folder_that_moved_is_named_with_model(place: Path) -> None:
+    """The tokenizer, too, comes from the folder that is named."""
+    moved = place / "elsewhere"
+    model = cosyvoice.load(place / "CosyVoice2-0.5B")
+    (place / "CosyVoice2-0.5B").rename(moved)
+    speech = CosyVoiceSpeech("CosyVoice2-0.5B", model, place / "voice.wav", moved)
+    assert speech.draw([("Hello.", "happy")], seed=0)[0].ndim == 1
+    with pytest.raises(UserError, match="is not at"):
+        CosyVoiceSpeech("CosyVoice2-0.5B", model, place / "voice.wav", None)

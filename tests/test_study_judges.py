@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rrpo.checkpoint import read_json
@@ -12,6 +12,7 @@ from rrpo.studies import judges as study
 
 
 @given(st.integers(10, 80), st.floats(0.0, 1.0), st.integers(0, 9))
+@example(40, 1.0, 0)
 def test_exchanged_tokens_are_the_same_ones_elsewhere(size: int, share: float, seed: int) -> None:
     tokens = np.arange(size)
     changed = study.exchange(tokens, share, np.random.default_rng(seed))
@@ -19,6 +20,8 @@ def test_exchanged_tokens_are_the_same_ones_elsewhere(size: int, share: float, s
     assert (changed != tokens).sum() <= round(share * size)
     if share == 0.0:
         np.testing.assert_array_equal(changed, tokens)
+    if share == 1.0:
+        assert (changed != tokens).any()
 
 
 @given(st.integers(10, 80), st.integers(0, 40), st.integers(0, 9))

@@ -1,6 +1,7 @@
 """What each command does, once its arguments are read."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from rrpo import audio, reward, runs, tokenization
 from rrpo import config as configuration
 from rrpo.audio import Audio
-from rrpo.checkpoint import read_json, write_json, write_text
+from rrpo.checkpoint import read_json, sha256, write_json, write_text
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.data.corpora import import_cosyvoice
 from rrpo.data.manifest import read_manifest
@@ -22,8 +23,8 @@ from rrpo.data.shards import Utterance, read_shard
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate.run import Judges, Sample, measure, summarise
+from rrpo.mini.speaking import first_texts, spoken
 from rrpo.mini.speaking import speak as draw
-from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
 from rrpo.origin import MINI, is_mini, load_policy, load_tokenizer, settle
@@ -83,6 +84,7 @@ def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
     chosen: Codec
     if codec == MINI:
         chosen = World().codec()
+        name = f"mini {sha256(World().folder / 'codec' / 'model.safetensors')}"
     elif codec.startswith("s3:"):
         chosen = S3Tokenizer(Path(codec.removeprefix("s3:")))
         name = f"{chosen.path.name} {chosen.checksum}"
@@ -222,6 +224,8 @@ def speak(
     model = load_policy(start)
     if is_mini(model):
         tokens, sound, rate = _speak_mini(model, text, emotion, speaker, seed)
+    elif speaker:
+        raise UserError("--speaker names voices of the mini world: give CosyVoice a --voice")
     else:
         speech = CosyVoiceSpeech(start, model, voice, model_folder)
         tokens = _some(speech.draw([(text, emotion)], seed)[0])
@@ -257,14 +261,20 @@ def evaluate(
     model_folder: Path | None,
 ) -> None:
     """Judge policies on unseen sentences; figures go into each run's `evaluation.json`."""
+    for folder in folders:
+        if str(folder) != MINI and not folder.exists():
+            raise UserError(f"no policy at {folder}")
     reward_models = {str(path): load_reward(str(path)) for path in rewards}
     policies = {str(folder): load_policy(str(folder)) for folder in folders}
     own = next(iter(reward_models), "")
     if all(is_mini(model) for model in policies.values()):
+        if voice is not None or model_folder is not None:
+            raise UserError("--voice and --model are for CosyVoice's policies: leave them out")
         world = World()
         judges = Judges.installed(world.judge())
         codec, base = world.codec(), world.policy()
-        utterances = unseen_utterances(world, sentences)
+        given = load_data(data, base) if data is not None else world.shard("test_same")
+        utterances = first_texts(given, sentences)
         spoken_by = {
             name: partial(spoken, world, codec, model, base, utterances, seed)
             for name, model in {"real tokens": None, **policies}.items()
@@ -284,7 +294,7 @@ def evaluate(
         samples = speech()
         rows = measure(samples, reward_models, judges)
         systems[name] = summarise(rows, own, judges.content_reason)
-        if name in policies and name != MINI:
+        if name in policies and (Path(name) / "config.yaml").is_file():
             _keep(Path(name), samples, rows, {"seed": seed, "system": systems[name]})
     print_systems(systems, Console())
 
@@ -296,6 +306,7 @@ def _keep(
     figures: Mapping[str, Any],
 ) -> None:
     """Write an evaluation into a run: its figures, its rows and its sounds."""
+    shutil.rmtree(folder / "samples", ignore_errors=True)  # of an evaluation before
     for sample, row in zip(samples, rows, strict=True):
         path = folder / "samples" / f"{sample.id}.wav"
         audio.write(path, sample.audio)

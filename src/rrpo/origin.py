@@ -18,6 +18,8 @@ from rrpo.policy.examples import Tokenizer
 from rrpo.runs import PolicyRun
 
 MINI = "mini"
+BYTES = 256
+"""Least rows of a CosyVoice text table: its tokenizer has an id for every byte."""
 Run = TypeVar("Run", bound=PolicyRun)
 
 
@@ -36,8 +38,18 @@ def is_cosyvoice(start: str) -> bool:
 
 
 def is_mini(model: SpeechTokenLM) -> bool:
-    """Say whether a policy reads the mini world's phones, and so speaks its codec's tokens."""
-    return model.config.text_vocabulary == World().tokenizer.vocabulary_size
+    """Say whether a policy reads the mini world's phones, and so speaks its codec's tokens.
+
+    Raises:
+        UserError: it reads phones of another mini world than the bundled one.
+    """
+    known, bundled = model.config.text_vocabulary, World().tokenizer.vocabulary_size
+    if known != bundled and known < BYTES:
+        raise UserError(
+            f"this policy was made in another mini world (its text table has {known} rows, that of "
+            f"the bundled one {bundled}): train it again"
+        )
+    return known == bundled
 
 
 def beginning(start: str, depth: int = 0) -> PolicyRun:

@@ -1,6 +1,7 @@
 """Letting a CosyVoice policy speak: its instructions, its sampler, its own flow and vocoder."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,6 +17,9 @@ from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.policy.examples import make_prompt
 
 BATCH = 16
+SILENT = (1, 2, 28, 29, 55, 248, 494, 2241, 2242, 2322, 2323)
+"""CosyVoice3's ids of silence and breath."""
+LONGEST_SILENCE = 5
 
 Asked = tuple[str, str]
 """A text and the emotion to speak it with."""
@@ -44,11 +48,13 @@ class CosyVoiceSpeech:
         if voice is None:
             raise UserError(f"{start} speaks CosyVoice's tokens: name a recording of a --voice")
         run = beginning(start)
+        if folder is not None:
+            run = run.model_copy(update={"start": str(folder)})
         tokenizer = load_tokenizer(run, model)
         assert isinstance(tokenizer, CosyVoiceTokenizer)  # as it is no policy of the mini world
         began = Path(run.start) if Path(run.start).is_dir() else Path(run.start).parent
         self._model, self._tokenizer = model, tokenizer
-        self.codec = CosyVoiceCodec(folder or began, voice)
+        self.codec = _codec(began, voice)
 
     def draw(self, asked: Sequence[Asked], seed: int) -> list[Tensor]:
         """Draw the tokens (T,) of each text by repetition-aware sampling."""
@@ -63,6 +69,8 @@ class CosyVoiceSpeech:
                 sampler="ras",
                 generator=generator,
             )
+        if self._model.config.version == 3:
+            speech = [cap_silence(tokens) for tokens in speech]
         return speech
 
     def samples(self, asked: Sequence[Asked], seed: int) -> list[Sample]:
@@ -80,6 +88,26 @@ class CosyVoiceSpeech:
             name = f"{number:04d}-{emotion}"
             samples.append(Sample(name, text, emotion, tokens, sound, instruction=told))
         return samples
+
+
+@cache
+def _codec(folder: Path, voice: Path) -> CosyVoiceCodec:
+    """Load a flow and vocoder once for all policies that are compared."""
+    return CosyVoiceCodec(folder, voice)
+
+
+def cap_silence(tokens: Tensor) -> Tensor:
+    """Leave out of tokens (T,) what goes beyond five silent or breath ids in a row.
+
+    CosyVoice3's own decoding loop does so; the LM has seen them all the same.
+    """
+    silent = torch.isin(tokens, torch.tensor(SILENT)).tolist()
+    kept, run = [], 0
+    for place, quiet in enumerate(silent):
+        run = run + 1 if quiet else 0
+        if run <= LONGEST_SILENCE:
+            kept.append(place)
+    return tokens[kept]
 
 
 def asked_of(utterances: Sequence[Utterance], sentences: int) -> list[Asked]:

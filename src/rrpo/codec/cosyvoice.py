@@ -48,9 +48,9 @@ class CosyVoiceCodec:
             raise UserError(f"no CosyVoice model folder at {folder}")
         try:
             package = importlib.import_module("cosyvoice.cli.cosyvoice")
-        except ImportError as error:
+        except Exception as error:  # what a large package raises while it is imported
             raise UserError(
-                f"speaking CosyVoice's tokens needs its own package ({error.name} is missing): "
+                f"speaking CosyVoice's tokens needs its own package ({_line(error)}): "
                 f"clone {SOURCE} with its submodules, install its requirements, and put it and "
                 "its third_party/Matcha-TTS on PYTHONPATH"
             ) from None
@@ -60,8 +60,10 @@ class CosyVoiceCodec:
                 "", "", str(voice), self._model.sample_rate, ""
             )
         except Exception as error:  # the package's own, of any kind
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(f"CosyVoice cannot load {folder} or read {voice}: {reason}") from None
+            raise UserError(
+                f"CosyVoice cannot load {folder} or read {voice}: {_line(error)}"
+            ) from None
+        self._model.model.llm = None  # its own LM is not asked and takes two gigabytes
         kept = ("flow_prompt_speech_token", "prompt_speech_feat", "flow_embedding")
         self._voice = {name: given[name] for name in kept}
         self._folder = folder
@@ -78,18 +80,26 @@ class CosyVoiceCodec:
         """Speak ids (T,) int64 as audio (N,) float32 at `native_rate`.
 
         Raises:
-            UserError: there is no id, or one outside 0…6560.
+            UserError: there is no id, one outside 0…6560, or the package fails.
         """
         if ids.numel() == 0 or int(ids.min()) < 0 or int(ids.max()) >= SPEECH_CODES:
             raise UserError(f"cannot speak {ids.numel()} ids: give at least one, each in 0…6560")
-        with torch.inference_mode():
-            pieces = self._model.model.tts(
-                source_speech_token=ids[None].to(torch.int32), stream=False, **self._voice
-            )
-            spoken = torch.cat([piece["tts_speech"] for piece in pieces], dim=1)[0]
+        given = {"source_speech_token": ids[None].to(torch.int32), "stream": False, **self._voice}
+        try:
+            # The vocoder draws phases and noise from the global generator.
+            with torch.inference_mode(), torch.random.fork_rng():
+                torch.manual_seed(0)
+                pieces = [piece["tts_speech"] for piece in self._model.model.tts(**given)]
+            spoken = torch.cat(pieces, dim=1)[0]
+        except Exception as error:  # the package's own, of any kind
+            raise UserError(f"CosyVoice cannot speak {ids.numel()} ids: {_line(error)}") from None
         return np.asarray(spoken.float().cpu().numpy(), dtype=np.float32)
 
     def decode(self, ids: Tensor) -> Audio:
         """Speak ids (T,) int64 as audio (N,) float32 at 16 kHz."""
         spoken = self.decode_native(ids)
         return np.asarray(soxr.resample(spoken, self.native_rate, SAMPLE_RATE), dtype=np.float32)
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

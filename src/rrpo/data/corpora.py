@@ -44,6 +44,8 @@ def import_cosyvoice(source: Path, out: Path, emotions: Path | None = None) -> I
         UserError: a file is missing or malformed, or an utterance has no emotion; the message says
             which.
     """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty: name another --out or remove it")
     beside = source if source.is_dir() else source.parent
     named = emotions or beside / "utt2emo"
     labels = _table(named) if named.is_file() else {}
@@ -130,7 +132,10 @@ def _keep_audio(row: Mapping[str, Any], out: Path, number: int) -> str:
     """Write the recording of a row beside the manifest and return its path there."""
     data = row.get("audio_data")
     if not data:
-        return str(Path(str(row["wav"])).absolute())
+        named = Path(str(row.get("wav") or ""))
+        if not named.is_file():
+            raise UserError(f"{row['utt']} has no audio_data and no audio file at {named}")
+        return str(named.absolute())
     kind = next((end for start, end in MAGIC.items() if bytes(data).startswith(start)), ".wav")
     path = out / "audio" / f"{number:06d}{kind}"
     with writing(path), atomic_path(path) as temporary:

@@ -151,19 +151,26 @@ def word_error(reference: str, hypothesis: str) -> float:
     return float(jiwer.wer(expected, normalise(hypothesis)))
 
 
-def instruction_heard(instruction: str, text: str, heard: str) -> float:
+def instruction_heard(instruction: str, text: str, heard: str) -> float | None:
     """Return the share of an instruction's words that are heard though the text has none of them.
 
-    A policy told how to speak must not say what it is told. Special tokens and words of one or two
-    letters do not count; 0 where the instruction has no word of its own.
+    A policy told how to speak must not say what it is told. Special tokens and words under four
+    letters do not count; None where the instruction has no English word of its own.
 
     Examples:
         >>> instruction_heard("Speak in a happy voice.<|endofprompt|>", "Hello.", "a happy hello")
         0.3333333333333333
     """
     words = set(normalise(re.sub(r"<\|.*?\|>", " ", instruction)).split())
-    own = {word for word in words if len(word) > 2} - set(normalise(text).split())
-    return len(own & set(normalise(heard).split())) / len(own) if own else 0.0
+    own = {word for word in words if len(word) > 3 and word.isascii()}
+    own -= set(normalise(text).split())
+    return len(own & set(normalise(heard).split())) / len(own) if own else None
+
+
+def is_english(text: str) -> bool:
+    """Return whether a text can be English: letters of the Latin alphabet alone, and some."""
+    letters = [sign for sign in text if sign.isalpha()]
+    return bool(letters) and all(sign < "\u0250" for sign in letters)
 
 
 def _import(name: str) -> Any:

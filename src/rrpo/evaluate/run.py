@@ -113,12 +113,14 @@ def measure(
     }
     sounds = [sample.audio for sample in samples]
     heard: list[str] | None = None
+    english = all(content.is_english(sample.text) for sample in samples)
+    recogniser = judges.recogniser if english else None
     # Each judge runs on one thread, so two cores are used by letting them listen side by side.
     with ThreadPoolExecutor(1) as pool:
-        if judges.recogniser is not None:
-            listening = pool.submit(judges.recogniser.transcribe, sounds)
+        if recogniser is not None:
+            listening = pool.submit(recogniser.transcribe, sounds)
         rated = predictors.score(sounds, chosen)
-        if judges.recogniser is not None:
+        if recogniser is not None:
             heard = listening.result()
     rows = []
     for index, sample in enumerate(samples):
@@ -161,7 +163,7 @@ def _leak(sample: Sample, heard: Sequence[str] | None, index: int) -> dict[str, 
     if not sample.instruction or heard is None:
         return {}
     leaked = content.instruction_heard(sample.instruction, sample.text, heard[index])
-    return {"instruction_heard": leaked}
+    return {} if leaked is None else {"instruction_heard": leaked}
 
 
 def _rewards(model: RewardModel, samples: Sequence[Sample]) -> list[float]:
@@ -202,8 +204,9 @@ def summarise(
         right = [float(row["judge_emotion"] == row["emotion"]) for row in rows]
         system["judge_accuracy"] = interval(right)
         system["judge_probability"] = interval([row["judge_probability"] for row in rows])
-    if "instruction_heard" in rows[0]:
-        system["instruction_heard"] = interval([row["instruction_heard"] for row in rows])
+    leaks = [row["instruction_heard"] for row in rows if "instruction_heard" in row]
+    if leaks:
+        system["instruction_heard"] = interval(leaks)
     if rows[0]["word_error"] is None:
         system["content_error_reason"] = content_reason or "not measured"
     else:

@@ -44,6 +44,8 @@ WRONG_LABELS = 0.15
 """Share of the general data whose label is drawn at random, as pseudo-labels err."""
 HEARD = ("codec", "judge")
 """Parts that are used as audio and not as tokens."""
+LEFT_OUT = "left out"
+"""Says in a stage's figures that it could not be run here and why; a later call tries again."""
 HELD_OUT = 200
 """Utterances of the base corpus kept out of its training, for the held-out loss."""
 
@@ -69,12 +71,18 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
         ("judge", partial(_judge, seed)),
         ("world", _pack),
     ]
+    ran = False
     for name, stage in stages:
         folder = out / name
-        if (folder / "done.json").is_file():
+        # What is packed must hold a part that could not be made before.
+        if (folder / "done.json").is_file() and not (name == "world" and ran):
             continue
         began = time.monotonic()
         figures = stage(folder)
+        if LEFT_OUT in figures:
+            print(f"{name}: {figures[LEFT_OUT]}", flush=True)
+            continue
+        ran = True
         spent = {"seconds": round(time.monotonic() - began, 1), **figures}
         print(f"{name}: {spent}", flush=True)
         write_json(folder / "done.json", spent)
@@ -83,7 +91,7 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
 
 def _render(name: str, seed: int, scale: float, folder: Path) -> dict[str, Any]:
     if PARTS[name].language == mandarin.LANGUAGE and not mandarin.installed():
-        return {"left out": "the Mandarin voice is not installed: pip install 'rrpo[mandarin]'"}
+        return {LEFT_OUT: "left out: it needs the Mandarin voice, pip install 'rrpo[mandarin]'"}
     render_part(name, folder, seed, scale, with_targets=name == "codec")
     return {"utterances": len(read_json(folder / "lines.json"))}
 
@@ -105,7 +113,7 @@ def _codec(seed: int, scale: float, folder: Path) -> dict[str, Any]:
 def _tokenize(name: str, seed: int, folder: Path) -> dict[str, Any]:
     source = folder.parent / f"render-{name}"
     if not (source / "lines.json").is_file():
-        return dict(read_json(source / "done.json"))
+        return {LEFT_OUT: f"left out, as {source.name} was"}
     codec = MiniCodec.load(folder.parent / "codec")
     rng = np.random.default_rng([seed, 7])
     rows = []

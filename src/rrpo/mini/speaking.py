@@ -20,7 +20,11 @@ BATCH = 48
 
 def unseen_utterances(world: World, sentences: int) -> list[Utterance]:
     """Return the first test sentences with every emotion: what every system is asked to say."""
-    rows = world.shard("test_same")
+    return first_texts(world.shard("test_same"), sentences)
+
+
+def first_texts(rows: Sequence[Utterance], sentences: int) -> list[Utterance]:
+    """Return the utterances of the first different texts, in their order."""
     texts = list(dict.fromkeys(row.text for row in rows))[:sentences]
     return [row for row in rows if row.text in texts]
 

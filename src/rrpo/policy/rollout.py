@@ -95,7 +95,7 @@ def generate(
         text: B 1-D int64 tensors of lengths L_b.
         instruct: B instruction prefixes, or None; they do not count in L.
         sampler: "greedy", "multinomial", or "ras", CosyVoice's repetition-aware sampling.
-        min_ratio: eos (every stop id, unless greedy) is masked while fewer than
+        min_ratio: eos (with "multinomial" every stop id) is masked while fewer than
             int(min_ratio · L) tokens are out.
         max_ratio: at most int(max_ratio · L) tokens.
         generator: a CPU generator; the only source of randomness.
@@ -137,7 +137,8 @@ def generate(
         hidden = hidden.repeat_interleave(count, dim=0)
     # Upstream masks eos alone, and another stop id may end an utterance early. A rollout that is
     # to be rewarded must not be empty, so our own sampler masks every stop id.
-    masked = slice(config.eos, config.eos + 1) if sampler == "greedy" else slice(config.codes, None)
+    every = sampler == "multinomial"
+    masked = slice(config.codes, None) if every else slice(config.eos, config.eos + 1)
     rows = torch.arange(len(sizes), device=device)
     drawn = torch.full((len(sizes), int(highest.max())), -1, device=device)
     for position in range(int(highest.max())):

@@ -89,7 +89,12 @@ def page(study: Mapping[str, Any]) -> str:
         if any(one is not None for one in cells):
             lines.append(f"| {label} | " + " | ".join(cell(one) for one in cells) + " |")
     for key, title in KEYS.items():
-        lines += ["", f"The same at equal {title}, over all values both curves reach:", ""]
+        lines += [
+            "",
+            f"At equal {title}, a mean over all values that both curves reach, with Student's 95 % "
+            "interval over the seeds in which they overlap (in brackets):",
+            "",
+        ]
         lines += _matched_table(study["matched"][key])
     sets = list(next(iter(study["reward_models"].values())))
     lines += ["", "Reward models, accuracy:", ""]
@@ -125,7 +130,7 @@ def _matched(
                     continue
                 found = [mean_difference(seed[first], seed[second], key, name) for seed in seeds]
                 kept = [value for value in found if value is not None]
-                if kept:
+                if len(kept) > 1:
                     measured[CURVE_LABELS.get(name, name)] = {**run_interval(kept), "seeds": kept}
     return table
 

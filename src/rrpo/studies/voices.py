@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from rrpo import policy
-from rrpo.checkpoint import read_json, write_json, write_text
+from rrpo.checkpoint import read_json, sha256, write_json, write_text
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate.run import Judges, measure
 from rrpo.mini.speaking import spoken
 from rrpo.mini.text import SPEAKERS
-from rrpo.mini.world import World
+from rrpo.mini.world import HASHES, World
 from rrpo.progress import Progress
 from rrpo.studies.seeds import MEASURED, cell, pooled, title_of, values_of
 
@@ -46,6 +46,7 @@ def run(
         if not (folder / "results.json").is_file():
             raise UserError(f"{folder} holds no finished demo: run `rrpo demo --out {folder}`")
     world = World()
+    _claim(out, demos, sentences, world)
     judges = Judges.installed(world.judge())
     systems = [name for name in read_json(demos[0] / "results.json")["systems"] if name != "base"]
     names = ["reference", "base", *systems]
@@ -67,7 +68,7 @@ def run(
         "command": command,
         "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
         "seeds": len(demos),
-        "utterances": sentences * len(EMOTIONS),
+        "utterances": len(measured[speakers[0]][0]["reference"]),
         "voices": {
             speaker: {
                 name: {label: pooled(values_of(rows, name, label)) for label in MEASURED}
@@ -79,6 +80,24 @@ def run(
     write_json(out / "study.json", study)
     write_text(out / "study.md", page(study))
     return out / "study.md"
+
+
+def _claim(out: Path, demos: Sequence[Path], sentences: int, world: World) -> None:
+    """Write what is studied into the folder, or check that it is what is already there.
+
+    Raises:
+        UserError: the folder holds another study, or a demo was made in another world.
+    """
+    made_in = sha256(world.folder / HASHES)
+    for folder in demos:
+        if read_json(folder / "plan.json")["world"] != made_in:
+            raise UserError(f"{folder} was made in another world: run that demo again")
+    results = [[str(folder.absolute()), sha256(folder / "results.json")] for folder in demos]
+    plan = {"demos": results, "sentences": sentences, "world": made_in}
+    if not (out / "plan.json").is_file():
+        write_json(out / "plan.json", plan)
+    elif read_json(out / "plan.json") != plan:
+        raise UserError(f"{out} holds a study of other demos: choose another --out or remove it")
 
 
 def _together(measured: Mapping[str, Sequence[Mapping[str, Rows]]]) -> list[dict[str, Rows]]:
