@@ -51,7 +51,15 @@ def _cell(figures: Mapping[str, Any], path: tuple[str, ...]) -> str:
     value: Any = figures
     for key in path:
         value = None if value is None else value.get(key)
-    if value is None:
-        return "–"
+    return "–" if value is None else shown(value)
+
+
+def shown(value: Mapping[str, float]) -> str:
+    """Return a figure as its mean with its interval.
+
+    Examples:
+        >>> shown({"mean": 0.5, "low": 0.4, "high": 0.625})
+        '0.50 [0.40, 0.62]'
+    """
     digits = 1 if abs(value["mean"]) >= 10 else 2
     return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"

@@ -31,7 +31,7 @@ from rrpo.mini.renderer import VOICES, Renderer
 from rrpo.mini.train_codec import transient
 from rrpo.mini.world import World
 from rrpo.progress import Progress
-from rrpo.report.terminal import MEASURES
+from rrpo.report.terminal import MEASURES, shown
 
 Tokens = NDArray[np.int64]
 
@@ -261,14 +261,14 @@ def page(study: Mapping[str, Any]) -> str:
         "|---" * (len(ways) + 1) + "|",
     ]
     for label in labels:
-        cells = [_show(way["measures"][label]["rank"]) for way in ways.values()]
+        cells = [shown(way["measures"][label]["rank"]) for way in ways.values()]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     for name, way in ways.items():
         lines += ["", f"{name.capitalize()} ({UNITS[name]}):", ""]
         lines += ["| | " + " | ".join(f"{level:g}" for level in way["levels"]) + " |"]
         lines += ["|---" * (len(way["levels"]) + 1) + "|"]
         for label in labels:
-            cells = [_show(value) for value in way["measures"][label]["at"]]
+            cells = [shown(value) for value in way["measures"][label]["at"]]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
     lines += [
         "",
@@ -277,12 +277,8 @@ def page(study: Mapping[str, Any]) -> str:
     ]
     lines += ["| | " + " | ".join(labels) + " |", "|---" * (len(labels) + 1) + "|"]
     for name, figures in study["acted"].items():
-        lines.append(f"| {name} | " + " | ".join(_show(figures[label]) for label in labels) + " |")
+        lines.append(f"| {name} | " + " | ".join(shown(figures[label]) for label in labels) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _show(value: Mapping[str, float]) -> str:
-    return f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
 def draw(ways: Mapping[str, Any], path: Path) -> None:

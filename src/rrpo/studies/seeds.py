@@ -16,7 +16,7 @@ from rrpo.checkpoint import read_json, write_json, write_text
 from rrpo.evaluate.matched import mean_difference, run_interval
 from rrpo.evaluate.statistics import interval, paired_interval
 from rrpo.report.plots import figure
-from rrpo.report.terminal import MEASURES
+from rrpo.report.terminal import MEASURES, shown
 from rrpo.studies import demo
 
 PAIRS = (("diffro", "sft"), ("rrpo", "sft"), ("rrpo", "diffro"), ("diffro", "base"))
@@ -246,5 +246,4 @@ def cell(value: Mapping[str, Any] | None) -> str:
         return "–"
     digits = 1 if abs(value["mean"]) >= 10 else 2
     seeds = ", ".join(f"{one:.{digits}f}" for one in value["seeds"])
-    low, high = value["low"], value["high"]
-    return f"{value['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] ({seeds})"
+    return f"{shown(value)} ({seeds})"

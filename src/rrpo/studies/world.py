@@ -33,7 +33,7 @@ from rrpo.objectives.sft import held_out_loss
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Example, make_examples, make_prompt
 from rrpo.progress import Progress
-from rrpo.report.terminal import MEASURES
+from rrpo.report.terminal import MEASURES, shown
 
 CODEC_FIGURES = {
     "pitch_semitones": "F0 error, semitones",
@@ -355,7 +355,7 @@ def page(study: Mapping[str, Any]) -> str:
         ("judge, intensities in the right order", study["judge"]["ranked_pairs"]),
     ]
     lines += ["", "| | |", "|---|---|"]
-    lines += [f"| {label} | {_show(value)} |" for label, value in rows]
+    lines += [f"| {label} | {shown(value)} |" for label, value in rows]
     lines += [f"| … empty | {policy['empty']:.3f} |", f"| … run away | {policy['runaway']:.3f} |"]
     lines += _voice_table(study["voices"])
     acted = study["renderings"]
@@ -363,7 +363,7 @@ def page(study: Mapping[str, Any]) -> str:
     lines += ["", "The renderings themselves, by emotion:", ""]
     lines += ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for emotion, figures in acted.items():
-        lines.append(f"| {emotion} | " + " | ".join(_show(figures[c]) for c in columns) + " |")
+        lines.append(f"| {emotion} | " + " | ".join(shown(figures[c]) for c in columns) + " |")
     for kind, ids in study["transient_tokens"].items():
         lines += ["", f"Token ids that say a {kind} ({len(ids)}):", ""]
         lines += [", ".join(map(str, ids)) or "none"]
@@ -390,9 +390,4 @@ def _cell(figures: Mapping[str, Any], path: Sequence[str]) -> str:
     value: Any = figures
     for key in path:
         value = None if value is None else value.get(key)
-    return "–" if value is None else _show(value)
-
-
-def _show(value: Mapping[str, float]) -> str:
-    digits = 1 if abs(value["mean"]) >= 10 else 2
-    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+    return "–" if value is None else shown(value)
