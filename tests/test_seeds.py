@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from rrpo.studies.seeds import KEYS, _differences, _matched, _mean, page, pooled, values_of
+from rrpo.studies.seeds import (
+    KEYS,
+    _differences,
+    _hardening,
+    _matched,
+    _mean,
+    page,
+    pooled,
+    values_of,
+)
 
 
 def rows(offset: float) -> dict[str, list[dict[str, object]]]:
@@ -84,6 +93,22 @@ def test_points_are_averaged_inside_dictionaries() -> None:
     assert _mean(points) == {"system": "rrpo", "reward": {"plain": 1.5}}
 
 
+def test_hardening_is_a_difference_over_seeds() -> None:
+    def model(value: float) -> dict[str, object]:
+        figures = {"accuracy": {"same": {"mean": value}}, "robustness": {"FGM": {"mean": value}}}
+        return {**figures, "calibration_error": {"same": value}}
+
+    pairs = ((0.5, 0.7), (0.6, 0.7))
+    results = [
+        {"reward_models": {"plain": model(one), "ls_eam_adv": model(two)}} for one, two in pairs
+    ]
+    table = _hardening(results)
+    assert list(table) == ["accuracy, same", "accuracy under FGM", "calibration error, same"]
+    plain, hardened, difference = table["accuracy, same"]
+    assert (plain["mean"], hardened["mean"]) == (pytest.approx(0.55), pytest.approx(0.7))
+    assert difference["seeds"] == pytest.approx([0.2, 0.1])
+
+
 def test_the_page_shows_every_measured_figure() -> None:
     cell = {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": [0.4, 0.6]}
     labels = ["judge probability", "judge accuracy", "DNSMOS overall", "PLCMOS", "DistillMOS"]
@@ -98,7 +123,8 @@ def test_the_page_shows_every_measured_figure() -> None:
             "differences": {"RRPO − base": {"PLCMOS": cell}},
             "matched": {key: {"RRPO − DiffRO": {"PLCMOS": cell}} for key in KEYS},
             "reward_models": {"plain": {"same": cell}},
+            "hardening": {"accuracy, same": [cell, cell, cell]},
         }
     )
-    assert text.count("0.50 [0.40, 0.60] (0.40, 0.60)") == len(labels) + 4
+    assert text.count("0.50 [0.40, 0.60] (0.40, 0.60)") == len(labels) + 7
     assert "rrpo study seeds" in text

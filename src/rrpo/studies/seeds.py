@@ -21,6 +21,8 @@ from rrpo.studies import demo
 
 PAIRS = (("diffro", "sft"), ("rrpo", "sft"), ("rrpo", "diffro"), ("diffro", "base"))
 """Which differences are tested, first minus second."""
+COMPARED = ("plain", "ls_eam_adv")
+"""The reward models without and with all regularizers."""
 KEYS = {"kl": "KL", "judge_probability": "judge probability"}
 CURVE_LABELS = {
     "kl": "KL / token",
@@ -58,6 +60,7 @@ def run(out: Path, seeds: int, plan: demo.Plan = demo.FULL, command: str = "") -
         "differences": _differences(figures, plan.systems),
         "matched": _matched([_points(folder) for folder in folders], plan.systems),
         "reward_models": _reward_models(results),
+        "hardening": _hardening(results),
         "seconds": [sum(result["seconds"].values()) for result in results],
     }
     write_json(out / "study.json", study)
@@ -101,6 +104,15 @@ def page(study: Mapping[str, Any]) -> str:
     lines += ["| | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
     for name, accuracy in study["reward_models"].items():
         lines.append(f"| {name} | " + " | ".join(cell(accuracy[test]) for test in sets) + " |")
+    lines += [
+        "",
+        "What hardening changes in the reward model, means over seeds with Student's 95 % interval:",
+        "",
+        "| | plain | hardened | hardened − plain |",
+        "|---|---|---|---|",
+    ]
+    for label, values in study["hardening"].items():
+        lines.append(f"| {label} | " + " | ".join(cell(value) for value in values) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -213,6 +225,27 @@ def _reward_models(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, 
             mean = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
             table[name][test] = {**mean, "seeds": [one["mean"] for one in each]}
     return table
+
+
+def _hardening(results: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return label → figure of the plain and the hardened reward model, and their difference."""
+    table: dict[str, list[dict[str, Any]]] = {}
+    both = [[result["reward_models"][name] for result in results] for name in COMPARED]
+    for kind, label in (("accuracy", "accuracy"), ("robustness", "accuracy under")):
+        for name in both[0][0][kind]:
+            values = [[figures[kind][name]["mean"] for figures in runs] for runs in both]
+            table[f"{label}, {name}" if kind == "accuracy" else f"{label} {name}"] = _pair(values)
+    for name in both[0][0]["calibration_error"]:
+        values = [[figures["calibration_error"][name] for figures in runs] for runs in both]
+        table[f"calibration error, {name}"] = _pair(values)
+    return table
+
+
+def _pair(values: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+    """Return the figures of two systems by seed and of second minus first, with intervals."""
+    plain, hardened = values
+    difference = [second - first for first, second in zip(plain, hardened, strict=True)]
+    return [{**run_interval(each), "seeds": list(each)} for each in (plain, hardened, difference)]
 
 
 def _curves(folders: Sequence[Path]) -> list[dict[str, Any]]:
