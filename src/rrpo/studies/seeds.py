@@ -106,7 +106,7 @@ def page(study: Mapping[str, Any]) -> str:
         lines.append(f"| {name} | " + " | ".join(cell(accuracy[test]) for test in sets) + " |")
     lines += [
         "",
-        "What hardening changes in the reward model, means over seeds with Student's 95 % interval:",
+        "What hardening changes in the reward model (means over seeds, Student's 95 % interval):",
         "",
         "| | plain | hardened | hardened − plain |",
         "|---|---|---|---|",
