@@ -365,8 +365,9 @@ def page(study: Mapping[str, Any]) -> str:
     for emotion, figures in acted.items():
         lines.append(f"| {emotion} | " + " | ".join(shown(figures[c]) for c in columns) + " |")
     for kind, ids in study["transient_tokens"].items():
-        lines += ["", f"Token ids that say a {kind} ({len(ids)}):", ""]
-        lines += [", ".join(map(str, ids)) or "none"]
+        listed = ", ".join(map(str, ids)) or "none"
+        summary = f"<summary>Token ids that say a {kind} ({len(ids)})</summary>"
+        lines += ["", f"<details>{summary}", "", listed, "", "</details>"]
     return "\n".join(lines) + "\n"
 
 
