@@ -20,6 +20,12 @@ RATE = 16_000
 CORPORA = Path(__file__).parents[2] / "shared" / "data" / "corpora"
 
 
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Toy data is learned long before a real judge's number of steps."""
+    monkeypatch.setattr(room, "STEPS", 200)
+
+
 def buzz(frequency: np.ndarray | float, seconds: float, partials: int = 12) -> Audio:
     """A harmonic tone whose partials fall by 6 dB per octave."""
     size = int(seconds * RATE)

@@ -29,7 +29,7 @@ def spoken(text: str) -> str:
 
 def test_order_of_the_ids_is_stored_and_fixed() -> None:
     assert TOKENIZER.symbols == tuple(all_symbols())
-    assert len(set(TOKENIZER.symbols)) == TOKENIZER.vocabulary_size == 87
+    assert len(set(TOKENIZER.symbols)) == TOKENIZER.vocabulary_size == 91
     assert TOKENIZER.symbols[:6] == (" ", ",", ".", "?", "<|endofprompt|>", "<|neutral|>")
 
 
