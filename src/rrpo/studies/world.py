@@ -373,9 +373,11 @@ def page(study: Mapping[str, Any]) -> str:
 
 def _voice_table(voices: Mapping[str, Any]) -> list[str]:
     """Return the table of the other voices."""
-    shown = [(label, path) for label, path in MEASURES if label not in ("own reward", "KL / token")]
+    one = voices[SPEAKERS[0]]["real"]
     columns = [
-        (label, path) for label, path in shown if _cell(voices[SPEAKERS[0]]["real"], path) != "–"
+        (label, path)
+        for label, path in MEASURES
+        if label not in ("own reward", "KL / token") and _cell(one, path) != "–"
     ]
     lines = ["", "The other voices, real tokens and the base policy:", ""]
     lines += ["| | " + " | ".join(label for label, _ in columns) + " |"]
