@@ -18,10 +18,11 @@ import time
 
 import torch
 
-from rrpo.objectives.diffro import DiffROConfig, DiffROObjective, RolloutConfig
+from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
+from rrpo.objectives.on_policy import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.examples import Prompt
-from rrpo.reward import RewardConfig, RewardModel
+from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.runs import DiffRORun, prepare
 from rrpo.train import TrainConfig
 
@@ -124,12 +125,12 @@ def step(batch: int, lora_rank: int, recompute: bool) -> dict[str, float]:
     reference = None if lora_rank else SpeechTokenLM(FULL).to(torch.bfloat16)
     text = torch.randint(1000, (TEXT,))
     prompts = [Prompt(str(n), "happy", text, text[:5]) for n in range(batch)]
-    objective = DiffROObjective(model, reference, reward_model, prompts, config.diffro)
+    objective = DiffROObjective(model, reference, Reward([reward_model]), prompts, config.diffro)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
     generator = torch.Generator().manual_seed(0)
     began = time.perf_counter()
-    speech, _ = objective.rollout(prompts, generator)
+    speech = objective.on_policy.draw(prompts, generator).speech
     drawn = time.perf_counter() - began
     began = time.perf_counter()
     loss, _ = objective.loss(model, 1, generator)

@@ -11,7 +11,7 @@ from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.adapter import adapted, add_adapters, plain_state, without_adapters
 from rrpo.policy.examples import Prompt
-from rrpo.reward import RewardConfig, RewardModel
+from rrpo.reward import Reward, RewardConfig, RewardModel
 
 pytest.importorskip("peft", reason="needs adapters: pip install 'rrpo[lora]'")
 
@@ -88,7 +88,9 @@ def test_diffro_needs_no_second_model() -> None:
         add_adapters(model, rank=4)
         torch.manual_seed(7)
         moved(model)
-        objective = DiffROObjective(model, reference, judge, prompts, DiffROConfig(batch_size=2))
+        objective = DiffROObjective(
+            model, reference, Reward([judge]), prompts, DiffROConfig(batch_size=2)
+        )
         loss, figures = objective.loss(model, 1, torch.Generator().manual_seed(0))
         torch.autograd.backward(loss)
         losses.append(loss)
@@ -102,4 +104,4 @@ def test_a_plain_policy_without_a_reference_is_refused() -> None:
     judge = RewardModel(RewardConfig(tasks={"emotion": ["happy", "sad"]}, width=16, layers=1))
     prompts = [Prompt("a", "happy", torch.tensor([3]), torch.tensor([1]))]
     with pytest.raises(UserError, match="needs a reference"):
-        DiffROObjective(make(), None, judge, prompts, DiffROConfig())
+        DiffROObjective(make(), None, Reward([judge]), prompts, DiffROConfig())

@@ -43,6 +43,12 @@ Data = Annotated[
 Start = Annotated[
     str, typer.Option("--from", help="What to start from: `mini`, or the folder of a run.")
 ]
+Rewards = Annotated[
+    list[str],
+    typer.Option(
+        "--reward", help="Folder of a reward model; a hardened one is RRPO. Several: an ensemble."
+    ),
+]
 PolicyStart = Annotated[
     str | None,
     typer.Option("--from", help="`mini` (the default), a CosyVoice folder, or that of a run."),
@@ -175,7 +181,7 @@ def sft(
 
 @policy_app.command()
 def diffro(
-    reward: Annotated[str, typer.Option(help="Folder of a reward model; a hardened one is RRPO.")],
+    reward: Rewards,
     out: Out,
     data: Data = None,
     start: PolicyStart = None,
@@ -187,6 +193,44 @@ def diffro(
     from rrpo import commands
 
     commands.policy_diffro(start, reward, data, out, config, settings or [], resume)
+
+
+@policy_app.command()
+def grpo(
+    reward: Rewards,
+    out: Out,
+    data: Data = None,
+    start: PolicyStart = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    resume: Resume = False,
+) -> None:
+    """Policy gradient against the same reward (GRPO; --set grpo.advantage=rloo for RLOO)."""
+    from rrpo import commands
+
+    commands.policy_grpo(start, reward, data, out, config, settings or [], resume)
+
+
+@policy_app.command()
+def dpo(
+    out: Out,
+    reward: Annotated[
+        list[str] | None, typer.Option(help="Reward model to draw pairs from the policy by.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Folder of chosen.parquet and rejected.parquet instead.")
+    ] = None,
+    data: Data = None,
+    start: PolicyStart = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    resume: Resume = False,
+) -> None:
+    """Learn from pairs of utterances, the better and the worse paid of the policy's own."""
+    from rrpo import commands
+
+    options = (out, config, settings or [], resume)
+    commands.policy_dpo(start, reward or [], pairs, data, *options)
 
 
 @app.command()

@@ -27,13 +27,15 @@ from rrpo.mini.speaking import first_texts, spoken
 from rrpo.mini.speaking import speak as draw
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
+from rrpo.objectives.dpo import Pair
+from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
 from rrpo.origin import MINI, is_mini, load_policy, load_tokenizer, settle
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import read_tokenizer
 from rrpo.policy.examples import make_examples, make_prompt
 from rrpo.report.page import write_page, write_run_page
 from rrpo.report.terminal import print_systems
-from rrpo.reward import RewardConfig, RewardModel
+from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.speaking import CosyVoiceSpeech, asked_of
 from rrpo.tokenization import Codec
 
@@ -43,6 +45,13 @@ NEW = "new"
 def load_reward(start: str) -> RewardModel:
     """Load the bundled pre-trained reward model for `mini`, else that of a run folder."""
     return World().reward_model() if start == MINI else reward.load(Path(start))
+
+
+def load_rewards(starts: Sequence[str], model: SpeechTokenLM) -> list[RewardModel]:
+    """Load the reward models that a policy is to be paid by."""
+    if MINI in starts and not is_mini(model):
+        raise UserError("the bundled reward model reads the mini codec's tokens: train a --reward")
+    return [load_reward(start) for start in starts]
 
 
 def new_reward(rows: Sequence[Utterance], seed: int) -> RewardModel:
@@ -181,31 +190,80 @@ def policy_sft(
 
 def policy_diffro(
     start: str | None,
-    reward_model: str,
+    reward_models: Sequence[str],
     data: Path | None,
     out: Path,
     config: Path | None,
     settings: Sequence[str],
     resume: bool,
 ) -> None:
-    """Optimize a policy against a frozen reward model."""
+    """Optimize a policy against frozen reward models."""
     settled = settle(runs.DiffRORun, start, config, settings)
     model = load_policy(settled.start)
     examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
     prompts = [example.prompt for example in examples]
-    if reward_model == MINI and not is_mini(model):
-        raise UserError("the bundled reward model reads the mini codec's tokens: train a --reward")
-    runs.train_diffro(
-        model,
-        None if settled.lora_rank else load_policy(settled.start),
-        load_reward(reward_model),
-        prompts,
-        settled,
-        out,
-        resume,
-    )
+    paying = load_rewards(reward_models, model)
+    runs.train_diffro(model, _reference(settled), paying, prompts, settled, out, resume)
     write_run_page(out)
     print(f"policy in {out}; {_next_line(out, model)}")
+
+
+def policy_grpo(
+    start: str | None,
+    reward_models: Sequence[str],
+    data: Path | None,
+    out: Path,
+    config: Path | None,
+    settings: Sequence[str],
+    resume: bool,
+) -> None:
+    """Train a policy by policy gradient against frozen reward models."""
+    settled = settle(runs.GRPORun, start, config, settings)
+    model = load_policy(settled.start)
+    examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
+    prompts = [example.prompt for example in examples]
+    paying = load_rewards(reward_models, model)
+    runs.train_grpo(model, _reference(settled), paying, prompts, settled, out, resume)
+    write_run_page(out)
+    print(f"policy in {out}; {_next_line(out, model)}")
+
+
+def policy_dpo(
+    start: str | None,
+    reward_models: Sequence[str],
+    pairs: Path | None,
+    data: Path | None,
+    out: Path,
+    config: Path | None,
+    settings: Sequence[str],
+    resume: bool,
+) -> None:
+    """Train a policy on preference pairs, given or drawn from itself."""
+    if (pairs is None) != bool(reward_models):
+        raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
+    settled = settle(runs.DPORun, start, config, settings)
+    model = load_policy(settled.start)
+    tokenizer = load_tokenizer(settled, model)
+
+    def drawn() -> list[Pair]:
+        if pairs is not None:
+            return read_pairs(pairs, tokenizer)
+        folder = out / "pairs"
+        if not (folder / REJECTED).is_file():
+            examples = make_examples(tokenizer, load_data(data, model))
+            prompts = [example.prompt for example in examples]
+            paying = Reward(load_rewards(reward_models, model), settled.caution)
+            draw_pairs(model, paying, prompts, settled.pairs, folder, settled.train.seed)
+        return read_pairs(folder, tokenizer)
+
+    runs.train_dpo(model, _reference(settled), drawn, settled, out, resume)
+    write_run_page(out)
+    print(f"policy in {out}; {_next_line(out, model)}")
+
+
+def _reference(run: runs.ReferencedRun) -> SpeechTokenLM | None:
+    """Load what a policy is held by; with adapters it is the policy without them."""
+    return None if run.lora_rank else load_policy(run.start)
 
 
 def speak(

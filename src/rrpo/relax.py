@@ -113,11 +113,11 @@ def _chunked(
         part = slice(start, start + count)
         theta, drawn = flat_logits[part].float(), flat_tokens[part]
         g = flat_gradient[part].float() @ transposed
-        out[part] = _vector_jacobian(theta, drawn, g, estimator, tau, noise).to(out.dtype)
+        out[part] = vector_jacobian(theta, drawn, g, estimator, tau, noise).to(out.dtype)
     return out.view(logits.shape)
 
 
-def _vector_jacobian(
+def vector_jacobian(
     theta: Tensor, drawn: Tensor, g: Tensor, estimator: str, tau: float, noise: torch.Generator
 ) -> Tensor:
     """Return the estimated gradient (n, V) of the logits from g (n, V)."""

@@ -4,7 +4,7 @@ The command line and the studies start runs through these functions, so a figure
 made again by hand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +20,14 @@ from rrpo.errors import UserError
 from rrpo.evaluate.robustness import pushed, scrambled
 from rrpo.evaluate.statistics import interval
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
+from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
+from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
+from rrpo.objectives.pairs import PairsConfig
 from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.examples import Example, Prompt
-from rrpo.reward import RewardModel
+from rrpo.reward import Reward, RewardModel
 from rrpo.reward.fit import FitConfig, RewardObjective, evaluate
 from rrpo.stopping import EarlyStopping
 from rrpo.train import TrainConfig, TrainResult, Validate, train
@@ -49,6 +52,9 @@ class PolicyRun(Strict):
     trains adapters of that rank alone (needs `peft`), for which DiffRO needs no second model.
     """
 
+    train: TrainConfig = TrainConfig(
+        steps=80, learning_rate=1e-4, warmup_steps=5, schedule="constant"
+    )
     start: str = "mini"
     language: str | None = None
     instructions: str | None = None
@@ -72,24 +78,43 @@ class SFTRun(PolicyRun):
     patience: int = Field(2, ge=1)
 
 
-class DiffRORun(PolicyRun):
-    """DiffRO against a frozen reward model; with a hardened one this is RRPO.
+class ReferencedRun(PolicyRun):
+    """A training held by a frozen reference, kept in `reference_precision`.
 
-    `reference_precision` is that of the frozen reference the KL is measured against.
+    Several reward models pay as an ensemble: mean − `caution` · standard deviation over them.
     """
 
-    train: TrainConfig = TrainConfig(
-        steps=80, learning_rate=1e-4, warmup_steps=5, schedule="constant"
-    )
-    diffro: DiffROConfig = DiffROConfig()
     reference_precision: Literal["float32", "bfloat16"] = "float32"
+    caution: float = Field(1.0, ge=0)
+
+
+class DiffRORun(ReferencedRun):
+    """DiffRO against a frozen reward model; with a hardened one this is RRPO."""
+
+    diffro: DiffROConfig = DiffROConfig()
+
+
+class GRPORun(ReferencedRun):
+    """Policy gradient (GRPO, RLOO) against the same reward as DiffRO."""
+
+    grpo: GRPOConfig = GRPOConfig()
+
+
+class DPORun(ReferencedRun):
+    """DPO on pairs, given or made as `pairs` says."""
+
+    train: TrainConfig = TrainConfig(
+        steps=120, learning_rate=2e-5, warmup_steps=10, schedule="constant"
+    )
+    dpo: DPOConfig = DPOConfig()
+    pairs: PairsConfig = PairsConfig()
 
 
 LARGE_TEXT_TABLE = 10_000
 """Rows from which a text table is a language model's and not the mini world's phones."""
 
 
-def prepare(model: SpeechTokenLM, config: SFTRun | DiffRORun) -> None:
+def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
     """Set what a run trains of a policy, and what it keeps in memory."""
     model.recompute = config.recompute
     large = model.config.text_vocabulary >= LARGE_TEXT_TABLE
@@ -159,7 +184,7 @@ def train_sft(
 def train_diffro(
     model: SpeechTokenLM,
     reference: SpeechTokenLM | None,
-    reward_model: RewardModel,
+    reward_models: Sequence[RewardModel],
     prompts: Sequence[Prompt],
     config: DiffRORun,
     folder: Path,
@@ -168,26 +193,81 @@ def train_diffro(
     validate_every: int = 0,
     description: str = "DiffRO",
 ) -> TrainResult:
-    """Optimize a policy in place against a reward model, held by the KL to the reference.
+    """Optimize a policy in place against a reward, held by the KL to the reference.
 
     With adapters the reference is None: it is the model without them.
     """
     prepare(model, config)
-    if reference is not None:
-        reference.to(getattr(torch, config.reference_precision))
-    objective = DiffROObjective(model, reference, reward_model, prompts, config.diffro)
+    objective = DiffROObjective(
+        model,
+        _cast(reference, config),
+        Reward(reward_models, config.caution),
+        prompts,
+        config.diffro,
+        config.train.steps,
+    )
     _settle(config, folder, resume)
     result = train(
-        objective,
-        config.train,
-        folder,
-        resume,
-        validate=validate,
-        validate_every=validate_every,
-        description=description,
+        objective, config.train, folder, resume, validate, validate_every, description=description
     )
     _write_results(folder, "diffro", result, {})
     return result
+
+
+def train_grpo(
+    model: SpeechTokenLM,
+    reference: SpeechTokenLM | None,
+    reward_models: Sequence[RewardModel],
+    prompts: Sequence[Prompt],
+    config: GRPORun,
+    folder: Path,
+    resume: bool = False,
+    validate: Validate | None = None,
+    validate_every: int = 0,
+    description: str = "GRPO",
+) -> TrainResult:
+    """Train a policy in place by policy gradient; the arguments are those of `train_diffro`."""
+    prepare(model, config)
+    objective = GRPOObjective(
+        model, _cast(reference, config), Reward(reward_models, config.caution), prompts, config.grpo
+    )
+    _settle(config, folder, resume)
+    result = train(
+        objective, config.train, folder, resume, validate, validate_every, description=description
+    )
+    _write_results(folder, "grpo", result, {})
+    return result
+
+
+def train_dpo(
+    model: SpeechTokenLM,
+    reference: SpeechTokenLM | None,
+    pairs: Callable[[], Sequence[Pair]],
+    config: DPORun,
+    folder: Path,
+    resume: bool = False,
+    validate: Validate | None = None,
+    validate_every: int = 0,
+    description: str = "DPO",
+) -> TrainResult:
+    """Train a policy in place on preference pairs.
+
+    Args:
+        pairs: reads them, or draws them from the policy as it is before its training.
+    """
+    _settle(config, folder, resume)
+    found = pairs()
+    prepare(model, config)
+    objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
+    result = train(
+        objective, config.train, folder, resume, validate, validate_every, description=description
+    )
+    _write_results(folder, "dpo", result, {"pairs": len(found)})
+    return result
+
+
+def _cast(model: SpeechTokenLM | None, config: ReferencedRun) -> SpeechTokenLM | None:
+    return None if model is None else model.to(getattr(torch, config.reference_precision))
 
 
 def hold_out(

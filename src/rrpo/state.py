@@ -44,6 +44,7 @@ class TrainingState:
         validations: "step" and the figures of each validation.
         best_step: the step of the weights kept by early stopping.
         best: those weights, empty without early stopping.
+        carried: what the objective takes from one step to the next, the very dictionary it uses.
     """
 
     model: torch.nn.Module
@@ -58,6 +59,7 @@ class TrainingState:
     validations: list[dict[str, Any]] = field(default_factory=list)
     best_step: int | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
+    carried: dict[str, Tensor] = field(default_factory=dict)
 
     def weights(self) -> dict[str, Tensor]:
         """Copy what training changes to the CPU: the trained parameters and the buffers."""
@@ -207,6 +209,8 @@ def restore_state(
             parts.setdefault(kind, {})[name] = tensor.clone()
         state.set_weights(parts.pop("weight"))
         state.best = parts.pop("best", {})
+        state.carried.clear()
+        state.carried |= parts.pop("carried", {})
         _set_moments(state, parts)
         state.scaler.load_state_dict(stored["scaler"])
         state.step = state.saved_step = stored["step"]
@@ -235,9 +239,10 @@ def _description(state: TrainingState, accelerator: Accelerator) -> dict[str, An
 
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
-    """Name all tensors: `weight.NAME`, `best.NAME`, and AdamW's `exp_avg.NAME` and so on."""
+    """Name all tensors: `weight.`, `best.` and `carried.NAME`, AdamW's `exp_avg.NAME` and so on."""
     tensors = {f"weight.{name}": tensor for name, tensor in state.weights().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
+    tensors |= {f"carried.{name}": tensor for name, tensor in state.carried.items()}
     for name, parameter in state.parameters.items():
         for kind, tensor in state.optimizer.state.get(parameter, {}).items():
             tensors[f"{kind}.{name}"] = tensor

@@ -56,7 +56,11 @@ class TrainConfig(Strict):
 
 
 class Objective(Protocol[Model]):
-    """What is trained, and towards what."""
+    """What is trained, and towards what.
+
+    An objective that takes tensors from one step to the next keeps them in a dictionary `carried`,
+    which becomes part of the checkpoint.
+    """
 
     @property
     def model(self) -> Model:
@@ -73,7 +77,8 @@ class Objective(Protocol[Model]):
                 objective are brought to that device by the objective.
             step: 1 … steps, the number that `metrics.jsonl` shows.
             generator: on the CPU; the only source of chance besides the global states of torch
-                (dropout), numpy and Python. A loss must depend on nothing else that changes.
+                (dropout), numpy and Python. A loss must depend on nothing else that changes but
+                `carried`.
         """
         ...
 
@@ -163,6 +168,7 @@ def train(
         torch.set_num_threads(config.threads)
     half = precision is torch.float16
     state = initial_state(objective.model, config.weight_decay, config.seed, accelerator, half)
+    state.carried = getattr(objective, "carried", state.carried)
     if (folder / "checkpoint").exists():
         restore_state(state, folder / "checkpoint", config, accelerator)
     if not state.finished:

@@ -9,7 +9,7 @@ from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.run import Sample, kl_of
 from rrpo.mini.world import World
-from rrpo.objectives.diffro import RolloutConfig
+from rrpo.objectives.on_policy import RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate
 from rrpo.policy.examples import Prompt, make_prompt
 

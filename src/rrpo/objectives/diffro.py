@@ -1,7 +1,7 @@
 """Differentiable reward optimization (DiffRO); against a hardened reward model it is RRPO.
 
-One step: draw tokens with the current policy, run one teacher-forced pass over them, embed them for
-the reward model through `rrpo.relax.relax`, and follow the gradient of
+One step: draw tokens with the current policy, run one teacher-forced pass over them, relax them for
+the reward model, and follow the gradient of
 
     E[log p_RM(emotion asked for | tokens)] − β · KL(policy ‖ reference)
 
@@ -9,7 +9,6 @@ through the frozen reward model into every logit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,53 +18,45 @@ from torch import Tensor, nn
 
 from rrpo import policy
 from rrpo.config import Strict
-from rrpo.emotions import emotion_index
 from rrpo.errors import UserError
+from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.adapter import adapted, without_adapters
-from rrpo.policy.divergence import kl_per_position
 from rrpo.policy.examples import Prompt, choose
-from rrpo.policy.layout import unistream
-from rrpo.policy.rollout import generate, truncate
-from rrpo.relax import relax
-from rrpo.reward import RewardModel
-from rrpo.tokens import IGNORE, length_mask
-
-
-class RolloutConfig(Strict):
-    """How tokens are drawn; lengths are in speech tokens per text id."""
-
-    temperature: float = Field(1.0, gt=0)
-    top_k: int = Field(0, ge=0)
-    min_ratio: float = Field(0.5, ge=0)
-    max_ratio: float = Field(4.0, gt=0)
+from rrpo.reward import Reward
 
 
 class DiffROConfig(Strict):
-    """Settings of DiffRO; the defaults are the paper's where it names them."""
+    """Settings of DiffRO; the defaults are the paper's where it names them.
+
+    `tau` is the temperature of the relaxation, or a list of them that the training passes through,
+    evenly spaced and straight in between. `context_passes` lets the gradient through so many of the
+    tokens' own contexts (`Estimator.passes`); the published form is 0.
+    """
 
     batch_size: int = Field(16, ge=1)
     beta: float = Field(0.1, ge=0)
     estimator: Literal[
         "straight_through", "conditional_gumbel", "gumbel_rao", "reinmax", "gapped"
     ] = "conditional_gumbel"
-    tau: float = Field(1.0, gt=0)
+    tau: float | list[float] = 1.0
+    context_passes: int = Field(0, ge=0)
     rollout: RolloutConfig = RolloutConfig()
 
 
-@dataclass(frozen=True)
-class Pass:
-    """Logits of one teacher-forced pass over drawn tokens.
+def temperature(tau: float | Sequence[float], step: int, steps: int) -> float:
+    """Return the temperature of a step (1 … steps) of a constant or of a list to pass through.
 
-    Attributes:
-        logits: (n, V), the kept positions of all rows, T_b + 1 each (the last predicts eos).
-        lengths: (B,), the T_b.
-        stopped: (B,) bool, whether the row ended by itself, so that its last position was a choice.
+    Examples:
+        >>> [temperature([2.0, 1.0, 0.8], step, 5) for step in range(1, 6)]
+        [2.0, 1.5, 1.0, 0.9, 0.8]
     """
-
-    logits: Tensor
-    lengths: Tensor
-    stopped: Tensor
+    if isinstance(tau, float | int):
+        return float(tau)
+    if len(tau) == 1 or steps == 1:
+        return float(tau[0])
+    place = (step - 1) / (steps - 1) * (len(tau) - 1)
+    index = min(int(place), len(tau) - 2)
+    return tau[index] + (place - index) * (tau[index + 1] - tau[index])
 
 
 class DiffROObjective:
@@ -75,147 +66,57 @@ class DiffROObjective:
         self,
         model: SpeechTokenLM,
         reference: SpeechTokenLM | None,
-        reward_model: RewardModel,
+        reward: Reward,
         prompts: Sequence[Prompt],
         config: DiffROConfig,
+        steps: int = 1,
     ) -> None:
         """Freeze what is not trained.
 
         Args:
             reference: what the KL is measured against; None is the model without its adapters.
+            steps: of the training, which a list of temperatures is spread over.
 
         Raises:
-            UserError: no prompt, an emotion the reward model does not know, or no reference for a
-                model without adapters.
+            UserError: what `OnPolicy` refuses, or a temperature that is not positive.
         """
-        if reference is None and not adapted(model):
-            raise UserError("a policy without adapters needs a reference to keep close to")
-        if not prompts:
-            raise UserError("no prompt to optimize on: give texts and emotions")
-        known = reward_model.config.tasks["emotion"]
-        for prompt in prompts:
-            emotion_index(prompt.emotion, known)
-        self.model, self.config, self.prompts = model, config, list(prompts)
-        self.reference = None if reference is None else reference.eval().requires_grad_(False)
-        self.reward_model = reward_model.eval().requires_grad_(False)
+        taus = [config.tau] if isinstance(config.tau, float) else config.tau
+        if not taus or min(taus) <= 0:
+            raise UserError(f"tau={config.tau}: give a positive temperature, or a list of them")
+        self.on_policy = OnPolicy(model, reference, reward, prompts, config.rollout)
+        self.model, self.config, self.steps = model, config, steps
 
     def loss(
         self,
-        model: nn.Module,
-        step: int,  # noqa: ARG002 - part of the loop's protocol
+        model: nn.Module,  # noqa: ARG002 - part of the loop's protocol, it is self.model
+        step: int,
         generator: torch.Generator,
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of one rollout batch and its metrics."""
-        chosen = choose(self.config.batch_size, len(self.prompts), generator)
-        prompts = [self.prompts[index] for index in chosen]
-        speech, stopped = self.rollout(prompts, generator)
-        device = self.model.head.weight.device
-        self.reward_model.to(device)
-        ids, targets = unistream(
-            self.model.config,
-            [prompt.text_ids for prompt in prompts],
-            speech,
-            [prompt.instruct_ids for prompt in prompts],
-        )
-        ids, keep = ids.to(device), targets.to(device) != IGNORE
-        lengths = torch.tensor([tokens.numel() for tokens in speech], device=device)
-        trained = Pass(model(ids, keep), lengths, stopped.to(device))
-        reference_logits = self.reference_logits(ids, keep)
-        reward = self.reward(trained, speech, prompts, generator)
-        divergence = kl_per_token(trained, reference_logits)
-        loss = -reward.mean() + self.config.beta * divergence
-        return loss, {
-            "reward": float(reward.mean().detach()),
-            "kl": float(divergence.detach()),
-            "tokens": float(lengths.float().mean()),
-            "stopped": float(stopped.float().mean()),
-        }
+        prompts = self.on_policy.prompts
+        chosen = choose(self.config.batch_size, len(prompts), generator)
+        rollouts = self.on_policy.draw([prompts[index] for index in chosen], generator)
+        made = self.on_policy.evaluate(rollouts, self.estimator(step), generator)
+        reward = self.on_policy.reward(made.embeddings, made.mask, rollouts.prompts)
+        loss = -reward.mean() + self.config.beta * made.kl
+        return loss, figures(rollouts, reward, made.kl)
 
-    @torch.no_grad()
-    def reference_logits(self, ids: Tensor, keep: Tensor) -> Tensor:
-        """Return the reference's logits (n, V) at the kept positions of joint ids (B, S)."""
-        logits: Tensor
-        if self.reference is not None:
-            logits = self.reference.to(ids.device)(ids, keep)
-            return logits
-        with without_adapters(self.model):
-            logits = self.model(ids, keep)
-        return logits
-
-    def rollout(
-        self, prompts: Sequence[Prompt], generator: torch.Generator
-    ) -> tuple[list[Tensor], Tensor]:
-        """Draw tokens for each prompt; also say (B,) which rows ended by themselves."""
-        config = self.config.rollout
-        speech = generate(
-            self.model,
-            [prompt.text_ids for prompt in prompts],
-            [prompt.instruct_ids for prompt in prompts],
-            sampler="multinomial",
-            # The reward model needs something to read.
-            min_ratio=max(config.min_ratio, 1.0 / min(p.text_ids.numel() for p in prompts)),
-            max_ratio=config.max_ratio,
-            generator=generator,
-            temperature=config.temperature,
-            top_k=config.top_k,
-        )
-        limits = [int(config.max_ratio * prompt.text_ids.numel()) for prompt in prompts]
-        stopped = [tokens.numel() < limit for tokens, limit in zip(speech, limits, strict=True)]
-        return speech, torch.tensor(stopped)
-
-    def reward(
-        self,
-        trained: Pass,
-        speech: Sequence[Tensor],
-        prompts: Sequence[Prompt],
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Return the log-posterior (B,) of the emotion asked for, with gradient to the logits.
-
-        The relaxation works on the codes alone, renormalised: given that the step is not a stop.
-        """
-        config, lm = self.config, self.model.config
-        mask = length_mask(trained.lengths)
-        batch, size = mask.shape
-        # Row b holds T_b + 1 positions in the flat logits; the last of them has no token.
-        has_token = length_mask(trained.lengths + 1, size + 1)
-        has_token_flat = (length_mask(trained.lengths, size + 1))[has_token]
-        codes = trained.logits[has_token_flat][:, : lm.codes].float()
-        theta = truncate(codes, config.rollout.temperature, config.rollout.top_k)
-        tokens = torch.cat(list(speech)).to(codes.device)
-        if config.rollout.top_k:
-            # Rounding may leave the drawn token outside the largest k of this second pass.
-            drawn = codes.gather(1, tokens[:, None]) / config.rollout.temperature
-            theta = theta.scatter(1, tokens[:, None], drawn)
-        drawn_embeddings = relax(
-            theta, tokens, self.reward_model.table, config.estimator, config.tau, generator
-        )
-        padded = drawn_embeddings.new_zeros(batch, size, drawn_embeddings.shape[-1])
-        padded[mask] = drawn_embeddings
-        log_posterior = self.reward_model.log_posterior(padded, mask)
-        known = self.reward_model.config.tasks["emotion"]
-        asked = torch.tensor(
-            [emotion_index(prompt.emotion, known) for prompt in prompts], device=codes.device
-        )
-        return log_posterior.gather(1, asked[:, None])[:, 0]
+    def estimator(self, step: int) -> Estimator:
+        """Return how the gradient passes the draw at a step."""
+        tau = temperature(self.config.tau, step, self.steps)
+        return Estimator(self.config.estimator, tau, self.config.context_passes)
 
     def save(self, folder: Path) -> None:
         """Write the policy."""
         policy.save(self.model, folder)
 
 
-def kl_per_token(trained: Pass, reference_logits: Tensor) -> Tensor:
-    """Return KL(policy ‖ reference) in nats per token, a mean over the valid positions.
-
-    The valid positions are those that were a choice: each drawn token, and the eos of rows that
-    ended by themselves.
-
-    Args:
-        trained: logits (n, V) of the policy, with gradient.
-        reference_logits: (n, V) of the reference, without.
-    """
-    per_position = kl_per_position(trained.logits, reference_logits)
-    size = int(trained.lengths.max()) + 1
-    valid = length_mask(trained.lengths + trained.stopped.long(), size)
-    weight = valid[length_mask(trained.lengths + 1, size)].float()
-    return (per_position * weight).sum() / weight.sum()
+def figures(rollouts: Rollouts, reward: Tensor, kl: Tensor) -> dict[str, float]:
+    """Return what a step logs of its rollouts."""
+    lengths = torch.tensor([tokens.numel() for tokens in rollouts.speech])
+    return {
+        "reward": float(reward.mean().detach()),
+        "kl": float(kl.detach()),
+        "tokens": float(lengths.float().mean()),
+        "stopped": float(rollouts.stopped.float().mean()),
+    }

@@ -25,12 +25,16 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text to speak with an emotion: ids (L,) and (I,) beside what they were made from."""
+    """A text to speak with an emotion: ids (L,) and (I,) beside what they were made from.
+
+    `speaker` is empty where no voice is asked for.
+    """
 
     text: str
     emotion: str
     text_ids: Tensor
     instruct_ids: Tensor
+    speaker: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def make_prompt(tokenizer: Tokenizer, text: str, emotion: str, speaker: str = ""
         emotion,
         torch.tensor(tokenizer.encode(text)),
         torch.tensor(tokenizer.instruct(emotion, speaker)),
+        speaker,
     )
 
 

@@ -252,12 +252,15 @@ class SpeechTokenLM(nn.Module):
         logits: Tensor = self.head(hidden if keep is None else hidden[keep])
         return logits
 
-    def hidden(self, ids: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def hidden(
+        self, ids: Tensor, cache: KeyValueCache | None = None, inputs: Tensor | None = None
+    ) -> Tensor:
         """Return the normed last hidden state (B, S, D).
 
         Without a cache the ids are right-padded: no valid position sees the padding. With a cache
         the ids continue what it holds; `cache.mask` says which of the past positions, and which of
-        these, are real (left padding), and positions are counted over the real ones.
+        these, are real (left padding), and positions are counted over the real ones. `inputs`
+        (B, S, D) stands for `embed(ids)` where it was made already.
         """
         batch, size = ids.shape
         start = 0 if cache is None else cache.length
@@ -272,7 +275,7 @@ class SpeechTokenLM(nn.Module):
             # A padded query looks at itself, so that its softmax is not empty.
             itself = query[:, None] == torch.arange(start + size, device=ids.device)
             mask = ((causal & seen[:, None, :]) | itself)[:, None]
-        x = self.embed(ids)
+        x = self.embed(ids) if inputs is None else inputs
         rotation = self._rotation(positions, x.dtype)
         for index, layer in enumerate(self.layers):
             part = None if cache is None else (cache.keys[index], cache.values[index])

@@ -1,5 +1,6 @@
 """The reward model: speech tokens in, the posterior of each emotion out."""
 
 from rrpo.reward.model import RewardConfig, RewardModel, load, save
+from rrpo.reward.reward import Reward
 
-__all__ = ["RewardConfig", "RewardModel", "load", "save"]
+__all__ = ["Reward", "RewardConfig", "RewardModel", "load", "save"]

@@ -210,7 +210,7 @@ def _systems(demo: Demo, reward_models: Mapping[str, RewardModel]) -> dict[str, 
             runs.train_diffro(
                 model,
                 base,
-                reward.load(demo.out / "reward_models" / REWARD_OF[name]),
+                [reward.load(demo.out / "reward_models" / REWARD_OF[name])],
                 [example.prompt for example in examples],
                 diffro_config(demo),
                 folder,

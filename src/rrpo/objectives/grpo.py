@@ -1,0 +1,172 @@
+"""Policy gradient on the same rollouts and reward: GRPO and RLOO, with or without DiffRO beside.
+
+Several utterances are drawn for each prompt; what one of them was paid above the others raises the
+probability of all its tokens. Nothing is differentiated through the reward, so this is what DiffRO
+has to beat.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rrpo import policy
+from rrpo.config import Strict
+from rrpo.objectives.diffro import figures
+from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.examples import Prompt, choose
+from rrpo.reward import Reward
+from rrpo.tokens import pad
+
+
+class GRPOConfig(Strict):
+    """Settings of GRPO and RLOO.
+
+    `prompts` times `group` utterances are drawn at a time and used for `updates` steps; beyond the
+    first, the probability ratio of a token is clipped to 1 ± `clip`. `diffro` is the weight of
+    DiffRO's reward on the utterances that did better than their group (0: none).
+    """
+
+    prompts: int = Field(4, ge=1)
+    group: int = Field(8, ge=2)
+    advantage: Literal["grpo", "rloo"] = "grpo"
+    beta: float = Field(0.1, ge=0)
+    clip: float = Field(0.2, gt=0)
+    updates: int = Field(1, ge=1)
+    diffro: float = Field(0.0, ge=0)
+    rollout: RolloutConfig = RolloutConfig()
+
+
+def group_advantage(reward: Tensor, group: int, kind: str) -> Tensor:
+    """Return the advantages (B,) of B = P · group rewards, those of a prompt one after the other.
+
+    "rloo": R_i minus the mean of the others in the group (Ahmadian et al. 2024), unbiased.
+    "grpo": (R_i − mean) / standard deviation of the group (Shao et al. 2024); zero where all are
+    paid the same.
+    """
+    grouped = reward.view(-1, group)
+    centred = grouped - grouped.mean(1, keepdim=True)
+    if kind == "rloo":
+        return (centred * group / (group - 1)).flatten()
+    return (centred / (grouped.std(1, keepdim=True) + 1e-4)).flatten()
+
+
+def policy_loss(
+    log_probability: Tensor,
+    old: Tensor,
+    advantage: Tensor,
+    valid: Tensor,
+    clip: float,
+    kind: str,
+) -> Tensor:
+    """Return minus the clipped surrogate of a batch, a scalar.
+
+    min(ρ A, clip(ρ, 1 ± clip) A) of each token, ρ = p / p_old (Schulman et al. 2017). "grpo" takes
+    the mean over an utterance's tokens, as published; "rloo" their sum, so that without clipping
+    its gradient is that of the expected reward.
+
+    Args:
+        log_probability: (B, S), with gradient.
+        old: (B, S), of the policy that drew.
+        advantage: (B,).
+        valid: (B, S) bool, where something was chosen.
+    """
+    ratio = (log_probability - old).exp()
+    each = advantage[:, None]
+    surrogate = torch.minimum(ratio * each, ratio.clamp(1 - clip, 1 + clip) * each) * valid
+    total = surrogate.sum(1)
+    if kind == "grpo":
+        total = total / valid.sum(1)
+    return -total.mean()
+
+
+class GRPOObjective:
+    """Clipped policy gradient on groups of rollouts, held by β times the KL to the reference.
+
+    Attributes:
+        carried: the rollouts in use, where they serve more than one step; part of a checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: SpeechTokenLM,
+        reference: SpeechTokenLM | None,
+        reward: Reward,
+        prompts: Sequence[Prompt],
+        config: GRPOConfig,
+    ) -> None:
+        """Freeze what is not trained.
+
+        Raises:
+            UserError: what `OnPolicy` refuses.
+        """
+        self.on_policy = OnPolicy(model, reference, reward, prompts, config.rollout)
+        self.model, self.config = model, config
+        self.carried: dict[str, Tensor] = {}
+
+    def loss(
+        self,
+        model: nn.Module,  # noqa: ARG002 - part of the loop's protocol, it is self.model
+        step: int,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of one rollout batch and its metrics."""
+        config = self.config
+        if (step - 1) % config.updates == 0:
+            self._draw(generator)
+        rollouts, reward = self._rollouts(), self.carried["reward"]
+        estimator = Estimator("conditional_gumbel") if config.diffro else None
+        made = self.on_policy.evaluate(rollouts, estimator, generator)
+        if "old" not in self.carried:
+            self.carried["old"] = made.log_probability.detach().clone()
+        advantage = group_advantage(reward, config.group, config.advantage)
+        old = self.carried["old"]
+        loss = policy_loss(
+            made.log_probability, old, advantage, made.valid, config.clip, config.advantage
+        )
+        loss = loss + config.beta * made.kl
+        better = advantage > 0
+        if config.diffro and bool(better.any()):
+            relaxed = self.on_policy.reward(made.embeddings, made.mask, rollouts.prompts)
+            loss = loss - config.diffro * (relaxed * better).mean()
+        ratio = (made.log_probability - old).detach()[made.valid].exp()
+        clipped = ((ratio - 1).abs() > config.clip).float().mean()
+        spread = reward.view(-1, config.group).std(1).mean()
+        more = {"clipped": float(clipped), "group_spread": float(spread)}
+        return loss, figures(rollouts, reward, made.kl) | more
+
+    def save(self, folder: Path) -> None:
+        """Write the policy."""
+        policy.save(self.model, folder)
+
+    def _draw(self, generator: torch.Generator) -> None:
+        """Draw a batch and have it paid."""
+        on_policy, config = self.on_policy, self.config
+        chosen = choose(config.prompts, len(on_policy.prompts), generator)
+        prompts = [on_policy.prompts[index] for index in chosen]
+        on_policy.reward.to(self.model.head.weight.device)
+        rollouts = on_policy.draw(prompts, generator, config.group)
+        self.carried.clear()
+        self.carried |= {
+            "chosen": torch.tensor(chosen),
+            "speech": pad(rollouts.speech),
+            "lengths": torch.tensor([tokens.numel() for tokens in rollouts.speech]),
+            "stopped": rollouts.stopped,
+            "lowest": rollouts.lowest,
+            "reward": on_policy.reward.score(rollouts.speech, rollouts.prompts),
+        }
+
+    def _rollouts(self) -> Rollouts:
+        carried = self.carried
+        prompts = [self.on_policy.prompts[index] for index in carried["chosen"].tolist()]
+        lengths = carried["lengths"].tolist()
+        return Rollouts(
+            [prompt for prompt in prompts for _ in range(self.config.group)],
+            [row[:size] for row, size in zip(carried["speech"], lengths, strict=True)],
+            carried["stopped"],
+            carried["lowest"],
+        )

@@ -1,0 +1,271 @@
+"""Rollouts of the policy in training, and one differentiable pass over them.
+
+DiffRO and GRPO share all of it: how tokens are drawn, the KL to the frozen reference, the
+log-probability of what was drawn, and the relaxed tokens that the reward is differentiated through.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rrpo.config import Strict
+from rrpo.emotions import emotion_index
+from rrpo.errors import UserError
+from rrpo.fused import Law, Output, Relaxation, choices
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.adapter import adapted, without_adapters
+from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import unistream
+from rrpo.policy.rollout import generate
+from rrpo.reward import Reward
+from rrpo.tokens import IGNORE, length_mask
+
+
+class RolloutConfig(Strict):
+    """How tokens are drawn; lengths are in speech tokens per text id."""
+
+    temperature: float = Field(1.0, gt=0)
+    top_k: int = Field(0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    min_ratio: float = Field(0.5, ge=0)
+    max_ratio: float = Field(4.0, gt=0)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """What a policy said.
+
+    Attributes:
+        prompts: B.
+        speech: B tensors (T_b,) of codes on the CPU, none empty.
+        stopped: (B,) bool on the CPU, whether an utterance ended by itself.
+        lowest: (B,) int64 on the CPU, before how many tokens stopping was forbidden.
+    """
+
+    prompts: list[Prompt]
+    speech: list[Tensor]
+    stopped: Tensor
+    lowest: Tensor
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One teacher-forced pass over rollouts, with gradient.
+
+    Attributes:
+        log_probability: (B, T + 1) of each choice under the law it was drawn from, an end at T_b
+            included; zero where nothing was chosen.
+        valid: (B, T + 1) bool, where something was chosen.
+        kl: KL(policy ‖ reference) in nats per token, a mean over the valid positions.
+        embeddings: (B, T, E) relaxed tokens; E is 0 where no relaxation was asked for.
+        mask: (B, T) bool, true at tokens.
+    """
+
+    log_probability: Tensor
+    valid: Tensor
+    kl: Tensor
+    embeddings: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How the reward's gradient passes the draw.
+
+    Attributes:
+        name: one of `rrpo.relax.ESTIMATORS`.
+        tau: temperature of the relaxation.
+        passes: through how many draws the gradient also reaches the tokens before them: 0 stops at
+            the tokens that were fed back, one more each time costs one more pass.
+    """
+
+    name: str
+    tau: float = 1.0
+    passes: int = 0
+
+
+class OnPolicy:
+    """A policy to be trained, its frozen reference, what pays, and what is asked for."""
+
+    def __init__(
+        self,
+        model: SpeechTokenLM,
+        reference: SpeechTokenLM | None,
+        reward: Reward,
+        prompts: Sequence[Prompt],
+        config: RolloutConfig,
+    ) -> None:
+        """Freeze what is not trained.
+
+        Args:
+            reference: what the KL is measured against; None is the model without its adapters.
+
+        Raises:
+            UserError: no prompt, an emotion the reward does not know, or no reference for a
+                model without adapters.
+        """
+        if reference is None and not adapted(model):
+            raise UserError("a policy without adapters needs a reference to keep close to")
+        if not prompts:
+            raise UserError("no prompt to optimize on: give texts and emotions")
+        for prompt in prompts:
+            emotion_index(prompt.emotion, reward.emotions)
+        self.model, self.reward, self.prompts, self.config = model, reward, list(prompts), config
+        self.reference = None if reference is None else reference.eval().requires_grad_(False)
+
+    def draw(
+        self, prompts: Sequence[Prompt], generator: torch.Generator, count: int = 1
+    ) -> Rollouts:
+        """Let the policy speak each prompt `count` times, those of a prompt one after the other."""
+        return draw(self.model, prompts, self.config, generator, count)
+
+    def evaluate(
+        self,
+        rollouts: Rollouts,
+        estimator: Estimator | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Pass:
+        """Run one teacher-forced pass over rollouts.
+
+        Args:
+            estimator: how the tokens are relaxed for the reward; None: not at all.
+            generator: of the relaxation's noise.
+        """
+        config = self.model.config
+        device = self.model.head.weight.device
+        self.reward.to(device)
+        ids, targets = unistream(
+            config,
+            [prompt.text_ids for prompt in rollouts.prompts],
+            rollouts.speech,
+            [prompt.instruct_ids for prompt in rollouts.prompts],
+        )
+        ids, targets = ids.to(device), targets.to(device)
+        keep = targets != IGNORE
+        tokens = targets[keep]
+        lengths = torch.tensor([one.numel() for one in rollouts.speech], device=device)
+        size = int(lengths.max())
+        # Row b has T_b + 1 kept positions, flat in the order of the rows.
+        place = length_mask(lengths + 1, size + 1)
+        steps = torch.arange(size + 1, device=device).expand_as(place)
+        may_stop = (steps >= rollouts.lowest.to(device)[:, None])[place]
+        law = Law(config.codes, self.config.temperature, self.config.top_k, self.config.top_p)
+        relaxation = None
+        if estimator is not None:
+            seed = int(torch.randint(2**62, (), generator=generator))
+            relaxation = Relaxation(self.reward.table, estimator.name, estimator.tau, seed)
+        inputs = self.model.embed(ids)
+        policy = self._output(self.model.hidden(ids, inputs=inputs)[keep])
+        reference = self.reference_output(ids, keep)
+        passes = 0 if estimator is None else estimator.passes
+        found = choices(policy, tokens, law, may_stop, reference, None if passes else relaxation)
+        embedded = found.embeddings
+        if passes and relaxation is not None:
+            embedded = self._unrolled(ids, keep, tokens, law, relaxation, passes, policy)
+        valid = length_mask(lengths + rollouts.stopped.to(device), size + 1)
+        mask = length_mask(lengths)
+        embeddings = embedded.new_zeros(*mask.shape, embedded.shape[-1])
+        embeddings[mask] = embedded[length_mask(lengths, size + 1)[place]]
+        log_probability = found.log_probability.new_zeros(place.shape)
+        log_probability[place] = found.log_probability
+        return Pass(
+            log_probability * valid,
+            valid,
+            kl_per_token(found.kl, lengths, rollouts.stopped.to(device)),
+            embeddings,
+            mask,
+        )
+
+    def _output(self, hidden: Tensor) -> Output:
+        return Output(hidden, self.model.head.weight, self.model.head.bias)
+
+    def _unrolled(
+        self,
+        ids: Tensor,
+        keep: Tensor,
+        tokens: Tensor,
+        law: Law,
+        relaxation: Relaxation,
+        passes: int,
+        policy: Output,
+    ) -> Tensor:
+        """Return the relaxed tokens (n, E) whose gradient also reaches earlier draws.
+
+        The tokens that are fed back are relaxed with the same noise, read through the policy's own
+        table, and go through the policy again; every value stays what it was.
+        """
+        config = self.model.config
+        fed_back = (ids >= config.text_vocabulary) & (ids < config.text_vocabulary + config.codes)
+        drawn = tokens < config.codes
+        own = Relaxation(
+            self.model.speech_embedding.weight[: config.codes],
+            relaxation.estimator,
+            relaxation.tau,
+            relaxation.seed,
+        )
+        inputs = self.model.embed(ids)
+        for _ in range(passes):
+            relaxed = choices(policy, tokens, law, relaxation=own).embeddings[drawn]
+            again = inputs.index_put((fed_back,), relaxed.to(inputs.dtype))
+            policy = self._output(self.model.hidden(ids, inputs=again)[keep])
+        return choices(policy, tokens, law, relaxation=relaxation).embeddings
+
+    @torch.no_grad()
+    def reference_output(self, ids: Tensor, keep: Tensor) -> Output:
+        """Return the reference's last hidden states at the kept positions of joint ids (B, S)."""
+        if self.reference is not None:
+            model = self.reference.to(ids.device)
+            return Output(model.hidden(ids)[keep], model.head.weight, model.head.bias)
+        with without_adapters(self.model):
+            return self._output(self.model.hidden(ids)[keep])
+
+
+def draw(
+    model: SpeechTokenLM,
+    prompts: Sequence[Prompt],
+    config: RolloutConfig,
+    generator: torch.Generator,
+    count: int = 1,
+) -> Rollouts:
+    """Let a policy speak each prompt `count` times, those of a prompt one after the other."""
+    # The reward model needs something to read.
+    shortest = min(prompt.text_ids.numel() for prompt in prompts)
+    min_ratio = max(config.min_ratio, 1.0 / shortest)
+    speech = generate(
+        model,
+        [prompt.text_ids for prompt in prompts],
+        [prompt.instruct_ids for prompt in prompts],
+        sampler="multinomial",
+        min_ratio=min_ratio,
+        max_ratio=config.max_ratio,
+        generator=generator,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        count=count,
+    )
+    every = [prompt for prompt in prompts for _ in range(count)]
+    sizes = [prompt.text_ids.numel() for prompt in every]
+    limits = [int(config.max_ratio * size) for size in sizes]
+    stopped = [tokens.numel() < limit for tokens, limit in zip(speech, limits, strict=True)]
+    lowest = torch.tensor([int(min_ratio * size) for size in sizes])
+    return Rollouts(every, speech, torch.tensor(stopped), lowest)
+
+
+def kl_per_token(kl: Tensor, lengths: Tensor, stopped: Tensor) -> Tensor:
+    """Return the mean of a divergence over the positions that were a choice, in nats per token.
+
+    Those are each drawn token, and the end of utterances that ended by themselves.
+
+    Args:
+        kl: (n,), T_b + 1 positions of each utterance, one after the other.
+        lengths: (B,) int64, the T_b.
+        stopped: (B,) bool.
+    """
+    size = int(lengths.max()) + 1
+    valid = length_mask(lengths + stopped.long(), size)
+    weight = valid[length_mask(lengths + 1, size)].float()
+    return (kl * weight).sum() / weight.sum()

@@ -1,0 +1,103 @@
+"""Preference pairs for DPO: drawn from a policy and told apart by a reward, or given by the user.
+
+A folder of pairs holds two token shards, `chosen.parquet` and `rejected.parquet`, whose rows belong
+together by their ids.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from rrpo.config import Strict
+from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.errors import UserError
+from rrpo.objectives.dpo import Pair
+from rrpo.objectives.on_policy import RolloutConfig, draw
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.examples import Prompt, Tokenizer, choose, make_prompt
+from rrpo.progress import Progress
+from rrpo.reward import Reward
+
+CHOSEN, REJECTED = "chosen.parquet", "rejected.parquet"
+PROMPTS_AT_A_TIME = 8
+
+
+class PairsConfig(Strict):
+    """The best and the worst paid of `count` utterances of each of `prompts` prompts.
+
+    Two that are closer than `margin` (nats of log-posterior) are no pair.
+    """
+
+    count: int = Field(8, ge=2)
+    prompts: int = Field(200, ge=1)
+    margin: float = Field(0.5, ge=0)
+    rollout: RolloutConfig = RolloutConfig()
+
+
+def draw_pairs(
+    model: SpeechTokenLM,
+    reward: Reward,
+    prompts: Sequence[Prompt],
+    config: PairsConfig,
+    folder: Path,
+    seed: int = 0,
+) -> None:
+    """Draw pairs from a policy and write them into a folder.
+
+    Raises:
+        UserError: no two utterances of any prompt differ enough in what they are paid.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count = min(config.prompts, len(prompts))
+    asked = [prompts[index] for index in choose(count, len(prompts), generator)]
+    chosen: list[Utterance] = []
+    rejected: list[Utterance] = []
+    with Progress("draw pairs", count) as progress:
+        for start in range(0, count, PROMPTS_AT_A_TIME):
+            batch = asked[start : start + PROMPTS_AT_A_TIME]
+            rollouts = draw(model, batch, config.rollout, generator, config.count)
+            paid = reward.score(rollouts.speech, rollouts.prompts).view(-1, config.count)
+            for row, prompt in enumerate(batch):
+                best, worst = int(paid[row].argmax()), int(paid[row].argmin())
+                if best == worst or float(paid[row, best] - paid[row, worst]) < config.margin:
+                    continue
+                for kept, index in ((chosen, best), (rejected, worst)):
+                    tokens = rollouts.speech[row * config.count + index].numpy()
+                    name = f"{start + row:05d}"
+                    kept.append(
+                        Utterance(name, prompt.text, prompt.emotion, tokens, prompt.speaker)
+                    )
+            progress.update(start + len(batch))
+    if not chosen:
+        raise UserError(
+            f"of {count} prompts none gave two utterances {config.margin:g} nats apart: "
+            "lower pairs.margin or raise pairs.count"
+        )
+    write_shard(folder / CHOSEN, chosen)
+    write_shard(folder / REJECTED, rejected)
+
+
+def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
+    """Read a folder of pairs.
+
+    Raises:
+        UserError: a shard is missing or damaged, a text is empty, or the two do not fit.
+    """
+    chosen, rejected = (
+        {row.id: row for row in read_shard(folder / name)} for name in (CHOSEN, REJECTED)
+    )
+    if chosen.keys() != rejected.keys():
+        lone = sorted(chosen.keys() ^ rejected.keys())[0]
+        raise UserError(f"{folder}: {lone!r} is in one of {CHOSEN} and {REJECTED} only")
+    pairs = []
+    for name, row in chosen.items():
+        other = rejected[name]
+        if (row.text, row.emotion) != (other.text, other.emotion):
+            raise UserError(f"{folder}: the pair {name!r} has two texts or two emotions")
+        if not row.text.strip():
+            raise UserError(f"{folder}: the pair {name!r} has no text")
+        prompt = make_prompt(tokenizer, row.text, row.emotion, row.speaker)
+        pairs.append(Pair(prompt, torch.from_numpy(row.tokens), torch.from_numpy(other.tokens)))
+    return pairs

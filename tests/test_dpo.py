@@ -1,0 +1,167 @@
+"""DPO: the mask and the loss against a loop over tokens; pairs in and out."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from rrpo.data.shards import Utterance, write_shard
+from rrpo.errors import UserError
+from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair, dpo_loss
+from rrpo.objectives.on_policy import RolloutConfig
+from rrpo.objectives.pairs import CHOSEN, REJECTED, PairsConfig, draw_pairs, read_pairs
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.examples import Prompt
+from rrpo.reward import Reward, RewardModel
+from test_diffro import CONFIG, REWARD, logits_of, prompts
+
+
+def speech(*tokens: int) -> Tensor:
+    return torch.tensor(tokens)
+
+
+def objective(**options) -> DPOObjective:
+    torch.manual_seed(0)
+    model, reference = SpeechTokenLM(CONFIG), SpeechTokenLM(CONFIG)
+    for lm in (model, reference):
+        for parameter in lm.parameters():
+            parameter.data.normal_(0, 0.3)
+    first, second, third = prompts(4, 2, 3)
+    pairs = [
+        Pair(first, speech(1, 2, 3), speech(4, 5)),
+        Pair(second, speech(7), speech(8, 9, 10, 11)),
+        Pair(third, speech(3, 3), speech(0, 26)),
+    ]
+    return DPOObjective(model, reference, pairs, DPOConfig(batch_size=3, **options))
+
+
+def log_ratio(made: DPOObjective, prompt: Prompt, tokens: Tensor) -> Tensor:
+    """Token by token, unpadded; the end is any of the three stop symbols."""
+    total = torch.zeros(())
+    for lm, sign in ((made.model, 1), (made.reference, -1)):
+        assert lm is not None
+        log_p = logits_of(lm, prompt, tokens).log_softmax(-1)
+        for t, token in enumerate(tokens.tolist()):
+            total = total + sign * log_p[t, token]
+        total = total + sign * log_p[-1, 27:].logsumexp(-1)
+    return total
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_the_loss_is_that_of_a_loop_over_tokens(normalized: bool) -> None:
+    made = objective(length_normalized=normalized, beta=0.3)
+    loss, metrics = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    expected, preferred = [], 0
+    for pair in made.pairs:
+        ratios = []
+        for tokens in (pair.chosen, pair.rejected):
+            ratio = log_ratio(made, pair.prompt, tokens)
+            ratios.append(ratio / (tokens.numel() + 1) if normalized else ratio)
+        margin = 0.3 * (ratios[0] - ratios[1])
+        preferred += int(margin > 0)
+        expected.append(-torch.log(1 / (1 + torch.exp(-margin))))
+    torch.testing.assert_close(loss, torch.stack(expected).mean(), atol=1e-5, rtol=1e-4)
+    assert metrics["preferred"] == pytest.approx(preferred / 3)
+    gradient = torch.autograd.grad(loss, made.model.head.weight, retain_graph=True)[0]
+    wanted = torch.autograd.grad(torch.stack(expected).mean(), made.model.head.weight)[0]
+    torch.testing.assert_close(gradient, wanted, atol=1e-6, rtol=1e-3)
+
+
+def test_what_is_not_of_the_utterance_is_not_counted() -> None:
+    """The fault of an inverted mask: the loss must not see text, instruction or padding."""
+    made = objective()
+    alone = DPOObjective(made.model, made.reference, made.pairs[:1], DPOConfig(batch_size=1))
+    padded, _ = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    single, _ = alone.loss(made.model, 1, torch.Generator().manual_seed(0))
+    assert float(padded.detach()) != float(single.detach())
+    total = 0.0
+    for pair in made.pairs:
+        one = DPOObjective(made.model, made.reference, [pair], DPOConfig(batch_size=1))
+        total += float(one.loss(made.model, 1, torch.Generator())[0].detach())
+    assert float(padded.detach()) == pytest.approx(total / 3, abs=1e-5)
+
+
+def test_the_loss_at_the_start_is_log_2() -> None:
+    torch.testing.assert_close(
+        dpo_loss(torch.zeros(2), torch.zeros(2), 0.1), torch.full((2,), 0.6931472)
+    )
+    made = objective(cross_entropy=0.0)
+    assert made.reference is not None
+    made.reference.load_state_dict(made.model.state_dict())
+    loss, _ = made.loss(made.model, 1, torch.Generator())
+    assert float(loss.detach()) == pytest.approx(0.6931472, abs=1e-5)
+
+
+def test_training_prefers_what_was_chosen() -> None:
+    made = objective()
+    optimizer = torch.optim.Adam(made.model.parameters(), 0.01)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(1, 31):
+        loss, metrics = made.loss(made.model, step, generator)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    assert metrics["preferred"] == 1.0
+    assert metrics["preference_loss"] < 0.4
+
+
+class Letters:
+    """A tokenizer of the toy policy."""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) % 8 for letter in text]
+
+    def instruct(self, emotion: str, speaker: str = "") -> list[int]:  # noqa: ARG002
+        return [8, 9]
+
+
+def test_pairs_drawn_from_a_policy_are_ordered_by_the_reward(tmp_path: Path) -> None:
+    made = objective()
+    paying = RewardModel(REWARD)
+    for parameter in paying.parameters():
+        parameter.data.mul_(3)
+    reward = Reward([paying])
+    config = PairsConfig(count=4, margin=0.01, rollout=RolloutConfig(min_ratio=1.0))
+    asked = [Prompt("abcd", "happy", torch.tensor([1, 2, 3, 4]), torch.tensor([8, 9]), "maple")]
+    draw_pairs(made.model, reward, asked, config, tmp_path, seed=1)
+    (pair,) = read_pairs(tmp_path, Letters())
+    assert pair.prompt.speaker == "maple" and pair.prompt.text == "abcd"
+    better, worse = reward.score([pair.chosen, pair.rejected], [pair.prompt, pair.prompt])
+    assert float(better) > float(worse) + 0.01
+    with pytest.raises(UserError, match=r"lower pairs\.margin"):
+        config = config.model_copy(update={"margin": 1e3})
+        draw_pairs(made.model, reward, asked, config, tmp_path, seed=1)
+
+
+def write(folder: Path, chosen: list[tuple[str, str]], rejected: list[tuple[str, str]]) -> Path:
+    for name, rows in ((CHOSEN, chosen), (REJECTED, rejected)):
+        shard = [Utterance(key, text, "happy", speech(1, 2).numpy()) for key, text in rows]
+        write_shard(folder / name, shard)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "message"),
+    [
+        ([("a", "x"), ("b", "y")], [("a", "x")], "'b' is in one of"),
+        ([("a", "x")], [("a", "y")], "two texts"),
+        ([("a", " ")], [("a", " ")], "no text"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_named(
+    chosen: list[tuple[str, str]], rejected: list[tuple[str, str]], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        read_pairs(write(tmp_path, chosen, rejected), Letters())
+
+
+def test_no_pairs_and_empty_utterances_are_refused() -> None:
+    made = objective()
+    with pytest.raises(UserError, match="no pair"):
+        DPOObjective(made.model, made.reference, [], DPOConfig())
+    with pytest.raises(UserError, match="empty"):
+        empty = Pair(made.pairs[0].prompt, speech(1), torch.zeros(0, dtype=torch.long))
+        DPOObjective(made.model, made.reference, [empty], DPOConfig())
+    with pytest.raises(UserError, match="needs a reference"):
+        DPOObjective(made.model, None, made.pairs, DPOConfig())

@@ -1,0 +1,172 @@
+"""The chunked pass against dense autograd: values and gradients, law by law."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rrpo import fused as module
+from rrpo.fused import Law, Output, Relaxation, choices
+from rrpo.policy.divergence import kl_per_position
+from rrpo.policy.rollout import truncate
+from rrpo.relax import ESTIMATORS, relax
+
+CODES, IDS, WIDTH = 9, 12, 5
+
+
+def problem(seed: int, n: int = 7, bias: bool = True) -> tuple[Output, Output, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+
+    def output(width: int) -> Output:
+        b = torch.randn(IDS, generator=g) if bias else None
+        return Output(torch.randn(n, width, generator=g), torch.randn(IDS, width, generator=g), b)
+
+    policy, reference = output(WIDTH), output(WIDTH + 1)
+    policy.weight[CODES + 1] = 2 * policy.hidden[-1]  # the last row is likely to stop
+    leaves = [
+        t.requires_grad_() for t in (policy.hidden, policy.weight, policy.bias) if t is not None
+    ]
+    assert leaves
+    tokens = torch.randint(IDS, (n,), generator=g)
+    tokens[0], tokens[-1] = 2, CODES + 1
+    return policy, reference, tokens, torch.randn(CODES, 4, generator=g)
+
+
+def dense(output: Output) -> Tensor:
+    logits = output.hidden @ output.weight.T
+    return logits if output.bias is None else logits + output.bias
+
+
+def leaves(output: Output) -> list[Tensor]:
+    return [t for t in (output.hidden, output.weight, output.bias) if t is not None]
+
+
+def dense_law(logits: Tensor, law: Law, may_stop: Tensor) -> Tensor:
+    blocked = (~may_stop)[:, None] & (torch.arange(IDS) >= CODES)
+    return truncate(
+        logits.masked_fill(blocked, float("-inf")), law.temperature, law.top_k, law.top_p
+    )
+
+
+LAWS = [Law(CODES), Law(CODES, 0.7), Law(CODES, 1.0, 5), Law(CODES, 1.3, 0, 0.8)]
+
+
+@pytest.mark.parametrize("chunk", [1 << 20, 25])
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_values_and_gradients_are_those_of_the_dense_pass(
+    law: Law, chunk: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", chunk)
+    policy, reference, tokens, table = problem(0, bias=bias)
+    may_stop = torch.tensor([False, True, True, True, True, True, True])
+    logits = dense(policy)
+    theta = dense_law(logits, law, may_stop)
+    # A token that the law excludes was never drawn: take the likeliest code instead.
+    out = theta.gather(1, tokens[:, None])[:, 0].isinf()
+    tokens = torch.where(out, theta[:, :CODES].argmax(-1), tokens)
+    stops = tokens >= CODES
+    assert stops.any() and not stops.all()
+    log_pi = theta.log_softmax(-1)
+    pairs = zip(log_pi, tokens.tolist(), strict=True)
+    expected_choice = torch.stack(
+        [row[CODES:].logsumexp(-1) if token >= CODES else row[token] for row, token in pairs]
+    )
+    expected_kl = kl_per_position(logits, dense(reference).detach())
+    rows = (~stops).nonzero()[:, 0]
+    relaxed = relax(theta[rows, :CODES], tokens[rows], table, "straight_through", 0.6)
+    expected_embeddings = torch.zeros(7, 4).index_copy(0, rows, relaxed)
+
+    found = choices(
+        policy, tokens, law, may_stop, reference, Relaxation(table, "straight_through", 0.6, 3)
+    )
+    torch.testing.assert_close(found.log_probability, expected_choice)
+    torch.testing.assert_close(found.kl, expected_kl)
+    assert torch.equal(found.embeddings, expected_embeddings)
+    g = torch.Generator().manual_seed(1)
+    a, b = torch.randn(7, generator=g), torch.randn(7, generator=g)
+    c = torch.randn(7, 4, generator=g)
+    total = (found.log_probability * a).sum() + (found.kl * b).sum() + (found.embeddings * c).sum()
+    expected = (
+        (expected_choice * a).sum() + (expected_kl * b).sum() + (expected_embeddings * c).sum()
+    )
+    wanted = torch.autograd.grad(expected, leaves(policy))
+    for mine, theirs in zip(torch.autograd.grad(total, leaves(policy)), wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+@given(seed=st.integers(0, 1000), estimator=st.sampled_from(ESTIMATORS), tau=st.floats(0.3, 3.0))
+@settings(max_examples=30, deadline=None)
+def test_every_estimator_is_that_of_relax(seed: int, estimator: str, tau: float) -> None:
+    policy, _, tokens, table = problem(seed)
+    rows = (tokens < CODES).nonzero()[:, 0]
+    c = torch.randn(7, 4, generator=torch.Generator().manual_seed(seed))
+    found = choices(policy, tokens, Law(CODES), relaxation=Relaxation(table, estimator, tau, seed))
+    mine = torch.autograd.grad((found.embeddings * c).sum(), leaves(policy))
+    theta = dense(policy)[rows, :CODES]
+    leaf = theta.detach()
+    noise = torch.Generator().manual_seed(seed)
+    gradient = module.vector_jacobian(leaf, tokens[rows], c[rows] @ table.T, estimator, tau, noise)
+    wanted = torch.autograd.grad(theta, leaves(policy), gradient)
+    for one, other in zip(mine, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_a_trained_table_gets_the_gradient_of_the_gather() -> None:
+    policy, _, tokens, table = problem(4)
+    table.requires_grad_()
+    found = choices(policy, tokens, Law(CODES), relaxation=Relaxation(table, "reinmax", 1.0, 0))
+    c = torch.randn(7, 4)
+    kept = tokens < CODES
+    expected = torch.zeros_like(table).index_add(0, tokens[kept], c[kept])
+    (gradient,) = torch.autograd.grad((found.embeddings * c).sum(), table)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_finite_differences() -> None:
+    """In double precision nothing here is double inside, so the step is coarse."""
+    policy, reference, tokens, _ = problem(5)
+    hidden = policy.hidden.detach()
+
+    def value(h: Tensor) -> Tensor:
+        found = choices(
+            Output(h, policy.weight, policy.bias), tokens, Law(CODES, 0.8), None, reference
+        )
+        return found.log_probability.sum() + 2 * found.kl.sum()
+
+    leaf = hidden.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(value(leaf), leaf)
+    direction = torch.randn_like(hidden)
+    with torch.no_grad():
+        slope = (value(hidden + 1e-3 * direction) - value(hidden - 1e-3 * direction)) / 2e-3
+    assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=2e-3, abs=1e-2)
+
+
+def test_half_precision_under_autocast_is_close() -> None:
+    policy, reference, tokens, table = problem(6)
+    relaxation = Relaxation(table, "straight_through", 1.0, 0)
+    full = choices(policy, tokens, Law(CODES), None, reference, relaxation)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = choices(policy, tokens, Law(CODES), None, reference, relaxation)
+    torch.testing.assert_close(half.kl, full.kl, rtol=0.1, atol=0.1)
+    gradients = [
+        torch.autograd.grad(each.kl.sum() + each.embeddings.sum(), leaves(policy))
+        for each in (full, half)
+    ]
+    for one, other in zip(*gradients, strict=True):
+        assert other.dtype == one.dtype
+        assert float((one - other).norm() / one.norm()) < 0.05
+
+
+def test_sizes_that_do_not_fit_are_named() -> None:
+    policy, reference, tokens, table = problem(7)
+    with pytest.raises(ValueError, match="sizes do not fit"):
+        choices(policy, tokens[:-1], Law(CODES))
+    with pytest.raises(ValueError, match="reference does not fit"):
+        short = Output(reference.hidden[:2], reference.weight)
+        choices(policy, tokens, Law(CODES), reference=short)
+    with pytest.raises(ValueError, match="unknown estimator"):
+        choices(policy, tokens, Law(CODES), relaxation=Relaxation(table, "gumbel", 1.0, 0))
+    with pytest.raises(ValueError, match="relaxation does not fit"):
+        choices(policy, tokens, Law(CODES), relaxation=Relaxation(table[:3], "reinmax", 1.0, 0))
