@@ -170,3 +170,17 @@ def test_sizes_that_do_not_fit_are_named() -> None:
         choices(policy, tokens, Law(CODES), relaxation=Relaxation(table, "gumbel", 1.0, 0))
     with pytest.raises(ValueError, match="relaxation does not fit"):
         choices(policy, tokens, Law(CODES), relaxation=Relaxation(table[:3], "reinmax", 1.0, 0))
+
+
+def test_an_end_from_outside_is_no_choice() -> None:
+    policy, _, tokens, _ = problem(8)
+    never = torch.zeros(7, dtype=torch.bool)
+    found = choices(policy, tokens, Law(CODES), never)
+    stops = tokens >= CODES
+    assert (found.log_probability[stops] == 0).all()
+    expected = dense(policy)[:, :CODES].log_softmax(-1)[~stops].gather(1, tokens[~stops][:, None])
+    torch.testing.assert_close(found.log_probability[~stops], expected[:, 0])
+    gradients = torch.autograd.grad(found.log_probability.sum(), leaves(policy))
+    wanted = torch.autograd.grad(expected.sum(), leaves(policy))
+    for one, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)

@@ -26,6 +26,8 @@ data_app = typer.Typer(no_args_is_help=True, help="Bring labelled speech into ou
 app.add_typer(data_app, name="data")
 app.add_typer(policy_app, name="policy")
 app.add_typer(study_app, name="study")
+bench_app = typer.Typer(no_args_is_help=True, help="How good and how fast, each as a ratio.")
+app.add_typer(bench_app, name="bench")
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; nothing else is written.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
@@ -81,6 +83,9 @@ def demo(
     ablation: Annotated[
         bool, typer.Option(help="Also the reward models between plain and hardened.")
     ] = False,
+    systems: Annotated[
+        str, typer.Option(help="What to post-train, of sft, dpo, grpo, diffro and rrpo.")
+    ] = "sft,diffro,rrpo",
     from_scratch: Annotated[
         bool,
         typer.Option(help="First make the bundled world again (90 minutes; needs rrpo\\[mini])."),
@@ -95,7 +100,7 @@ def demo(
 
         world = build(out / "recipe", seed, scale=0.01 if smoke else 1.0)
         out = out / "demo"
-    plan = study.SMOKE if smoke else study.FULL
+    plan = study.with_systems(study.SMOKE if smoke else study.FULL, systems.split(","))
     study.run(out, seed, plan, ablation, world, " ".join(["rrpo", *sys.argv[1:]]))
 
 
@@ -364,6 +369,46 @@ def overoptimization(
         diffro_steps=steps,
     )
     study.run(out, seed, plan, command=" ".join(["rrpo", *sys.argv[1:]]))
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+@bench_app.command("gradient")
+def bench_gradient(
+    run: Annotated[Path, typer.Argument(help="Folder of a policy, or `mini` for the base.")],
+    reward: Rewards,
+    blocks: Annotated[int, typer.Option(min=3, help="Of rollouts; more: smaller intervals.")] = 16,
+    prompts: Annotated[int, typer.Option(min=1, help="In each block, the same ones.")] = 8,
+    group: Annotated[int, typer.Option(min=2, help="Utterances of each prompt.")] = 8,
+    more: Annotated[
+        bool, typer.Option("--more", help="Also other temperatures and two context passes.")
+    ] = False,
+    data: Data = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare each estimator's gradient with an unbiased one, for each reward model."""
+    from rrpo import commands
+
+    commands.bench_gradient(run, reward, blocks, prompts, group, more, data, seed, as_json)
+
+
+@bench_app.command("speed")
+def bench_speed(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="step, rollout, relaxation, hardening; default: all of them."),
+    ] = None,
+    full_size: Annotated[
+        bool, typer.Option("--full-size", help="Also with CosyVoice2's sizes (8 GB, minutes).")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Time the parts against the least that could do them, and against a peer."""
+    from rrpo import commands
+
+    commands.bench_speed(names or [], full_size, as_json)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from torch import Tensor
 from rrpo import audio, reward, runs, tokenization
 from rrpo import config as configuration
 from rrpo.audio import Audio
+from rrpo.benchmarks import gradient, speed
 from rrpo.checkpoint import read_json, sha256, write_json, write_text
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.data.corpora import import_cosyvoice
@@ -28,6 +29,7 @@ from rrpo.mini.speaking import speak as draw
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
 from rrpo.objectives.dpo import Pair
+from rrpo.objectives.on_policy import OnPolicy, RolloutConfig
 from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
 from rrpo.origin import MINI, is_mini, load_policy, load_tokenizer, settle
 from rrpo.policy import SpeechTokenLM, cosyvoice
@@ -36,6 +38,7 @@ from rrpo.policy.examples import make_examples, make_prompt
 from rrpo.report.page import write_page, write_run_page
 from rrpo.report.terminal import print_systems
 from rrpo.reward import Reward, RewardConfig, RewardModel
+from rrpo.runs import PolicyRun
 from rrpo.speaking import CosyVoiceSpeech, asked_of
 from rrpo.tokenization import Codec
 
@@ -395,6 +398,43 @@ def export(run: Path, to: str, out: Path, model_folder: Path | None) -> None:
         if is_mini(model):
             print("note: this policy has the mini world's sizes; stock CosyVoice cannot load it")
     print(f"{to} in {out}")
+
+
+def bench_gradient(
+    run: Path,
+    reward_models: Sequence[str],
+    blocks: int,
+    prompts: int,
+    group: int,
+    more: bool,
+    data: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Audit each estimator's gradient on rollouts of a policy."""
+    model = load_policy(str(run))
+    tokenizer = load_tokenizer(PolicyRun(start=str(run)), model)
+    examples = make_examples(tokenizer, load_data(data, model))
+    asked = [example.prompt for example in examples]
+    paying = zip(reward_models, load_rewards(reward_models, model), strict=True)
+    audited = {
+        name: OnPolicy(model, load_policy(str(run)), Reward([one]), asked, RolloutConfig())
+        for name, one in paying
+    }
+    estimators = (*gradient.EVERY, *(gradient.VARIANTS if more else ()))
+    found = gradient.audit(audited, gradient.Size(blocks, prompts, group), seed, estimators)
+    if as_json:
+        for measured in gradient.measurements(found):
+            print(measured.line())
+        return
+    for name, comparison in found.items():
+        Console().print(gradient.table(name, comparison, blocks * prompts * group))
+
+
+def bench_speed(names: Sequence[str], full_size: bool, as_json: bool) -> None:
+    """Print the ratios of the speed benchmarks, one by one as they are measured."""
+    for measured in speed.measure(names, full_size):
+        print(measured.line() if as_json else measured.text(), flush=True)
 
 
 def report(folders: Sequence[Path]) -> None:

@@ -100,7 +100,8 @@ def choices(
         output: of the policy, with gradient; fp32, or a half precision the products are made in.
         tokens: (n,) int64, what was chosen; any id from `law.codes` on means to stop.
         law: what was drawn from.
-        may_stop: (n,) bool, false where the stop symbols were masked; None: they never were.
+        may_stop: (n,) bool, false where the stop symbols were masked; None: they never were. A
+            stop all the same is an end from outside and no choice: its log-probability is 0.
         reference: of the reference policy, n hidden states of any width; gets no gradient.
         relaxation: how the reward's gradient reaches the logits of the codes, renormalised: given
             that the choice is not to stop.
@@ -166,7 +167,7 @@ class _Choices(torch.autograd.Function):
             theta = _law_logits(logits, drawn, law, may_stop[part])
             if theta is not None:
                 log_p = theta.log_softmax(-1)
-            log_probability[part] = _chosen(log_p, drawn, law.codes)
+            log_probability[part] = _chosen(log_p, drawn, law.codes, may_stop[part])
         embeddings = hidden.new_zeros(tokens.numel(), 0)
         if table is not None:
             kept = (tokens < law.codes)[:, None]
@@ -242,13 +243,14 @@ def _law_logits(logits: Tensor, drawn: Tensor, law: Law, may_stop: Tensor) -> Te
     return theta
 
 
-def _chosen(log_p: Tensor, drawn: Tensor, codes: int) -> Tensor:
+def _chosen(log_p: Tensor, drawn: Tensor, codes: int, may_stop: Tensor) -> Tensor:
     """Return the log-probability (m,) of each choice; stopping is the sum over all stop symbols."""
     one = log_p.gather(1, drawn[:, None])[:, 0]
     stops = drawn >= codes
     if not bool(stops.any()):
         return one
-    return torch.where(stops, log_p[:, codes:].logsumexp(-1), one)
+    one = torch.where(stops, log_p[:, codes:].logsumexp(-1), one)
+    return one.masked_fill(stops & ~may_stop, 0.0)
 
 
 def _gradients(
@@ -279,7 +281,7 @@ def _gradients(
         if of_choice:
             log_pi = log_p if theta is None else theta.log_softmax(-1)
             weight = grad_log_probability[part, None] / law.temperature
-            gradient += weight * _score(log_pi, drawn, law.codes)
+            gradient += weight * _score(log_pi, drawn, law.codes, may_stop[part])
         rows = (drawn < law.codes).nonzero()[:, 0]
         if transposed is not None and rows.numel():
             found = vector_jacobian(
@@ -294,7 +296,7 @@ def _gradients(
         yield part, gradient
 
 
-def _score(log_p: Tensor, drawn: Tensor, codes: int) -> Tensor:
+def _score(log_p: Tensor, drawn: Tensor, codes: int, may_stop: Tensor) -> Tensor:
     """Return ∂ log p(choice) / ∂θ, (m, V): what the choice holds of the draw, minus p."""
     p = log_p.exp()
     held = torch.zeros_like(p).scatter_(1, drawn[:, None], 1.0)
@@ -302,4 +304,4 @@ def _score(log_p: Tensor, drawn: Tensor, codes: int) -> Tensor:
     if bool(stops.any()):
         held[stops] = 0.0
         held[stops, codes:] = log_p[stops, codes:].softmax(-1)
-    return held.sub_(p)
+    return held.sub_(p).masked_fill_((stops & ~may_stop)[:, None], 0.0)

@@ -127,12 +127,15 @@ class OnPolicy:
         rollouts: Rollouts,
         estimator: Estimator | None = None,
         generator: torch.Generator | None = None,
+        fixed_length: bool = False,
     ) -> Pass:
         """Run one teacher-forced pass over rollouts.
 
         Args:
             estimator: how the tokens are relaxed for the reward; None: not at all.
             generator: of the relaxation's noise.
+            fixed_length: take the lengths as given: log-probabilities are those of the codes,
+                provided that the utterance goes on.
         """
         config = self.model.config
         device = self.model.head.weight.device
@@ -152,6 +155,9 @@ class OnPolicy:
         place = length_mask(lengths + 1, size + 1)
         steps = torch.arange(size + 1, device=device).expand_as(place)
         may_stop = (steps >= rollouts.lowest.to(device)[:, None])[place]
+        stopped = rollouts.stopped.to(device)
+        if fixed_length:
+            may_stop, stopped = torch.zeros_like(may_stop), torch.zeros_like(stopped)
         law = Law(config.codes, self.config.temperature, self.config.top_k, self.config.top_p)
         relaxation = None
         if estimator is not None:
@@ -165,16 +171,16 @@ class OnPolicy:
         embedded = found.embeddings
         if passes and relaxation is not None:
             embedded = self._unrolled(ids, keep, tokens, law, relaxation, passes, policy)
-        valid = length_mask(lengths + rollouts.stopped.to(device), size + 1)
+        valid = length_mask(lengths + stopped, size + 1)
         mask = length_mask(lengths)
         embeddings = embedded.new_zeros(*mask.shape, embedded.shape[-1])
         embeddings[mask] = embedded[length_mask(lengths, size + 1)[place]]
         log_probability = found.log_probability.new_zeros(place.shape)
         log_probability[place] = found.log_probability
         return Pass(
-            log_probability * valid,
+            log_probability.masked_fill(~valid, 0.0),
             valid,
-            kl_per_token(found.kl, lengths, rollouts.stopped.to(device)),
+            kl_per_token(found.kl, lengths, stopped),
             embeddings,
             mask,
         )

@@ -148,6 +148,8 @@ SYSTEMS = {
     "reference": "Reference",
     "base": "Base",
     "sft": "SFT",
+    "dpo": "DPO",
+    "grpo": "GRPO",
     "diffro": "DiffRO",
     "rrpo": "RRPO",
 }
@@ -160,7 +162,7 @@ ABBREVIATIONS = {
     "f1": "F1",
     "plcmos": "PLCMOS",
     "dnsmos": "DNSMOS",
-} | {name: label for name, label in SYSTEMS.items() if name in ("sft", "diffro", "rrpo")}
+} | {name: label for name, label in SYSTEMS.items() if name not in ("reference", "base")}
 REWARD_MODELS = {
     "plain": "Plain",
     "ls": "LS",

@@ -27,9 +27,16 @@ from rrpo.report.measures import (
 
 WIDTH, HEIGHT = 340.0, 236.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 60.0, 12.0, 38.0
-COLOURS = {"base": "#5f6b7a", "sft": "#0b6bb0", "diffro": "#b8480a", "rrpo": "#0a7558"}
+COLOURS = {
+    "base": "#5f6b7a",
+    "sft": "#0b6bb0",
+    "dpo": "#7b3fa0",
+    "grpo": "#7d6608",
+    "diffro": "#b8480a",
+    "rrpo": "#0a7558",
+}
 """Colours on white; the pages' style sheet holds the same ones, and others for a dark page."""
-MARKERS = {"base": "o", "sft": "s", "diffro": "^", "rrpo": "D"}
+MARKERS = {"base": "o", "sft": "s", "dpo": "v", "grpo": "P", "diffro": "^", "rrpo": "D"}
 
 
 @dataclass(frozen=True)

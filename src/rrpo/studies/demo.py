@@ -10,7 +10,8 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,14 @@ from rrpo.evaluate.run import Judges, measure, summarise
 from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.world import HASHES, World
 from rrpo.objectives.diffro import DiffROConfig
+from rrpo.objectives.dpo import DPOConfig, Pair
+from rrpo.objectives.grpo import GRPOConfig
+from rrpo.objectives.pairs import REJECTED, PairsConfig, draw_pairs, read_pairs
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import make_examples
+from rrpo.policy.examples import Prompt, make_examples
 from rrpo.report.page import write_page
 from rrpo.report.terminal import print_table
-from rrpo.reward import RewardModel
+from rrpo.reward import Reward, RewardModel
 from rrpo.reward.fit import FitConfig
 from rrpo.train import TrainConfig
 
@@ -42,8 +46,22 @@ HARDENING: dict[str, FitConfig] = {
     "ls_eam_adv": FitConfig(),
 }
 """The paper's Table 2: each row adds a regularizer."""
-REWARD_OF = {"base": "plain", "sft": "plain", "diffro": "plain", "rrpo": "ls_eam_adv"}
-"""Which reward model's score is called a system's own reward."""
+REWARD_OF = {
+    "base": "plain",
+    "sft": "plain",
+    "dpo": "plain",
+    "grpo": "plain",
+    "diffro": "plain",
+    "rrpo": "ls_eam_adv",
+}
+"""Which reward model a system is optimized against; its score is called the system's own reward."""
+TITLES = {
+    "sft": "SFT",
+    "dpo": "DPO",
+    "grpo": "GRPO",
+    "diffro": "DiffRO (plain reward model)",
+    "rrpo": "RRPO",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,7 @@ class Plan:
     reward_steps: int = 240
     sft_steps: int = 200
     diffro_steps: int = 100
+    dpo_steps: int = 100
     batch_size: int = 16
     sentences: int = 6
     curve_sentences: int = 4
@@ -69,6 +88,7 @@ SMOKE = Plan(
     reward_steps=8,
     sft_steps=4,
     diffro_steps=2,
+    dpo_steps=2,
     batch_size=6,
     sentences=1,
     curve_sentences=1,
@@ -76,6 +96,20 @@ SMOKE = Plan(
     sft_every=2,
     test_utterances=30,
 )
+
+
+def with_systems(plan: Plan, names: Sequence[str]) -> Plan:
+    """Return a plan that post-trains these systems; the base is always there.
+
+    Raises:
+        UserError: a system is unknown.
+    """
+    asked = {name.strip() for name in names} - {"base"}
+    unknown = sorted(asked - set(TITLES))
+    if unknown or not asked:
+        wrong = f"unknown system {unknown[0]!r}" if unknown else "no system to post-train"
+        raise UserError(f"{wrong}: choose from {', '.join(TITLES)}")
+    return replace(plan, systems=tuple(name for name in TITLES if name in asked))
 
 
 @dataclass
@@ -196,31 +230,57 @@ def _reward_model(demo: Demo, name: str) -> RewardModel:
 
 def _systems(demo: Demo, reward_models: Mapping[str, RewardModel]) -> dict[str, SpeechTokenLM]:
     """Post-train the policies, each from the bundled base; or load those that are finished."""
-    examples = make_examples(demo.world.tokenizer, demo.world.shard("finetune"))
     base = demo.world.policy()
     for name in demo.plan.systems:
-        folder = demo.out / "systems" / name
-        model = demo.world.policy()
-        # The lambda is called only inside this iteration.
-        validate = lambda _, m=model: _curve(demo, m, base, reward_models)  # noqa: E731
         with demo.stage(name):
-            if name == "sft":
-                runs.train_sft(model, examples, sft_config(demo), folder, True, validate)
-                continue
-            runs.train_diffro(
-                model,
-                base,
-                [reward.load(demo.out / "reward_models" / REWARD_OF[name])],
-                [example.prompt for example in examples],
-                diffro_config(demo),
-                folder,
-                True,
-                validate,
-                demo.plan.curve_every,
-                "DiffRO (plain reward model)" if name == "diffro" else "RRPO",
-            )
+            _train(demo, name, base, reward_models)
     folders = {name: demo.out / "systems" / name for name in demo.plan.systems}
     return {"base": base} | {name: policy.load(path) for name, path in folders.items()}
+
+
+def _train(
+    demo: Demo, name: str, base: SpeechTokenLM, reward_models: Mapping[str, RewardModel]
+) -> None:
+    """Post-train one system from the base."""
+    model, folder = demo.world.policy(), demo.out / "systems" / name
+    examples = make_examples(demo.world.tokenizer, demo.world.shard("finetune"))
+    prompts = [example.prompt for example in examples]
+
+    def validate(step: int) -> Mapping[str, float]:  # noqa: ARG001 - part of the loop's protocol
+        return _curve(demo, model, base, reward_models)
+
+    if name == "sft":
+        runs.train_sft(model, examples, sft_config(demo), folder, True, validate)
+        return
+    paying = [reward.load(demo.out / "reward_models" / REWARD_OF[name])]
+    rest: dict[str, Any] = {
+        "folder": folder,
+        "resume": True,
+        "validate": validate,
+        "validate_every": demo.plan.curve_every,
+        "description": TITLES[name],
+    }
+    if name == "dpo":
+        config = dpo_config(demo)
+        pairs = partial(_pairs, demo, model, paying, prompts, config)
+        runs.train_dpo(model, base, pairs, config, **rest)
+    elif name == "grpo":
+        runs.train_grpo(model, base, paying, prompts, grpo_config(demo), **rest)
+    else:
+        runs.train_diffro(model, base, paying, prompts, diffro_config(demo), **rest)
+
+
+def _pairs(
+    demo: Demo,
+    model: SpeechTokenLM,
+    paying: Sequence[RewardModel],
+    prompts: Sequence[Prompt],
+    config: runs.DPORun,
+) -> list[Pair]:
+    folder = demo.out / "systems" / "dpo" / "pairs"
+    if not (folder / REJECTED).is_file():
+        draw_pairs(model, Reward(paying), prompts, config.pairs, folder, demo.seed)
+    return read_pairs(folder, demo.world.tokenizer)
 
 
 def sft_config(demo: Demo) -> runs.SFTRun:
@@ -246,6 +306,32 @@ def diffro_config(demo: Demo) -> runs.DiffRORun:
     return runs.DiffRORun(
         train=train,
         diffro=DiffROConfig(batch_size=demo.plan.batch_size, beta=demo.plan.beta),
+    )
+
+
+def grpo_config(demo: Demo) -> runs.GRPORun:
+    """Return the settings of GRPO: as many utterances a step as DiffRO, in groups of four."""
+    group = 4 if demo.plan.batch_size >= 8 else 2
+    return runs.GRPORun(
+        train=diffro_config(demo).train,
+        grpo=GRPOConfig(prompts=demo.plan.batch_size // group, group=group, beta=demo.plan.beta),
+    )
+
+
+def dpo_config(demo: Demo) -> runs.DPORun:
+    """Return the settings of DPO: pairs from half as many utterances as DiffRO draws."""
+    utterances = demo.plan.diffro_steps * demo.plan.batch_size // 2
+    train = TrainConfig(
+        steps=demo.plan.dpo_steps,
+        learning_rate=5e-5,
+        warmup_steps=min(10, demo.plan.dpo_steps),
+        seed=demo.seed,
+        weight_decay=0.0,
+    )
+    return runs.DPORun(
+        train=train,
+        dpo=DPOConfig(batch_size=min(8, demo.plan.batch_size)),
+        pairs=PairsConfig(prompts=max(1, utterances // 8), count=8, margin=0.0),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from rrpo.checkpoint import read_json, write_json, write_text
 from rrpo.evaluate.matched import mean_difference, run_interval
 from rrpo.evaluate.statistics import interval, paired_interval
+from rrpo.report.measures import SYSTEMS
 from rrpo.report.plots import figure
 from rrpo.report.terminal import MEASURES, shown
 from rrpo.studies import demo
@@ -269,8 +270,7 @@ def _mean(points: Sequence[Any]) -> Any:
 
 def title_of(name: str) -> str:
     """Return a system's name as the tables say it."""
-    titles = {"reference": "real tokens", "base": "base", "sft": "SFT", "diffro": "DiffRO"}
-    return titles.get(name, "RRPO" if name == "rrpo" else name)
+    return {"reference": "real tokens", "base": "base"}.get(name, SYSTEMS.get(name, name))
 
 
 def cell(value: Mapping[str, Any] | None) -> str:

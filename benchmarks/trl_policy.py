@@ -1,0 +1,112 @@
+"""The mini policy as a `transformers` model that TRL can train, and back.
+
+Text, speech and specials share one table of joint ids, as in `SpeechTokenLM.embed`; the output layer
+gives the joint ids that are not speech no probability.
+"""
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from rrpo.policy import LMConfig, SpeechTokenLM
+from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import prompt
+
+
+class SpeechHead(nn.Module):
+    """The speech logits (…, V) in their place among the joint ids, −1e4 everywhere else."""
+
+    def __init__(self, head: nn.Linear, before: int, after: int) -> None:
+        super().__init__()
+        self.inner, self.before, self.after = head, before, after
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight, which `transformers` asks for its dtype and device."""
+        return self.inner.weight
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (…, D) to (…, joint ids)."""
+        logits: Tensor = self.inner(hidden)
+        return nn.functional.pad(logits, (self.before, self.after), value=-1e4)
+
+
+def as_transformers(model: SpeechTokenLM) -> Any:
+    """Return a Qwen2ForCausalLM over joint ids that computes what the policy does."""
+    shape = model.config
+    joint = shape.text_vocabulary + shape.speech_rows + (2 if shape.version == 2 else 0)
+    settings = Qwen2Config(
+        vocab_size=joint,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        intermediate_size=shape.intermediate,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+        rms_norm_eps=shape.norm_epsilon,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=shape.text_vocabulary + shape.eos,
+        pad_token_id=shape.text_vocabulary + shape.eos + 1,
+    )
+    peer = Qwen2ForCausalLM(settings)
+    peer.lm_head = SpeechHead(
+        nn.Linear(shape.hidden, shape.speech_rows), shape.text_vocabulary, joint - shape.text_vocabulary - shape.speech_rows
+    )
+    copy(model, peer)
+    return peer
+
+
+@torch.no_grad()
+def copy(model: SpeechTokenLM, peer: Any) -> None:
+    """Copy the weights of the policy into its other form."""
+    for ours, theirs in pairs(model, peer):
+        theirs.copy_(ours)
+
+
+@torch.no_grad()
+def back(peer: Any, model: SpeechTokenLM) -> None:
+    """Copy the weights back into the policy."""
+    for ours, theirs in pairs(model, peer):
+        ours.copy_(theirs)
+
+
+def pairs(model: SpeechTokenLM, peer: Any) -> list[tuple[Tensor, Tensor]]:
+    """Return the tensors that belong together."""
+    shape, table = model.config, peer.model.embed_tokens.weight
+    first, second = shape.text_vocabulary, shape.text_vocabulary + shape.speech_rows
+    found = [
+        (model.text_embedding.weight, table[:first]),
+        (model.speech_embedding.weight, table[first:second]),
+        (model.head.weight, peer.lm_head.inner.weight),
+        (model.head.bias, peer.lm_head.inner.bias),
+    ]
+    if model.special_embedding is not None:
+        found.append((model.special_embedding.weight, table[second:]))
+    theirs = dict(peer.model.named_parameters())
+    own = [name for name, _ in model.named_parameters() if name.startswith(("layers.", "norm."))]
+    mine = dict(model.named_parameters())
+    return found + [(mine[name], theirs[name]) for name in own]
+
+
+def as_tokenizer(shape: LMConfig) -> PreTrainedTokenizerFast:
+    """Return a tokenizer whose words are the joint ids themselves."""
+    joint = shape.text_vocabulary + shape.speech_rows + (2 if shape.version == 2 else 0)
+    words = {str(index): index for index in range(joint)}
+    inner = Tokenizer(models.WordLevel(words, unk_token="0"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        eos_token=str(shape.text_vocabulary + shape.eos),
+        pad_token=str(shape.text_vocabulary + shape.eos + 1),
+        padding_side="left",
+    )
+
+
+def prompt_text(shape: LMConfig, asked: Prompt) -> str:
+    """Return the joint ids of a prompt as words."""
+    ids = prompt(shape, asked.text_ids, asked.instruct_ids)
+    return " ".join(str(index) for index in ids.tolist())

@@ -1,0 +1,1 @@
+"""Measurements of the estimators and of the speed, `rrpo bench NAME`."""
