@@ -3,11 +3,11 @@
     rrpo study seeds --seeds 3 --out seeds
     python benchmarks/climb.py --demos seeds/seed-0 seeds/seed-1 seeds/seed-2 --out climb
 
-Every trainer starts from the bundled base policy and is paid by the same plain reward model (that of
-the demo of its seed). Every `--every` scored utterances the judge listens to held-out sentences; the
-clock stands still meanwhile. A trainer ends where the judge's probability of the asked emotion has
-reached `--target` at two checks in a row, or after `--cap` times the seconds DiffRO took, and is
-then reported as censored. `trl` (1.16 was used) is needed for its part alone: leave it out with
+Every trainer starts from the bundled base policy and is paid by the same plain reward model (that
+of the demo of its seed). Every `--every` scored utterances the judge listens to held-out sentences;
+the clock stands still meanwhile. A trainer ends where the judge's probability of the asked emotion
+has reached `--target` at two checks in a row, or after `--cap` times the seconds DiffRO took, and
+is then reported as censored. `trl` (1.16 was used) is needed for its part alone: leave it out with
 `--trainers diffro grpo`.
 """
 
@@ -56,7 +56,9 @@ class Check:
         self.away = 0.0
         self.began = time.perf_counter()
 
-    def __call__(self, model: SpeechTokenLM, scored: int, models: Mapping[str, RewardModel]) -> bool:
+    def __call__(
+        self, model: SpeechTokenLM, scored: int, models: Mapping[str, RewardModel]
+    ) -> bool:
         """Listen; return whether to stop."""
         came = time.perf_counter()
         training = model.training
@@ -130,12 +132,11 @@ def ours(
 
 def trl(check: Check, paying: RewardModel, every: int, steps: int, folder: Path) -> None:
     """Train with TRL, on the same weights in the form of `transformers`."""
-    from trl_policy import as_transformers, as_tokenizer, back, prompt_text
+    from datasets import Dataset
     from transformers import TrainerCallback
     from trl import GRPOConfig as TRLConfig
     from trl import GRPOTrainer
-
-    from datasets import Dataset
+    from trl_policy import as_tokenizer, as_transformers, back, prompt_text
 
     world, setting = World(), SETTINGS["trl"]
     source = world.policy()
@@ -156,17 +157,18 @@ def trl(check: Check, paying: RewardModel, every: int, steps: int, folder: Path)
         # An utterance without a token cannot be read: it is paid as the worst.
         kept = [index for index, one in enumerate(codes) if one.numel()]
         found = [-10.0] * len(codes)
-        scores = payer.score([codes[i] for i in kept], [prompts[row[i]] for i in kept])
+        spoken_by = [prompts[row[i]] for i in kept]
+        scores = payer.score([codes[i] for i in kept], spoken_by)["emotion"]
         for index, score in zip(kept, scores.tolist(), strict=True):
             found[index] = score
         return found
 
     class Judged(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
             check.began = time.perf_counter()
             check(source, 0, {"plain": paying})
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
             if state.global_step % max(1, every // batch) == 0:
                 back(model, source)
                 control.should_training_stop = check(

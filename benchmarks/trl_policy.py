@@ -1,7 +1,7 @@
 """The mini policy as a `transformers` model that TRL can train, and back.
 
-Text, speech and specials share one table of joint ids, as in `SpeechTokenLM.embed`; the output layer
-gives the joint ids that are not speech no probability.
+Text, speech and specials share one table of joint ids, as in `SpeechTokenLM.embed`; the output
+layer gives the joint ids that are not speech no probability.
 """
 
 from typing import Any
@@ -54,7 +54,9 @@ def as_transformers(model: SpeechTokenLM) -> Any:
     )
     peer = Qwen2ForCausalLM(settings)
     peer.lm_head = SpeechHead(
-        nn.Linear(shape.hidden, shape.speech_rows), shape.text_vocabulary, joint - shape.text_vocabulary - shape.speech_rows
+        nn.Linear(shape.hidden, shape.speech_rows),
+        shape.text_vocabulary,
+        joint - shape.text_vocabulary - shape.speech_rows,
     )
     copy(model, peer)
     return peer

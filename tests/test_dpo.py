@@ -127,7 +127,7 @@ def test_pairs_drawn_from_a_policy_are_ordered_by_the_reward(tmp_path: Path) -> 
     draw_pairs(made.model, reward, asked, config, tmp_path, seed=1)
     (pair,) = read_pairs(tmp_path, Letters())
     assert pair.prompt.speaker == "maple" and pair.prompt.text == "abcd"
-    better, worse = reward.score([pair.chosen, pair.rejected], [pair.prompt, pair.prompt])
+    better, worse = reward.score([pair.chosen, pair.rejected], [pair.prompt] * 2)["emotion"]
     assert float(better) > float(worse) + 0.01
     with pytest.raises(UserError, match=r"lower pairs\.margin"):
         config = config.model_copy(update={"margin": 1e3})

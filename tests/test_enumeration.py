@@ -69,7 +69,7 @@ class Truth:
         drawn = torch.stack(SEQUENCES)[..., None]
         each = log_p.gather(2, drawn).sum((1, 2))
         self.p = each.exp().detach()
-        self.reward = self.on_policy.reward.score(SEQUENCES, [PROMPT] * COUNT)
+        self.reward = self.on_policy.reward.score(SEQUENCES, [PROMPT] * COUNT)["emotion"]
         self.gradient = flat(self.model, (each.exp() * self.reward).sum())
 
     def estimates(self, estimator: Estimator, seed: int = 0) -> Tensor:

@@ -112,8 +112,8 @@ def test_diffro_beside_it_reaches_only_what_did_better_than_its_group() -> None:
     losses = [
         made.loss(made.model, 1, torch.Generator().manual_seed(0))[0] for made in (plain, both)
     ]
-    better = group_advantage(both.carried["reward"], 4, "grpo") > 0
-    expected = -(both.carried["reward"] * better).mean()
+    better = group_advantage(both.carried["paid emotion"], 4, "grpo") > 0
+    expected = -(both.carried["paid emotion"] * better).mean()
     torch.testing.assert_close(losses[1] - losses[0], expected, atol=1e-5, rtol=1e-4)
     gradients = [
         torch.autograd.grad(loss, made.model.head.weight)[0]

@@ -255,7 +255,7 @@ def policy_dpo(
         if not (folder / REJECTED).is_file():
             examples = make_examples(tokenizer, load_data(data, model))
             prompts = [example.prompt for example in examples]
-            paying = Reward(load_rewards(reward_models, model), settled.caution)
+            paying = settled.paid_by(load_rewards(reward_models, model))
             draw_pairs(model, paying, prompts, settled.pairs, folder, settled.train.seed)
         return read_pairs(folder, tokenizer)
 

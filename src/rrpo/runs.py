@@ -81,11 +81,19 @@ class SFTRun(PolicyRun):
 class ReferencedRun(PolicyRun):
     """A training held by a frozen reference, kept in `reference_precision`.
 
-    Several reward models pay as an ensemble: mean − `caution` · standard deviation over them.
+    `rewards` weighs the reward's terms (emotion, content, speaker, quality, event), `bound` shapes
+    them, and several models with a head for the same term pay as an ensemble: mean − `caution` ·
+    standard deviation (`rrpo.reward.Reward`).
     """
 
     reference_precision: Literal["float32", "bfloat16"] = "float32"
+    rewards: dict[str, float] = Field(default_factory=lambda: {"emotion": 1.0})
+    bound: float | None = Field(None, gt=0)
     caution: float = Field(1.0, ge=0)
+
+    def paid_by(self, models: Sequence[RewardModel]) -> Reward:
+        """Return what these reward models pay."""
+        return Reward(models, self.rewards, self.caution, self.bound)
 
 
 class DiffRORun(ReferencedRun):
@@ -201,7 +209,7 @@ def train_diffro(
     objective = DiffROObjective(
         model,
         _cast(reference, config),
-        Reward(reward_models, config.caution),
+        config.paid_by(reward_models),
         prompts,
         config.diffro,
         config.train.steps,
@@ -229,7 +237,7 @@ def train_grpo(
     """Train a policy in place by policy gradient; the arguments are those of `train_diffro`."""
     prepare(model, config)
     objective = GRPOObjective(
-        model, _cast(reference, config), Reward(reward_models, config.caution), prompts, config.grpo
+        model, _cast(reference, config), config.paid_by(reward_models), prompts, config.grpo
     )
     _settle(config, folder, resume)
     result = train(

@@ -241,7 +241,8 @@ def _gradients(
         return sketch([torch.zeros_like(one) if part is None else part for part, one in pairs])
 
     found = []
-    paid = on_policy.reward.score(rollouts.speech, rollouts.prompts)
+    paying = on_policy.reward
+    paid = paying.total(paying.score(rollouts.speech, rollouts.prompts))
     advantage = group_advantage(paid, group, "rloo")
     for kind, fixed in ((REFERENCE, False), (FIXED_LENGTH, True)):
         made = on_policy.evaluate(rollouts, fixed_length=fixed)
@@ -249,6 +250,6 @@ def _gradients(
     for estimator in estimators:
         noise = torch.Generator().manual_seed(block)
         made = on_policy.evaluate(rollouts, estimator, noise)
-        reward = on_policy.reward(made.embeddings, made.mask, rollouts.prompts)
+        reward = paying(made.embeddings, made.mask, rollouts.prompts)
         found.append((label(estimator), gradient(reward.mean())))
     return found

@@ -8,7 +8,7 @@ the reward model, and follow the gradient of
 through the frozen reward model into every logit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -97,9 +97,10 @@ class DiffROObjective:
         chosen = choose(self.config.batch_size, len(prompts), generator)
         rollouts = self.on_policy.draw([prompts[index] for index in chosen], generator)
         made = self.on_policy.evaluate(rollouts, self.estimator(step), generator)
-        reward = self.on_policy.reward(made.embeddings, made.mask, rollouts.prompts)
-        loss = -reward.mean() + self.config.beta * made.kl
-        return loss, figures(rollouts, reward, made.kl)
+        paying = self.on_policy.reward
+        terms = paying.terms(made.embeddings, made.mask, rollouts.prompts)
+        loss = -paying.total(terms).mean() + self.config.beta * made.kl
+        return loss, figures(rollouts, paying, terms, made.kl)
 
     def estimator(self, step: int) -> Estimator:
         """Return how the gradient passes the draw at a step."""
@@ -111,11 +112,15 @@ class DiffROObjective:
         policy.save(self.model, folder)
 
 
-def figures(rollouts: Rollouts, reward: Tensor, kl: Tensor) -> dict[str, float]:
-    """Return what a step logs of its rollouts."""
+def figures(
+    rollouts: Rollouts, reward: Reward, terms: Mapping[str, Tensor], kl: Tensor
+) -> dict[str, float]:
+    """Return what a step logs of its rollouts; several terms of the reward also apart."""
+    parts = {f"reward_{term}": float(value.mean().detach()) for term, value in terms.items()}
     lengths = torch.tensor([tokens.numel() for tokens in rollouts.speech])
     return {
-        "reward": float(reward.mean().detach()),
+        "reward": float(reward.total(terms).mean().detach()),
+        **(parts if len(parts) > 1 else {}),
         "kl": float(kl.detach()),
         "tokens": float(lengths.float().mean()),
         "stopped": float(rollouts.stopped.float().mean()),

@@ -118,7 +118,9 @@ class GRPOObjective:
         config = self.config
         if (step - 1) % config.updates == 0:
             self._draw(generator)
-        rollouts, reward = self._rollouts(), self.carried["reward"]
+        rollouts, paying = self._rollouts(), self.on_policy.reward
+        terms = {term: self.carried[f"paid {term}"] for term in paying.weights}
+        reward = paying.total(terms)
         estimator = Estimator("conditional_gumbel") if config.diffro else None
         made = self.on_policy.evaluate(rollouts, estimator, generator)
         if "old" not in self.carried:
@@ -131,13 +133,13 @@ class GRPOObjective:
         loss = loss + config.beta * made.kl
         better = advantage > 0
         if config.diffro and bool(better.any()):
-            relaxed = self.on_policy.reward(made.embeddings, made.mask, rollouts.prompts)
+            relaxed = paying(made.embeddings, made.mask, rollouts.prompts)
             loss = loss - config.diffro * (relaxed * better).mean()
         ratio = (made.log_probability - old).detach()[made.valid].exp()
         clipped = ((ratio - 1).abs() > config.clip).float().mean()
         spread = reward.view(-1, config.group).std(1).mean()
         more = {"clipped": float(clipped), "group_spread": float(spread)}
-        return loss, figures(rollouts, reward, made.kl) | more
+        return loss, figures(rollouts, paying, terms, made.kl) | more
 
     def save(self, folder: Path) -> None:
         """Write the policy."""
@@ -150,6 +152,7 @@ class GRPOObjective:
         prompts = [on_policy.prompts[index] for index in chosen]
         on_policy.reward.to(self.model.head.weight.device)
         rollouts = on_policy.draw(prompts, generator, config.group)
+        terms = on_policy.reward.score(rollouts.speech, rollouts.prompts)
         self.carried.clear()
         self.carried |= {
             "chosen": torch.tensor(chosen),
@@ -157,8 +160,7 @@ class GRPOObjective:
             "lengths": torch.tensor([tokens.numel() for tokens in rollouts.speech]),
             "stopped": rollouts.stopped,
             "lowest": rollouts.lowest,
-            "reward": on_policy.reward.score(rollouts.speech, rollouts.prompts),
-        }
+        } | {f"paid {term}": value for term, value in terms.items()}
 
     def _rollouts(self) -> Rollouts:
         carried = self.carried

@@ -12,7 +12,6 @@ from pydantic import Field
 from torch import Tensor
 
 from rrpo.config import Strict
-from rrpo.emotions import emotion_index
 from rrpo.errors import UserError
 from rrpo.fused import Law, Output, Relaxation, choices
 from rrpo.policy import SpeechTokenLM
@@ -104,15 +103,15 @@ class OnPolicy:
             reference: what the KL is measured against; None is the model without its adapters.
 
         Raises:
-            UserError: no prompt, an emotion the reward does not know, or no reference for a
-                model without adapters.
+            UserError: no prompt, one that the reward cannot pay, or no reference for a model
+                without adapters.
         """
         if reference is None and not adapted(model):
             raise UserError("a policy without adapters needs a reference to keep close to")
         if not prompts:
             raise UserError("no prompt to optimize on: give texts and emotions")
         for prompt in prompts:
-            emotion_index(prompt.emotion, reward.emotions)
+            reward.check(prompt)
         self.model, self.reward, self.prompts, self.config = model, reward, list(prompts), config
         self.reference = None if reference is None else reference.eval().requires_grad_(False)
 

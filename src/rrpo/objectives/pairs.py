@@ -58,7 +58,8 @@ def draw_pairs(
         for start in range(0, count, PROMPTS_AT_A_TIME):
             batch = asked[start : start + PROMPTS_AT_A_TIME]
             rollouts = draw(model, batch, config.rollout, generator, config.count)
-            paid = reward.score(rollouts.speech, rollouts.prompts).view(-1, config.count)
+            paid = reward.total(reward.score(rollouts.speech, rollouts.prompts))
+            paid = paid.view(-1, config.count)
             for row, prompt in enumerate(batch):
                 best, worst = int(paid[row].argmax()), int(paid[row].argmin())
                 if best == worst or float(paid[row, best] - paid[row, worst]) < config.margin:

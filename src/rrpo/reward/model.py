@@ -6,6 +6,7 @@ enters at the embeddings, adversarial training at the pooled (or the frame) embe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,11 +18,13 @@ from rrpo.checkpoint import load_model, load_state, save_model
 from rrpo.config import Strict, parse
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.tokens import SPEECH_CODES, digits
+from rrpo.tokens import SPEECH_CODES, digits, pad
 
 KIND = "reward"
 TABLE_NOISE = 0.1
 ROTARY_BASE = 10_000.0
+IMPOSSIBLE = -10.0
+"""Nats per symbol of a text that cannot be aligned."""
 
 
 class RewardConfig(Strict):
@@ -35,6 +38,7 @@ class RewardConfig(Strict):
         dropout: rate inside the encoder layers, while training.
         codes: V, rows of the embedding table.
         tasks: the classes of each task, in the order of its posterior.
+        phones: symbols of the content head, the ids of the policy's text; 0: there is none.
     """
 
     width: int = Field(default=128, ge=2)
@@ -44,6 +48,7 @@ class RewardConfig(Strict):
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     codes: int = Field(default=SPEECH_CODES, ge=2, le=SPEECH_CODES)
     tasks: dict[str, list[str]] = Field(default_factory=lambda: {"emotion": list(EMOTIONS)})
+    phones: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> RewardConfig:
@@ -162,6 +167,8 @@ class RewardModel(nn.Module):
         self.head = nn.ModuleDict(
             {task: nn.Linear(width, len(names)) for task, names in self.config.tasks.items()}
         )
+        phones = self.config.phones
+        self.content = nn.Linear(width, phones + 1) if phones else None
 
     @property
     def table(self) -> Tensor:
@@ -222,6 +229,40 @@ class RewardModel(nn.Module):
         self.classes(task)
         logits: Tensor = self.head[task](pooled)
         return logits
+
+    def content_log_likelihood(
+        self, hidden: Tensor, mask: Tensor, texts: Sequence[Tensor]
+    ) -> Tensor:
+        """Return log p(text | speech) in nats per symbol (B,), by CTC (Graves et al. 2006).
+
+        A row with fewer frames than CTC needs for its text gets `IMPOSSIBLE`, without gradient.
+
+        Args:
+            hidden: (B, T, D) frame embeddings.
+            mask: (B, T) bool.
+            texts: B tensors (L_b,) int64 of symbols below `phones`, none empty.
+
+        Raises:
+            UserError: the model has no content head, or a symbol is not one of its own.
+        """
+        if self.content is None:
+            raise UserError("this reward model has no content head")
+        if max(int(text.max()) for text in texts) >= self.config.phones:
+            raise UserError(
+                f"a text id is not below {self.config.phones}: the reward model's content head "
+                "belongs to another policy's text"
+            )
+        targets = pad(texts).to(mask.device) + 1  # 0 is the blank
+        sizes = torch.tensor([text.numel() for text in texts], device=mask.device)
+        log_p = self.content(hidden).float().log_softmax(-1).transpose(0, 1)
+        loss = functional.ctc_loss(
+            log_p, targets, mask.sum(1), sizes, reduction="none", zero_infinity=True
+        )
+        repeats = torch.tensor(
+            [int((text[1:] == text[:-1]).sum()) for text in texts], device=mask.device
+        )
+        possible = mask.sum(1) >= sizes + repeats
+        return torch.where(possible, -loss / sizes, IMPOSSIBLE)
 
     def forward(self, tokens: Tensor, mask: Tensor, task: str = "emotion") -> Tensor:
         """Map token ids (B, T) int64 and mask (B, T) bool to logits (B, K)."""
