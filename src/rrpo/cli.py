@@ -51,6 +51,9 @@ Rewards = Annotated[
         "--reward", help="Folder of a reward model; a hardened one is RRPO. Several: an ensemble."
     ),
 ]
+Systems = Annotated[
+    str, typer.Option(help="What to post-train, of sft, dpo, grpo, diffro, rrpo and multitask.")
+]
 PolicyStart = Annotated[
     str | None,
     typer.Option("--from", help="`mini` (the default), a CosyVoice folder, or that of a run."),
@@ -83,9 +86,7 @@ def demo(
     ablation: Annotated[
         bool, typer.Option(help="Also the reward models between plain and hardened.")
     ] = False,
-    systems: Annotated[
-        str, typer.Option(help="What to post-train, of sft, dpo, grpo, diffro and rrpo.")
-    ] = "sft,diffro,rrpo",
+    systems: Systems = "sft,diffro,rrpo",
     from_scratch: Annotated[
         bool,
         typer.Option(help="First make the bundled world again (90 minutes; needs rrpo\\[mini])."),
@@ -304,13 +305,14 @@ def evaluate(
 def seeds(
     out: Out,
     seeds: Annotated[int, typer.Option(min=1, help="How many: 0 to N-1.")] = 3,
+    systems: Systems = "sft,diffro,rrpo",
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Run the demo for several seeds and pool its tables, with paired differences."""
     from rrpo.studies import demo as study
     from rrpo.studies import seeds as several
 
-    plan = study.SMOKE if smoke else study.FULL
+    plan = study.with_systems(study.SMOKE if smoke else study.FULL, systems.split(","))
     print(several.run(out, seeds, plan, " ".join(["rrpo", *sys.argv[1:]])))
 
 

@@ -43,16 +43,20 @@ from rrpo.speaking import CosyVoiceSpeech, asked_of
 from rrpo.tokenization import Codec
 
 NEW = "new"
+BUNDLED = (MINI, f"{MINI}-tasks")
+"""Names of the reward models that come with the mini world."""
 
 
 def load_reward(start: str) -> RewardModel:
-    """Load the bundled pre-trained reward model for `mini`, else that of a run folder."""
-    return World().reward_model() if start == MINI else reward.load(Path(start))
+    """Load a reward model: `mini` is the bundled one of emotion, `mini-tasks` of all the rest."""
+    if start in BUNDLED:
+        return World().reward_model() if start == MINI else World().task_model()
+    return reward.load(Path(start))
 
 
 def load_rewards(starts: Sequence[str], model: SpeechTokenLM) -> list[RewardModel]:
     """Load the reward models that a policy is to be paid by."""
-    if MINI in starts and not is_mini(model):
+    if set(BUNDLED) & set(starts) and not is_mini(model):
         raise UserError("the bundled reward model reads the mini codec's tokens: train a --reward")
     return [load_reward(start) for start in starts]
 

@@ -20,10 +20,10 @@ from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.judge import features as functionals
-from rrpo.mini import mandarin, train_codec
+from rrpo.mini import mandarin, tasks, train_codec
 from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part
 from rrpo.mini.pretraining import PretrainingObjective
-from rrpo.mini.text import PhoneTokenizer
+from rrpo.mini.text import SPEAKERS, PhoneTokenizer
 from rrpo.mini.world import TEST_SETS, World
 from rrpo.objectives.sft import SFTConfig, held_out_loss
 from rrpo.policy import LMConfig, SpeechTokenLM
@@ -31,6 +31,7 @@ from rrpo.policy.examples import make_examples
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.fit import FitConfig, RewardObjective, evaluate
+from rrpo.reward.multitask import MultiTaskObjective, Sample, figures
 from rrpo.reward.regularize import energy_adaptive_mixup
 from rrpo.train import TrainConfig, train
 
@@ -38,6 +39,9 @@ CODEC_STEPS = 10_000
 POLICY_STEPS = 4200
 POLICY_BATCH = 24
 REWARD_STEPS = 900
+TASKS_STEPS = 6000
+TASKS_HELD_OUT = 0.02
+"""Share of the texts that the multi-task reward model is tested on."""
 MIXES = 4
 """Mixed versions of each fine-tuning utterance in the mix pool."""
 WRONG_LABELS = 0.15
@@ -68,6 +72,7 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
         ("mixes", partial(_mixes, seed)),
         ("policy", partial(_policy, seed, scale)),
         ("reward", partial(_reward, seed, scale)),
+        ("tasks", partial(_tasks, seed, scale)),
         ("judge", partial(_judge, seed)),
         ("world", _pack),
     ]
@@ -242,6 +247,51 @@ def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     }
 
 
+def _tasks(seed: int, scale: float, folder: Path) -> dict[str, Any]:
+    """Train the multi-task reward model on everything that was tokenized with a text."""
+    tokenizer = PhoneTokenizer()
+    base = {row.id: row for row in _tokens(folder, "base")}
+    parts = ["voices", "finetune", *(f"finetune_{name}" for name in SPEAKERS)]
+    rows = [*base.values(), *(row for part in parts for row in _tokens(folder, part))]
+    struck = tasks.strike(
+        folder.parent / "render-base",
+        base,
+        MiniCodec.load(folder.parent / "codec"),
+        max(8, round(tasks.STRUCK * scale)),
+        np.random.default_rng([seed, 11]),
+    )
+    held = tasks.held_texts(rows, TASKS_HELD_OUT, seed)
+    kept: tuple[list[Sample], list[Sample]] = ([], [])
+    test: tuple[list[Sample], list[Sample]] = ([], [])
+    for row in rows:
+        side = test if row.text in held else kept
+        side[0].append(tasks.as_sample(row, tokenizer))
+    for row, kind in struck:
+        side = test if row.text in held else kept
+        side[1].append(tasks.as_sample(row, tokenizer, kind))
+    torch.manual_seed(seed)
+    model = RewardModel(tasks.config(tokenizer))
+    steps = max(20, round(TASKS_STEPS * scale))
+    config = TrainConfig(
+        steps=steps,
+        learning_rate=1e-3,
+        warmup_steps=min(200, steps // 4),
+        schedule="cosine",
+        weight_decay=0.05,
+        seed=seed,
+        save_every=500,
+        threads=WORKERS,
+    )
+    train(
+        MultiTaskObjective(model, *kept),
+        config,
+        folder,
+        resume=True,
+        description="train the multi-task reward model",
+    )
+    return {"steps": steps, **figures(reward.load(folder), *test)}
+
+
 def _judge(seed: int, folder: Path) -> dict[str, Any]:
     """Train the emotion judge on utterances no reward model sees, plain and through the codec."""
     codec = MiniCodec.load(folder.parent / "codec")
@@ -281,6 +331,7 @@ def _pack(folder: Path) -> dict[str, Any]:
     MiniCodec.load(built / "codec").save(folder / "codec")
     policy.save(policy.load(built / "policy"), folder / "policy", torch.float16)
     reward.save(reward.load(built / "reward"), folder / "reward", torch.float16)
+    reward.save(reward.load(built / "tasks"), folder / "tasks", torch.float16)
     EmotionJudge.load(built / "judge").save(folder / "judge")
     write_shard(folder / "shards" / "mixes.parquet", read_shard(built / "mixes"))
     for name in PARTS:

@@ -68,6 +68,10 @@ class World:
         """Load the pre-trained reward model."""
         return reward.load(self.folder / "reward")
 
+    def task_model(self) -> RewardModel:
+        """Load the reward model of the other tasks: content, speaker, quality, events."""
+        return reward.load(self.folder / "tasks")
+
     def judge(self) -> EmotionJudge:
         """Load the emotion judge."""
         return EmotionJudge.load(self.folder / "judge")

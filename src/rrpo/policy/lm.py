@@ -267,6 +267,11 @@ class SpeechTokenLM(nn.Module):
         mask: Tensor | None = None
         if cache is None:
             positions = torch.arange(size, device=ids.device).expand(batch, size)
+        elif size == 1:
+            # One query looks at all that is real; nothing lies behind it.
+            seen = cache.mask[:, : start + 1]
+            positions = seen.sum(1, keepdim=True) - 1
+            mask = seen[:, None, None]
         else:
             seen = cache.mask[:, : start + size]
             positions = (seen.long().cumsum(1) - 1).clamp(min=0)[:, start:]

@@ -152,6 +152,7 @@ SYSTEMS = {
     "grpo": "GRPO",
     "diffro": "DiffRO",
     "rrpo": "RRPO",
+    "multitask": "RRPO, more tasks",
 }
 ABBREVIATIONS = {
     "kl": "KL",
@@ -162,7 +163,9 @@ ABBREVIATIONS = {
     "f1": "F1",
     "plcmos": "PLCMOS",
     "dnsmos": "DNSMOS",
-} | {name: label for name, label in SYSTEMS.items() if name not in ("reference", "base")}
+} | {
+    name: label for name, label in SYSTEMS.items() if name not in ("reference", "base", "multitask")
+}
 REWARD_MODELS = {
     "plain": "Plain",
     "ls": "LS",
@@ -270,7 +273,7 @@ def own_reward_model(system: str, entry: Entry) -> str:
     named = entry.get("reward_model")
     if isinstance(named, str):
         return named
-    if system == "rrpo":
+    if system in ("rrpo", "multitask"):
         return "ls_eam_adv"
     return system.removeprefix("rrpo_") if system.startswith("rrpo_") else "plain"
 

@@ -34,9 +34,18 @@ COLOURS = {
     "grpo": "#7d6608",
     "diffro": "#b8480a",
     "rrpo": "#0a7558",
+    "multitask": "#a3155b",
 }
 """Colours on white; the pages' style sheet holds the same ones, and others for a dark page."""
-MARKERS = {"base": "o", "sft": "s", "dpo": "v", "grpo": "P", "diffro": "^", "rrpo": "D"}
+MARKERS = {
+    "base": "o",
+    "sft": "s",
+    "dpo": "v",
+    "grpo": "P",
+    "diffro": "^",
+    "rrpo": "D",
+    "multitask": "X",
+}
 
 
 @dataclass(frozen=True)
@@ -204,6 +213,15 @@ def _marker(name: str, x: float, y: float, r: float = 2.8) -> str:
         return f"M{x - r:.1f} {y - r:.1f}h{2 * r:.1f}v{2 * r:.1f}h{-2 * r:.1f}Z"
     if shape == "^":
         return f"M{x:.1f} {y - 1.25 * r:.1f}l{1.2 * r:.1f} {2.2 * r:.1f}h{-2.4 * r:.1f}Z"
+    if shape == "v":
+        return f"M{x:.1f} {y + 1.25 * r:.1f}l{1.2 * r:.1f} {-2.2 * r:.1f}h{-2.4 * r:.1f}Z"
+    if shape == "P":
+        w, s = 0.45 * r, 1.25 * r
+        upright = f"M{x - w:.1f} {y - s:.1f}h{2 * w:.1f}v{2 * s:.1f}h{-2 * w:.1f}Z"
+        return upright + f"M{x - s:.1f} {y - w:.1f}h{2 * s:.1f}v{2 * w:.1f}h{-2 * s:.1f}Z"
+    if shape == "X":
+        s = 1.1 * r
+        return f"M{x - s:.1f} {y - s:.1f}h{2 * s:.1f}l{-2 * s:.1f} {2 * s:.1f}h{2 * s:.1f}Z"
     if shape == "D":
         s = 1.3 * r
         return f"M{x:.1f} {y - s:.1f}l{s:.1f} {s:.1f}l{-s:.1f} {s:.1f}l{-s:.1f} {-s:.1f}Z"

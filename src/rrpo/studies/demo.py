@@ -53,6 +53,7 @@ REWARD_OF = {
     "grpo": "plain",
     "diffro": "plain",
     "rrpo": "ls_eam_adv",
+    "multitask": "ls_eam_adv",
 }
 """Which reward model a system is optimized against; its score is called the system's own reward."""
 TITLES = {
@@ -61,7 +62,10 @@ TITLES = {
     "grpo": "GRPO",
     "diffro": "DiffRO (plain reward model)",
     "rrpo": "RRPO",
+    "multitask": "RRPO with rewards for content, quality and events",
 }
+TASK_REWARDS = {"emotion": 1.0, "content": 3.0, "quality": 1.0, "event": 1.0}
+"""What the system `multitask` is paid."""
 
 
 @dataclass(frozen=True)
@@ -266,6 +270,11 @@ def _train(
         runs.train_dpo(model, base, pairs, config, **rest)
     elif name == "grpo":
         runs.train_grpo(model, base, paying, prompts, grpo_config(demo), **rest)
+    elif name == "multitask":
+        rewarded = diffro_config(demo).model_copy(update={"rewards": TASK_REWARDS})
+        runs.train_diffro(
+            model, base, [*paying, demo.world.task_model()], prompts, rewarded, **rest
+        )
     else:
         runs.train_diffro(model, base, paying, prompts, diffro_config(demo), **rest)
 

@@ -20,7 +20,16 @@ from rrpo.report.plots import figure
 from rrpo.report.terminal import MEASURES, shown
 from rrpo.studies import demo
 
-PAIRS = (("diffro", "sft"), ("rrpo", "sft"), ("rrpo", "diffro"), ("diffro", "base"))
+PAIRS = (
+    ("diffro", "sft"),
+    ("rrpo", "sft"),
+    ("rrpo", "diffro"),
+    ("diffro", "base"),
+    ("multitask", "rrpo"),
+    ("multitask", "sft"),
+    ("diffro", "grpo"),
+    ("diffro", "dpo"),
+)
 """Which differences are tested, first minus second."""
 COMPARED = ("plain", "ls_eam_adv")
 """The reward models without and with all regularizers."""

@@ -1,0 +1,79 @@
+"""GRPO, DPO, several rewards and the benchmarks by their commands."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rrpo.checkpoint import read_json
+from rrpo.objectives.pairs import CHOSEN, REJECTED
+from test_cli import mistake, rrpo, tiny  # noqa: F401 - a fixture
+
+SHORT = ("--set", "train.steps=2", "--set", "train.warmup_steps=1")
+
+
+@pytest.fixture
+def common(tiny: Path) -> tuple[object, ...]:  # noqa: F811 - the fixture
+    return ("--from", tiny / "policy", "--data", tiny / "data", *SHORT)
+
+
+def test_grpo_with_two_rewards_and_rloo(
+    tiny: Path,  # noqa: F811
+    common: tuple[object, ...],
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "grpo"
+    paid = ("--reward", tiny / "reward", "--reward", tiny / "reward", "--set", "caution=0.5")
+    sizes = ("--set", "grpo.prompts=2", "--set", "grpo.group=2", "--set", "grpo.advantage=rloo")
+    rrpo("policy", "grpo", *paid, *common, *sizes, "--out", out)
+    assert read_json(out / "results.json")["kind"] == "grpo"
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert {"reward", "kl", "clipped", "group_spread"} <= set(lines[0])
+    assert (out / "report.html").is_file()
+
+
+def test_dpo_draws_its_pairs_and_takes_them_again(
+    tiny: Path,  # noqa: F811
+    common: tuple[object, ...],
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "dpo"
+    drawn = ("--set", "pairs.prompts=3", "--set", "pairs.count=3", "--set", "pairs.margin=0.0")
+    words = ("--reward", tiny / "reward", *common, *drawn, "--set", "dpo.batch_size=2")
+    rrpo("policy", "dpo", *words, "--out", out)
+    assert read_json(out / "results.json")["pairs"] == 3
+    assert (out / "pairs" / CHOSEN).is_file() and (out / "pairs" / REJECTED).is_file()
+    again = ("--pairs", out / "pairs", *common, "--out", tmp_path / "again")
+    rrpo("policy", "dpo", *again)
+    assert read_json(tmp_path / "again" / "results.json")["pairs"] == 3
+    assert "either --reward" in mistake("policy", "dpo", *common, "--out", tmp_path / "no")
+    lost = mistake("policy", "dpo", "--pairs", tmp_path, *common, "--out", tmp_path / "lost")
+    assert CHOSEN in lost
+
+
+def test_rewards_that_cannot_be_paid_are_one_line(
+    tiny: Path,  # noqa: F811
+    common: tuple[object, ...],
+    tmp_path: Path,
+) -> None:
+    words = ("policy", "diffro", "--reward", tiny / "reward", *common, "--out", tmp_path / "x")
+    assert "has a head for 'content'" in mistake(*words, "--set", "rewards={content: 1.0}")
+    assert "unknown reward 'loudness'" in mistake(*words, "--set", "rewards={loudness: 1.0}")
+    assert "positive temperature" in mistake(*words, "--set", "diffro.tau=[1.0, 0.0]")
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_gradient_audit_prints_figures_as_json(tiny: Path) -> None:  # noqa: F811
+    words = ("--data", tiny / "data", "--blocks", 3, "--prompts", 2, "--group", 2)
+    run = ("bench", "gradient", tiny / "policy", "--reward", tiny / "reward")
+    for line in rrpo(*run, *words, "--json").splitlines():
+        if line.startswith("{"):
+            assert {"name", "ratio", "low", "high", "unit", "machine"} == set(json.loads(line))
+    assert "gumbel_rao" in rrpo(*run, *words)
+
+
+def test_unknown_benchmarks_and_systems_are_one_line(tmp_path: Path) -> None:
+    assert "unknown benchmark 'quickness'" in mistake("bench", "speed", "quickness")
+    words = ("demo", "--out", tmp_path / "demo", "--systems", "sft,ppo")
+    assert "unknown system 'ppo'" in mistake(*words)
+    assert not (tmp_path / "demo").exists()
