@@ -87,3 +87,14 @@ def test_the_reward_model_and_the_judge_are_better_than_chance() -> None:
     names = [judge.emotions[index] for index in heard.argmax(1)]
     accuracy = np.mean([name == row.emotion for name, row in zip(names, some, strict=True)])
     assert accuracy > 0.4
+
+
+def test_the_task_model_hears_words_and_spoilt_speech() -> None:
+    from rrpo.mini.tasks import as_sample
+    from rrpo.reward.multitask import figures
+
+    world = World()
+    samples = [as_sample(row, world.tokenizer) for row in world.shard("test_same")[::6]]
+    found = figures(world.task_model(), samples, samples[:1])
+    assert found["phone_error"]["mean"] < 0.4
+    assert found["quality"]["mean"] > 0.8

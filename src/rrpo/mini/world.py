@@ -43,8 +43,10 @@ class World:
 
     def pin(self) -> None:
         """Write the SHA-256 of every asset in the folder."""
+        # `done.json` is the recipe's own, there when a world is packed a second time.
+        others = (HASHES, "done.json")
         files = sorted(
-            path for path in self.folder.rglob("*") if path.is_file() and path.name != HASHES
+            path for path in self.folder.rglob("*") if path.is_file() and path.name not in others
         )
         write_json(
             self.folder / HASHES,

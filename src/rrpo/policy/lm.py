@@ -281,7 +281,7 @@ class SpeechTokenLM(nn.Module):
             itself = query[:, None] == torch.arange(start + size, device=ids.device)
             mask = ((causal & seen[:, None, :]) | itself)[:, None]
         x = self.embed(ids) if inputs is None else inputs
-        rotation = self._rotation(positions, x.dtype)
+        rotation = self.rotation(positions, x.dtype)
         for index, layer in enumerate(self.layers):
             part = None if cache is None else (cache.keys[index], cache.values[index])
             if self.recompute and torch.is_grad_enabled() and cache is None:
@@ -293,8 +293,10 @@ class SpeechTokenLM(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
-    def new_cache(self, batch: int, capacity: int) -> KeyValueCache:
-        """Return an empty cache for B rows and `capacity` positions."""
+    def new_cache(
+        self, batch: int, capacity: int, dtype: torch.dtype | None = None
+    ) -> KeyValueCache:
+        """Return an empty cache for B rows and `capacity` positions, by default in our dtype."""
         config = self.config
         weight = self.head.weight
         shape = (
@@ -305,12 +307,13 @@ class SpeechTokenLM(nn.Module):
             config.hidden // config.heads,
         )
         return KeyValueCache(
-            keys=weight.new_zeros(shape),
-            values=weight.new_zeros(shape),
+            keys=weight.new_zeros(shape, dtype=dtype),
+            values=weight.new_zeros(shape, dtype=dtype),
             mask=torch.zeros(batch, capacity, dtype=torch.bool, device=weight.device),
         )
 
-    def _rotation(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def rotation(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine (B, 1, S, d) of rotary positions (B, S)."""
         width = self.config.hidden // self.config.heads
         exponents = torch.arange(0, width, 2, device=positions.device).float() / width
         angles = positions[..., None].float() * self.config.rope_theta**-exponents

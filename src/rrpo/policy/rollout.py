@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rrpo.errors import UserError
+from rrpo.policy.decoding import Decoder
 from rrpo.policy.layout import Recording, prompt
 from rrpo.policy.lm import KeyValueCache, SpeechTokenLM
 
@@ -23,7 +24,7 @@ def truncate(
     top_p of all probability. This is the law tokens are drawn from, so a relaxation of the draw
     must see the same logits.
     """
-    scaled = logits / temperature
+    scaled = logits if temperature == 1.0 else logits / temperature
     size = logits.shape[-1]
     if top_p < 1.0:
         kept = nucleus(scaled.reshape(-1, size), top_p, top_k if top_k > 0 else size)
@@ -37,9 +38,9 @@ def truncate(
 def draw(scores: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draw one id per row from softmax(scores), (B, V) → (B,), by inverting the distribution.
 
-    One uniform number a row; in float64, so that an id of no probability is never drawn.
+    One uniform number a row; summed in float64, so that an id of no probability is never drawn.
     """
-    cumulative = scores.double().softmax(-1).cumsum(-1)
+    cumulative = scores.softmax(-1).double().cumsum(-1)
     uniform = torch.rand(scores.shape[0], 1, dtype=torch.float64, generator=generator)
     point = uniform.to(scores.device) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, point, right=True).clamp_(max=scores.shape[1] - 1)[:, 0]
@@ -88,6 +89,7 @@ def generate(
     top_p: float = 1.0,
     recordings: Sequence[Recording] | None = None,
     count: int = 1,
+    compiled: bool = False,
 ) -> list[Tensor]:
     """Decode `count` utterances for each text; a text is read once for all of them.
 
@@ -103,6 +105,8 @@ def generate(
         recordings: B to speak on from, whose voice is taken over (zero-shot); they count
             neither in L nor in what is returned.
         count: utterances of each text.
+        compiled: let `torch.compile` fuse the decoding step: quicker steps after a minute of
+            compiling for each new shape. Needs a C++ compiler.
 
     Returns:
         B · count int64 tensors of codes on the CPU, those of a text one after the other; the stop
@@ -135,32 +139,38 @@ def generate(
     if count > 1:
         cache.repeat(count)
         hidden = hidden.repeat_interleave(count, dim=0)
+    decoder = Decoder(model, cache, compiled)
     # Upstream masks eos alone, and another stop id may end an utterance early. A rollout that is
     # to be rewarded must not be empty, so our own sampler masks every stop id.
     every = sampler == "multinomial"
     masked = slice(config.codes, None) if every else slice(config.eos, config.eos + 1)
     rows = torch.arange(len(sizes), device=device)
+    alive = torch.ones_like(rows, dtype=torch.bool)
     drawn = torch.full((len(sizes), int(highest.max())), -1, device=device)
+    longest_least, shortest_most = int(lowest.max()), int(highest.min())
     for position in range(int(highest.max())):
-        scores = model.head(hidden).float()
-        early = (position < lowest[rows])[:, None]
-        scores[:, masked] = scores[:, masked].masked_fill(early, float("-inf"))
+        scores = decoder.logits(hidden)
+        if position < longest_least:
+            early = (position < lowest[rows])[:, None]
+            scores[:, masked] = scores[:, masked].masked_fill(early, float("-inf"))
         if sampler == "greedy":
             token = scores.argmax(-1)
         elif sampler == "ras":
             token = draw_aware(scores, drawn[rows, :position], generator)
         else:
             token = draw(truncate(scores, temperature, top_k, top_p), generator)
-        alive = token < config.codes
-        drawn[rows[alive], position] = token[alive]
-        alive &= position + 1 < highest[rows]
-        if not alive.all():
-            rows, token = rows[alive], token[alive]
-            cache.select(alive)
-        if rows.numel() == 0:
+        alive &= token < config.codes
+        drawn[rows, position] = torch.where(alive, token, -1)
+        if position + 1 >= shortest_most:
+            alive &= position + 1 < highest[rows]
+        left = int(alive.sum())
+        if left == 0:
             break
-        cache.mask[:, cache.length] = True
-        hidden = model.hidden((token + config.text_vocabulary)[:, None], cache)[:, -1]
+        if not compiled and left < alive.numel():
+            rows, token = rows[alive], token[alive]
+            decoder.select(alive)
+            alive = alive[alive]
+        hidden = decoder.step(token.clamp(max=config.codes - 1))
     lengths = (drawn >= 0).sum(1).tolist()
     return [row[:length].cpu() for row, length in zip(drawn, lengths, strict=True)]
 
@@ -171,7 +181,9 @@ def _prefill_inputs(
     """Left-pad the prompts to (B, P) and make a cache that also holds `new` further positions."""
     device = model.head.weight.device
     size = max(row.numel() for row in prompts)
-    cache = model.new_cache(len(prompts), size + new)
+    kind = device.type
+    half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    cache = model.new_cache(len(prompts), size + new, half)
     ids = torch.zeros(len(prompts), size, dtype=torch.long, device=device)
     for index, row in enumerate(prompts):
         ids[index, size - row.numel() :] = row.to(device)
