@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rrpo.benchmarks import gradient as module
-from rrpo.benchmarks.gradient import FIXED_LENGTH, REFERENCE, Size, audit, compare, label, sketch
+from rrpo.benchmarks.gradient import REFERENCE, Size, audit, compare, label, noise, sketch
 from rrpo.errors import UserError
 from rrpo.objectives.on_policy import Estimator
 from test_enumeration import PROMPT, SEQUENCES, Truth, rollouts
@@ -26,7 +26,7 @@ def test_noise_that_both_share_does_not_count() -> None:
     held = 0
     for seed in range(20):
         reference, estimate = blocks(24, 0.15, seed)
-        found = compare(reference, estimate, 1)["cosine"]
+        found = compare(reference, estimate)["cosine"]
         held += found["low"] <= 0.8 <= found["high"]
     assert held >= 17
     plain = torch.cosine_similarity(reference.mean(0), estimate.mean(0), dim=0)
@@ -35,17 +35,17 @@ def test_noise_that_both_share_does_not_count() -> None:
 
 def test_error_and_noise_are_those_of_the_law() -> None:
     reference, estimate = blocks(400, 0.05)
-    found = compare(reference, estimate, utterances=10)
+    found = compare(reference, estimate)
     assert found["error"]["mean"] == pytest.approx((0.6**2 + 1.2**2) ** 0.5, rel=0.02)
     spread = (2 * 500 * 0.05**2) ** 0.5  # of one block's estimate
-    assert found["noise"] == pytest.approx(spread * 10**0.5 / 2, rel=0.05)
+    assert noise(estimate, utterances=10) == pytest.approx(spread * 10**0.5 / 2, rel=0.05)
 
 
 def test_pure_noise_gives_no_figure() -> None:
     generator = torch.Generator().manual_seed(1)
     drawn = torch.randn(4, 300, generator=generator)
     drawn -= drawn.mean(0)  # pairs of blocks then point away from each other
-    assert compare(drawn, drawn, 1)["cosine"] is None
+    assert compare(drawn, drawn)["cosine"] is None and noise(drawn, 1) is None
 
 
 def test_a_folded_gradient_keeps_inner_products(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,12 +84,11 @@ def test_the_audit_finds_the_exact_cosine() -> None:
         [torch.zeros_like(q) if p is None else p for p, q in zip(parts, parameters, strict=True)]
     )
     found = audit({"one": truth.on_policy}, Size(blocks=12, prompts=1, group=400), 0, wanted)["one"]
-    assert set(found) == {REFERENCE, FIXED_LENGTH, *exact}
+    assert set(found) == {REFERENCE, *exact}
     for name, vector in exact.items():
         cosine = float(torch.cosine_similarity(vector, reference, dim=0))
-        said = found[name]["all"]["cosine"]
+        said = found[name]["cosine"]
         assert said["low"] - 0.02 <= cosine <= said["high"] + 0.02
-    assert found[FIXED_LENGTH]["all"]["cosine"]["mean"] == pytest.approx(1.0, abs=1e-3)
     assert found[REFERENCE]["noise"] > found["straight_through"]["noise"]
 
 

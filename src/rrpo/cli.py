@@ -383,6 +383,7 @@ def bench_gradient(
     blocks: Annotated[int, typer.Option(min=3, help="Of rollouts; more: smaller intervals.")] = 16,
     prompts: Annotated[int, typer.Option(min=1, help="In each block, the same ones.")] = 8,
     group: Annotated[int, typer.Option(min=2, help="Utterances of each prompt.")] = 8,
+    reference: Annotated[int, typer.Option(min=1, help="Times as many for RLOO.")] = 4,
     more: Annotated[
         bool, typer.Option("--more", help="Also other temperatures and two context passes.")
     ] = False,
@@ -393,7 +394,8 @@ def bench_gradient(
     """Compare each estimator's gradient with an unbiased one, for each reward model."""
     from rrpo import commands
 
-    commands.bench_gradient(run, reward, blocks, prompts, group, more, data, seed, as_json)
+    size = (blocks, prompts, group, reference)
+    commands.bench_gradient(run, reward, size, more, data, seed, as_json)
 
 
 @bench_app.command("speed")

@@ -1,6 +1,7 @@
 """What each command does, once its arguments are read."""
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -407,9 +408,7 @@ def export(run: Path, to: str, out: Path, model_folder: Path | None) -> None:
 def bench_gradient(
     run: Path,
     reward_models: Sequence[str],
-    blocks: int,
-    prompts: int,
-    group: int,
+    size: tuple[int, int, int, int],
     more: bool,
     data: Path | None,
     seed: int,
@@ -426,13 +425,13 @@ def bench_gradient(
         for name, one in paying
     }
     estimators = (*gradient.EVERY, *(gradient.VARIANTS if more else ()))
-    found = gradient.audit(audited, gradient.Size(blocks, prompts, group), seed, estimators)
+    found = gradient.audit(audited, gradient.Size(*size), seed, estimators)
     if as_json:
         for measured in gradient.measurements(found):
             print(measured.line())
         return
     for name, comparison in found.items():
-        Console().print(gradient.table(name, comparison, blocks * prompts * group))
+        Console().print(gradient.table(name, comparison, math.prod(size[:3])))
 
 
 def bench_speed(names: Sequence[str], full_size: bool, as_json: bool) -> None:

@@ -34,16 +34,24 @@ VARIANTS = (
     Estimator("conditional_gumbel", passes=2),
 )
 """What else is worth a look; context passes cost most."""
-REFERENCE, FIXED_LENGTH = "RLOO", "RLOO, codes alone"
+REFERENCE = "RLOO"
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is drawn: `blocks` times `prompts` times `group` utterances."""
+    """How much is drawn.
+
+    Attributes:
+        blocks: of rollouts.
+        prompts: the same ones in each block.
+        group: utterances of each prompt in a block.
+        reference: how many times as many for RLOO, whose noise is what limits the comparison.
+    """
 
     blocks: int = 16
     prompts: int = 8
     group: int = 8
+    reference: int = 4
 
 
 def sketch(gradients: Sequence[Tensor], seed: int = 0) -> Tensor:
@@ -62,28 +70,37 @@ def sketch(gradients: Sequence[Tensor], seed: int = 0) -> Tensor:
     return flat.view(-1, SKETCH).sum(0)
 
 
-def compare(reference: Tensor, estimate: Tensor, utterances: int) -> dict[str, Any]:
+def compare(reference: Tensor, estimate: Tensor) -> dict[str, dict[str, float] | None]:
     """Compare the expectations of two kinds of gradient, known from M blocks each.
 
     Args:
-        reference, estimate: (M, N), a gradient a block, the same row from the same rollouts.
-        utterances: behind one block.
+        reference, estimate: (M, N), a gradient a block; the noise of one block may be shared.
 
     Returns:
         "cosine" of the expectations and "error", ‖E estimate − E reference‖ / ‖E reference‖, each
-        with "mean", "low", "high" (95 %); "noise", the standard deviation of one utterance's
-        estimate over the norm of its expectation. None where the blocks hold only noise.
+        with "mean", "low", "high" (95 %); None where the blocks hold only noise.
     """
     grams = (reference @ reference.T, reference @ estimate.T, estimate @ estimate.T)
     products = tuple(gram.double() for gram in grams)
-    squares, count = products[2].diagonal().mean(), reference.shape[0]
-    _, _, own = _expectations(products)
-    noise = None if own <= 0 else float((((squares - own) * utterances).clamp(min=0) / own).sqrt())
+    count = reference.shape[0]
     return {
         "cosine": _jackknife(products, _cosine, count),
         "error": _jackknife(products, _error, count),
-        "noise": noise,
     }
+
+
+def noise(blocks: Tensor, utterances: int) -> float | None:
+    """Return the standard deviation of one utterance's gradient over the norm of its expectation.
+
+    Args:
+        blocks: (M, N), each the mean over `utterances`; None where they hold only noise.
+    """
+    gram = (blocks @ blocks.T).double()
+    expected, _, _ = _expectations((gram, gram, gram))
+    if expected <= 0:
+        return None
+    spread = (gram.diagonal().mean() - expected).clamp(min=0) * utterances
+    return float((spread / expected).sqrt())
 
 
 Products = tuple[Tensor, ...]
@@ -139,9 +156,8 @@ def audit(
         on_policy: by the name of the reward; all with one model and one set of prompts.
 
     Returns:
-        By reward and estimator: the comparison with RLOO under "all", with the part of it that
-        leaves the utterances' lengths as they are under "codes" (no estimator sees the stop
-        symbols), and the noise. RLOO itself is there with its noise.
+        By reward and estimator: the comparison with RLOO, and the "noise" of one utterance. RLOO
+        itself is there with its noise.
 
     Raises:
         UserError: too few blocks or utterances to tell noise from signal.
@@ -155,26 +171,27 @@ def audit(
     kept: dict[str, dict[str, list[Tensor]]] = {name: {} for name in on_policy}
     with Progress("gradient audit", size.blocks) as progress:
         for block in range(size.blocks):
-            rollouts = first.draw(prompts, generator, size.group)
+            drawn = [first.draw(prompts, generator, size.group) for _ in range(size.reference)]
             for name, one in on_policy.items():
-                for kind, vector in _gradients(one, rollouts, size.group, estimators, block):
+                vectors = [_reference(one, rollouts, size.group) for rollouts in drawn]
+                found = {REFERENCE: torch.stack(vectors).mean(0)}
+                found |= _estimates(one, drawn[0], estimators, block)
+                for kind, vector in found.items():
                     kept[name].setdefault(kind, []).append(vector)
             progress.update(block + 1)
     utterances = len(prompts) * size.group
-    return {name: _compared(found, utterances) for name, found in kept.items()}
+    return {name: _compared(found, utterances, size.reference) for name, found in kept.items()}
 
 
-def _compared(found: Mapping[str, Sequence[Tensor]], utterances: int) -> dict[str, dict[str, Any]]:
-    stacked = {kind: torch.stack(list(vectors)) for kind, vectors in found.items()}
-    reference = stacked[REFERENCE]
-    result = {REFERENCE: {"noise": compare(reference, reference, utterances)["noise"]}}
-    for kind, vectors in stacked.items():
-        if kind == REFERENCE:
-            continue
-        whole = compare(reference, vectors, utterances)
-        result[kind] = {"all": whole, "noise": whole["noise"]}
-        if kind != FIXED_LENGTH:
-            result[kind]["codes"] = compare(stacked[FIXED_LENGTH], vectors, utterances)
+def _compared(
+    found: Mapping[str, Sequence[Tensor]], utterances: int, times: int
+) -> dict[str, dict[str, Any]]:
+    reference = torch.stack(list(found[REFERENCE]))
+    result: dict[str, dict[str, Any]] = {REFERENCE: {"noise": noise(reference, utterances * times)}}
+    for kind, vectors in found.items():
+        if kind != REFERENCE:
+            blocks = torch.stack(list(vectors))
+            result[kind] = compare(reference, blocks) | {"noise": noise(blocks, utterances)}
     return result
 
 
@@ -190,16 +207,12 @@ def table(name: str, found: Mapping[str, Mapping[str, Any]], utterances: int) ->
     """Return one reward's comparison as a table for the terminal."""
     shown_as = Table(
         title=f"Reward {name}: the expected gradient against RLOO's, {utterances} utterances\n"
-        "(95 % by jackknife; codes: without what RLOO says of the length; noise: of one utterance)"
+        "(95 % by jackknife over blocks; noise: of one utterance, over the gradient's length)"
     )
-    for column in ("estimator", "cosine", "error", "cosine, codes", "error, codes", "noise"):
+    for column in ("estimator", "cosine", "error", "noise"):
         shown_as.add_column(column, justify="left" if column == "estimator" else "right")
     for kind, figures in found.items():
-        cells = [
-            _shown(figures.get(part, {}).get(key))
-            for part in ("all", "codes")
-            for key in ("cosine", "error")
-        ]
+        cells = [_shown(figures.get(key)) for key in ("cosine", "error")]
         noise = figures["noise"]
         shown_as.add_row(kind, *cells, "–" if noise is None else f"{noise:.1f}")
     return shown_as
@@ -214,42 +227,38 @@ def measurements(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[M
     rows = []
     for name, kinds in found.items():
         for kind, figures in kinds.items():
-            for part in ("all", "codes"):
-                for key in ("cosine", "error"):
-                    value = figures.get(part, {}).get(key)
-                    if value is not None:
-                        place = f"gradient/{name}/{kind}/{part}"
-                        ends = (value["mean"], value["low"], value["high"])
-                        rows.append(Measurement(place, *ends, key, machine()))
+            for key in ("cosine", "error"):
+                value = figures.get(key)
+                if value is not None:
+                    ends = (value["mean"], value["low"], value["high"])
+                    rows.append(Measurement(f"gradient/{name}/{kind}", *ends, key, machine()))
     return rows
 
 
-def _gradients(
-    on_policy: OnPolicy,
-    rollouts: Rollouts,
-    group: int,
-    estimators: Sequence[Estimator],
-    block: int,
-) -> list[tuple[str, Tensor]]:
-    """Return for one block of rollouts each kind's gradient of the mean reward, as a sketch."""
-    model = on_policy.model.train()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-    def gradient(value: Tensor) -> Tensor:
-        parts = torch.autograd.grad(value, trained, allow_unused=True)
-        pairs = zip(parts, trained, strict=True)
-        return sketch([torch.zeros_like(one) if part is None else part for part, one in pairs])
-
-    found = []
+def _reference(on_policy: OnPolicy, rollouts: Rollouts, group: int) -> Tensor:
+    """Return RLOO's gradient of the mean reward, as a sketch."""
     paying = on_policy.reward
     paid = paying.total(paying.score(rollouts.speech, rollouts.prompts))
     advantage = group_advantage(paid, group, "rloo")
-    for kind, fixed in ((REFERENCE, False), (FIXED_LENGTH, True)):
-        made = on_policy.evaluate(rollouts, fixed_length=fixed)
-        found.append((kind, gradient((advantage * made.log_probability.sum(1)).mean())))
+    made = on_policy.evaluate(rollouts)
+    return _gradient(on_policy, (advantage * made.log_probability.sum(1)).mean())
+
+
+def _estimates(
+    on_policy: OnPolicy, rollouts: Rollouts, estimators: Sequence[Estimator], block: int
+) -> dict[str, Tensor]:
+    """Return each estimator's gradient of the mean reward, as a sketch."""
+    found = {}
     for estimator in estimators:
-        noise = torch.Generator().manual_seed(block)
-        made = on_policy.evaluate(rollouts, estimator, noise)
-        reward = paying(made.embeddings, made.mask, rollouts.prompts)
-        found.append((label(estimator), gradient(reward.mean())))
+        generator = torch.Generator().manual_seed(block)
+        made = on_policy.evaluate(rollouts, estimator, generator)
+        reward = on_policy.reward(made.embeddings, made.mask, rollouts.prompts)
+        found[label(estimator)] = _gradient(on_policy, reward.mean())
     return found
+
+
+def _gradient(on_policy: OnPolicy, value: Tensor) -> Tensor:
+    trained = [part for part in on_policy.model.parameters() if part.requires_grad]
+    parts = torch.autograd.grad(value, trained, allow_unused=True)
+    pairs = zip(parts, trained, strict=True)
+    return sketch([torch.zeros_like(one) if part is None else part for part, one in pairs])

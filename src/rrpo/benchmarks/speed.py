@@ -82,7 +82,7 @@ class Setting:
 
 SETTINGS = {
     "mini": Setting("mini", MINI, batch=16, text=30, speech=60),
-    "full": Setting("full", FULL, batch=2, text=30, speech=100, repeats=3),
+    "full": Setting("full", FULL, batch=8, text=30, speech=100, repeats=3),
 }
 
 

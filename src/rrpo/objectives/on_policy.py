@@ -126,15 +126,12 @@ class OnPolicy:
         rollouts: Rollouts,
         estimator: Estimator | None = None,
         generator: torch.Generator | None = None,
-        fixed_length: bool = False,
     ) -> Pass:
         """Run one teacher-forced pass over rollouts.
 
         Args:
             estimator: how the tokens are relaxed for the reward; None: not at all.
             generator: of the relaxation's noise.
-            fixed_length: take the lengths as given: log-probabilities are those of the codes,
-                provided that the utterance goes on.
         """
         config = self.model.config
         device = self.model.head.weight.device
@@ -155,8 +152,6 @@ class OnPolicy:
         steps = torch.arange(size + 1, device=device).expand_as(place)
         may_stop = (steps >= rollouts.lowest.to(device)[:, None])[place]
         stopped = rollouts.stopped.to(device)
-        if fixed_length:
-            may_stop, stopped = torch.zeros_like(may_stop), torch.zeros_like(stopped)
         law = Law(config.codes, self.config.temperature, self.config.top_k, self.config.top_p)
         relaxation = None
         if estimator is not None:
