@@ -67,7 +67,7 @@ class Decoder:
                     product(f"{layer}.mlp.down_proj"),
                 )
             )
-        self.norm, self.epsilon = state["norm.weight"], config.norm_epsilon
+        self.norm, self.epsilon = state["norm.weight"].to(dtype), config.norm_epsilon
         self.head = product("head")
         self.bias = state["head.bias"].to(dtype) if "head.bias" in state else None
         self.table = state["speech_embedding.weight"]
