@@ -118,8 +118,15 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
         "text_table=frozen",
         "reference_precision=bfloat16",
     ]
-    commands.policy_diffro(
-        str(folder), [str(tmp_path / "reward")], tmp_path, tmp_path / "run", None, quick, False
+    commands.policy_rewarded(
+        "diffro",
+        str(folder),
+        [str(tmp_path / "reward")],
+        tmp_path,
+        tmp_path / "run",
+        None,
+        quick,
+        False,
     )
     commands.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
     before, after = (cosyvoice.load(path, config) for path in (folder, tmp_path / "out"))
@@ -142,7 +149,9 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
         commands.policy_sft(str(tmp_path / "run"), None, tmp_path / "x", None, [], False)
     with pytest.raises(UserError, match="reads the mini codec's tokens"):
-        commands.policy_diffro(str(folder), ["mini"], tmp_path, tmp_path / "x", None, [], False)
+        commands.policy_rewarded(
+            "diffro", str(folder), ["mini"], tmp_path, tmp_path / "x", None, [], False
+        )
     rows[2] = Utterance("mute", " ", "sad", np.arange(5))
     write_shard(tmp_path / "mute" / "0.parquet", rows)
     with pytest.raises(UserError, match="'mute' has no text"):

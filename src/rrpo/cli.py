@@ -198,7 +198,8 @@ def diffro(
     """Follow the reward model's gradient through the token choices, held by the KL."""
     from rrpo import commands
 
-    commands.policy_diffro(start, reward, data, out, config, settings or [], resume)
+    options = (out, config, settings or [], resume)
+    commands.policy_rewarded("diffro", start, reward, data, *options)
 
 
 @policy_app.command()
@@ -214,7 +215,8 @@ def grpo(
     """Policy gradient against the same reward (GRPO; --set grpo.advantage=rloo for RLOO)."""
     from rrpo import commands
 
-    commands.policy_grpo(start, reward, data, out, config, settings or [], resume)
+    options = (out, config, settings or [], resume)
+    commands.policy_rewarded("grpo", start, reward, data, *options)
 
 
 @policy_app.command()

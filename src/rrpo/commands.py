@@ -196,7 +196,8 @@ def policy_sft(
     print(f"policy in {out}; {_next_line(out, model)}")
 
 
-def policy_diffro(
+def policy_rewarded(
+    method: str,
     start: str | None,
     reward_models: Sequence[str],
     data: Path | None,
@@ -205,33 +206,17 @@ def policy_diffro(
     settings: Sequence[str],
     resume: bool,
 ) -> None:
-    """Optimize a policy against frozen reward models."""
-    settled = settle(runs.DiffRORun, start, config, settings)
+    """Optimize a policy against frozen reward models, by "diffro" or by "grpo"."""
+    settled: runs.DiffRORun | runs.GRPORun
+    if method == "diffro":
+        settled = settle(runs.DiffRORun, start, config, settings)
+    else:
+        settled = settle(runs.GRPORun, start, config, settings)
     model = load_policy(settled.start)
     examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
     prompts = [example.prompt for example in examples]
     paying = load_rewards(reward_models, model)
-    runs.train_diffro(model, _reference(settled), paying, prompts, settled, out, resume)
-    write_run_page(out)
-    print(f"policy in {out}; {_next_line(out, model)}")
-
-
-def policy_grpo(
-    start: str | None,
-    reward_models: Sequence[str],
-    data: Path | None,
-    out: Path,
-    config: Path | None,
-    settings: Sequence[str],
-    resume: bool,
-) -> None:
-    """Train a policy by policy gradient against frozen reward models."""
-    settled = settle(runs.GRPORun, start, config, settings)
-    model = load_policy(settled.start)
-    examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
-    prompts = [example.prompt for example in examples]
-    paying = load_rewards(reward_models, model)
-    runs.train_grpo(model, _reference(settled), paying, prompts, settled, out, resume)
+    runs.train_rewarded(model, _reference(settled), paying, prompts, settled, out, resume)
     write_run_page(out)
     print(f"policy in {out}; {_next_line(out, model)}")
 

@@ -189,61 +189,44 @@ def train_sft(
     return result
 
 
-def train_diffro(
+def train_rewarded(
     model: SpeechTokenLM,
     reference: SpeechTokenLM | None,
     reward_models: Sequence[RewardModel],
     prompts: Sequence[Prompt],
-    config: DiffRORun,
+    config: DiffRORun | GRPORun,
     folder: Path,
     resume: bool = False,
     validate: Validate | None = None,
     validate_every: int = 0,
-    description: str = "DiffRO",
+    description: str = "",
 ) -> TrainResult:
     """Optimize a policy in place against a reward, held by the KL to the reference.
 
-    With adapters the reference is None: it is the model without them.
+    The configuration says how, by DiffRO or by policy gradient. With adapters the reference is
+    None: it is the model without them.
     """
     prepare(model, config)
-    objective = DiffROObjective(
-        model,
-        _cast(reference, config),
-        config.paid_by(reward_models),
-        prompts,
-        config.diffro,
-        config.train.steps,
-    )
+    held_by, paying = _cast(reference, config), config.paid_by(reward_models)
+    objective: DiffROObjective | GRPOObjective
+    if isinstance(config, DiffRORun):
+        kind, title = "diffro", "DiffRO"
+        steps = config.train.steps
+        objective = DiffROObjective(model, held_by, paying, prompts, config.diffro, steps)
+    else:
+        kind, title = "grpo", config.grpo.advantage.upper()
+        objective = GRPOObjective(model, held_by, paying, prompts, config.grpo)
     _settle(config, folder, resume)
     result = train(
-        objective, config.train, folder, resume, validate, validate_every, description=description
+        objective,
+        config.train,
+        folder,
+        resume,
+        validate,
+        validate_every,
+        description=description or title,
     )
-    _write_results(folder, "diffro", result, {})
-    return result
-
-
-def train_grpo(
-    model: SpeechTokenLM,
-    reference: SpeechTokenLM | None,
-    reward_models: Sequence[RewardModel],
-    prompts: Sequence[Prompt],
-    config: GRPORun,
-    folder: Path,
-    resume: bool = False,
-    validate: Validate | None = None,
-    validate_every: int = 0,
-    description: str = "GRPO",
-) -> TrainResult:
-    """Train a policy in place by policy gradient; the arguments are those of `train_diffro`."""
-    prepare(model, config)
-    objective = GRPOObjective(
-        model, _cast(reference, config), config.paid_by(reward_models), prompts, config.grpo
-    )
-    _settle(config, folder, resume)
-    result = train(
-        objective, config.train, folder, resume, validate, validate_every, description=description
-    )
-    _write_results(folder, "grpo", result, {})
+    _write_results(folder, kind, result, {})
     return result
 
 

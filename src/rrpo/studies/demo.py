@@ -268,15 +268,14 @@ def _train(
         config = dpo_config(demo)
         pairs = partial(_pairs, demo, model, paying, prompts, config)
         runs.train_dpo(model, base, pairs, config, **rest)
-    elif name == "grpo":
-        runs.train_grpo(model, base, paying, prompts, grpo_config(demo), **rest)
+        return
+    rewarded: runs.DiffRORun | runs.GRPORun = diffro_config(demo)
+    if name == "grpo":
+        rewarded = grpo_config(demo)
     elif name == "multitask":
-        rewarded = diffro_config(demo).model_copy(update={"rewards": TASK_REWARDS})
-        runs.train_diffro(
-            model, base, [*paying, demo.world.task_model()], prompts, rewarded, **rest
-        )
-    else:
-        runs.train_diffro(model, base, paying, prompts, diffro_config(demo), **rest)
+        rewarded = rewarded.model_copy(update={"rewards": TASK_REWARDS})
+        paying.append(demo.world.task_model())
+    runs.train_rewarded(model, base, paying, prompts, rewarded, **rest)
 
 
 def _pairs(
