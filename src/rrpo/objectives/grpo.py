@@ -48,11 +48,15 @@ def group_advantage(reward: Tensor, group: int, kind: str) -> Tensor:
     "grpo": (R_i − mean) / standard deviation of the group (Shao et al. 2024); zero where all are
     paid the same.
     """
-    grouped = reward.view(-1, group)
-    centred = grouped - grouped.mean(1, keepdim=True)
+    # In float32 the mean of equal rewards may miss them by a rounding, which the small divisor of
+    # such a group would magnify into an advantage.
+    grouped = reward.view(-1, group).double()
+    advantage = grouped - grouped.mean(1, keepdim=True)
     if kind == "rloo":
-        return (centred * group / (group - 1)).flatten()
-    return (centred / (grouped.std(1, keepdim=True) + 1e-4)).flatten()
+        advantage = advantage * group / (group - 1)
+    else:
+        advantage = advantage / (grouped.std(1, keepdim=True) + 1e-4)
+    return advantage.flatten().to(reward.dtype)
 
 
 def policy_loss(
