@@ -107,17 +107,38 @@ def demo(
 
 @data_app.command("import")
 def data_import(
-    corpus: Annotated[str, typer.Argument(help="Its layout: cosyvoice.")],
-    path: Annotated[Path, typer.Argument(help="Folder with wav.scp …, or a parquet list.")],
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            help="Its layout: esd, iemocap, mer2023, ravdess, emodb, nemo, cremad, casia, "
+            "emotiontts_ko, csv (a table with path and emotion) or cosyvoice (wav.scp …, or a "
+            "parquet list)."
+        ),
+    ],
+    path: Annotated[Path, typer.Argument(help="The corpus' folder, or a table or list of files.")],
     out: Out,
     emotions: Annotated[
-        Path | None, typer.Option(help="Lines of utterance and emotion; default: utt2emo there.")
+        Path | None,
+        typer.Option(help="Of cosyvoice: lines of utterance and emotion; default: utt2emo there."),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL=EMOTION",
+            help="What a label of the corpus means; `=other` leaves its recordings out.",
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OURS=THEIRS", help="Of csv: a column by another name, such as path=file."
+        ),
     ] = None,
 ) -> None:
     """Write a manifest.csv for `rrpo tokenize`, and token shards where the data has tokens."""
     from rrpo import commands
 
-    commands.data_import(corpus, path, out, emotions)
+    commands.data_import(corpus, path, out, emotions, label or [], column or [])
 
 
 @app.command()

@@ -19,7 +19,9 @@ from rrpo.audio import Audio
 from rrpo.benchmarks import gradient, speed
 from rrpo.checkpoint import read_json, sha256, write_json, write_text
 from rrpo.codec.s3 import S3Tokenizer
-from rrpo.data.corpora import import_cosyvoice
+from rrpo.data.catalogue import known_corpora
+from rrpo.data.corpora import import_corpus
+from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.emotions import EMOTIONS
@@ -37,7 +39,7 @@ from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import read_tokenizer
 from rrpo.policy.examples import make_examples, make_prompt
 from rrpo.report.page import write_page, write_run_page
-from rrpo.report.terminal import print_systems
+from rrpo.report.terminal import print_imported, print_systems
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.runs import PolicyRun
 from rrpo.speaking import CosyVoiceSpeech, asked_of
@@ -139,15 +141,46 @@ def reward_train(
     print(f"reward model in {out}; test it with: rrpo reward eval {out}")
 
 
-def data_import(corpus: str, path: Path, out: Path, emotions: Path | None) -> None:
-    """Import a corpus and say what to do with it."""
+def data_import(
+    corpus: str,
+    path: Path,
+    out: Path,
+    emotions: Path | None,
+    labels: Sequence[str],
+    columns: Sequence[str],
+) -> None:
+    """Import a corpus and say what it holds, what was left out, and what to do with it."""
+    if corpus not in known_corpora():
+        names = ", ".join(known_corpora())
+        raise UserError(f"unknown corpus {corpus!r}: the layouts that can be read are {names}")
     if corpus != "cosyvoice":
-        raise UserError(f"unknown corpus {corpus!r}: the layout that can be read is cosyvoice")
-    done = import_cosyvoice(path, out, emotions)
-    print(f"{done.utterances} utterances in {out / 'manifest.csv'}: turn them into tokens with")
+        if emotions is not None:
+            raise UserError("--emotions is for cosyvoice: leave it out (see --label)")
+        named, renamed = _pairs("--label", labels), _pairs("--column", columns)
+        imported = import_corpus(corpus, path, out, named, renamed)
+        print_imported(imported, corpus, Console(soft_wrap=True, highlight=False))
+        count, tokens = len(imported.recordings), 0
+    elif labels or columns:
+        raise UserError("--label and --column are for other corpora: leave them out (see utt2emo)")
+    else:
+        done = import_cosyvoice(path, out, emotions)
+        count, tokens = done.utterances, done.tokens
+    print(f"{count} utterances in {out / 'manifest.csv'}: turn them into tokens with")
     print(f"rrpo tokenize {out} --codec s3:FOLDER --out TOKENS")
-    if done.tokens:
-        print(f"{done.tokens} of them came with tokens, now in {out / 'tokens'}")
+    if tokens:
+        print(f"{tokens} of them came with tokens, now in {out / 'tokens'}")
+
+
+def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """Read options of the form KEY=VALUE."""
+    pairs = {}
+    for one in given:
+        key, _, value = (part.strip() for part in one.partition("="))
+        if not key or not value or key in pairs:
+            why = "stands twice" if key in pairs else "is not of the form KEY=VALUE"
+            raise UserError(f"{option} {one}: {key or one} {why}")
+        pairs[key] = value
+    return pairs
 
 
 def reward_eval(run: Path, data: Path | None) -> None:

@@ -133,9 +133,16 @@ def _partner(
 
 
 def _digest(recordings: Sequence[Recording]) -> str:
-    fields = ([str(one.path.absolute()), *list(vars(one).values())[1:]] for one in recordings)
-    text = json.dumps(list(fields))
+    text = json.dumps([_fields(one) for one in recordings])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fields(one: Recording) -> list[Any]:
+    """List what goes into a shard; what a manifest of before lacks only where it is known."""
+    fields: list[Any] = [str(one.path.absolute()), one.emotion, one.text, one.speaker, one.language]
+    later = {"corpus": one.corpus, "intensity": one.intensity, "partition": one.partition}
+    known = {name: value for name, value in later.items() if value not in ("", None)}
+    return [*fields, known] if known else fields
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
@@ -160,4 +167,7 @@ def _row(recording: Recording, name: str, tokens: Tensor) -> Utterance:
         tokens=tokens.numpy(),
         speaker=recording.speaker,
         language=recording.language,
+        intensity=recording.intensity,
+        corpus=recording.corpus,
+        partition=recording.partition,
     )

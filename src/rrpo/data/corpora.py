@@ -1,192 +1,216 @@
-"""Corpora in the layouts they come in, to our manifest and, where there are tokens, our shards."""
+"""Emotional speech corpora to our manifest: labels, partitions, and what had to be left out."""
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as arrow
-import pyarrow.parquet as parquet
-
-from rrpo.checkpoint import atomic_path, write_text, writing
-from rrpo.data.shards import Utterance, write_shard
+from rrpo.data.catalogue import Corpus, known_corpora
+from rrpo.data.layouts import READERS, find_roots
+from rrpo.data.manifest import (
+    COLUMNS,
+    Recording,
+    make_recording,
+    read_rows,
+    require_empty,
+    write_manifest,
+)
 from rrpo.errors import UserError
-from rrpo.tokens import SPEECH_CODES
 
-COLUMNS = ("path", "emotion", "text", "speaker")
-PARQUET_COLUMNS = ("utt", "audio_data", "wav", "text", "spk", "speech_token", "emotion")
-"""Those of upstream's parquet files that are read; `emotion` is one a user may have added."""
-READ = 200
-"""Rows of a parquet file that are held in memory at once."""
+PARTITIONS = ("train", "validation", "test")
+OTHER = "other"
+"""What a label is mapped to that is to be left out."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import wrote: rows of the manifest, and how many came with speech tokens."""
+    """What an import wrote, what it left out (reason → recordings), and what it read in all."""
 
-    utterances: int
-    tokens: int
+    recordings: list[Recording]
+    left_out: Counter[str]
+    speakers_read: int
 
 
-def import_cosyvoice(source: Path, out: Path, emotions: Path | None = None) -> Imported:
-    """Import data in the form CosyVoice's own recipes make.
+def import_corpus(
+    name: str,
+    source: Path,
+    out: Path,
+    labels: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Imported:
+    """Write `manifest.csv` of a corpus; nothing of the corpus is copied.
 
     Args:
-        source: a folder with wav.scp, text, utt2spk (and utt2emo); or a list of parquet files such
-            as data.list, or one of them.
-        out: gets manifest.csv; from parquet also the recordings, and tokens/ where there are any.
-        emotions: a file of lines "utterance emotion", by default utt2emo beside the data.
+        name: one of `READERS`, or csv.
+        source: the folder of the corpus, or of csv the table or its folder.
+        labels: label of the corpus → emotion, before those of `corpora.yaml`; "other" leaves out.
+        columns: of csv: our column → the table's.
 
     Raises:
-        UserError: a file is missing or malformed, or an utterance has no emotion; the message says
-            which.
+        UserError: it is not that corpus or not all of it, a label is unknown, a recording stands
+            twice or is missing, or nothing is left; the message says which and where.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not empty: name another --out or remove it")
-    beside = source if source.is_dir() else source.parent
-    named = emotions or beside / "utt2emo"
-    labels = _table(named) if named.is_file() else {}
-    if emotions is not None and not labels:
-        raise UserError(f"no emotions at {emotions}: a file of lines with utterance and emotion")
-    if source.is_dir():
-        if not labels:
-            raise UserError(f"{named} is missing: write a line for each utterance with its emotion")
-        return _import_kaldi(source, out, labels)
-    if not source.is_file():
-        raise UserError(f"nothing at {source}: name a folder with wav.scp, or a parquet list")
-    return _import_parquet(_parquet_files(source), out, labels)
+    require_empty(out)
+    corpus = known_corpora()[name]
+    if name == "csv":
+        read = _read_csv(source, columns or {})
+    elif columns:
+        raise UserError("--column names columns of a csv: leave it out")
+    else:
+        roots = find_roots(source, name)
+        read = [one for root in roots for one in READERS[name](root, corpus)]
+        read = [_described(one, name, corpus) for one in read]
+    if not read:
+        raise UserError(f"{source} holds no recording of {corpus.title}: expected {corpus.layout}")
+    _require_once(read, by_name=name not in ("csv", "casia"))
+    kept, left_out = _label(read, corpus, labels or {}, source)
+    if not kept:
+        raise UserError(
+            f"{source}: all {len(read)} recordings are left out: {next(iter(left_out))}"
+        )
+    kept = with_partitions(kept)
+    write_manifest(out, kept)
+    return Imported(kept, left_out, len({one.speaker for one in read if one.speaker}))
 
 
-def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str]) -> Imported:
-    tables = {}
-    for name in ("wav.scp", "text", "utt2spk"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} holds no {name}: name a folder of CosyVoice's data recipe")
-        tables[name] = _table(folder / name)
-    rows = []
-    for name, given in tables["wav.scp"].items():
-        if given.endswith("|"):
-            raise UserError(f"{folder / 'wav.scp'}: {name} is a command: write its audio to a file")
-        audio = folder / given if (folder / given).is_file() else Path(given).absolute()
-        if not audio.is_file():
-            raise UserError(f"{folder / 'wav.scp'}: no such audio file: {given} of {name}")
-        spoken, speaker = tables["text"].get(name), tables["utt2spk"].get(name)
-        if spoken is None or speaker is None:
-            lacking = "text" if spoken is None else "utt2spk"
-            raise UserError(f"{folder / lacking} has no line for {name}")
-        rows.append((str(audio.absolute()), _label(name, labels), spoken, speaker))
-    _write_manifest(out, rows)
-    return Imported(len(rows), 0)
+def with_partitions(recordings: Sequence[Recording]) -> list[Recording]:
+    """Give every recording its partition, unless all of them have one.
+
+    A corpus of `corpora.yaml` goes by its lists. Of any other the speakers take turns (`in_order`).
+    A recording whose speaker is unknown gets none.
+
+    Raises:
+        UserError: partitions are given and are not ours, or divide a speaker.
+    """
+    if all(one.partition for one in recordings):
+        _require_disjoint(recordings)
+        return list(recordings)
+    unlisted = defaultdict(set)
+    for one in recordings:
+        if one.speaker and not _rule(one.corpus):
+            unlisted[one.corpus].add(one.speaker)
+    turns = {name: in_order(speakers) for name, speakers in unlisted.items()}
+    return [
+        replace(one, partition=_partition(one, turns.get(one.corpus, {}))) for one in recordings
+    ]
 
 
-def _import_parquet(files: Sequence[Path], out: Path, labels: Mapping[str, str]) -> Imported:
-    rows: list[tuple[str, str, str, str]] = []
-    tokens = 0
-    for number, file in enumerate(files):
-        spoken = []
-        for row in _parquet_rows(file):
-            name = str(row["utt"])
-            emotion = _label(name, labels or {name: str(row.get("emotion") or "")})
-            recording = _keep_audio(row, out, len(rows))
-            text, speaker = str(row.get("text") or ""), str(row.get("spk") or "")
-            rows.append((recording, emotion, text, speaker))
-            if row.get("speech_token"):
-                spoken.append(Utterance(name, text, emotion, _codes(row, file), speaker))
-        if spoken:
-            write_shard(out / "tokens" / f"{number:05d}.parquet", spoken)
-            tokens += len(spoken)
-    _write_manifest(out, rows)
-    return Imported(len(rows), tokens)
+def in_order(speakers: set[str]) -> dict[str, str]:
+    """Give speakers turns by the order of their names: of every five, one validates and one tests.
+
+    Three or four speakers count as one round; with fewer all are in train. Nothing but the names
+    decides, so the same speakers are always divided in the same way.
+    """
+    turns = min(len(speakers), 5)
+    if turns < 3:
+        return dict.fromkeys(speakers, "train")
+    places = {turns - 2: "validation", turns - 1: "test"}
+    ordered = sorted(speakers)
+    return {speaker: places.get(at % turns, "train") for at, speaker in enumerate(ordered)}
 
 
-def _parquet_files(source: Path) -> list[Path]:
-    """Return the files of a list, whose lines are relative to it or to here, or the one file."""
-    if source.suffix in (".parquet", ".tar"):
-        return [source]
-    lines = [line.strip() for line in _text(source).splitlines() if line.strip()]
-    files = [near if (near := source.parent / line).is_file() else Path(line) for line in lines]
-    if not files:
-        raise UserError(f"{source} names no parquet file")
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"{source} names {file}, which is not there")
-    return files
+def _partition(one: Recording, turns: Mapping[str, str]) -> str:
+    corpus = _rule(one.corpus)
+    if corpus is None:
+        return turns.get(one.speaker, "")
+    rule = corpus.partitions
+    who = one.session if rule.by == "session" else one.speaker
+    if not who:
+        return ""
+    return "validation" if who in rule.validation else "test" if who in rule.test else "train"
 
 
-def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
-    try:
-        table = parquet.ParquetFile(file)
-        held = [name for name in PARQUET_COLUMNS if name in table.schema_arrow.names]
-        if "utt" not in held or not {"audio_data", "wav"} & set(held):
-            raise UserError(f"{file} lacks the columns utt and audio_data: not one of CosyVoice's")
-        for batch in table.iter_batches(batch_size=READ, columns=held):
-            yield from batch.to_pylist()
-    except (arrow.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file} is not a parquet file ({str(error).splitlines()[0]})") from None
+def _rule(name: str) -> Corpus | None:
+    """Return the corpus whose lists decide, None where speakers take turns."""
+    corpus = known_corpora().get(name)
+    return None if corpus is None or corpus.partitions.by == "order" else corpus
 
 
-def _keep_audio(row: Mapping[str, Any], out: Path, number: int) -> str:
-    """Write the recording of a row beside the manifest and return its path there."""
-    data = row.get("audio_data")
-    if not data:
-        named = Path(str(row.get("wav") or ""))
-        if not named.is_file():
-            raise UserError(f"{row['utt']} has no audio_data and no audio file at {named}")
-        return str(named.absolute())
-    kind = next((end for start, end in MAGIC.items() if bytes(data).startswith(start)), ".wav")
-    path = out / "audio" / f"{number:06d}{kind}"
-    with writing(path), atomic_path(path) as temporary:
-        temporary.write_bytes(data)
-    return path.relative_to(out).as_posix()
+def _described(one: Recording, name: str, corpus: Corpus) -> Recording:
+    """Add what is known of the corpus to what the files told."""
+    language = one.language or corpus.languages[0]
+    gender = one.gender or corpus.gender(one.speaker)
+    return replace(one, corpus=name, language=language, gender=gender)
 
 
-MAGIC = {b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3"}
-"""First bytes of the recordings that are no wav."""
+def _label(
+    read: Sequence[Recording], corpus: Corpus, labels: Mapping[str, str], source: Path
+) -> tuple[list[Recording], Counter[str]]:
+    """Turn labels into emotions; return what has one, and how often there was none, and why."""
+    there = {one.emotion.casefold() for one in read}
+    asked = {label.casefold(): emotion for label, emotion in labels.items()}
+    unused = sorted(set(asked) - there)
+    if unused:
+        found = ", ".join(sorted({one.emotion for one in read}))
+        raise UserError(f"--label {unused[0]}: no recording has that label; there are {found}")
+    known = {label.casefold(): emotion for label, emotion in corpus.emotions.items()} | asked
+    reasons = {label.casefold(): reason for label, reason in corpus.left_out.items()}
+    kept, left_out = [], Counter[str]()
+    for one in read:
+        label = one.emotion.casefold()
+        emotion = known.get(label, OTHER if label in reasons else None)
+        if emotion is None:
+            raise UserError(
+                f"{source}: {one.path.name} has the unknown label {one.emotion!r}: say what it is "
+                f"with --label {one.emotion}=EMOTION, or leave it out with ={OTHER}"
+            )
+        if emotion == OTHER:
+            reason = "as you asked" if label in asked else reasons[label]
+            left_out[f"{one.emotion} ({reason})"] += 1
+        else:
+            kept.append(replace(one, emotion=emotion))
+    return kept, left_out
 
 
-def _codes(row: Mapping[str, Any], file: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
-    codes = np.asarray(row["speech_token"], dtype=np.int64).ravel()
-    if codes.min() < 0 or codes.max() >= SPEECH_CODES:
-        raise UserError(f"{file}: {row['utt']} has a speech token outside 0…{SPEECH_CODES - 1}")
-    return codes
+def _read_csv(source: Path, columns: Mapping[str, str]) -> list[Recording]:
+    """Read a table whose paths are relative to its folder, or to the one above."""
+    unknown = [name for name in columns if name not in COLUMNS]
+    if unknown:
+        raise UserError(f"--column {unknown[0]}=…: our columns are {', '.join(COLUMNS)}")
+    required = (columns.get("path", "path"), columns.get("emotion", "emotion"), *columns.values())
+    delimiter = "\t" if source.suffix.lower() == ".tsv" else ","
+    file, rows = read_rows(source, required, delimiter)
+    theirs = {name: columns.get(name, name) for name in COLUMNS}
+    recordings = []
+    for number, row in enumerate(rows, start=2):
+        where = f"{file}, line {number}"
+        known = {ours: row[name] for ours, name in theirs.items() if name in row}
+        if not known["path"] or not known["emotion"]:
+            raise UserError(f"{where}: path or emotion is empty: fill it in")
+        near = (file.parent, file.absolute().parent.parent)
+        found = [folder / known["path"] for folder in near if (folder / known["path"]).is_file()]
+        if not found:
+            raise UserError(
+                f"{where}: no such audio file: {known['path']} "
+                f"is neither in {near[0]} nor in {near[1]}"
+            )
+        recordings.append(make_recording(found[0], known, where))
+    return recordings
 
 
-def _label(name: str, labels: Mapping[str, str]) -> str:
-    emotion = labels.get(name, "")
-    if not emotion:
-        raise UserError(f"{name} has no emotion: add it to utt2emo, or leave the utterance out")
-    return emotion
+def _require_once(recordings: Sequence[Recording], by_name: bool) -> None:
+    """Check that no recording stands twice: by the name of its file where names are unique."""
+    seen: dict[object, Path] = {}
+    for one in recordings:
+        key = one.path.name if by_name else one.path.resolve()
+        if key in seen:
+            where = f": {seen[key]} and {one.path}" if seen[key] != one.path else ""
+            raise UserError(f"{one.path.name} is there twice{where}: keep one of them")
+        seen[key] = one.path
 
 
-def _table(file: Path) -> dict[str, str]:
-    """Read lines of an utterance and what belongs to it."""
-    table = {}
-    for number, line in enumerate(_text(file).splitlines(), start=1):
-        name, _, value = line.strip().partition(" ")
-        if not name:
-            continue
-        if not value.strip() or name in table:
-            what = "stands twice" if name in table else "has no value"
-            raise UserError(f"{file}, line {number}: {name} {what}")
-        table[name] = value.strip()
-    return table
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig").replace("\t", " ")
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{file} cannot be read as text in UTF-8 ({error})") from None
-
-
-def _write_manifest(out: Path, rows: Sequence[tuple[str, str, str, str]]) -> None:
-    if not rows:
-        raise UserError("there is no utterance to import")
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(rows)
-    write_text(out / "manifest.csv", stream.getvalue())
+def _require_disjoint(recordings: Sequence[Recording]) -> None:
+    """Check partitions that came with the data."""
+    first: dict[tuple[str, str], str] = {}
+    for one in recordings:
+        if one.partition not in PARTITIONS:
+            raise UserError(
+                f"{one.path.name} is in the partition {one.partition!r}: "
+                f"name one of {', '.join(PARTITIONS)}, or leave the column out"
+            )
+        other = first.setdefault((one.corpus, one.speaker), one.partition)
+        if one.speaker and other != one.partition:
+            raise UserError(
+                f"speaker {one.speaker} is in {other} and in {one.partition}: "
+                "a speaker belongs in one partition"
+            )

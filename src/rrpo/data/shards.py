@@ -24,8 +24,12 @@ SCHEMA = arrow.schema(
         ("tokens", arrow.list_(arrow.int16())),
         ("partner_emotion", arrow.string()),
         ("partner_weight", arrow.float32()),
+        ("corpus", arrow.string()),
+        ("partition", arrow.string()),
     ]
 )
+OPTIONAL = ("corpus", "partition")
+"""Columns that shards of before do not have; they read as empty."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Utterance:
     intensity: float | None = None
     partner_emotion: str | None = None
     partner_weight: float = 0.0
+    corpus: str = ""
+    partition: str = ""
 
 
 def write_shard(path: Path, utterances: Sequence[Utterance]) -> None:
@@ -76,7 +82,8 @@ def read_shard(path: Path) -> list[Utterance]:
             table = parquet.read_table(file, schema=None)
         except (arrow.ArrowException, OSError) as error:
             raise UserError(f"{file} is not a readable parquet file ({error})") from None
-        missing = [name for name in SCHEMA.names if name not in table.column_names]
+        needed = [name for name in SCHEMA.names if name not in OPTIONAL]
+        missing = [name for name in needed if name not in table.column_names]
         if missing:
             raise UserError(f"{file} lacks the columns {', '.join(missing)}: tokenize it again")
         rows += [_utterance(row, file) for row in table.to_pylist()]
@@ -94,5 +101,5 @@ def _utterance(row: dict[str, object], file: Path) -> Utterance:
             f"{file}: utterance {row['id']!r} has a token outside 0…{SPEECH_CODES - 1}: "
             "it was made by a codec with another vocabulary"
         )
-    known = {name: row[name] for name in SCHEMA.names if name != "tokens"}
+    known = {name: row[name] for name in SCHEMA.names if name in row}
     return Utterance(tokens=tokens, **known)  # type: ignore[arg-type]

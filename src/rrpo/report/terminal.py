@@ -1,10 +1,16 @@
-"""The results of a demo as tables on the terminal."""
+"""The results of a demo, and what an import found, as tables on the terminal."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from rrpo.data.catalogue import known_corpora
+from rrpo.data.corpora import PARTITIONS, Imported
+from rrpo.data.manifest import Recording
 
 MEASURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("own reward", ("reward",)),
@@ -45,6 +51,52 @@ def print_systems(systems: Mapping[str, Mapping[str, Any]], console: Console) ->
         if any(cell != "–" for cell in cells):
             table.add_row(label, *cells)
     console.print(table)
+
+
+def print_imported(imported: Imported, name: str, console: Console) -> None:
+    """Print a corpus' licence, its recordings by emotion, by speaker and partition, and the rest.
+
+    Args:
+        name: of the corpus; of a csv the corpora that its own column names are printed.
+    """
+    recordings, known = imported.recordings, known_corpora()
+    named = sorted({one.corpus for one in recordings if one.corpus in known}) or [name]
+    for corpus in (known[one] for one in named):
+        console.print(escape(f"{corpus.title}. Licence: {corpus.licence}."))
+        console.print(escape(f"Cite: {corpus.citation}."))
+    console.print(_by_emotion(recordings))
+    for partition in [*PARTITIONS, ""]:
+        chosen = [one for one in recordings if one.partition == partition]
+        counts = Counter(one.speaker or "speaker unknown" for one in chosen)
+        if counts:
+            each = ", ".join(f"{speaker} {count}" for speaker, count in sorted(counts.items()))
+            console.print(escape(f"{partition or 'no partition'}: {each}"))
+    for reason, count in imported.left_out.most_common():
+        console.print(escape(f"left out: {count} labelled {reason}"))
+    corpus = known[name]
+    read = len(recordings) + sum(imported.left_out.values())
+    if corpus.utterances is not None and read != corpus.utterances:
+        console.print(f"the published corpus has {corpus.utterances} utterances, here are {read}")
+    if corpus.speakers_published not in (None, imported.speakers_read):
+        console.print(
+            f"it has {corpus.speakers_published} speakers, here are {imported.speakers_read}"
+        )
+    silent = sum(not one.text for one in recordings)
+    if silent:
+        console.print(f"{silent} have no text: enough for a reward model, not for a policy")
+
+
+def _by_emotion(recordings: Sequence[Recording]) -> Table:
+    counts = Counter((one.emotion, one.partition) for one in recordings)
+    held = [name for name in [*PARTITIONS, ""] if any(one.partition == name for one in recordings)]
+    table = Table("emotion")
+    for name in held:
+        table.add_column(name or "no partition", justify="right")
+    table.add_column("all", justify="right")
+    for emotion in sorted({one.emotion for one in recordings}):
+        row = [counts[emotion, name] for name in held]
+        table.add_row(escape(emotion), *map(str, row), str(sum(row)))
+    return table
 
 
 def _cell(figures: Mapping[str, Any], path: tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 import soundfile
 
-from rrpo.data.corpora import import_cosyvoice
+from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import read_shard
 from rrpo.errors import UserError
