@@ -69,7 +69,7 @@ def read_esd(root: Path, corpus: Corpus) -> list[Recording]:
         lines = _text(labels, "gb18030" if chinese else "cp1252").splitlines()
         matches = [match for line in lines if (match := ESD_LINE.match(line.strip()))]
         texts = _table(((match["name"], match["text"]) for match in matches), labels)
-        for audio in _wavs(speaker, "**/*.wav"):
+        for audio in _files(speaker, "**/*.wav"):
             recordings.append(
                 Recording(
                     audio,
@@ -113,7 +113,7 @@ def read_mer2023(root: Path, corpus: Corpus) -> list[Recording]:  # noqa: ARG001
     Their sound must have been taken out of the videos: train/NAME.avi to NAME.wav, in any folder.
     """
     sounds: dict[str, Path] = {}
-    for audio in _wavs(root, "**/*.wav"):
+    for audio in _files(root, "**/*.wav"):
         if audio.stem in sounds:
             raise UserError(f"{audio.name} is there twice: {sounds[audio.stem]} and {audio}")
         sounds[audio.stem] = audio
@@ -138,7 +138,7 @@ def read_mer2023(root: Path, corpus: Corpus) -> list[Recording]:  # noqa: ARG001
 def read_ravdess(root: Path, corpus: Corpus) -> list[Recording]:
     """Livingstone & Russo, 2018: seven numbers name modality, channel, emotion, intensity, …."""
     recordings = []
-    for audio in _wavs(root, "Actor_[0-2][0-9]/*.wav"):
+    for audio in _files(root, "Actor_[0-2][0-9]/*.wav"):
         parts = _named(audio, r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)", corpus)
         _, channel, emotion, intensity, statement, _, actor = parts
         recordings.append(
@@ -156,7 +156,7 @@ def read_ravdess(root: Path, corpus: Corpus) -> list[Recording]:
 def read_emodb(root: Path, corpus: Corpus) -> list[Recording]:
     """Burkhardt et al., 2005: speaker, code of the text, emotion, version."""
     recordings = []
-    for audio in _wavs(root / "wav" if (root / "wav").is_dir() else root, "*.wav"):
+    for audio in _files(root / "wav" if (root / "wav").is_dir() else root, "*.wav"):
         speaker, text, emotion = _named(audio, r"(\d\d)([ab]\d\d)([A-Z])\w*", corpus)
         recordings.append(
             Recording(audio, emotion, text=corpus.texts.get(text, ""), speaker=speaker)
@@ -192,7 +192,7 @@ def read_cremad(root: Path, corpus: Corpus) -> list[Recording]:
             rows = read_rows(table, ("ActorID", "Sex"))[1]
             genders = {row["ActorID"]: row["Sex"].lower() for row in rows}
     recordings = []
-    for audio in _wavs(folder, "*.wav"):
+    for audio in _files(folder, "*.wav"):
         speaker, text, emotion, level = _named(
             audio, r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]+)", corpus
         )
@@ -217,7 +217,7 @@ def read_casia(root: Path, corpus: Corpus) -> list[Recording]:
         for folder in _visible(root)
         if folder.name.lower() in speakers
         for emotion in _visible(folder)
-        for audio in _wavs(emotion, "*.wav")
+        for audio in _files(emotion, "*.wav")
     ]
 
 
@@ -227,7 +227,7 @@ def read_emotiontts_ko(root: Path, corpus: Corpus) -> list[Recording]:
     The script is what was given to be read; where it is missing, the transcript spells it out.
     """
     recordings = []
-    for audio in _wavs(root, "**/wav/*.wav"):
+    for audio in _files(root, "**/wav/*.wav"):
         speaker, number = _named(audio, r"([a-z]{3})(\d{5})", corpus)
         folder = audio.parent.parent
         scripts = [folder / kind / f"{audio.stem}.txt" for kind in ("script", "transcript")]
@@ -270,11 +270,9 @@ def _visible(folder: Path) -> Iterable[Path]:
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    return sorted(file for file in folder.glob(pattern) if not file.name.startswith("."))
-
-
-def _wavs(folder: Path, pattern: str) -> list[Path]:
-    return [file for file in _files(folder, pattern) if "__MACOSX" not in file.parts]
+    """Return the files of a pattern in their order, likewise."""
+    found = (file for file in folder.glob(pattern) if not file.name.startswith("."))
+    return sorted(file for file in found if "__MACOSX" not in file.parts)
 
 
 def _there(file: Path, because: str) -> Path:

@@ -1,0 +1,63 @@
+"""What a manifest says of a recording arrives in its token shard."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import soundfile
+import torch
+from torch import Tensor
+
+from rrpo.audio import Audio
+from rrpo.checkpoint import read_json
+from rrpo.data.manifest import Recording, read_manifest, write_manifest
+from rrpo.data.shards import OPTIONAL, Utterance, read_shard, write_shard
+from rrpo.tokenization import tokenize
+
+
+class Counting:
+    """A codec whose one token is the length of the audio in tenths of a second."""
+
+    def encode(self, audio: Audio) -> Tensor:
+        return torch.tensor([audio.size // 1600])
+
+    def decode(self, ids: Tensor) -> Audio:
+        return np.zeros(1600 * int(ids[0]), np.float32)
+
+
+def test_corpus_partition_and_intensity_reach_the_tokens_and_the_mixes(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 3200)
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", noise, 16_000)
+    first = Recording(
+        tmp_path / "a.wav", "sad", "A.", "s", "en", "ravdess", "male", 0.5, "test", "one"
+    )
+    write_manifest(tmp_path / "data", [first, Recording(tmp_path / "b.wav", "happy")])
+    tokenize(Counting(), read_manifest(tmp_path / "data"), tmp_path / "out", mixes=1)
+    for folder in ("tokens", "mixes"):
+        one, other = read_shard(tmp_path / "out" / folder)
+        assert (one.corpus, one.partition, one.intensity) == ("ravdess", "test", 0.5)
+        assert (one.text, one.speaker, one.language) == ("A.", "s", "en")
+        assert (other.corpus, other.partition, other.intensity) == ("", "", None)
+
+
+def test_a_shard_without_the_later_columns_is_read(tmp_path: Path) -> None:
+    row = Utterance("a", "Hi.", "happy", np.array([1, 2]), corpus="esd", partition="train")
+    write_shard(tmp_path / "new.parquet", [row])
+    table = parquet.read_table(tmp_path / "new.parquet")
+    parquet.write_table(table.drop_columns(list(OPTIONAL)), tmp_path / "old.parquet")
+    (new,), (old,) = read_shard(tmp_path / "new.parquet"), read_shard(tmp_path / "old.parquet")
+    assert (new.corpus, new.partition) == ("esd", "train")
+    assert (old.id, old.corpus, old.partition) == ("a", "", "")
+
+
+def test_a_plain_manifest_has_the_digest_it_always_had(tmp_path: Path) -> None:
+    """So an interrupted call goes on with a manifest that names nothing new."""
+    audio = tmp_path / "a.wav"
+    soundfile.write(audio, np.full(1600, 0.1), 16_000)
+    tokenize(Counting(), [Recording(audio, "sad", "A.", "s", "en")], tmp_path / "out")
+    text = json.dumps([[str(audio), "sad", "A.", "s", "en"]])
+    stored = read_json(tmp_path / "out" / "tokenize.json")["recordings"]
+    assert stored == hashlib.sha256(text.encode()).hexdigest()
