@@ -195,43 +195,48 @@ def figures(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[st
         `calibration_error` (expected calibration error, 15 bins; Guo et al. 2017, arXiv
         1706.04599) and `mean_log_posterior` of the true emotion in nats.
     """
-    size, rows = len(found.classes), np.arange(len(found.labels))
+    size, rows = len(found.classes), len(found.labels)
     ids, named = clusters(found.speakers)
     matrices = confusion.confusion_matrices(found.labels, found.predictions, size, ids)
-    gaps = np.zeros((len(matrices), CALIBRATION_BINS))
-    confidence = np.exp(found.log_posteriors.max(axis=1))
-    np.add.at(gaps, (ids, _bins(confidence)), (found.predictions == found.labels) - confidence)
-    own = np.bincount(ids, weights=found.log_posteriors[rows, found.labels])
-    counts = np.column_stack([matrices.reshape(len(matrices), -1), gaps, own])
-    sums = resampled_sums(counts, seed, resamples)
-
-    def table(each: NDArray[np.float64]) -> NDArray[np.float64]:
-        return each[..., : size * size].reshape(*each.shape[:-1], size, size)
-
-    def calibration(each: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.abs(each[..., size * size : -1]).sum(-1) / table(each).sum((-2, -1)))
-
-    def posterior(each: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(each[..., -1] / table(each).sum((-2, -1)))
+    sums, count = resampled_sums(matrices, seed, resamples), len(matrices)
 
     def share(figure: Figure) -> dict[str, float]:
-        mean = float(figure(table(counts.sum(0))))
-        return _share(mean, figure(table(sums)), len(counts), rows.size)
+        return _share(float(figure(matrices.sum(0))), figure(sums), count, rows)
 
-    errors, mean_error = calibration(sums), float(calibration(counts.sum(0)))
-    # An absolute value only grows with noise, and resampling adds noise: the spread is kept, its
-    # middle is not.
-    errors = np.clip(errors + (mean_error - errors.mean()), 0.0, 1.0)
     return {
-        "count": rows.size,
+        "count": rows,
         "interval_over": "speakers" if named else "utterances",
-        "clusters": len(counts),
+        "clusters": count,
         "accuracy": share(confusion.accuracy),
         "unweighted_average_recall": share(confusion.unweighted_average_recall),
         "macro_f1": share(confusion.macro_f1),
-        "calibration_error": expanded_interval(mean_error, errors, len(counts)),
+        **_posterior_figures(found, ids, seed, resamples),
+    }
+
+
+def _posterior_figures(
+    found: Recognition, ids: NDArray[np.int64], seed: int, resamples: int
+) -> dict[str, Any]:
+    """Return the calibration error and the mean log-posterior, over the clusters ids (N,)."""
+    confidence = np.exp(found.log_posteriors.max(axis=1))
+    gaps = np.zeros((int(ids.max()) + 1, CALIBRATION_BINS))
+    np.add.at(gaps, (ids, _bins(confidence)), (found.predictions == found.labels) - confidence)
+    own = np.bincount(ids, weights=found.log_posteriors[np.arange(len(ids)), found.labels])
+    counts = np.column_stack([gaps, own, np.bincount(ids)])
+    sums, total = resampled_sums(counts, seed, resamples), counts.sum(0)
+
+    def error(each: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.abs(each[..., :CALIBRATION_BINS]).sum(-1) / each[..., -1])
+
+    mean = float(error(total))
+    # An absolute value only grows with noise, and resampling adds noise: the spread is kept, its
+    # middle is not.
+    errors = np.clip(error(sums) + (mean - error(sums).mean()), 0.0, 1.0)
+    posteriors = sums[:, -2] / sums[:, -1]
+    return {
+        "calibration_error": expanded_interval(mean, errors, len(counts)),
         "mean_log_posterior": expanded_interval(
-            float(posterior(counts.sum(0))), posterior(sums), len(counts)
+            float(total[-2] / total[-1]), posteriors, len(counts)
         ),
     }
 
