@@ -37,8 +37,8 @@ BEHIND = 0.2
 POOR_CALIBRATION = 0.15
 UAR = "unweighted_average_recall"
 COLUMNS = (
-    (UAR, "Unweighted acc.", "higher is better"),
-    ("accuracy", "Weighted acc.", "higher is better"),
+    (UAR, "Unweighted accuracy", "higher is better"),
+    ("accuracy", "Weighted accuracy", "higher is better"),
     ("macro_f1", "Macro F1", "higher is better"),
     ("calibration_error", "Calibration error", "lower is better"),
 )
@@ -171,23 +171,31 @@ def notes(reports: Reports) -> list[str]:
 
 
 def print_reports(label: str, reports: Reports, console: Console, details: bool) -> None:
-    """Print a reward model's warnings, with details after its table by test set and the notes."""
+    """Print a reward model's notes and warnings, with details also its table by test set.
+
+    Without details only the notes on what could not be scored are printed.
+    """
+    lead = "" if details else f"{label}: "
     if details:
         table = rich.table.Table(title=f"{label}: emotion recognition, with 95 % intervals")
         table.add_column("Test set")
         for name in ("Utterances", *(name for _, name, _ in COLUMNS)):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", min_width=0 if name == "Utterances" else 17)
         for name, report in reports.items():
             cells = [shown(report[key]) for key, _, _ in COLUMNS]
             table.add_row(name, str(report["count"]), *cells)
         console.print(table)
-        for note in notes(reports):
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+    partly = {
+        name: report
+        for name, report in reports.items()
+        if details or report["left_out"] or report["untested"]
+    }
+    lines = [f"{lead}{note}" for note in notes(partly)]
     for caution in find_collapses(reports):
         ending = "" if caution.clear else " (may be chance)"
-        lead = "warning" if details else f"warning: {label}"
-        text = f"{lead}: {caution.subject}: {caution.text}{ending}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        lines.append(f"warning: {lead}{caution.subject}: {caution.text}{ending}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def set_table(reports: Reports) -> Table:

@@ -64,7 +64,7 @@ def print_table2(models: Models, console: Console) -> None:
     table.add_column("reward model")
     sets = _sets(models)
     for name in sets:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold", min_width=17)
     for label, found in models.items():
         cells = ["\n".join(_cell(found.get(name), key) for key in MEASURES) for name in sets]
         table.add_row(label, *cells)
