@@ -175,10 +175,15 @@ def reward_eval(folders: Sequence[str], data: Sequence[Path]) -> None:
 
 
 def _test_sets(data: Sequence[Path]) -> dict[str, list[Utterance]]:
-    """Read token shards, named by their last part where that tells them apart."""
-    short = {path: path.stem if path.is_file() else path.resolve().name for path in data}
-    clash = [name for name, count in Counter(short.values()).items() if count > 1]
-    return {str(path) if name in clash else name: read_shard(path) for path, name in short.items()}
+    """Read token shards, named by as many last parts of their paths as tell them apart."""
+    places = list(dict.fromkeys(path.resolve() for path in data))
+    parts = [place.with_suffix("").parts if place.is_file() else place.parts for place in places]
+    names: list[str] = []
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(names):
+            break
+    return {name: read_shard(place) for name, place in zip(names, places, strict=True)}
 
 
 def _evaluation(
