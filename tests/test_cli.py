@@ -108,6 +108,9 @@ def test_a_run_from_shards_to_a_wav(tiny: Path, tmp_path: Path) -> None:
         "fit.batch_size=3",
     )
     assert "accuracy" in rrpo("reward", "eval", tmp_path / "rm", "--data", data)
+    table = rrpo("reward", "eval", tmp_path / "rm", "mini", "--data", data, "--data", data)
+    assert "Plain: data: 6 utterances of 2 emotions" in table
+    assert "mini: data: 6 utterances of 2 emotions" in table
     short = ("--set", "train.steps=2", "--set", "train.warmup_steps=1")
     rrpo(
         "policy",
@@ -201,6 +204,10 @@ def test_bad_input_is_one_line(tiny: Path, tmp_path: Path) -> None:
     assert "holds a reward" in mistake(
         "speak", "--policy", tiny / "reward", "--text", "Hello.", "--out", tmp_path / "x.wav"
     )
+    unknown = tmp_path / "unknown" / "0.parquet"
+    write_shard(unknown, [Utterance("a", "", "proud", np.array([1]))])
+    line = mistake("reward", "eval", tiny / "reward", "--data", unknown.parent)
+    assert "on unknown: no utterance has an emotion that this reward model knows" in line
     assert "no manifest" in mistake("tokenize", tmp_path, "--out", out)
     assert "no token shard" in mistake("policy", "sft", "--data", tmp_path, "--out", out)
     assert "did you mean steps" in mistake("policy", "sft", "--out", out, "--set", "train.step=3")

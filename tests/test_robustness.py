@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from rrpo.data.shards import Utterance
-from rrpo.evaluate.robustness import pushed, scrambled
+from rrpo.evaluate.robustness import figures, pushed, scrambled
+from rrpo.evaluate.ser import recognise
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.reward.fit import evaluate
 
 EMOTIONS = ["neutral", "happy"]
 CONFIG = RewardConfig(
@@ -24,9 +24,15 @@ def made() -> tuple[RewardModel, list[Utterance]]:
     return RewardModel(CONFIG).eval(), rows
 
 
+def right(model: RewardModel, rows: list[Utterance]) -> list[bool]:
+    """Whether the model is right about each utterance as it is."""
+    found = recognise(model, rows)
+    return (found.predictions == found.labels).tolist()
+
+
 def test_no_push_and_no_noise_is_the_plain_accuracy() -> None:
     model, rows = made()
-    plain = evaluate(model, rows)["correct"]
+    plain = right(model, rows)
     assert pushed(model, rows, 1e-9) == plain
     assert scrambled(model, rows, 0.0) == plain
 
@@ -35,7 +41,7 @@ def test_a_push_only_turns_right_to_wrong_and_more_with_its_length() -> None:
     """For two classes the head is linear in h', so the gradient is the worst direction."""
     model, rows = made()
     counts = []
-    before = evaluate(model, rows)["correct"]
+    before = right(model, rows)
     for epsilon in (0.1, 0.5, 2.0, 20.0):
         after = pushed(model, rows, epsilon)
         assert all(was or not now for was, now in zip(before, after, strict=True))
@@ -56,3 +62,17 @@ def test_a_push_only_turns_right_to_wrong_and_more_with_its_length() -> None:
 def test_noise_is_decided_by_the_seed() -> None:
     model, rows = made()
     assert scrambled(model, rows, 0.5, seed=1) == scrambled(model, rows, 0.5, seed=1)
+
+
+def test_only_emotions_of_both_sides_are_scored() -> None:
+    """A third class that always wins changes nothing, nor do emotions the model lacks."""
+    model, rows = made()
+    wider = RewardModel(CONFIG.model_copy(update={"tasks": {"emotion": [*EMOTIONS, "sad"]}})).eval()
+    state = model.state_dict()
+    for name in ("head.emotion.weight", "head.emotion.bias"):
+        more = torch.zeros(1, *state[name].shape[1:]) + (100.0 if name.endswith("bias") else 0.0)
+        state[name] = torch.cat([state[name], more])
+    wider.load_state_dict(state)
+    others = [Utterance("x", "", "bored", rows[0].tokens), *rows]
+    assert figures(wider, others) == figures(model, rows)
+    assert pushed(wider, rows, 0.5) == pushed(model, rows, 0.5)

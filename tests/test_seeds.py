@@ -96,7 +96,7 @@ def test_points_are_averaged_inside_dictionaries() -> None:
 def test_hardening_is_a_difference_over_seeds() -> None:
     def model(value: float) -> dict[str, object]:
         figures = {"accuracy": {"same": {"mean": value}}, "robustness": {"FGM": {"mean": value}}}
-        return {**figures, "calibration_error": {"same": value}}
+        return {**figures, "calibration_error": {"same": {"mean": value}}}
 
     pairs = ((0.5, 0.7), (0.6, 0.7))
     results = [

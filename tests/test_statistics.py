@@ -1,13 +1,30 @@
 """Bootstrap intervals against a loop, coverage, and their edges."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
+from sklearn import metrics
 
 from rrpo.errors import UserError
-from rrpo.evaluate.statistics import interval, paired_interval, recall
+from rrpo.evaluate.confusion import (
+    accuracy,
+    confusion_matrices,
+    macro_f1,
+    unweighted_average_recall,
+)
+from rrpo.evaluate.statistics import (
+    clustered_interval,
+    clusters,
+    interval,
+    paired_clustered_interval,
+    paired_interval,
+    recall,
+    resampled_sums,
+)
 
 
 def by_hand(values: np.ndarray, seed: int, resamples: int) -> tuple[float, float]:
@@ -95,3 +112,145 @@ def test_unpaired_lengths_are_the_users_mistake() -> None:
         paired_interval([1.0, 2.0], [1.0])
     with pytest.raises(UserError):
         recall([0], [0, 1])
+
+
+def test_resamples_are_whole_clusters_drawn_with_replacement() -> None:
+    """Powers of a base tell from each sum which clusters were drawn, and how often."""
+    sums = resampled_sums([1, 10, 100], seed=4, resamples=20_000)
+    times = np.stack([sums % 10, sums // 10 % 10, sums // 100], axis=1)
+    assert (times.sum(axis=1) == 3).all()
+    counts = Counter(map(tuple, times.astype(int).tolist()))
+    assert len(counts) == 10
+    assert counts[(1, 1, 1)] / 20_000 == pytest.approx(6 / 27, abs=0.01)
+    assert counts[(3, 0, 0)] / 20_000 == pytest.approx(1 / 27, abs=0.01)
+
+
+def test_many_clusters_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = np.random.default_rng(0).random((5, 2, 3))
+    whole = resampled_sums(counts, seed=1, resamples=50)
+    monkeypatch.setattr("rrpo.evaluate.statistics.DRAWN", 35)  # seven resamples at a time
+    np.testing.assert_allclose(resampled_sums(counts, seed=1, resamples=50), whole)
+    assert whole.shape == (50, 2, 3)
+
+
+def test_clustered_interval_agrees_with_a_loop_over_utterances() -> None:
+    """Of single utterances as clusters, and of speakers by drawing their rows one by one."""
+    rng = np.random.default_rng(2)
+    labels, guesses = rng.integers(3, size=90), rng.integers(3, size=90)
+    speakers = rng.integers(15, size=90)
+    counts = confusion_matrices(labels, guesses, 3, speakers)
+    found = clustered_interval(counts, unweighted_average_recall, seed=1, resamples=8000)
+    draws = []
+    for _ in range(4000):
+        rows = np.concatenate(
+            [np.flatnonzero(speakers == one) for one in rng.integers(15, size=15)]
+        )
+        draws.append(recall(labels[rows], guesses[rows]))
+    # Student's t of 14 degrees of freedom is 2.145; times sqrt(15 / 14) it is 2.220.
+    low, high = np.quantile(draws, [norm.cdf(-2.220), norm.cdf(2.220)])
+    assert found["mean"] == pytest.approx(recall(labels, guesses))
+    assert found["low"] == pytest.approx(low, abs=0.012)
+    assert found["high"] == pytest.approx(high, abs=0.012)
+
+
+def spoken(rng: np.random.Generator, speakers: int) -> tuple[np.ndarray, ...]:
+    """Labels, predictions and speakers; half of the speakers are easier by 0.2 for all classes."""
+    sizes = rng.integers(10, 40, speakers)
+    names = np.repeat(np.arange(speakers), sizes)
+    lift = rng.choice([-0.2, 0.2], speakers)[names]
+    labels = rng.integers(4, size=names.size)
+    right = rng.random(names.size) < np.array([0.8, 0.7, 0.5, 0.3])[labels] + lift
+    wrong = (labels + rng.integers(1, 4, names.size)) % 4
+    return labels, np.where(right, labels, wrong), names
+
+
+def test_clustered_intervals_cover_and_unclustered_ones_do_not() -> None:
+    """The expected recall is 0.575; utterances of a speaker are alike, so their number deceives."""
+    hits = {"speakers": 0, "utterances": 0}
+    for trial in range(200):
+        labels, guesses, names = spoken(np.random.default_rng(trial), 12)
+        for kind, groups in (("speakers", names), ("utterances", np.arange(names.size))):
+            counts = confusion_matrices(labels, guesses, 4, groups)
+            found = clustered_interval(counts, unweighted_average_recall, trial, resamples=400)
+            hits[kind] += found["low"] <= 0.575 <= found["high"]
+    assert 176 <= hits["speakers"] <= 199
+    assert hits["utterances"] < 160
+
+
+def test_paired_difference_covers_and_is_narrower_than_the_single_figures() -> None:
+    """Both err on the same hard speakers; the second is worse by 0.1 in expectation."""
+    hits, narrower = 0, 0
+    for trial in range(200):
+        rng = np.random.default_rng(trial)
+        labels, guesses, names = spoken(rng, 12)
+        seeds = np.stack([guesses, guesses])
+        # A tenth of all, whether right or not, becomes wrong: recall falls by a tenth of itself.
+        spoilt = np.where(rng.random(seeds.shape) < 0.1, (labels + 1) % 4, seeds)
+        found = paired_clustered_interval(seeds, spoilt, labels, names, seed=trial, resamples=400)
+        hits += found["low"] <= 0.1 * 0.575 <= found["high"]
+        alone = clustered_interval(
+            confusion_matrices(labels, guesses, 4, names), unweighted_average_recall, trial, 400
+        )
+        narrower += found["high"] - found["low"] < alone["high"] - alone["low"]
+    assert 176 <= hits <= 200
+    assert narrower > 195
+
+
+def test_paired_difference_is_the_mean_over_training_seeds() -> None:
+    rng = np.random.default_rng(5)
+    labels, names = rng.integers(3, size=60), [f"speaker {index % 6}" for index in range(60)]
+    first, second = rng.integers(3, size=(2, 4, 60))
+    found = paired_clustered_interval(first, second, labels, names)
+    each = [recall(labels, a) - recall(labels, b) for a, b in zip(first, second, strict=True)]
+    assert found["seeds"] == pytest.approx(each)
+    assert found["mean"] == pytest.approx(np.mean(each))
+    assert found["low"] < found["mean"] < found["high"]
+    other = paired_clustered_interval(first, second, labels, names, figure=accuracy)
+    assert other["mean"] == pytest.approx((first == labels).mean() - (second == labels).mean())
+    alone = paired_clustered_interval(first[0], second[0], labels, names)
+    assert alone["seeds"] == pytest.approx(each[:1])
+    same = paired_clustered_interval(first, first, labels, names)
+    assert (same["mean"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+
+
+def test_utterances_are_the_clusters_where_speakers_do_not_tell() -> None:
+    ids, named = clusters(["b", "a", "b"])
+    assert (ids.tolist(), named) == ([1, 0, 1], True)
+    for names in (["a", "a", "a"], ["a", "", "b"], ["", "", ""]):
+        ids, named = clusters(names)
+        assert (ids.tolist(), named) == ([0, 1, 2], False)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30),
+    st.integers(4, 6),
+)
+def test_figures_of_a_confusion_matrix_are_scikit_learns(
+    pairs: list[tuple[int, int]], classes: int
+) -> None:
+    labels, guesses = zip(*pairs, strict=True)
+    matrix = confusion_matrices(labels, guesses, classes)[0]
+    known = list(range(classes))
+    assert matrix.tolist() == metrics.confusion_matrix(labels, guesses, labels=known).tolist()
+    assert accuracy(matrix) == pytest.approx(metrics.accuracy_score(labels, guesses))
+    wanted = metrics.recall_score(labels, guesses, labels=sorted(set(labels)), average="macro")
+    assert unweighted_average_recall(matrix) == pytest.approx(wanted)
+    wanted = metrics.f1_score(labels, guesses, average="macro", zero_division=0)
+    assert macro_f1(matrix) == pytest.approx(wanted)
+    stacked = np.stack([matrix, 3 * matrix])  # figures do not depend on the scale, and broadcast
+    np.testing.assert_allclose(macro_f1(stacked), [wanted, wanted])
+
+
+def test_what_cannot_be_compared_is_the_users_mistake() -> None:
+    with pytest.raises(UserError, match="same utterances and training seeds"):
+        paired_clustered_interval([[0, 1]], [0, 1, 1], [0, 1], ["a", "b"])
+    with pytest.raises(UserError, match="one of each"):
+        paired_clustered_interval([0, 1], [0, 1], [0, 1], ["a", "b", "c"])
+    with pytest.raises(UserError, match="lies outside"):
+        confusion_matrices([0, 1], [0, 2], 2)
+    with pytest.raises(UserError, match="one of each"):
+        confusion_matrices([], [], 2)
+    for counts in ([], 3.0, [1.0, float("nan")]):
+        with pytest.raises(UserError, match="finite"):
+            clustered_interval(counts, lambda sums: sums)

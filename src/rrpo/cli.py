@@ -182,13 +182,16 @@ def reward_train(
 
 @reward_app.command("eval")
 def reward_eval(
-    run: Annotated[Path, typer.Argument(help="Folder of a reward model.")],
-    data: Data = None,
+    runs: Annotated[list[str], typer.Argument(help="Folders of reward models, or `mini`.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Token shards, any number of sets; default: the bundled three."),
+    ] = None,
 ) -> None:
-    """Test a reward model: accuracy, recall, calibration and confusion by test set."""
+    """Test reward models as recognisers of emotion; several are laid out as the paper's Table 2."""
     from rrpo import commands
 
-    commands.reward_eval(run, data)
+    commands.reward_eval(runs, data or [])
 
 
 @policy_app.command()

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from rrpo import audio, reward, runs, tokenization
@@ -26,6 +26,7 @@ from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
+from rrpo.evaluate import robustness, ser
 from rrpo.evaluate.run import Judges, Sample, measure, summarise
 from rrpo.mini.speaking import first_texts, spoken
 from rrpo.mini.speaking import speak as draw
@@ -38,9 +39,13 @@ from rrpo.origin import MINI, is_mini, load_policy, load_tokenizer, settle
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import read_tokenizer
 from rrpo.policy.examples import make_examples, make_prompt
+from rrpo.report.measures import reward_model_label
 from rrpo.report.page import write_page, write_run_page
+from rrpo.report.recognition import print_reports
+from rrpo.report.table2 import print_table2
 from rrpo.report.terminal import print_imported, print_systems
 from rrpo.reward import Reward, RewardConfig, RewardModel
+from rrpo.reward.fit import subset_name, subsets
 from rrpo.runs import PolicyRun
 from rrpo.speaking import CosyVoiceSpeech, asked_of
 from rrpo.tokenization import Codec
@@ -183,33 +188,75 @@ def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def reward_eval(run: Path, data: Path | None) -> None:
-    """Print a reward model's figures and, in a run folder, add them to its results."""
-    model = load_reward(str(run))
-    world = World()
-    if data is None:
-        tests = world.tests()
-    else:
-        tests = {data.name: read_shard(data)}
-    figures = runs.reward_figures(model, tests)
-    table = Table(title=f"{run} (95 % intervals over utterances)")
-    for column in ("test set", "utterances", "accuracy", "recall", "macro F1", "calibration error"):
-        table.add_column(column, justify="left" if column == "test set" else "right")
-    for name, rows in tests.items():
-        accuracy = figures["accuracy"][name]
-        table.add_row(
-            name,
-            str(len(rows)),
-            f"{accuracy['mean']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]",
-            f"{figures['unweighted_average_recall'][name]:.3f}",
-            f"{figures['macro_f1'][name]:.3f}",
-            f"{figures['calibration_error'][name]:.3f}",
-        )
-    Console().print(table)
-    results = run / "results.json"
-    if results.is_file():
-        write_json(results, {**read_json(results), "evaluation": figures})
-        write_run_page(run)
+def reward_eval(folders: Sequence[str], data: Sequence[Path]) -> None:
+    """Print reward models' figures as recognisers and, in run folders, add them to the results."""
+    tests = _test_sets(data) if data else World().tests()
+    models = {folder: load_reward(folder) for folder in folders}
+    evaluations = {folder: _evaluation(folder, model, tests) for folder, model in models.items()}
+    console = Console()
+    labels = _hardening_labels(folders)
+    reports = {label: evaluations[folder]["reports"] for folder, label in labels.items()}
+    if len(reports) > 1:
+        print_table2(reports, console)
+    for label, found in reports.items():
+        print_reports(label, found, console, details=len(reports) == 1)
+    for folder, evaluation in evaluations.items():
+        results = Path(folder) / "results.json"
+        if results.is_file():
+            write_json(results, {**read_json(results), "evaluation": evaluation})
+            print(f"page: {write_run_page(Path(folder))}")
+
+
+def _test_sets(data: Sequence[Path]) -> dict[str, list[Utterance]]:
+    """Read token shards, named by as many last parts of their paths as tell them apart."""
+    places = list(dict.fromkeys(path.resolve() for path in data))
+    parts = [place.with_suffix("").parts if place.is_file() else place.parts for place in places]
+    names: list[str] = []
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(names):
+            break
+    return {name: read_shard(place) for name, place in zip(names, places, strict=True)}
+
+
+def _evaluation(
+    name: str, model: RewardModel, tests: Mapping[str, Sequence[Utterance]]
+) -> dict[str, Any]:
+    """Return a reward model's figures by measure, its robustness on the first set, its reports."""
+    reports = {}
+    for test, rows in tests.items():
+        try:
+            reports[test] = ser.evaluate(model, rows)
+        except UserError as error:
+            raise UserError(f"{name} on {test}: {error}") from None
+    first = next(iter(tests.values()))
+    return {
+        **ser.by_measure(reports),
+        "robustness": robustness.figures(model, first),
+        "reports": reports,
+    }
+
+
+def _hardening_labels(folders: Sequence[str]) -> dict[str, str]:
+    """Return the rows of Table 2: each folder's regularizers, or its name, in the table's order."""
+    order = list(subsets())
+    names = {}
+    for folder in folders:
+        try:
+            names[folder] = subset_name(
+                configuration.load(runs.RewardRun, Path(folder) / "config.yaml").fit
+            )
+        except UserError:  # not a run of ours, or one of another kind: its own name has to do
+            names[folder] = ""
+    known = Counter(name for name in names.values() if name)
+    labels = {}
+    for folder in sorted(names, key=lambda one: order.index(names[one]) if names[one] else 99):
+        own = Path(folder).name or folder
+        label = reward_model_label(names[folder]) if names[folder] else own
+        labels[folder] = f"{label} ({folder})" if known[names[folder]] > 1 else label
+    if len(set(labels.values())) < len(labels):
+        return {folder: folder for folder in labels}
+    return labels
 
 
 def policy_sft(

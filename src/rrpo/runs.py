@@ -17,8 +17,7 @@ from rrpo.checkpoint import write_json
 from rrpo.config import Strict
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
-from rrpo.evaluate.robustness import pushed, scrambled
-from rrpo.evaluate.statistics import interval
+from rrpo.evaluate import robustness, ser
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
@@ -28,7 +27,7 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.examples import Example, Prompt
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.fit import FitConfig, RewardObjective, evaluate
+from rrpo.reward.fit import FitConfig, RewardObjective
 from rrpo.stopping import EarlyStopping
 from rrpo.train import TrainConfig, TrainResult, Validate, train
 
@@ -282,28 +281,9 @@ def reward_figures(
     model: RewardModel, test_sets: Mapping[str, Sequence[Utterance]], seed: int = 0
 ) -> dict[str, Any]:
     """Return a reward model's figures on each test set, and its robustness on the first of them."""
-    reports = {name: evaluate(model, rows) for name, rows in test_sets.items()}
+    reports = {name: ser.evaluate(model, rows, seed) for name, rows in test_sets.items()}
     first = next(iter(test_sets.values()))
-    robustness = {
-        "FGM 0.5": pushed(model, first, 0.5),
-        "FGM 2": pushed(model, first, 2.0),
-        "20 % random tokens": scrambled(model, first, 0.2, seed),
-    }
-    keys = ("unweighted_average_recall", "macro_f1", "mean_log_posterior", "confusion")
-    return {
-        "accuracy": {
-            name: interval([float(hit) for hit in report["correct"]], seed)
-            for name, report in reports.items()
-        },
-        "calibration_error": {
-            name: report["expected_calibration_error"] for name, report in reports.items()
-        },
-        "robustness": {
-            name: interval([float(hit) for hit in right], seed)
-            for name, right in robustness.items()
-        },
-        **{key: {name: report[key] for name, report in reports.items()} for key in keys},
-    }
+    return {**ser.by_measure(reports), "robustness": robustness.figures(model, first, seed)}
 
 
 def _settle(config: Strict, folder: Path, resume: bool) -> None:

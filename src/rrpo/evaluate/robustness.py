@@ -1,16 +1,36 @@
 """How easily a reward model's verdict is turned: small pushes and noise."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rrpo.data.shards import Utterance
-from rrpo.emotions import emotion_index
+from rrpo.evaluate.ser import scored_rows, share_interval
 from rrpo.reward import RewardModel
 from rrpo.reward.fit import log_posteriors
 from rrpo.reward.regularize import adversarial_delta
 from rrpo.tokens import length_mask, pad
+
+
+def figures(model: RewardModel, utterances: Sequence[Utterance], seed: int = 0) -> dict[str, Any]:
+    """Return the accuracy under small and large pushes and under noise, each with its interval.
+
+    As in the test of the model, only the emotions both sides share are scored.
+
+    Raises:
+        UserError: as `rrpo.evaluate.ser.scored_rows`.
+    """
+    rows, _ = scored_rows(model, utterances)
+    speakers = np.array([row.speaker or "" for row in rows])
+    right = {
+        "FGM 0.5": pushed(model, rows, 0.5),
+        "FGM 2": pushed(model, rows, 2.0),
+        "20 % random tokens": scrambled(model, rows, 0.2, seed),
+    }
+    return {name: share_interval(np.array(hits), speakers, seed) for name, hits in right.items()}
 
 
 def pushed(
@@ -19,23 +39,24 @@ def pushed(
     """Say of each utterance whether it is still right after one gradient step against it.
 
     The pooled embedding h' (B, D) is moved by epsilon along the normalised gradient of the loss
-    (FGM, as RRPO trains against with epsilon 0.5).
+    (FGM, as RRPO trains against with epsilon 0.5). The model chooses among the emotions that occur.
     """
-    known = model.classes()
+    columns, every = _labels(model, utterances)
     model.eval()
     right: list[bool] = []
     for start in range(0, len(utterances), batch_size):
         rows = utterances[start : start + batch_size]
         tokens = pad([torch.from_numpy(row.tokens) for row in rows])
         mask = length_mask(torch.tensor([row.tokens.size for row in rows]))
-        labels = torch.tensor([emotion_index(row.emotion, known) for row in rows])
+        labels = every[start : start + batch_size]
         with torch.no_grad():
             pooled = model.pool(model.encode(model.embed(tokens), mask), mask)
         pooled = pooled.detach().requires_grad_()
-        loss = torch.nn.functional.cross_entropy(model.classify(pooled), labels, reduction="sum")
+        logits = model.classify(pooled)[:, columns]
+        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, pooled)
         with torch.no_grad():
-            moved = model.classify(pooled + adversarial_delta(gradient, epsilon))
+            moved = model.classify(pooled + adversarial_delta(gradient, epsilon))[:, columns]
         right += (moved.argmax(-1) == labels).tolist()
     return right
 
@@ -44,13 +65,20 @@ def scrambled(
     model: RewardModel, utterances: Sequence[Utterance], share: float, seed: int = 0
 ) -> list[bool]:
     """Say of each utterance whether it is right after a share of its tokens is drawn at random."""
-    known = model.classes()
+    columns, labels = _labels(model, utterances)
     rng = np.random.default_rng(seed)
     noisy = []
     for row in utterances:
         wrong = rng.random(row.tokens.size) < share
         noise = rng.integers(model.config.codes, size=row.tokens.size)
         noisy.append(torch.from_numpy(np.where(wrong, noise, row.tokens)))
-    labels = [emotion_index(row.emotion, known) for row in utterances]
-    predicted = log_posteriors(model, noisy).argmax(-1).tolist()
-    return [guess == label for guess, label in zip(predicted, labels, strict=True)]
+    verdict: list[bool] = (log_posteriors(model, noisy)[:, columns].argmax(-1) == labels).tolist()
+    return verdict
+
+
+def _labels(model: RewardModel, utterances: Sequence[Utterance]) -> tuple[list[int], Tensor]:
+    """Return the model's classes that occur, as indices, and the place (n,) of each row's there."""
+    _, shared = scored_rows(model, utterances)
+    known = model.classes()
+    labels = torch.tensor([shared.index(row.emotion) for row in utterances])
+    return [known.index(name) for name in shared], labels

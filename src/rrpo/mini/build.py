@@ -20,6 +20,7 @@ from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.judge import features as functionals
+from rrpo.evaluate.ser import evaluate
 from rrpo.mini import mandarin, tasks, train_codec
 from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part
 from rrpo.mini.pretraining import PretrainingObjective
@@ -30,7 +31,7 @@ from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.examples import make_examples
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.reward.fit import FitConfig, RewardObjective, evaluate
+from rrpo.reward.fit import FitConfig, RewardObjective
 from rrpo.reward.multitask import MultiTaskObjective, Sample, figures
 from rrpo.reward.regularize import energy_adaptive_mixup
 from rrpo.train import TrainConfig, train
@@ -240,7 +241,7 @@ def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     return {
         "steps": steps,
         "accuracy": {
-            name: evaluate(model, _tokens(folder, shard))["accuracy"]
+            name: evaluate(model, _tokens(folder, shard))["accuracy"]["mean"]
             for name, shard in TEST_SETS.items()
             if (folder.parent / f"tokens-{shard}" / "tokens.parquet").is_file()
         },

@@ -169,7 +169,11 @@ ABBREVIATIONS = {
 REWARD_MODELS = {
     "plain": "Plain",
     "ls": "LS",
+    "eam": "EAM",
+    "adv": "Adv",
     "ls_eam": "LS + EAM",
+    "ls_adv": "LS + Adv",
+    "eam_adv": "EAM + Adv",
     "ls_eam_adv": "LS + EAM + Adv",
 }
 

@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from rrpo.checkpoint import read_json, write_text
 from rrpo.errors import UserError
-from rrpo.report import listening, tables
+from rrpo.report import listening, recognition, tables
 from rrpo.report.curves import by_system, points, value_of
+from rrpo.report.heatmap import heatmap_svg
 from rrpo.report.measures import (
     FIXED,
     JUDGE_PROBABILITY,
@@ -91,6 +92,11 @@ def write_run_page(folder: Path) -> Path:
     metrics = read_lines(folder / "metrics.jsonl")
     results = _results(folder) if (folder / "results.json").is_file() else {}
     config = folder / "config.yaml"
+    evaluation = section(results, "evaluation")
+    reports = section(evaluation, "reports")
+    if reports:
+        # The reports have a section of their own.
+        results = results | {"evaluation": None, "robustness": evaluation.get("robustness")}
     return _write(
         folder,
         "run.html",
@@ -99,6 +105,7 @@ def write_run_page(folder: Path) -> Path:
         charts=_metric_charts(metrics),
         validations=_metric_charts(_validations(results)),
         steps=len(metrics),
+        recognition=_recognition(reports) if reports else None,
         figures=tables.plain_table(tables.flat(results), "Results"),
     )
 
@@ -200,6 +207,26 @@ def _points(system: str, rows: Sequence[Entry], measure: Measure) -> list[Point]
     return found
 
 
+def _recognition(reports: recognition.Reports) -> dict[str, Any]:
+    """Draw what a reward model makes of its test sets."""
+    return {
+        "cautions": recognition.find_collapses(reports),
+        "notes": recognition.notes(reports),
+        "sets": recognition.set_table(reports),
+        "emotions": recognition.emotion_table(reports),
+        "languages": recognition.group_table(reports, "languages"),
+        "speakers": recognition.group_table(reports, "speakers"),
+        "maps": [
+            {
+                "title": name,
+                "note": "",
+                "svg": Markup(heatmap_svg(name, report["classes"], report["confusion"])),
+            }
+            for name, report in reports.items()
+        ],
+    }
+
+
 def _drawn(chart: Chart) -> dict[str, Any]:
     return {"title": chart.title, "note": chart.note, "svg": Markup(chart_svg(chart))}
 
@@ -286,7 +313,8 @@ def _glossary(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[tuple
     terms = [(measure.label, measure.meaning) for measure in shown]
     return [
         *terms,
-        ("Small figures", "The 95 % bootstrap interval over utterances: low–high."),
+        ("Small figures", "The 95 % bootstrap interval over utterances, of reward models over "
+         "speakers where a test set names several: low–high."),
         ("Base", "The pre-trained policy before any post-training."),
         ("SFT", "The base fine-tuned on labelled speech; stopped on held-out loss."),
         ("DiffRO", "The base optimized by gradient through a plain reward model."),

@@ -1,4 +1,4 @@
-"""Fine-tuning of the reward model with the hybrid regularization, and its test.
+"""Fine-tuning of the reward model with the hybrid regularization.
 
 `RewardObjective` is what the training loop minimises; every regularizer is a switch of `FitConfig`,
 so the plain and the hardened reward model are one code path.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from rrpo.reward.regularize import adversarial_delta, label_smoothing, mixed_tar
 from rrpo.tokens import length_mask, pad
 
 TASK = "emotion"
-CALIBRATION_BINS = 15
 
 
 class FitConfig(Strict):
@@ -56,6 +55,38 @@ class FitConfig(Strict):
     adversarial_weight: float = Field(default=0.5, ge=0.0)
     adversarial_at: Literal["pooled", "frames"] = "pooled"
     tune: Literal["all", "heads"] = "all"
+
+
+def subsets() -> dict[str, FitConfig]:
+    """Return the eight subsets of {LS, EAM, Adv} by name, from plain to all, always in this order.
+
+    The paper's Table 2 shows four of them, each with one regularizer more: plain, ls, ls_eam and
+    ls_eam_adv.
+    """
+    table = {}
+    for name in ("plain", "ls", "eam", "adv", "ls_eam", "ls_adv", "eam_adv", "ls_eam_adv"):
+        parts = name.split("_")
+        table[name] = FitConfig(
+            label_smoothing=FitConfig().label_smoothing if "ls" in parts else 0.0,
+            mixup="eam" in parts,
+            adversarial="adv" in parts,
+        )
+    return table
+
+
+def subset_name(config: FitConfig) -> str:
+    """Name the regularizers that a configuration has on, as `subsets` does.
+
+    Examples:
+        >>> subset_name(FitConfig(mixup=False))
+        'ls_adv'
+    """
+    on = {
+        "ls": config.label_smoothing > 0,
+        "eam": config.mixup and config.mixup_share > 0,
+        "adv": config.adversarial and config.adversarial_weight > 0,
+    }
+    return "_".join(name for name, used in on.items() if used) or "plain"
 
 
 class RewardObjective:
@@ -93,7 +124,7 @@ class RewardObjective:
                 "or turn mixup off"
             )
         pool = list(mix_pool) if self.config.mixup else []
-        _check_tokens([*utterances, *pool], model.config.codes)
+        check_tokens([*utterances, *pool], model.config.codes)
         classes = model.classes(TASK)
         labels = _labels(utterances, classes)
         _check_classes(labels, classes)
@@ -224,53 +255,6 @@ def log_posteriors(
     return result
 
 
-def evaluate(
-    model: RewardModel, utterances: Sequence[Utterance], batch_size: int = 64
-) -> dict[str, Any]:
-    """Test a reward model on labelled utterances.
-
-    Returns:
-        A dict for JSON: `count`; `accuracy`; `unweighted_average_recall` (over the emotions that
-        occur); `macro_f1` (over those that occur or are predicted); `mean_log_posterior` of the
-        true emotion in nats; `expected_calibration_error` (15 bins, arXiv 1706.04599);
-        `classes`; `confusion`, its rows true and its columns predicted; `correct`, one bool per
-        utterance in their order.
-
-    Raises:
-        UserError: no utterance, or an emotion or a token the model does not know.
-    """
-    classes = model.classes(TASK)
-    _check_tokens(utterances, model.config.codes)
-    labels = _labels(utterances, classes)
-    tokens = [torch.from_numpy(utterance.tokens) for utterance in utterances]
-    posteriors = log_posteriors(model, tokens, TASK, batch_size).double().numpy()
-    predicted = posteriors.argmax(axis=1)
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
-    hits, actual, claimed = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-    seen = actual + claimed > 0
-    correct = predicted == labels
-    return {
-        "count": len(utterances),
-        "accuracy": float(correct.mean()),
-        "unweighted_average_recall": float((hits[actual > 0] / actual[actual > 0]).mean()),
-        "macro_f1": float((2 * hits[seen] / (actual + claimed)[seen]).mean()),
-        "mean_log_posterior": float(posteriors[np.arange(len(labels)), labels].mean()),
-        "expected_calibration_error": _calibration_error(np.exp(posteriors.max(axis=1)), correct),
-        "classes": classes,
-        "confusion": confusion.tolist(),
-        "correct": correct.tolist(),
-    }
-
-
-def _calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
-    """Return sum over bins of |bin| / n * |accuracy - mean confidence|; inputs (n,)."""
-    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)[1:-1]
-    bins = np.digitize(confidence, edges, right=True)
-    gaps = np.bincount(bins, weights=correct - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
 def _batch(tokens: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
     """Pad token tensors to ids (B, T) int64 and their mask (B, T) bool, on a device."""
     lengths = torch.tensor([len(row) for row in tokens])
@@ -305,7 +289,8 @@ def _index(name: str, emotion: str, classes: Sequence[str]) -> int:
         raise UserError(f"utterance {name!r}: {error}, or leave it out") from None
 
 
-def _check_tokens(utterances: Sequence[Utterance], codes: int) -> None:
+def check_tokens(utterances: Sequence[Utterance], codes: int) -> None:
+    """Refuse no utterances at all, one without tokens and one of another codec."""
     if not utterances:
         raise UserError("there are no utterances: give at least one token shard with rows")
     for row in utterances:

@@ -36,16 +36,11 @@ from rrpo.policy.examples import Prompt, make_examples
 from rrpo.report.page import write_page
 from rrpo.report.terminal import print_table
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.fit import FitConfig
+from rrpo.reward.fit import subsets
 from rrpo.train import TrainConfig
 
-HARDENING: dict[str, FitConfig] = {
-    "plain": FitConfig(label_smoothing=0.0, mixup=False, adversarial=False),
-    "ls": FitConfig(mixup=False, adversarial=False),
-    "ls_eam": FitConfig(adversarial=False),
-    "ls_eam_adv": FitConfig(),
-}
-"""The paper's Table 2: each row adds a regularizer."""
+TABLE_2 = ("plain", "ls", "ls_eam", "ls_eam_adv")
+"""The reward models of the paper's Table 2: each adds a regularizer."""
 REWARD_OF = {
     "base": "plain",
     "sft": "plain",
@@ -173,7 +168,7 @@ def run(
         seed,
         plan,
         world,
-        tuple(HARDENING) if ablation else ("plain", "ls_eam_adv"),
+        TABLE_2 if ablation else ("plain", "ls_eam_adv"),
         world.codec(),
         Judges.installed(world.judge()),
         read_json(out / "seconds.json") if (out / "seconds.json").is_file() else {},
@@ -217,7 +212,7 @@ def _reward_model(demo: Demo, name: str) -> RewardModel:
             schedule="cosine",
             seed=demo.seed,
         ),
-        fit=HARDENING[name],
+        fit=subsets()[name],
     )
     with demo.stage(f"reward model {name}"):
         runs.train_reward(

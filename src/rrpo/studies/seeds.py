@@ -246,7 +246,7 @@ def _hardening(results: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str,
             values = [[figures[kind][name]["mean"] for figures in runs] for runs in both]
             table[f"{label}, {name}" if kind == "accuracy" else f"{label} {name}"] = _pair(values)
     for name in both[0][0]["calibration_error"]:
-        values = [[figures["calibration_error"][name] for figures in runs] for runs in both]
+        values = [[figures["calibration_error"][name]["mean"] for figures in runs] for runs in both]
         table[f"calibration error, {name}"] = _pair(values)
     return table
 

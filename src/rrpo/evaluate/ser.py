@@ -1,0 +1,299 @@
+"""A reward model as a recogniser of speech emotion (SER): does it deserve to be optimized?
+
+Scored are the emotions that both sides have, those of the reward model that occur in the test set,
+and the reward model chooses among these alone. A choice among all its classes would be another
+figure: it also counts as an error what the test set can never confirm. Utterances of other emotions
+are left out, and the report says how many.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from rrpo.data.shards import Utterance
+from rrpo.errors import UserError
+from rrpo.evaluate import confusion
+from rrpo.evaluate.statistics import (
+    Figure,
+    clusters,
+    expanded_interval,
+    resampled_sums,
+)
+from rrpo.reward import RewardModel
+from rrpo.reward.fit import TASK, check_tokens, log_posteriors
+
+CALIBRATION_BINS = 15
+MEASURES = (
+    "accuracy",
+    "unweighted_average_recall",
+    "macro_f1",
+    "calibration_error",
+    "mean_log_posterior",
+    "confusion",
+)
+"""What of a report is kept by measure and test set among the figures of a reward model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recognition:
+    """Test utterances and what a reward model made of them.
+
+    Attributes:
+        classes: the K emotions that are scored.
+        labels: (N,) int64 true classes in 0…K-1.
+        log_posteriors: (N, K) float64 in nats, normalised over the K classes.
+        speakers: (N,) text, empty where unknown.
+        languages: (N,) text, empty where unknown.
+        left_out: utterances by emotion that were left out, because the reward model lacks it.
+        untested: classes of the reward model that the test set lacks.
+    """
+
+    classes: Sequence[str]
+    labels: NDArray[np.int64]
+    log_posteriors: NDArray[np.float64]
+    speakers: NDArray[np.str_]
+    languages: NDArray[np.str_]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    untested: Sequence[str] = ()
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """The most probable class (N,) of each utterance."""
+        return np.asarray(self.log_posteriors.argmax(axis=1), dtype=np.int64)
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Recognition":
+        """Return the chosen utterances, a mask (N,), with the same classes."""
+        return replace(
+            self,
+            labels=self.labels[chosen],
+            log_posteriors=self.log_posteriors[chosen],
+            speakers=self.speakers[chosen],
+            languages=self.languages[chosen],
+        )
+
+
+def scored_rows(
+    model: RewardModel, utterances: Sequence[Utterance]
+) -> tuple[list[Utterance], list[str]]:
+    """Return the utterances whose emotion the model knows, and the classes both sides share.
+
+    Raises:
+        UserError: there are no utterances, an utterance has no emotion, or fewer than two emotions
+            are shared.
+    """
+    known = model.classes(TASK)
+    check_tokens(utterances, model.config.codes)
+    unlabelled = [row.id for row in utterances if not row.emotion]
+    if unlabelled:
+        raise UserError(
+            f"{len(unlabelled)} of {len(utterances)} utterances have no emotion, the first is "
+            f"{unlabelled[0]!r}: label them or leave them out"
+        )
+    found = {row.emotion for row in utterances}
+    shared = [name for name in known if name in found]
+    if not shared:
+        raise UserError(
+            f"no utterance has an emotion that this reward model knows: found "
+            f"{', '.join(sorted(found))}, it knows {', '.join(known)}"
+        )
+    if len(shared) < 2:
+        raise UserError(
+            f"every utterance that this reward model can be tested on is {shared[0]!r}: "
+            "a test needs at least two of its emotions"
+        )
+    return [row for row in utterances if row.emotion in shared], shared
+
+
+def recognise(
+    model: RewardModel, utterances: Sequence[Utterance], batch_size: int = 64
+) -> Recognition:
+    """Let a reward model recognise the emotion of labelled utterances.
+
+    Raises:
+        UserError: as `scored_rows`, or a token that the model does not know.
+    """
+    rows, shared = scored_rows(model, utterances)
+    known = model.classes(TASK)
+    tokens = [torch.from_numpy(row.tokens) for row in rows]
+    every = log_posteriors(model, tokens, TASK, batch_size).double()
+    among = every[:, [known.index(name) for name in shared]].log_softmax(-1)
+    others = Counter(row.emotion for row in utterances if row.emotion not in shared)
+    return Recognition(
+        shared,
+        np.array([shared.index(row.emotion) for row in rows], dtype=np.int64),
+        among.numpy(),
+        np.array([row.speaker or "" for row in rows]),
+        np.array([row.language or "" for row in rows]),
+        dict(others.most_common()),
+        [name for name in known if name not in shared],
+    )
+
+
+def evaluate(
+    model: RewardModel, utterances: Sequence[Utterance], seed: int = 0, resamples: int = 2000
+) -> dict[str, Any]:
+    """Test a reward model on labelled utterances; see `recognise` and `report`."""
+    return report(recognise(model, utterances), seed, resamples)
+
+
+def report(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
+    """Return every figure of a recognition as a dict for JSON.
+
+    A figure is {"mean", "low", "high"} with its 95 % interval (`clustered_interval`), over speakers
+    where every utterance names one and there are at least two, else over utterances;
+    "interval_over" says which, "clusters" how many. In a resample that lacks a class, the figures
+    are over the others. A share that is 0 or 1 has nothing to resample and gets Wilson's interval
+    (1927) for its number of utterances.
+
+    Returns:
+        `classes`, `left_out`, `untested` (see `Recognition`); `chance` (1 / K); `confusion`, its
+        rows true and its columns predicted; what `figures` returns; `emotions`, each with its
+        `count`, `recall` (None without an utterance) and `predicted`, the share of all utterances
+        that are taken for it;
+        `languages` and `speakers`, by name what `figures` returns (empty where none is named).
+
+    Raises:
+        UserError: the arrays do not belong together, or a posterior is not finite.
+    """
+    _check(found)
+    counts = confusion.confusion_matrices(found.labels, found.predictions, len(found.classes))
+    emotions = {
+        name: _emotion(found, index, seed, resamples) for index, name in enumerate(found.classes)
+    }
+    groups = {
+        kind: {
+            name or "not named": figures(found.where(names == name), seed, resamples)
+            for name in np.unique(names).tolist()
+            if names.any()
+        }
+        for kind, names in (("languages", found.languages), ("speakers", found.speakers))
+    }
+    return {
+        "classes": list(found.classes),
+        "left_out": dict(found.left_out),
+        "untested": list(found.untested),
+        "chance": 1.0 / len(found.classes),
+        **figures(found, seed, resamples),
+        "confusion": counts[0].tolist(),
+        "emotions": emotions,
+        **groups,
+    }
+
+
+def figures(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
+    """Return the figures of some utterances together.
+
+    Returns:
+        `count`, `interval_over` and `clusters`; `accuracy` (weighted), `unweighted_average_recall`
+        (over the classes present), `macro_f1` (over those that occur or are predicted),
+        `calibration_error` (expected calibration error, 15 bins; Guo et al. 2017, arXiv
+        1706.04599) and `mean_log_posterior` of the true emotion in nats.
+    """
+    size, rows = len(found.classes), len(found.labels)
+    ids, named = clusters(found.speakers)
+    matrices = confusion.confusion_matrices(found.labels, found.predictions, size, ids)
+    sums, count = resampled_sums(matrices, seed, resamples), len(matrices)
+
+    def share(figure: Figure) -> dict[str, float]:
+        return _share(float(figure(matrices.sum(0))), figure(sums), count, rows)
+
+    return {
+        "count": rows,
+        "interval_over": "speakers" if named else "utterances",
+        "clusters": count,
+        "accuracy": share(confusion.accuracy),
+        "unweighted_average_recall": share(confusion.unweighted_average_recall),
+        "macro_f1": share(confusion.macro_f1),
+        **_posterior_figures(found, ids, seed, resamples),
+    }
+
+
+def _posterior_figures(
+    found: Recognition, ids: NDArray[np.int64], seed: int, resamples: int
+) -> dict[str, Any]:
+    """Return the calibration error and the mean log-posterior, over the clusters ids (N,)."""
+    confidence = np.exp(found.log_posteriors.max(axis=1))
+    gaps = np.zeros((int(ids.max()) + 1, CALIBRATION_BINS))
+    np.add.at(gaps, (ids, _bins(confidence)), (found.predictions == found.labels) - confidence)
+    own = np.bincount(ids, weights=found.log_posteriors[np.arange(len(ids)), found.labels])
+    counts = np.column_stack([gaps, own, np.bincount(ids)])
+    sums, total = resampled_sums(counts, seed, resamples), counts.sum(0)
+
+    def error(each: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.abs(each[..., :CALIBRATION_BINS]).sum(-1) / each[..., -1])
+
+    mean = float(error(total))
+    # An absolute value only grows with noise, and resampling adds noise: the spread is kept, its
+    # middle is not.
+    errors = np.clip(error(sums) + (mean - error(sums).mean()), 0.0, 1.0)
+    posteriors = sums[:, -2] / sums[:, -1]
+    return {
+        "calibration_error": expanded_interval(mean, errors, len(counts)),
+        "mean_log_posterior": expanded_interval(
+            float(total[-2] / total[-1]), posteriors, len(counts)
+        ),
+    }
+
+
+def share_interval(
+    hits: NDArray[np.bool_], speakers: NDArray[np.str_], seed: int = 0, resamples: int = 2000
+) -> dict[str, float]:
+    """Return the share of hits (N,) with its interval over speakers (N,), as in a report."""
+    ids, _ = clusters(speakers)
+    counts = np.column_stack([np.bincount(ids, weights=hits), np.bincount(ids)])
+    sums = resampled_sums(counts, seed, resamples)
+    return _share(float(hits.mean()), sums[:, 0] / sums[:, 1], len(counts), hits.size)
+
+
+def by_measure(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Turn reports by test set into measures, each a dict by test set."""
+    return {
+        measure: {name: found[measure] for name, found in reports.items()} for measure in MEASURES
+    }
+
+
+def _emotion(found: Recognition, index: int, seed: int, resamples: int) -> dict[str, Any]:
+    """Return how many utterances of a class there are, how many are found, how many are claimed."""
+    own, claimed = found.labels == index, found.predictions == index
+    return {
+        "count": int(own.sum()),
+        "recall": share_interval(claimed[own], found.speakers[own], seed, resamples)
+        if own.any()
+        else None,
+        "predicted": share_interval(claimed, found.speakers, seed, resamples),
+    }
+
+
+def _share(mean: float, draws: NDArray[np.float64], count: int, rows: int) -> dict[str, float]:
+    """Return a figure between 0 and 1 with its interval, Wilson's where nothing varies."""
+    if 0.0 < mean < 1.0:
+        return expanded_interval(mean, draws, count)
+    ends = binomtest(round(mean * rows), rows).proportion_ci(method="wilson")
+    return {"mean": mean, "low": float(ends.low), "high": float(ends.high)}
+
+
+def _bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the calibration bin (N,) of each confidence (N,): bin b holds (b/15, (b+1)/15]."""
+    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)[1:-1]
+    return np.digitize(confidence, edges, right=True).astype(np.int64)
+
+
+def _check(found: Recognition) -> None:
+    """Refuse arrays that do not belong together."""
+    rows, size = len(found.labels), len(found.classes)
+    shapes = (found.log_posteriors.shape, found.speakers.shape, found.languages.shape)
+    if rows == 0 or size < 2 or shapes != ((rows, size), (rows,), (rows,)):
+        raise UserError(
+            f"{rows} labels, posteriors {shapes[0]}, speakers {shapes[1]} and languages "
+            f"{shapes[2]} of {size} classes do not fit: give one of each for every utterance"
+        )
+    if not np.isfinite(found.log_posteriors).all():
+        raise UserError(
+            "a log-posterior is NaN or infinite: the reward model is broken, train it again"
+        )
