@@ -8,7 +8,8 @@ import torch
 
 from model_folder import write_speech_tokenizer
 from rrpo import audio, tokenization
-from rrpo.codec.s3 import S3Tokenizer, log_mel
+from rrpo.codec.mel import log_mel
+from rrpo.codec.s3 import S3Tokenizer
 from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import read_shard
 from rrpo.errors import UserError
@@ -37,7 +38,7 @@ def test_features_are_whispers() -> None:
     extractor = pytest.importorskip("faster_whisper.feature_extractor", reason="the oracle")
     sound = voice(2.0)
     expected = extractor.FeatureExtractor(feature_size=128)(sound, padding=0)
-    found = log_mel(sound)
+    found = log_mel(sound, 128)
     assert found.shape == (128, 200)
     size = min(expected.shape[1], 200)
     np.testing.assert_allclose(found[:, :size], expected[:, :size], atol=2e-4)

@@ -5,43 +5,25 @@ that overlap by 4 s; each window gives way to the next in the middle of the over
 audio need CosyVoice's own flow and vocoder.
 """
 
-import functools
 import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.checkpoint import sha256
+from rrpo.codec.mel import WINDOW, log_mel
 from rrpo.errors import UserError
 from rrpo.tokens import SPEECH_CODES
 
 FILES = ("speech_tokenizer_v2.onnx", "speech_tokenizer_v3.onnx")
-BANDS, WINDOW, HOP = 128, 400, 160
+BANDS = 128
 LONGEST, OVERLAP = 30, 4
 """Seconds the tokenizer takes at once, and seconds two windows share."""
 TOKENS_PER_SECOND = 25
-
-
-@functools.cache
-def _filters() -> Tensor:
-    """Return Whisper's mel filters (BANDS, 201): Slaney's scale and norm, as librosa has them."""
-    import librosa
-
-    return torch.from_numpy(librosa.filters.mel(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=BANDS))
-
-
-def log_mel(audio: Audio) -> NDArray[np.float32]:
-    """Return Whisper's log-mel spectrogram (BANDS, N // 160) of audio (N,) at 16 kHz."""
-    wave = torch.from_numpy(np.asarray(audio, dtype=np.float32))
-    spectrum = torch.stft(wave, WINDOW, HOP, window=torch.hann_window(WINDOW), return_complex=True)
-    power = spectrum[:, :-1].abs().square()
-    log = (_filters() @ power).clamp(min=1e-10).log10()
-    return np.asarray((torch.maximum(log, log.max() - 8.0) + 4.0) / 4.0, dtype=np.float32)
 
 
 class S3Tokenizer:
@@ -129,7 +111,7 @@ class S3Tokenizer:
         )
 
     def _run(self, samples: Audio) -> Tensor:
-        mel = log_mel(samples)
+        mel = log_mel(samples, BANDS)
         size = np.array([mel.shape[1]], dtype=np.int32)
         try:
             found = self._session.run(None, {self._names[0]: mel[None], self._names[1]: size})[0]
