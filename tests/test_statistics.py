@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn import metrics
+from sklearn.metrics import balanced_accuracy_score
 
 from rrpo.errors import UserError
 from rrpo.evaluate.confusion import (
@@ -17,13 +18,14 @@ from rrpo.evaluate.confusion import (
     unweighted_average_recall,
 )
 from rrpo.evaluate.statistics import (
+    Trials,
     clustered_interval,
     clusters,
     interval,
-    paired_clustered_interval,
     paired_interval,
-    recall,
     resampled_sums,
+    stratified_interval,
+    trial_draws,
 )
 
 
@@ -97,10 +99,6 @@ def test_pairing_removes_what_both_systems_share() -> None:
     assert interval(better)["low"] < interval(sentence)["high"]
 
 
-def test_recall_weighs_classes_and_not_utterances() -> None:
-    assert recall([0, 0, 0, 0, 1, 2], [0, 0, 0, 1, 1, 0]) == pytest.approx((0.75 + 1 + 0) / 3)
-
-
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")], [[1.0], [2.0]]])
 def test_bad_values_are_the_users_mistake(values: list[float]) -> None:
     with pytest.raises(UserError):
@@ -110,8 +108,6 @@ def test_bad_values_are_the_users_mistake(values: list[float]) -> None:
 def test_unpaired_lengths_are_the_users_mistake() -> None:
     with pytest.raises(UserError, match="same utterances"):
         paired_interval([1.0, 2.0], [1.0])
-    with pytest.raises(UserError):
-        recall([0], [0, 1])
 
 
 def test_resamples_are_whole_clusters_drawn_with_replacement() -> None:
@@ -145,10 +141,10 @@ def test_clustered_interval_agrees_with_a_loop_over_utterances() -> None:
         rows = np.concatenate(
             [np.flatnonzero(speakers == one) for one in rng.integers(15, size=15)]
         )
-        draws.append(recall(labels[rows], guesses[rows]))
+        draws.append(balanced_accuracy_score(labels[rows], guesses[rows]))
     # Student's t of 14 degrees of freedom is 2.145; times sqrt(15 / 14) it is 2.220.
     low, high = np.quantile(draws, [norm.cdf(-2.220), norm.cdf(2.220)])
-    assert found["mean"] == pytest.approx(recall(labels, guesses))
+    assert found["mean"] == pytest.approx(balanced_accuracy_score(labels, guesses))
     assert found["low"] == pytest.approx(low, abs=0.012)
     assert found["high"] == pytest.approx(high, abs=0.012)
 
@@ -186,7 +182,8 @@ def test_paired_difference_covers_and_is_narrower_than_the_single_figures() -> N
         seeds = np.stack([guesses, guesses])
         # A tenth of all, whether right or not, becomes wrong: recall falls by a tenth of itself.
         spoilt = np.where(rng.random(seeds.shape) < 0.1, (labels + 1) % 4, seeds)
-        found = paired_clustered_interval(seeds, spoilt, labels, names, seed=trial, resamples=400)
+        pair = [[Trials(rows, labels, names.astype(str))] for rows in (seeds, spoilt)]
+        found = stratified_interval(*pair, seed=trial, resamples=400)
         hits += found["low"] <= 0.1 * 0.575 <= found["high"]
         alone = clustered_interval(
             confusion_matrices(labels, guesses, 4, names), unweighted_average_recall, trial, 400
@@ -196,21 +193,58 @@ def test_paired_difference_covers_and_is_narrower_than_the_single_figures() -> N
     assert narrower > 195
 
 
-def test_paired_difference_is_the_mean_over_training_seeds() -> None:
+def test_paired_difference_is_the_mean_over_trainings_and_strata() -> None:
     rng = np.random.default_rng(5)
-    labels, names = rng.integers(3, size=60), [f"speaker {index % 6}" for index in range(60)]
-    first, second = rng.integers(3, size=(2, 4, 60))
-    found = paired_clustered_interval(first, second, labels, names)
-    each = [recall(labels, a) - recall(labels, b) for a, b in zip(first, second, strict=True)]
-    assert found["seeds"] == pytest.approx(each)
-    assert found["mean"] == pytest.approx(np.mean(each))
+    labels = rng.integers(3, size=60)
+    names = np.array([f"speaker {index % 6}" for index in range(60)])
+    first, second, third = rng.integers(3, size=(3, 4, 60))
+
+    def score(rows: np.ndarray) -> float:
+        return float(np.mean([balanced_accuracy_score(labels, row) for row in rows]))
+
+    one, other, last = (Trials(rows, labels, names) for rows in (first, second, third))
+    found = stratified_interval([one, other], [last, last])
+    expected = (score(first) + score(second)) / 2 - score(third)
+    assert found["mean"] == pytest.approx(expected)
     assert found["low"] < found["mean"] < found["high"]
-    other = paired_clustered_interval(first, second, labels, names, figure=accuracy)
-    assert other["mean"] == pytest.approx((first == labels).mean() - (second == labels).mean())
-    alone = paired_clustered_interval(first[0], second[0], labels, names)
-    assert alone["seeds"] == pytest.approx(each[:1])
-    same = paired_clustered_interval(first, first, labels, names)
+    shares = stratified_interval([one], [last], figure=accuracy)
+    assert shares["mean"] == pytest.approx((first == labels).mean() - (third == labels).mean())
+    same = stratified_interval([one], [one])
     assert (same["mean"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+
+
+def test_trials_are_drawn_as_speakers_times_trainings() -> None:
+    """Against a loop that draws speakers and trainings one by one."""
+    rng = np.random.default_rng(7)
+    labels, ids = rng.integers(3, size=120), rng.integers(8, size=120)
+    ease = np.array([0.0, 0.3, 0.6])[:, None]  # trainings that differ
+    rows = np.where(rng.random((3, 120)) < ease, labels, rng.integers(3, size=(3, 120)))
+    mean, draws, groups = trial_draws(Trials(rows, labels, ids.astype(str)), resamples=8000)
+    assert groups == 8
+    assert mean == pytest.approx(np.mean([balanced_accuracy_score(labels, row) for row in rows]))
+    loop = []
+    for _ in range(1500):
+        chosen = np.concatenate([np.flatnonzero(ids == one) for one in rng.integers(8, size=8)])
+        runs = rng.integers(3, size=3)
+        loop.append(
+            np.mean([balanced_accuracy_score(labels[chosen], rows[run][chosen]) for run in runs])
+        )
+    assert draws.std() == pytest.approx(np.std(loop), rel=0.08)
+    assert draws.mean() == pytest.approx(np.mean(loop), abs=0.01)
+
+
+def test_intervals_over_trainings_cover_another_training() -> None:
+    """Trainings differ by more than speakers: given the trainings alone, intervals miss."""
+    hits = 0
+    for trial in range(200):
+        rng = np.random.default_rng(trial)
+        labels, names = rng.integers(3, size=200), (np.arange(200) % 10).astype(str)
+        skill = rng.normal(0.6, 0.1, (6, 1))
+        right = rng.random((6, 200)) < skill
+        rows = np.where(right, labels, (labels + 1) % 3)
+        found = stratified_interval([Trials(rows, labels, names)], seed=trial, resamples=400)
+        hits += found["low"] <= 0.6 <= found["high"]
+    assert 172 <= hits <= 200
 
 
 def test_utterances_are_the_clusters_where_speakers_do_not_tell() -> None:
@@ -243,10 +277,11 @@ def test_figures_of_a_confusion_matrix_are_scikit_learns(
 
 
 def test_what_cannot_be_compared_is_the_users_mistake() -> None:
-    with pytest.raises(UserError, match="same utterances and training seeds"):
-        paired_clustered_interval([[0, 1]], [0, 1, 1], [0, 1], ["a", "b"])
-    with pytest.raises(UserError, match="one of each"):
-        paired_clustered_interval([0, 1], [0, 1], [0, 1], ["a", "b", "c"])
+    names = np.array(["a", "b"])
+    with pytest.raises(UserError, match="a row of predictions for each training"):
+        trial_draws(Trials(np.array([[0, 1, 1]]), np.array([0, 1]), names))
+    with pytest.raises(UserError, match="a row of predictions for each training"):
+        trial_draws(Trials(np.array([0, 1]), np.array([0, 1]), names))
     with pytest.raises(UserError, match="lies outside"):
         confusion_matrices([0, 1], [0, 2], 2)
     with pytest.raises(UserError, match="one of each"):

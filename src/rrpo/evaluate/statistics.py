@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -188,71 +189,94 @@ def clustered_interval(
     return expanded_interval(float(figure(table.sum(0))), figure(sums), len(table))
 
 
-def paired_clustered_interval(
-    first: ArrayLike,
-    second: ArrayLike,
-    labels: ArrayLike,
-    names: ArrayLike,
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """What several trainings of one classifier said of the same N utterances.
+
+    Attributes:
+        predictions: (S, N) predicted classes in 0…K-1, a row for each training.
+        labels: (N,) true classes in 0…K-1.
+        names: (N,) the cluster of each utterance, such as its speaker; see `clusters`.
+    """
+
+    predictions: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    names: NDArray[np.str_]
+
+
+def trial_draws(
+    trials: Trials,
     figure: Figure = unweighted_average_recall,
     seed: int = 0,
     resamples: int = 2000,
-) -> dict[str, float | list[float]]:
-    """Return the difference `first - second` of two classifiers on the same utterances.
+) -> tuple[float, NDArray[np.float64], int]:
+    """Return the figure averaged over trainings, its resamples (R,) and the number of clusters.
 
-    The figure is computed for each training seed and averaged over them; speakers (or other
-    clusters) are resampled together for both classifiers and all seeds, so what they share cancels.
-    The interval is over test speakers, given these trainings; how far another training would fall
-    is told by the spread of "seeds".
+    Clusters and trainings are both drawn with replacement (the bootstrap of crossed factors; Owen
+    2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1), so the interval holds for
+    other speakers and another training. Two classifiers with the same clusters, the same number of
+    trainings and the same seed are drawn alike: the difference of their resamples is paired.
+
+    Raises:
+        UserError: the arrays do not fit.
+    """
+    _check_trials(trials)
+    ids, _ = clusters(trials.names)
+    size = 1 + max(int(trials.predictions.max(initial=0)), int(trials.labels.max(initial=0)))
+    every = [confusion_matrices(trials.labels, row, size, ids) for row in trials.predictions]
+    counts = np.stack(every, axis=1).astype(np.float64)  # (G, S, K, K)
+    groups, runs = counts.shape[:2]
+    rng = np.random.default_rng(seed)
+    speakers = rng.multinomial(groups, np.full(groups, 1 / groups), resamples)
+    trainings = rng.multinomial(runs, np.full(runs, 1 / runs), resamples) / runs
+    values = figure(np.einsum("rg,gskl->rskl", speakers, counts))
+    return float(figure(counts.sum(0)).mean()), (values * trainings).sum(1), groups
+
+
+def stratified_interval(
+    strata: Sequence[Trials],
+    others: Sequence[Trials] | None = None,
+    figure: Figure = unweighted_average_recall,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> dict[str, float]:
+    """Return a figure, averaged over strata, with its 95 % interval.
+
+    The strata, such as languages, are fixed; within each, speakers and trainings are drawn anew
+    (`trial_draws`), apart from those of the other strata.
 
     Args:
-        first: (S, N) or (N,) predicted classes in 0…K-1 of one classifier, by training seed.
-        second: of the other, in the same shape.
-        labels: (N,) true classes in 0…K-1.
-        names: (N,) the cluster of each utterance; see `clusters` for what is done without.
+        strata: of one classifier.
+        others: the same strata of another one; then it is the paired difference to that, what both
+            find hard cancels.
         figure: maps confusion matrices (..., K, K) to (...); see `rrpo.evaluate.confusion`.
         seed: of the resampling.
-        resamples: how many times the clusters are drawn anew.
-
-    Returns:
-        "mean", "low" and "high", and "seeds", the difference of each training seed.
+        resamples: how many times is drawn anew.
 
     Raises:
-        UserError: the shapes do not fit, or there is nothing to compare.
+        UserError: the arrays do not fit.
     """
-    one, other = np.atleast_2d(np.asarray(first)), np.atleast_2d(np.asarray(second))
-    if one.shape != other.shape:
+    mean, draws, count = 0.0, np.zeros(1), 0
+    for number, trials in enumerate(strata):
+        own, own_draws, groups = trial_draws(trials, figure, seed + number, resamples)
+        if others is not None:
+            other, other_draws, _ = trial_draws(others[number], figure, seed + number, resamples)
+            own, own_draws = own - other, own_draws - other_draws
+        mean, draws, count = mean + own, draws + own_draws, count + groups
+    return expanded_interval(mean / len(strata), draws / len(strata), count)
+
+
+def _check_trials(trials: Trials) -> None:
+    shape = trials.predictions.shape
+    if (
+        len(shape) != 2
+        or not shape[0]
+        or not (trials.labels.shape == trials.names.shape == shape[1:])
+    ):
         raise UserError(
-            f"cannot pair predictions of shape {one.shape} with {other.shape}: score both on the "
-            "same utterances and training seeds"
+            f"predictions of shape {shape}, {trials.labels.size} labels and {trials.names.size} "
+            "names do not fit: give a row of predictions for each training"
         )
-    truth = np.asarray(labels)
-    ids, _ = clusters(names)
-    size = 1 + max(int(values.max(initial=0)) for values in (one, other, truth))
-    pairs = [[confusion_matrices(truth, row, size, ids) for row in rows] for rows in (one, other)]
-    counts = np.moveaxis(np.array(pairs), 2, 0)  # (G, 2, S, K, K)
-
-    def by_seed(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        values = figure(sums)
-        return np.asarray(values[..., 0, :] - values[..., 1, :])
-
-    found = clustered_interval(counts, lambda sums: by_seed(sums).mean(-1), seed, resamples)
-    return {**found, "seeds": by_seed(counts.sum(0)).tolist()}
-
-
-def recall(labels: Sequence[int], predictions: Sequence[int]) -> float:
-    """Return the unweighted average recall: the mean over the classes present of their recall.
-
-    Raises:
-        UserError: the lengths differ or there are no labels.
-
-    Examples:
-        >>> recall([0, 0, 0, 1], [0, 0, 0, 0])
-        0.5
-    """
-    truth, guess = np.asarray(labels), np.asarray(predictions)
-    if truth.size == 0 or truth.shape != guess.shape:
-        raise UserError(f"cannot compare {guess.size} predictions with {truth.size} labels")
-    return float(np.mean([np.mean(guess[truth == label] == label) for label in np.unique(truth)]))
 
 
 def _checked(values: ArrayLike, name: str) -> NDArray[np.float64]:

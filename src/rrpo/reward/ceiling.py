@@ -1,0 +1,67 @@
+"""The same reward model without the tokens in between: what tokenizing loses."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rrpo.reward.fit import TASK
+from rrpo.reward.model import RewardModel, save
+from rrpo.tokens import length_mask
+
+BATCH = 32
+
+
+class StateRewardModel(nn.Module):
+    """A reward model whose embedding table gives way to a linear map of continuous states."""
+
+    def __init__(self, reward: RewardModel, states: int) -> None:
+        super().__init__()
+        self.reward = reward
+        self.listen = nn.Linear(states, reward.config.width)
+
+    def forward(self, states: Sequence[Tensor]) -> Tensor:
+        """Return the log-posteriors (B, K) of B utterances, each (T, C) scaled states."""
+        mask = length_mask(torch.tensor([len(one) for one in states]))
+        padded = torch.nn.utils.rnn.pad_sequence([one.float() for one in states], batch_first=True)
+        return self.reward.log_posterior(self.listen(padded), mask, TASK)
+
+    @torch.inference_mode()
+    def log_posteriors(self, states: Sequence[Tensor]) -> Tensor:
+        """Return `forward` in evaluation mode."""
+        self.eval()
+        found: Tensor = self(states)
+        return found.clone()
+
+
+class CeilingObjective:
+    """Cross-entropy on continuous states, without any regularizer.
+
+    Attributes:
+        model: the reward model.
+    """
+
+    def __init__(
+        self, model: StateRewardModel, states: Sequence[Tensor], labels: Sequence[int]
+    ) -> None:
+        """Take the scaled states (T, C) of N utterances and their classes."""
+        self.model = model
+        self.states = list(states)
+        self.labels = torch.tensor(labels)
+
+    def loss(
+        self,
+        model: StateRewardModel,
+        step: int,  # noqa: ARG002 (of the protocol)
+        generator: torch.Generator,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Draw a batch and return its cross-entropy."""
+        rows = torch.randint(len(self.states), (BATCH,), generator=generator)
+        found = model([self.states[row] for row in rows.tolist()])
+        return functional.nll_loss(found, self.labels[rows]), {}
+
+    def save(self, folder: Path) -> None:
+        """Write the reward model into a checkpoint folder."""
+        save(self.model.reward, folder)

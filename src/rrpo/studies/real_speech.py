@@ -1,0 +1,443 @@
+"""Reward models trained on real speech: what the studies `ablation` and `languages` share.
+
+A fold is a set of languages to train on. For each fold a tokenizer is trained without labels, every
+recording is turned into tokens, a reward model is pre-trained on them, again without labels, and
+then fine-tuned on the emotions with a subset of the regularizers and a seed. Whoever is tested was
+never heard: neither by the reward model nor by the tokenizer. Every part is kept, by its content or
+by its settings, so an interrupted study goes on, and both studies use each other's parts.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rrpo import audio, reward
+from rrpo.audio import Audio
+from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json
+from rrpo.codec import speech, whisper
+from rrpo.codec.heard import HeardCache
+from rrpo.codec.speech import SpeechTokenizer, SpeechTokenizerConfig
+from rrpo.codec.train_speech import (
+    Hearing,
+    SpeechTokenizerFit,
+    SpeechTokenizerObjective,
+    new_tokenizer,
+)
+from rrpo.data.corpora import with_partitions
+from rrpo.data.manifest import Recording, read_manifest
+from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.errors import UserError
+from rrpo.progress import Progress
+from rrpo.reward import RewardConfig, RewardModel
+from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
+from rrpo.reward.fit import FitConfig, RewardObjective, log_posteriors, subsets
+from rrpo.reward.pretrain import PretrainObjective, Telling
+from rrpo.reward.regularize import energy_adaptive_mixup
+from rrpo.train import Objective, TrainConfig, train
+
+CEILING = "continuous"
+"""Name of the reward model that reads the encoder's states and no tokens."""
+TOKENIZER = SpeechTokenizerConfig()
+LONGEST = 30.0
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done.
+
+    Attributes:
+        seeds: fine-tunings of each reward model.
+        mixes: mixed versions of each training utterance.
+        tokenizer_steps: of training the tokenizer.
+        pretrain_steps: of pre-training the reward model.
+        finetune_steps: of fine-tuning it.
+        most: recordings of each speaker and emotion that are used; None: all.
+    """
+
+    seeds: int = 5
+    mixes: int = 3
+    tokenizer_steps: int = 3000
+    pretrain_steps: int = 800
+    finetune_steps: int = 200
+    most: int | None = None
+
+
+FULL = Size()
+SMOKE = Size(1, 1, 20, 10, 10, 2)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a reward model is trained on: languages, and the share of their labelled utterances."""
+
+    languages: tuple[str, ...]
+    share: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Languages joined by "+", and the share where it is not all."""
+        return "+".join(self.languages) + ("" if self.share == 1.0 else f"@{self.share:g}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fine-tuning: `model` is a subset of the regularizers or `CEILING`."""
+
+    fold: Fold
+    model: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As a file is called."""
+        return f"{self.fold.name}/{self.model}-{self.seed}"
+
+
+def read_recordings(manifests: Sequence[Path], most: int | None = None) -> list[Recording]:
+    """Read recordings with partitions, of one or several manifests.
+
+    Raises:
+        UserError: a recording lacks its speaker or language, there are fewer than two languages, or
+            a language has nobody to train on or to test on.
+    """
+    if not manifests:
+        raise UserError("name at least one manifest of `rrpo data import` with --data")
+    rows = with_partitions([row for path in manifests for row in read_manifest(path)])
+    for row in rows:
+        if not row.speaker or not row.language:
+            lacking = "speaker" if not row.speaker else "language"
+            raise UserError(f"{row.path} has no {lacking}: this study needs it in the manifest")
+    # Speakers of different corpora may bear the same name.
+    rows = [replace(row, speaker=f"{row.corpus or row.language} {row.speaker}") for row in rows]
+    taken: dict[tuple[str, str], int] = {}
+    kept = []
+    for row in rows:
+        key = (row.speaker, row.emotion)
+        taken[key] = taken.get(key, 0) + 1
+        if most is None or taken[key] <= most:
+            kept.append(row)
+    languages = sorted({row.language for row in kept})
+    if len(languages) < 2:
+        raise UserError(f"only the language {languages[0]}: give manifests of two or more")
+    for language in languages:
+        tested = {row.partition == "test" for row in kept if row.language == language}
+        if len(tested) < 2:
+            raise UserError(
+                f"the speakers of {language} are all tested or all trained on: "
+                "it needs at least three speakers"
+            )
+    return kept
+
+
+def shared_emotions(recordings: Sequence[Recording]) -> list[str]:
+    """Return the emotions that every language has, in the order of the alphabet.
+
+    Raises:
+        UserError: there are fewer than two.
+    """
+    of: dict[str, set[str]] = {}
+    for row in recordings:
+        of.setdefault(row.language, set()).add(row.emotion)
+    shared = set.intersection(*of.values())
+    if len(shared) < 2:
+        named = "; ".join(f"{language}: {', '.join(sorted(of[language]))}" for language in of)
+        raise UserError(f"the languages share fewer than two emotions ({named})")
+    return sorted(shared)
+
+
+class Laboratory:
+    """The recordings of a study, and every part made of them, in a folder.
+
+    Attributes:
+        folder: where parts are kept.
+        recordings: all of them.
+        emotions: the K classes, those that every language has.
+        labelled: indices into `recordings` of those of the K classes, in order.
+        size: how much is done.
+    """
+
+    def __init__(self, folder: Path, manifests: Sequence[Path], size: Size) -> None:
+        self.folder, self.size, self.manifests = folder, size, list(manifests)
+        self.recordings = read_recordings(manifests, size.most)
+        self.emotions = shared_emotions(self.recordings)
+        self.labelled = [
+            index for index, row in enumerate(self.recordings) if row.emotion in self.emotions
+        ]
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells this study from another: recordings, labels and sizes."""
+        rows = [[str(row.path), *map(str, vars(row).values())] for row in self.recordings]
+        sizes = {key: value for key, value in vars(self.size).items() if key != "seeds"}
+        return hashlib.sha256(json.dumps([rows, sizes]).encode()).hexdigest()
+
+    def claim(self) -> None:
+        """Write what is studied into the folder, or check that it is what is there.
+
+        Raises:
+            UserError: the folder holds another study.
+        """
+        path = self.folder / "parts.json"
+        if not path.is_file():
+            write_json(path, {"digest": self.digest})
+        elif read_json(path)["digest"] != self.digest:
+            raise UserError(
+                f"{self.folder} holds a study of other recordings or sizes: name another --out"
+            )
+
+    @property
+    def languages(self) -> list[str]:
+        """All languages in the order of the alphabet."""
+        return sorted({row.language for row in self.recordings})
+
+    def training(self, fold: Fold) -> list[int]:
+        """Return the recordings of a fold that are not held out for tests, labelled or not."""
+        return [
+            index
+            for index, row in enumerate(self.recordings)
+            if row.language in fold.languages and row.partition != "test"
+        ]
+
+    def finetuning(self, fold: Fold, seed: int = 0) -> list[int]:
+        """Return the labelled ones among them; a share below 1 is drawn by the seed."""
+        labelled = set(self.labelled)
+        rows = [index for index in self.training(fold) if index in labelled]
+        if fold.share == 1.0:
+            return rows
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(rows))
+        return sorted(rows[place] for place in order[: max(1, round(fold.share * len(rows)))])
+
+    @cached_property
+    def cache(self) -> HeardCache:
+        """What the encoder hears, kept by content."""
+        return HeardCache(self.folder / "heard", whisper.load(TOKENIZER.layers))
+
+    def sound(self, index: int) -> Audio:
+        """Read a recording, of a long one the beginning."""
+        return audio.read(self.recordings[index].path)[: int(LONGEST * audio.SAMPLE_RATE)]
+
+    def states(self, index: int) -> Tensor:
+        """Return what the encoder hears in a recording: (T, 2 D) float16."""
+        return self.cache.hear(self.sound(index))
+
+    def mixes(self, index: int) -> list[tuple[Audio, str, float]]:
+        """Mix a training recording with others of its corpus, as often as the size says.
+
+        Partners come from the training recordings of the same corpus, so every fold can use them.
+
+        Returns:
+            of each mix its audio, the partner's emotion and weight.
+        """
+        own = self.recordings[index]
+        partners = [
+            other
+            for other in self.labelled
+            if self.recordings[other].corpus == own.corpus
+            and self.recordings[other].language == own.language
+            and self.recordings[other].partition != "test"
+        ]
+        rng = np.random.default_rng([index, self.size.mixes])
+        made = []
+        for _ in range(self.size.mixes):
+            partner = partners[int(rng.integers(len(partners)))]
+            mixed, weight = energy_adaptive_mixup(self.sound(index), self.sound(partner), rng)
+            made.append((mixed, self.recordings[partner].emotion, weight))
+        return made
+
+    def hear_all(self) -> None:
+        """Fill the cache with every recording and every mix."""
+        everything = [(index, False) for index in range(len(self.recordings))]
+        everything += [
+            (index, True)
+            for index in self.labelled
+            if self.recordings[index].partition != "test" and self.size.mixes
+        ]
+        with Progress("listen", len(everything)) as progress:
+            for number, (index, mixed) in enumerate(everything, start=1):
+                for sound in [one for one, *_ in self.mixes(index)] if mixed else [None]:
+                    if sound is None:
+                        self.states(index)
+                    else:
+                        self.cache.hear(sound)
+                progress.update(number)
+
+    def tokenizer(self, fold: Fold) -> SpeechTokenizer:
+        """Train the tokenizer of a fold, or read it."""
+        folder = self.folder / "tokenizers" / "+".join(fold.languages)
+        if not (folder / "model.json").is_file():
+            model = new_tokenizer(0, TOKENIZER)
+            hearing = self._hearing(fold, model)
+            objective = SpeechTokenizerObjective(model, hearing, SpeechTokenizerFit())
+            config = _config(self.size.tokenizer_steps, 2e-3, 0)
+            run = folder.with_name(f"{folder.name}.run")
+            train(objective, config, run, resume=True, description=f"tokenizer {fold.name}")
+            speech.save(model, folder)
+        return speech.load(folder)
+
+    def _hearing(self, fold: Fold, model: SpeechTokenizer) -> Hearing:
+        rows = self.training(fold)
+        speakers = [self.recordings[index].speaker for index in rows]
+        return Hearing([self.states(index) for index in rows], speakers, model)
+
+    def shards(self, fold: Fold) -> tuple[list[Utterance], list[Utterance]]:
+        """Turn every recording, and the mixes of a fold, into tokens, or read them.
+
+        Returns:
+            a row for each of `recordings`, and the mix pool, whose ids begin with the index.
+        """
+        folder = self.folder / "tokens" / "+".join(fold.languages)
+        if not (folder / "tokens.parquet").is_file():
+            model = self.tokenizer(fold)
+            rows = [
+                self._row(index, str(index), model.tokens(self.states(index)))
+                for index in range(len(self.recordings))
+            ]
+            pool = []
+            for index in self.finetuning(Fold(fold.languages)):
+                for number, (mixed, emotion, weight) in enumerate(self.mixes(index)):
+                    tokens = model.tokens(self.cache.hear(mixed))
+                    row = self._row(index, f"{index}-mix{number}", tokens)
+                    pool.append(replace(row, partner_emotion=emotion, partner_weight=weight))
+            write_shard(folder / "mixes.parquet", pool)
+            write_shard(folder / "tokens.parquet", rows)
+        return read_shard(folder / "tokens.parquet"), read_shard(folder / "mixes.parquet")
+
+    def _row(self, index: int, name: str, tokens: Tensor) -> Utterance:
+        row = self.recordings[index]
+        return Utterance(
+            name,
+            row.text,
+            row.emotion,
+            tokens.numpy(),
+            row.speaker,
+            row.language,
+            corpus=row.corpus,
+        )
+
+    def pretrained(self, fold: Fold) -> RewardModel:
+        """Pre-train the reward model of a fold, or read it; all seeds start from the same."""
+        folder = self.folder / "pretrained" / "+".join(fold.languages)
+        if not (folder / "model.json").is_file():
+            rows, _ = self.shards(fold)
+            tokenizer = self.tokenizer(fold)
+            hearing = self._hearing(fold, tokenizer)
+            torch.manual_seed(0)
+            model = RewardModel(self._shape())
+            telling = Telling(model, TOKENIZER.states, TOKENIZER.summary)
+            tokens = [torch.from_numpy(rows[index].tokens) for index in self.training(fold)]
+            objective = PretrainObjective(telling, tokens, hearing)
+            config = _config(self.size.pretrain_steps, 1e-3, 0)
+            run = folder.with_name(f"{folder.name}.run")
+            train(objective, config, run, resume=True, description=f"pre-train {fold.name}")
+            reward.save(model, folder)
+        return reward.load(folder)
+
+    def _shape(self) -> RewardConfig:
+        return RewardConfig(layers=2, tasks={"emotion": self.emotions})
+
+    def prepare(self, fold: Fold) -> None:
+        """Make all that fine-tunings of a fold begin with."""
+        self.shards(fold)
+        self.pretrained(fold)
+
+    def posteriors(self, job: Job) -> NDArray[np.float32]:
+        """Return the log-posteriors (N, K) of a finished job for the N recordings of `labelled`."""
+        found = load_tensors(self.folder / "jobs" / f"{job.name}.safetensors")
+        return np.asarray(found["log_posteriors"].numpy(), dtype=np.float32)
+
+    def finetune(self, job: Job) -> None:
+        """Fine-tune a reward model on one core; keep what it says of every labelled recording."""
+        path = self.folder / "jobs" / f"{job.name}.safetensors"
+        if path.is_file():
+            return
+        began = time.monotonic()
+        torch.set_num_threads(1)
+        found = self._ceiling(job) if job.model == CEILING else self._hardened(job)
+        seconds = torch.tensor(time.monotonic() - began)
+        save_tensors(path, {"log_posteriors": found.contiguous(), "seconds": seconds})
+
+    def _hardened(self, job: Job) -> Tensor:
+        model = self.pretrained(job.fold).requires_grad_(True).train()
+        rows, pool = self.shards(job.fold)
+        chosen = self.finetuning(job.fold, job.seed)
+        wanted = {str(index) for index in chosen}
+        mixes = [row for row in pool if row.id.partition("-")[0] in wanted]
+        fit: FitConfig = subsets()[job.model]
+        objective = RewardObjective(model, [rows[index] for index in chosen], fit, mixes)
+        self._train(objective, job, 3e-4)
+        return log_posteriors(model, [torch.from_numpy(rows[i].tokens) for i in self.labelled])
+
+    def _ceiling(self, job: Job) -> Tensor:
+        chosen = self.finetuning(job.fold, job.seed)
+        scale = self.tokenizer(job.fold).scaled
+        torch.manual_seed(job.seed)
+        model = StateRewardModel(RewardModel(self._shape()), TOKENIZER.states)
+        labels = [self.emotions.index(self.recordings[index].emotion) for index in chosen]
+        heard = [scale(self.states(index)).half() for index in chosen]
+        self._train(CeilingObjective(model, heard, labels), job, 5e-4)
+        return torch.cat([model.log_posteriors([scale(self.states(i))]) for i in self.labelled])
+
+    def _train(self, objective: Objective[Any], job: Job, rate: float) -> None:
+        config = _config(self.size.finetune_steps, rate, job.seed, weight_decay=0.05)
+        run = self.folder / "runs" / job.name
+        train(objective, config, run, resume=True, description=job.name)
+        # Hundreds of checkpoints would fill the disk; what counts is what the models say.
+        shutil.rmtree(run)
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do all jobs, two at a time, after what they begin with."""
+        self.claim()
+        left = [
+            job for job in jobs if not (self.folder / "jobs" / f"{job.name}.safetensors").is_file()
+        ]
+        if not left:
+            return
+        self.hear_all()
+        for fold in dict.fromkeys(Fold(job.fold.languages) for job in left):
+            self.prepare(fold)
+        settings = [(self.folder, self.manifests, self.size, job) for job in left]
+        with (
+            Progress("reward models", len(left)) as progress,
+            # `spawn` keeps the workers free of the parent's threads.
+            multiprocessing.get_context("spawn").Pool(WORKERS) as pool,
+        ):
+            for number, _ in enumerate(pool.imap_unordered(_finetune, settings), start=1):
+                progress.update(number)
+
+    def seconds(self, jobs: Sequence[Job]) -> float:
+        """Return the seconds that jobs took on one core, added up."""
+        return sum(
+            float(load_tensors(self.folder / "jobs" / f"{job.name}.safetensors")["seconds"])
+            for job in jobs
+        )
+
+
+def _finetune(settings: tuple[Path, list[Path], Size, Job]) -> None:
+    folder, manifests, size, job = settings
+    Laboratory(folder, manifests, size).finetune(job)
+
+
+def _config(steps: int, rate: float, seed: int, weight_decay: float = 0.01) -> TrainConfig:
+    return TrainConfig(
+        steps=steps,
+        learning_rate=rate,
+        warmup_steps=max(1, steps // 10),
+        schedule="cosine",
+        weight_decay=weight_decay,
+        seed=seed,
+        save_every=500,
+    )
