@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from rrpo import __version__
 from rrpo.errors import UserError
+
+if TYPE_CHECKING:
+    from rrpo.studies.real_speech import Size
 
 app = typer.Typer(
     name="rrpo",
@@ -376,6 +379,47 @@ def judges(
 
     command = " ".join(["rrpo", *sys.argv[1:]])
     print(study.run(out, study.SMOKE if smoke else study.FULL, command=command))
+
+
+Manifests = Annotated[
+    list[Path],
+    typer.Option("--data", help="manifest.csv of `rrpo data import`, or its folder; repeat it."),
+]
+
+
+@study_app.command()
+def ablation(
+    data: Manifests,
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Train reward models on real speech with every subset of the regularizers (rrpo\\[speech])."""
+    from rrpo.studies import ablation as study
+
+    print(study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]])))
+
+
+@study_app.command()
+def languages(
+    data: Manifests,
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Train on one language, test on the others; on less and more data (rrpo\\[speech])."""
+    from rrpo.studies import languages as study
+
+    print(study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]])))
+
+
+def _size(seeds: int, smoke: bool) -> "Size":
+    """Say how much a study on real speech does."""
+    from dataclasses import replace
+
+    from rrpo.studies.real_speech import FULL, SMOKE
+
+    return SMOKE if smoke else replace(FULL, seeds=seeds)
 
 
 @study_app.command()

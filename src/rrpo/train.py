@@ -153,7 +153,7 @@ def train(
         validate_every: see `validate`.
         stop: given all validations so far, says whether to stop, as a pure function. With an
             `EarlyStopping` the best weights are the result.
-        description: what the progress bar says.
+        description: what the progress bar says; nothing is shown where it is empty.
 
     Raises:
         UserError: the folder holds another run, cannot be written, or differs in configuration.
@@ -176,7 +176,8 @@ def train(
         run = _Run(*settings, state, validate, validate_every, stop)
         with writing(folder):
             metrics = Metrics(folder, state.step, active=main)
-        progress = Progress(description, config.steps, state.step, visible=main)
+        visible = main and bool(description)
+        progress = Progress(description, config.steps, state.step, visible=visible)
         with metrics, progress, interruption() as signalled:
             _loop(run, metrics, progress, signalled)
     return TrainResult(state.step, state.best_step, state.seconds, state.validations)

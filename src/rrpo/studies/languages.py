@@ -1,0 +1,216 @@
+"""How far a reward model carries: from each language to each, and with less and more data.
+
+The plain and the hardened reward model are trained on single languages, and on all but one with a
+quarter, half and all of the labelled utterances.
+"""
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from rrpo.checkpoint import atomic_path, write_json, write_text
+from rrpo.evaluate.statistics import stratified_interval
+from rrpo.report.terminal import shown
+from rrpo.studies.ablation import counts, label, recalls, signed
+from rrpo.studies.real_speech import (
+    FULL,
+    Fold,
+    Job,
+    Laboratory,
+    Size,
+    held_out,
+    strata,
+    trials,
+    unheard,
+)
+
+MODELS = ("plain", "ls_eam_adv")
+SHARES = (0.25, 0.5, 1.0)
+SETS = {"seen": True, "unseen": False}
+
+
+def run(
+    manifests: Sequence[Path], out: Path, size: Size = FULL, command: str = "rrpo study languages"
+) -> Path:
+    """Train and test; write `languages.json`, `languages.md` and `languages.svg`.
+
+    Raises:
+        UserError: see `Laboratory`.
+    """
+    lab = Laboratory(out, manifests, size)
+    single = {language: Fold((language,)) for language in lab.languages}
+    several = {
+        share: [Fold(fold.languages, share) for fold in held_out(lab).values()] for share in SHARES
+    }
+    folds = [*single.values(), *(fold for group in several.values() for fold in group)]
+    jobs = [
+        Job(fold, model, seed) for fold in folds for model in MODELS for seed in range(size.seeds)
+    ]
+    lab.run(jobs)
+    study: dict[str, Any] = {
+        "command": command,
+        "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
+        "seeds": size.seeds,
+        "languages": counts(lab),
+        "emotions": lab.emotions,
+        "core_minutes": round(lab.seconds(jobs) / 60, 1),
+        "trainings": len(jobs),
+        "pairs": {start: _pairs(lab, fold) for start, fold in single.items()},
+        "curve": {
+            f"{share:g}": {
+                "utterances": round(float(np.mean([len(lab.finetuning(one)) for one in group]))),
+                **_point(lab, group),
+            }
+            for share, group in several.items()
+        },
+        "recall": {
+            model: {
+                language: recalls(
+                    lab.emotions, strata(lab, model, several[1.0], [language], seen=False)
+                )
+                for language in lab.languages
+            }
+            for model in MODELS
+        },
+        "speakers": {
+            language: _speakers(lab, held_out(lab)[language], language)
+            for language in lab.languages
+        },
+    }
+    write_json(out / "languages.json", study)
+    write_text(out / "languages.md", page(study))
+    draw(study["curve"], out / "languages.svg")
+    return out / "languages.md"
+
+
+def _pairs(lab: Laboratory, fold: Fold) -> dict[str, Any]:
+    """Return what a fold makes of each language: mean recall of both models, and the difference."""
+    found = {}
+    for language in lab.languages:
+        rows = unheard(lab, language, fold)
+        plain, hardened = (
+            [trials(lab, [Job(fold, model, seed) for seed in range(lab.size.seeds)], rows)]
+            for model in MODELS
+        )
+        found[language] = {
+            "plain": stratified_interval(plain),
+            "ls_eam_adv": stratified_interval(hardened),
+            "difference": stratified_interval(hardened, plain),
+        }
+    return found
+
+
+def _point(lab: Laboratory, folds: Sequence[Fold]) -> dict[str, Any]:
+    """Return the mean recall on seen and unseen languages at one amount of data."""
+    point = {}
+    for name, seen in SETS.items():
+        plain, hardened = (strata(lab, model, folds, lab.languages, seen) for model in MODELS)
+        point[name] = {
+            "plain": stratified_interval(plain),
+            "ls_eam_adv": stratified_interval(hardened),
+            "difference": stratified_interval(hardened, plain),
+        }
+    return point
+
+
+def _speakers(lab: Laboratory, fold: Fold, language: str) -> dict[str, dict[str, float]]:
+    """Return the mean recall of every speaker of an unseen language, by model."""
+    table: dict[str, dict[str, float]] = {}
+    for model in MODELS:
+        jobs = [Job(fold, model, seed) for seed in range(lab.size.seeds)]
+        found = trials(lab, jobs, unheard(lab, language, fold))
+        right = found.predictions == found.labels
+        for name in np.unique(found.names).tolist():
+            own = found.names == name
+            of_class = [
+                right[:, own & (found.labels == number)].mean()
+                for number in np.unique(found.labels[own])
+            ]
+            table.setdefault(name, {})[model] = float(np.mean(of_class))
+    return table
+
+
+def page(study: Mapping[str, Any]) -> str:
+    """Return the study as a page of markdown."""
+    lines = [
+        f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}; {study['trainings']} "
+        f"fine-tunings, {study['core_minutes']} minutes of one core, without tokenizers and "
+        f"pre-training. Classes: {', '.join(study['emotions'])}. Figures are mean recall, "
+        "intervals over speakers and trainings (95 %).",
+        "",
+        "Trained on one language (rows), tested on each (columns). In its own language on speakers "
+        "held out, in another on all of them:",
+        "",
+    ]
+    names = list(study["pairs"])
+    for key in (*MODELS, "difference"):
+        title = "hardened less plain, paired" if key == "difference" else label(key)
+        lines += [f"| {title} | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+        for start, found in study["pairs"].items():
+            cells = [
+                signed(found[name][key]) if key == "difference" else shown(found[name][key])
+                for name in names
+            ]
+            lines.append(f"| {start} | " + " | ".join(cells) + " |")
+        lines.append("")
+    lines += ["Trained on all languages but one, with less data:", ""]
+    lines += [
+        "| utterances | set | plain | hardened | hardened less plain |",
+        "|---|---|---|---|---|",
+    ]
+    for point in study["curve"].values():
+        for name in SETS:
+            found = point[name]
+            lines.append(
+                f"| {point['utterances']} | {name} | {shown(found['plain'])} | "
+                f"{shown(found['ls_eam_adv'])} | {signed(found['difference'])} |"
+            )
+    lines += ["", "Recall of each emotion in the language left out (plain → hardened):", ""]
+    lines += ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for emotion in study["emotions"]:
+        cells = [
+            " → ".join(f"{study['recall'][model][name][emotion]:.2f}" for model in MODELS)
+            for name in names
+        ]
+        lines.append(f"| {emotion} | " + " | ".join(cells) + " |")
+    lines += ["", "Speakers of the language left out:", ""]
+    lines += [
+        "| language | speakers | plain | hardened | better hardened |",
+        "|---|---|---|---|---|",
+    ]
+    for language, table in study["speakers"].items():
+        plain, hardened = (np.array([one[model] for one in table.values()]) for model in MODELS)
+        lines.append(
+            f"| {language} | {len(table)} | {plain.min():.2f} to {plain.max():.2f} | "
+            f"{hardened.min():.2f} to {hardened.max():.2f} | "
+            f"{int((hardened > plain).sum())} of {len(table)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw(curve: Mapping[str, Any], path: Path) -> None:
+    """Draw mean recall over the amount of labelled data."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(SETS), sharey=True)
+    amounts = [point["utterances"] for point in curve.values()]
+    for axis, name in zip(axes, SETS, strict=True):
+        for model, color in zip(MODELS, ("#d62728", "#1f77b4"), strict=True):
+            values = [point[name][model] for point in curve.values()]
+            axis.plot(
+                amounts, [one["mean"] for one in values], "o-", color=color, label=label(model)
+            )
+            ends = [[one[end] for one in values] for end in ("low", "high")]
+            axis.fill_between(amounts, *ends, color=color, alpha=0.15, linewidth=0)
+        axis.set_title(f"{name} languages")
+        axis.set_xlabel("labelled utterances")
+    axes[0].set_ylabel("mean recall")
+    axes[0].legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
