@@ -149,7 +149,11 @@ def tokenize(
     data: Annotated[Path, typer.Argument(help="manifest.csv (path, emotion, …) or its folder.")],
     out: Out,
     codec: Annotated[
-        str, typer.Option(help="`mini`, or s3:FOLDER for that of a CosyVoice folder.")
+        str,
+        typer.Option(
+            help="`mini`; s3:FOLDER for that of a CosyVoice folder; speech:FOLDER for one made by a "
+            "study on real speech."
+        ),
     ] = "mini",
     mix: Annotated[int, typer.Option(min=0, help="Mixed versions of each utterance.")] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,

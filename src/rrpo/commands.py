@@ -18,6 +18,7 @@ from rrpo import config as configuration
 from rrpo.audio import Audio
 from rrpo.benchmarks import gradient, speed
 from rrpo.checkpoint import read_json, sha256, write_json, write_text
+from rrpo.codec import speech as speech_codec
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.corpora import import_corpus
@@ -113,8 +114,12 @@ def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
         chosen = S3Tokenizer(Path(codec.removeprefix("s3:")))
         name = f"{chosen.path.name} {chosen.checksum}"
         print(f"{chosen.path}: SHA-256 {chosen.checksum}")
+    elif codec.startswith("speech:"):
+        folder = Path(codec.removeprefix("speech:"))
+        chosen = speech_codec.load(folder)
+        name = f"speech {sha256(folder / 'model.safetensors')}"
     else:
-        raise UserError(f"unknown codec {codec!r}: choose mini or s3:FOLDER")
+        raise UserError(f"unknown codec {codec!r}: choose mini, s3:FOLDER or speech:FOLDER")
     made = tokenization.tokenize(chosen, recordings, out, mixes, seed, name)
     more = f" and {made.mixes} mixes in {out / 'mixes'}" if made.mixes else ""
     print(f"{made.tokens} utterances in {out / 'tokens'}{more}")

@@ -9,6 +9,7 @@ by its settings, so an interrupted study goes on, and both studies use each othe
 
 import hashlib
 import json
+import math
 import multiprocessing
 import shutil
 import time
@@ -213,14 +214,23 @@ class Laboratory:
         ]
 
     def finetuning(self, fold: Fold, seed: int = 0) -> list[int]:
-        """Return the labelled ones among them; a share below 1 is drawn by the seed."""
+        """Return the labelled ones among them; a share below 1 is drawn by the seed.
+
+        It is drawn of every language and emotion, so that none is lost.
+        """
         labelled = set(self.labelled)
         rows = [index for index in self.training(fold) if index in labelled]
         if fold.share == 1.0:
             return rows
+        groups: dict[tuple[str, str], list[int]] = {}
+        for index in rows:
+            row = self.recordings[index]
+            groups.setdefault((row.language, row.emotion), []).append(index)
         rng = np.random.default_rng(seed)
-        order = rng.permutation(len(rows))
-        return sorted(rows[place] for place in order[: max(1, round(fold.share * len(rows)))])
+        drawn = (
+            rng.permutation(own)[: math.ceil(fold.share * len(own))] for own in groups.values()
+        )
+        return sorted(int(index) for one in drawn for index in one)
 
     @cached_property
     def cache(self) -> HeardCache:

@@ -1,0 +1,204 @@
+"""The studies on real speech, on noise in three invented languages and with a tiny encoder."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from sklearn.metrics import balanced_accuracy_score
+
+from rrpo.codec import whisper
+from rrpo.codec.speech import SpeechTokenizerConfig
+from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
+from rrpo.errors import UserError
+from rrpo.studies import ablation, languages, real_speech
+from rrpo.studies.real_speech import (
+    CEILING,
+    Fold,
+    Job,
+    Laboratory,
+    Size,
+    held_out,
+    read_recordings,
+    strata,
+    trials,
+    unheard,
+)
+
+SIZE = Size(seeds=2, mixes=1, tokenizer_steps=2, pretrain_steps=2, finetune_steps=2)
+EMOTIONS = ("sad", "happy", "angry")
+
+
+def manifest(folder: Path, language: str, emotions: Iterable[str] = EMOTIONS) -> Path:
+    """Write a corpus of three speakers who make noise."""
+    rng = np.random.default_rng(sum(map(ord, language)))
+    lines = ["path,emotion,speaker,language,corpus"]
+    folder.mkdir(parents=True)
+    for speaker in "abc":
+        for emotion in emotions:
+            for take in range(2):
+                name = f"{speaker}_{emotion}_{take}.wav"
+                soundfile.write(folder / name, rng.normal(0, 0.1, 8000), 16000)
+                lines.append(f"{name},{emotion},{speaker},{language},{language}-corpus")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Three corpora; whatever is loaded is tiny, and jobs are done here one by one."""
+
+    def tiny(layers: int) -> WhisperEncoder:
+        torch.manual_seed(0)
+        return WhisperEncoder(WhisperConfig(width=6, heads=2, layers=layers)).eval()
+
+    class Inline:
+        def __enter__(self) -> "Inline":
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            return None
+
+        def imap_unordered(self, work: Any, settings: Iterable[Any]) -> Iterator[Any]:
+            return map(work, settings)
+
+    small = SpeechTokenizerConfig(states=12, layers=1, width=16, dilations=(1,), summary=4)
+    monkeypatch.setattr(whisper, "load", tiny)
+    monkeypatch.setattr(real_speech, "TOKENIZER", small)
+    monkeypatch.setattr(
+        real_speech.multiprocessing,
+        "get_context",
+        lambda _: type("C", (), {"Pool": lambda *_: Inline()})(),
+    )
+    return [
+        manifest(tmp_path / "one", "xx"),
+        manifest(tmp_path / "two", "yy"),
+        manifest(tmp_path / "three", "zz", ("sad", "happy", "fearful")),
+    ]
+
+
+def test_who_is_tested_was_never_heard(tmp_path: Path, manifests: list[Path]) -> None:
+    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    assert lab.emotions == ["happy", "sad"]
+    for language, fold in held_out(lab).items():
+        heard = {lab.recordings[index].speaker for index in lab.training(fold)}
+        for other in lab.languages:
+            tested = {lab.recordings[index].speaker for index in unheard(lab, other, fold)}
+            assert tested
+            assert not heard & tested
+        assert len({lab.recordings[index].speaker for index in unheard(lab, language, fold)}) == 3
+    # Speakers of the same name in two corpora are two people.
+    assert len({row.speaker for row in lab.recordings}) == 9
+
+
+def test_a_share_is_drawn_by_the_seed(tmp_path: Path, manifests: list[Path]) -> None:
+    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    whole, half = Fold(("xx", "yy")), Fold(("xx", "yy"), 0.5)
+    everything = lab.finetuning(whole)
+    assert len(lab.finetuning(half)) == len(everything) / 2
+    assert set(lab.finetuning(half, 1)) < set(everything)
+    assert lab.finetuning(half, 1) != lab.finetuning(half, 2)
+    kept = lab.finetuning(Fold(("xx", "yy"), 0.01))
+    assert len(kept) == 4  # one of each emotion and language
+    assert lab.training(half) == lab.training(whole)
+    assert (whole.name, half.name) == ("xx+yy", "xx+yy@0.5")
+
+
+def test_mixes_keep_to_the_corpus_and_to_who_is_trained_on(
+    tmp_path: Path, manifests: list[Path]
+) -> None:
+    lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=20))
+    own = lab.finetuning(Fold(("xx",)))[0]
+    made = lab.mixes(own)
+    assert len(made) == 20
+    assert {emotion for _, emotion, _ in made} <= set(lab.emotions)
+    again = lab.mixes(own)
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(made, again, strict=True))
+
+
+def test_the_ablation_is_written_and_goes_on(
+    tmp_path: Path, manifests: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    page = ablation.run(manifests, out, SIZE)
+    study = json.loads((out / "ablation.json").read_text())
+    assert set(study["models"]) == {
+        "plain", "ls", "eam", "adv", "ls_eam", "ls_adv", "eam_adv", "ls_eam_adv", CEILING,
+    }  # fmt: skip
+    assert study["trainings"] == 3 * 9 * 2
+    text = page.read_text()
+    assert "unseen languages" in text
+    assert "The paper's own figures" in text
+    assert (out / "ablation.svg").read_text().startswith("<?xml")
+
+    lab = Laboratory(out, manifests, SIZE)
+    fold = held_out(lab)["xx"]
+    rows = unheard(lab, "xx", fold)
+    found = trials(lab, [Job(fold, "ls", seed) for seed in range(2)], rows)
+    by_hand = [balanced_accuracy_score(found.labels, one) for one in found.predictions]
+    assert study["models"]["ls"]["xx, unseen"]["unweighted_average_recall"][
+        "mean"
+    ] == pytest.approx(np.mean(by_hand))
+    plain = trials(lab, [Job(fold, "plain", seed) for seed in range(2)], rows)
+    assert plain.labels.tolist() == found.labels.tolist()
+    seen = strata(lab, "plain", list(held_out(lab).values()), lab.languages, seen=True)
+    assert [one.predictions.shape[0] for one in seen] == [4, 4, 4]  # two folds, two seeds
+
+    # Nothing is trained twice; what is missing is made again, and the same.
+    monkeypatch.setattr(real_speech, "train", None)
+    assert ablation.run(manifests, out, SIZE) == page
+    monkeypatch.undo()
+
+
+def test_a_job_made_again_is_the_same(tmp_path: Path, manifests: list[Path]) -> None:
+    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    job = Job(Fold(("xx", "zz")), "ls_eam_adv", 1)
+    lab.run([job])
+    first = lab.posteriors(job)
+    (tmp_path / "out" / "jobs" / f"{job.name}.safetensors").unlink()
+    lab.run([job])
+    assert np.array_equal(lab.posteriors(job), first)
+    assert np.allclose(np.exp(first).sum(1), 1, atol=1e-5)
+
+
+def test_the_languages_study_shares_what_is_there(tmp_path: Path, manifests: list[Path]) -> None:
+    page = languages.run(manifests, tmp_path / "out", SIZE)
+    study = json.loads((tmp_path / "out" / "languages.json").read_text())
+    assert set(study["pairs"]["xx"]) == {"xx", "yy", "zz"}
+    assert list(study["curve"]) == ["0.25", "0.5", "1"]
+    assert len(study["speakers"]["yy"]) == 3
+    assert "Trained on one language" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: text.replace(",xx,", ",,"), "has no language"),
+        (lambda text: text.replace("a,xx", ",xx"), "has no speaker"),
+        (lambda text: text.replace("_0.wav", "_9.wav"), "no such audio file"),
+        (lambda text: text.replace(",b,", ",a,").replace(",c,", ",a,"), "at least three speakers"),
+        (lambda text: text.replace("sad", "glad").replace("glad_", "sad_"), "fewer than two"),
+    ],
+)
+def test_bad_manifests_say_what_is_wrong(
+    tmp_path: Path, manifests: list[Path], spoil: Any, message: str
+) -> None:
+    file = manifests[0] / "manifest.csv"
+    file.write_text(spoil(file.read_text()))
+    with pytest.raises(UserError, match=message):
+        Laboratory(tmp_path / "out", manifests, SIZE)
+
+
+def test_one_language_and_another_study_are_refused(tmp_path: Path, manifests: list[Path]) -> None:
+    with pytest.raises(UserError, match="only the language xx"):
+        read_recordings(manifests[:1])
+    with pytest.raises(UserError, match="at least one manifest"):
+        read_recordings([])
+    Laboratory(tmp_path / "out", manifests, SIZE).claim()
+    with pytest.raises(UserError, match="another --out"):
+        Laboratory(tmp_path / "out", manifests[:2], SIZE).claim()
