@@ -355,6 +355,26 @@ def judges(
 
 
 @study_app.command()
+def artifacts(
+    out: Out,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="manifest.csv of clean real speech, or its folder. Several: give more."),
+    ] = None,
+    peer: Annotated[
+        str, typer.Option(help="`essentia`, where it is installed: measure that beside ours.")
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Put artifacts of known place and level into clean speech: which are found?"""
+    from rrpo.studies import artifacts as study
+
+    size = study.SMOKE if smoke else study.FULL
+    print(study.run(out, data or [], size, seed, peer, " ".join(["rrpo", *sys.argv[1:]])))
+
+
+@study_app.command()
 def overoptimization(
     out: Out,
     seed: Annotated[int, typer.Option(min=0)] = 0,

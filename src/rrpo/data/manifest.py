@@ -12,7 +12,8 @@ OPTIONAL = ("text", "speaker", "language")
 
 @dataclass(frozen=True)
 class Recording:
-    """One audio file with its labels; `path` is absolute or relative to the manifest's folder."""
+    """One audio file with its labels; `path` is absolute or relative to the manifest's folder, or
+    to the folder above."""
 
     path: Path
     emotion: str
@@ -50,6 +51,8 @@ def read_manifest(path: Path) -> list[Recording]:
         if not row["path"] or not row["emotion"]:
             raise UserError(f"{file}, line {number}: path or emotion is empty: fill it in")
         audio = file.parent / row["path"]
+        if not audio.is_file() and (file.parent.parent / row["path"]).is_file():
+            audio = file.parent.parent / row["path"]
         if not audio.is_file():
             raise UserError(f"{file}, line {number}: no such audio file: {audio}")
         known = {name: (row.get(name) or "").strip() for name in OPTIONAL}

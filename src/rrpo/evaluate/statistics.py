@@ -1,4 +1,4 @@
-"""Confidence intervals over utterances by the bootstrap."""
+"""Confidence intervals over utterances by the bootstrap, and how well a score tells two apart."""
 
 import warnings
 from collections.abc import Sequence
@@ -93,6 +93,45 @@ def recall(labels: Sequence[int], predictions: Sequence[int]) -> float:
     if truth.size == 0 or truth.shape != guess.shape:
         raise UserError(f"cannot compare {guess.size} predictions with {truth.size} labels")
     return float(np.mean([np.mean(guess[truth == label] == label) for label in np.unique(truth)]))
+
+
+def area_under_roc(positives: ArrayLike, negatives: ArrayLike) -> float:
+    """Return the chance that a positive scores above a negative, ties counted half.
+
+    That is the area under the receiver operating characteristic (Hanley & McNeil 1982, "The
+    meaning and use of the area under a ROC curve", Radiology 143).
+
+    Args:
+        positives: (n,) scores of what should score high.
+        negatives: (m,) of what should not.
+
+    Raises:
+        UserError: there are none of one, or one is NaN or infinite.
+
+    Examples:
+        >>> area_under_roc([2.0, 3.0], [1.0, 2.0])
+        0.875
+    """
+    high, low = _checked(positives, "positives"), np.sort(_checked(negatives, "negatives"))
+    under = np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")
+    return float(under.mean() / 2 / low.size)
+
+
+def roc_curve(
+    positives: ArrayLike, negatives: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the shares (k,) of negatives and of positives at or over each threshold.
+
+    From the threshold that nothing reaches, (0, 0), down to the lowest score, (1, 1).
+
+    Raises:
+        UserError: as `area_under_roc`.
+    """
+    high, low = np.sort(_checked(positives, "positives")), np.sort(_checked(negatives, "negatives"))
+    thresholds = np.append(np.unique(np.concatenate([high, low])), np.inf)[::-1]
+    false = 1.0 - np.searchsorted(low, thresholds, "left") / low.size
+    true = 1.0 - np.searchsorted(high, thresholds, "left") / high.size
+    return false, true
 
 
 def _checked(values: ArrayLike, name: str) -> NDArray[np.float64]:
