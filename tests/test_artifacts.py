@@ -11,7 +11,7 @@ from scipy.signal import lfilter
 
 from rrpo.audio import Audio
 from rrpo.errors import UserError
-from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, detect, distinct, repetition
+from rrpo.evaluate.artifacts import Artifact, detect, distinct, repetition
 from rrpo.evaluate.artifacts.clicks import _levinson, residual
 
 RATE = 16_000

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from rrpo.errors import UserError
-from rrpo.evaluate.statistics import interval, paired_interval, recall
+from rrpo.evaluate.statistics import (
+    area_under_roc,
+    interval,
+    paired_interval,
+    recall,
+    roc_curve,
+)
 
 
 def by_hand(values: np.ndarray, seed: int, resamples: int) -> tuple[float, float]:
@@ -95,3 +101,28 @@ def test_unpaired_lengths_are_the_users_mistake() -> None:
         paired_interval([1.0, 2.0], [1.0])
     with pytest.raises(UserError):
         recall([0], [0, 1])
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=20),
+    st.lists(st.integers(0, 6), min_size=1, max_size=20),
+)
+def test_the_area_is_the_share_of_pairs_in_order(high: list[int], low: list[int]) -> None:
+    pairs = [(one > other) + (one == other) / 2 for one in high for other in low]
+    assert area_under_roc(high, low) == pytest.approx(np.mean(pairs))
+    false, true = roc_curve(high, low)
+    assert np.trapezoid(true, false) == pytest.approx(np.mean(pairs))
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+    for x, y in zip(false, true, strict=True):
+        assert any(
+            x == pytest.approx(np.mean([other >= t for other in low]))
+            and y == pytest.approx(np.mean([one >= t for one in high]))
+            for t in [*high, *low, 99]
+        )
+
+
+def test_an_area_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="negatives"):
+        area_under_roc([1.0], [])
+    with pytest.raises(UserError, match="positives"):
+        roc_curve([np.nan], [1.0])

@@ -5,6 +5,8 @@ measure of audio novelty", IEEE ICME; at lags as Goto 2003, "A chorus-section de
 musical audio signals", ICASSP): over three rounds of a period, twice the variance of the log
 spectrum, which is how far two of its frames lie apart, is set against how far frames one period
 apart do. A held vowel hardly varies, so it is no loop; `rrpo.evaluate.artifacts.stuck` hears that.
+A mark may begin or end up to 0.7 of a period off: a window that begins before the loop still hears
+it.
 """
 
 import numpy as np
