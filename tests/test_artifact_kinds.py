@@ -179,7 +179,7 @@ def test_quality_drops_are_where_a_scorer_says() -> None:
 
 def test_a_scorer_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "available", dict)
-    monkeypatch.setattr(quality, "missing", lambda: {"distillmos": "not installed: pip install x"})
+    monkeypatch.setattr(quality, "missing", lambda: {"plcmos": "not installed: pip install x"})
     with pytest.raises(UserError, match="need a quality scorer: not installed: pip install x"):
         quality_drops(np.zeros(RATE, np.float32))
     with pytest.raises(UserError, match="no scorer 'ears'"):

@@ -90,7 +90,7 @@ def test_the_command_writes_its_pages(tmp_path: Path, monkeypatch: pytest.Monkey
     rows = "".join(f"mine/{number}.wav,sad,de\n" for number in range(2))
     (corpus / "manifest.csv").write_text("path,emotion,language\n" + rows)
     monkeypatch.setattr(study.artifact_quality.quality, "available", dict)
-    monkeypatch.setattr(study.artifact_quality.quality, "missing", lambda: {"distillmos": "gone"})
+    monkeypatch.setattr(study.artifact_quality.quality, "missing", lambda: {"plcmos": "gone"})
     size = study.Size(inserted=2, clean=2, windows=1, resamples=5, ids=4, contexts=1, rated=1)
     text = study.run(tmp_path / "out", [corpus], size).read_text(encoding="utf-8")
     figures = read_json(tmp_path / "out" / "study.json")

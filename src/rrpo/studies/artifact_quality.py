@@ -11,7 +11,7 @@ from rrpo.evaluate.artifacts import quality_drops
 from rrpo.evaluate.statistics import interval
 from rrpo.progress import Progress
 
-SCORER = "distillmos"
+SCORER = "plcmos"
 NOISY = 1.0
 """Seconds that are spoilt, in white noise as strong as the speech there."""
 SHORTEST = 3.0

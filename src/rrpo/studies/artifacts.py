@@ -24,7 +24,7 @@ from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.studies import artifact_page, artifact_quality, artifact_tokens
 from rrpo.studies.insertions import WAYS, Inserted, Way
-from rrpo.studies.peers import Essentia, Event, count, highest
+from rrpo.studies.peers import EVERY, Essentia, Event, count, highest
 
 PEAK = 0.7
 """Of the speech that artifacts are put into."""
@@ -56,7 +56,7 @@ class Size:
     resamples: int = 500
     ids: int = 48
     contexts: int = 4
-    rated: int = 24
+    rated: int = 12
 
 
 FULL = Size()
@@ -130,7 +130,8 @@ def run(
             "name": f"Essentia {other.version}",
             "detectors": figures(theirs, other.thresholds, size.resamples),
             "goal": goal(theirs, size.resamples),
-            "false_alarms": peer_alarms(chosen, other),
+            "ours": goal(_every(ours), size.resamples),
+            "false_alarms": peer_alarms(chosen[::EVERY], other),
         }
     write_json(out / "study.json", study)
     write_text(out / "study.md", artifact_page.markdown(study))
@@ -154,7 +155,8 @@ def trials(
     with Progress("insert and search", len(speech)) as progress:
         for number, one in enumerate(speech):
             clean = scores(one.audio)
-            found = {kind: peer.events(one.audio, kind) for kind in KINDS} if peer else {}
+            other = peer if number % EVERY == 0 else None
+            found = {kind: other.events(one.audio, kind) for kind in KINDS} if other else {}
             for index, (name, way) in enumerate(WAYS.items()):
                 for step, level in enumerate(way.levels):
                     rng = np.random.default_rng([seed, number, index, step])
@@ -162,8 +164,8 @@ def trials(
                     places = _elsewhere(one.audio, inserted, windows, rng)
                     heard = scores(inserted.audio, kinds=(way.kind,))[way.kind]
                     ours[name][level].append(_trial(one, inserted, heard, clean[way.kind], places))
-                    if peer:
-                        events = peer.events(inserted.audio, way.kind)
+                    if other:
+                        events = other.events(inserted.audio, way.kind)
                         theirs[name][level].append(
                             _peer_trial(one, inserted, events, found[way.kind], places)
                         )
@@ -242,6 +244,14 @@ def goal(found: Trials, resamples: int) -> dict[str, Any]:
         for trial in part
     ]
     return {corpus: separated(part, resamples) for corpus, part in _groups(rows).items()}
+
+
+def _every(found: Trials) -> Trials:
+    """Return the trials of the utterances that the peer is given."""
+    return {
+        name: {level: rows[::EVERY] for level, rows in levels.items()}
+        for name, levels in found.items()
+    }
 
 
 def separated(rows: Sequence[Trial], resamples: int, seed: int = 0) -> dict[str, float]:

@@ -12,9 +12,11 @@ import numpy as np
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.errors import UserError
 
-DECIBELS = tuple(range(6, 63, 3))
+DECIBELS = (6, 12, 18, 21, 24, 27, 30, 33, 36, 42, 48, 54)
 """Thresholds that its click detector is run with, in dB: the highest that still finds a click is
 the click's score."""
+EVERY = 3
+"""One utterance in so many is given to the peer: it is run once for each threshold."""
 SATURATION_FLOOR = -30.0
 """dB of the energy a saturated sample must have; its default, -1, hears only full scale."""
 

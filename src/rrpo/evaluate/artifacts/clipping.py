@@ -28,8 +28,8 @@ TOP = 0.98
 """Share of the greatest magnitude near by that is still its top."""
 NEAR = 321
 """Samples around, 20 ms: two pitch periods."""
-QUIET = 0.1
-"""Share of the loudness below which nothing is clipped: silence is flat too."""
+QUIET = 0.25
+"""Share of the loudness below which nothing is clipped: 16 bits of a soft recording are steps."""
 THRESHOLD = 5.0
 """Samples in a row: clean speech of three languages of four never has five."""
 
