@@ -9,6 +9,7 @@ import soundfile
 from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import read_json
 from rrpo.errors import UserError
+from rrpo.studies import artifact_trials as trials
 from rrpo.studies import artifacts as study
 from rrpo.studies.insertions import WAYS
 from rrpo.studies.peers import Essentia, count, highest
@@ -44,17 +45,17 @@ def test_clipping_cuts_to_its_level() -> None:
 
 
 def test_separation_is_one_where_scores_do_not_overlap() -> None:
-    rows = [study.Trial("a", 2.0 + i, [float(i % 2), 1.0]) for i in range(5)]
-    assert study.separated(rows, 20) == {"mean": 1.0, "low": 1.0, "high": 1.0}
-    same = [study.Trial("a", 1.0, [1.0, 1.0])] * 3
-    assert study.separated(same, 20)["mean"] == 0.5
+    rows = [trials.Trial("a", 2.0 + i, [float(i % 2), 1.0]) for i in range(5)]
+    assert trials.separated(rows, 20) == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    same = [trials.Trial("a", 1.0, [1.0, 1.0])] * 3
+    assert trials.separated(same, 20)["mean"] == 0.5
 
 
 def test_alarms_are_counted_by_the_minute() -> None:
     clean = np.asarray(0.7 * sentence(0), np.float32)
     struck = clean.copy()
     struck[1000] += 0.5
-    speech = [study.Speech("a", "sad", str(n), one) for n, one in enumerate((clean, struck))]
+    speech = [trials.Speech("a", "sad", str(n), one) for n, one in enumerate((clean, struck))]
     found = study.false_alarms(speech)
     minutes = 2 * clean.size / SAMPLE_RATE / 60
     assert found["corpus"]["a"]["minutes"] == pytest.approx(minutes)

@@ -18,11 +18,12 @@ from rrpo.report.listening import Mark, Player, marks_of
 from rrpo.report.page import write_html
 from rrpo.report.sound import flac_uri, outline, spectrogram_uri
 from rrpo.report.terminal import shown
+from rrpo.studies.artifact_trials import NEAR
 from rrpo.studies.insertions import WAYS, Inserted
 
-COLOURS = ("#9ecae1", "#6baed6", "#3182bd", "#08519c", "#08306b")
-NEAR = 0.04
-"""Seconds around an artifact that count as its place."""
+COLOURS = ("#bdbdbd", "#86c5e8", "#2b8cbe", "#0b5394", "#1b1b3a")
+STYLES = ("-", "--")
+"""Of the lines of the first group of corpora and of the second."""
 
 Curves = Mapping[str, Mapping[str, Mapping[float, Sequence[Sequence[float]]]]]
 """Group of corpora → way → level → scores of artifacts and of clean speech."""
@@ -173,47 +174,54 @@ def _share(row: Mapping[str, Any], name: str) -> str:
 
 
 def draw(curves: Curves, path: Path) -> None:
-    """Draw a row of ROC curves for each group of corpora, a panel for each way."""
-    groups = [name for name, ways in curves.items() if any(_filled(way) for way in ways.values())]
-    drawing = Figure(figsize=(1.75 * len(WAYS), 2.1 * len(groups)), layout="constrained")
+    """Draw a panel of ROC curves for each way, each group of corpora in its own line style."""
+    curves = {group: ways for group, ways in curves.items() if _measured(ways)}
+    drawing = Figure(figsize=(8.4, 8.4), layout="constrained")
     drawing.patch.set_facecolor("white")
     FigureCanvasAgg(drawing)
-    panels = drawing.subplots(len(groups), len(WAYS), sharex=True, sharey=True, squeeze=False)
-    for row, group in enumerate(groups):
-        for column, (name, way) in enumerate(WAYS.items()):
-            axes = panels[row][column]
+    panels = drawing.subplots(-(-len(WAYS) // 3), 3, sharex=True, sharey=True, squeeze=False)
+    for axes, (name, way) in zip(panels.flat, WAYS.items(), strict=True):
+        for group, style in zip(curves, STYLES, strict=False):
             for index, (level, (positive, negative)) in enumerate(curves[group][name].items()):
-                _curve(axes, positive, negative, COLOURS[index], THRESHOLDS[way.kind], level)
-            axes.plot([0, 1], [0, 1], color="#cccccc", linewidth=0.8)
-            axes.tick_params(labelsize=7, length=2, color="#888888")
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.legend(fontsize=6, frameon=False, loc="lower right", title_fontsize=6)
-            if row == 0:
-                axes.set_title(name, fontsize=8, loc="left")
-            if column == 0:
-                axes.set_ylabel(f"{group}: found", fontsize=8)
-            if row == len(groups) - 1:
-                axes.set_xlabel("clean speech marked", fontsize=7)
+                reading = (positive, negative, THRESHOLDS[way.kind])
+                label = f"{level:g}" if style == STYLES[0] else None
+                _curve(axes, reading, COLOURS[index], style, label)
+        axes.set_title(f"{name} ({way.unit})", fontsize=8, loc="left")
+        axes.set_xlim(-0.01, 0.5)
+        axes.tick_params(labelsize=7, length=2, color="#888888")
+        axes.grid(color="#eeeeee", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=7, frameon=False, loc="lower right")
+    for axes in panels[-1]:
+        axes.set_xlabel("share of clean stretches marked", fontsize=8)
+    for row in panels:
+        row[0].set_ylabel("share of artifacts found", fontsize=8)
+    drawing.suptitle(", ".join(f"{s}: {g}" for g, s in _named(curves)), fontsize=9)
     with atomic_path(path) as temporary:
         drawing.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=160)
 
 
-def _filled(way: Mapping[float, Sequence[Sequence[float]]]) -> bool:
-    return any(len(positive) > 0 for positive, _ in way.values())
+def _named(curves: Curves) -> list[tuple[str, str]]:
+    names = {"-": "solid lines", "--": "dashed"}
+    return [(group, names[style]) for group, style in zip(curves, STYLES, strict=False)]
+
+
+def _measured(ways: Mapping[str, Mapping[float, Sequence[Sequence[float]]]]) -> bool:
+    return all(len(positive) > 0 for way in ways.values() for positive, _ in way.values())
 
 
 def _curve(
     axes: Axes,
-    positive: Sequence[float],
-    negative: Sequence[float],
+    reading: tuple[Sequence[float], Sequence[float], float],
     colour: str,
-    threshold: float,
-    level: float,
+    style: str,
+    label: str | None,
 ) -> None:
+    positive, negative, threshold = reading
     false, true = roc_curve(positive, negative)
-    axes.plot(false, true, color=colour, linewidth=1.2, label=f"{level:g}")
+    axes.plot(false, true, color=colour, linewidth=1.2, linestyle=style, label=label)
     reached = [sum(x >= threshold for x in part) / len(part) for part in (negative, positive)]
-    axes.plot(*reached, marker="o", markersize=3, color=colour)
+    axes.plot(*reached, marker="o" if style == "-" else "s", markersize=3, color=colour)
 
 
 def write(folder: Path, examples: Sequence[Example], study: Mapping[str, Any]) -> Path:
