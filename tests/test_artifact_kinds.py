@@ -168,11 +168,11 @@ def test_an_unknown_kind_is_the_users_mistake() -> None:
 def test_quality_drops_are_where_a_scorer_says() -> None:
     audio = np.zeros(5 * RATE, np.float32)
     audio[2 * RATE : 3 * RATE] = 0.5
-    found = quality_drops(audio, lambda part: 4.0 - 2.0 * float(np.abs(part).mean() / 0.5))
+    found = quality_drops(audio, lambda part: 4.0 - 2.4 * float(np.abs(part).mean() / 0.5))
     assert [artifact.kind for artifact in found] == ["quality"]
     assert found[0].start == pytest.approx(1.5)
     assert found[0].end == pytest.approx(3.5)
-    assert found[0].strength == pytest.approx(2.0)
+    assert found[0].strength == pytest.approx(2.4)
     assert quality_drops(audio, lambda _: 3.0) == []
     assert quality_drops(audio[:RATE], lambda _: 3.0) == []
 
