@@ -31,7 +31,7 @@ NEAR = 321
 QUIET = 0.25
 """Share of the loudness below which nothing is clipped: 16 bits of a soft recording are steps."""
 THRESHOLD = 5.0
-"""Samples in a row: clean speech seldom has five but in recordings so soft that 16 bits are steps."""
+"""Samples in a row: clean speech seldom has five, but where 16 bits are steps."""
 
 
 def find(signal: Curve) -> list[Artifact]:
