@@ -11,7 +11,8 @@ from scipy.signal import lfilter
 
 from rrpo.audio import Audio
 from rrpo.errors import UserError
-from rrpo.evaluate.artifacts import Artifact, _levinson, detect, distinct, repetition, residual
+from rrpo.evaluate.artifacts import Artifact, detect, distinct, repetition
+from rrpo.evaluate.artifacts.clicks import _levinson, residual
 
 RATE = 16_000
 FORMANTS = [(600, 80), (1200, 100), (2500, 150), (3500, 200)]

@@ -19,11 +19,13 @@ from rrpo.evaluate.confusion import (
 )
 from rrpo.evaluate.statistics import (
     Trials,
+    area_under_roc,
     clustered_interval,
     clusters,
     interval,
     paired_interval,
     resampled_sums,
+    roc_curve,
     stratified_interval,
     trial_draws,
 )
@@ -289,3 +291,28 @@ def test_what_cannot_be_compared_is_the_users_mistake() -> None:
     for counts in ([], 3.0, [1.0, float("nan")]):
         with pytest.raises(UserError, match="finite"):
             clustered_interval(counts, lambda sums: sums)
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=20),
+    st.lists(st.integers(0, 6), min_size=1, max_size=20),
+)
+def test_the_area_is_the_share_of_pairs_in_order(high: list[int], low: list[int]) -> None:
+    pairs = [(one > other) + (one == other) / 2 for one in high for other in low]
+    assert area_under_roc(high, low) == pytest.approx(np.mean(pairs))
+    false, true = roc_curve(high, low)
+    assert np.trapezoid(true, false) == pytest.approx(np.mean(pairs))
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+    for x, y in zip(false, true, strict=True):
+        assert any(
+            x == pytest.approx(np.mean([other >= t for other in low]))
+            and y == pytest.approx(np.mean([one >= t for one in high]))
+            for t in [*high, *low, 99]
+        )
+
+
+def test_an_area_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="negatives"):
+        area_under_roc([1.0], [])
+    with pytest.raises(UserError, match="positives"):
+        roc_curve([np.nan], [1.0])

@@ -151,8 +151,8 @@ def tokenize(
     codec: Annotated[
         str,
         typer.Option(
-            help="`mini`; s3:FOLDER for that of a CosyVoice folder; speech:FOLDER for one made by a "
-            "study on real speech."
+            help="`mini`; s3:FOLDER for that of a CosyVoice folder; speech:FOLDER for one that a "
+            "study on real speech has made."
         ),
     ] = "mini",
     mix: Annotated[int, typer.Option(min=0, help="Mixed versions of each utterance.")] = 0,
@@ -424,6 +424,26 @@ def _size(seeds: int, smoke: bool) -> "Size":
     from rrpo.studies.real_speech import FULL, SMOKE
 
     return SMOKE if smoke else replace(FULL, seeds=seeds)
+
+
+@study_app.command()
+def artifacts(
+    out: Out,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="manifest.csv of clean real speech, or its folder. Several: give more."),
+    ] = None,
+    peer: Annotated[
+        str, typer.Option(help="`essentia`, where it is installed: measure that beside ours.")
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Put artifacts of known place and level into clean speech: which are found?"""
+    from rrpo.studies import artifacts as study
+
+    size = study.SMOKE if smoke else study.FULL
+    print(study.run(out, data or [], size, seed, peer, " ".join(["rrpo", *sys.argv[1:]])))
 
 
 @study_app.command()

@@ -1,7 +1,9 @@
 """Which token ids say a click or a pop.
 
 The decoder hears a token's neighbours too, so an id is put into the middle of several stretches of
-real speech, and the share of them in which an event comes out at it is what it carries.
+real speech, and the share of them in which an event comes out at it is what it carries. The mini
+codec's decoder says itself whether there is an event; any other codec is listened to
+(`rrpo.evaluate.artifacts.carrier_shares`).
 """
 
 from collections.abc import Sequence
@@ -22,12 +24,15 @@ def reach(codec: MiniCodec) -> int:
 
 
 @torch.inference_mode()
-def transient_shares(codec: MiniCodec, contexts: Sequence[Tensor]) -> Tensor:
+def transient_shares(
+    codec: MiniCodec, contexts: Sequence[Tensor], ids: Sequence[int] | None = None
+) -> Tensor:
     """Return the share of contexts (V, 2) in which each id says a click and a pop.
 
     Args:
         codec: decides between an event and none as when it speaks.
         contexts: stretches (2 R + 1,) int64 of real tokens, R = `reach`, whose middle is replaced.
+        ids: which to try, by default all; the shares of the others are 0.
 
     Raises:
         UserError: there is no context, or one of another length.
@@ -36,13 +41,14 @@ def transient_shares(codec: MiniCodec, contexts: Sequence[Tensor]) -> Tensor:
     if not contexts or any(context.numel() != 2 * middle + 1 for context in contexts):
         raise UserError(f"give stretches of {2 * middle + 1} tokens to put each id into")
     shares = torch.zeros(SPEECH_CODES, 2)
+    tried = torch.arange(SPEECH_CODES) if ids is None else torch.tensor(list(ids))
     for context in contexts:
-        for first in range(0, SPEECH_CODES, BATCH):
-            ids = torch.arange(first, min(first + BATCH, SPEECH_CODES))
-            rows = context.repeat(ids.numel(), 1)
-            rows[:, middle] = ids
+        for first in range(0, tried.numel(), BATCH):
+            batch = tried[first : first + BATCH]
+            rows = context.repeat(batch.numel(), 1)
+            rows[:, middle] = batch
             said = codec.predict(digits(rows).float() - 1.0).presence[:, middle] > 0
-            shares[ids] += said.float() / len(contexts)
+            shares[batch] += said.float() / len(contexts)
     return shares
 
 

@@ -16,8 +16,9 @@ REQUIRED = ("path", "emotion")
 
 @dataclass(frozen=True)
 class Recording:
-    """One audio file with its labels; `path` is absolute or relative to the manifest's folder.
+    """One audio file with its labels.
 
+    In a manifest `path` is absolute or relative to its folder, or to the folder above.
     `intensity` lies in 0…1 where the corpus grades it. `partition` is train, validation or test;
     `session` is a recording session, or a subset as the corpus was released.
     """
@@ -54,6 +55,8 @@ def read_manifest(path: Path) -> list[Recording]:
         if not row["path"] or not row["emotion"]:
             raise UserError(f"{where}: path or emotion is empty: fill it in")
         audio = file.parent / row["path"]
+        if not audio.is_file() and (file.absolute().parent.parent / row["path"]).is_file():
+            audio = file.absolute().parent.parent / row["path"]
         if not audio.is_file():
             raise UserError(f"{where}: no such audio file: {audio}")
         recordings.append(make_recording(audio, row, where))

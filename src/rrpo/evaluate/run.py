@@ -124,7 +124,7 @@ def measure(
             heard = listening.result()
     rows = []
     for index, sample in enumerate(samples):
-        found = artifacts.detect(sample.audio, SAMPLE_RATE)
+        found = artifacts.detect(sample.audio, SAMPLE_RATE, artifacts.TRANSIENTS)
         rows.append(
             {
                 "id": sample.id,

@@ -1,4 +1,4 @@
-"""Confidence intervals by the bootstrap, over utterances or over clusters of them."""
+"""Bootstrap intervals over utterances or clusters of them, and how well a score tells two apart."""
 
 import math
 import warnings
@@ -277,6 +277,45 @@ def _check_trials(trials: Trials) -> None:
             f"predictions of shape {shape}, {trials.labels.size} labels and {trials.names.size} "
             "names do not fit: give a row of predictions for each training"
         )
+
+
+def area_under_roc(positives: ArrayLike, negatives: ArrayLike) -> float:
+    """Return the chance that a positive scores above a negative, ties counted half.
+
+    That is the area under the receiver operating characteristic (Hanley & McNeil 1982, "The
+    meaning and use of the area under a ROC curve", Radiology 143).
+
+    Args:
+        positives: (n,) scores of what should score high.
+        negatives: (m,) of what should not.
+
+    Raises:
+        UserError: there are none of one, or one is NaN or infinite.
+
+    Examples:
+        >>> area_under_roc([2.0, 3.0], [1.0, 2.0])
+        0.875
+    """
+    high, low = _checked(positives, "positives"), np.sort(_checked(negatives, "negatives"))
+    under = np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")
+    return float(under.mean() / 2 / low.size)
+
+
+def roc_curve(
+    positives: ArrayLike, negatives: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the shares (k,) of negatives and of positives at or over each threshold.
+
+    From the threshold that nothing reaches, (0, 0), down to the lowest score, (1, 1).
+
+    Raises:
+        UserError: as `area_under_roc`.
+    """
+    high, low = np.sort(_checked(positives, "positives")), np.sort(_checked(negatives, "negatives"))
+    thresholds = np.append(np.unique(np.concatenate([high, low])), np.inf)[::-1]
+    false = 1.0 - np.searchsorted(low, thresholds, "left") / low.size
+    true = 1.0 - np.searchsorted(high, thresholds, "left") / high.size
+    return false, true
 
 
 def _checked(values: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -51,7 +51,7 @@ def write_page(folder: Path) -> Path:
     curves = read_lines(folder / "curves.jsonl")
     summary = summarize(results, curves)
     grid = listening.grid(folder, samples)
-    return _write(
+    return write_html(
         folder,
         "demo.html",
         title="Post-training a speaking language model for emotion",
@@ -97,7 +97,7 @@ def write_run_page(folder: Path) -> Path:
     if reports:
         # The reports have a section of their own.
         results = results | {"evaluation": None, "robustness": evaluation.get("robustness")}
-    return _write(
+    return write_html(
         folder,
         "run.html",
         title=f"Run {folder.resolve().name}",
@@ -143,7 +143,7 @@ def _results(folder: Path) -> dict[str, Any]:
     return results
 
 
-def _write(folder: Path, template: str, **context: Any) -> Path:
+def write_html(folder: Path, template: str, **context: Any) -> Path:
     """Render a template with the style and the script inside, and write it atomically.
 
     The page forbids itself every request, and every script but the one named by its hash.

@@ -161,8 +161,8 @@ def transient_tokens(world: World, codec: MiniCodec, contexts: int) -> dict[str,
 
 def _times(codec: MiniCodec, sound: Audio, kind: str) -> list[float]:
     """Return when artifacts of a kind begin in the resynthesis of a sound."""
-    heard = detect(codec.decode(codec.encode(np.clip(sound, -1, 1))))
-    return [artifact.start for artifact in heard if artifact.kind == kind]
+    heard = detect(codec.decode(codec.encode(np.clip(sound, -1, 1))), kinds=(kind,))
+    return [artifact.start for artifact in heard]
 
 
 def speech(

@@ -1,0 +1,163 @@
+"""Artifacts that can be told from speech tokens: loops, and ids that decode to an artifact."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.errors import UserError
+from rrpo.evaluate.artifacts.detectors import TRANSIENTS, detect
+from rrpo.evaluate.artifacts.events import Artifact
+from rrpo.progress import Progress
+
+STUCK, LONGEST_LOOP, LOOPS = 5, 16, 3
+"""Equal tokens in a row, longest period, and rounds of a period that count as repetition."""
+TOKEN_RATE = 25.0
+"""Tokens per second of the mini codec and of CosyVoice2 and 3."""
+
+
+def repeated(tokens: ArrayLike) -> NDArray[np.bool_]:
+    """Return which tokens (T,) are stuck or loop.
+
+    Stuck: the same id at least five times in a row, as in long silence too. A loop: a pattern of
+    2 to 16 tokens at least three times in a row.
+    """
+    ids = _ids(tokens)
+    marked = np.zeros(ids.size, dtype=bool)
+    for period in range(1, min(LONGEST_LOOP, ids.size - 1) + 1):
+        rounds = STUCK if period == 1 else LOOPS
+        same = np.concatenate([[0], (ids[period:] == ids[:-period]).astype(np.int8), [0]])
+        edges = np.flatnonzero(np.diff(same))
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            if stop - start >= period * (rounds - 1):
+                marked[start : stop + period] = True
+    return marked
+
+
+def repetition(tokens: ArrayLike) -> float:
+    """Return the share of tokens (T,) that are stuck or loop; 0 where there are no tokens.
+
+    Examples:
+        >>> repetition([1, 2, 3, 7, 7, 7, 7, 7, 4, 5])
+        0.5
+    """
+    marked = repeated(tokens)
+    return float(marked.mean()) if marked.size else 0.0
+
+
+def distinct(tokens: ArrayLike) -> float:
+    """Return how many different ids there are per token of (T,); 0 where there are no tokens.
+
+    Examples:
+        >>> distinct([1, 1, 2, 3])
+        0.75
+    """
+    ids = _ids(tokens)
+    return float(np.unique(ids).size / ids.size) if ids.size else 0.0
+
+
+def token_artifacts(
+    tokens: ArrayLike, carriers: Mapping[str, Sequence[int]], token_rate: float = TOKEN_RATE
+) -> list[Artifact]:
+    """Mark the tokens (T,) that decode to artifacts, in the order of their starts.
+
+    Args:
+        tokens: ids.
+        carriers: kind → the ids that carry it, from `rrpo.codec.transients.carriers` or
+            `carrier_shares`.
+        token_rate: tokens per second.
+
+    Returns:
+        An artifact of each run of carriers of a kind, its strength their count; and one of kind
+        "repetition" of each stretch that is stuck or loops, its strength the count of its tokens.
+
+    Raises:
+        UserError: the tokens are not whole numbers (T,), or the rate is not positive.
+
+    Examples:
+        >>> token_artifacts([4, 9, 4], {"click": [9]})
+        [Artifact(kind='click', start=0.04, end=0.08, strength=1.0)]
+    """
+    ids = _ids(tokens)
+    if not token_rate > 0:
+        raise UserError(f"{token_rate} tokens a second are not possible: give the codec's rate")
+    flags = {kind: np.isin(ids, list(carried)) for kind, carried in carriers.items()}
+    flags["repetition"] = repeated(ids)
+    found = []
+    for kind, marked in flags.items():
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], marked.astype(np.int8), [0]])))
+        for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            times = (first / token_rate, last / token_rate)
+            found.append(Artifact(kind, *times, float(last - first)))
+    return sorted(found, key=lambda artifact: artifact.start)
+
+
+def carrier_shares(
+    decode: Callable[[Tensor], Audio],
+    ids: Sequence[int],
+    contexts: Sequence[Tensor],
+    kinds: Sequence[str] = TRANSIENTS,
+    sample_rate: int = SAMPLE_RATE,
+) -> Tensor:
+    """Return the share of contexts in which each id is heard as an artifact of each kind.
+
+    For any codec: an id takes the place of the middle token of a context, the context is decoded
+    and searched by `detect`. A context whose own middle is heard so already does not count for
+    that kind; where none is left, the share is 0. The mini codec's decoder can be asked itself
+    (`rrpo.codec.transients.transient_shares`), which takes seconds for all ids.
+
+    Args:
+        decode: turns ids (T,) int64 into audio (N,), N in proportion to T.
+        ids: which ids to try, n of them.
+        contexts: stretches of real tokens (T,), each of an odd length.
+        kinds: columns of the result.
+        sample_rate: of that audio, in Hz.
+
+    Returns:
+        (n, kinds), float32.
+
+    Raises:
+        UserError: there is no context, or one has an even length.
+    """
+    if not contexts or any(context.numel() % 2 == 0 for context in contexts):
+        raise UserError("give stretches of an odd number of tokens to put each id into")
+    heard = torch.zeros(len(ids), len(kinds))
+    fit = torch.zeros(len(kinds))
+    with Progress("listen to token ids", len(ids) * len(contexts)) as progress:
+        for number, context in enumerate(contexts):
+            clean = ~_heard_in_the_middle(decode, context, kinds, sample_rate)
+            fit += clean.float()
+            for row, token in enumerate(ids):
+                changed = context.clone()
+                changed[context.numel() // 2] = token
+                found = _heard_in_the_middle(decode, changed, kinds, sample_rate)
+                heard[row] += (found & clean).float()
+                progress.update(number * len(ids) + row + 1)
+    return heard / fit.clamp(min=1.0)
+
+
+def _heard_in_the_middle(
+    decode: Callable[[Tensor], Audio], tokens: Tensor, kinds: Sequence[str], sample_rate: int
+) -> Tensor:
+    """Return which kinds (kinds,) are heard within the middle token or half a token of it."""
+    audio = decode(tokens)
+    length = len(audio) / sample_rate / tokens.numel()
+    start = (tokens.numel() // 2 - 0.5) * length
+    found = {
+        artifact.kind
+        for artifact in detect(audio, sample_rate, kinds)
+        if artifact.start < start + 2 * length and artifact.end > start
+    }
+    return torch.tensor([kind in found for kind in kinds])
+
+
+def _ids(tokens: ArrayLike) -> NDArray[np.int64]:
+    ids = np.asarray(tokens)
+    if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):
+        raise UserError(
+            f"tokens have shape {ids.shape} and type {ids.dtype}: give whole numbers (T,)"
+        )
+    return ids.astype(np.int64)

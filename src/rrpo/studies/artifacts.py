@@ -1,0 +1,233 @@
+"""How well artifacts are heard: each detector on artifacts of known place and level.
+
+Clean speech, real recordings of a manifest and the mini world's own, is brought to a peak of 0.7,
+and each artifact of `rrpo.studies.insertions` is put into it at each level, one an utterance. What
+the detector scores around it is compared with what it scores elsewhere in clean speech.
+"""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rrpo.audio import SAMPLE_RATE, Audio, read
+from rrpo.checkpoint import write_json, write_text
+from rrpo.data.manifest import Recording, read_manifest
+from rrpo.errors import UserError
+from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, detect
+from rrpo.evaluate.statistics import interval
+from rrpo.mini.world import World
+from rrpo.progress import Progress
+from rrpo.studies import artifact_page, artifact_quality, artifact_tokens
+from rrpo.studies.artifact_trials import (
+    ALL_REAL,
+    SYNTHETIC,
+    Speech,
+    every,
+    figures,
+    goal,
+    selected,
+    trials,
+)
+from rrpo.studies.insertions import WAYS, Inserted, Way
+from rrpo.studies.peers import EVERY, Essentia, count
+
+PEAK = 0.7
+"""Of the speech that artifacts are put into."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        inserted: utterances of each corpus, and of synthetic speech, that artifacts are put into.
+        clean: those that are searched as they are.
+        windows: of clean speech that each artifact is compared with.
+        resamples: of the bootstrap.
+        ids: token ids that are listened to.
+        contexts: stretches of tokens in which the codec's decoder is asked about each id.
+        rated: utterances whose quality is followed.
+    """
+
+    inserted: int = 60
+    clean: int = 200
+    windows: int = 4
+    resamples: int = 500
+    ids: int = 48
+    contexts: int = 4
+    rated: int = 12
+
+
+FULL = Size()
+SMOKE = Size(inserted=4, clean=4, windows=4, resamples=50, ids=4, contexts=1, rated=1)
+
+
+def run(
+    out: Path,
+    manifests: Sequence[Path] = (),
+    size: Size = FULL,
+    seed: int = 0,
+    peer: str = "",
+    command: str = "rrpo study artifacts",
+) -> Path:
+    """Measure the detectors; write `study.json`, `study.md`, `figure.svg` and `report.html`.
+
+    Args:
+        out: folder to write.
+        manifests: of clean real speech; without one only the mini world's speech is used.
+        size: how much.
+        seed: draws the utterances, the places and the shapes.
+        peer: "essentia" to measure that beside ours, or "".
+
+    Raises:
+        UserError: a manifest cannot be read, or the peer is unknown or not installed.
+    """
+    if peer not in ("", "essentia"):
+        raise UserError(f"no peer {peer!r} is known: essentia")
+    other = Essentia() if peer else None
+    world = World()
+    speech = [*_synthetic(world, size, seed), *_real(manifests, size, seed)]
+    chosen = _first_of_each(speech, size.inserted)
+    ours, theirs = trials(chosen, size.windows, seed, other)
+    study: dict[str, Any] = {
+        "command": command,
+        "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
+        "seed": seed,
+        "inserted": size.inserted,
+        "thresholds": THRESHOLDS,
+        "ways": {name: {"kind": way.kind, "unit": way.unit} for name, way in WAYS.items()},
+        "detectors": figures(ours, THRESHOLDS, size.resamples),
+        "goal": goal(ours, size.resamples),
+        "false_alarms": false_alarms(speech),
+        "tokens": artifact_tokens.measure(world, size.ids, size.contexts, seed),
+        "quality": artifact_quality.measure([one.audio for one in chosen], size.rated, seed),
+    }
+    if other is not None:
+        study["peer"] = {
+            "name": f"Essentia {other.version}",
+            "detectors": figures(theirs, other.thresholds, size.resamples),
+            "goal": goal(theirs, size.resamples),
+            "ours": goal(every(ours), size.resamples),
+            "false_alarms": peer_alarms(chosen[::EVERY], other),
+        }
+    write_json(out / "study.json", study)
+    write_text(out / "study.md", artifact_page.markdown(study))
+    groups = {ALL_REAL: lambda name: name != SYNTHETIC, SYNTHETIC: lambda name: name == SYNTHETIC}
+    curves = {name: selected(ours, belongs) for name, belongs in groups.items()}
+    artifact_page.draw(curves, out / "figure.svg")
+    artifact_page.write(out, _examples(chosen, seed), study)
+    return out / "study.md"
+
+
+def false_alarms(speech: Sequence[Speech]) -> dict[str, Any]:
+    """Return, by corpus and by emotion of real speech, how many a minute are found of each kind.
+
+    Nothing was inserted, so what is found is false, or an artifact that was recorded.
+    """
+    groups: dict[str, list[tuple[float, list[str]]]] = {}
+    with Progress("search clean speech", len(speech)) as progress:
+        for number, one in enumerate(speech, start=1):
+            row = (one.audio.size / SAMPLE_RATE / 60, [a.kind for a in detect(one.audio)])
+            names = [f"corpus/{one.corpus}"]
+            if one.corpus != SYNTHETIC:
+                names += [f"corpus/{ALL_REAL}", f"emotion/{one.emotion}"]
+            for name in names:
+                groups.setdefault(name, []).append(row)
+            progress.update(number)
+    table: dict[str, Any] = {"corpus": {}, "emotion": {}}
+    for name, rows in groups.items():
+        part, label = name.split("/", 1)
+        minutes = sum(row[0] for row in rows)
+        # Each utterance is weighed by its length: the mean of these is the count over the minutes.
+        share = minutes / len(rows)
+        table[part][label] = {"minutes": minutes, "utterances": len(rows)} | {
+            kind: interval([row[1].count(kind) / share for row in rows]) for kind in KINDS
+        }
+    return table
+
+
+def peer_alarms(speech: Sequence[Speech], peer: Essentia) -> dict[str, Any]:
+    """Return corpus → kind → how many a minute the peer finds in clean speech."""
+    groups: dict[str, list[Speech]] = {}
+    for one in speech:
+        for name in {one.corpus, one.corpus if one.corpus == SYNTHETIC else ALL_REAL}:
+            groups.setdefault(name, []).append(one)
+    table: dict[str, Any] = {}
+    for name, part in groups.items():
+        minutes = sum(one.audio.size for one in part) / SAMPLE_RATE / 60 / len(part)
+        table[name] = {
+            kind: interval([count(peer.events(one.audio, kind), least) / minutes for one in part])
+            for kind, least in peer.thresholds.items()
+        }
+    return table
+
+
+def _synthetic(world: World, size: Size, seed: int) -> list[Speech]:
+    """Return the first utterances of real tokens, spoken by the bundled codec."""
+    rows = [row for row in world.shard("test_same") if row.tokens.size > 30]
+    chosen = np.random.default_rng(seed).permutation(len(rows))[: size.clean]
+    codec = world.codec()
+    with Progress("speak the mini world", len(chosen)) as progress:
+        spoken = []
+        for number, index in enumerate(chosen, start=1):
+            row = rows[index]
+            audio = codec.decode(torch.from_numpy(row.tokens))
+            spoken.append(Speech(SYNTHETIC, row.emotion, row.id, _level(audio)))
+            progress.update(number)
+    return spoken
+
+
+def _real(manifests: Sequence[Path], size: Size, seed: int) -> list[Speech]:
+    """Return recordings of each manifest, drawn by the seed."""
+    found = []
+    for manifest in manifests:
+        folder = manifest if manifest.is_dir() else manifest.parent
+        rows: list[Recording] = read_manifest(manifest)
+        drawn = np.random.default_rng(seed).permutation(len(rows))[: size.clean]
+        for row in [rows[index] for index in drawn]:
+            name = f"{folder.resolve().name} ({row.language})" if row.language else folder.name
+            audio = read(row.path)
+            if audio.any():
+                found.append(Speech(name, row.emotion, row.path.name, _level(audio)))
+    return found
+
+
+def _level(audio: Audio) -> Audio:
+    return np.asarray(PEAK * audio / np.abs(audio).max(), np.float32)
+
+
+def _first_of_each(speech: Sequence[Speech], count: int) -> list[Speech]:
+    seen: dict[str, int] = {}
+    chosen = []
+    for one in speech:
+        seen[one.corpus] = seen.get(one.corpus, 0) + 1
+        # A second of speech is the least that has a place for every artifact.
+        if seen[one.corpus] <= count and one.audio.size > SAMPLE_RATE:
+            chosen.append(one)
+    return chosen
+
+
+def _examples(speech: Sequence[Speech], seed: int) -> list[artifact_page.Example]:
+    """Return one example of each way in real speech, where there is any, and in synthetic."""
+    corpora = list(dict.fromkeys(one.corpus for one in speech))
+    shown = []
+    for index, (name, way) in enumerate(WAYS.items()):
+        level = way.levels[len(way.levels) // 2]
+        for corpus in dict.fromkeys([corpora[-1 - index % max(len(corpora) - 1, 1)], SYNTHETIC]):
+            pool = [one for one in speech if one.corpus == corpus]
+            one = pool[index % len(pool)]
+            inserted = _example(one, way, level, seed)
+            title = f"{name}, {level:g} {way.unit}"
+            shown.append(
+                artifact_page.Example(title, corpus, way.kind, inserted, detect(inserted.audio))
+            )
+    return shown
+
+
+def _example(one: Speech, way: Way, level: float, seed: int) -> Inserted:
+    return way.insert(one.audio, level, np.random.default_rng(seed))
