@@ -1,5 +1,6 @@
 """Reading and writing mono audio at the rate the package works in."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +51,14 @@ def write(path: Path, audio: Audio, sample_rate: int = SAMPLE_RATE) -> None:
             subtype="PCM_16",
             format=path.suffix.lstrip(".").upper() or "WAV",
         )
+
+
+def energy(audio: Audio) -> float:
+    """Return the mean square of audio (N,) in dB below an amplitude of 1; at least -100.
+
+    Examples:
+        >>> round(energy(np.full(8, 0.1, dtype=np.float32)))
+        -20
+    """
+    square = float(np.mean(np.square(audio, dtype=np.float64))) if audio.size else 0.0
+    return 10.0 * math.log10(max(square, 1e-10))

@@ -5,6 +5,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from rrpo.origin import MINI, is_mini, load_policy, load_tokenizer, settle
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import read_tokenizer
 from rrpo.policy.examples import make_examples, make_prompt
+from rrpo.progress import Progress
 from rrpo.report.measures import reward_model_label
 from rrpo.report.page import write_page, write_run_page
 from rrpo.report.recognition import print_reports
@@ -145,10 +147,23 @@ def reward_train(
     else:
         pool = []
     rows = load_data(data)
+    if settled.fit.nuisance and data is None:
+        rows, pool = _with_energy(rows), _with_energy(pool)
     model = new_reward(rows, settled.train.seed) if start == NEW else load_reward(start)
     runs.train_reward(model, rows, pool, settled, out, resume)
     write_run_page(out)
     print(f"reward model in {out}; test it with: rrpo reward eval {out}")
+
+
+def _with_energy(rows: Sequence[Utterance]) -> list[Utterance]:
+    """Measure the energy of the mini codec's tokens, spoken."""
+    codec, known = World().codec(), []
+    with Progress("measure energy", len(rows)) as progress:
+        for row in rows:
+            spoken_row = codec.decode(torch.from_numpy(row.tokens))
+            known.append(replace(row, energy=audio.energy(spoken_row)))
+            progress.update(len(known))
+    return known
 
 
 def data_import(

@@ -103,7 +103,7 @@ def _shard(
         recording = recordings[number]
         try:
             sound = audio.read(recording.path)
-            rows.append(_row(recording, f"{number:06d}", codec.encode(sound)))
+            rows.append(_row(recording, f"{number:06d}", codec.encode(sound), sound))
         except UserError as error:
             skipped.append(str(error))
             continue
@@ -112,7 +112,7 @@ def _shard(
             if partner is None or other is None:
                 break
             blend, weight = energy_adaptive_mixup(sound, other, rng)
-            row = _row(recording, f"{number:06d}-mix{version}", codec.encode(blend))
+            row = _row(recording, f"{number:06d}-mix{version}", codec.encode(blend), blend)
             partnered = {"partner_emotion": partner.emotion, "partner_weight": float(weight)}
             mixed.append(Utterance(**{**vars(row), **partnered}))
         progress.update(number + 1)
@@ -159,7 +159,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _row(recording: Recording, name: str, tokens: Tensor) -> Utterance:
+def _row(recording: Recording, name: str, tokens: Tensor, sound: Audio) -> Utterance:
     return Utterance(
         id=name,
         text=recording.text,
@@ -170,4 +170,5 @@ def _row(recording: Recording, name: str, tokens: Tensor) -> Utterance:
         intensity=recording.intensity,
         corpus=recording.corpus,
         partition=recording.partition,
+        energy=audio.energy(sound),
     )

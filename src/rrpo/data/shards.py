@@ -26,9 +26,10 @@ SCHEMA = arrow.schema(
         ("partner_weight", arrow.float32()),
         ("corpus", arrow.string()),
         ("partition", arrow.string()),
+        ("energy", arrow.float32()),
     ]
 )
-OPTIONAL = ("corpus", "partition")
+OPTIONAL = ("corpus", "partition", "energy")
 """Columns that shards of before do not have; they read as empty."""
 
 
@@ -37,7 +38,8 @@ class Utterance:
     """One labelled utterance as speech tokens.
 
     A row of a mix pool also names the emotion of the partner that was mixed in and its weight
-    (lambda of energy-adaptive mixup); in any other row they are None and 0.
+    (lambda of energy-adaptive mixup); in any other row they are None and 0. `energy` is that of the
+    recording in dB (`rrpo.audio.energy`), None where it is not known.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Utterance:
     partner_weight: float = 0.0
     corpus: str = ""
     partition: str = ""
+    energy: float | None = None
 
 
 def write_shard(path: Path, utterances: Sequence[Utterance]) -> None:

@@ -23,6 +23,7 @@ from rrpo.data.shards import Utterance
 from rrpo.emotions import emotion_index
 from rrpo.errors import UserError
 from rrpo.reward.model import RewardModel, save
+from rrpo.reward.nuisance import NuisanceModel, nuisances
 from rrpo.reward.regularize import adversarial_delta, label_smoothing, mixed_targets
 from rrpo.tokens import length_mask, pad
 
@@ -44,6 +45,8 @@ class FitConfig(Strict):
         adversarial_at: h': "pooled" is the utterance embedding (B, D), one delta per utterance;
             "frames" the encoder's output (B, T, D), one delta per frame.
         tune: "all" weights, or only the pooling and the "heads" of the task.
+        nuisance: whether what length and energy explain is left to a bias model (see
+            `rrpo.reward.nuisance`); not of the paper.
     """
 
     batch_size: int = Field(default=32, ge=1)
@@ -55,6 +58,7 @@ class FitConfig(Strict):
     adversarial_weight: float = Field(default=0.5, ge=0.0)
     adversarial_at: Literal["pooled", "frames"] = "pooled"
     tune: Literal["all", "heads"] = "all"
+    nuisance: bool = False
 
 
 def subsets() -> dict[str, FitConfig]:
@@ -135,6 +139,12 @@ class RewardObjective:
         partners, weights = _partners(pool, classes)
         self._partners = torch.cat([torch.from_numpy(labels), partners])
         self._weights = torch.cat([torch.zeros(len(utterances)), weights])
+        self._bias: Tensor | None = None
+        if self.config.nuisance:
+            every = torch.arange(self._clean + self._mixed)
+            values = nuisances([*utterances, *pool])
+            bias = NuisanceModel(values, self.targets(every).double().numpy())
+            self._bias = bias.log_posterior(values)
         if self.config.tune == "heads":
             model.requires_grad_(False)
             model.pooling[TASK].requires_grad_(True)
@@ -190,7 +200,8 @@ class RewardObjective:
             hidden.requires_grad_()  # a frozen encoder, but delta still needs its gradient
         pooled = model.pool(hidden, mask, TASK)
         logits = model.classify(pooled, TASK)
-        loss = functional.cross_entropy(logits, targets)
+        bias = 0.0 if self._bias is None else self._bias[rows].to(device)
+        loss = functional.cross_entropy(logits + bias, targets)
         labels = self._labels[rows].to(device)
         metrics = {
             "loss_emotion": loss.item(),
@@ -198,7 +209,7 @@ class RewardObjective:
             "mixed": (rows >= self._clean).float().mean().item(),
         }
         if self.config.adversarial:
-            adversarial, ratio = self._adversarial(model, loss, hidden, pooled, mask, targets)
+            adversarial, ratio = self._adversarial(model, loss, hidden, pooled, mask, targets, bias)
             loss = loss + self.config.adversarial_weight * adversarial
             metrics["loss_adversarial"] = adversarial.item()
             metrics["delta_ratio"] = ratio
@@ -216,6 +227,7 @@ class RewardObjective:
         pooled: Tensor,
         mask: Tensor,
         targets: Tensor,
+        bias: Tensor | float,
     ) -> tuple[Tensor, float]:
         """Return L_adv, the same loss at h' + delta, and the mean of ||delta|| / ||h'||."""
         frames = self.config.adversarial_at == "frames"
@@ -227,7 +239,7 @@ class RewardObjective:
         norms = embedding.detach().norm(dim=-1)
         ratio = delta.norm(dim=-1) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
         mean_ratio = (ratio[mask] if frames else ratio).mean().item()
-        return functional.cross_entropy(logits, targets), mean_ratio
+        return functional.cross_entropy(logits + bias, targets), mean_ratio
 
 
 def log_posteriors(
