@@ -492,6 +492,27 @@ def bench_gradient(
     commands.bench_gradient(run, reward, size, more, data, seed, as_json)
 
 
+@bench_app.command("all")
+def bench_all(
+    run: Annotated[
+        Path, typer.Argument(help="Policy whose gradient is audited; `mini`: the base.")
+    ] = Path("mini"),
+    reward: Annotated[
+        list[str] | None, typer.Option(help="Reward models to audit with; default: `mini`.")
+    ] = None,
+    full_size: Annotated[
+        bool, typer.Option("--full-size", help="Also with CosyVoice2's sizes (8 GB, minutes).")
+    ] = False,
+    blocks: Annotated[int, typer.Option(min=3, help="Of 64 rollouts for the audit.")] = 16,
+    out: Annotated[Path, typer.Option("--out", help="Page to write.")] = Path("docs/benchmarks.md"),
+) -> None:
+    """Run every benchmark (10 minutes, 25 with --full-size) and write docs/benchmarks.md."""
+    from rrpo import commands
+
+    command = " ".join(["rrpo", *sys.argv[1:]])
+    commands.bench_all(run, reward or ["mini"], full_size, blocks, out, command)
+
+
 @bench_app.command("speed")
 def bench_speed(
     names: Annotated[

@@ -18,6 +18,7 @@ from rrpo import audio, reward, runs, tokenization
 from rrpo import config as configuration
 from rrpo.audio import Audio
 from rrpo.benchmarks import gradient, speed
+from rrpo.benchmarks.page import page as benchmarks_page
 from rrpo.checkpoint import read_json, sha256, write_json, write_text
 from rrpo.codec import speech as speech_codec
 from rrpo.codec.s3 import S3Tokenizer
@@ -500,6 +501,23 @@ def bench_gradient(
     as_json: bool,
 ) -> None:
     """Audit each estimator's gradient on rollouts of a policy."""
+    found = _audit(run, reward_models, gradient.Size(*size), more, data, seed)
+    if as_json:
+        for measured in gradient.measurements(found):
+            print(measured.line())
+        return
+    for name, comparison in found.items():
+        Console().print(gradient.table(name, comparison, math.prod(size[:3])))
+
+
+def _audit(
+    run: Path,
+    reward_models: Sequence[str],
+    size: gradient.Size,
+    more: bool,
+    data: Path | None,
+    seed: int,
+) -> dict[str, dict[str, dict[str, Any]]]:
     model = load_policy(str(run))
     tokenizer = load_tokenizer(PolicyRun(start=str(run)), model)
     examples = make_examples(tokenizer, load_data(data, model))
@@ -510,13 +528,25 @@ def bench_gradient(
         for name, one in paying
     }
     estimators = (*gradient.EVERY, *(gradient.VARIANTS if more else ()))
-    found = gradient.audit(audited, gradient.Size(*size), seed, estimators)
-    if as_json:
-        for measured in gradient.measurements(found):
-            print(measured.line())
-        return
+    return gradient.audit(audited, size, seed, estimators)
+
+
+def bench_all(
+    run: Path, reward_models: Sequence[str], full_size: bool, blocks: int, out: Path, command: str
+) -> None:
+    """Measure everything and write a page."""
+    if out.suffix != ".md":
+        raise UserError(f"{out} is not a page of markdown: give a name that ends in .md")
+    size = gradient.Size(blocks, 8, 8, 1)
+    measured = []
+    for one in speed.measure([], full_size):
+        print(one.text(), flush=True)
+        measured.append(one)
+    found = _audit(run, reward_models, size, more=False, data=None, seed=0)
     for name, comparison in found.items():
-        Console().print(gradient.table(name, comparison, math.prod(size[:3])))
+        Console().print(gradient.table(name, comparison, blocks * 64))
+    write_text(out, benchmarks_page(measured, found, str(run), blocks * 64, command))
+    print(out)
 
 
 def bench_speed(names: Sequence[str], full_size: bool, as_json: bool) -> None:

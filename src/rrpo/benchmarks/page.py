@@ -1,0 +1,68 @@
+"""Every benchmark on one page of markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rrpo.benchmarks.measure import Measurement
+
+TITLES = {
+    "step": "DiffRO step over its bare parts in minimal torch",
+    "rollout": "rollout",
+    "relaxation": "KL, log-probabilities and relaxation in chunks",
+    "hardening": "step of the hardened reward model",
+}
+INTRODUCTION = """\
+# Benchmarks
+
+`{command}` wrote this page on {machine}.
+Every ratio is of two things done in turns in one run, with its 95 % interval over the pairs
+(Student's, on logarithms); weights are random unless a run is named. What the figures mean, what
+was aimed at and what was missed: [performance.md](performance.md).
+"""
+GRADIENT = """\
+## The gradient of each estimator
+
+{utterances} utterances of the policy `{policy}`; the reference is RLOO on the same utterances,
+which is unbiased. *Cosine* and *error* (‖E estimate − E RLOO‖ / ‖E RLOO‖) are of expectations, with
+95 % intervals by jackknife over blocks; *noise* is the standard deviation of one utterance's
+gradient over the length of its expectation. "–": nothing but noise.
+"""
+
+
+def page(
+    speed: Sequence[Measurement],
+    gradients: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    policy: str,
+    utterances: int,
+    command: str,
+) -> str:
+    """Return the page.
+
+    Args:
+        speed: from `speed.measure`.
+        gradients: from `gradient.audit`, by the name of the reward.
+        policy: whose rollouts were audited.
+        utterances: how many.
+        command: that made it.
+    """
+    lines = [INTRODUCTION.format(command=command, machine=speed[0].machine), "## Speed", ""]
+    lines += ["| | ratio | |", "|---|---|---|"]
+    for one in speed:
+        kind, _, detail = one.name.partition("/")
+        title = f"{TITLES[kind]} ({detail})" if detail else TITLES[kind]
+        lines.append(f"| {title} | {_shown(vars(one) | {'mean': one.ratio})} | {one.unit} |")
+    lines += ["", GRADIENT.format(policy=policy, utterances=utterances)]
+    for reward, kinds in gradients.items():
+        lines += [f"| reward `{reward}` | cosine | error | noise |", "|---|---|---|---|"]
+        for kind, found in kinds.items():
+            cells = [_shown(found.get(key)) for key in ("cosine", "error")]
+            noise = "–" if found["noise"] is None else f"{found['noise']:.1f}"
+            lines.append(f"| `{kind}` | {' | '.join(cells)} | {noise} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _shown(value: Mapping[str, float] | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value['mean']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"
