@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from model_folder import HEADS, write_llm, write_tokenizer
-from rrpo import commands, origin, policy, reward
+from rrpo import origin, policy, reward
+from rrpo.commands import policy as policy_commands
+from rrpo.commands import speech
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.policy import cosyvoice
@@ -118,7 +120,7 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
         "text_table=frozen",
         "reference_precision=bfloat16",
     ]
-    commands.policy_rewarded(
+    policy_commands.rewarded(
         "diffro",
         str(folder),
         [str(tmp_path / "reward")],
@@ -128,39 +130,39 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
         quick,
         False,
     )
-    commands.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
+    speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
     before, after = (cosyvoice.load(path, config) for path in (folder, tmp_path / "out"))
     assert before.config == after.config
     assert not torch.equal(before.head.weight, after.head.weight)
     assert torch.equal(before.text_embedding.weight, after.text_embedding.weight)
     # A run of a run finds the tokenizer and keeps the language, also from its checkpoint.
-    commands.policy_sft(
+    policy_commands.sft(
         str(tmp_path / "run"), tmp_path, tmp_path / "second", None, ["train.steps=1"], False
     )
     for start in (tmp_path / "second", tmp_path / "second" / "checkpoint"):
         first = origin.beginning(str(start))
         assert (first.start, first.language) == (str(folder), "zh")
     with pytest.raises(UserError, match="is there already"):
-        commands.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
-    commands.export(tmp_path / "second", "hf", tmp_path / "hf", folder)
+        speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
+    speech.export(tmp_path / "second", "hf", tmp_path / "hf", folder)
     assert cosyvoice.load(tmp_path / "hf").config.text_vocabulary >= 256
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
-        commands.policy_sft(str(folder), None, tmp_path / "x", None, [], False)
+        policy_commands.sft(str(folder), None, tmp_path / "x", None, [], False)
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
-        commands.policy_sft(str(tmp_path / "run"), None, tmp_path / "x", None, [], False)
+        policy_commands.sft(str(tmp_path / "run"), None, tmp_path / "x", None, [], False)
     with pytest.raises(UserError, match="reads the mini codec's tokens"):
-        commands.policy_rewarded(
+        policy_commands.rewarded(
             "diffro", str(folder), ["mini"], tmp_path, tmp_path / "x", None, [], False
         )
     rows[2] = Utterance("mute", " ", "sad", np.arange(5))
     write_shard(tmp_path / "mute" / "0.parquet", rows)
     with pytest.raises(UserError, match="'mute' has no text"):
-        commands.policy_sft(str(folder), tmp_path / "mute", tmp_path / "x", None, [], False)
+        policy_commands.sft(str(folder), tmp_path / "mute", tmp_path / "x", None, [], False)
     model = policy.load(tmp_path / "run")
     with pytest.raises(UserError, match="not at"):
         origin.load_tokenizer(PolicyRun(start=str(tmp_path / "moved")), model)
     out, voice = tmp_path / "x.wav", tmp_path / "voice.wav"
     with pytest.raises(UserError, match="name a recording of a --voice"):
-        commands.speak(str(tmp_path / "run"), "one", "happy", "", None, None, out, 0)
+        speech.speak(str(tmp_path / "run"), "one", "happy", "", None, None, out, 0)
     with pytest.raises(UserError, match="no reference recording at"):
-        commands.speak(str(tmp_path / "run"), "one", "happy", "", voice, None, out, 0)
+        speech.speak(str(tmp_path / "run"), "one", "happy", "", voice, None, out, 0)

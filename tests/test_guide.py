@@ -16,7 +16,7 @@ from rrpo import policy
 from rrpo.checkpoint import read_json
 from rrpo.cli import app
 from rrpo.codec.cosyvoice import CosyVoiceCodec
-from rrpo.commands import evaluate
+from rrpo.commands.speech import evaluate
 from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice

@@ -17,18 +17,9 @@ from rrpo.codec.speech import SpeechTokenizerConfig
 from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
 from rrpo.errors import UserError
 from rrpo.studies import ablation, languages, real_speech
-from rrpo.studies.real_speech import (
-    CEILING,
-    Fold,
-    Job,
-    Laboratory,
-    Size,
-    held_out,
-    read_recordings,
-    strata,
-    trials,
-    unheard,
-)
+from rrpo.studies.real_speech import CEILING, Fold, Job, Laboratory, Size
+from rrpo.studies.recordings import read_recordings
+from rrpo.studies.trials import held_out, strata, trials, unheard
 
 SIZE = Size(seeds=2, mixes=1, tokenizer_steps=2, pretrain_steps=2, finetune_steps=2)
 EMOTIONS = ("sad", "happy", "angry")

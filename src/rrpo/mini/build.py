@@ -75,7 +75,7 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
         ("reward", partial(_reward, seed, scale)),
         ("tasks", partial(_tasks, seed, scale)),
         ("judge", partial(_judge, seed)),
-        ("world", _pack),
+        ("world", partial(_pack, seed)),
     ]
     ran = False
     for name, stage in stages:
@@ -326,7 +326,7 @@ def _functionals(
     return np.stack(inputs), np.array(labels), texts
 
 
-def _pack(folder: Path) -> dict[str, Any]:
+def _pack(seed: int, folder: Path) -> dict[str, Any]:
     """Write the assets in half precision, pin their hashes and weigh them."""
     built = folder.parent
     MiniCodec.load(built / "codec").save(folder / "codec")
@@ -340,7 +340,7 @@ def _pack(folder: Path) -> dict[str, Any]:
         if made and name.startswith(("finetune", "test")):
             write_shard(folder / "shards" / f"{name}.parquet", _tokens(folder, name))
     costs = {path.parent.name: read_json(path) for path in sorted(built.glob("*/done.json"))}
-    write_json(folder / "recipe.json", costs)
+    write_json(folder / "recipe.json", {"seed": seed, **costs})
     World(folder).pin()
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {"megabytes": round(size / 1e6, 2)}

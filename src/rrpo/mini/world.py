@@ -41,6 +41,12 @@ class World:
             if sha256(path) != expected:
                 raise UserError(f"the asset {path} does not have its SHA-256: install rrpo again")
 
+    @property
+    def seed(self) -> int:
+        """Seed of the recipe that made it; 0 where it does not say, as in the bundled one."""
+        path = self.folder / "recipe.json"
+        return int(read_json(path).get("seed", 0)) if path.is_file() else 0
+
     def pin(self) -> None:
         """Write the SHA-256 of every asset in the folder."""
         # `done.json` is the recipe's own, there when a world is packed a second time.

@@ -20,7 +20,8 @@ from rrpo.evaluate.statistics import Trials, stratified_interval
 from rrpo.report.measures import reward_model_label
 from rrpo.report.table2 import table2
 from rrpo.reward.fit import subsets
-from rrpo.studies.real_speech import CEILING, FULL, Job, Laboratory, Size, held_out, strata
+from rrpo.studies.real_speech import CEILING, FULL, Job, Laboratory, Size
+from rrpo.studies.trials import held_out, strata
 
 SETS = {"seen languages": True, "unseen languages": False}
 FIGURES = {"unweighted_average_recall": unweighted_average_recall, "accuracy": accuracy}

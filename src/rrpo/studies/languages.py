@@ -18,17 +18,8 @@ from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.evaluate.statistics import stratified_interval
 from rrpo.report.terminal import shown
 from rrpo.studies.ablation import counts, label, recalls, signed
-from rrpo.studies.real_speech import (
-    FULL,
-    Fold,
-    Job,
-    Laboratory,
-    Size,
-    held_out,
-    strata,
-    trials,
-    unheard,
-)
+from rrpo.studies.real_speech import FULL, Fold, Job, Laboratory, Size
+from rrpo.studies.trials import held_out, strata, trials, unheard
 
 MODELS = ("plain", "ls_eam_adv")
 SHARES = (0.25, 0.5, 1.0)

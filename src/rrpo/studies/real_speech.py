@@ -36,17 +36,15 @@ from rrpo.codec.train_speech import (
     SpeechTokenizerObjective,
     new_tokenizer,
 )
-from rrpo.data.corpora import with_partitions
-from rrpo.data.manifest import Recording, read_manifest
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
-from rrpo.evaluate.statistics import Trials
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
 from rrpo.reward.fit import FitConfig, RewardObjective, log_posteriors, subsets
 from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.reward.regularize import energy_adaptive_mixup
+from rrpo.studies.recordings import read_recordings, shared_emotions
 from rrpo.train import Objective, TrainConfig, train
 
 CEILING = "continuous"
@@ -106,58 +104,6 @@ class Job:
     def name(self) -> str:
         """As a file is called."""
         return f"{self.fold.name}/{self.model}-{self.seed}"
-
-
-def read_recordings(manifests: Sequence[Path], most: int | None = None) -> list[Recording]:
-    """Read recordings with partitions, of one or several manifests.
-
-    Raises:
-        UserError: a recording lacks its speaker or language, there are fewer than two languages, or
-            a language has nobody to train on or to test on.
-    """
-    if not manifests:
-        raise UserError("name at least one manifest of `rrpo data import` with --data")
-    rows = with_partitions([row for path in manifests for row in read_manifest(path)])
-    for row in rows:
-        if not row.speaker or not row.language:
-            lacking = "speaker" if not row.speaker else "language"
-            raise UserError(f"{row.path} has no {lacking}: this study needs it in the manifest")
-    # Speakers of different corpora may bear the same name.
-    rows = [replace(row, speaker=f"{row.corpus or row.language} {row.speaker}") for row in rows]
-    taken: dict[tuple[str, str], int] = {}
-    kept = []
-    for row in rows:
-        key = (row.speaker, row.emotion)
-        taken[key] = taken.get(key, 0) + 1
-        if most is None or taken[key] <= most:
-            kept.append(row)
-    languages = sorted({row.language for row in kept})
-    if len(languages) < 2:
-        raise UserError(f"only the language {languages[0]}: give manifests of two or more")
-    for language in languages:
-        tested = {row.partition == "test" for row in kept if row.language == language}
-        if len(tested) < 2:
-            raise UserError(
-                f"the speakers of {language} are all tested or all trained on: "
-                "it needs at least three speakers"
-            )
-    return kept
-
-
-def shared_emotions(recordings: Sequence[Recording]) -> list[str]:
-    """Return the emotions that every language has, in the order of the alphabet.
-
-    Raises:
-        UserError: there are fewer than two.
-    """
-    of: dict[str, set[str]] = {}
-    for row in recordings:
-        of.setdefault(row.language, set()).add(row.emotion)
-    shared = set.intersection(*of.values())
-    if len(shared) < 2:
-        named = "; ".join(f"{language}: {', '.join(sorted(of[language]))}" for language in of)
-        raise UserError(f"the languages share fewer than two emotions ({named})")
-    return sorted(shared)
 
 
 class Laboratory:
@@ -452,53 +398,3 @@ def _config(steps: int, rate: float, seed: int, weight_decay: float = 0.01) -> T
         seed=seed,
         save_every=500,
     )
-
-
-def trials(lab: Laboratory, jobs: Sequence[Job], rows: Sequence[int]) -> Trials:
-    """Return what finished jobs say of labelled recordings, given as indices into `recordings`."""
-    place = {index: number for number, index in enumerate(lab.labelled)}
-    chosen = [place[index] for index in rows]
-    found = np.stack([lab.posteriors(job)[chosen].argmax(1) for job in jobs])
-    labels = [lab.emotions.index(lab.recordings[index].emotion) for index in rows]
-    speakers = [lab.recordings[index].speaker for index in rows]
-    return Trials(found.astype(np.int64), np.array(labels), np.array(speakers))
-
-
-def held_out(lab: Laboratory) -> dict[str, Fold]:
-    """Return for each language the fold of all the others."""
-    return {
-        language: Fold(tuple(other for other in lab.languages if other != language))
-        for language in lab.languages
-    }
-
-
-def unheard(lab: Laboratory, language: str, fold: Fold) -> list[int]:
-    """Return the labelled recordings of a language that a fold has not heard.
-
-    Of a language that it was trained on these are the speakers held out for tests.
-    """
-    return [
-        index
-        for index in lab.labelled
-        if lab.recordings[index].language == language
-        and (language not in fold.languages or lab.recordings[index].partition == "test")
-    ]
-
-
-def strata(
-    lab: Laboratory, model: str, folds: Sequence[Fold], languages: Sequence[str], seen: bool
-) -> list[Trials]:
-    """Return one stratum a language: what every fold that saw it, or did not, says of it.
-
-    Args:
-        model: a subset of the regularizers or `CEILING`.
-        folds: those that were trained.
-        languages: the strata.
-        seen: whether folds trained on the language are asked, or those that were not.
-    """
-    made = []
-    for language in languages:
-        asked = [fold for fold in folds if (language in fold.languages) == seen]
-        jobs = [Job(fold, model, seed) for fold in asked for seed in range(lab.size.seeds)]
-        made.append(trials(lab, jobs, unheard(lab, language, asked[0])))
-    return made

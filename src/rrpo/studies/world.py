@@ -82,8 +82,8 @@ def run(
     judges = Judges.installed(judge)
     texts = dict.fromkeys(row.text for row in world.shard("test_same"))
     said = list(texts)[: size.sentences]
-    # The first sentences of the part, as the recipe made them with seed 0.
-    asked = [line for line in lines("test_same", 0) if line.text in said]
+    # The first sentences of the part, as the recipe made them.
+    asked = [line for line in lines("test_same", world.seed) if line.text in said]
     acted = [(line, act(renderer, line)) for line in asked]
     study = {
         "command": command,

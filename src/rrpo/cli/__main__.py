@@ -1,0 +1,5 @@
+"""`python -m rrpo.cli`."""
+
+from rrpo.cli import main
+
+main()

@@ -1,0 +1,44 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; nothing else is written.")]
+
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as train.steps=40."),
+]
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of settings (see config.yaml of a run).")
+]
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Token shards (parquet file or folder); default: bundled."),
+]
+
+Start = Annotated[
+    str, typer.Option("--from", help="What to start from: `mini`, or the folder of a run.")
+]
+
+Rewards = Annotated[
+    list[str],
+    typer.Option(
+        "--reward", help="Folder of a reward model; a hardened one is RRPO. Several: an ensemble."
+    ),
+]
+
+Systems = Annotated[
+    str, typer.Option(help="What to post-train, of sft, dpo, grpo, diffro, rrpo and multitask.")
+]
+
+PolicyStart = Annotated[
+    str | None,
+    typer.Option("--from", help="`mini` (the default), a CosyVoice folder, or that of a run."),
+]

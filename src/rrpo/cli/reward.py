@@ -1,0 +1,47 @@
+"""`rrpo reward`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rrpo.cli.options import ConfigFile, Data, Out, Resume, Settings
+
+reward_app = typer.Typer(no_args_is_help=True, help="Train and test reward models.")
+
+
+@reward_app.command("train")
+def reward_train(
+    out: Out,
+    data: Data = None,
+    mixes: Annotated[
+        Path | None, typer.Option(help="Mix pool; default: bundled, if --data is.")
+    ] = None,
+    start: Annotated[
+        str, typer.Option("--from", help="`mini`, the folder of a run, or `new`: untrained.")
+    ] = "mini",
+    plain: Annotated[bool, typer.Option("--plain", help="No regularizer at all.")] = False,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    resume: Resume = False,
+) -> None:
+    """Fine-tune a reward model, by default with label smoothing, mixup and adversarial training."""
+    from rrpo.commands import reward as command
+
+    off = ["fit.label_smoothing=0.0", "fit.mixup=false", "fit.adversarial=false"]
+    options = [*(off if plain else []), *(settings or [])]
+    command.train(start, data, mixes, out, config, options, resume)
+
+
+@reward_app.command("eval")
+def reward_eval(
+    runs: Annotated[list[str], typer.Argument(help="Folders of reward models, or `mini`.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Token shards, any number of sets; default: the bundled three."),
+    ] = None,
+) -> None:
+    """Test reward models as recognisers of emotion; several are laid out as the paper's Table 2."""
+    from rrpo.commands import reward as command
+
+    command.test(runs, data or [])

@@ -1,0 +1,156 @@
+"""`rrpo study`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rrpo.cli.options import (
+    Out,
+    Systems,
+)
+
+if TYPE_CHECKING:
+    from rrpo.studies.real_speech import Size
+
+study_app = typer.Typer(no_args_is_help=True, help="Longer experiments with their own pages.")
+
+
+@study_app.command()
+def seeds(
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="How many: 0 to N-1.")] = 3,
+    systems: Systems = "sft,diffro,rrpo",
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Run the demo for several seeds and pool its tables, with paired differences."""
+    from rrpo.studies import demo as study
+    from rrpo.studies import seeds as several
+
+    plan = study.with_systems(study.SMOKE if smoke else study.FULL, systems.split(","))
+    print(several.run(out, seeds, plan, " ".join(["rrpo", *sys.argv[1:]])))
+
+
+@study_app.command()
+def world(
+    out: Out,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--world", help="One that the recipe made (recipe/world); default: bundled."),
+    ] = None,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Measure a mini world: its codec, base policy and judge (needs its renderer)."""
+    from rrpo.mini.world import World
+    from rrpo.studies import world as study
+
+    chosen = World(folder) if folder else World()
+    command = " ".join(["rrpo", *sys.argv[1:]])
+    print(study.run(out, study.SMOKE if smoke else study.FULL, chosen, command))
+
+
+@study_app.command()
+def voices(
+    demos: Annotated[list[Path], typer.Argument(help="Folders of finished demos.")],
+    out: Out,
+    sentences: Annotated[int, typer.Option(min=1, help="Of each voice, each × 6 emotions.")] = 2,
+) -> None:
+    """Ask policies post-trained on one voice for others that the base policy knows."""
+    from rrpo.studies import voices as study
+
+    print(study.run(demos, out, sentences, " ".join(["rrpo", *sys.argv[1:]])))
+
+
+@study_app.command()
+def judges(
+    out: Out,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Spoil real speech more and more: what can each judge hear? (Needs the renderer.)"""
+    from rrpo.studies import judges as study
+
+    command = " ".join(["rrpo", *sys.argv[1:]])
+    print(study.run(out, study.SMOKE if smoke else study.FULL, command=command))
+
+
+Manifests = Annotated[
+    list[Path],
+    typer.Option("--data", help="manifest.csv of `rrpo data import`, or its folder; repeat it."),
+]
+
+
+@study_app.command()
+def ablation(
+    data: Manifests,
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Train reward models on real speech with every subset of the regularizers (rrpo\\[speech])."""
+    from rrpo.studies import ablation as study
+
+    print(study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]])))
+
+
+@study_app.command()
+def languages(
+    data: Manifests,
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Train on one language, test on the others; on less and more data (rrpo\\[speech])."""
+    from rrpo.studies import languages as study
+
+    print(study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]])))
+
+
+def _size(seeds: int, smoke: bool) -> "Size":
+    """Say how much a study on real speech does."""
+    from dataclasses import replace
+
+    from rrpo.studies.real_speech import FULL, SMOKE
+
+    return SMOKE if smoke else replace(FULL, seeds=seeds)
+
+
+@study_app.command()
+def artifacts(
+    out: Out,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="manifest.csv of clean real speech, or its folder. Several: give more."),
+    ] = None,
+    peer: Annotated[
+        str, typer.Option(help="`essentia`, where it is installed: measure that beside ours.")
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+) -> None:
+    """Put artifacts of known place and level into clean speech: which are found?"""
+    from rrpo.studies import artifacts as study
+
+    size = study.SMOKE if smoke else study.FULL
+    print(study.run(out, data or [], size, seed, peer, " ".join(["rrpo", *sys.argv[1:]])))
+
+
+@study_app.command()
+def overoptimization(
+    out: Out,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    steps: Annotated[int, typer.Option(min=1)] = 160,
+) -> None:
+    """Optimize without the KL and three times as fast: which reward model is fooled, and when?"""
+    from dataclasses import replace
+
+    from rrpo.studies import demo as study
+
+    plan = replace(
+        study.FULL,
+        systems=("diffro", "rrpo"),
+        beta=0.0,
+        learning_rate=3 * study.FULL.learning_rate,
+        diffro_steps=steps,
+    )
+    study.run(out, seed, plan, command=" ".join(["rrpo", *sys.argv[1:]]))

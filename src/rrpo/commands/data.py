@@ -1,0 +1,87 @@
+"""`rrpo data import` and `rrpo tokenize`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from rrpo import tokenization
+from rrpo.checkpoint import sha256
+from rrpo.codec import speech as speech_codec
+from rrpo.codec.s3 import S3Tokenizer
+from rrpo.data.catalogue import known_corpora
+from rrpo.data.corpora import import_corpus
+from rrpo.data.cosyvoice import import_cosyvoice
+from rrpo.data.manifest import read_manifest
+from rrpo.errors import UserError
+from rrpo.mini.world import World
+from rrpo.origin import MINI
+from rrpo.report.terminal import print_imported
+from rrpo.tokenization import Codec
+
+
+def data_import(
+    corpus: str,
+    path: Path,
+    out: Path,
+    emotions: Path | None,
+    labels: Sequence[str],
+    columns: Sequence[str],
+) -> None:
+    """Import a corpus and say what it holds, what was left out, and what to do with it."""
+    if corpus not in known_corpora():
+        names = ", ".join(known_corpora())
+        raise UserError(f"unknown corpus {corpus!r}: the layouts that can be read are {names}")
+    if corpus != "cosyvoice":
+        if emotions is not None:
+            raise UserError("--emotions is for cosyvoice: leave it out (see --label)")
+        named, renamed = _pairs("--label", labels), _pairs("--column", columns)
+        imported = import_corpus(corpus, path, out, named, renamed)
+        print_imported(imported, corpus, Console(soft_wrap=True, highlight=False))
+        count, tokens = len(imported.recordings), 0
+    elif labels or columns:
+        raise UserError("--label and --column are for other corpora: leave them out (see utt2emo)")
+    else:
+        done = import_cosyvoice(path, out, emotions)
+        count, tokens = done.utterances, done.tokens
+    print(f"{count} utterances in {out / 'manifest.csv'}: turn them into tokens with")
+    print(f"rrpo tokenize {out} --codec s3:FOLDER --out TOKENS")
+    if tokens:
+        print(f"{tokens} of them came with tokens, now in {out / 'tokens'}")
+
+
+def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """Read options of the form KEY=VALUE."""
+    pairs = {}
+    for one in given:
+        key, _, value = (part.strip() for part in one.partition("="))
+        if not key or not value or key in pairs:
+            why = "stands twice" if key in pairs else "is not of the form KEY=VALUE"
+            raise UserError(f"{option} {one}: {key or one} {why}")
+        pairs[key] = value
+    return pairs
+
+
+def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
+    """Turn labelled audio into token shards and mixes, by the bundled codec or CosyVoice's."""
+    recordings = read_manifest(data)
+    name = codec
+    chosen: Codec
+    if codec == MINI:
+        chosen = World().codec()
+        name = f"mini {sha256(World().folder / 'codec' / 'model.safetensors')}"
+    elif codec.startswith("s3:"):
+        chosen = S3Tokenizer(Path(codec.removeprefix("s3:")))
+        name = f"{chosen.path.name} {chosen.checksum}"
+        print(f"{chosen.path}: SHA-256 {chosen.checksum}")
+    elif codec.startswith("speech:"):
+        folder = Path(codec.removeprefix("speech:"))
+        chosen = speech_codec.load(folder)
+        name = f"speech {sha256(folder / 'model.safetensors')}"
+    else:
+        raise UserError(f"unknown codec {codec!r}: choose mini, s3:FOLDER or speech:FOLDER")
+    made = tokenization.tokenize(chosen, recordings, out, mixes, seed, name)
+    more = f" and {made.mixes} mixes in {out / 'mixes'}" if made.mixes else ""
+    print(f"{made.tokens} utterances in {out / 'tokens'}{more}")
+    if made.skipped:
+        print(f"{len(made.skipped)} files could not be used: {out / 'skipped.txt'} says why")

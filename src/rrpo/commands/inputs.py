@@ -1,0 +1,67 @@
+"""What commands are given by name: reward models and token shards."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from rrpo import reward
+from rrpo.data.shards import Utterance, read_shard
+from rrpo.emotions import EMOTIONS
+from rrpo.errors import UserError
+from rrpo.mini.world import World
+from rrpo.origin import MINI, is_mini
+from rrpo.policy import SpeechTokenLM
+from rrpo.reward import RewardConfig, RewardModel
+
+NEW = "new"
+
+
+BUNDLED = (MINI, f"{MINI}-tasks")
+"""Names of the reward models that come with the mini world."""
+
+
+def load_reward(start: str) -> RewardModel:
+    """Load a reward model: `mini` is the bundled one of emotion, `mini-tasks` of all the rest."""
+    if start in BUNDLED:
+        return World().reward_model() if start == MINI else World().task_model()
+    return reward.load(Path(start))
+
+
+def load_rewards(starts: Sequence[str], model: SpeechTokenLM) -> list[RewardModel]:
+    """Load the reward models that a policy is to be paid by."""
+    if set(BUNDLED) & set(starts) and not is_mini(model):
+        raise UserError("the bundled reward model reads the mini codec's tokens: train a --reward")
+    return [load_reward(start) for start in starts]
+
+
+def new_reward(rows: Sequence[Utterance], seed: int) -> RewardModel:
+    """Make an untrained reward model whose classes are the emotions of the data."""
+    found = {row.emotion for row in rows}
+    names = [name for name in EMOTIONS if name in found] + sorted(found - set(EMOTIONS))
+    if len(names) < 2:
+        raise UserError(f"every utterance is {names[0]!r}: a reward model needs two emotions")
+    torch.manual_seed(seed)
+    return RewardModel(RewardConfig(tasks={"emotion": names}))
+
+
+def load_data(data: Path | None, model: SpeechTokenLM | None = None) -> list[Utterance]:
+    """Read token shards, by default the bundled fine-tuning set, which is the mini codec's.
+
+    Args:
+        model: a policy to be trained on them; then every row needs its text.
+    """
+    if data is None:
+        if model is not None and not is_mini(model):
+            raise UserError(
+                "the bundled tokens are the mini codec's: give CosyVoice's own with --data"
+            )
+        return World().shard("finetune")
+    rows = read_shard(data)
+    for row in rows if model is not None else []:
+        if not row.text.strip():
+            raise UserError(
+                f"{data}: utterance {row.id!r} has no text, which a policy needs: "
+                "give the manifest a column `text` and tokenize it again"
+            )
+    return rows

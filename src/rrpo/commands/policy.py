@@ -1,0 +1,104 @@
+"""`rrpo policy`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rrpo import runs
+from rrpo.commands.inputs import load_data, load_rewards
+from rrpo.errors import UserError
+from rrpo.objectives.dpo import Pair
+from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
+from rrpo.origin import is_mini, load_policy, load_tokenizer, settle
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.examples import make_examples
+from rrpo.report.page import write_run_page
+
+
+def sft(
+    start: str | None,
+    data: Path | None,
+    out: Path,
+    config: Path | None,
+    settings: Sequence[str],
+    resume: bool,
+) -> None:
+    """Fine-tune a policy on labelled speech."""
+    settled = settle(runs.SFTRun, start, config, settings)
+    model = load_policy(settled.start)
+    examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
+    runs.train_sft(model, examples, settled, out, resume)
+    write_run_page(out)
+    print(f"policy in {out}; {_next_line(out, model)}")
+
+
+def rewarded(
+    method: str,
+    start: str | None,
+    reward_models: Sequence[str],
+    data: Path | None,
+    out: Path,
+    config: Path | None,
+    settings: Sequence[str],
+    resume: bool,
+) -> None:
+    """Optimize a policy against frozen reward models, by "diffro" or by "grpo"."""
+    settled: runs.DiffRORun | runs.GRPORun
+    if method == "diffro":
+        settled = settle(runs.DiffRORun, start, config, settings)
+    else:
+        settled = settle(runs.GRPORun, start, config, settings)
+    model = load_policy(settled.start)
+    examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
+    prompts = [example.prompt for example in examples]
+    paying = load_rewards(reward_models, model)
+    runs.train_rewarded(model, _reference(settled), paying, prompts, settled, out, resume)
+    write_run_page(out)
+    print(f"policy in {out}; {_next_line(out, model)}")
+
+
+def dpo(
+    start: str | None,
+    reward_models: Sequence[str],
+    pairs: Path | None,
+    data: Path | None,
+    out: Path,
+    config: Path | None,
+    settings: Sequence[str],
+    resume: bool,
+) -> None:
+    """Train a policy on preference pairs, given or drawn from itself."""
+    if (pairs is None) != bool(reward_models):
+        raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
+    settled = settle(runs.DPORun, start, config, settings)
+    model = load_policy(settled.start)
+    tokenizer = load_tokenizer(settled, model)
+
+    def drawn() -> list[Pair]:
+        if pairs is not None:
+            return read_pairs(pairs, tokenizer)
+        folder = out / "pairs"
+        if not (folder / REJECTED).is_file():
+            examples = make_examples(tokenizer, load_data(data, model))
+            prompts = [example.prompt for example in examples]
+            paying = settled.paid_by(load_rewards(reward_models, model))
+            draw_pairs(model, paying, prompts, settled.pairs, folder, settled.train.seed)
+        return read_pairs(folder, tokenizer)
+
+    runs.train_dpo(model, _reference(settled), drawn, settled, out, resume)
+    write_run_page(out)
+    print(f"policy in {out}; {_next_line(out, model)}")
+
+
+def _reference(run: runs.ReferencedRun) -> SpeechTokenLM | None:
+    """Load what a policy is held by; with adapters it is the policy without them."""
+    return None if run.lora_rank else load_policy(run.start)
+
+
+def _next_line(out: Path, model: SpeechTokenLM) -> str:
+    if not is_mini(model):
+        version = model.config.version
+        return f"write its llm.pt with: rrpo export {out} --to cosyvoice{version} --out FOLDER"
+    return (
+        f"hear it with: rrpo speak --policy {out} --emotion happy "
+        '--text "The train leaves at noon." --out x.wav'
+    )

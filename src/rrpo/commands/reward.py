@@ -1,0 +1,134 @@
+"""`rrpo reward`."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from rrpo import audio, runs
+from rrpo import config as configuration
+from rrpo.checkpoint import read_json, write_json
+from rrpo.commands.inputs import NEW, load_data, load_reward, new_reward
+from rrpo.data.shards import Utterance, read_shard
+from rrpo.errors import UserError
+from rrpo.evaluate import robustness, ser
+from rrpo.mini.world import World
+from rrpo.progress import Progress
+from rrpo.report.measures import reward_model_label
+from rrpo.report.page import write_run_page
+from rrpo.report.recognition import print_reports
+from rrpo.report.table2 import print_table2
+from rrpo.reward import RewardModel
+from rrpo.reward.fit import subset_name, subsets
+
+
+def train(
+    start: str,
+    data: Path | None,
+    mixes: Path | None,
+    out: Path,
+    config: Path | None,
+    settings: Sequence[str],
+    resume: bool,
+) -> None:
+    """Fine-tune a reward model and test it on the bundled sets when the data is bundled."""
+    settled = configuration.load(runs.RewardRun, config, settings)
+    if mixes is not None:
+        pool = read_shard(mixes)
+    elif data is None and settled.fit.mixup:
+        pool = World().shard("mixes")
+    else:
+        pool = []
+    rows = load_data(data)
+    if settled.fit.nuisance and data is None:
+        rows, pool = _with_energy(rows), _with_energy(pool)
+    model = new_reward(rows, settled.train.seed) if start == NEW else load_reward(start)
+    runs.train_reward(model, rows, pool, settled, out, resume)
+    write_run_page(out)
+    print(f"reward model in {out}; test it with: rrpo reward eval {out}")
+
+
+def _with_energy(rows: Sequence[Utterance]) -> list[Utterance]:
+    """Measure the energy of the mini codec's tokens, spoken."""
+    codec, known = World().codec(), []
+    with Progress("measure energy", len(rows)) as progress:
+        for row in rows:
+            spoken_row = codec.decode(torch.from_numpy(row.tokens))
+            known.append(replace(row, energy=audio.energy(spoken_row)))
+            progress.update(len(known))
+    return known
+
+
+def test(folders: Sequence[str], data: Sequence[Path]) -> None:
+    """Print reward models' figures as recognisers and, in run folders, add them to the results."""
+    tests = _test_sets(data) if data else World().tests()
+    models = {folder: load_reward(folder) for folder in folders}
+    evaluations = {folder: _evaluation(folder, model, tests) for folder, model in models.items()}
+    console = Console()
+    labels = _hardening_labels(folders)
+    reports = {label: evaluations[folder]["reports"] for folder, label in labels.items()}
+    if len(reports) > 1:
+        print_table2(reports, console)
+    for label, found in reports.items():
+        print_reports(label, found, console, details=len(reports) == 1)
+    for folder, evaluation in evaluations.items():
+        results = Path(folder) / "results.json"
+        if results.is_file():
+            write_json(results, {**read_json(results), "evaluation": evaluation})
+            print(f"page: {write_run_page(Path(folder))}")
+
+
+def _test_sets(data: Sequence[Path]) -> dict[str, list[Utterance]]:
+    """Read token shards, named by as many last parts of their paths as tell them apart."""
+    places = list(dict.fromkeys(path.resolve() for path in data))
+    parts = [place.with_suffix("").parts if place.is_file() else place.parts for place in places]
+    names: list[str] = []
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(names):
+            break
+    return {name: read_shard(place) for name, place in zip(names, places, strict=True)}
+
+
+def _evaluation(
+    name: str, model: RewardModel, tests: Mapping[str, Sequence[Utterance]]
+) -> dict[str, Any]:
+    """Return a reward model's figures by measure, its robustness on the first set, its reports."""
+    reports = {}
+    for test, rows in tests.items():
+        try:
+            reports[test] = ser.evaluate(model, rows)
+        except UserError as error:
+            raise UserError(f"{name} on {test}: {error}") from None
+    first = next(iter(tests.values()))
+    return {
+        **ser.by_measure(reports),
+        "robustness": robustness.figures(model, first),
+        "reports": reports,
+    }
+
+
+def _hardening_labels(folders: Sequence[str]) -> dict[str, str]:
+    """Return the rows of Table 2: each folder's regularizers, or its name, in the table's order."""
+    order = list(subsets())
+    names = {}
+    for folder in folders:
+        try:
+            names[folder] = subset_name(
+                configuration.load(runs.RewardRun, Path(folder) / "config.yaml").fit
+            )
+        except UserError:  # not a run of ours, or one of another kind: its own name has to do
+            names[folder] = ""
+    known = Counter(name for name in names.values() if name)
+    labels = {}
+    for folder in sorted(names, key=lambda one: order.index(names[one]) if names[one] else 99):
+        own = Path(folder).name or folder
+        label = reward_model_label(names[folder]) if names[folder] else own
+        labels[folder] = f"{label} ({folder})" if known[names[folder]] > 1 else label
+    if len(set(labels.values())) < len(labels):
+        return {folder: folder for folder in labels}
+    return labels

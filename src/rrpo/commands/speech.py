@@ -1,0 +1,159 @@
+"""`rrpo speak`, `rrpo evaluate` and `rrpo export`: what is done with a policy."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+
+from rrpo import audio
+from rrpo.audio import Audio
+from rrpo.checkpoint import write_json, write_text
+from rrpo.commands.inputs import load_data, load_reward
+from rrpo.errors import UserError
+from rrpo.evaluate.run import Judges, Sample, measure, summarise
+from rrpo.mini.speaking import first_texts, spoken
+from rrpo.mini.speaking import speak as draw
+from rrpo.mini.text import SPEAKERS
+from rrpo.mini.world import World
+from rrpo.origin import MINI, is_mini, load_policy
+from rrpo.policy import SpeechTokenLM, cosyvoice
+from rrpo.policy.cosyvoice_text import read_tokenizer
+from rrpo.policy.examples import make_prompt
+from rrpo.report.terminal import print_systems
+from rrpo.speaking import CosyVoiceSpeech, asked_of
+
+
+def speak(
+    start: str,
+    text: str,
+    emotion: str,
+    speaker: str,
+    voice: Path | None,
+    model_folder: Path | None,
+    out: Path,
+    seed: int,
+) -> None:
+    """Speak a text into a wav file."""
+    if out.suffix.lower() != ".wav":
+        raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
+    model = load_policy(start)
+    if is_mini(model):
+        tokens, sound, rate = _speak_mini(model, text, emotion, speaker, seed)
+    elif speaker:
+        raise UserError("--speaker names voices of the mini world: give CosyVoice a --voice")
+    else:
+        speech = CosyVoiceSpeech(start, model, voice, model_folder)
+        tokens = _some(speech.draw([(text, emotion)], seed)[0])
+        sound, rate = speech.codec.decode_native(tokens), speech.codec.native_rate
+    audio.write(out, sound, rate)
+    print(f"{out}: {sound.size / rate:.2f} s, {tokens.numel()} tokens")
+
+
+def _speak_mini(
+    model: SpeechTokenLM, text: str, emotion: str, speaker: str, seed: int
+) -> tuple[Tensor, Audio, int]:
+    if speaker and speaker not in SPEAKERS:
+        raise UserError(f"unknown speaker {speaker!r}: choose one of {', '.join(SPEAKERS)}")
+    world = World()
+    prompt = make_prompt(world.tokenizer, text, emotion, speaker)
+    tokens = _some(draw(model, [prompt], seed)[0])
+    return tokens, world.codec().decode(tokens), audio.SAMPLE_RATE
+
+
+def _some(tokens: Tensor) -> Tensor:
+    if tokens.numel() == 0:
+        raise UserError("the policy said nothing: try another --seed")
+    return tokens
+
+
+def evaluate(
+    folders: Sequence[Path],
+    rewards: Sequence[Path],
+    sentences: int,
+    seed: int,
+    data: Path | None,
+    voice: Path | None,
+    model_folder: Path | None,
+) -> None:
+    """Judge policies on unseen sentences; figures go into each run's `evaluation.json`."""
+    for folder in folders:
+        if str(folder) != MINI and not folder.exists():
+            raise UserError(f"no policy at {folder}")
+    reward_models = {str(path): load_reward(str(path)) for path in rewards}
+    policies = {str(folder): load_policy(str(folder)) for folder in folders}
+    own = next(iter(reward_models), "")
+    if all(is_mini(model) for model in policies.values()):
+        if voice is not None or model_folder is not None:
+            raise UserError("--voice and --model are for CosyVoice's policies: leave them out")
+        world = World()
+        judges = Judges.installed(world.judge())
+        codec, base = world.codec(), world.policy()
+        given = load_data(data, base) if data is not None else world.shard("test_same")
+        utterances = first_texts(given, sentences)
+        spoken_by = {
+            name: partial(spoken, world, codec, model, base, utterances, seed)
+            for name, model in {"real tokens": None, **policies}.items()
+        }
+    else:
+        for name, model in policies.items():
+            if is_mini(model):
+                raise UserError(f"{name} speaks the mini codec's tokens: evaluate it by itself")
+        judges = Judges.installed(None)
+        asked = asked_of(load_data(data, next(iter(policies.values()))), sentences)
+        spoken_by = {
+            name: partial(CosyVoiceSpeech(name, model, voice, model_folder).samples, asked, seed)
+            for name, model in policies.items()
+        }
+    systems = {}
+    for name, speech in spoken_by.items():
+        samples = speech()
+        rows = measure(samples, reward_models, judges)
+        systems[name] = summarise(rows, own, judges.content_reason)
+        if name in policies and (Path(name) / "config.yaml").is_file():
+            _keep(Path(name), samples, rows, {"seed": seed, "system": systems[name]})
+    print_systems(systems, Console())
+
+
+def _keep(
+    folder: Path,
+    samples: Sequence[Sample],
+    rows: Sequence[dict[str, Any]],
+    figures: Mapping[str, Any],
+) -> None:
+    """Write an evaluation into a run: its figures, its rows and its sounds."""
+    shutil.rmtree(folder / "samples", ignore_errors=True)  # of an evaluation before
+    for sample, row in zip(samples, rows, strict=True):
+        path = folder / "samples" / f"{sample.id}.wav"
+        audio.write(path, sample.audio)
+        row["wav"] = path.relative_to(folder).as_posix()
+    write_json(folder / "evaluation.json", figures)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write_text(folder / "samples" / "samples.jsonl", lines)
+
+
+def export(run: Path, to: str, out: Path, model_folder: Path | None) -> None:
+    """Write a policy in the form other software reads."""
+    model = load_policy(str(run))
+    if to == "hf":
+        if model_folder is None:
+            raise UserError("--to hf needs CosyVoice's tokenizer: name its folder with --model")
+        cosyvoice.save_hugging_face(model, read_tokenizer(model_folder, model.config.version), out)
+    elif to not in ("cosyvoice2", "cosyvoice3"):
+        raise UserError(f"unknown form {to!r}: choose cosyvoice2, cosyvoice3 or hf")
+    elif to != f"cosyvoice{model.config.version}":
+        raise UserError(
+            f"{run} has the layout of CosyVoice{model.config.version}: "
+            f"export it with --to cosyvoice{model.config.version}"
+        )
+    elif (out / "llm.pt").exists():
+        raise UserError(f"{out / 'llm.pt'} is there already: name another --out or move it away")
+    else:
+        cosyvoice.save(model, out / "llm.pt")
+        if is_mini(model):
+            print("note: this policy has the mini world's sizes; stock CosyVoice cannot load it")
+    print(f"{to} in {out}")
