@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from rrpo.evaluate.content import (
     recogniser,
     word_error,
 )
+from rrpo.evaluate.run import Judges, Sample, measure
 
 
 def installed(*names: str) -> bool:
@@ -134,3 +136,17 @@ def test_english_is_told_by_its_letters() -> None:
     assert is_english("The café's 12 trains.")
     assert not is_english("你好, train")
     assert not is_english("12.")
+
+
+def test_a_spoken_instruction_is_among_what_is_measured() -> None:
+    class Hears:
+        def transcribe(self, sounds: list[np.ndarray]) -> list[str]:
+            return ["please speak very happily hello there" for _ in sounds]
+
+    def measured(instruction: str) -> dict[str, object]:
+        ids, sound = torch.zeros(5, dtype=torch.int64), np.zeros(3200, dtype=np.float32)
+        sample = Sample("a", "Hello there.", "happy", ids, sound, instruction=instruction)
+        return measure([sample], {}, Judges(None, {}, Hears()), [])[0]  # type: ignore[arg-type]
+
+    assert measured("Please speak very happily.<|endofprompt|>")["instruction_heard"] > 0.5
+    assert "instruction_heard" not in measured("")

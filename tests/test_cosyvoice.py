@@ -233,6 +233,14 @@ def test_wrong_files_get_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "lacks the weight llm_decoder.bias" in mistake(**{"llm_decoder.bias": None})
     assert "lacks the weight llm.model.lm_head" in mistake(**{cosyvoice.TIED: None})
     assert "unexpected weight surplus" in mistake(surplus=torch.zeros(2))
+    other = state["llm_embedding.weight"]
+    renamed = mistake(**{"llm_embedding.weight": None, "llm_embed.weight": other})
+    assert "lacks the weight llm_embedding.weight" in renamed
+    gone = {"llm_embedding.weight": None, "llm_decoder.bias": None}
+    assert "6564 rows of speech, expected 6761" in mistake(**gone)
+    few = {key: state[key][:6000] for key in ("speech_embedding.weight", "llm_decoder.weight")}
+    assert "6000 rows of speech" in mistake(**few)
+    assert "is no tensor" in mistake(**{"llm_decoder.bias": torch.zeros(6564).to_sparse()})
     narrow = {"llm.model.model.layers.1.mlp.up_proj.weight": torch.zeros(3, 32)}
     assert "has shape (3, 32), expected (48, 32)" in mistake(**narrow)
     assert "one float type" in mistake(**{"llm_decoder.bias": state["llm_decoder.bias"].half()})
@@ -248,12 +256,14 @@ def test_wrong_files_get_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("rope_theta", "a"),
         ("rope_theta", float("inf")),
         ("rms_norm_eps", None),
+        ("rope_parameters", {"rope_theta": "a"}),
     ):
         assert key in _load_error(whole, TINY | {key: value})
     torch.save({"text_embedding.weight": torch.zeros(2)}, "cosyvoice1.pt")
     assert "no CosyVoice2 or CosyVoice3" in _load_error("cosyvoice1.pt")
     torch.save({"decoder": Harmful()}, "harm.pt")
     assert "more than tensors" in _load_error("harm.pt")
+    assert "Re-running" not in _load_error("harm.pt")
     assert not (tmp_path / "harmed").exists()
     (tmp_path / "half.pt").write_bytes(whole.read_bytes()[:20000])
     assert "truncated" in _load_error("half.pt")
@@ -271,3 +281,12 @@ def _load_error(path: Path | str, config: dict[str, Any] | None = None) -> str:
     message = str(error.value)
     assert "\n" not in message
     return message
+
+
+def test_weights_that_are_not_finite_are_neither_read_nor_written(tmp_path: Path) -> None:
+    model = tiny(2)
+    model.norm.weight.data[0] = 1e6
+    model.config = model.config.model_copy(update={"precision": "float16"})
+    with pytest.raises(UserError, match="holds NaN or infinity"):
+        cosyvoice.save(model, tmp_path / "llm.pt")
+    assert not (tmp_path / "llm.pt").exists()

@@ -140,3 +140,23 @@ def test_what_is_wrong_with_a_parquet_list_is_said(tmp_path: Path) -> None:
     parquet.write_table(arrow.table(silent), tmp_path / "gone.parquet")
     with pytest.raises(UserError, match="x/1 has no audio_data and no audio file at"):
         import_cosyvoice(tmp_path / "gone.parquet", tmp_path / "fresh")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"speech_token": [["a", "b"]]}, "are no numbers"),
+        ({"audio_data": ["text"]}, "no bytes of a sound file"),
+    ],
+)
+def test_columns_of_another_kind_are_said_and_nothing_is_left(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    good = {"utt": ["a"], "audio_data": [wav(tmp_path / "a.wav")], "text": ["Hi."], "spk": ["s"]}
+    labels = tmp_path / "utt2emo"
+    labels.write_text("a happy\n")
+    parquet.write_table(arrow.table(good | changed), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=message):
+        import_cosyvoice(tmp_path / "x.parquet", tmp_path / "out")
+    parquet.write_table(arrow.table(good), tmp_path / "x.parquet")
+    assert import_cosyvoice(tmp_path / "x.parquet", tmp_path / "out").utterances == 1

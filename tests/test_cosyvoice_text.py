@@ -73,7 +73,10 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
     twice.write_text(f'en:\n  happy: "Be {END_OF_PROMPT} happy{END_OF_PROMPT}"\n')
     with pytest.raises(UserError, match="once"):
         CosyVoiceTokenizer(folder, instructions=twice)
+    with pytest.raises(UserError, match="leave it out"):
+        CosyVoiceTokenizer(folder).encode(f"Be quiet.{END_OF_PROMPT} Now.")
     for text, reason in (
+        (f'prefix: {{2: "A{END_OF_PROMPT}"}}\nen: {{happy: "x"}}', "prefix"),
         ("en: [", "is not YAML"),
         ('prefix: 5\nen: {happy: "x"}', "prefix"),
         ('prefix: {2: 5}\nen: {happy: "x"}', "prefix"),
@@ -82,10 +85,32 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=reason) as error:
             CosyVoiceTokenizer(folder, instructions=twice)
         assert "\n" not in str(error.value)
+    size = len(CosyVoiceTokenizer(folder)._tokenizer)
+    CosyVoiceTokenizer(folder, rows=size)
+    with pytest.raises(UserError, match="belongs to another model"):
+        CosyVoiceTokenizer(folder, rows=size - 1)
+    with pytest.raises(UserError, match="not CosyVoice's tokenizer"):
+        CosyVoiceTokenizer(folder, rows=151936)  # the published table, and another vocabulary
     words = json.loads((folder / "CosyVoice-BlankEN" / "vocab.json").read_text())
     words |= {f"word{number}": number for number in range(len(words), 151650)}
     (folder / "CosyVoice-BlankEN" / "vocab.json").write_text(json.dumps(words))
     with pytest.raises(UserError, match="not CosyVoice's tokenizer"):
+        CosyVoiceTokenizer(folder)
+
+
+def test_code_beside_a_tokenizer_is_not_run(folder: Path, tmp_path: Path) -> None:
+    inner = folder / "CosyVoice-BlankEN"
+    (inner / "harm.py").write_text(f"open({str(tmp_path / 'harmed')!r}, 'w')\nclass Harm: pass\n")
+    config = {"auto_map": {"AutoTokenizer": ["harm.Harm", None]}, "tokenizer_class": "Harm"}
+    (inner / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="cannot be read"):
+        CosyVoiceTokenizer(folder)
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_a_damaged_vocabulary_gets_one_line(folder: Path) -> None:
+    (folder / "CosyVoice-BlankEN" / "vocab.json").write_text("[1, 2]")
+    with pytest.raises(UserError, match="cannot be read"):
         CosyVoiceTokenizer(folder)
 
 
@@ -145,6 +170,9 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
     with pytest.raises(UserError, match="is there already"):
         speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
     speech.export(tmp_path / "second", "hf", tmp_path / "hf", folder)
+    for full in (tmp_path / "hf", tmp_path / "second", folder):
+        with pytest.raises(UserError, match="is not empty"):
+            speech.export(tmp_path / "second", "hf", full, folder)
     assert cosyvoice.load(tmp_path / "hf").config.text_vocabulary >= 256
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
         policy_commands.sft(str(folder), None, tmp_path / "x", None, [], False)

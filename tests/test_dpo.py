@@ -48,6 +48,19 @@ def log_ratio(made: DPOObjective, prompt: Prompt, tokens: Tensor) -> Tensor:
     return total
 
 
+def test_utterances_of_any_length_are_laid_out_alike() -> None:
+    """Upstream draws a layout for each pass, so policy and reference may see different inputs."""
+    made = objective(beta=0.3)
+    prompt = prompts(12)[0]
+    generator = torch.Generator().manual_seed(1)
+    long = [torch.randint(27, (size,), generator=generator) for size in (70, 50)]
+    made.pairs[:] = [Pair(prompt, *long)]
+    loss, _ = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    chosen, rejected = (log_ratio(made, prompt, tokens) for tokens in long)
+    expected = float(dpo_loss(chosen, rejected, 0.3).detach())
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("normalized", [False, True])
 def test_the_loss_is_that_of_a_loop_over_tokens(normalized: bool) -> None:
     made = objective(length_normalized=normalized, beta=0.3)

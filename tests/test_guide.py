@@ -12,14 +12,16 @@ import torch
 from typer.testing import CliRunner
 
 from model_folder import HEADS, write_llm, write_package, write_speech_tokenizer, write_tokenizer
-from rrpo import policy
+from rrpo import policy, reward
 from rrpo.checkpoint import read_json
 from rrpo.cli import app
 from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.commands.speech import evaluate
+from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
+from rrpo.reward import RewardConfig, RewardModel
 from rrpo.speaking import CosyVoiceSpeech, cap_silence
 
 pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
@@ -140,6 +142,34 @@ def test_policies_of_two_worlds_are_not_evaluated_together(place: Path, tmp_path
         evaluate([mini, place / "CosyVoice2-0.5B"], [], 1, 0, None, place / "voice.wav", None)
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
         evaluate([place / "CosyVoice2-0.5B"], [], 1, 0, None, place / "voice.wav", None)
+
+
+def test_an_utterance_without_a_token_is_judged_as_silence(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = cosyvoice.load(place / "CosyVoice2-0.5B")
+    spoken = CosyVoiceSpeech(str(place / "CosyVoice2-0.5B"), model, place / "voice.wav", None)
+    said = [torch.tensor([], dtype=torch.int64), torch.tensor([5, 6])]
+    monkeypatch.setattr(spoken, "draw", lambda asked, seed: said)  # noqa: ARG005
+    with pytest.warns(UserWarning, match="nothing was said to 'one'"):
+        silent, other = spoken.samples([("one", "happy"), ("two", "sad")], 0)
+    assert silent.audio.size == 640 * silent.tokens.numel() > 0
+    assert not silent.audio.any()
+    assert other.tokens.tolist() == [5, 6]
+
+
+def test_an_emotion_the_reward_model_lacks_is_said_before_anything_is_spoken(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = {"emotion": ["bored", "proud"]}
+    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16, tasks=tasks)
+    reward.save(RewardModel(small), place / "other")
+    rows = [Utterance("a", "one two", "happy", np.arange(9))]
+    write_shard(place / "shard" / "0.parquet", rows)
+    monkeypatch.setattr(CosyVoiceSpeech, "draw", None)  # whoever speaks fails
+    folder, voice = place / "CosyVoice2-0.5B", place / "voice.wav"
+    with pytest.raises(UserError, match="does not know the emotion 'happy'"):
+        evaluate([folder], [place / "other"], 1, 0, place / "shard", voice, None)
 
 
 def test_silence_is_capped_as_cosyvoice3_does() -> None:

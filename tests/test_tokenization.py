@@ -14,6 +14,7 @@ from rrpo.audio import Audio
 from rrpo.checkpoint import read_json
 from rrpo.data.manifest import Recording, read_manifest, write_manifest
 from rrpo.data.shards import OPTIONAL, Utterance, read_shard, write_shard
+from rrpo.errors import UserError
 from rrpo.tokenization import tokenize
 
 
@@ -61,3 +62,27 @@ def test_a_plain_manifest_has_the_digest_it_always_had(tmp_path: Path) -> None:
     text = json.dumps([[str(audio), "sad", "A.", "s", "en"]])
     stored = read_json(tmp_path / "out" / "tokenize.json")["recordings"]
     assert stored == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    """One with a sample too few at 16 kHz, one cut off, one that the codec refuses."""
+    good = tmp_path / "good.wav"
+    soundfile.write(good, np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
+    tiny, cut = tmp_path / "tiny.wav", tmp_path / "cut.wav"
+    soundfile.write(tiny, [0.1], 48000)
+    cut.write_bytes(good.read_bytes()[:3000])
+
+    class Refusing:
+        def encode(self, sound: np.ndarray) -> torch.Tensor:
+            if sound.size < 16000:
+                raise UserError("too short")
+            return torch.zeros(25, dtype=torch.int64)
+
+    short = tmp_path / "short.wav"
+    soundfile.write(short, np.zeros(800), 16000)
+    paths = [good, tiny, cut, short]
+    made = tokenize(Refusing(), [Recording(path, "sad") for path in paths], tmp_path / "out", 3)
+    assert (made.tokens, made.mixes) == (1, 3)
+    lines = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
+    for path, reason in ((tiny, "shorter than a sample"), (cut, "cut off"), (short, "too short")):
+        assert sum(str(path) in line and reason in line for line in lines) == 1

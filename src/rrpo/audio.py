@@ -23,7 +23,7 @@ def read(path: Path, sample_rate: int = SAMPLE_RATE) -> Audio:
     Channels are averaged, other rates are resampled.
 
     Raises:
-        UserError: the file is missing, not audio, empty, or holds a value that is not finite.
+        UserError: the file is missing, not audio, cut off or empty, or a value is not finite.
     """
     if not path.is_file():
         raise UserError(f"no such audio file: {path}")
@@ -31,6 +31,8 @@ def read(path: Path, sample_rate: int = SAMPLE_RATE) -> Audio:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise UserError(f"cannot read {path} as audio ({error}): give a wav or flac file") from None
+    if lacking := _lacking(path):
+        raise UserError(f"{path} is cut off: {lacking} bytes are missing, copy it again")
     if samples.shape[0] == 0:
         raise UserError(f"{path} holds no samples: remove it or record it again")
     mono = samples.mean(axis=1)
@@ -38,7 +40,24 @@ def read(path: Path, sample_rate: int = SAMPLE_RATE) -> Audio:
         raise UserError(f"{path} holds NaN or infinite samples: export it again")
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate)
+        if mono.size == 0:
+            raise UserError(f"{path} is shorter than a sample at {sample_rate} Hz: remove it")
     return np.asarray(mono, dtype=np.float32)
+
+
+def _lacking(path: Path) -> int:
+    """Return how many bytes of a wav file are missing by what its header says; 0 for others.
+
+    A stream that was written before its length was known says 0 or nearly 4 GB, and some programs
+    count a few bytes too many.
+    """
+    with path.open("rb") as stream:
+        header = stream.read(8)
+    if header[:4] != b"RIFF" or len(header) < 8:
+        return 0
+    said = int.from_bytes(header[4:], "little") + 8
+    missing = said - path.stat().st_size
+    return missing if missing > 1024 and said < 2**31 - 65536 else 0
 
 
 def write(path: Path, audio: Audio, sample_rate: int = SAMPLE_RATE) -> None:

@@ -15,11 +15,10 @@ from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer
 from rrpo.policy.examples import Tokenizer
+from rrpo.policy.lm import BYTES
 from rrpo.runs import PolicyRun
 
 MINI = "mini"
-BYTES = 256
-"""Least rows of a CosyVoice text table: its tokenizer has an id for every byte."""
 Run = TypeVar("Run", bound=PolicyRun)
 
 
@@ -114,4 +113,5 @@ def load_tokenizer(run: PolicyRun, model: SpeechTokenLM) -> Tokenizer:
         model.config.version,
         run.language or "en",
         INSTRUCTIONS if run.instructions is None else Path(run.instructions),
+        model.config.text_vocabulary,
     )

@@ -1,9 +1,11 @@
 """Letting a CosyVoice policy speak: its instructions, its sampler, its own flow and vocoder."""
 
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +22,8 @@ BATCH = 16
 SILENT = (1, 2, 28, 29, 55, 248, 494, 2241, 2242, 2322, 2323)
 """CosyVoice3's ids of silence and breath."""
 LONGEST_SILENCE = 5
+EMPTY, TOKEN_SAMPLES = 5, 640
+"""Silent tokens that stand for an utterance without any, and samples of a token at 16 kHz."""
 
 Asked = tuple[str, str]
 """A text and the emotion to speak it with."""
@@ -74,17 +78,22 @@ class CosyVoiceSpeech:
         return speech
 
     def samples(self, asked: Sequence[Asked], seed: int) -> list[Sample]:
-        """Speak each text, for the judges.
-
-        Raises:
-            UserError: the policy says nothing to one of them.
-        """
+        """Speak each text, for the judges; where the policy says nothing, they hear silence."""
         samples = []
-        for number, (tokens, (text, emotion)) in enumerate(
+        empty = torch.full((EMPTY,), SILENT[0])
+        for number, (drawn, (text, emotion)) in enumerate(
             zip(self.draw(asked, seed), asked, strict=True)
         ):
             told = self._tokenizer.instruction(emotion)
-            sound = self.codec.decode(tokens)
+            tokens = drawn if drawn.numel() else empty
+            if drawn.numel() == 0:
+                warnings.warn(
+                    f"nothing was said to {text!r} ({emotion}): it is judged as silence",
+                    stacklevel=2,
+                )
+                sound = np.zeros(EMPTY * TOKEN_SAMPLES, dtype=np.float32)
+            else:
+                sound = self.codec.decode(tokens)
             name = f"{number:04d}-{emotion}"
             samples.append(Sample(name, text, emotion, tokens, sound, instruction=told))
         return samples

@@ -105,7 +105,8 @@ def _shard(
             sound = audio.read(recording.path)
             rows.append(_row(recording, f"{number:06d}", codec.encode(sound), sound))
         except UserError as error:
-            skipped.append(str(error))
+            named = str(recording.path) in str(error)
+            skipped.append(str(error) if named else f"{recording.path}: {error}")
             continue
         for version in range(mixes):
             partner, other = _partner(recordings, rng)

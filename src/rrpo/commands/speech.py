@@ -14,6 +14,7 @@ from rrpo import audio
 from rrpo.audio import Audio
 from rrpo.checkpoint import write_json, write_text
 from rrpo.commands.inputs import load_data, load_reward
+from rrpo.data.manifest import require_empty
 from rrpo.errors import UserError
 from rrpo.evaluate.run import Judges, Sample, measure, summarise
 from rrpo.mini.speaking import first_texts, spoken
@@ -95,6 +96,7 @@ def evaluate(
         codec, base = world.codec(), world.policy()
         given = load_data(data, base) if data is not None else world.shard("test_same")
         utterances = first_texts(given, sentences)
+        emotions = [row.emotion for row in utterances]
         spoken_by = {
             name: partial(spoken, world, codec, model, base, utterances, seed)
             for name, model in {"real tokens": None, **policies}.items()
@@ -105,10 +107,15 @@ def evaluate(
                 raise UserError(f"{name} speaks the mini codec's tokens: evaluate it by itself")
         judges = Judges.installed(None)
         asked = asked_of(load_data(data, next(iter(policies.values()))), sentences)
+        emotions = [emotion for _, emotion in asked]
         spoken_by = {
             name: partial(CosyVoiceSpeech(name, model, voice, model_folder).samples, asked, seed)
             for name, model in policies.items()
         }
+    for name, paying in reward_models.items():
+        for emotion in emotions:
+            if emotion not in paying.classes():
+                raise UserError(f"{name} does not know the emotion {emotion!r}, which is asked for")
     systems = {}
     for name, speech in spoken_by.items():
         samples = speech()
@@ -142,6 +149,7 @@ def export(run: Path, to: str, out: Path, model_folder: Path | None) -> None:
     if to == "hf":
         if model_folder is None:
             raise UserError("--to hf needs CosyVoice's tokenizer: name its folder with --model")
+        require_empty(out)  # such a folder is read before an llm.pt beside it
         cosyvoice.save_hugging_face(model, read_tokenizer(model_folder, model.config.version), out)
     elif to not in ("cosyvoice2", "cosyvoice3"):
         raise UserError(f"unknown form {to!r}: choose cosyvoice2, cosyvoice3 or hf")

@@ -1,5 +1,6 @@
 """CosyVoice's own data layouts, to our manifest and, where there are tokens, our shards."""
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,14 @@ def import_cosyvoice(source: Path, out: Path, emotions: Path | None = None) -> I
         return _import_kaldi(source, out, labels)
     if not source.is_file():
         raise UserError(f"nothing at {source}: name a folder with wav.scp, or a parquet list")
-    return _import_parquet(_parquet_files(source), out, labels)
+    files = _parquet_files(source)
+    try:
+        return _import_parquet(files, out, labels)
+    except UserError:
+        # So that a second call, after the mend, finds the folder as empty as the first did.
+        for made in ("audio", "tokens"):
+            shutil.rmtree(out / made, ignore_errors=True)
+        raise
 
 
 def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str]) -> Imported:
@@ -133,7 +141,9 @@ def _keep_audio(row: Mapping[str, Any], out: Path, number: int) -> Path:
         if not named.is_file():
             raise UserError(f"{row['utt']} has no audio_data and no audio file at {named}")
         return named.absolute()
-    kind = next((end for start, end in MAGIC.items() if bytes(data).startswith(start)), ".wav")
+    if not isinstance(data, bytes):
+        raise UserError(f"the audio_data of {row['utt']} are no bytes of a sound file")
+    kind = next((end for start, end in MAGIC.items() if data.startswith(start)), ".wav")
     path = out / "audio" / f"{number:06d}{kind}"
     with writing(path), atomic_path(path) as temporary:
         temporary.write_bytes(data)
@@ -145,7 +155,10 @@ MAGIC = {b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3"}
 
 
 def _codes(row: Mapping[str, Any], file: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
-    codes = np.asarray(row["speech_token"], dtype=np.int64).ravel()
+    try:
+        codes = np.asarray(row["speech_token"], dtype=np.int64).ravel()
+    except (TypeError, ValueError):
+        raise UserError(f"{file}: the speech tokens of {row['utt']} are no numbers") from None
     if codes.min() < 0 or codes.max() >= SPEECH_CODES:
         raise UserError(f"{file}: {row['utt']} has a speech token outside 0…{SPEECH_CODES - 1}")
     return codes

@@ -47,8 +47,8 @@ def speak(
             [prompt.text_ids for prompt in part],
             [prompt.instruct_ids for prompt in part],
             sampler="multinomial",
-            min_ratio=_least(part) if min_ratio is None else min_ratio,
-            max_ratio=SPEAKING.max_ratio,
+            min_ratio=_least(model, part) if min_ratio is None else min_ratio,
+            max_ratio=SPEAKING.ratios(model.config.text_vocabulary)[1],
             generator=generator,
             temperature=SPEAKING.temperature,
             top_k=SPEAKING.top_k,
@@ -56,8 +56,9 @@ def speak(
     return speech
 
 
-def _least(prompts: Sequence[Prompt]) -> float:
-    return max(SPEAKING.min_ratio, 1.0 / min(prompt.text_ids.numel() for prompt in prompts))
+def _least(model: SpeechTokenLM, prompts: Sequence[Prompt]) -> float:
+    least, _ = SPEAKING.ratios(model.config.text_vocabulary)
+    return max(least, 1.0 / min(prompt.text_ids.numel() for prompt in prompts))
 
 
 def spoken(

@@ -18,19 +18,30 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
 from rrpo.policy.examples import Prompt
 from rrpo.policy.layout import unistream
+from rrpo.policy.lm import BYTES
 from rrpo.policy.rollout import generate
 from rrpo.reward import Reward
 from rrpo.tokens import IGNORE, length_mask
 
 
 class RolloutConfig(Strict):
-    """How tokens are drawn; lengths are in speech tokens per text id."""
+    """How tokens are drawn; lengths are in speech tokens per text id.
+
+    By default 0.5 to 4 tokens for a phone of the mini world, and as upstream 2 to 20 for a byte
+    pair of CosyVoice's text.
+    """
 
     temperature: float = Field(1.0, gt=0)
     top_k: int = Field(0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
-    min_ratio: float = Field(0.5, ge=0)
-    max_ratio: float = Field(4.0, gt=0)
+    min_ratio: float | None = Field(None, ge=0)
+    max_ratio: float | None = Field(None, gt=0)
+
+    def ratios(self, text_vocabulary: int) -> tuple[float, float]:
+        """Return the least and the greatest length for a policy with so many text ids."""
+        least, most = (0.5, 4.0) if text_vocabulary < BYTES else (2.0, 20.0)
+        most = most if self.max_ratio is None else self.max_ratio
+        return min(least, most) if self.min_ratio is None else self.min_ratio, most
 
 
 @dataclass(frozen=True)
@@ -233,14 +244,15 @@ def draw(
     """Let a policy speak each prompt `count` times, those of a prompt one after the other."""
     # The reward model needs something to read.
     shortest = min(prompt.text_ids.numel() for prompt in prompts)
-    min_ratio = max(config.min_ratio, 1.0 / shortest)
+    least, most = config.ratios(model.config.text_vocabulary)
+    min_ratio = max(least, 1.0 / shortest)
     speech = generate(
         model,
         [prompt.text_ids for prompt in prompts],
         [prompt.instruct_ids for prompt in prompts],
         sampler="multinomial",
         min_ratio=min_ratio,
-        max_ratio=config.max_ratio,
+        max_ratio=most,
         generator=generator,
         temperature=config.temperature,
         top_k=config.top_k,
@@ -249,7 +261,7 @@ def draw(
     )
     every = [prompt for prompt in prompts for _ in range(count)]
     sizes = [prompt.text_ids.numel() for prompt in every]
-    limits = [int(config.max_ratio * size) for size in sizes]
+    limits = [int(most * size) for size in sizes]
     stopped = [tokens.numel() < limit for tokens, limit in zip(speech, limits, strict=True)]
     lowest = torch.tensor([int(min_ratio * size) for size in sizes])
     return Rollouts(every, speech, torch.tensor(stopped), lowest)

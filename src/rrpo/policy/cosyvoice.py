@@ -72,6 +72,12 @@ CHAT = (
 _LAYER_KEY = re.compile(r"llm\.model\.model\.layers\.([0-9]{1,3})\.")
 
 
+class RopeParameters(pydantic.BaseModel):
+    """Where newer configurations keep the base of the positions."""
+
+    rope_theta: float | None = pydantic.Field(None, gt=0)
+
+
 class QwenConfig(pydantic.BaseModel):
     """What is read of a Qwen2 configuration in Hugging Face form; the rest is left alone."""
 
@@ -80,7 +86,7 @@ class QwenConfig(pydantic.BaseModel):
     num_attention_heads: int | None = pydantic.Field(None, gt=0)
     num_key_value_heads: int | None = pydantic.Field(None, gt=0)
     rope_theta: float | None = pydantic.Field(None, gt=0)
-    rope_parameters: dict[str, Any] | None = None
+    rope_parameters: RopeParameters = RopeParameters()
     rms_norm_eps: float = pydantic.Field(1e-6, gt=0)
 
 
@@ -122,6 +128,7 @@ def load(path: Path | str, config: Mapping[str, Any] | None = None) -> SpeechTok
         beside = file.parent / "CosyVoice-BlankEN" / "config.json"
         if config is None and beside.is_file():
             config = read_json(beside)
+    _require_finite(state, path)
     found = _sizes(state, config, path)
     return _build(state, found, path)
 
@@ -140,6 +147,7 @@ def save(model: SpeechTokenLM, path: Path | str) -> None:
     names = key_map(model.config.version, model.config.layers)
     state = {theirs: own[ours].to(dtype).cpu().contiguous() for ours, theirs in names.items()}
     state[TIED] = state["llm.model.model.embed_tokens.weight"]
+    _require_finite(state, path)  # float16 may not hold what float32 did
     with writing(path.parent), atomic_path(path) as temporary:
         try:
             torch.save(state, temporary)
@@ -233,6 +241,8 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Torch goes on with how to execute it all the same.
+        reason = reason.partition(" Re-running")[0].partition(" In PyTorch 2.6")[0]
         raise UserError(
             f"{file} is truncated or holds more than tensors ({reason}): "
             "copy it again from a source you trust"
@@ -241,11 +251,16 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file} is no state dict: name the llm.pt of a CosyVoice model")
     state = {key: value for key, value in loaded.items() if key not in BOOKKEEPING}
     for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
+        plain = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+        if not isinstance(key, str) or not plain:
             raise UserError(f"{file}: {key} is no tensor: name the llm.pt of a CosyVoice model")
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UserError(f"{file}: {key} holds NaN or infinity: the training had failed")
     return state
+
+
+def _require_finite(state: Mapping[str, Tensor], source: Path) -> None:
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{source}: {key} holds NaN or infinity: the training had failed")
 
 
 def _sizes(state: Mapping[str, Tensor], config: Mapping[str, Any] | None, source: Path) -> LMConfig:
@@ -256,7 +271,7 @@ def _sizes(state: Mapping[str, Tensor], config: Mapping[str, Any] | None, source
                 f"{source} lacks {name}: it is no CosyVoice2 or CosyVoice3 LLM "
                 "(a CosyVoice1 checkpoint, a flow.pt or a hift.pt is not read)"
             )
-    version: Literal[2, 3] = 2 if "llm_embedding.weight" in state else 3
+    version: Literal[2, 3] = 2 if set(VERSION_2_ONLY.values()) & set(state) else 3
     layer = "llm.model.model.layers.0."
     names = (
         "speech_embedding.weight",
@@ -274,11 +289,14 @@ def _sizes(state: Mapping[str, Tensor], config: Mapping[str, Any] | None, source
         state[names[0]].shape,
         *(state[name].shape[0] for name in names[1:]),
     )
-    if rows <= SPECIALS[version]:
-        raise UserError(f"{source}: {rows} rows of speech leave no codes: it is no CosyVoice LLM")
+    if rows != SPEECH_CODES + SPECIALS[version]:
+        raise UserError(
+            f"{source}: {rows} rows of speech, expected {SPEECH_CODES + SPECIALS[version]}: "
+            f"it is no LLM of CosyVoice{version}"
+        )
     given = _qwen(config, source)
     heads = given.num_attention_heads or max(1, query // HEAD_WIDTH)
-    theta = given.rope_theta or (given.rope_parameters or {}).get("rope_theta", 1e6)
+    theta = given.rope_theta or given.rope_parameters.rope_theta or 1e6
     numbers = {int(found[1]) for name in state if (found := _LAYER_KEY.match(name))}
     if numbers != set(range(len(numbers))):
         missing = min(set(range(max(numbers))) - numbers)
@@ -354,6 +372,8 @@ def _from_hugging_face(state: Mapping[str, Tensor], folder: Path) -> dict[str, T
     first = _first_code(folder)
     end = first + SPEECH_CODES + SPECIALS[2]
     table, head = state["model.embed_tokens.weight"], state["lm_head.weight"]
+    if table.ndim != 2 or head.ndim != 2:
+        raise UserError(f"{folder}: its tables are no matrices: it is no CosyVoice2 LLM")
     if table.shape[0] < end + 2 or head.shape[0] < end:
         raise UserError(
             f"{folder} has {table.shape[0]} rows, fewer than the codes need ({end + 2})"
@@ -382,10 +402,13 @@ def _first_code(folder: Path) -> int:
         if not (folder / name).is_file():
             continue
         content = read_json(folder / name)
-        if name == "tokenizer.json":
-            content = {row["content"]: row["id"] for row in content.get("added_tokens", [])}
-        if "<|s_0|>" in content:
-            return int(content["<|s_0|>"])
+        try:
+            if name == "tokenizer.json":
+                content = {row["content"]: row["id"] for row in content.get("added_tokens", [])}
+            if "<|s_0|>" in content:
+                return int(content["<|s_0|>"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise UserError(f"{folder / name} is damaged: copy the folder again") from None
     raise UserError(
         f"{folder} has no tokenizer with <|s_0|>: it is no CosyVoice2 LLM of the recipe"
     )

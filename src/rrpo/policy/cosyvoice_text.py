@@ -53,15 +53,19 @@ class CosyVoiceTokenizer:
         version: int = 2,
         language: str = "en",
         instructions: Path = INSTRUCTIONS,
+        rows: int | None = None,
     ) -> None:
         """Read the tokenizer of a model folder; nothing in it is executed.
+
+        Args:
+            rows: of the text table of the LM that is to read its ids, where that is known.
 
         Raises:
             UserError: the folder has no tokenizer, transformers is not installed, or the
                 instructions cannot be read or lack the language.
         """
         self.version, self.language = version, language
-        self._tokenizer = read_tokenizer(model, version)
+        self._tokenizer = read_tokenizer(model, version, rows)
         self._instructions = _read_instructions(instructions, language, version)
         self.end_of_prompt = int(self._tokenizer.convert_tokens_to_ids(END_OF_PROMPT))
 
@@ -69,10 +73,15 @@ class CosyVoiceTokenizer:
         """Return the ids of a text.
 
         Raises:
-            UserError: the text is empty.
+            UserError: the text is empty, or holds the mark that ends an instruction.
         """
         if not text.strip():
             raise UserError("the text is empty: give at least one word")
+        if END_OF_PROMPT in text:
+            raise UserError(f"the text {text[:40]!r} holds {END_OF_PROMPT}: leave it out")
+        return self._ids(text)
+
+    def _ids(self, text: str) -> list[int]:
         return [int(number) for number in self._tokenizer(text)["input_ids"]]
 
     def instruct(self, emotion: str, speaker: str = "") -> list[int]:  # noqa: ARG002
@@ -83,7 +92,7 @@ class CosyVoiceTokenizer:
         Raises:
             UserError: the file has no instruction for the emotion.
         """
-        return self.encode(self.instruction(emotion))
+        return self._ids(self.instruction(emotion))
 
     def instruction(self, emotion: str) -> str:
         """Return what CosyVoice is told for an emotion.
@@ -97,7 +106,7 @@ class CosyVoiceTokenizer:
         return self._instructions[emotion]
 
 
-def read_tokenizer(model: Path, version: int = 2) -> Any:
+def read_tokenizer(model: Path, version: int = 2, rows: int | None = None) -> Any:
     """Return `transformers`' tokenizer of a model folder, with the tokens CosyVoice adds.
 
     Raises:
@@ -118,7 +127,7 @@ def read_tokenizer(model: Path, version: int = 2) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
             folder, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # a damaged file raises whatever its content leads to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"the tokenizer in {folder} cannot be read ({reason})") from None
     more = ADDED_3.read_text(encoding="utf-8").split()
@@ -130,10 +139,16 @@ def read_tokenizer(model: Path, version: int = 2) -> Any:
         }
     )
     found = tokenizer.convert_tokens_to_ids(END_OF_PROMPT)
-    if tokenizer.vocab_size >= QWEN_WORDS and found != END_OF_PROMPT_ID:
+    published = max(tokenizer.vocab_size, rows or 0) >= QWEN_WORDS
+    if published and found != END_OF_PROMPT_ID:
         raise UserError(
             f"{folder}: {END_OF_PROMPT} has id {found} and not {END_OF_PROMPT_ID}: "
             "this is not CosyVoice's tokenizer, copy the folder again"
+        )
+    if rows is not None and len(tokenizer) > rows:
+        raise UserError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens and the LM {rows} rows of text: "
+            "it belongs to another model"
         )
     return tokenizer
 
@@ -149,8 +164,10 @@ def _read_instructions(path: Path, language: str, version: int) -> dict[str, str
         )
     prefixes = content.get("prefix") or {}
     prefix = prefixes.get(version, "") if isinstance(prefixes, dict) else prefixes
-    if not isinstance(prefix, str):
-        raise UserError(f"{path}: `prefix` needs a line of text for version {version}")
+    if not isinstance(prefix, str) or END_OF_PROMPT in prefix:
+        raise UserError(
+            f"{path}: `prefix` needs a line of text for version {version}, without {END_OF_PROMPT}"
+        )
     lines = {}
     for emotion, line in table.items():
         if line.count(END_OF_PROMPT) > 1 or END_OF_PROMPT in line.rstrip()[: -len(END_OF_PROMPT)]:

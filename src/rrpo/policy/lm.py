@@ -16,6 +16,10 @@ from torch.utils.checkpoint import checkpoint
 from rrpo.config import Strict
 from rrpo.tokens import SPEECH_CODES
 
+BYTES = 256
+"""Least rows of a CosyVoice text table, whose tokenizer has an id for every byte; the mini world's
+phones are fewer."""
+
 
 class LMConfig(Strict):
     """Sizes of a speech-token LM; where its specials stand follows CosyVoice2 or CosyVoice3.
