@@ -232,6 +232,8 @@ def test_bad_input_is_named(model: SpeechTokenLM, tmp_path: Path) -> None:
         generate(model, [torch.tensor([20])])
     with pytest.raises(UserError, match="unknown sampler"):
         generate(model, rows(2), sampler="best")
+    with pytest.raises(UserError, match="ras has its own"):
+        generate(model, rows(2), sampler="ras", temperature=0.8)
     with pytest.raises(UserError, match="wrong codec"):
         teacher_forced(model, rows(2), [torch.tensor([40])])
     with pytest.raises(UserError, match="no policy"):

@@ -113,10 +113,13 @@ def generate(
         id is not among them.
 
     Raises:
-        UserError: an unknown sampler, a count under 1, or an id outside its vocabulary.
+        UserError: an unknown sampler, settings of another, a count under 1, or an id outside its
+            vocabulary.
     """
     if sampler not in SAMPLERS:
         raise UserError(f"unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
+    if sampler != "multinomial" and (temperature, top_k, top_p) != (1.0, 0, 1.0):
+        raise UserError(f"temperature, top_k and top_p are multinomial's: {sampler} has its own")
     if count < 1:
         raise UserError(f"cannot decode {count} utterances of a text: ask for at least one")
     if not text:
