@@ -5,25 +5,33 @@
 
 Every trainer starts from the bundled base policy and is paid by the same plain reward model (that
 of the demo of its seed). Every `--every` scored utterances the judge listens to held-out sentences;
-the clock stands still meanwhile. A trainer ends where the judge's probability of the asked emotion
-has reached `--target` at two checks in a row, or after `--cap` times the seconds DiffRO took, and
-is then reported as censored. `trl` (1.16 was used) is needed for its part alone: leave it out with
-`--trainers diffro grpo`.
+the clock stands still meanwhile. A trainer has arrived where the judge's probability of the asked
+emotion has reached `--target` at two checks in a row. DiffRO, with the demo's settings, makes as
+many steps as the demo; the others get `--cap` times the seconds it took to arrive and are reported
+as censored where they have not arrived by then. What they do after their arrival shows where each
+is hacked.
+
+Settings of the others are searched for on the first demo, `--search` times DiffRO's seconds each:
+first for our GRPO, then, from the best of these, for TRL. `trl` (1.16 was used) is needed for its
+part alone: leave it out with `--trainers diffro grpo`.
 """
 
 import argparse
 import json
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from rrpo import reward
 from rrpo.benchmarks.measure import machine
 from rrpo.checkpoint import read_json, write_json
-from rrpo.evaluate.matched import run_interval
+from rrpo.evaluate.matched import mean_difference, run_interval
 from rrpo.evaluate.run import Judges, measure
 from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.world import World
@@ -35,20 +43,26 @@ from rrpo.reward import Reward, RewardModel
 from rrpo.studies.demo import flatten
 from rrpo.train import TrainConfig, train
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    # The demo's.
-    "diffro": {"batch": 16, "learning_rate": 1e-4, "beta": 0.1},
-    "grpo": {"prompts": 4, "group": 8, "learning_rate": 3e-4, "beta": 0.02, "advantage": "grpo"},
-    "trl": {"prompts": 4, "group": 8, "learning_rate": 3e-4, "beta": 0.02},
+DIFFRO = {"batch": 16, "learning_rate": 1e-4, "beta": 0.1}
+"""The demo's."""
+STEPS = 100
+START: dict[str, Any] = {"prompts": 4, "group": 8, "learning_rate": 3e-4, "beta": 0.02, "reuse": 1}
+CANDIDATES: dict[str, list[dict[str, Any]]] = {
+    "grpo": [{}, {"learning_rate": 1e-3}, {"learning_rate": 3e-3}, {"group": 16}],
+    "trl": [{}, {"reuse": 2}, {"reuse": 4}],
 }
+"""What is changed of the settings a search begins with; `reuse` is updates of one rollout."""
+MEASURES = ("quality/distillmos", "quality/plcmos", "content_error", "artifacts_per_second")
 
 
 class Check:
-    """Judges a policy in training, and decides when it has arrived or run out of time."""
+    """Judges a policy in training, and ends it out of time, or (`leave`) once it has arrived."""
 
-    def __init__(self, name: str, seed: int, target: float, limit: float, sentences: int) -> None:
+    def __init__(
+        self, name: str, seed: int, target: float, limit: float, sentences: int, leave: bool
+    ) -> None:
         self.world, self.name, self.seed = World(), name, seed
-        self.target, self.limit = target, limit
+        self.target, self.limit, self.leave = target, limit, leave
         self.judges = Judges.installed(self.world.judge())
         self.base, self.codec = self.world.policy(), self.world.codec()
         self.utterances = unseen_utterances(self.world, sentences)
@@ -77,7 +91,7 @@ class Check:
             flush=True,
         )
         self.away += time.perf_counter() - came
-        return self.arrived() is not None or seconds > self.limit
+        return seconds > self.limit or (self.leave and self.arrived() is not None)
 
     def arrived(self) -> dict[str, Any] | None:
         """Return the first of two checks in a row at which the target was reached."""
@@ -88,19 +102,21 @@ class Check:
 
 
 def ours(
-    name: str, check: Check, paying: RewardModel, every: int, steps: int, folder: Path
+    check: Check, setting: dict[str, Any], paying: RewardModel, every: int, folder: Path
 ) -> None:
-    """Train with our own loop."""
-    world, setting = World(), SETTINGS[name]
+    """Train with our own loop: DiffRO where the settings name no group, else GRPO."""
+    world, steps = World(), 100_000
     model, reference = world.policy(), world.policy()
     prompts = [each.prompt for each in make_examples(world.tokenizer, world.shard("finetune"))]
     objective: DiffROObjective | GRPOObjective
-    if name == "diffro":
+    if "group" not in setting:
+        steps = STEPS
         config = DiffROConfig(batch_size=setting["batch"], beta=setting["beta"])
         objective = DiffROObjective(model, reference, Reward([paying]), prompts, config)
         batch = setting["batch"]
     else:
-        grouped = GRPOConfig(**{k: setting[k] for k in ("prompts", "group", "beta", "advantage")})
+        shape = {key: setting[key] for key in ("prompts", "group", "beta")}
+        grouped = GRPOConfig(**shape, advantage="grpo")
         objective = GRPOObjective(model, reference, Reward([paying]), prompts, grouped)
         batch = setting["prompts"] * setting["group"]
     done = {"stop": 0.0}
@@ -126,11 +142,13 @@ def ours(
         validate=validate,
         validate_every=max(1, every // batch),
         stop=lambda history: history[-1]["stop"] > 0,
-        description=name,
+        description=check.name,
     )
 
 
-def trl(check: Check, paying: RewardModel, every: int, steps: int, folder: Path) -> None:
+def trl(
+    check: Check, setting: dict[str, Any], paying: RewardModel, every: int, folder: Path
+) -> None:
     """Train with TRL, on the same weights in the form of `transformers`."""
     from datasets import Dataset
     from transformers import TrainerCallback
@@ -138,7 +156,7 @@ def trl(check: Check, paying: RewardModel, every: int, steps: int, folder: Path)
     from trl import GRPOTrainer
     from trl_policy import as_tokenizer, as_transformers, back, prompt_text
 
-    world, setting = World(), SETTINGS["trl"]
+    world = World()
     source = world.policy()
     shape, model = source.config, as_transformers(source)
     examples = make_examples(world.tokenizer, world.shard("finetune"))
@@ -169,15 +187,15 @@ def trl(check: Check, paying: RewardModel, every: int, steps: int, folder: Path)
             check(source, 0, {"plain": paying})
 
         def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
-            if state.global_step % max(1, every // batch) == 0:
+            rollouts, rest = divmod(state.global_step, setting["reuse"])
+            if rest == 0 and rollouts % max(1, every // batch) == 0:
                 back(model, source)
-                control.should_training_stop = check(
-                    source, state.global_step * batch, {"plain": paying}
-                )
+                control.should_training_stop = check(source, rollouts * batch, {"plain": paying})
 
     settings = TRLConfig(
         output_dir=str(folder),
-        max_steps=steps,
+        max_steps=100_000,
+        num_iterations=setting["reuse"],
         learning_rate=setting["learning_rate"],
         warmup_steps=5,
         lr_scheduler_type="constant_with_warmup",
@@ -213,31 +231,97 @@ def trl(check: Check, paying: RewardModel, every: int, steps: int, folder: Path)
     ).train()
 
 
-def report(out: Path, trainers: list[str], target: float) -> None:
-    """Print seconds and scored utterances to the target, and their ratios to DiffRO's."""
-    found: dict[str, list[dict[str, Any]]] = {
-        name: [read_json(path) for path in sorted(out.glob(f"{name}-*.json"))] for name in trainers
-    }
+def climb(
+    name: str, setting: dict[str, Any], seed: int, demo: Path, limit: float, path: Path, given: Any
+) -> dict[str, Any]:
+    """Train once and write what was heard to `path`, or read what is there."""
+    if not path.is_file():
+        searching = path.parent.name == "search"
+        check = Check(path.stem, seed, given.target, limit, given.sentences, leave=searching)
+        paying = reward.load(demo / "reward_models" / "plain")
+        every = given.every if name == "diffro" else 4 * given.every
+        trainer = trl if name == "trl" else ours
+        trainer(check, setting, paying, every, given.out / "runs" / path.stem)
+        first = check.arrived()
+        last = first or check.points[-1]
+        figures = {key: last[key] for key in ("seconds", "scored", "kl", "judge_probability")}
+        run = {"setting": setting, "arrived": first is not None, **figures}
+        write_json(path, {**run, "points": check.points})
+    found: dict[str, Any] = read_json(path)
+    return found
+
+
+def search(name: str, start: dict[str, Any], limit: float, given: Any) -> dict[str, Any]:
+    """Return the settings that arrive first on the first demo, or get furthest."""
+    runs = []
+    for number, change in enumerate(CANDIDATES[name]):
+        path = given.out / "search" / f"{name}-{number}.json"
+        runs.append(climb(name, {**start, **change}, 0, given.demos[0], limit, path, given))
+        print(name, {k: v for k, v in runs[-1].items() if k != "points"}, flush=True)
+
+    def worth(run: dict[str, Any]) -> tuple[bool, float]:
+        return run["arrived"], -run["seconds"] if run["arrived"] else run["judge_probability"]
+
+    best: dict[str, Any] = max(runs, key=worth)["setting"]
+    return best
+
+
+def report(found: Mapping[str, list[dict[str, Any]]], target: float) -> None:
+    """Print seconds and scored utterances to the target and what was lost at equal KL."""
     print(machine())
     for name, runs in found.items():
         for run in runs:
             print(name, json.dumps({k: v for k, v in run.items() if k != "points"}))
-    for name in trainers:
-        pairs = [
-            (run, first)
-            for run, first in zip(found[name], found.get("diffro", []), strict=False)
-            if first["arrived"]
-        ]
+    for name, runs in found.items():
+        if name == "diffro":
+            continue
+        pairs = [(a, b) for a, b in zip(runs, found["diffro"], strict=True) if b["arrived"]]
+        censored = sum(not run["arrived"] for run, _ in pairs)
         for key in ("seconds", "scored"):
-            logs = [torch.log(torch.tensor(run[key] / first[key])).item() for run, first in pairs]
-            if name == "diffro" or not logs:
-                continue
-            spread = {end: float(torch.tensor(v).exp()) for end, v in run_interval(logs).items()}
-            censored = sum(not run["arrived"] for run, _ in pairs)
+            logs = [math.log(run[key] / first[key]) for run, first in pairs]
+            spread = {end: math.exp(value) for end, value in run_interval(logs).items()}
             print(
                 f"{name}/diffro {key} to judge {target}: {spread['mean']:.1f} "
                 f"[{spread['low']:.1f}, {spread['high']:.1f}], {censored} of {len(pairs)} censored"
             )
+        for key in ("kl", "judge_probability"):
+            for lost in MEASURES:
+                each = [
+                    mean_difference(run["points"], first["points"], key, lost)
+                    for run, first in zip(runs, found["diffro"], strict=True)
+                ]
+                told = [value for value in each if value is not None]
+                if told:
+                    mean, low, high = run_interval(told).values()
+                    print(
+                        f"{name} less diffro, {lost} at equal {key}: {mean:+.3f} "
+                        f"[{low:+.3f}, {high:+.3f}], {len(told)} seeds"
+                    )
+
+
+def draw(found: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
+    """Draw every run: the judge over the clock, and quality and word error over KL."""
+    panels = [
+        ("seconds", "judge_probability", "seconds", "judge's probability"),
+        ("kl", "judge_probability", "KL (nats a token)", "judge's probability"),
+        ("kl", "quality/distillmos", "KL (nats a token)", "DistillMOS"),
+        ("kl", "content_error", "KL (nats a token)", "word error"),
+    ]
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, (key, value, below, beside) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        for (name, runs), color in zip(
+            found.items(), ("#1f77b4", "#d62728", "#2ca02c"), strict=False
+        ):
+            for number, run in enumerate(runs):
+                xs, ys = ([point[one] for point in run["points"]] for one in (key, value))
+                axis.plot(xs, ys, "-", color=color, label=None if number else name, linewidth=1)
+        axis.set_xlabel(below)
+        axis.set_ylabel(beside)
+        if key == "seconds":
+            axis.set_xscale("log")
+            axis.legend()
+    figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def main() -> None:
@@ -248,30 +332,24 @@ def main() -> None:
     parser.add_argument("--trainers", nargs="+", default=["diffro", "grpo", "trl"])
     parser.add_argument("--target", type=float, default=0.6)
     parser.add_argument("--cap", type=float, default=20.0)
+    parser.add_argument("--search", type=float, default=6.0)
     parser.add_argument("--every", type=int, default=160, help="scored utterances between checks")
     parser.add_argument("--sentences", type=int, default=4)
     given = parser.parse_args()
-    runners: dict[str, Callable[..., None]] = {"trl": trl}
+    settings: dict[str, dict[str, Any]] = {"diffro": DIFFRO}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in given.trainers}
     for seed, demo in enumerate(given.demos):
-        limit = float("inf")
+        limit = math.inf
         for name in given.trainers:
+            if name not in settings:
+                start = settings.get("grpo", START)
+                settings[name] = search(name, start, limit / given.cap * given.search, given)
             path = given.out / f"{name}-{seed}.json"
-            if not path.is_file():
-                check = Check(name, seed, given.target, limit, given.sentences)
-                paying = reward.load(demo / "reward_models" / "plain")
-                folder = given.out / "runs" / f"{name}-{seed}"
-                every = given.every if name == "diffro" else 4 * given.every
-                if name in runners:
-                    runners[name](check, paying, every, 100_000, folder)
-                else:
-                    ours(name, check, paying, every, 400 if name == "diffro" else 100_000, folder)
-                first = check.arrived()
-                last = first or check.points[-1]
-                figures = {key: last[key] for key in ("seconds", "scored", "kl")}
-                write_json(path, {"arrived": first is not None, **figures, "points": check.points})
+            found[name].append(climb(name, settings[name], seed, demo, limit, path, given))
             if name == "diffro":
-                limit = given.cap * read_json(path)["seconds"]
-    report(given.out, given.trainers, given.target)
+                limit = given.cap * found[name][-1]["seconds"]
+    report(found, given.target)
+    draw(found, given.out / "climb.svg")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def test_forward_gives_the_logits_of_the_log_posterior() -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(lengths=st.lists(st.integers(1, 15), min_size=1, max_size=4), extra=st.integers(0, 6))
+@given(lengths=st.lists(st.integers(1, 15), min_size=1, max_size=20), extra=st.integers(0, 6))
 def test_padding_is_never_seen(lengths: list[int], extra: int) -> None:
     model, (tokens, mask) = small_model(), batch(lengths)
     alone = torch.cat(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -23,6 +24,8 @@ from rrpo.tokens import SPEECH_CODES, digits, pad
 KIND = "reward"
 TABLE_NOISE = 0.1
 ROTARY_BASE = 10_000.0
+TOGETHER = 8
+"""Utterances that attend in one grid, padded to the longest of them."""
 IMPOSSIBLE = -10.0
 """Nats per symbol of a text that cannot be aligned."""
 
@@ -91,10 +94,45 @@ def rotate(vectors: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return torch.cat((first * cosines - second * sines, first * sines + second * cosines), dim=-1)
 
 
+class Grid(NamedTuple):
+    """Utterances of similar length, side by side for attention.
+
+    Attributes:
+        mask: (B, T) bool, B at most `TOGETHER` and T the longest of them.
+        places: (N,) int64, the valid places of the flattened mask.
+    """
+
+    mask: Tensor
+    places: Tensor
+
+
+def grids(mask: Tensor) -> tuple[list[Grid], Tensor]:
+    """Part a batch into grids, the shortest utterances first.
+
+    Args:
+        mask: (B, T) bool, a valid token in every row.
+
+    Returns:
+        the grids, and the places (N,) int64 of all their valid tokens, grid after grid, in the
+        flattened mask.
+    """
+    size = mask.shape[1]
+    positions = torch.arange(size, device=mask.device)
+    lengths = (mask * (positions + 1)).amax(dim=1)
+    made, taken = [], []
+    for rows in lengths.argsort(stable=True).split(TOGETHER):
+        longest = int(lengths[rows[-1]])
+        part = mask[rows, :longest]
+        places = part.flatten().nonzero().squeeze(-1)
+        made.append(Grid(part, places))
+        taken.append((rows[:, None] * size + positions[:longest]).flatten()[places])
+    return made, torch.cat(taken)
+
+
 class EncoderLayer(nn.Module):
     """Pre-norm self-attention and feed-forward over packed tokens.
 
-    The tokens of a batch are packed to (N, D), N the number of valid ones, and spread over (B, T)
+    The tokens of a batch are packed to (N, D), N the number of valid ones, and spread over grids
     only for the attention itself: padding costs next to nothing and cannot be seen.
     """
 
@@ -109,11 +147,15 @@ class EncoderLayer(nn.Module):
         self.expand = nn.Linear(config.width, config.feedforward)
         self.contract = nn.Linear(config.feedforward, config.width)
 
-    def forward(
-        self, packed: Tensor, valid: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor]
-    ) -> Tensor:
-        """Map packed (N, D) to (N, D); `valid` (N,) are its places in the flattened mask (B, T)."""
-        attended = self._attend(self.attention_norm(packed), valid, mask, turn)
+    def forward(self, packed: Tensor, parts: Sequence[Grid], turn: tuple[Tensor, Tensor]) -> Tensor:
+        """Map packed (N, D) to (N, D).
+
+        Args:
+            packed: the valid tokens, grid after grid.
+            parts: the grids.
+            turn: cosines and sines (N, 1, 1, D / heads / 2) of the tokens' positions.
+        """
+        attended = self._attend(self.attention_norm(packed), parts, turn)
         packed = packed + self._drop(self.output(attended))
         inner = functional.gelu(self.expand(self.feedforward_norm(packed)))
         return packed + self._drop(self.contract(inner))
@@ -121,17 +163,21 @@ class EncoderLayer(nn.Module):
     def _drop(self, values: Tensor) -> Tensor:
         return functional.dropout(values, self.dropout, self.training)
 
-    def _attend(
-        self, packed: Tensor, valid: Tensor, mask: Tensor, turn: tuple[Tensor, Tensor]
-    ) -> Tensor:
-        batch, size = mask.shape
-        joint = self.query_key_value(packed)
-        spread = joint.new_zeros(batch * size, joint.shape[-1]).index_copy(0, valid, joint)
-        query, key, value = spread.view(batch, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(
-            rotate(query, *turn), rotate(key, *turn), value, attn_mask=mask[:, None, None, :]
-        )
-        return attended.transpose(1, 2).reshape(batch * size, -1).index_select(0, valid)
+    def _attend(self, packed: Tensor, parts: Sequence[Grid], turn: tuple[Tensor, Tensor]) -> Tensor:
+        count, width = packed.shape
+        joint = self.query_key_value(packed).view(count, 3, self.heads, -1)
+        joint = torch.cat((rotate(joint[:, :2], *turn), joint[:, 2:]), dim=1).view(count, -1)
+        attended = []
+        for part, own in zip(parts, joint.split([len(part.places) for part in parts]), strict=True):
+            batch, size = part.mask.shape
+            spread = own.new_zeros(batch * size, 3 * width).index_copy(0, part.places, own)
+            query, key, value = spread.view(batch, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            heard = functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=part.mask[:, None, None, :]
+            )
+            flat = heard.transpose(1, 2).reshape(batch * size, width)
+            attended.append(flat.index_select(0, part.places))
+        return torch.cat(attended)
 
 
 class AttentionPooling(nn.Module):
@@ -207,13 +253,15 @@ class RewardModel(nn.Module):
         if mask.shape[0] == 0 or not bool(mask.any(dim=1).all()):
             raise ValueError("a row of the mask has no valid token: leave empty utterances out")
         flat = embeddings.reshape(-1, embeddings.shape[-1])
-        valid = mask.flatten().nonzero().squeeze(-1)
+        parts, valid = grids(mask)
         head_width = self.config.width // self.config.heads
-        cosines, sines = rotation(mask.shape[1], head_width, mask.device)
-        turn = (cosines.to(flat.dtype), sines.to(flat.dtype))
+        cosines, sines = (
+            table.to(flat.dtype).index_select(0, valid % mask.shape[1])[:, None, None, :]
+            for table in rotation(mask.shape[1], head_width, mask.device)
+        )
         packed = flat.index_select(0, valid)
         for layer in self.encoder:
-            packed = layer(packed, valid, mask, turn)
+            packed = layer(packed, parts, (cosines, sines))
         packed = self.norm(packed)
         spread: Tensor = torch.zeros_like(flat, dtype=packed.dtype).index_copy(0, valid, packed)
         return spread.view(*mask.shape, -1)
