@@ -120,7 +120,7 @@ def grids(mask: Tensor) -> tuple[list[Grid], Tensor]:
     positions = torch.arange(size, device=mask.device)
     lengths = (mask * (positions + 1)).amax(dim=1)
     made, taken = [], []
-    for rows in lengths.argsort(stable=True).split(TOGETHER):
+    for rows in torch.split(lengths.argsort(stable=True), TOGETHER):
         longest = int(lengths[rows[-1]])
         part = mask[rows, :longest]
         places = part.flatten().nonzero().squeeze(-1)
@@ -168,7 +168,8 @@ class EncoderLayer(nn.Module):
         joint = self.query_key_value(packed).view(count, 3, self.heads, -1)
         joint = torch.cat((rotate(joint[:, :2], *turn), joint[:, 2:]), dim=1).view(count, -1)
         attended = []
-        for part, own in zip(parts, joint.split([len(part.places) for part in parts]), strict=True):
+        owned = torch.split(joint, [len(part.places) for part in parts])
+        for part, own in zip(parts, owned, strict=True):
             batch, size = part.mask.shape
             spread = own.new_zeros(batch * size, 3 * width).index_copy(0, part.places, own)
             query, key, value = spread.view(batch, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.evaluate.statistics import stratified_interval
 from rrpo.report.terminal import shown
-from rrpo.studies.ablation import counts, label, recalls, signed
+from rrpo.studies.ablation import counts, label, recalls
+from rrpo.studies.conclusions import detectable, signed, sorted_by_verdict, verdict
 from rrpo.studies.real_speech import FULL, Fold, Job, Laboratory, Size
 from rrpo.studies.trials import held_out, strata, trials, unheard
 
@@ -52,6 +53,7 @@ def run(
         "emotions": lab.emotions,
         "core_minutes": round(lab.seconds(jobs) / 60, 1),
         "trainings": len(jobs),
+        "preparation_minutes": round(lab.preparation_seconds(folds) / 60, 1),
         "pairs": {start: _pairs(lab, fold) for start, fold in single.items()},
         "curve": {
             f"{share:g}": {
@@ -127,13 +129,65 @@ def _speakers(lab: Laboratory, fold: Fold, language: str) -> dict[str, dict[str,
     return table
 
 
+def conclusion(study: Mapping[str, Any]) -> list[str]:
+    """Return what the figures say, in plain words."""
+    own = {name: found[name] for name, found in study["pairs"].items()}
+    pairs = {
+        f"{start} to {name}": found[name]
+        for start, found in study["pairs"].items()
+        for name in found
+        if name != start
+    }
+    plain = {name: one["plain"]["mean"] for name, one in (own | pairs).items()}
+    easiest, hardest = (pick(pairs, key=lambda one: plain[one]) for pick in (max, min))
+    all_but_one = study["curve"]["1"]["unseen"]
+    lines = [
+        f"**From one language to another**: a plain reward model has a mean recall of "
+        f"{np.mean([plain[one] for one in own]):.2f} on speakers held out in its own language and "
+        f"of {np.mean([plain[one] for one in pairs]):.2f} in another; chance is "
+        f"{1 / len(study['emotions']):.2f}. Best carried: {easiest} ({plain[easiest]:.2f}); worst: "
+        f"{hardest} ({plain[hardest]:.2f}). Trained on all languages but one it has "
+        f"{all_but_one['plain']['mean']:.2f} on that one.",
+        f"**The hardened against the plain model**, {len(pairs)} pairs of languages, not corrected "
+        "for their number. "
+        + " ".join(sorted_by_verdict({name: one["difference"] for name, one in pairs.items()})),
+    ]
+    for name in SETS:
+        gains = [
+            f"{point['utterances']} utterances {signed(point[name]['difference'])} "
+            f"({verdict(point[name]['difference'])})"
+            for point in study["curve"].values()
+        ]
+        lines.append(
+            f"**With less data**, {name} languages, hardened less plain: {'; '.join(gains)}. "
+            f"Power with all of it: a true difference of "
+            f"{detectable(study['curve']['1'][name]['difference']):.3f} is told from zero in four "
+            "of five such studies."
+        )
+    return lines
+
+
 def page(study: Mapping[str, Any]) -> str:
     """Return the study as a page of markdown."""
     lines = [
+        "# From one language to another, and with less data",
+        "",
+        "How far does a reward model for emotion carry, and what does hardening change about it?",
+        "",
+        "![Mean recall over the number of labelled utterances](languages.svg)",
+        "",
         f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}; {study['trainings']} "
-        f"fine-tunings, {study['core_minutes']} minutes of one core, without tokenizers and "
-        f"pre-training. Classes: {', '.join(study['emotions'])}. Figures are mean recall, "
+        f"fine-tunings, {study['core_minutes']} minutes of one core, after "
+        f"{study['preparation_minutes']} minutes for tokenizers and pre-training (both shared with "
+        f"`rrpo study ablation` where they are the same). "
+        f"Classes: {', '.join(study['emotions'])}. Figures are mean recall, "
         "intervals over speakers and trainings (95 %).",
+        "",
+        "## In plain words",
+        "",
+        *(f"- {line}" for line in conclusion(study)),
+        "",
+        "## Figures",
         "",
         "Trained on one language (rows), tested on each (columns). In its own language on speakers "
         "held out, in another on all of them:",

@@ -127,8 +127,11 @@ class Laboratory:
 
     @cached_property
     def digest(self) -> str:
-        """What tells this study from another: recordings, labels and sizes."""
-        rows = [[str(row.path), *map(str, vars(row).values())] for row in self.recordings]
+        """What tells this study from another: recordings, labels and sizes; not where they lie."""
+        rows = [
+            [str(row.path.name if key == "path" else value) for key, value in vars(row).items()]
+            for row in self.recordings
+        ]
         sizes = {key: value for key, value in vars(self.size).items() if key != "seeds"}
         return hashlib.sha256(json.dumps([rows, sizes]).encode()).hexdigest()
 
@@ -374,6 +377,19 @@ class Laboratory:
         ):
             for number, _ in enumerate(pool.imap_unordered(_finetune, settings), start=1):
                 progress.update(number)
+
+    def preparation_seconds(self, folds: Sequence[Fold]) -> float:
+        """Return the seconds that tokenizers and pre-training took, added up.
+
+        The median step stands for all, so a run that was held up counts as one that was not.
+        """
+        total = 0.0
+        for languages in dict.fromkeys("+".join(fold.languages) for fold in folds):
+            for part in ("tokenizers", "pretrained"):
+                path = self.folder / part / f"{languages}.run" / "metrics.jsonl"
+                steps = [json.loads(line)["seconds"] for line in path.read_text().splitlines()]
+                total += len(steps) * float(np.median(steps))
+        return total
 
     def seconds(self, jobs: Sequence[Job]) -> float:
         """Return the seconds that jobs took on one core, added up."""
