@@ -19,6 +19,7 @@ from rrpo.evaluate.ser import (
     MEASURES,
     Recognition,
     by_measure,
+    difference,
     evaluate,
     recognise,
     report,
@@ -180,6 +181,25 @@ def test_alike_utterances_of_a_speaker_widen_the_interval() -> None:
         assert made["mean"] == 0.5
         widths.append(made["high"] - made["low"])
     assert widths[0] > 3 * widths[1]
+
+
+def test_a_difference_is_paired() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(3, size=120)
+    speakers = [f"speaker {index % 12}" for index in range(120)]
+    guesses = np.where(rng.random(120) < 0.6, labels, 2)
+    better = np.where(rng.random(120) < 0.15, labels, guesses)
+    worse, good = (recognised(labels, one, speakers=speakers) for one in (guesses, better))
+    found = difference(good, worse)
+    expected = [metrics.balanced_accuracy_score(labels, one) for one in (better, guesses)]
+    assert found["mean"] == pytest.approx(expected[0] - expected[1])
+    assert found["low"] > 0
+    # What both find hard cancels: the interval is narrower than that of either.
+    alone = report(worse)["unweighted_average_recall"]
+    assert found["high"] - found["low"] < alone["high"] - alone["low"]
+    assert set(difference(good, good).values()) == {0.0}
+    with pytest.raises(UserError, match="the same emotions"):
+        difference(good, recognised(labels[::-1], guesses, speakers=speakers))
 
 
 def test_a_class_that_is_missing_has_no_recall_and_one_never_chosen_has_none_right() -> None:
@@ -433,6 +453,7 @@ def test_several_reward_models_make_table_2(
     places = [printed.index(f"│ {name}") for name in ("Plain", "LS + EAM + Adv", "other")]
     assert places == sorted(places)
     assert "warning: Plain: " in printed
+    assert "Unweighted accuracy less that of Plain, paired" in printed
     assert "60 utterances" not in printed  # every emotion was scored: nothing to say
     for folder in found[:2]:
         results = read_json(folder / "results.json")

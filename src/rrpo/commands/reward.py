@@ -21,7 +21,7 @@ from rrpo.progress import Progress
 from rrpo.report.measures import reward_model_label
 from rrpo.report.page import write_run_page
 from rrpo.report.recognition import print_reports
-from rrpo.report.table2 import print_table2
+from rrpo.report.table2 import print_differences, print_table2
 from rrpo.reward import RewardModel
 from rrpo.reward.fit import subset_name, subsets
 
@@ -67,14 +67,25 @@ def test(folders: Sequence[str], data: Sequence[Path]) -> None:
     """Print reward models' figures as recognisers and, in run folders, add them to the results."""
     tests = _test_sets(data) if data else World().tests()
     models = {folder: load_reward(folder) for folder in folders}
-    evaluations = {folder: _evaluation(folder, model, tests) for folder, model in models.items()}
+    found = {folder: _recognitions(folder, model, tests) for folder, model in models.items()}
+    evaluations = {
+        folder: {
+            **_evaluation(found[folder]),
+            "robustness": robustness.figures(model, next(iter(tests.values()))),
+        }
+        for folder, model in models.items()
+    }
     console = Console()
     labels = _hardening_labels(folders)
     reports = {label: evaluations[folder]["reports"] for folder, label in labels.items()}
     if len(reports) > 1:
         print_table2(reports, console)
-    for label, found in reports.items():
-        print_reports(label, found, console, details=len(reports) == 1)
+        first, *others = labels
+        paired = {labels[other]: _differences(found[other], found[first]) for other in others}
+        if any(paired.values()):
+            print_differences(labels[first], paired, console)
+    for label, each in reports.items():
+        print_reports(label, each, console, details=len(reports) == 1)
     for folder, evaluation in evaluations.items():
         results = Path(folder) / "results.json"
         if results.is_file():
@@ -94,21 +105,33 @@ def _test_sets(data: Sequence[Path]) -> dict[str, list[Utterance]]:
     return {name: read_shard(place) for name, place in zip(names, places, strict=True)}
 
 
-def _evaluation(
+def _recognitions(
     name: str, model: RewardModel, tests: Mapping[str, Sequence[Utterance]]
-) -> dict[str, Any]:
-    """Return a reward model's figures by measure, its robustness on the first set, its reports."""
-    reports = {}
+) -> dict[str, ser.Recognition]:
+    """Let a reward model recognise every test set."""
+    found = {}
     for test, rows in tests.items():
         try:
-            reports[test] = ser.evaluate(model, rows)
+            found[test] = ser.recognise(model, rows)
         except UserError as error:
             raise UserError(f"{name} on {test}: {error}") from None
-    first = next(iter(tests.values()))
+    return found
+
+
+def _evaluation(found: Mapping[str, ser.Recognition]) -> dict[str, Any]:
+    """Return a reward model's figures by measure, and its reports by test set."""
+    reports = {test: ser.report(one) for test, one in found.items()}
+    return {**ser.by_measure(reports), "reports": reports}
+
+
+def _differences(
+    found: Mapping[str, ser.Recognition], others: Mapping[str, ser.Recognition]
+) -> dict[str, dict[str, float]]:
+    """Return paired differences on the test sets where both score the same emotions."""
     return {
-        **ser.by_measure(reports),
-        "robustness": robustness.figures(model, first),
-        "reports": reports,
+        test: ser.difference(one, others[test])
+        for test, one in found.items()
+        if one.classes == others[test].classes
     }
 
 

@@ -21,9 +21,11 @@ from rrpo.errors import UserError
 from rrpo.evaluate import confusion
 from rrpo.evaluate.statistics import (
     Figure,
+    Trials,
     clusters,
     expanded_interval,
     resampled_sums,
+    stratified_interval,
 )
 from rrpo.reward import RewardModel
 from rrpo.reward.fit import TASK, check_tokens, log_posteriors
@@ -239,6 +241,24 @@ def _posterior_figures(
             float(total[-2] / total[-1]), posteriors, len(counts)
         ),
     }
+
+
+def difference(
+    found: Recognition, other: Recognition, figure: Figure = confusion.unweighted_average_recall
+) -> dict[str, float]:
+    """Return a figure less that of another reward model on the same utterances, paired.
+
+    The interval resamples as `report` does: what both find hard cancels.
+
+    Raises:
+        UserError: they do not score the same classes of the same utterances.
+    """
+    if found.classes != other.classes or not np.array_equal(found.labels, other.labels):
+        raise UserError("only reward models that score the same emotions can be compared in pairs")
+    own, others = (
+        [Trials(one.predictions[None], one.labels, one.speakers)] for one in (found, other)
+    )
+    return stratified_interval(own, others, figure)
 
 
 def share_interval(

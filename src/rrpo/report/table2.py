@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rrpo.report.terminal import shown
+from rrpo.report.terminal import shown, signed
 
 Models = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Name of a reward model as it is to be shown → test set → report (or its two accuracies)."""
@@ -68,6 +68,28 @@ def print_table2(models: Models, console: Console) -> None:
     for label, found in models.items():
         cells = ["\n".join(_cell(found.get(name), key) for key in MEASURES) for name in sets]
         table.add_row(label, *cells)
+    console.print(table)
+
+
+def print_differences(
+    first: str, found: Mapping[str, Mapping[str, Mapping[str, float]]], console: Console
+) -> None:
+    """Print by how much each reward model's mean recall differs from the first one's, paired.
+
+    Args:
+        first: name of the one that the others are compared with.
+        found: name of each other one → test set → difference with its interval.
+    """
+    table = Table(
+        title=f"Unweighted accuracy less that of {first}, paired",
+        caption="an interval that holds 0 is within noise",
+    )
+    table.add_column("reward model")
+    sets = list(dict.fromkeys(name for one in found.values() for name in one))
+    for name in sets:
+        table.add_column(name, justify="right")
+    for label, one in found.items():
+        table.add_row(label, *(signed(one[name]) if name in one else "–" for name in sets))
     console.print(table)
 
 

@@ -115,3 +115,13 @@ def shown(value: Mapping[str, float]) -> str:
     """
     digits = 1 if abs(value["mean"]) >= 10 else 2
     return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def signed(value: Mapping[str, float]) -> str:
+    """Return a difference as its mean with its interval.
+
+    Examples:
+        >>> signed({"mean": 0.05, "low": -0.01, "high": 0.1})
+        '+0.050 [-0.010, +0.100]'
+    """
+    return f"{value['mean']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}]"

@@ -20,8 +20,9 @@ from rrpo.evaluate.confusion import accuracy, unweighted_average_recall
 from rrpo.evaluate.statistics import Trials, stratified_interval
 from rrpo.report.measures import reward_model_label
 from rrpo.report.table2 import table2
+from rrpo.report.terminal import signed
 from rrpo.reward.fit import subsets
-from rrpo.studies.conclusions import detectable, signed, sorted_by_verdict, verdict
+from rrpo.studies.conclusions import detectable, sorted_by_verdict, verdict
 from rrpo.studies.real_speech import CEILING, FULL, Job, Laboratory, Size
 from rrpo.studies.trials import held_out, strata
 

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.evaluate.statistics import stratified_interval
-from rrpo.report.terminal import shown
+from rrpo.report.terminal import shown, signed
 from rrpo.studies.ablation import counts, label, recalls
-from rrpo.studies.conclusions import detectable, signed, sorted_by_verdict, verdict
+from rrpo.studies.conclusions import detectable, sorted_by_verdict, verdict
 from rrpo.studies.real_speech import FULL, Fold, Job, Laboratory, Size
 from rrpo.studies.trials import held_out, strata, trials, unheard
 
