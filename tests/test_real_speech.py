@@ -17,7 +17,7 @@ from rrpo.codec.speech import SpeechTokenizerConfig
 from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
 from rrpo.errors import UserError
 from rrpo.studies import ablation, languages, real_speech
-from rrpo.studies.real_speech import CEILING, Fold, Job, Laboratory, Size
+from rrpo.studies.real_speech import CEILING, Fold, Job, Laboratory, Size, parents
 from rrpo.studies.recordings import read_recordings
 from rrpo.studies.trials import held_out, strata, trials, unheard
 
@@ -100,15 +100,24 @@ def test_a_share_is_drawn_by_the_seed(tmp_path: Path, manifests: list[Path]) -> 
     assert (whole.name, half.name) == ("xx+yy", "xx+yy@0.5")
 
 
-def test_mixes_keep_to_the_corpus_and_to_who_is_trained_on(
-    tmp_path: Path, manifests: list[Path]
-) -> None:
+def test_mixes_keep_to_what_is_trained_on(tmp_path: Path, manifests: list[Path]) -> None:
     lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=20))
-    own = lab.finetuning(Fold(("xx",)))[0]
-    made = lab.mixes(own)
+    fold = Fold(("xx", "zz"))
+    allowed, asked = set(lab.finetuning(fold)), []
+    sound = lab.sound
+
+    def heard(index: int) -> Any:
+        asked.append(index)
+        return sound(index)
+
+    lab.sound = heard  # type: ignore[method-assign]
+    own = lab.finetuning(fold)[0]
+    made = lab.mixes(own, fold)
     assert len(made) == 20
-    assert {emotion for _, emotion, _ in made} <= set(lab.emotions)
-    again = lab.mixes(own)
+    assert set(asked) <= allowed
+    assert {lab.recordings[index].language for index in asked} == {"xx", "zz"}
+    assert {partner for _, partner, _ in made} <= allowed
+    again = lab.mixes(own, fold)
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(made, again, strict=True))
 
 
@@ -144,6 +153,26 @@ def test_the_ablation_is_written_and_goes_on(
     monkeypatch.setattr(real_speech, "train", None)
     assert ablation.run(manifests, out, SIZE) == page
     monkeypatch.undo()
+
+
+def test_less_data_is_not_mixed_with_the_rest(
+    tmp_path: Path, manifests: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=9))
+    job, given = Job(Fold(("xx", "zz"), 0.5), "ls_eam", 1), []
+    objective = real_speech.RewardObjective
+
+    def watched(model: Any, rows: Any, fit: Any, mixes: Any) -> Any:
+        given.extend(mixes)
+        return objective(model, rows, fit, mixes)
+
+    monkeypatch.setattr(real_speech, "RewardObjective", watched)
+    lab.run([job])
+    chosen = set(lab.finetuning(job.fold, job.seed))
+    _, pool = lab.shards(job.fold)
+    assert {parent for row in given for parent in parents(row)} <= chosen
+    assert [row.id for row in given] == [row.id for row in pool if parents(row) <= chosen]
+    assert 0 < len(given) < len(pool) / 2
 
 
 def test_a_job_made_again_is_the_same(tmp_path: Path, manifests: list[Path]) -> None:

@@ -194,46 +194,27 @@ class Laboratory:
         """Return what the encoder hears in a recording: (T, 2 D) float16."""
         return self.cache.hear(self.sound(index))
 
-    def mixes(self, index: int) -> list[tuple[Audio, str, float]]:
-        """Mix a training recording with others of its corpus, as often as the size says.
-
-        Partners come from the training recordings of the same corpus, so every fold can use them.
+    def mixes(self, index: int, fold: Fold) -> list[tuple[Audio, int, float]]:
+        """Mix a recording with others that the fold is fine-tuned on, as often as the size says.
 
         Returns:
-            of each mix its audio, the partner's emotion and weight.
+            of each mix its audio, the partner's index and its weight.
         """
-        own = self.recordings[index]
-        partners = [
-            other
-            for other in self.labelled
-            if self.recordings[other].corpus == own.corpus
-            and self.recordings[other].language == own.language
-            and self.recordings[other].partition != "test"
-        ]
+        partners = self.finetuning(Fold(fold.languages))
         rng = np.random.default_rng([index, self.size.mixes])
         made = []
         for _ in range(self.size.mixes):
             partner = partners[int(rng.integers(len(partners)))]
             mixed, weight = energy_adaptive_mixup(self.sound(index), self.sound(partner), rng)
-            made.append((mixed, self.recordings[partner].emotion, weight))
+            made.append((mixed, partner, weight))
         return made
 
     def hear_all(self) -> None:
-        """Fill the cache with every recording and every mix."""
-        everything = [(index, False) for index in range(len(self.recordings))]
-        everything += [
-            (index, True)
-            for index in self.labelled
-            if self.recordings[index].partition != "test" and self.size.mixes
-        ]
-        with Progress("listen", len(everything)) as progress:
-            for number, (index, mixed) in enumerate(everything, start=1):
-                for sound in [one for one, *_ in self.mixes(index)] if mixed else [None]:
-                    if sound is None:
-                        self.states(index)
-                    else:
-                        self.cache.hear(sound)
-                progress.update(number)
+        """Fill the cache with every recording."""
+        with Progress("listen", len(self.recordings)) as progress:
+            for index in range(len(self.recordings)):
+                self.states(index)
+                progress.update(index + 1)
 
     def tokenizer(self, fold: Fold) -> SpeechTokenizer:
         """Train the tokenizer of a fold, or read it."""
@@ -257,7 +238,7 @@ class Laboratory:
         """Turn every recording, and the mixes of a fold, into tokens, or read them.
 
         Returns:
-            a row for each of `recordings`, and the mix pool, whose ids begin with the index.
+            a row for each of `recordings`, and the mix pool; see `parents`.
         """
         folder = self.folder / "tokens" / "+".join(fold.languages)
         if not (folder / "tokens.parquet").is_file():
@@ -266,15 +247,23 @@ class Laboratory:
                 self._row(index, str(index), model.tokens(self.states(index)))
                 for index in range(len(self.recordings))
             ]
-            pool = []
-            for index in self.finetuning(Fold(fold.languages)):
-                for number, (mixed, emotion, weight) in enumerate(self.mixes(index)):
-                    tokens = model.tokens(self.cache.hear(mixed))
-                    row = self._row(index, f"{index}-mix{number}", tokens)
-                    pool.append(replace(row, partner_emotion=emotion, partner_weight=weight))
+            pool = self._pool(fold, model)
             write_shard(folder / "mixes.parquet", pool)
             write_shard(folder / "tokens.parquet", rows)
         return read_shard(folder / "tokens.parquet"), read_shard(folder / "mixes.parquet")
+
+    def _pool(self, fold: Fold, model: SpeechTokenizer) -> list[Utterance]:
+        pool = []
+        chosen = self.finetuning(Fold(fold.languages))
+        with Progress(f"mix {'+'.join(fold.languages)}", len(chosen)) as progress:
+            for done, index in enumerate(chosen, start=1):
+                for number, (mixed, partner, weight) in enumerate(self.mixes(index, fold)):
+                    name = f"{index}+{partner}-{number}"
+                    row = self._row(index, name, model.tokens(self.cache.hear(mixed)))
+                    emotion = self.recordings[partner].emotion
+                    pool.append(replace(row, partner_emotion=emotion, partner_weight=weight))
+                progress.update(done)
+        return pool
 
     def _row(self, index: int, name: str, tokens: Tensor) -> Utterance:
         row = self.recordings[index]
@@ -334,9 +323,10 @@ class Laboratory:
         model = self.pretrained(job.fold).requires_grad_(True).train()
         rows, pool = self.shards(job.fold)
         chosen = self.finetuning(job.fold, job.seed)
-        wanted = {str(index) for index in chosen}
-        mixes = [row for row in pool if row.id.partition("-")[0] in wanted]
+        # Of less data the pool must not tell more: both parents have to be among it.
+        mixes = [row for row in pool if parents(row) <= set(chosen)]
         fit: FitConfig = subsets()[job.model]
+        fit = fit.model_copy(update={"mixup": fit.mixup and bool(mixes)})
         objective = RewardObjective(model, [rows[index] for index in chosen], fit, mixes)
         self._train(objective, job, 3e-4)
         return log_posteriors(model, [torch.from_numpy(rows[i].tokens) for i in self.labelled])
@@ -397,6 +387,16 @@ class Laboratory:
             float(load_tensors(self.folder / "jobs" / f"{job.name}.safetensors")["seconds"])
             for job in jobs
         )
+
+
+def parents(mix: Utterance) -> set[int]:
+    """Return the recordings that a row of the mix pool is made of, by their indices.
+
+    Examples:
+        >>> parents(Utterance("12+7-0", "", "sad", np.zeros(1)))
+        {12, 7}
+    """
+    return {int(index) for index in mix.id.partition("-")[0].split("+")}
 
 
 def _finetune(settings: tuple[Path, list[Path], Size, Job]) -> None:
