@@ -17,6 +17,7 @@ part alone: leave it out with `--trainers diffro grpo`.
 """
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -52,6 +53,8 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "trl": [{}, {"reuse": 2}, {"reuse": 4}],
 }
 """What is changed of the settings a search begins with; `reuse` is updates of one rollout."""
+TARGETS = (0.5, 0.6, 0.7, 0.8)
+"""Of the judge's probability, for the report; runs are timed against `--target`."""
 MEASURES = ("quality/distillmos", "quality/plcmos", "content_error", "artifacts_per_second")
 
 
@@ -91,14 +94,16 @@ class Check:
             flush=True,
         )
         self.away += time.perf_counter() - came
-        return seconds > self.limit or (self.leave and self.arrived() is not None)
+        there = arrived(self.points, self.target)
+        return seconds > self.limit or (self.leave and there is not None)
 
-    def arrived(self) -> dict[str, Any] | None:
-        """Return the first of two checks in a row at which the target was reached."""
-        for point, after in zip(self.points, self.points[1:], strict=False):
-            if min(point["judge_probability"], after["judge_probability"]) >= self.target:
-                return point
-        return None
+
+def arrived(points: list[dict[str, Any]], target: float) -> dict[str, Any] | None:
+    """Return the first of two checks in a row at which the target was reached."""
+    for point, after in itertools.pairwise(points):
+        if min(point["judge_probability"], after["judge_probability"]) >= target:
+            return point
+    return None
 
 
 def ours(
@@ -242,7 +247,7 @@ def climb(
         every = given.every if name == "diffro" else 4 * given.every
         trainer = trl if name == "trl" else ours
         trainer(check, setting, paying, every, given.out / "runs" / path.stem)
-        first = check.arrived()
+        first = arrived(check.points, given.target)
         last = first or check.points[-1]
         figures = {key: last[key] for key in ("seconds", "scored", "kl", "judge_probability")}
         run = {"setting": setting, "arrived": first is not None, **figures}
@@ -266,37 +271,62 @@ def search(name: str, start: dict[str, Any], limit: float, given: Any) -> dict[s
     return best
 
 
-def report(found: Mapping[str, list[dict[str, Any]]], target: float) -> None:
-    """Print seconds and scored utterances to the target and what was lost at equal KL."""
+def report(found: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Print seconds and scored utterances to each target, and what was lost on the way."""
     print(machine())
     for name, runs in found.items():
-        for run in runs:
-            print(name, json.dumps({k: v for k, v in run.items() if k != "points"}))
-    for name, runs in found.items():
-        if name == "diffro":
-            continue
-        pairs = [(a, b) for a, b in zip(runs, found["diffro"], strict=True) if b["arrived"]]
-        censored = sum(not run["arrived"] for run, _ in pairs)
+        print(name, json.dumps(runs[0]["setting"]))
+        for target in TARGETS:
+            ends = [arrived(run["points"], target) for run in runs]
+            told = [
+                f"{end['seconds']:.0f} s, {end['scored']} scored, KL {end['kl']:.2f}"
+                if end
+                else f"not in {run['points'][-1]['seconds']:.0f} s"
+                for end, run in zip(ends, runs, strict=True)
+            ]
+            print(f"  judge {target}: {'; '.join(told)}")
+    for name in found:
+        if name != "diffro":
+            _ratios(name, found[name], found["diffro"])
+            _losses(name, found[name], found["diffro"])
+
+
+def _ratios(name: str, runs: list[dict[str, Any]], ours_: list[dict[str, Any]]) -> None:
+    """Print the geometric mean of the ratios to DiffRO; a run that is censored counts its end."""
+    for target in TARGETS:
+        pairs = [
+            (arrived(run["points"], target), run["points"][-1], end)
+            for run, first in zip(runs, ours_, strict=True)
+            if (end := arrived(first["points"], target))
+        ]
+        censored = sum(there is None for there, _, _ in pairs)
         for key in ("seconds", "scored"):
-            logs = [math.log(run[key] / first[key]) for run, first in pairs]
-            spread = {end: math.exp(value) for end, value in run_interval(logs).items()}
-            print(
-                f"{name}/diffro {key} to judge {target}: {spread['mean']:.1f} "
-                f"[{spread['low']:.1f}, {spread['high']:.1f}], {censored} of {len(pairs)} censored"
-            )
-        for key in ("kl", "judge_probability"):
-            for lost in MEASURES:
-                each = [
-                    mean_difference(run["points"], first["points"], key, lost)
-                    for run, first in zip(runs, found["diffro"], strict=True)
-                ]
-                told = [value for value in each if value is not None]
-                if told:
-                    mean, low, high = run_interval(told).values()
-                    print(
-                        f"{name} less diffro, {lost} at equal {key}: {mean:+.3f} "
-                        f"[{low:+.3f}, {high:+.3f}], {len(told)} seeds"
-                    )
+            logs = [math.log((there or last)[key] / end[key]) for there, last, end in pairs]
+            if logs:
+                spread = {side: math.exp(value) for side, value in run_interval(logs).items()}
+                print(
+                    f"{name}/diffro {key} to judge {target}: {spread['mean']:.1f} "
+                    f"[{spread['low']:.1f}, {spread['high']:.1f}], "
+                    f"{censored} of {len(pairs)} censored"
+                )
+
+
+def _losses(name: str, runs: list[dict[str, Any]], ours_: list[dict[str, Any]]) -> None:
+    """Print paired differences to DiffRO at equal KL and at equal judge probability."""
+    for key in ("kl", "judge_probability"):
+        for lost in ("judge_probability", "kl", *MEASURES):
+            each = [
+                mean_difference(run["points"], first["points"], key, lost)
+                for run, first in zip(runs, ours_, strict=True)
+                if lost != key
+            ]
+            told = [value for value in each if value is not None]
+            if told:
+                mean, low, high = run_interval(told).values()
+                print(
+                    f"{name} less diffro, {lost} at equal {key}: {mean:+.3f} "
+                    f"[{low:+.3f}, {high:+.3f}], {len(told)} seeds"
+                )
 
 
 def draw(found: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
@@ -348,7 +378,7 @@ def main() -> None:
             found[name].append(climb(name, settings[name], seed, demo, limit, path, given))
             if name == "diffro":
                 limit = given.cap * found[name][-1]["seconds"]
-    report(found, given.target)
+    report(found)
     draw(found, given.out / "climb.svg")
 
 

@@ -173,11 +173,11 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
         for model, found in study["differences"].items()
         if model != CEILING
     }
-    parts = {part.upper(): found["unseen languages"] for part, found in study["effects"].items()}
+    parts = {label(part): found["unseen languages"] for part, found in study["effects"].items()}
     ceiling = figures[CEILING]
     return [
-        f"**On unseen languages** the hardened reward model ({label(HARDENED)}) gains "
-        f"{signed(unseen)} over the plain one: {verdict(unseen)}. The aim, {AIM:.2f} with the "
+        f"**On unseen languages** the hardened reward model ({label(HARDENED)}) differs "
+        f"from the plain one by {signed(unseen)}: {verdict(unseen)}. The aim, {AIM:.2f} with the "
         f"interval above zero, is {'met' if met else 'missed'}.",
         f"**On seen languages** the difference is {signed(seen)}: {verdict(seen)}.",
         f"**Power**: a true difference of {detectable(unseen):.3f} on unseen and "
@@ -208,7 +208,7 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         "![Mean recall of each subset less that of the plain reward model](ablation.svg)",
         "",
-        f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}; {study['trainings']} "
+        f"`{study['command']}`, seeds 0 to {study['seeds'] - 1}, {study['machine']}; {study['trainings']} "
         f"fine-tunings, {study['core_minutes']} minutes of one core, after "
         f"{study['preparation_minutes']} minutes for tokenizers and pre-training. "
         f"Classes: {', '.join(study['emotions'])}. Languages: {held}.",
@@ -235,7 +235,7 @@ def page(study: Mapping[str, Any]) -> str:
     lines += ["", "What each adds, averaged over the subsets of the other two:", ""]
     lines += ["| | " + " | ".join(SETS) + " |", "|---" * (len(SETS) + 1) + "|"]
     for part, found in study["effects"].items():
-        lines.append(f"| {part.upper()} | " + " | ".join(signed(found[n]) for n in SETS) + " |")
+        lines.append(f"| {label(part)} | " + " | ".join(signed(found[n]) for n in SETS) + " |")
     for name in SETS:
         lines += ["", f"Recall by emotion, {name}:", ""]
         lines += ["| | " + " | ".join(study["emotions"]) + " |"]

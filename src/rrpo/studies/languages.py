@@ -176,7 +176,7 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         "![Mean recall over the number of labelled utterances](languages.svg)",
         "",
-        f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}; {study['trainings']} "
+        f"`{study['command']}`, seeds 0 to {study['seeds'] - 1}, {study['machine']}; {study['trainings']} "
         f"fine-tunings, {study['core_minutes']} minutes of one core, after "
         f"{study['preparation_minutes']} minutes for tokenizers and pre-training (both shared with "
         f"`rrpo study ablation` where they are the same). "
