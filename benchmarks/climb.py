@@ -99,10 +99,20 @@ class Check:
 
 
 def arrived(points: list[dict[str, Any]], target: float) -> dict[str, Any] | None:
-    """Return the first of two checks in a row at which the target was reached."""
-    for point, after in itertools.pairwise(points):
-        if min(point["judge_probability"], after["judge_probability"]) >= target:
-            return point
+    """Return where the target was reached for two checks in a row, or None.
+
+    The crossing is read off the straight line from the check before: checks are not equally dense.
+    """
+    for index, (point, after) in enumerate(itertools.pairwise(points)):
+        if min(point["judge_probability"], after["judge_probability"]) < target:
+            continue
+        before = points[index - 1] if index else point
+        rise = point["judge_probability"] - before["judge_probability"]
+        share = (target - before["judge_probability"]) / rise if rise > 0 else 1.0
+        return {
+            key: before[key] + min(max(share, 0.0), 1.0) * (point[key] - before[key])
+            for key in point
+        }
     return None
 
 
@@ -279,7 +289,7 @@ def report(found: Mapping[str, list[dict[str, Any]]]) -> None:
         for target in TARGETS:
             ends = [arrived(run["points"], target) for run in runs]
             told = [
-                f"{end['seconds']:.0f} s, {end['scored']} scored, KL {end['kl']:.2f}"
+                f"{end['seconds']:.0f} s, {end['scored']:.0f} scored, KL {end['kl']:.2f}"
                 if end
                 else f"not in {run['points'][-1]['seconds']:.0f} s"
                 for end, run in zip(ends, runs, strict=True)

@@ -208,8 +208,8 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         "![Mean recall of each subset less that of the plain reward model](ablation.svg)",
         "",
-        f"`{study['command']}`, seeds 0 to {study['seeds'] - 1}, {study['machine']}; {study['trainings']} "
-        f"fine-tunings, {study['core_minutes']} minutes of one core, after "
+        f"`{study['command']}`, seeds 0 to {study['seeds'] - 1}, {study['machine']}; "
+        f"{study['trainings']} fine-tunings, {study['core_minutes']} minutes of one core, after "
         f"{study['preparation_minutes']} minutes for tokenizers and pre-training. "
         f"Classes: {', '.join(study['emotions'])}. Languages: {held}.",
         "",

@@ -176,8 +176,8 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         "![Mean recall over the number of labelled utterances](languages.svg)",
         "",
-        f"`{study['command']}`, seeds 0 to {study['seeds'] - 1}, {study['machine']}; {study['trainings']} "
-        f"fine-tunings, {study['core_minutes']} minutes of one core, after "
+        f"`{study['command']}`, seeds 0 to {study['seeds'] - 1}, {study['machine']}; "
+        f"{study['trainings']} fine-tunings, {study['core_minutes']} minutes of one core, after "
         f"{study['preparation_minutes']} minutes for tokenizers and pre-training (both shared with "
         f"`rrpo study ablation` where they are the same). "
         f"Classes: {', '.join(study['emotions'])}. Figures are mean recall, "
