@@ -1,7 +1,8 @@
 """The studies on real speech, on noise in three invented languages and with a tiny encoder."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,23 +50,26 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return WhisperEncoder(WhisperConfig(width=6, heads=2, layers=layers)).eval()
 
     class Inline:
+        """An executor of one worker, this one."""
+
+        def __init__(self, *_: object) -> None:
+            pass
+
         def __enter__(self) -> "Inline":
             return self
 
         def __exit__(self, *error: object) -> None:
             return None
 
-        def imap_unordered(self, work: Any, settings: Iterable[Any]) -> Iterator[Any]:
-            return map(work, settings)
+        def submit(self, work: Any, settings: Any) -> Future[Any]:
+            done: Future[Any] = Future()
+            done.set_result(work(settings))
+            return done
 
     small = SpeechTokenizerConfig(states=12, layers=1, width=16, dilations=(1,), summary=4)
     monkeypatch.setattr(whisper, "load", tiny)
     monkeypatch.setattr(real_speech, "TOKENIZER", small)
-    monkeypatch.setattr(
-        real_speech.multiprocessing,
-        "get_context",
-        lambda _: type("C", (), {"Pool": lambda *_: Inline()})(),
-    )
+    monkeypatch.setattr(real_speech, "ProcessPoolExecutor", Inline)
     return [
         manifest(tmp_path / "one", "xx"),
         manifest(tmp_path / "two", "yy"),
@@ -202,7 +206,12 @@ def test_the_languages_study_shares_what_is_there(tmp_path: Path, manifests: lis
         (lambda text: text.replace("a,xx", ",xx"), "has no speaker"),
         (lambda text: text.replace("_0.wav", "_9.wav"), "no such audio file"),
         (lambda text: text.replace(",b,", ",a,").replace(",c,", ",a,"), "at least three speakers"),
-        (lambda text: text.replace("sad", "glad").replace("glad_", "sad_"), "fewer than two"),
+        (lambda text: text.replace("sad,", "angry,"), "fewer than two"),
+        (lambda text: text.replace("sad,", "Sad,"), "has the label 'Sad': name it one of"),
+        (
+            lambda text: text.replace("a_sad_0.wav,sad,a,xx", "a_sad_0.wav,sad,a,uu"),
+            "speaks uu and",
+        ),
     ],
 )
 def test_bad_manifests_say_what_is_wrong(
@@ -219,6 +228,16 @@ def test_one_language_and_another_study_are_refused(tmp_path: Path, manifests: l
         read_recordings(manifests[:1])
     with pytest.raises(UserError, match="at least one manifest"):
         read_recordings([])
+    with pytest.raises(UserError, match="named twice"):
+        read_recordings([manifests[0], manifests[1], manifests[0]])
     Laboratory(tmp_path / "out", manifests, SIZE).claim()
     with pytest.raises(UserError, match="another --out"):
         Laboratory(tmp_path / "out", manifests[:2], SIZE).claim()
+    # Another sound under the same name is another study, and a silent one is none.
+    where = manifests[0] / "a_sad_0.wav"
+    soundfile.write(where, np.zeros(8000), 16000)
+    silent = Laboratory(tmp_path / "out", manifests, SIZE)
+    with pytest.raises(UserError, match="another --out"):
+        silent.claim()
+    with pytest.raises(UserError, match=r"a_sad_0\.wav is silent"):
+        silent.hear_all()

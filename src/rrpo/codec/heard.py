@@ -122,7 +122,8 @@ class Summary:
 def fit_summary(pooled_states: Tensor, speakers: Sequence[str], size: int = 64) -> Summary:
     """Fit a summary to pooled states (N, 4 D) of N utterances.
 
-    Its numbers have a mean square of 1 together.
+    Its numbers have a mean square of 1 together; with fewer utterances than numbers the last
+    ones are always 0.
     """
     names = np.asarray(speakers)
     centres = {
@@ -133,7 +134,7 @@ def fit_summary(pooled_states: Tensor, speakers: Sequence[str], size: int = 64) 
     deviation = left.std(0).clamp(min=1e-4)
     left = left / deviation
     _, singular, components = torch.linalg.svd(left, full_matrices=False)
-    size = min(size, len(singular))
     spread = (singular[:size] / len(left) ** 0.5).clamp(min=1e-4)
     basis = components[:size].T / spread**KEPT
+    basis = torch.nn.functional.pad(basis, (0, size - basis.shape[1]))
     return Summary(centres, deviation, basis / (left @ basis).square().mean().sqrt())

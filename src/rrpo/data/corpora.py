@@ -76,8 +76,8 @@ def import_corpus(
 def with_partitions(recordings: Sequence[Recording]) -> list[Recording]:
     """Give every recording its partition, unless all of them have one.
 
-    A corpus of `corpora.yaml` goes by its lists. Of any other the speakers take turns (`in_order`).
-    A recording whose speaker is unknown gets none.
+    A corpus of `corpora.yaml` goes by its lists. Of any other the speakers take turns (`in_order`),
+    language by language. A recording whose speaker is unknown gets none.
 
     Raises:
         UserError: partitions are given and are not ours, or divide a speaker.
@@ -88,10 +88,11 @@ def with_partitions(recordings: Sequence[Recording]) -> list[Recording]:
     unlisted = defaultdict(set)
     for one in recordings:
         if one.speaker and not _rule(one.corpus):
-            unlisted[one.corpus].add(one.speaker)
+            unlisted[one.corpus, one.language].add(one.speaker)
     turns = {name: in_order(speakers) for name, speakers in unlisted.items()}
     return [
-        replace(one, partition=_partition(one, turns.get(one.corpus, {}))) for one in recordings
+        replace(one, partition=_partition(one, turns.get((one.corpus, one.language), {})))
+        for one in recordings
     ]
 
 

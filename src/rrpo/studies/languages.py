@@ -41,9 +41,11 @@ def run(
         share: [Fold(fold.languages, share) for fold in held_out(lab).values()] for share in SHARES
     }
     folds = [*single.values(), *(fold for group in several.values() for fold in group)]
-    jobs = [
+    every = [
         Job(fold, model, seed) for fold in folds for model in MODELS for seed in range(size.seeds)
     ]
+    # Of two languages, all but one is one.
+    jobs = list(dict.fromkeys(every))
     lab.run(jobs)
     study: dict[str, Any] = {
         "command": command,

@@ -14,6 +14,8 @@ import multiprocessing
 import shutil
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +30,7 @@ from rrpo import audio, reward
 from rrpo.audio import Audio
 from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json
 from rrpo.codec import speech, whisper
-from rrpo.codec.heard import HeardCache
+from rrpo.codec.heard import HeardCache, hear
 from rrpo.codec.speech import SpeechTokenizer, SpeechTokenizerConfig
 from rrpo.codec.train_speech import (
     Hearing,
@@ -51,6 +53,12 @@ CEILING = "continuous"
 """Name of the reward model that reads the encoder's states and no tokens."""
 TOKENIZER = SpeechTokenizerConfig()
 LONGEST = 30.0
+RATES = {"tokenizer": 2e-3, "pretrain": 1e-3, "finetune": 3e-4, "ceiling": 5e-4}
+"""Learning rates."""
+WEIGHT_DECAY = 0.05
+"""Of fine-tuning."""
+QUIETEST = 1e-3
+"""Peak under which a recording counts as silence."""
 WORKERS = 2
 
 
@@ -127,13 +135,18 @@ class Laboratory:
 
     @cached_property
     def digest(self) -> str:
-        """What tells this study from another: recordings, labels and sizes; not where they lie."""
+        """What tells this study from another: what the recordings hold, labels, every setting."""
         rows = [
-            [str(row.path.name if key == "path" else value) for key, value in vars(row).items()]
+            [
+                hashlib.sha256(row.path.read_bytes()).hexdigest() if key == "path" else str(value)
+                for key, value in vars(row).items()
+            ]
             for row in self.recordings
         ]
         sizes = {key: value for key, value in vars(self.size).items() if key != "seeds"}
-        return hashlib.sha256(json.dumps([rows, sizes]).encode()).hexdigest()
+        shapes = [TOKENIZER, SpeechTokenizerFit(), self._shape(), subsets()]
+        settings = [LONGEST, RATES, WEIGHT_DECAY, *map(repr, shapes)]
+        return hashlib.sha256(json.dumps([rows, sizes, settings]).encode()).hexdigest()
 
     def claim(self) -> None:
         """Write what is studied into the folder, or check that it is what is there.
@@ -146,7 +159,8 @@ class Laboratory:
             write_json(path, {"digest": self.digest})
         elif read_json(path)["digest"] != self.digest:
             raise UserError(
-                f"{self.folder} holds a study of other recordings or sizes: name another --out"
+                f"{self.folder} holds a study of other recordings, sizes or settings: name "
+                "another --out"
             )
 
     @property
@@ -210,10 +224,18 @@ class Laboratory:
         return made
 
     def hear_all(self) -> None:
-        """Fill the cache with every recording."""
+        """Fill the cache with every recording.
+
+        Raises:
+            UserError: a recording is silent.
+        """
         with Progress("listen", len(self.recordings)) as progress:
             for index in range(len(self.recordings)):
-                self.states(index)
+                sound = self.sound(index)
+                if np.abs(sound).max(initial=0.0) < QUIETEST:
+                    where = self.recordings[index].path
+                    raise UserError(f"{where} is silent: leave it out of the manifest")
+                self.cache.hear(sound)
                 progress.update(index + 1)
 
     def tokenizer(self, fold: Fold) -> SpeechTokenizer:
@@ -223,7 +245,7 @@ class Laboratory:
             model = new_tokenizer(0, TOKENIZER)
             hearing = self._hearing(fold, model)
             objective = SpeechTokenizerObjective(model, hearing, SpeechTokenizerFit())
-            config = _config(self.size.tokenizer_steps, 2e-3, 0)
+            config = _config(self.size.tokenizer_steps, RATES["tokenizer"], 0)
             run = folder.with_name(f"{folder.name}.run")
             train(objective, config, run, resume=True, description=f"tokenizer {fold.name}")
             speech.save(model, folder)
@@ -259,7 +281,8 @@ class Laboratory:
             for done, index in enumerate(chosen, start=1):
                 for number, (mixed, partner, weight) in enumerate(self.mixes(index, fold)):
                     name = f"{index}+{partner}-{number}"
-                    row = self._row(index, name, model.tokens(self.cache.hear(mixed)))
+                    heard = hear(self.cache.encoder, mixed).half()
+                    row = self._row(index, name, model.tokens(heard))
                     emotion = self.recordings[partner].emotion
                     pool.append(replace(row, partner_emotion=emotion, partner_weight=weight))
                 progress.update(done)
@@ -289,7 +312,7 @@ class Laboratory:
             telling = Telling(model, TOKENIZER.states, TOKENIZER.summary)
             tokens = [torch.from_numpy(rows[index].tokens) for index in self.training(fold)]
             objective = PretrainObjective(telling, tokens, hearing)
-            config = _config(self.size.pretrain_steps, 1e-3, 0)
+            config = _config(self.size.pretrain_steps, RATES["pretrain"], 0)
             run = folder.with_name(f"{folder.name}.run")
             train(objective, config, run, resume=True, description=f"pre-train {fold.name}")
             reward.save(model, folder)
@@ -313,10 +336,10 @@ class Laboratory:
         path = self.folder / "jobs" / f"{job.name}.safetensors"
         if path.is_file():
             return
-        began = time.monotonic()
+        began = time.process_time()
         torch.set_num_threads(1)
         found = self._ceiling(job) if job.model == CEILING else self._hardened(job)
-        seconds = torch.tensor(time.monotonic() - began)
+        seconds = torch.tensor(time.process_time() - began)
         save_tensors(path, {"log_posteriors": found.contiguous(), "seconds": seconds})
 
     def _hardened(self, job: Job) -> Tensor:
@@ -328,7 +351,7 @@ class Laboratory:
         fit: FitConfig = subsets()[job.model]
         fit = fit.model_copy(update={"mixup": fit.mixup and bool(mixes)})
         objective = RewardObjective(model, [rows[index] for index in chosen], fit, mixes)
-        self._train(objective, job, 3e-4)
+        self._train(objective, job, RATES["finetune"])
         return log_posteriors(model, [torch.from_numpy(rows[i].tokens) for i in self.labelled])
 
     def _ceiling(self, job: Job) -> Tensor:
@@ -338,11 +361,11 @@ class Laboratory:
         model = StateRewardModel(RewardModel(self._shape()), TOKENIZER.states)
         labels = [self.emotions.index(self.recordings[index].emotion) for index in chosen]
         heard = [scale(self.states(index)).half() for index in chosen]
-        self._train(CeilingObjective(model, heard, labels), job, 5e-4)
+        self._train(CeilingObjective(model, heard, labels), job, RATES["ceiling"])
         return torch.cat([model.log_posteriors([scale(self.states(i))]) for i in self.labelled])
 
     def _train(self, objective: Objective[Any], job: Job, rate: float) -> None:
-        config = _config(self.size.finetune_steps, rate, job.seed, weight_decay=0.05)
+        config = _config(self.size.finetune_steps, rate, job.seed, WEIGHT_DECAY)
         run = self.folder / "runs" / job.name
         train(objective, config, run, resume=True, description="")
         # Hundreds of checkpoints would fill the disk; what counts is what the models say.
@@ -360,29 +383,46 @@ class Laboratory:
         for fold in dict.fromkeys(Fold(job.fold.languages) for job in left):
             self.prepare(fold)
         settings = [(self.folder, self.manifests, self.size, job) for job in left]
+        # `spawn` keeps the workers free of the parent's threads.
+        context = multiprocessing.get_context("spawn")
         with (
             Progress("reward models", len(left)) as progress,
-            # `spawn` keeps the workers free of the parent's threads.
-            multiprocessing.get_context("spawn").Pool(WORKERS) as pool,
+            ProcessPoolExecutor(WORKERS, context) as pool,
         ):
-            for number, _ in enumerate(pool.imap_unordered(_finetune, settings), start=1):
-                progress.update(number)
+            waiting = [pool.submit(_finetune, one) for one in settings]
+            try:
+                for number, done in enumerate(as_completed(waiting), start=1):
+                    done.result()
+                    progress.update(number)
+            except BaseException as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                if isinstance(error, BrokenProcessPool):
+                    raise UserError(
+                        "a fine-tuning was killed, perhaps for want of memory: free some and call "
+                        "the study again, it goes on where it stood"
+                    ) from None
+                raise
 
     def preparation_seconds(self, folds: Sequence[Fold]) -> float:
         """Return the seconds that tokenizers and pre-training took, added up.
 
         The median step stands for all, so a run that was held up counts as one that was not.
+
+        Raises:
+            UserError: what was written of a training is gone.
         """
         total = 0.0
         for languages in dict.fromkeys("+".join(fold.languages) for fold in folds):
             for part in ("tokenizers", "pretrained"):
                 path = self.folder / part / f"{languages}.run" / "metrics.jsonl"
+                if not path.is_file():
+                    raise UserError(f"{path} is gone: remove {path.parent.parent / languages} too")
                 steps = [json.loads(line)["seconds"] for line in path.read_text().splitlines()]
                 total += len(steps) * float(np.median(steps))
         return total
 
     def seconds(self, jobs: Sequence[Job]) -> float:
-        """Return the seconds that jobs took on one core, added up."""
+        """Return the seconds of a core that jobs took, added up."""
         return sum(
             float(load_tensors(self.folder / "jobs" / f"{job.name}.safetensors")["seconds"])
             for job in jobs

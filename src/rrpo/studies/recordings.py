@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rrpo.data.catalogue import CLASSES
 from rrpo.data.corpora import with_partitions
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.errors import UserError
@@ -13,18 +14,42 @@ def read_recordings(manifests: Sequence[Path], most: int | None = None) -> list[
     """Read recordings with partitions, of one or several manifests.
 
     Raises:
-        UserError: a recording lacks its speaker or language, there are fewer than two languages, or
-            a language has nobody to train on or to test on.
+        UserError: a manifest is named twice, a recording lacks its speaker or language or has an
+            unknown emotion, a speaker speaks two languages or is in two partitions, there are fewer
+            than two languages, or a language has nobody to train on or to test on.
     """
     if not manifests:
         raise UserError("name at least one manifest of `rrpo data import` with --data")
-    rows = with_partitions([row for path in manifests for row in read_manifest(path)])
+    if len({path.resolve() for path in manifests}) < len(manifests):
+        raise UserError("a manifest is named twice: name each once with --data")
+    # Of each manifest by itself: one without partitions does not undo those of the others.
+    rows = [row for path in manifests for row in with_partitions(read_manifest(path))]
     for row in rows:
         if not row.speaker or not row.language:
             lacking = "speaker" if not row.speaker else "language"
             raise UserError(f"{row.path} has no {lacking}: this study needs it in the manifest")
+        if row.emotion not in CLASSES:
+            raise UserError(
+                f"{row.path} has the label {row.emotion!r}: name it one of {', '.join(CLASSES)}, "
+                "or leave the recording out (`rrpo data import csv --label` does both)"
+            )
     # Speakers of different corpora may bear the same name.
-    rows = [replace(row, speaker=f"{row.corpus or row.language} {row.speaker}") for row in rows]
+    rows = [
+        replace(
+            row,
+            language=row.language.lower(),
+            speaker=f"{row.corpus or row.language.lower()} {row.speaker}",
+        )
+        for row in rows
+    ]
+    with_partitions(rows)  # two manifests of one corpus must not divide a speaker
+    speaks: dict[str, str] = {}
+    for row in rows:
+        if speaks.setdefault(row.speaker, row.language) != row.language:
+            raise UserError(
+                f"speaker {row.speaker} speaks {speaks[row.speaker]} and {row.language}: this "
+                "study tests languages on people never heard, leave one of them out"
+            )
     taken: dict[tuple[str, str], int] = {}
     kept = []
     for row in rows:
@@ -46,16 +71,19 @@ def read_recordings(manifests: Sequence[Path], most: int | None = None) -> list[
 
 
 def shared_emotions(recordings: Sequence[Recording]) -> list[str]:
-    """Return the emotions that every language has, in the order of the alphabet.
+    """Return the emotions that every language has, to train on and to test on, in alphabetic order.
 
     Raises:
         UserError: there are fewer than two.
     """
-    of: dict[str, set[str]] = {}
+    of: dict[tuple[str, bool], set[str]] = {}
     for row in recordings:
-        of.setdefault(row.language, set()).add(row.emotion)
+        of.setdefault((row.language, row.partition == "test"), set()).add(row.emotion)
     shared = set.intersection(*of.values())
     if len(shared) < 2:
-        named = "; ".join(f"{language}: {', '.join(sorted(of[language]))}" for language in of)
+        named = "; ".join(
+            f"{language}{' for tests' if tested else ''}: {', '.join(sorted(found))}"
+            for (language, tested), found in of.items()
+        )
         raise UserError(f"the languages share fewer than two emotions ({named})")
     return sorted(shared)
