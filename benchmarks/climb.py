@@ -20,6 +20,7 @@ import argparse
 import itertools
 import json
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -256,7 +257,9 @@ def climb(
         paying = reward.load(demo / "reward_models" / "plain")
         every = given.every if name == "diffro" else 4 * given.every
         trainer = trl if name == "trl" else ours
-        trainer(check, setting, paying, every, given.out / "runs" / path.stem)
+        folder = given.out / "runs" / f"{path.parent.name}-{path.stem}"
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was broken off
+        trainer(check, setting, paying, every, folder)
         first = arrived(check.points, given.target)
         last = first or check.points[-1]
         figures = {key: last[key] for key in ("seconds", "scored", "kl", "judge_probability")}
