@@ -18,7 +18,6 @@ from rrpo.evaluate.confusion import (
     unweighted_average_recall,
 )
 from rrpo.evaluate.statistics import (
-    Trials,
     area_under_roc,
     clustered_interval,
     clusters,
@@ -26,8 +25,6 @@ from rrpo.evaluate.statistics import (
     paired_interval,
     resampled_sums,
     roc_curve,
-    stratified_interval,
-    trial_draws,
 )
 
 
@@ -175,80 +172,6 @@ def test_clustered_intervals_cover_and_unclustered_ones_do_not() -> None:
     assert hits["utterances"] < 160
 
 
-def test_paired_difference_covers_and_is_narrower_than_the_single_figures() -> None:
-    """Both err on the same hard speakers; the second is worse by 0.1 in expectation."""
-    hits, narrower = 0, 0
-    for trial in range(200):
-        rng = np.random.default_rng(trial)
-        labels, guesses, names = spoken(rng, 12)
-        seeds = np.stack([guesses, guesses])
-        # A tenth of all, whether right or not, becomes wrong: recall falls by a tenth of itself.
-        spoilt = np.where(rng.random(seeds.shape) < 0.1, (labels + 1) % 4, seeds)
-        pair = [[Trials(rows, labels, names.astype(str))] for rows in (seeds, spoilt)]
-        found = stratified_interval(*pair, seed=trial, resamples=400)
-        hits += found["low"] <= 0.1 * 0.575 <= found["high"]
-        alone = clustered_interval(
-            confusion_matrices(labels, guesses, 4, names), unweighted_average_recall, trial, 400
-        )
-        narrower += found["high"] - found["low"] < alone["high"] - alone["low"]
-    assert 176 <= hits <= 200
-    assert narrower > 195
-
-
-def test_paired_difference_is_the_mean_over_trainings_and_strata() -> None:
-    rng = np.random.default_rng(5)
-    labels = rng.integers(3, size=60)
-    names = np.array([f"speaker {index % 6}" for index in range(60)])
-    first, second, third = rng.integers(3, size=(3, 4, 60))
-
-    def score(rows: np.ndarray) -> float:
-        return float(np.mean([balanced_accuracy_score(labels, row) for row in rows]))
-
-    one, other, last = (Trials(rows, labels, names) for rows in (first, second, third))
-    found = stratified_interval([one, other], [last, last])
-    expected = (score(first) + score(second)) / 2 - score(third)
-    assert found["mean"] == pytest.approx(expected)
-    assert found["low"] < found["mean"] < found["high"]
-    shares = stratified_interval([one], [last], figure=accuracy)
-    assert shares["mean"] == pytest.approx((first == labels).mean() - (third == labels).mean())
-    same = stratified_interval([one], [one])
-    assert (same["mean"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
-
-
-def test_trials_are_drawn_as_speakers_times_trainings() -> None:
-    """Against a loop that draws speakers and trainings one by one."""
-    rng = np.random.default_rng(7)
-    labels, ids = rng.integers(3, size=120), rng.integers(8, size=120)
-    ease = np.array([0.0, 0.3, 0.6])[:, None]  # trainings that differ
-    rows = np.where(rng.random((3, 120)) < ease, labels, rng.integers(3, size=(3, 120)))
-    mean, draws, groups = trial_draws(Trials(rows, labels, ids.astype(str)), resamples=8000)
-    assert groups == 8
-    assert mean == pytest.approx(np.mean([balanced_accuracy_score(labels, row) for row in rows]))
-    loop = []
-    for _ in range(1500):
-        chosen = np.concatenate([np.flatnonzero(ids == one) for one in rng.integers(8, size=8)])
-        runs = rng.integers(3, size=3)
-        loop.append(
-            np.mean([balanced_accuracy_score(labels[chosen], rows[run][chosen]) for run in runs])
-        )
-    assert draws.std() == pytest.approx(np.std(loop), rel=0.08)
-    assert draws.mean() == pytest.approx(np.mean(loop), abs=0.01)
-
-
-def test_intervals_over_trainings_cover_another_training() -> None:
-    """Trainings differ by more than speakers: given the trainings alone, intervals miss."""
-    hits = 0
-    for trial in range(200):
-        rng = np.random.default_rng(trial)
-        labels, names = rng.integers(3, size=200), (np.arange(200) % 10).astype(str)
-        skill = rng.normal(0.6, 0.1, (6, 1))
-        right = rng.random((6, 200)) < skill
-        rows = np.where(right, labels, (labels + 1) % 3)
-        found = stratified_interval([Trials(rows, labels, names)], seed=trial, resamples=400)
-        hits += found["low"] <= 0.6 <= found["high"]
-    assert 172 <= hits <= 200
-
-
 def test_utterances_are_the_clusters_where_speakers_do_not_tell() -> None:
     ids, named = clusters(["b", "a", "b"])
     assert (ids.tolist(), named) == ([1, 0, 1], True)
@@ -279,11 +202,6 @@ def test_figures_of_a_confusion_matrix_are_scikit_learns(
 
 
 def test_what_cannot_be_compared_is_the_users_mistake() -> None:
-    names = np.array(["a", "b"])
-    with pytest.raises(UserError, match="a row of predictions for each training"):
-        trial_draws(Trials(np.array([[0, 1, 1]]), np.array([0, 1]), names))
-    with pytest.raises(UserError, match="a row of predictions for each training"):
-        trial_draws(Trials(np.array([0, 1]), np.array([0, 1]), names))
     with pytest.raises(UserError, match="lies outside"):
         confusion_matrices([0, 1], [0, 2], 2)
     with pytest.raises(UserError, match="one of each"):

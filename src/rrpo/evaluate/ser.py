@@ -19,13 +19,12 @@ from scipy.stats import binomtest
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import confusion
+from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.evaluate.statistics import (
     Figure,
-    Trials,
     clusters,
     expanded_interval,
     resampled_sums,
-    stratified_interval,
 )
 from rrpo.reward import RewardModel
 from rrpo.reward.fit import TASK, check_tokens, log_posteriors

@@ -2,15 +2,13 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap, norm, t
 
 from rrpo.errors import UserError
-from rrpo.evaluate.confusion import confusion_matrices, unweighted_average_recall
 
 Figure = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """A figure of summed counts: (..., *shape) to (...)."""
@@ -187,96 +185,6 @@ def clustered_interval(
     table = np.asarray(counts, dtype=np.float64)
     sums = resampled_sums(table, seed, resamples)
     return expanded_interval(float(figure(table.sum(0))), figure(sums), len(table))
-
-
-@dataclass(frozen=True, eq=False)
-class Trials:
-    """What several trainings of one classifier said of the same N utterances.
-
-    Attributes:
-        predictions: (S, N) predicted classes in 0…K-1, a row for each training.
-        labels: (N,) true classes in 0…K-1.
-        names: (N,) the cluster of each utterance, such as its speaker; see `clusters`.
-    """
-
-    predictions: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    names: NDArray[np.str_]
-
-
-def trial_draws(
-    trials: Trials,
-    figure: Figure = unweighted_average_recall,
-    seed: int = 0,
-    resamples: int = 2000,
-) -> tuple[float, NDArray[np.float64], int]:
-    """Return the figure averaged over trainings, its resamples (R,) and the number of clusters.
-
-    Clusters and trainings are both drawn with replacement (the bootstrap of crossed factors; Owen
-    2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1), so the interval holds for
-    other speakers and another training. Two classifiers with the same clusters, the same number of
-    trainings and the same seed are drawn alike: the difference of their resamples is paired.
-
-    Raises:
-        UserError: the arrays do not fit.
-    """
-    _check_trials(trials)
-    ids, _ = clusters(trials.names)
-    size = 1 + max(int(trials.predictions.max(initial=0)), int(trials.labels.max(initial=0)))
-    every = [confusion_matrices(trials.labels, row, size, ids) for row in trials.predictions]
-    counts = np.stack(every, axis=1).astype(np.float64)  # (G, S, K, K)
-    groups, runs = counts.shape[:2]
-    rng = np.random.default_rng(seed)
-    speakers = rng.multinomial(groups, np.full(groups, 1 / groups), resamples)
-    trainings = rng.multinomial(runs, np.full(runs, 1 / runs), resamples) / runs
-    values = figure(np.einsum("rg,gskl->rskl", speakers, counts))
-    return float(figure(counts.sum(0)).mean()), (values * trainings).sum(1), groups
-
-
-def stratified_interval(
-    strata: Sequence[Trials],
-    others: Sequence[Trials] | None = None,
-    figure: Figure = unweighted_average_recall,
-    seed: int = 0,
-    resamples: int = 2000,
-) -> dict[str, float]:
-    """Return a figure, averaged over strata, with its 95 % interval.
-
-    The strata, such as languages, are fixed; within each, speakers and trainings are drawn anew
-    (`trial_draws`), apart from those of the other strata.
-
-    Args:
-        strata: of one classifier.
-        others: the same strata of another one; then it is the paired difference to that, what both
-            find hard cancels.
-        figure: maps confusion matrices (..., K, K) to (...); see `rrpo.evaluate.confusion`.
-        seed: of the resampling.
-        resamples: how many times is drawn anew.
-
-    Raises:
-        UserError: the arrays do not fit.
-    """
-    mean, draws, count = 0.0, np.zeros(1), 0
-    for number, trials in enumerate(strata):
-        own, own_draws, groups = trial_draws(trials, figure, seed + number, resamples)
-        if others is not None:
-            other, other_draws, _ = trial_draws(others[number], figure, seed + number, resamples)
-            own, own_draws = own - other, own_draws - other_draws
-        mean, draws, count = mean + own, draws + own_draws, count + groups
-    return expanded_interval(mean / len(strata), draws / len(strata), count)
-
-
-def _check_trials(trials: Trials) -> None:
-    shape = trials.predictions.shape
-    if (
-        len(shape) != 2
-        or not shape[0]
-        or not (trials.labels.shape == trials.names.shape == shape[1:])
-    ):
-        raise UserError(
-            f"predictions of shape {shape}, {trials.labels.size} labels and {trials.names.size} "
-            "names do not fit: give a row of predictions for each training"
-        )
 
 
 def area_under_roc(positives: ArrayLike, negatives: ArrayLike) -> float:

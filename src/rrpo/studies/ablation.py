@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.evaluate.confusion import accuracy, unweighted_average_recall
-from rrpo.evaluate.statistics import Trials, stratified_interval
+from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.report.measures import reward_model_label
 from rrpo.report.table2 import table2
 from rrpo.report.terminal import signed
@@ -118,7 +118,8 @@ def effect(
 ) -> dict[str, dict[str, float]]:
     """Return what one regularizer adds, averaged over the subsets of the other two.
 
-    Each subset with it is paired with the same subset without it.
+    Each subset with it is paired with the same subset without it. The same seed in two subsets
+    counts as one training: it draws the same batches.
     """
     pairs = []
     for model in asked:
@@ -136,9 +137,13 @@ def effect(
 
 
 def joined(models: Sequence[Sequence[Trials]]) -> list[Trials]:
-    """Count the trainings of several models as those of one, stratum by stratum."""
+    """Put the trainings of several models together, stratum by stratum."""
     return [
-        replace(own[0], predictions=np.concatenate([one.predictions for one in own]))
+        replace(
+            own[0],
+            predictions=np.concatenate([one.predictions for one in own]),
+            trainings=[key for one in own for key in one.keys],
+        )
         for own in zip(*models, strict=True)
     ]
 

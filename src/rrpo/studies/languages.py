@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rrpo.checkpoint import atomic_path, write_json, write_text
-from rrpo.evaluate.statistics import stratified_interval
+from rrpo.evaluate.crossed import stratified_interval
 from rrpo.report.terminal import shown, signed
 from rrpo.studies.ablation import counts, label, recalls
 from rrpo.studies.conclusions import detectable, sorted_by_verdict, verdict

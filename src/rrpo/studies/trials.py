@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rrpo.evaluate.statistics import Trials
+from rrpo.evaluate.crossed import Trials
 from rrpo.studies.real_speech import Fold, Job, Laboratory
 
 
@@ -15,7 +15,8 @@ def trials(lab: Laboratory, jobs: Sequence[Job], rows: Sequence[int]) -> Trials:
     found = np.stack([lab.posteriors(job)[chosen].argmax(1) for job in jobs])
     labels = [lab.emotions.index(lab.recordings[index].emotion) for index in rows]
     speakers = [lab.recordings[index].speaker for index in rows]
-    return Trials(found.astype(np.int64), np.array(labels), np.array(speakers))
+    trainings = [(job.fold.name, job.seed) for job in jobs]
+    return Trials(found.astype(np.int64), np.array(labels), np.array(speakers), trainings)
 
 
 def held_out(lab: Laboratory) -> dict[str, Fold]:

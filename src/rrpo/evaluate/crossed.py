@@ -1,0 +1,165 @@
+"""Intervals over two crossed factors: who is spoken to a classifier, and how it was trained.
+
+A figure measured on a few speakers with a few trainings holds for other speakers and another
+training only as far as both are drawn anew. Each is drawn one time fewer than there are (Rao & Wu
+1988, "Resampling inference with complex survey data", JASA 83), so that the spread of few is not
+too small, and percentiles are cut where Student's law puts them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, t
+
+from rrpo.errors import UserError
+from rrpo.evaluate.confusion import confusion_matrices, unweighted_average_recall
+from rrpo.evaluate.statistics import Figure, clusters
+
+Training = tuple[str, int]
+"""What a training was done on, which is fixed, and its seed, which is drawn."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """What several trainings of one classifier said of the same N utterances.
+
+    Attributes:
+        predictions: (S, N) predicted classes in 0…K-1, a row for each training.
+        labels: (N,) true classes in 0…K-1.
+        names: (N,) the cluster of each utterance, such as its speaker; see `clusters`.
+        trainings: S of them; by default one seed after the other on the same data. Rows of the same
+            training, such as of classifiers to be averaged, are drawn together.
+    """
+
+    predictions: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    names: NDArray[np.str_]
+    trainings: Sequence[Training] = ()
+
+    @property
+    def keys(self) -> list[Training]:
+        """The training of each row."""
+        return list(self.trainings) or [("", seed) for seed in range(len(self.predictions))]
+
+
+def stratified_interval(
+    strata: Sequence[Trials],
+    others: Sequence[Trials] | None = None,
+    figure: Figure = unweighted_average_recall,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> dict[str, float]:
+    """Return a figure, averaged over trainings and strata, with its 95 % interval.
+
+    The strata, such as languages, are fixed, and so is what was trained on. Speakers are drawn
+    within each stratum. Seeds are drawn within what was trained on, alike in all strata that it is
+    tested in. Degrees of freedom are the smaller of the speakers' and the seeds'.
+
+    Args:
+        strata: of one classifier.
+        others: the same strata of another one; then it is the paired difference to that, what both
+            find hard cancels.
+        figure: maps confusion matrices (..., K, K) to (...); see `rrpo.evaluate.confusion`.
+        seed: of the resampling.
+        resamples: R, how many times is drawn anew.
+
+    Raises:
+        UserError: the arrays do not fit.
+    """
+    for trials in [*strata, *(others or ())]:
+        _check_trials(trials)
+    weights, of_trainings = training_draws([*strata, *(others or ())], seed, resamples)
+    mean, draws, of_speakers, of_utterances = 0.0, np.zeros(resamples), 0, 0
+    for number, trials in enumerate(strata):
+        ids, named = clusters(trials.names)
+        speakers = cluster_draws(
+            int(ids.max()) + 1, np.random.default_rng([seed, number]), resamples
+        )
+        degrees = speakers.shape[1] - 1
+        of_speakers, of_utterances = of_speakers + named * degrees, of_utterances + degrees
+        own, own_draws = trial_figures(trials, ids, speakers, weights, figure)
+        if others is not None:
+            if not np.array_equal(trials.names, others[number].names):
+                raise UserError("only trials on the same utterances can be compared in pairs")
+            other, other_draws = trial_figures(others[number], ids, speakers, weights, figure)
+            own, own_draws = own - other, own_draws - other_draws
+        mean, draws = mean + own / len(strata), draws + own_draws / len(strata)
+    # Utterances count only where no stratum has two speakers: beside those they say too much.
+    degrees = of_speakers or of_utterances
+    if of_trainings:
+        degrees = min(degrees or of_trainings, of_trainings)
+    draws = draws[np.isfinite(draws)]
+    if degrees == 0 or draws.size == 0:
+        return {"mean": mean, "low": mean, "high": mean}
+    cut = float(norm.cdf(-t.ppf(0.975, degrees)))
+    low, high = np.quantile(draws, [cut, 1 - cut])
+    return {"mean": mean, "low": float(low), "high": float(high)}
+
+
+def training_draws(
+    strata: Sequence[Trials], seed: int, resamples: int
+) -> tuple[dict[Training, NDArray[np.float64]], int]:
+    """Draw the seeds of every data set that was trained on.
+
+    Returns:
+        the weights (R,) of each training, 1 on average, and the seeds' degrees of freedom.
+    """
+    seeds: dict[str, list[int]] = {}
+    for data, number in dict.fromkeys(key for trials in strata for key in trials.keys):
+        seeds.setdefault(data, []).append(number)
+    rng = np.random.default_rng(seed)
+    weights: dict[Training, NDArray[np.float64]] = {}
+    for data, numbers in seeds.items():
+        drawn = cluster_draws(len(numbers), rng, resamples)
+        for column, number in enumerate(numbers):
+            weights[data, number] = drawn[:, column]
+    return weights, sum(len(numbers) - 1 for numbers in seeds.values())
+
+
+def cluster_draws(count: int, rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
+    """Draw `count` - 1 of `count` clusters with replacement: weights (R, count), 1 on average."""
+    if count == 1:
+        return np.ones((resamples, 1))
+    drawn = rng.multinomial(count - 1, np.full(count, 1 / count), resamples)
+    return np.asarray(drawn * (count / (count - 1)), dtype=np.float64)
+
+
+def trial_figures(
+    trials: Trials,
+    ids: NDArray[np.int64],
+    speakers: NDArray[np.float64],
+    weights: dict[Training, NDArray[np.float64]],
+    figure: Figure = unweighted_average_recall,
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the figure averaged over trainings, and its resamples (R,).
+
+    Args:
+        trials: S trainings.
+        ids: (N,) the cluster of each utterance in 0…G-1.
+        speakers: (R, G) weights of the clusters.
+        weights: (R,) of each training.
+        figure: see `stratified_interval`.
+    """
+    size = 1 + max(int(trials.predictions.max(initial=0)), int(trials.labels.max(initial=0)))
+    every = [confusion_matrices(trials.labels, row, size, ids) for row in trials.predictions]
+    counts = np.stack(every, axis=1).astype(np.float64)  # (G, S, K, K)
+    values = figure(np.einsum("rg,gskl->rskl", speakers, counts))
+    drawn = np.stack([weights[key] for key in trials.keys], axis=1)
+    return float(figure(counts.sum(0)).mean()), (values * drawn).sum(1) / drawn.sum(1)
+
+
+def _check_trials(trials: Trials) -> None:
+    shape = trials.predictions.shape
+    if (
+        len(shape) != 2
+        or not shape[0]
+        or not (trials.labels.shape == trials.names.shape == shape[1:])
+        or len(trials.keys) != shape[0]
+    ):
+        raise UserError(
+            f"predictions of shape {shape}, {trials.labels.size} labels, {trials.names.size} "
+            f"names and {len(trials.keys)} trainings do not fit: give a row of predictions for "
+            "each training"
+        )

@@ -1,0 +1,156 @@
+"""Intervals over speakers and trainings: against a loop, and how often they hold the truth."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm, t
+from sklearn.metrics import balanced_accuracy_score
+
+from rrpo.errors import UserError
+from rrpo.evaluate.confusion import accuracy
+from rrpo.evaluate.crossed import (
+    Trials,
+    cluster_draws,
+    stratified_interval,
+    training_draws,
+    trial_figures,
+)
+
+
+def heard(
+    rng: np.random.Generator,
+    speakers: int,
+    skills: np.ndarray,
+    spread: float = 0.0,
+    trainings: tuple[tuple[str, int], ...] = (),
+    takes: int = 40,
+) -> Trials:
+    """Trials whose trainings are right with given probabilities, speakers easier or harder."""
+    names = np.repeat(np.arange(speakers), takes)
+    labels = np.tile(np.arange(4), names.size // 4)
+    ease = rng.normal(0, spread, speakers)[names]
+    right = rng.random((skills.size, names.size)) < np.clip(skills[:, None] + ease, 0, 1)
+    rows = np.where(right, labels, (labels + 1) % 4)
+    return Trials(rows, labels, names.astype(str), trainings)
+
+
+def score(trials: Trials) -> float:
+    return float(np.mean([balanced_accuracy_score(trials.labels, r) for r in trials.predictions]))
+
+
+def test_the_difference_is_the_mean_over_trainings_and_strata() -> None:
+    rng = np.random.default_rng(5)
+    one, other, last = (heard(rng, 6, rng.random(4)) for _ in range(3))
+    found = stratified_interval([one, other], [last, last])
+    assert found["mean"] == pytest.approx((score(one) + score(other)) / 2 - score(last))
+    assert found["low"] < found["mean"] < found["high"]
+    shares = stratified_interval([one], [last], figure=accuracy)
+    expected = (one.predictions == one.labels).mean() - (last.predictions == last.labels).mean()
+    assert shares["mean"] == pytest.approx(expected)
+    same = stratified_interval([one], [one])
+    assert (same["mean"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+
+
+def test_the_resamples_are_those_of_a_loop() -> None:
+    """One speaker and one training fewer than there are, drawn one by one."""
+    rng = np.random.default_rng(7)
+    trials = heard(rng, 8, np.array([0.3, 0.5, 0.8]), spread=0.1)
+    ids = trials.names.astype(int)
+    weights, degrees = training_draws([trials], 1, 8000)
+    speakers = cluster_draws(8, np.random.default_rng(2), 8000)
+    mean, draws = trial_figures(trials, ids, speakers, weights)
+    assert (degrees, mean) == (2, pytest.approx(score(trials)))
+    loop = []
+    for _ in range(1500):
+        chosen = np.concatenate([np.flatnonzero(ids == one) for one in rng.integers(8, size=7)])
+        loop.append(
+            np.mean(
+                [
+                    balanced_accuracy_score(trials.labels[chosen], trials.predictions[run][chosen])
+                    for run in rng.integers(3, size=2)
+                ]
+            )
+        )
+    assert draws.std() == pytest.approx(np.std(loop), rel=0.06)
+    assert draws.mean() == pytest.approx(np.mean(loop), abs=0.01)
+    found = stratified_interval([trials], seed=3, resamples=8000)
+    # Two degrees of freedom, of three trainings.
+    ends = np.quantile(loop, norm.cdf([-t.ppf(0.975, 2), t.ppf(0.975, 2)]))
+    assert [found["low"], found["high"]] == pytest.approx(ends.tolist(), abs=0.02)
+
+
+def test_a_training_is_drawn_alike_wherever_it_is_tested() -> None:
+    """Of two strata with the same trainings the spread is theirs; with others it is halved."""
+    rng = np.random.default_rng(3)
+    skills = rng.uniform(0.3, 0.9, 12)
+    shared, own = tuple(("x", n) for n in range(12)), tuple(("y", n) for n in range(12))
+    one = heard(rng, 40, skills, trainings=shared)
+    together = stratified_interval([one, one])
+    apart = stratified_interval([one, Trials(one.predictions, one.labels, one.names, own)])
+    widths = [found["high"] - found["low"] for found in (together, apart)]
+    assert widths[0] > 1.25 * widths[1]
+
+
+def covered(trial: int, kind: str) -> bool:
+    """Simulate one study and say whether its interval holds the true figure."""
+    rng = np.random.default_rng(trial)
+    if kind == "trainings":  # they differ by more than speakers do
+        found = stratified_interval(
+            [heard(rng, 10, rng.normal(0.6, 0.1, 6))], seed=trial, resamples=400
+        )
+        return found["low"] <= 0.6 <= found["high"]
+    if kind == "paired":  # both find the same speakers hard; the second loses a tenth
+        first = heard(rng, 12, np.full(2, 0.6), 0.15)
+        spoilt = rng.random(first.predictions.shape) < 0.1
+        rows = np.where(spoilt, (first.labels + 1) % 4, first.predictions)
+        second = Trials(rows, first.labels, first.names)
+        found = stratified_interval([first], [second], seed=trial, resamples=400)
+        return found["low"] <= 0.06 <= found["high"]
+    # Four languages with two or three speakers, each judged by the folds trained on it.
+    folds = {name: rng.normal(0, 0.05, 5) for name in "abcd"}
+    strata = []
+    for name, speakers in zip("abcd", (2, 2, 2, 3), strict=True):
+        judges = [other for other in folds if other != name]
+        skills = 0.6 + np.concatenate([folds[other] for other in judges])
+        keys = tuple((other, seed) for other in judges for seed in range(5))
+        strata.append(heard(rng, speakers, skills, 0.08, keys))
+    found = stratified_interval(strata, seed=trial, resamples=400)
+    return found["low"] <= 0.6 <= found["high"]
+
+
+@pytest.mark.parametrize("kind", ["trainings", "paired", "few speakers of each stratum"])
+def test_95_of_100_intervals_hold_the_truth(kind: str) -> None:
+    assert 183 <= sum(covered(trial, kind) for trial in range(200)) <= 200
+
+
+def test_averaged_classifiers_do_not_count_as_more_trainings() -> None:
+    """Four that learned from the same draws say no more of the next draw than one."""
+    rng = np.random.default_rng(11)
+    one = heard(rng, 30, rng.normal(0.6, 0.1, 5))
+    keys = [("", seed) for seed in range(5)]
+    four = Trials(np.tile(one.predictions, (4, 1)), one.labels, one.names, keys * 4)
+    alone, together = stratified_interval([one]), stratified_interval([four])
+    assert together == pytest.approx(alone)
+    pretended = Trials(four.predictions, one.labels, one.names)
+    taken = stratified_interval([pretended])
+    assert taken["high"] - taken["low"] < 0.7 * (alone["high"] - alone["low"])
+
+
+def test_a_single_speaker_leaves_utterances_and_a_single_training_its_speakers() -> None:
+    rng = np.random.default_rng(2)
+    lone, many = heard(rng, 1, np.array([0.6])), heard(rng, 9, np.array([0.6]), 0.2)
+    assert stratified_interval([lone])["low"] < stratified_interval([lone])["high"]
+    assert stratified_interval([many])["low"] < stratified_interval([many])["high"]
+    only = Trials(np.array([[1]]), np.array([1]), np.array(["a"]))
+    assert stratified_interval([only]) == {"mean": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_what_does_not_fit_is_the_users_mistake() -> None:
+    names, labels = np.array(["a", "b"]), np.array([0, 1])
+    for rows in (np.array([[0, 1, 1]]), np.array([0, 1])):
+        with pytest.raises(UserError, match="a row of predictions for each training"):
+            stratified_interval([Trials(rows, labels, names)])
+    good = Trials(np.array([[0, 1]]), labels, names)
+    with pytest.raises(UserError, match="2 trainings do not fit"):
+        stratified_interval([Trials(good.predictions, labels, names, [("", 0), ("", 1)])])
+    with pytest.raises(UserError, match="on the same utterances"):
+        stratified_interval([good], [Trials(good.predictions, labels, names[::-1])])
