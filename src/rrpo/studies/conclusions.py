@@ -1,6 +1,7 @@
-"""What a study's figures say in plain words: what is more than noise, and what could be found."""
+"""What a study's figures say in plain words, what they do not say, and what could be found."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from rrpo.report.terminal import signed
 
@@ -27,17 +28,18 @@ def verdict(value: Interval) -> str:
 def detectable(value: Interval) -> float:
     """Return the least true difference that such a study tells from zero in four of five cases.
 
-    The standard error is a 95 % interval's width over 2 * 1.96.
+    The standard error is taken as a 95 % interval's width over 2 * 1.96; of few speakers or
+    trainings that is rather too much.
     """
     return POWER * (value["high"] - value["low"]) / (2 * 1.96)
 
 
 def sorted_by_verdict(found: Mapping[str, Interval]) -> list[str]:
-    """Return a line for each verdict that occurs, naming what it holds for.
+    """Return a phrase for each verdict that occurs, naming what it holds for.
 
     Examples:
         >>> sorted_by_verdict({"LS": {"mean": 0.02, "low": 0.01, "high": 0.03}})
-        ['Better: LS +0.020 [+0.010, +0.030].']
+        ['better: LS +0.020 [+0.010, +0.030]']
     """
     lines = []
     for word in ("better", "worse", "within noise"):
@@ -45,5 +47,67 @@ def sorted_by_verdict(found: Mapping[str, Interval]) -> list[str]:
             f"{name} {signed(value)}" for name, value in found.items() if verdict(value) == word
         ]
         if held:
-            lines.append(f"{word.capitalize()}: {'; '.join(held)}.")
+            lines.append(f"{word}: {', '.join(held)}")
+    return lines
+
+
+def power(found: Mapping[str, Interval]) -> str:
+    """Say what true differences a study could have found, by the name of what was tested.
+
+    Examples:
+        >>> power({"unseen": {"mean": 0.0, "low": -0.1, "high": 0.096}})
+        'a true difference of 0.140 (unseen) would be told from zero in four of five such studies.'
+    """
+    sizes = [f"{detectable(value):.3f} ({name})" for name, value in found.items()]
+    if any(value["low"] == value["high"] for value in found.values()):
+        return "there is nothing to tell the noise from."
+    return (
+        f"a true difference of {' or '.join(sizes)} would be told from zero in four of five such "
+        "studies."
+    )
+
+
+def setting(study: Mapping[str, Any]) -> list[str]:
+    """Say what was done, on what, and at what cost."""
+    held = ", ".join(
+        f"{language} ({found['utterances']} utterances of {found['speakers']} speakers, "
+        f"{found['test utterances']} of {found['test speakers']} held out)"
+        for language, found in study["languages"].items()
+    )
+    seeds = "seed 0" if study["seeds"] == 1 else f"seeds 0 to {study['seeds'] - 1}"
+    left_out = ", ".join(f"{count} {emotion}" for emotion, count in study["left_out"].items())
+    return [
+        f"`{study['command']}`, {seeds}, {study['machine']}. "
+        f"{study['trainings']} fine-tunings took {study['core_minutes']} minutes of one core, "
+        f"tokenizers and pre-training {study['preparation_minutes']} minutes; listening to the "
+        "recordings and their mixes is not counted. "
+        f"Classes: {', '.join(study['emotions'])}. Languages: {held}."
+        + (f" Left out, not in every language: {left_out}." if left_out else ""),
+    ]
+
+
+def notes(study: Mapping[str, Any]) -> list[str]:
+    """Say what the figures of a study do not say."""
+    lone = [name for name, found in study["languages"].items() if found["test speakers"] == 1]
+    few = [name for name, found in study["languages"].items() if 1 < found["test speakers"] < 5]
+    lines = [
+        "The tokenizer stands on Whisper base, which was trained on many languages, most likely on "
+        "those that are unseen here. Its layer and the weight of its summary were chosen with "
+        "labels of such corpora: the recalls are rather too good, differences between reward "
+        "models hardly are.",
+        "Seeds are fine-tunings, all from one pre-trained reward model on one tokenizer for each "
+        "choice of languages. How much another tokenizer would change is in no interval.",
+    ]
+    if study["seeds"] == 1:
+        lines.append("There is one training of each, so nothing is said of another training.")
+    if few:
+        lines.append(
+            f"Held out are fewer than five speakers of {', '.join(few)}: intervals over so few are "
+            "wide where they are honest, and rough."
+        )
+    if lone:
+        lines.append(
+            f"Held out is one speaker of {', '.join(lone)}: where only such languages are tested, "
+            "intervals are over utterances and too narrow."
+        )
     return lines

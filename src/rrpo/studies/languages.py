@@ -18,7 +18,7 @@ from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.evaluate.crossed import stratified_interval
 from rrpo.report.terminal import shown, signed
 from rrpo.studies.ablation import counts, label, recalls
-from rrpo.studies.conclusions import detectable, sorted_by_verdict, verdict
+from rrpo.studies.conclusions import notes, power, setting, sorted_by_verdict, verdict
 from rrpo.studies.real_speech import FULL, Fold, Job, Laboratory, Size
 from rrpo.studies.trials import held_out, strata, trials, unheard
 
@@ -53,6 +53,7 @@ def run(
         "seeds": size.seeds,
         "languages": counts(lab),
         "emotions": lab.emotions,
+        "left_out": lab.left_out,
         "core_minutes": round(lab.seconds(jobs) / 60, 1),
         "trainings": len(jobs),
         "preparation_minutes": round(lab.preparation_seconds(folds) / 60, 1),
@@ -142,6 +143,7 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
     }
     plain = {name: one["plain"]["mean"] for name, one in (own | pairs).items()}
     easiest, hardest = (pick(pairs, key=lambda one: plain[one]) for pick in (max, min))
+    differences = {name: one["difference"] for name, one in pairs.items()}
     all_but_one = study["curve"]["1"]["unseen"]
     lines = [
         f"**From one language to another**: a plain reward model has a mean recall of "
@@ -151,8 +153,7 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
         f"{hardest} ({plain[hardest]:.2f}). Trained on all languages but one it has "
         f"{all_but_one['plain']['mean']:.2f} on that one.",
         f"**The hardened against the plain model**, {len(pairs)} pairs of languages, not corrected "
-        "for their number. "
-        + " ".join(sorted_by_verdict({name: one["difference"] for name, one in pairs.items()})),
+        "for their number: " + f"{'; '.join(sorted_by_verdict(differences))}.",
     ]
     for name in SETS:
         gains = [
@@ -162,9 +163,7 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
         ]
         lines.append(
             f"**With less data**, {name} languages, hardened less plain: {'; '.join(gains)}. "
-            f"Power with all of it: a true difference of "
-            f"{detectable(study['curve']['1'][name]['difference']):.3f} is told from zero in four "
-            "of five such studies."
+            f"Power: {power({'all of it': study['curve']['1'][name]['difference']})}"
         )
     return lines
 
@@ -178,16 +177,21 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         "![Mean recall over the number of labelled utterances](languages.svg)",
         "",
-        f"`{study['command']}`, seeds 0 to {study['seeds'] - 1}, {study['machine']}; "
-        f"{study['trainings']} fine-tunings, {study['core_minutes']} minutes of one core, after "
-        f"{study['preparation_minutes']} minutes for tokenizers and pre-training (both shared with "
-        f"`rrpo study ablation` where they are the same). "
-        f"Classes: {', '.join(study['emotions'])}. Figures are mean recall, "
-        "intervals over speakers and trainings (95 %).",
+        *setting(study),
+        "",
+        "Figures are mean recall, intervals over speakers and trainings (95 %). Tokenizers, "
+        "pre-training and some fine-tunings are those of `rrpo study ablation`, where both have "
+        "the same folder.",
         "",
         "## In plain words",
         "",
         *(f"- {line}" for line in conclusion(study)),
+        "",
+        "What the figures do not say:",
+        "",
+        *(f"- {line}" for line in notes(study)),
+        "- With less data there are fewer mixes of each utterance, too: both parents of a mix have "
+        "to be among it.",
         "",
         "## Figures",
         "",

@@ -13,6 +13,7 @@ import math
 import multiprocessing
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -132,6 +133,12 @@ class Laboratory:
         self.labelled = [
             index for index, row in enumerate(self.recordings) if row.emotion in self.emotions
         ]
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many recordings have another emotion, the most frequent first."""
+        others = Counter(row.emotion for row in self.recordings)
+        return {name: count for name, count in others.most_common() if name not in self.emotions}
 
     @cached_property
     def digest(self) -> str:
