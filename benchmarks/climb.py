@@ -7,9 +7,9 @@ Every trainer starts from the bundled base policy and is paid by the same plain 
 of the demo of its seed). Every `--every` scored utterances the judge listens to held-out sentences;
 the clock stands still meanwhile. A trainer has arrived where the judge's probability of the asked
 emotion has reached `--target` at two checks in a row. DiffRO, with the demo's settings, makes as
-many steps as the demo; the others get `--cap` times the seconds it took to arrive and are reported
-as censored where they have not arrived by then. What they do after their arrival shows where each
-is hacked.
+many steps as the demo. The others get `--after` times the seconds it took to arrive, which shows
+where each is hacked, and if they have not arrived by then as much as `--cap` times; where they have
+not by then either they are reported as censored.
 
 Settings of the others are searched for on the first demo, `--search` times DiffRO's seconds each:
 first for our GRPO, then, from the best of these, for TRL. `trl` (1.16 was used) is needed for its
@@ -60,13 +60,13 @@ MEASURES = ("quality/distillmos", "quality/plcmos", "content_error", "artifacts_
 
 
 class Check:
-    """Judges a policy in training, and ends it out of time, or (`leave`) once it has arrived."""
+    """Judges a policy in training, and ends it out of time: sooner where it has arrived."""
 
     def __init__(
-        self, name: str, seed: int, target: float, limit: float, sentences: int, leave: bool
+        self, name: str, seed: int, target: float, limits: tuple[float, float], sentences: int
     ) -> None:
         self.world, self.name, self.seed = World(), name, seed
-        self.target, self.limit, self.leave = target, limit, leave
+        self.target, self.limits = target, limits
         self.judges = Judges.installed(self.world.judge())
         self.base, self.codec = self.world.policy(), self.world.codec()
         self.utterances = unseen_utterances(self.world, sentences)
@@ -95,8 +95,8 @@ class Check:
             flush=True,
         )
         self.away += time.perf_counter() - came
-        there = arrived(self.points, self.target)
-        return seconds > self.limit or (self.leave and there is not None)
+        after, cap = self.limits
+        return seconds > (after if arrived(self.points, self.target) else cap)
 
 
 def arrived(points: list[dict[str, Any]], target: float) -> dict[str, Any] | None:
@@ -248,12 +248,21 @@ def trl(
 
 
 def climb(
-    name: str, setting: dict[str, Any], seed: int, demo: Path, limit: float, path: Path, given: Any
+    name: str,
+    setting: dict[str, Any],
+    seed: int,
+    demo: Path,
+    limits: tuple[float, float],
+    path: Path,
+    given: Any,
 ) -> dict[str, Any]:
-    """Train once and write what was heard to `path`, or read what is there."""
+    """Train once and write what was heard to `path`, or read what is there.
+
+    Args:
+        limits: seconds of a run that has arrived, and of one that has not.
+    """
     if not path.is_file():
-        searching = path.parent.name == "search"
-        check = Check(path.stem, seed, given.target, limit, given.sentences, leave=searching)
+        check = Check(path.stem, seed, given.target, limits, given.sentences)
         paying = reward.load(demo / "reward_models" / "plain")
         every = given.every if name == "diffro" else 4 * given.every
         trainer = trl if name == "trl" else ours
@@ -274,7 +283,7 @@ def search(name: str, start: dict[str, Any], limit: float, given: Any) -> dict[s
     runs = []
     for number, change in enumerate(CANDIDATES[name]):
         path = given.out / "search" / f"{name}-{number}.json"
-        runs.append(climb(name, {**start, **change}, 0, given.demos[0], limit, path, given))
+        runs.append(climb(name, {**start, **change}, 0, given.demos[0], (0, limit), path, given))
         print(name, {k: v for k, v in runs[-1].items() if k != "points"}, flush=True)
 
     def worth(run: dict[str, Any]) -> tuple[bool, float]:
@@ -375,6 +384,7 @@ def main() -> None:
     parser.add_argument("--trainers", nargs="+", default=["diffro", "grpo", "trl"])
     parser.add_argument("--target", type=float, default=0.6)
     parser.add_argument("--cap", type=float, default=20.0)
+    parser.add_argument("--after", type=float, default=6.0)
     parser.add_argument("--search", type=float, default=6.0)
     parser.add_argument("--every", type=int, default=160, help="scored utterances between checks")
     parser.add_argument("--sentences", type=int, default=4)
@@ -382,15 +392,16 @@ def main() -> None:
     settings: dict[str, dict[str, Any]] = {"diffro": DIFFRO}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in given.trainers}
     for seed, demo in enumerate(given.demos):
-        limit = math.inf
+        seconds = math.inf
         for name in given.trainers:
             if name not in settings:
                 start = settings.get("grpo", START)
-                settings[name] = search(name, start, limit / given.cap * given.search, given)
+                settings[name] = search(name, start, given.search * seconds, given)
             path = given.out / f"{name}-{seed}.json"
-            found[name].append(climb(name, settings[name], seed, demo, limit, path, given))
+            limits = (given.after * seconds, given.cap * seconds)
+            found[name].append(climb(name, settings[name], seed, demo, limits, path, given))
             if name == "diffro":
-                limit = given.cap * found[name][-1]["seconds"]
+                seconds = found[name][-1]["seconds"]
     report(found)
     draw(found, given.out / "climb.svg")
 
