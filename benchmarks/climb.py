@@ -221,7 +221,7 @@ def trl(
         temperature=1.0,
         top_k=0,
         top_p=1.0,
-        beta=setting["beta"],
+        beta=0.0,
         scale_rewards="group",
         loss_type="grpo",
         bf16=False,
@@ -237,14 +237,17 @@ def trl(
         remove_unused_columns=False,
         dataloader_num_workers=0,
     )
-    GRPOTrainer(
+    trainer = GRPOTrainer(
         model=model,
         reward_funcs=pay,
         args=settings,
         train_dataset=Dataset.from_list(rows),
         processing_class=as_tokenizer(shape),
         callbacks=[Judged()],
-    ).train()
+    )
+    # TRL would read the reference from the folder that the model came from, and ours has none.
+    trainer.beta, trainer.ref_model = setting["beta"], as_transformers(world.policy()).eval()
+    trainer.train()
 
 
 def climb(
