@@ -170,6 +170,7 @@ def trl(
     from transformers import TrainerCallback
     from trl import GRPOConfig as TRLConfig
     from trl import GRPOTrainer
+    from trl.trainer.utils import add_fused_lm_head
     from trl_policy import as_tokenizer, as_transformers, back, prompt_text
 
     world = World()
@@ -246,7 +247,9 @@ def trl(
         callbacks=[Judged()],
     )
     # TRL would read the reference from the folder that the model came from, and ours has none.
-    trainer.beta, trainer.ref_model = setting["beta"], as_transformers(world.policy()).eval()
+    reference = as_transformers(world.policy()).eval()
+    add_fused_lm_head(reference)
+    trainer.beta, trainer.ref_model = setting["beta"], reference
     trainer.train()
 
 

@@ -1,7 +1,7 @@
 """The mini policy as a `transformers` model that TRL can train, and back.
 
-Text, speech and specials share one table of joint ids, as in `SpeechTokenLM.embed`; the output
-layer gives the joint ids that are not speech no probability.
+Text, speech and specials share one table of joint ids, as in `SpeechTokenLM.embed`; the bias of the
+output layer leaves the joint ids that are not speech no probability.
 """
 
 from typing import Any
@@ -15,23 +15,8 @@ from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.examples import Prompt
 from rrpo.policy.layout import prompt
 
-
-class SpeechHead(nn.Module):
-    """The speech logits (…, V) in their place among the joint ids, −1e4 everywhere else."""
-
-    def __init__(self, head: nn.Linear, before: int, after: int) -> None:
-        super().__init__()
-        self.inner, self.before, self.after = head, before, after
-
-    @property
-    def weight(self) -> Tensor:
-        """The weight, which `transformers` asks for its dtype and device."""
-        return self.inner.weight
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map (…, D) to (…, joint ids)."""
-        logits: Tensor = self.inner(hidden)
-        return nn.functional.pad(logits, (self.before, self.after), value=-1e4)
+NEVER = -1e4
+"""Logit of joint ids that are not speech."""
 
 
 def as_transformers(model: SpeechTokenLM) -> Any:
@@ -53,11 +38,10 @@ def as_transformers(model: SpeechTokenLM) -> Any:
         pad_token_id=shape.text_vocabulary + shape.eos + 1,
     )
     peer = Qwen2ForCausalLM(settings)
-    peer.lm_head = SpeechHead(
-        nn.Linear(shape.hidden, shape.speech_rows),
-        shape.text_vocabulary,
-        joint - shape.text_vocabulary - shape.speech_rows,
-    )
+    # TRL multiplies by the weight itself, so ids that are not speech need rows, too.
+    peer.lm_head = nn.Linear(shape.hidden, joint)
+    nn.init.zeros_(peer.lm_head.weight)
+    nn.init.constant_(peer.lm_head.bias, NEVER)
     copy(model, peer)
     return peer
 
@@ -83,8 +67,8 @@ def pairs(model: SpeechTokenLM, peer: Any) -> list[tuple[Tensor, Tensor]]:
     found = [
         (model.text_embedding.weight, table[:first]),
         (model.speech_embedding.weight, table[first:second]),
-        (model.head.weight, peer.lm_head.inner.weight),
-        (model.head.bias, peer.lm_head.inner.bias),
+        (model.head.weight, peer.lm_head.weight[first:second]),
+        (model.head.bias, peer.lm_head.bias[first:second]),
     ]
     if model.special_embedding is not None:
         found.append((model.special_embedding.weight, table[second:]))
