@@ -12,8 +12,8 @@ where each is hacked, and if they have not arrived by then as much as `--cap` ti
 not by then either they are reported as censored.
 
 Settings of the others are searched for on the first demo, `--search` times DiffRO's seconds each:
-first for our GRPO, then, from the best of these, for TRL. `trl` (1.16 was used) is needed for its
-part alone: leave it out with `--trainers diffro grpo`.
+first for our GRPO, then, from the best of these, for TRL; `diffro_tuned` is DiffRO searched likewise.
+`trl` (1.16 was used) is needed for its part alone: leave it out with `--trainers diffro grpo`.
 """
 
 import argparse
@@ -50,6 +50,7 @@ DIFFRO = {"batch": 16, "learning_rate": 1e-4, "beta": 0.1}
 STEPS = 100
 START: dict[str, Any] = {"prompts": 4, "group": 8, "learning_rate": 3e-4, "beta": 0.02, "reuse": 1}
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
+    "diffro_tuned": [{"learning_rate": 3e-4}, {"learning_rate": 3e-4, "batch": 8}],
     "grpo": [{}, {"learning_rate": 1e-3}, {"learning_rate": 3e-3}, {"group": 16}],
     "trl": [{}, {"reuse": 2}, {"reuse": 4}],
 }
@@ -270,7 +271,7 @@ def climb(
     if not path.is_file():
         check = Check(path.stem, seed, given.target, limits, given.sentences)
         paying = reward.load(demo / "reward_models" / "plain")
-        every = given.every if name == "diffro" else 4 * given.every
+        every = given.every if "diffro" in name else 4 * given.every
         trainer = trl if name == "trl" else ours
         folder = given.out / "runs" / f"{path.parent.name}-{path.stem}"
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was broken off
@@ -369,7 +370,7 @@ def draw(found: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
     FigureCanvasAgg(figure)
     for axis, (key, value, below, beside) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         for (name, runs), color in zip(
-            found.items(), ("#1f77b4", "#d62728", "#2ca02c"), strict=False
+            found.items(), ("#1f77b4", "#17becf", "#d62728", "#2ca02c"), strict=False
         ):
             for number, run in enumerate(runs):
                 xs, ys = ([point[one] for point in run["points"]] for one in (key, value))
@@ -387,7 +388,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--demos", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--trainers", nargs="+", default=["diffro", "grpo", "trl"])
+    parser.add_argument("--trainers", nargs="+", default=["diffro", "diffro_tuned", "grpo", "trl"])
     parser.add_argument("--target", type=float, default=0.6)
     parser.add_argument("--cap", type=float, default=20.0)
     parser.add_argument("--after", type=float, default=6.0)
@@ -401,7 +402,7 @@ def main() -> None:
         seconds = math.inf
         for name in given.trainers:
             if name not in settings:
-                start = settings.get("grpo", START)
+                start = DIFFRO if "diffro" in name else settings.get("grpo", START)
                 settings[name] = search(name, start, given.search * seconds, given)
             path = given.out / f"{name}-{seed}.json"
             limits = (given.after * seconds, given.cap * seconds)
