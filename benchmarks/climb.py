@@ -12,7 +12,7 @@ where each is hacked, and if they have not arrived by then as much as `--cap` ti
 not by then either they are reported as censored.
 
 Settings of the others are searched for on the first demo, `--search` times DiffRO's seconds each:
-first for our GRPO, then, from the best of these, for TRL; `diffro_tuned` is DiffRO searched likewise.
+first for our GRPO, then, from the best of these, for TRL; `diffro_tuned` is DiffRO searched so.
 `trl` (1.16 was used) is needed for its part alone: leave it out with `--trainers diffro grpo`.
 """
 
