@@ -314,14 +314,15 @@ def report(found: Mapping[str, list[dict[str, Any]]]) -> None:
                 for end, run in zip(ends, runs, strict=True)
             ]
             print(f"  judge {target}: {'; '.join(told)}")
-    for name in found:
-        if name != "diffro":
-            _ratios(name, found[name], found["diffro"])
-            _losses(name, found[name], found["diffro"])
+    for ours_ in ("diffro", "diffro_tuned"):
+        for name in found:
+            if ours_ in found and name != ours_ and name != "diffro":
+                _ratios(f"{name}/{ours_}", found[name], found[ours_])
+                _losses(f"{name} less {ours_}", found[name], found[ours_])
 
 
 def _ratios(name: str, runs: list[dict[str, Any]], ours_: list[dict[str, Any]]) -> None:
-    """Print the geometric mean of the ratios to DiffRO; a run that is censored counts its end."""
+    """Print the geometric means of ratios; a run that is censored counts its end."""
     for target in TARGETS:
         pairs = [
             (arrived(run["points"], target), run["points"][-1], end)
@@ -334,14 +335,14 @@ def _ratios(name: str, runs: list[dict[str, Any]], ours_: list[dict[str, Any]]) 
             if logs:
                 spread = {side: math.exp(value) for side, value in run_interval(logs).items()}
                 print(
-                    f"{name}/diffro {key} to judge {target}: {spread['mean']:.1f} "
+                    f"{name}, {key} to judge {target}: {spread['mean']:.1f} "
                     f"[{spread['low']:.1f}, {spread['high']:.1f}], "
                     f"{censored} of {len(pairs)} censored"
                 )
 
 
 def _losses(name: str, runs: list[dict[str, Any]], ours_: list[dict[str, Any]]) -> None:
-    """Print paired differences to DiffRO at equal KL and at equal judge probability."""
+    """Print paired differences at equal KL and at equal judge probability."""
     for key in ("kl", "judge_probability"):
         for lost in ("judge_probability", "kl", *MEASURES):
             each = [
@@ -353,7 +354,7 @@ def _losses(name: str, runs: list[dict[str, Any]], ours_: list[dict[str, Any]]) 
             if told:
                 mean, low, high = run_interval(told).values()
                 print(
-                    f"{name} less diffro, {lost} at equal {key}: {mean:+.3f} "
+                    f"{name}, {lost} at equal {key}: {mean:+.3f} "
                     f"[{low:+.3f}, {high:+.3f}], {len(told)} seeds"
                 )
 
