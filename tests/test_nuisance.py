@@ -64,19 +64,19 @@ def test_a_model_that_need_not_explain_length_leans_on_it_less() -> None:
     """The same words at two lengths: how far does length alone move the verdict?"""
     rng = np.random.default_rng(1)
     rows = spoken(rng, 200, agree=0.97)
-    short = [torch.full((6,), 8), torch.full((7,), 8)]
-    long = [torch.full((17,), 8), torch.full((18,), 8)]
+    words = [torch.tensor(codes) for codes in ([0, 4, 8], [5, 1, 8], [2, 8, 6], [8, 7, 3])]
+    short, long = ([one.repeat(times) for one in words] for times in (2, 6))
     moved = {}
     for nuisance in (False, True):
         model = trained(rows, nuisance)
         sad = log_posteriors(model, [*short, *long])
         odds = sad[:, 0] - sad[:, 1]
-        moved[nuisance] = abs(float(odds[2:].mean() - odds[:2].mean()))
+        moved[nuisance] = abs(float(odds[4:].mean() - odds[:4].mean()))
         test = spoken(rng, 100, agree=0.03)  # length now says the contrary
         found = log_posteriors(model, [torch.from_numpy(row.tokens) for row in test]).argmax(-1)
         labels = torch.tensor([row.emotion == "angry" for row in test]).long()
         moved[f"right {nuisance}"] = float((found == labels).float().mean())
-    assert moved[True] < moved[False]
+    assert moved[True] < 0.8 * moved[False]
     assert moved["right True"] >= moved["right False"]
 
 
