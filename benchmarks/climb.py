@@ -379,7 +379,8 @@ def draw(found: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
         axis.set_xlabel(below)
         axis.set_ylabel(beside)
         if key == "seconds":
-            axis.set_xscale("log")
+            axis.set_xscale("symlog", linthresh=10)  # the first check is at second 0
+            axis.set_xlim(left=0)
             axis.legend()
     figure.savefig(path, format="svg", metadata={"Date": None})
 
