@@ -1,11 +1,12 @@
 """The layout of the paper's Table 2: reward models by test sets, ours and, apart, the paper's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from rrpo.report import markdown
 from rrpo.report.terminal import shown, signed
 
 Models = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -39,7 +40,12 @@ def table2(models: Models) -> str:
             (label, [_cell(found.get(name), measure) for name in sets])
             for label, found in models.items()
         ]
-        lines += [f"{title}, with 95 % interval:", "", *_block("reward model", sets, rows), ""]
+        lines += [
+            f"{title}, with 95 % interval:",
+            "",
+            *markdown.table("reward model", sets, rows),
+            "",
+        ]
     paper = [
         (label, ["–" if value is None else f"{value:.1f}" for value in values])
         for label, values in PAPER.items()
@@ -49,7 +55,7 @@ def table2(models: Models) -> str:
         "a secondary source. Number by number they cannot be compared with ours, only the order "
         "of the rows can.",
         "",
-        *_block("paper's reward model", PAPER_SETS, paper),
+        *markdown.table("paper's reward model", PAPER_SETS, paper),
     ]
     return "\n".join(lines) + "\n"
 
@@ -99,10 +105,3 @@ def _sets(models: Models) -> list[str]:
 
 def _cell(report: Mapping[str, Any] | None, measure: str) -> str:
     return "–" if report is None else shown(report[measure])
-
-
-def _block(
-    corner: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
-) -> list[str]:
-    lines = [f"| {corner} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    return lines + [f"| {label} | " + " | ".join(cells) + " |" for label, cells in rows]

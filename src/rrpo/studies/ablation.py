@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.evaluate.confusion import accuracy, unweighted_average_recall
 from rrpo.evaluate.crossed import Trials, stratified_interval
+from rrpo.report import markdown
 from rrpo.report.measures import reward_model_label
 from rrpo.report.table2 import table2
 from rrpo.report.terminal import signed
@@ -236,24 +237,26 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         "Mean recall less that of the plain reward model, paired:",
         "",
-        "| | " + " | ".join(SETS) + " |",
-        "|---" * (len(SETS) + 1) + "|",
+        *markdown.table("", list(SETS), _rows(study["differences"])),
+        "",
+        "What each adds, averaged over the subsets of the other two:",
+        "",
+        *markdown.table("", list(SETS), _rows(study["effects"])),
     ]
-    for model, found in study["differences"].items():
-        cells = [signed(found[name]) for name in SETS]
-        lines.append(f"| {label(model)} | " + " | ".join(cells) + " |")
-    lines += ["", "What each adds, averaged over the subsets of the other two:", ""]
-    lines += ["| | " + " | ".join(SETS) + " |", "|---" * (len(SETS) + 1) + "|"]
-    for part, found in study["effects"].items():
-        lines.append(f"| {label(part)} | " + " | ".join(signed(found[n]) for n in SETS) + " |")
     for name in SETS:
+        rows = [
+            (label(model), [f"{found[emotion]:.2f}" for emotion in study["emotions"]])
+            for model, found in study["recall"][name].items()
+        ]
         lines += ["", f"Recall by emotion, {name}:", ""]
-        lines += ["| | " + " | ".join(study["emotions"]) + " |"]
-        lines += ["|---" * (len(study["emotions"]) + 1) + "|"]
-        for model, found in study["recall"][name].items():
-            cells = [f"{found[emotion]:.2f}" for emotion in study["emotions"]]
-            lines.append(f"| {label(model)} | " + " | ".join(cells) + " |")
+        lines += markdown.table("", study["emotions"], rows)
     return "\n".join(lines) + "\n"
+
+
+def _rows(
+    found: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> list[tuple[str, list[str]]]:
+    return [(label(one), [signed(value[name]) for name in SETS]) for one, value in found.items()]
 
 
 def draw(found: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> None:

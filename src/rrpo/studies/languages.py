@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.evaluate.crossed import stratified_interval
+from rrpo.report import markdown
 from rrpo.report.terminal import shown, signed
 from rrpo.studies.ablation import counts, label, recalls
 from rrpo.studies.conclusions import notes, power, setting, sorted_by_verdict, verdict
@@ -202,47 +203,57 @@ def page(study: Mapping[str, Any]) -> str:
     names = list(study["pairs"])
     for key in (*MODELS, "difference"):
         title = "hardened less plain, paired" if key == "difference" else label(key)
-        lines += [f"| {title} | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-        for start, found in study["pairs"].items():
-            cells = [
-                signed(found[name][key]) if key == "difference" else shown(found[name][key])
-                for name in names
-            ]
-            lines.append(f"| {start} | " + " | ".join(cells) + " |")
-        lines.append("")
-    lines += ["Trained on all languages but one, with less data:", ""]
-    lines += [
-        "| utterances | set | plain | hardened | hardened less plain |",
-        "|---|---|---|---|---|",
-    ]
-    for point in study["curve"].values():
-        for name in SETS:
-            found = point[name]
-            lines.append(
-                f"| {point['utterances']} | {name} | {shown(found['plain'])} | "
-                f"{shown(found['ls_eam_adv'])} | {signed(found['difference'])} |"
-            )
-    lines += ["", "Recall of each emotion in the language left out (plain → hardened):", ""]
-    lines += ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for emotion in study["emotions"]:
-        cells = [
-            " → ".join(f"{study['recall'][model][name][emotion]:.2f}" for model in MODELS)
-            for name in names
+        show = signed if key == "difference" else shown
+        rows = [
+            (start, [show(found[name][key]) for name in names])
+            for start, found in study["pairs"].items()
         ]
-        lines.append(f"| {emotion} | " + " | ".join(cells) + " |")
-    lines += ["", "Speakers of the language left out:", ""]
-    lines += [
-        "| language | speakers | plain | hardened | better hardened |",
-        "|---|---|---|---|---|",
-    ]
-    for language, table in study["speakers"].items():
-        plain, hardened = (np.array([one[model] for one in table.values()]) for model in MODELS)
-        lines.append(
-            f"| {language} | {len(table)} | {plain.min():.2f} to {plain.max():.2f} | "
-            f"{hardened.min():.2f} to {hardened.max():.2f} | "
-            f"{int((hardened > plain).sum())} of {len(table)} |"
+        lines += [*markdown.table(title, names, rows), ""]
+    points = [
+        (
+            str(point["utterances"]),
+            [
+                name,
+                *(shown(point[name][model]) for model in MODELS),
+                signed(point[name]["difference"]),
+            ],
         )
+        for point in study["curve"].values()
+        for name in SETS
+    ]
+    columns = ["set", "plain", "hardened", "hardened less plain"]
+    lines += ["Trained on all languages but one, with less data:", ""]
+    lines += markdown.table("utterances", columns, points)
+    lines += ["", "Recall of each emotion in the language left out (plain → hardened):", ""]
+    recalled = [
+        (
+            emotion,
+            [
+                " → ".join(f"{study['recall'][model][name][emotion]:.2f}" for model in MODELS)
+                for name in names
+            ],
+        )
+        for emotion in study["emotions"]
+    ]
+    lines += markdown.table("", names, recalled)
+    columns = ["speakers", "plain", "hardened", "better hardened"]
+    lines += ["", "Speakers of the language left out:", ""]
+    lines += markdown.table("language", columns, map(_by_speaker, study["speakers"].items()))
     return "\n".join(lines) + "\n"
+
+
+def _by_speaker(
+    found: tuple[str, Mapping[str, Mapping[str, float]]],
+) -> tuple[str, list[str]]:
+    """Return a language with the range of its speakers and how many gain by hardening."""
+    language, speakers = found
+    plain, hardened = (np.array([one[model] for one in speakers.values()]) for model in MODELS)
+    return language, [
+        f"{len(speakers)}",
+        f"{plain.min():.2f} to {plain.max():.2f}",
+        f"{hardened.min():.2f} to {hardened.max():.2f}",
+        f"{int((hardened > plain).sum())} of {len(speakers)}",
+    ]
 
 
 def draw(curve: Mapping[str, Any], path: Path) -> None:
