@@ -21,6 +21,7 @@ from rrpo.objectives.grpo import group_advantage
 from rrpo.objectives.on_policy import Estimator, OnPolicy, Rollouts
 from rrpo.progress import Progress
 from rrpo.relax import ESTIMATORS
+from rrpo.report.measures import MISSING
 from rrpo.report.terminal import shown
 
 SKETCH = 1 << 21
@@ -214,12 +215,12 @@ def table(name: str, found: Mapping[str, Mapping[str, Any]], utterances: int) ->
     for kind, figures in found.items():
         cells = [_shown(figures.get(key)) for key in ("cosine", "error")]
         noise = figures["noise"]
-        shown_as.add_row(kind, *cells, "–" if noise is None else f"{noise:.1f}")
+        shown_as.add_row(kind, *cells, MISSING if noise is None else f"{noise:.1f}")
     return shown_as
 
 
 def _shown(value: Mapping[str, float] | None) -> str:
-    return "–" if value is None else shown(value)
+    return MISSING if value is None else shown(value)
 
 
 def measurements(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Measurement]:

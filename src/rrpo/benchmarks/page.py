@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rrpo.benchmarks.measure import Measurement
+from rrpo.report import markdown
+from rrpo.report.measures import MISSING
 
 TITLES = {
     "step": "DiffRO step over its bare parts in minimal torch",
@@ -46,23 +48,29 @@ def page(
         command: that made it.
     """
     lines = [INTRODUCTION.format(command=command, machine=speed[0].machine), "## Speed", ""]
-    lines += ["| | ratio | |", "|---|---|---|"]
-    for one in speed:
-        kind, _, detail = one.name.partition("/")
-        title = f"{TITLES[kind]} ({detail})" if detail else TITLES[kind]
-        lines.append(f"| {title} | {_shown(vars(one) | {'mean': one.ratio})} | {one.unit} |")
+    ratios = [
+        (_title(one.name), [_shown(vars(one) | {"mean": one.ratio}), one.unit]) for one in speed
+    ]
+    lines += markdown.table("", ["ratio", ""], ratios)
     lines += ["", GRADIENT.format(policy=policy, utterances=utterances)]
     for reward, kinds in gradients.items():
-        lines += [f"| reward `{reward}` | cosine | error | noise |", "|---|---|---|---|"]
-        for kind, found in kinds.items():
-            cells = [_shown(found.get(key)) for key in ("cosine", "error")]
-            noise = "–" if found["noise"] is None else f"{found['noise']:.1f}"
-            lines.append(f"| `{kind}` | {' | '.join(cells)} | {noise} |")
+        rows = [(f"`{kind}`", _compared(found)) for kind, found in kinds.items()]
+        lines += markdown.table(f"reward `{reward}`", ["cosine", "error", "noise"], rows)
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _title(name: str) -> str:
+    kind, _, detail = name.partition("/")
+    return f"{TITLES[kind]} ({detail})" if detail else TITLES[kind]
+
+
+def _compared(found: Mapping[str, Any]) -> list[str]:
+    noise = MISSING if found["noise"] is None else f"{found['noise']:.1f}"
+    return [_shown(found.get("cosine")), _shown(found.get("error")), noise]
+
+
 def _shown(value: Mapping[str, float] | None) -> str:
     if value is None:
-        return "–"
+        return MISSING
     return f"{value['mean']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"

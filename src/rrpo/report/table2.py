@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rrpo.report import markdown
+from rrpo.report.measures import MISSING
 from rrpo.report.terminal import shown, signed
 
 Models = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -47,7 +48,7 @@ def table2(models: Models) -> str:
             "",
         ]
     paper = [
-        (label, ["–" if value is None else f"{value:.1f}" for value in values])
+        (label, [MISSING if value is None else f"{value:.1f}" for value in values])
         for label, values in PAPER.items()
     ]
     lines += [
@@ -95,7 +96,7 @@ def print_differences(
     for name in sets:
         table.add_column(name, justify="right")
     for label, one in found.items():
-        table.add_row(label, *(signed(one[name]) if name in one else "–" for name in sets))
+        table.add_row(label, *(signed(one[name]) if name in one else MISSING for name in sets))
     console.print(table)
 
 
@@ -104,4 +105,4 @@ def _sets(models: Models) -> list[str]:
 
 
 def _cell(report: Mapping[str, Any] | None, measure: str) -> str:
-    return "–" if report is None else shown(report[measure])
+    return MISSING if report is None else shown(report[measure])

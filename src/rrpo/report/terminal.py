@@ -11,6 +11,7 @@ from rich.table import Table
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.corpora import PARTITIONS, Imported
 from rrpo.data.manifest import Recording
+from rrpo.report.measures import MISSING
 
 MEASURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("own reward", ("reward",)),
@@ -48,7 +49,7 @@ def print_systems(systems: Mapping[str, Mapping[str, Any]], console: Console) ->
         table.add_column(name, justify="right")
     for label, path in MEASURES:
         cells = [_cell(system, path) for system in systems.values()]
-        if any(cell != "–" for cell in cells):
+        if any(cell != MISSING for cell in cells):
             table.add_row(label, *cells)
     console.print(table)
 
@@ -103,7 +104,7 @@ def _cell(figures: Mapping[str, Any], path: tuple[str, ...]) -> str:
     value: Any = figures
     for key in path:
         value = None if value is None else value.get(key)
-    return "–" if value is None else shown(value)
+    return MISSING if value is None else shown(value)
 
 
 def shown(value: Mapping[str, float]) -> str:

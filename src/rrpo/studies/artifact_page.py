@@ -14,7 +14,9 @@ from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import atomic_path
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, Artifact
 from rrpo.evaluate.statistics import roc_curve
+from rrpo.report import markdown
 from rrpo.report.listening import Mark, Player, marks_of
+from rrpo.report.measures import MISSING
 from rrpo.report.page import write_html
 from rrpo.report.sound import flac_uri, outline, spectrogram_uri
 from rrpo.report.terminal import shown
@@ -54,7 +56,7 @@ class Card:
     marks: list[Mark]
 
 
-def markdown(study: Mapping[str, Any]) -> str:
+def page(study: Mapping[str, Any]) -> str:
     """Return the study as a page of markdown tables."""
     lines = [
         f"`{study['command']}`, {study['machine']}, seed {study['seed']}: one artifact in each of "
@@ -76,9 +78,9 @@ def markdown(study: Mapping[str, Any]) -> str:
         lines += _detectors(study["peer"]["detectors"], study["ways"])
         alarms = study["peer"]["false_alarms"]
         kinds = list(next(iter(alarms.values())))
-        rows = [[name, *(shown(row[kind]) for kind in kinds)] for name, row in alarms.items()]
+        rows = [(name, [shown(row[kind]) for kind in kinds]) for name, row in alarms.items()]
         lines += ["", f"{study['peer']['name']}, marks a minute in clean speech:", ""]
-        lines += _table(["", *kinds], rows)
+        lines += markdown.table("", kinds, rows)
     for part, title in (("corpus", "Marks a minute in clean speech"), ("emotion", "By emotion")):
         if study["false_alarms"][part]:
             lines += ["", f"{title}:", "", *_alarms(study["false_alarms"][part])]
@@ -96,11 +98,6 @@ def _quality(found: Mapping[str, Any]) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
-
-
 def _precise(value: Mapping[str, float]) -> str:
     return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
@@ -111,14 +108,14 @@ def _goal(study: Mapping[str, Any]) -> list[str]:
         systems["ours, a third of them"] = study["peer"]["ours"]
         systems[f"{study['peer']['name']}, the same"] = study["peer"]["goal"]
     corpora = list(study["goal"])
-    rows = [[name, *(_precise(found[one]) for one in corpora)] for name, found in systems.items()]
-    return _table(["", *corpora], rows)
+    rows = [(name, [_precise(found[one]) for one in corpora]) for name, found in systems.items()]
+    return markdown.table("", corpora, rows)
 
 
 def _detectors(found: Mapping[str, Any], ways: Mapping[str, Any]) -> list[str]:
     groups = [name for name in ("real speech", "mini world") if _has(found, name)]
-    head = ["", "level"]
-    head += [f"{name}, {figure}" for name in groups for figure in ("AUC", "found")]
+    columns = ["level"]
+    columns += [f"{name}, {figure}" for name in groups for figure in ("AUC", "found")]
     rows = []
     for way, levels in found.items():
         for level, corpora in levels.items():
@@ -127,8 +124,8 @@ def _detectors(found: Mapping[str, Any], ways: Mapping[str, Any]) -> list[str]:
                 for name in groups
                 for text in (_precise(corpora[name]["auc"]), shown(corpora[name]["hit"]))
             ]
-            rows.append([way, f"{level} {ways[way]['unit']}", *cells])
-    return _table(head, rows)
+            rows.append((way, [f"{level} {ways[way]['unit']}", *cells]))
+    return markdown.table("", columns, rows)
 
 
 def _has(found: Mapping[str, Any], group: str) -> bool:
@@ -137,40 +134,39 @@ def _has(found: Mapping[str, Any], group: str) -> bool:
 
 def _alarms(groups: Mapping[str, Any]) -> list[str]:
     rows = [
-        [name, f"{row['minutes']:.1f}", *(shown(row[kind]) for kind in KINDS)]
+        (name, [f"{row['minutes']:.1f}", *(shown(row[kind]) for kind in KINDS)])
         for name, row in groups.items()
     ]
-    return _table(["", "minutes", *KINDS], rows)
+    return markdown.table("", ["minutes", *KINDS], rows)
 
 
 def _tokens(tokens: Mapping[str, Any]) -> list[str]:
     counts = ", ".join(f"{count} a {kind}" for kind, count in tokens["carriers"].items())
+    heard = [
+        (kind, [shown(row["carriers"]), shown(row["others"])])
+        for kind, row in tokens["listening"].items()
+    ]
     lines = [
         f"Token ids that the decoder says an artifact at, in half of the contexts: {counts}. "
         "Decoded in other contexts and listened to, the share in which one is heard:",
         "",
-        *_table(
-            ["", "such ids", "other ids"],
-            [
-                [kind, shown(row["carriers"]), shown(row["others"])]
-                for kind, row in tokens["listening"].items()
-            ],
-        ),
+        *markdown.table("", ["such ids", "other ids"], heard),
         "",
         "Marks on the tokens of speech with one such id, or a loop, against the detector on its "
         "sound, within one token:",
         "",
     ]
     rows = [
-        [kind, *(_share(row, name) for name in ("marks", "sounds"))]
+        (kind, [_share(row, name) for name in ("marks", "sounds")])
         for kind, row in tokens["speech"].items()
     ]
-    return lines + _table(["", "marks that are heard", "what is heard that is marked"], rows)
+    columns = ["marks that are heard", "what is heard that is marked"]
+    return lines + markdown.table("", columns, rows)
 
 
 def _share(row: Mapping[str, Any], name: str) -> str:
     value = row["marks_heard" if name == "marks" else "sounds_marked"]
-    return "–" if value is None else f"{shown(value)} of {row[name]}"
+    return MISSING if value is None else f"{shown(value)} of {row[name]}"
 
 
 def draw(curves: Curves, path: Path) -> None:
@@ -233,7 +229,7 @@ def write(folder: Path, examples: Sequence[Example], study: Mapping[str, Any]) -
         title="How well artifacts are heard",
         figure=f"data:image/svg+xml;base64,{drawn}",
         examples=[_card(example) for example in examples],
-        figures=markdown(study),
+        figures=page(study),
     )
 
 

@@ -116,7 +116,7 @@ def run(
             "false_alarms": peer_alarms(chosen[::EVERY], other),
         }
     write_json(out / "study.json", study)
-    write_text(out / "study.md", artifact_page.markdown(study))
+    write_text(out / "study.md", artifact_page.page(study))
     groups = {ALL_REAL: lambda name: name != SYNTHETIC, SYNTHETIC: lambda name: name == SYNTHETIC}
     curves = {name: selected(ours, belongs) for name, belongs in groups.items()}
     artifact_page.draw(curves, out / "figure.svg")

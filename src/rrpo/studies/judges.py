@@ -31,6 +31,7 @@ from rrpo.mini.renderer import VOICES, Renderer
 from rrpo.mini.train_codec import transient
 from rrpo.mini.world import World
 from rrpo.progress import Progress
+from rrpo.report import markdown
 from rrpo.report.terminal import MEASURES, shown
 
 Tokens = NDArray[np.int64]
@@ -257,27 +258,26 @@ def page(study: Mapping[str, Any]) -> str:
         "Rank correlation of a judge's figure with how much an utterance is spoilt (−1: it falls "
         "at every level, 1: it rises at every level, 0: it does not hear it):",
         "",
-        "| | " + " | ".join(ways) + " |",
-        "|---" * (len(ways) + 1) + "|",
     ]
-    for label in labels:
-        cells = [shown(way["measures"][label]["rank"]) for way in ways.values()]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    ranks = [
+        (label, [shown(way["measures"][label]["rank"]) for way in ways.values()])
+        for label in labels
+    ]
+    lines += markdown.table("", list(ways), ranks)
     for name, way in ways.items():
+        at = [(label, list(map(shown, way["measures"][label]["at"]))) for label in labels]
         lines += ["", f"{name.capitalize()} ({UNITS[name]}):", ""]
-        lines += ["| | " + " | ".join(f"{level:g}" for level in way["levels"]) + " |"]
-        lines += ["|---" * (len(way["levels"]) + 1) + "|"]
-        for label in labels:
-            cells = [shown(value) for value in way["measures"][label]["at"]]
-            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        lines += markdown.table("", [f"{level:g}" for level in way["levels"]], at)
+    acted = [
+        (name, [shown(figures[label]) for label in labels])
+        for name, figures in study["acted"].items()
+    ]
     lines += [
         "",
         f"Real tokens by emotion and intensity, {study['sentences']} unseen sentences:",
         "",
+        *markdown.table("", labels, acted),
     ]
-    lines += ["| | " + " | ".join(labels) + " |", "|---" * (len(labels) + 1) + "|"]
-    for name, figures in study["acted"].items():
-        lines.append(f"| {name} | " + " | ".join(shown(figures[label]) for label in labels) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,7 @@ systems are also compared where their KL, or the judge's probability, is the sam
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 from rrpo.checkpoint import read_json, write_json, write_text
 from rrpo.evaluate.matched import mean_difference, run_interval
 from rrpo.evaluate.statistics import interval, paired_interval
-from rrpo.report.measures import SYSTEMS
+from rrpo.report import markdown
+from rrpo.report.measures import MISSING, SYSTEMS
 from rrpo.report.plots import figure
 from rrpo.report.terminal import MEASURES, shown
 from rrpo.studies import demo
@@ -87,20 +88,12 @@ def page(study: Mapping[str, Any]) -> str:
         f"{max(study['seconds']):.0f} s a seed at most. Mean with 95 % interval over utterances, "
         "each averaged over the seeds; in brackets the means of the single seeds.",
         "",
-        "| | " + " | ".join(title_of(name) for name in names) + " |",
-        "|---" * (len(names) + 1) + "|",
+        *_by_measure({title_of(name): study["systems"][name] for name in names}, MEASURED),
+        "",
+        "Paired differences, first minus second:",
+        "",
+        *_by_measure(study["differences"], MEASURED),
     ]
-    for label in MEASURED:
-        cells = [study["systems"][name][label] for name in names]
-        if any(one is not None for one in cells):
-            lines.append(f"| {label} | " + " | ".join(cell(one) for one in cells) + " |")
-    pairs = list(study["differences"])
-    lines += ["", "Paired differences, first minus second:", ""]
-    lines += ["| | " + " | ".join(pairs) + " |", "|---" * (len(pairs) + 1) + "|"]
-    for label in MEASURED:
-        cells = [study["differences"][pair].get(label) for pair in pairs]
-        if any(one is not None for one in cells):
-            lines.append(f"| {label} | " + " | ".join(cell(one) for one in cells) + " |")
     for key, title in KEYS.items():
         lines += [
             "",
@@ -108,32 +101,28 @@ def page(study: Mapping[str, Any]) -> str:
             "interval over the seeds in which they overlap (in brackets):",
             "",
         ]
-        lines += _matched_table(study["matched"][key])
-    sets = list(next(iter(study["reward_models"].values())))
-    lines += ["", "Reward models, accuracy:", ""]
-    lines += ["| | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
-    for name, accuracy in study["reward_models"].items():
-        lines.append(f"| {name} | " + " | ".join(cell(accuracy[test]) for test in sets) + " |")
+        matched = study["matched"][key]
+        lines += _by_measure(
+            matched, dict.fromkeys(name for one in matched.values() for name in one)
+        )
+    accuracy = study["reward_models"]
+    sets = list(next(iter(accuracy.values())))
+    right = [(name, [cell(found[test]) for test in sets]) for name, found in accuracy.items()]
+    changed = [(name, list(map(cell, values))) for name, values in study["hardening"].items()]
+    lines += ["", "Reward models, accuracy:", "", *markdown.table("", sets, right)]
     lines += [
         "",
         "What hardening changes in the reward model (means over seeds, Student's 95 % interval):",
         "",
-        "| | plain | hardened | hardened − plain |",
-        "|---|---|---|---|",
+        *markdown.table("", ["plain", "hardened", "hardened − plain"], changed),
     ]
-    for label, values in study["hardening"].items():
-        lines.append(f"| {label} | " + " | ".join(cell(value) for value in values) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _matched_table(matched: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the table of the differences at equal values of one key."""
-    measures = list(dict.fromkeys(name for found in matched.values() for name in found))
-    lines = ["| | " + " | ".join(matched) + " |", "|---" * (len(matched) + 1) + "|"]
-    for name in measures:
-        cells = [cell(found.get(name)) for found in matched.values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
+def _by_measure(columns: Mapping[str, Mapping[str, Any]], measures: Iterable[str]) -> list[str]:
+    """Return a table with a row for each measure that a column knows."""
+    rows = [(name, [cell(found.get(name)) for found in columns.values()]) for name in measures]
+    return markdown.table("", list(columns), markdown.measured(rows))
 
 
 def _matched(
@@ -285,7 +274,7 @@ def title_of(name: str) -> str:
 def cell(value: Mapping[str, Any] | None) -> str:
     """Return a figure as mean, interval and the means of the seeds."""
     if value is None:
-        return "–"
+        return MISSING
     digits = 1 if abs(value["mean"]) >= 10 else 2
     seeds = ", ".join(f"{one:.{digits}f}" for one in value["seeds"])
     return f"{shown(value)} ({seeds})"

@@ -20,6 +20,7 @@ from rrpo.mini.speaking import spoken
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World
 from rrpo.progress import Progress
+from rrpo.report import markdown
 from rrpo.studies.seeds import MEASURED, cell, pooled, title_of, values_of
 
 Rows = list[dict[str, Any]]
@@ -136,10 +137,6 @@ def page(study: Mapping[str, Any]) -> str:
     ]
     for speaker, systems in study["voices"].items():
         lines += ["", f"{speaker.capitalize()}:", ""]
-        lines += ["| | " + " | ".join(title_of(name) for name in systems) + " |"]
-        lines += ["|---" * (len(systems) + 1) + "|"]
-        for label in MEASURED:
-            cells = [figures[label] for figures in systems.values()]
-            if any(value is not None for value in cells):
-                lines.append(f"| {label} | " + " | ".join(cell(value) for value in cells) + " |")
+        rows = [(label, [cell(found[label]) for found in systems.values()]) for label in MEASURED]
+        lines += markdown.table("", list(map(title_of, systems)), markdown.measured(rows))
     return "\n".join(lines) + "\n"

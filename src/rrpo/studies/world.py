@@ -33,8 +33,14 @@ from rrpo.objectives.sft import held_out_loss
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Example, make_examples, make_prompt
 from rrpo.progress import Progress
+from rrpo.report import markdown
+from rrpo.report.measures import MISSING
 from rrpo.report.terminal import MEASURES, shown
 
+OF_A_POLICY = ("own reward", "KL / token")
+"""Measures that mean nothing of real speech."""
+SAMPLED = {"empty": "empty", "runaway": "run away"}
+"""Share of the base policy's samples by what is wrong with them, and its name on the page."""
 CODEC_FIGURES = {
     "pitch_semitones": "F0 error, semitones",
     "voicing_error": "voicing error, share of frames",
@@ -334,13 +340,13 @@ def page(study: Mapping[str, Any]) -> str:
         f"emotions, {study['seeds']} sampling seeds of the base policy; mean with 95 % interval "
         "over utterances.",
         "",
-        "| | " + " | ".join(spoken_by) + " |",
-        "|---" * (len(spoken_by) + 1) + "|",
     ]
-    for label, path in MEASURES:
-        cells = [_cell(figures, path) for figures in spoken_by.values()]
-        if label not in ("own reward", "KL / token") and any(cell != "–" for cell in cells):
-            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    speech = [
+        (label, [_cell(figures, path) for figures in spoken_by.values()])
+        for label, path in MEASURES
+        if label not in OF_A_POLICY
+    ]
+    lines += markdown.table("", list(spoken_by), markdown.measured(speech))
     rows = [(CODEC_FIGURES[name], value) for name, value in study["codec"].items()]
     for kind, figures in study["transients"].items():
         rows.append((f"{kind} inserted, found within 40 ms", figures["found"]))
@@ -354,16 +360,14 @@ def page(study: Mapping[str, Any]) -> str:
         ("judge, accuracy after the codec, altered voices", study["judge"]["test_altered"]),
         ("judge, intensities in the right order", study["judge"]["ranked_pairs"]),
     ]
-    lines += ["", "| | |", "|---|---|"]
-    lines += [f"| {label} | {shown(value)} |" for label, value in rows]
-    lines += [f"| … empty | {policy['empty']:.3f} |", f"| … run away | {policy['runaway']:.3f} |"]
+    counted = [(f"… {name}", [f"{policy[key]:.3f}"]) for key, name in SAMPLED.items()]
+    lines += ["", *markdown.table("", [""], [(n, [shown(v)]) for n, v in rows] + counted)]
     lines += _voice_table(study["voices"])
     acted = study["renderings"]
     columns = list(next(iter(acted.values())))
     lines += ["", "The renderings themselves, by emotion:", ""]
-    lines += ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for emotion, figures in acted.items():
-        lines.append(f"| {emotion} | " + " | ".join(shown(figures[c]) for c in columns) + " |")
+    by_emotion = [(name, [shown(found[c]) for c in columns]) for name, found in acted.items()]
+    lines += markdown.table("", columns, by_emotion)
     for kind, ids in study["transient_tokens"].items():
         listed = ", ".join(map(str, ids)) or "none"
         summary = f"<summary>Token ids that say a {kind} ({len(ids)})</summary>"
@@ -377,20 +381,19 @@ def _voice_table(voices: Mapping[str, Any]) -> list[str]:
     columns = [
         (label, path)
         for label, path in MEASURES
-        if label not in ("own reward", "KL / token") and _cell(one, path) != "–"
+        if label not in OF_A_POLICY and _cell(one, path) != MISSING
     ]
-    lines = ["", "The other voices, real tokens and the base policy:", ""]
-    lines += ["| | " + " | ".join(label for label, _ in columns) + " |"]
-    lines += ["|---" * (len(columns) + 1) + "|"]
-    for name, systems in voices.items():
-        for label, figures in systems.items():
-            cells = " | ".join(_cell(figures, path) for _, path in columns)
-            lines.append(f"| {name}, {label} | {cells} |")
-    return lines
+    rows = [
+        (f"{name}, {label}", [_cell(figures, path) for _, path in columns])
+        for name, systems in voices.items()
+        for label, figures in systems.items()
+    ]
+    table = markdown.table("", [label for label, _ in columns], rows)
+    return ["", "The other voices, real tokens and the base policy:", "", *table]
 
 
 def _cell(figures: Mapping[str, Any], path: Sequence[str]) -> str:
     value: Any = figures
     for key in path:
         value = None if value is None else value.get(key)
-    return "–" if value is None else shown(value)
+    return MISSING if value is None else shown(value)
