@@ -13,10 +13,12 @@ import soundfile
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
+from rrpo.cli.study import _published
 from rrpo.codec import whisper
 from rrpo.codec.speech import SpeechTokenizerConfig
 from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
 from rrpo.errors import UserError
+from rrpo.report.terminal import shown
 from rrpo.studies import ablation, languages, real_speech
 from rrpo.studies.real_speech import CEILING, Fold, Job, Laboratory, Size, parents
 from rrpo.studies.recordings import read_recordings
@@ -196,7 +198,22 @@ def test_the_languages_study_shares_what_is_there(tmp_path: Path, manifests: lis
     assert set(study["pairs"]["xx"]) == {"xx", "yy", "zz"}
     assert list(study["curve"]) == ["0.25", "0.5", "1"]
     assert len(study["speakers"]["yy"]) == 3
-    assert "Trained on one language" in page.read_text()
+    assert study["listening_minutes"] >= 0
+    text = page.read_text()
+    assert "Trained on one language" in text
+    # Every speaker and emotion has its row with intervals.
+    one = study["speakers"]["yy"]
+    name, found = next(iter(one.items()))
+    assert f"| yy, {name} | {shown(found['plain'])} |" in text
+    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    fold = held_out(lab)["yy"]
+    spoken = trials(lab, [Job(fold, "plain", s) for s in range(2)], unheard(lab, "yy", fold))
+    own = spoken.names == name
+    by_hand = [balanced_accuracy_score(spoken.labels[own], row[own]) for row in spoken.predictions]
+    assert found["plain"]["mean"] == pytest.approx(np.mean(by_hand))
+    emotion = study["emotions"][0]
+    right = spoken.predictions[:, spoken.labels == 0] == 0
+    assert study["recall"]["yy"][emotion]["plain"]["mean"] == pytest.approx(right.mean())
 
 
 @pytest.mark.parametrize(
@@ -207,6 +224,7 @@ def test_the_languages_study_shares_what_is_there(tmp_path: Path, manifests: lis
         (lambda text: text.replace("_0.wav", "_9.wav"), "no such audio file"),
         (lambda text: text.replace(",b,", ",a,").replace(",c,", ",a,"), "at least three speakers"),
         (lambda text: text.replace("sad,", "angry,"), "fewer than two"),
+        (lambda text: text.replace(",xx", ",Xhosa"), "has the language 'Xhosa': name it by"),
         (lambda text: text.replace("sad,", "Sad,"), "has the label 'Sad': name it one of"),
         (
             lambda text: text.replace("a_sad_0.wav,sad,a,xx", "a_sad_0.wav,sad,a,uu"),
@@ -235,9 +253,34 @@ def test_one_language_and_another_study_are_refused(tmp_path: Path, manifests: l
         Laboratory(tmp_path / "out", manifests[:2], SIZE).claim()
     # Another sound under the same name is another study, and a silent one is none.
     where = manifests[0] / "a_sad_0.wav"
-    soundfile.write(where, np.zeros(8000), 16000)
-    silent = Laboratory(tmp_path / "out", manifests, SIZE)
+    sound, rate = soundfile.read(where)
+    soundfile.write(where, np.zeros(8000), rate)
     with pytest.raises(UserError, match="another --out"):
-        silent.claim()
+        Laboratory(tmp_path / "out", manifests, SIZE).claim()
+    fresh = tmp_path / "fresh"
     with pytest.raises(UserError, match=r"a_sad_0\.wav is silent"):
-        silent.hear_all()
+        Laboratory(fresh, manifests, SIZE).claim()
+    # What was refused has claimed nothing: without the silence the same folder serves.
+    soundfile.write(where, sound, rate)
+    Laboratory(fresh, manifests, SIZE).claim()
+
+
+def test_what_belongs_to_no_class_is_heard_and_not_tested(
+    tmp_path: Path, manifests: list[Path]
+) -> None:
+    file = manifests[0] / "manifest.csv"
+    file.write_text(file.read_text().replace("a_sad_0.wav,sad", "a_sad_0.wav,other"))
+    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    assert lab.left_out["other"] == 1
+    number = next(i for i, row in enumerate(lab.recordings) if row.emotion == "other")
+    assert number not in lab.labelled
+
+
+def test_a_page_is_published_with_its_picture(tmp_path: Path) -> None:
+    page = tmp_path / "out" / "ablation.md"
+    page.parent.mkdir()
+    page.write_text("# A page")
+    page.with_suffix(".svg").write_text("<svg/>")
+    assert _published(page, None) == page
+    assert _published(page, tmp_path / "docs").read_text() == "# A page"
+    assert (tmp_path / "docs" / "ablation.svg").read_text() == "<svg/>"

@@ -78,6 +78,10 @@ Manifests = Annotated[
     list[Path],
     typer.Option("--data", help="manifest.csv of `rrpo data import`, or its folder; repeat it."),
 ]
+Pages = Annotated[
+    Path | None,
+    typer.Option("--pages", help="Put the page and its picture here, too, such as docs/studies."),
+]
 
 
 @study_app.command()
@@ -85,12 +89,14 @@ def ablation(
     data: Manifests,
     out: Out,
     seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
+    pages: Pages = None,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Train reward models on real speech with every subset of the regularizers (rrpo\\[speech])."""
     from rrpo.studies import ablation as study
 
-    print(study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]])))
+    page = study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]]))
+    print(_published(page, pages))
 
 
 @study_app.command()
@@ -98,12 +104,25 @@ def languages(
     data: Manifests,
     out: Out,
     seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
+    pages: Pages = None,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Train on one language, test on the others; on less and more data (rrpo\\[speech])."""
     from rrpo.studies import languages as study
 
-    print(study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]])))
+    page = study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]]))
+    print(_published(page, pages))
+
+
+def _published(page: Path, folder: Path | None) -> Path:
+    """Copy a page and its picture into a folder, where one is named; say where to read it."""
+    from rrpo.checkpoint import write_text
+
+    if folder is None:
+        return page
+    for path in (page, page.with_suffix(".svg")):
+        write_text(folder / path.name, path.read_text(encoding="utf-8"))
+    return folder / page.name
 
 
 def _size(seeds: int, smoke: bool) -> "Size":

@@ -4,6 +4,8 @@ Every figure maps matrices (..., K, K), rows the truth and columns the predictio
 Matrices of groups add up, so a resample of groups needs no look at single utterances.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -67,6 +69,22 @@ def macro_f1(confusion: NDArray[np.number]) -> NDArray[np.float64]:
     hits, truth, guess = _sums(confusion)
     score = 2 * hits / np.maximum(truth + guess, 1)
     return np.asarray(score.sum(-1) / (truth + guess > 0).sum(-1))
+
+
+def class_recall(number: int) -> Callable[[NDArray[np.number]], NDArray[np.float64]]:
+    """Return the figure that is the recall of one class, NaN where the class does not occur.
+
+    Examples:
+        >>> class_recall(1)(np.array([[8, 2], [1, 3]]))
+        array(0.75)
+    """
+
+    def recall(confusion: NDArray[np.number]) -> NDArray[np.float64]:
+        hits, truth, _ = _sums(confusion)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(hits[..., number] / truth[..., number])
+
+    return recall
 
 
 def _sums(

@@ -16,21 +16,22 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rrpo.checkpoint import atomic_path, write_json, write_text
-from rrpo.evaluate.confusion import accuracy, unweighted_average_recall
+from rrpo.evaluate.confusion import accuracy, class_recall, unweighted_average_recall
 from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.report import markdown
 from rrpo.report.measures import reward_model_label
 from rrpo.report.table2 import table2
-from rrpo.report.terminal import signed
+from rrpo.report.terminal import shown, signed
 from rrpo.reward.fit import subsets
 from rrpo.studies.conclusions import notes, power, setting, sorted_by_verdict, verdict
-from rrpo.studies.real_speech import CEILING, FULL, Job, Laboratory, Size
+from rrpo.studies.real_speech import CEILING, FULL, Fold, Job, Laboratory, Size
 from rrpo.studies.trials import held_out, strata
 
 SETS = {"seen languages": True, "unseen languages": False}
 HARDENED = "ls_eam_adv"
 AIM = 0.03
 """Gain of the hardened reward model on unseen languages that the study looks for."""
+GAIN = "hardened less plain, paired"
 FIGURES = {"unweighted_average_recall": unweighted_average_recall, "accuracy": accuracy}
 
 
@@ -60,9 +61,9 @@ def run(
         "languages": counts(lab),
         "emotions": lab.emotions,
         "left_out": lab.left_out,
-        "core_minutes": round(lab.seconds(jobs) / 60, 1),
+        "corpora": lab.corpora,
         "trainings": len(jobs),
-        "preparation_minutes": round(lab.preparation_seconds(folds) / 60, 1),
+        **costs(lab, folds, jobs),
         "models": {model: tested(lab.languages, found) for model, found in asked.items()},
         "differences": {
             model: differences(found, asked["plain"])
@@ -71,7 +72,8 @@ def run(
         },
         "effects": {part: effect(part, asked) for part in HARDENED.split("_")},
         "recall": {
-            name: {model: recalls(lab.emotions, asked[model][name]) for model in models}
+            name: {model: recalls(lab.emotions, found[name]) for model, found in asked.items()}
+            | {GAIN: recalls(lab.emotions, asked[HARDENED][name], asked["plain"][name])}
             for name in SETS
         },
     }
@@ -79,6 +81,16 @@ def run(
     write_text(out / "ablation.md", page(study))
     draw(study["differences"], out / "ablation.svg")
     return out / "ablation.md"
+
+
+def costs(lab: Laboratory, folds: Sequence[Fold], jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return what a study cost; parts that two studies share are counted in both."""
+    return {
+        "core_minutes": round(lab.seconds(jobs) / 60, 1),
+        "listening_minutes": round(lab.listening_seconds(folds) / 60, 1),
+        "preparation_minutes": round(lab.preparation_seconds(folds) / 60, 1),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def counts(lab: Laboratory) -> dict[str, dict[str, int]]:
@@ -151,12 +163,18 @@ def joined(models: Sequence[Sequence[Trials]]) -> list[Trials]:
     ]
 
 
-def recalls(emotions: Sequence[str], found: Sequence[Trials]) -> dict[str, float]:
-    """Return the recall of each emotion, averaged over trainings and languages."""
+def recalls(
+    emotions: Sequence[str], found: Sequence[Trials], others: Sequence[Trials] | None = None
+) -> dict[str, dict[str, float]]:
+    """Return the recall of each emotion, averaged over trainings and languages.
+
+    Args:
+        emotions: names of the classes.
+        found: of one reward model, a stratum a language.
+        others: of another one: then it is the paired difference to that.
+    """
     return {
-        emotion: float(
-            np.mean([(one.predictions[:, one.labels == number] == number).mean() for one in found])
-        )
+        emotion: stratified_interval(found, others, class_recall(number))
         for number, emotion in enumerate(emotions)
     }
 
@@ -170,14 +188,14 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
     """Return what the figures say, in plain words, a sentence or two each."""
     hardened = study["differences"][HARDENED]
     unseen, seen = (hardened[name] for name in ("unseen languages", "seen languages"))
-    met = unseen["mean"] >= AIM and unseen["low"] > 0 and seen["high"] >= 0
+    met = unseen["mean"] >= AIM and unseen["low"] > 0 and seen["low"] > -AIM
     loss = f"; a loss of {-seen['low']:.3f} is not excluded" if seen["low"] < 0 else ""
     figures = {
-        model: {name: found[name]["unweighted_average_recall"]["mean"] for name in SETS}
+        model: {name: found[name]["unweighted_average_recall"] for name in SETS}
         for model, found in study["models"].items()
     }
     ceiling = figures.pop(CEILING)
-    best = max(figures, key=lambda one: figures[one]["unseen languages"])
+    best = max(figures, key=lambda one: figures[one]["unseen languages"]["mean"])
     others = {
         label(model): found["unseen languages"]
         for model, found in study["differences"].items()
@@ -189,21 +207,25 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
         f"**On unseen languages** the hardened reward model ({label(HARDENED)}) differs "
         f"from the plain one by {signed(unseen)}: {verdict(unseen)}.",
         f"**On seen languages** the difference is {signed(seen)}: {verdict(seen)}{loss}.",
-        f"**The aim**, {AIM:.2f} on unseen languages with the interval above zero and nothing lost "
-        f"on seen ones, is {'met' if met else 'missed'}.",
+        f"**The aim**, {AIM:.2f} on unseen languages with the interval above zero, and a loss of "
+        f"as much excluded on seen ones, is {'met' if met else 'missed'}.",
         f"**Power**: {power(hardened)}",
         "**Each regularizer** averaged over the subsets of the other two, on unseen languages: "
         f"{'; '.join(sorted_by_verdict(parts))}. On seen ones: "
         f"{'; '.join(sorted_by_verdict(seen_parts))}.",
         "**Each subset** against the plain model on unseen languages (not corrected for making "
         f"{len(others)} comparisons): {'; '.join(sorted_by_verdict(others))}.",
+        f"**Each emotion**, hardened less plain on unseen languages: "
+        f"{'; '.join(sorted_by_verdict(study['recall']['unseen languages'][GAIN]))}. On seen "
+        f"ones: {'; '.join(sorted_by_verdict(study['recall']['seen languages'][GAIN]))}.",
         f"**Highest** on unseen languages: {label(best)}, "
-        f"{figures[best]['unseen languages']:.2f}; plain has "
-        f"{figures['plain']['unseen languages']:.2f}.",
+        f"{shown(figures[best]['unseen languages'])}; plain has "
+        f"{shown(figures['plain']['unseen languages'])}.",
         f"**Ceiling**: on the encoder's continuous states in place of tokens the plain reward "
-        f"model has a mean recall of {ceiling['seen languages']:.2f} on seen and "
-        f"{ceiling['unseen languages']:.2f} on unseen languages; on tokens "
-        f"{figures['plain']['seen languages']:.2f} and {figures['plain']['unseen languages']:.2f}. "
+        f"model has a mean recall of {shown(ceiling['seen languages'])} on seen and "
+        f"{shown(ceiling['unseen languages'])} on unseen languages; on tokens "
+        f"{shown(figures['plain']['seen languages'])} and "
+        f"{shown(figures['plain']['unseen languages'])}. "
         "It starts from random weights, those on tokens are pre-trained.",
     ]
 
@@ -245,7 +267,10 @@ def page(study: Mapping[str, Any]) -> str:
     ]
     for name in SETS:
         rows = [
-            (label(model), [f"{found[emotion]:.2f}" for emotion in study["emotions"]])
+            (
+                GAIN if model == GAIN else label(model),
+                [(signed if model == GAIN else shown)(found[one]) for one in study["emotions"]],
+            )
             for model, found in study["recall"][name].items()
         ]
         lines += ["", f"Recall by emotion, {name}:", ""]

@@ -74,13 +74,16 @@ def setting(study: Mapping[str, Any]) -> list[str]:
         f"{found['test utterances']} of {found['test speakers']} held out)"
         for language, found in study["languages"].items()
     )
+    corpora = ", ".join(f"{title} ({licence})" for title, licence in study["corpora"].items())
     seeds = "seed 0" if study["seeds"] == 1 else f"seeds 0 to {study['seeds'] - 1}"
     left_out = ", ".join(f"{count} {emotion}" for emotion, count in study["left_out"].items())
     return [
         f"`{study['command']}`, {seeds}, {study['machine']}. "
-        f"{study['trainings']} fine-tunings took {study['core_minutes']} minutes of one core, "
-        f"tokenizers and pre-training {study['preparation_minutes']} minutes; listening to the "
-        "recordings and their mixes is not counted. "
+        f"Cost: {study['trainings']} fine-tunings {study['core_minutes']} minutes of a core, "
+        f"listening to the recordings and their mixes {study['listening_minutes']}, tokenizers and "
+        f"pre-training {study['preparation_minutes']} minutes of the clock with "
+        f"{study['threads']} {'thread' if study['threads'] == 1 else 'threads'}. "
+        f"Corpora: {corpora}. "
         f"Classes: {', '.join(study['emotions'])}. Languages: {held}."
         + (f" Left out, not in every language: {left_out}." if left_out else ""),
     ]
@@ -97,6 +100,9 @@ def notes(study: Mapping[str, Any]) -> list[str]:
         "models hardly are.",
         "Seeds are fine-tunings, all from one pre-trained reward model on one tokenizer for each "
         "choice of languages. How much another tokenizer would change is in no interval.",
+        "Speakers held out of a corpus say the same sentences as those trained on, where its "
+        "actors were given the same: recalls on seen languages are of new voices, not of new "
+        "texts.",
     ]
     if study["seeds"] == 1:
         lines.append("There is one training of each, so nothing is said of another training.")

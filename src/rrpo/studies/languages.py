@@ -6,6 +6,7 @@ quarter, half and all of the labelled utterances.
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rrpo.checkpoint import atomic_path, write_json, write_text
-from rrpo.evaluate.crossed import stratified_interval
+from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.report import markdown
 from rrpo.report.terminal import shown, signed
-from rrpo.studies.ablation import counts, label, recalls
+from rrpo.studies.ablation import costs, counts, label, recalls
 from rrpo.studies.conclusions import notes, power, setting, sorted_by_verdict, verdict
 from rrpo.studies.real_speech import FULL, Fold, Job, Laboratory, Size
 from rrpo.studies.trials import held_out, strata, trials, unheard
@@ -55,9 +56,10 @@ def run(
         "languages": counts(lab),
         "emotions": lab.emotions,
         "left_out": lab.left_out,
-        "core_minutes": round(lab.seconds(jobs) / 60, 1),
+        "corpora": lab.corpora,
         "trainings": len(jobs),
-        "preparation_minutes": round(lab.preparation_seconds(folds) / 60, 1),
+        **costs(lab, folds, jobs),
+        "carried": _point(lab, list(single.values())),
         "pairs": {start: _pairs(lab, fold) for start, fold in single.items()},
         "curve": {
             f"{share:g}": {
@@ -67,13 +69,7 @@ def run(
             for share, group in several.items()
         },
         "recall": {
-            model: {
-                language: recalls(
-                    lab.emotions, strata(lab, model, several[1.0], [language], seen=False)
-                )
-                for language in lab.languages
-            }
-            for model in MODELS
+            language: _by_emotion(lab, several[1.0], language) for language in lab.languages
         },
         "speakers": {
             language: _speakers(lab, held_out(lab)[language], language)
@@ -116,45 +112,71 @@ def _point(lab: Laboratory, folds: Sequence[Fold]) -> dict[str, Any]:
     return point
 
 
-def _speakers(lab: Laboratory, fold: Fold, language: str) -> dict[str, dict[str, float]]:
-    """Return the mean recall of every speaker of an unseen language, by model."""
-    table: dict[str, dict[str, float]] = {}
-    for model in MODELS:
-        jobs = [Job(fold, model, seed) for seed in range(lab.size.seeds)]
-        found = trials(lab, jobs, unheard(lab, language, fold))
-        right = found.predictions == found.labels
-        for name in np.unique(found.names).tolist():
-            own = found.names == name
-            of_class = [
-                right[:, own & (found.labels == number)].mean()
-                for number in np.unique(found.labels[own])
-            ]
-            table.setdefault(name, {})[model] = float(np.mean(of_class))
+def _by_emotion(lab: Laboratory, folds: Sequence[Fold], language: str) -> dict[str, Any]:
+    """Return the recall of each emotion of an unseen language, both models and the difference."""
+    plain, hardened = (strata(lab, model, folds, [language], seen=False) for model in MODELS)
+    found = {
+        "plain": recalls(lab.emotions, plain),
+        "ls_eam_adv": recalls(lab.emotions, hardened),
+        "difference": recalls(lab.emotions, hardened, plain),
+    }
+    return {emotion: {key: of[emotion] for key, of in found.items()} for emotion in lab.emotions}
+
+
+def _speakers(lab: Laboratory, fold: Fold, language: str) -> dict[str, dict[str, Any]]:
+    """Return the mean recall of every speaker of an unseen language, and the difference.
+
+    Intervals are over trainings and the speaker's utterances.
+    """
+    rows = unheard(lab, language, fold)
+    plain, hardened = (
+        trials(lab, [Job(fold, model, seed) for seed in range(lab.size.seeds)], rows)
+        for model in MODELS
+    )
+    table = {}
+    for name in np.unique(plain.names).tolist():
+        one, other = (_of_speaker(found, name) for found in (plain, hardened))
+        table[name] = {
+            "plain": stratified_interval([one]),
+            "ls_eam_adv": stratified_interval([other]),
+            "difference": stratified_interval([other], [one]),
+        }
     return table
+
+
+def _of_speaker(found: Trials, name: str) -> Trials:
+    own = found.names == name
+    return replace(
+        found,
+        predictions=found.predictions[:, own],
+        labels=found.labels[own],
+        names=found.names[own],
+    )
 
 
 def conclusion(study: Mapping[str, Any]) -> list[str]:
     """Return what the figures say, in plain words."""
-    own = {name: found[name] for name, found in study["pairs"].items()}
     pairs = {
         f"{start} to {name}": found[name]
         for start, found in study["pairs"].items()
         for name in found
         if name != start
     }
-    plain = {name: one["plain"]["mean"] for name, one in (own | pairs).items()}
-    easiest, hardest = (pick(pairs, key=lambda one: plain[one]) for pick in (max, min))
+    plain = {name: one["plain"] for name, one in pairs.items()}
+    easiest, hardest = (pick(plain, key=lambda one: plain[one]["mean"]) for pick in (max, min))
     differences = {name: one["difference"] for name, one in pairs.items()}
+    own, other = (study["carried"][name] for name in SETS)
     all_but_one = study["curve"]["1"]["unseen"]
     lines = [
         f"**From one language to another**: a plain reward model has a mean recall of "
-        f"{np.mean([plain[one] for one in own]):.2f} on speakers held out in its own language and "
-        f"of {np.mean([plain[one] for one in pairs]):.2f} in another; chance is "
-        f"{1 / len(study['emotions']):.2f}. Best carried: {easiest} ({plain[easiest]:.2f}); worst: "
-        f"{hardest} ({plain[hardest]:.2f}). Trained on all languages but one it has "
-        f"{all_but_one['plain']['mean']:.2f} on that one.",
-        f"**The hardened against the plain model**, {len(pairs)} pairs of languages, not corrected "
-        "for their number: " + f"{'; '.join(sorted_by_verdict(differences))}.",
+        f"{shown(own['plain'])} on speakers held out in its own language and of "
+        f"{shown(other['plain'])} in another; chance is {1 / len(study['emotions']):.2f}. Best "
+        f"carried: {easiest} ({shown(plain[easiest])}); worst: {hardest} "
+        f"({shown(plain[hardest])}). Trained on all languages but one it has "
+        f"{shown(all_but_one['plain'])} on that one.",
+        f"**The hardened against the plain model**, trained on one language, on the others: "
+        f"{signed(other['difference'])} ({verdict(other['difference'])}). By pair, not corrected "
+        f"for their number: {'; '.join(sorted_by_verdict(differences))}.",
     ]
     for name in SETS:
         gains = [
@@ -166,6 +188,23 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
             f"**With less data**, {name} languages, hardened less plain: {'; '.join(gains)}. "
             f"Power: {power({'all of it': study['curve']['1'][name]['difference']})}"
         )
+    emotions = {
+        f"{emotion} ({language})": one["difference"]
+        for language, found in study["recall"].items()
+        for emotion, one in found.items()
+    }
+    lines.append(
+        "**By emotion** of the language left out, not corrected for their number: "
+        f"{'; '.join(sorted_by_verdict(emotions))}."
+    )
+    speakers = [
+        verdict(one["difference"]) for found in study["speakers"].values() for one in found.values()
+    ]
+    lines.append(
+        f"**By speaker** of the language left out, {len(speakers)} of them, likewise: hardened "
+        f"better {speakers.count('better')}, worse {speakers.count('worse')}, within noise "
+        f"{speakers.count('within noise')}."
+    )
     return lines
 
 
@@ -192,7 +231,7 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         *(f"- {line}" for line in notes(study)),
         "- With less data there are fewer mixes of each utterance, too: both parents of a mix have "
-        "to be among it.",
+        "to be among it. The tokenizer and the pre-training hear all of it without its labels.",
         "",
         "## Figures",
         "",
@@ -214,8 +253,7 @@ def page(study: Mapping[str, Any]) -> str:
             str(point["utterances"]),
             [
                 name,
-                *(shown(point[name][model]) for model in MODELS),
-                signed(point[name]["difference"]),
+                *_compared(point[name]),
             ],
         )
         for point in study["curve"].values()
@@ -224,36 +262,19 @@ def page(study: Mapping[str, Any]) -> str:
     columns = ["set", "plain", "hardened", "hardened less plain"]
     lines += ["Trained on all languages but one, with less data:", ""]
     lines += markdown.table("utterances", columns, points)
-    lines += ["", "Recall of each emotion in the language left out (plain → hardened):", ""]
-    recalled = [
-        (
-            emotion,
-            [
-                " → ".join(f"{study['recall'][model][name][emotion]:.2f}" for model in MODELS)
-                for name in names
-            ],
-        )
-        for emotion in study["emotions"]
-    ]
-    lines += markdown.table("", names, recalled)
-    columns = ["speakers", "plain", "hardened", "better hardened"]
-    lines += ["", "Speakers of the language left out:", ""]
-    lines += markdown.table("language", columns, map(_by_speaker, study["speakers"].items()))
+    for key, title in (("recall", "Recall of each emotion"), ("speakers", "Each speaker")):
+        rows = [
+            (f"{language}, {name}", _compared(one))
+            for language, found in study[key].items()
+            for name, one in found.items()
+        ]
+        lines += ["", f"{title} in the language left out:", ""]
+        lines += markdown.table("", ["plain", "hardened", "hardened less plain"], rows)
     return "\n".join(lines) + "\n"
 
 
-def _by_speaker(
-    found: tuple[str, Mapping[str, Mapping[str, float]]],
-) -> tuple[str, list[str]]:
-    """Return a language with the range of its speakers and how many gain by hardening."""
-    language, speakers = found
-    plain, hardened = (np.array([one[model] for one in speakers.values()]) for model in MODELS)
-    return language, [
-        f"{len(speakers)}",
-        f"{plain.min():.2f} to {plain.max():.2f}",
-        f"{hardened.min():.2f} to {hardened.max():.2f}",
-        f"{int((hardened > plain).sum())} of {len(speakers)}",
-    ]
+def _compared(found: Mapping[str, Mapping[str, float]]) -> list[str]:
+    return [*(shown(found[model]) for model in MODELS), signed(found["difference"])]
 
 
 def draw(curve: Mapping[str, Any], path: Path) -> None:

@@ -14,9 +14,10 @@ import multiprocessing
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,7 @@ from rrpo.codec.train_speech import (
     SpeechTokenizerObjective,
     new_tokenizer,
 )
+from rrpo.data.catalogue import known_corpora
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.progress import Progress
@@ -135,6 +137,18 @@ class Laboratory:
         ]
 
     @property
+    def corpora(self) -> dict[str, str]:
+        """Titles of the corpora that the recordings are from, with their licences."""
+        known = known_corpora()
+        names = sorted({row.corpus for row in self.recordings})
+        return {
+            known[name].title if name in known else name or "unnamed": (
+                known[name].licence if name in known else "unknown licence"
+            )
+            for name in names
+        }
+
+    @property
     def left_out(self) -> dict[str, int]:
         """How many recordings have another emotion, the most frequent first."""
         others = Counter(row.emotion for row in self.recordings)
@@ -156,13 +170,15 @@ class Laboratory:
         return hashlib.sha256(json.dumps([rows, sizes, settings]).encode()).hexdigest()
 
     def claim(self) -> None:
-        """Write what is studied into the folder, or check that it is what is there.
+        """Listen to everything and write what is studied, or check that it is what is there.
 
         Raises:
-            UserError: the folder holds another study.
+            UserError: the folder holds another study, or a recording is silent.
         """
         path = self.folder / "parts.json"
         if not path.is_file():
+            # Only what can be listened to: silence is refused while it can still be left out.
+            self.hear_all()
             write_json(path, {"digest": self.digest})
         elif read_json(path)["digest"] != self.digest:
             raise UserError(
@@ -236,14 +252,30 @@ class Laboratory:
         Raises:
             UserError: a recording is silent.
         """
-        with Progress("listen", len(self.recordings)) as progress:
-            for index in range(len(self.recordings)):
+        silent = []
+        with Progress("listen", len(self.recordings)) as progress, self._timed("listen"):
+            for index, row in enumerate(self.recordings):
                 sound = self.sound(index)
                 if np.abs(sound).max(initial=0.0) < QUIETEST:
-                    where = self.recordings[index].path
-                    raise UserError(f"{where} is silent: leave it out of the manifest")
-                self.cache.hear(sound)
+                    silent.append(row.path)
+                else:
+                    self.cache.hear(sound)
                 progress.update(index + 1)
+        if silent:
+            others = f" and {len(silent) - 1} more are" if len(silent) > 1 else " is"
+            raise UserError(f"{silent[0]}{others} silent: leave them out of the manifest")
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Add the seconds of a core that something takes, over all the times it is taken up."""
+        path = self.folder / "seconds.json"
+        began = time.process_time()
+        try:
+            yield
+        finally:
+            spent = read_json(path) if path.is_file() else {}
+            spent[name] = round(spent.get(name, 0.0) + time.process_time() - began, 2)
+            write_json(path, spent)
 
     def tokenizer(self, fold: Fold) -> SpeechTokenizer:
         """Train the tokenizer of a fold, or read it."""
@@ -284,12 +316,12 @@ class Laboratory:
     def _pool(self, fold: Fold, model: SpeechTokenizer) -> list[Utterance]:
         pool = []
         chosen = self.finetuning(Fold(fold.languages))
-        with Progress(f"mix {'+'.join(fold.languages)}", len(chosen)) as progress:
+        name = f"mix {'+'.join(fold.languages)}"
+        with Progress(name, len(chosen)) as progress, self._timed(name):
             for done, index in enumerate(chosen, start=1):
                 for number, (mixed, partner, weight) in enumerate(self.mixes(index, fold)):
-                    name = f"{index}+{partner}-{number}"
                     heard = hear(self.cache.encoder, mixed).half()
-                    row = self._row(index, name, model.tokens(heard))
+                    row = self._row(index, f"{index}+{partner}-{number}", model.tokens(heard))
                     emotion = self.recordings[partner].emotion
                     pool.append(replace(row, partner_emotion=emotion, partner_weight=weight))
                 progress.update(done)
@@ -386,7 +418,6 @@ class Laboratory:
         ]
         if not left:
             return
-        self.hear_all()
         for fold in dict.fromkeys(Fold(job.fold.languages) for job in left):
             self.prepare(fold)
         settings = [(self.folder, self.manifests, self.size, job) for job in left]
@@ -413,7 +444,8 @@ class Laboratory:
     def preparation_seconds(self, folds: Sequence[Fold]) -> float:
         """Return the seconds that tokenizers and pre-training took, added up.
 
-        The median step stands for all, so a run that was held up counts as one that was not.
+        They are those of the clock. The median step stands for all, so a run that was held up
+        counts as one that was not.
 
         Raises:
             UserError: what was written of a training is gone.
@@ -427,6 +459,20 @@ class Laboratory:
                 steps = [json.loads(line)["seconds"] for line in path.read_text().splitlines()]
                 total += len(steps) * float(np.median(steps))
         return total
+
+    def listening_seconds(self, folds: Sequence[Fold]) -> float:
+        """Return the seconds of a core that recordings and the mixes of folds took to listen to.
+
+        Raises:
+            UserError: what was written of them is gone.
+        """
+        path = self.folder / "seconds.json"
+        spent = read_json(path) if path.is_file() else {}
+        asked = ["listen", *dict.fromkeys(f"mix {'+'.join(fold.languages)}" for fold in folds)]
+        for name in asked:
+            if name not in spent:
+                raise UserError(f"{path} does not hold {name!r}: remove {self.folder} and go anew")
+        return float(sum(spent[name] for name in asked))
 
     def seconds(self, jobs: Sequence[Job]) -> float:
         """Return the seconds of a core that jobs took, added up."""

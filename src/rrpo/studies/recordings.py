@@ -1,5 +1,6 @@
 """The recordings of a study on real speech: who speaks which language, and who is tested."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,20 @@ from rrpo.data.corpora import with_partitions
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.errors import UserError
 
+NO_CLASS = "other"
+"""Label of what belongs to no class: tokenizers hear it, nobody is trained or tested on it."""
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]+)*")
+"""A code of ISO 639, as in "de" or "zh-tw": one language under two names would pass for two."""
+
 
 def read_recordings(manifests: Sequence[Path], most: int | None = None) -> list[Recording]:
     """Read recordings with partitions, of one or several manifests.
 
     Raises:
         UserError: a manifest is named twice, a recording lacks its speaker or language or has an
-            unknown emotion, a speaker speaks two languages or is in two partitions, there are fewer
-            than two languages, or a language has nobody to train on or to test on.
+            unknown emotion, a language is no code, a speaker speaks two languages or is in two
+            partitions, there are fewer than two languages, or a language has nobody to train on or
+            to test on.
     """
     if not manifests:
         raise UserError("name at least one manifest of `rrpo data import` with --data")
@@ -28,10 +35,14 @@ def read_recordings(manifests: Sequence[Path], most: int | None = None) -> list[
         if not row.speaker or not row.language:
             lacking = "speaker" if not row.speaker else "language"
             raise UserError(f"{row.path} has no {lacking}: this study needs it in the manifest")
-        if row.emotion not in CLASSES:
+        if not LANGUAGE.fullmatch(row.language.lower()):
+            raise UserError(
+                f"{row.path} has the language {row.language!r}: name it by its code, such as de"
+            )
+        if row.emotion not in (*CLASSES, NO_CLASS):
             raise UserError(
                 f"{row.path} has the label {row.emotion!r}: name it one of {', '.join(CLASSES)}, "
-                "or leave the recording out (`rrpo data import csv --label` does both)"
+                f"or {NO_CLASS} (`rrpo data import csv --label` renames)"
             )
     # Speakers of different corpora may bear the same name.
     rows = [
@@ -79,7 +90,7 @@ def shared_emotions(recordings: Sequence[Recording]) -> list[str]:
     of: dict[tuple[str, bool], set[str]] = {}
     for row in recordings:
         of.setdefault((row.language, row.partition == "test"), set()).add(row.emotion)
-    shared = set.intersection(*of.values())
+    shared = set.intersection(*of.values()) - {NO_CLASS}
     if len(shared) < 2:
         named = "; ".join(
             f"{language}{' for tests' if tested else ''}: {', '.join(sorted(found))}"
