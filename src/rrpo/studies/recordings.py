@@ -16,8 +16,15 @@ LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]+)*")
 """A code of ISO 639, as in "de" or "zh-tw": one language under two names would pass for two."""
 
 
-def read_recordings(manifests: Sequence[Path], most: int | None = None) -> list[Recording]:
+def read_recordings(
+    manifests: Sequence[Path], most: int | None = None, first: int | None = None
+) -> list[Recording]:
     """Read recordings with partitions, of one or several manifests.
+
+    Args:
+        manifests: files or their folders.
+        most: how many of each speaker and emotion are taken; None: all.
+        first: how many languages are taken, in the order of the alphabet; None: all.
 
     Raises:
         UserError: a manifest is named twice, a recording lacks its speaker or language or has an
@@ -68,7 +75,8 @@ def read_recordings(manifests: Sequence[Path], most: int | None = None) -> list[
         taken[key] = taken.get(key, 0) + 1
         if most is None or taken[key] <= most:
             kept.append(row)
-    languages = sorted({row.language for row in kept})
+    languages = sorted({row.language for row in kept})[:first]
+    kept = [row for row in kept if row.language in languages]
     if len(languages) < 2:
         raise UserError(f"only the language {languages[0]}: give manifests of two or more")
     for language in languages:
