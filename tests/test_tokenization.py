@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
+import pytest
 import soundfile
 import torch
 from torch import Tensor
@@ -79,10 +80,27 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
             return torch.zeros(25, dtype=torch.int64)
 
     short = tmp_path / "short.wav"
-    soundfile.write(short, np.zeros(800), 16000)
+    soundfile.write(short, np.full(800, 0.1), 16000)
     paths = [good, tiny, cut, short]
     made = tokenize(Refusing(), [Recording(path, "sad") for path in paths], tmp_path / "out", 3)
     assert (made.tokens, made.mixes) == (1, 3)
     lines = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
     for path, reason in ((tiny, "shorter than a sample"), (cut, "cut off"), (short, "too short")):
         assert sum(str(path) in line and reason in line for line in lines) == 1
+
+
+def test_silent_recordings_are_skipped_and_said(tmp_path: Path) -> None:
+    """One of zeros and one of hum far below hearing; neither is a partner for mixing."""
+    time = np.arange(8000) / 16_000
+    sounds = {"loud": 0.1, "zeros": 0.0, "hum": 5e-4}
+    for name, level in sounds.items():
+        tone = level * np.sin(2 * np.pi * 200 * time)
+        soundfile.write(tmp_path / f"{name}.wav", tone, 16_000, subtype="FLOAT")
+    rows = [Recording(tmp_path / f"{name}.wav", name) for name in sounds]
+    made = tokenize(Counting(), rows, tmp_path / "out", mixes=20)
+    assert (made.tokens, made.mixes) == (1, 20)
+    lines = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"{row.path} is silent" for row in rows[1:]]
+    assert {one.partner_emotion for one in read_shard(tmp_path / "out" / "mixes")} == {"loud"}
+    with pytest.raises(UserError, match=r"none of 2 recordings can be used: .*zeros.wav is silent"):
+        tokenize(Counting(), rows[1:], tmp_path / "none")

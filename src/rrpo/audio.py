@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rrpo.checkpoint import atomic_path
 from rrpo.errors import UserError
 
 SAMPLE_RATE = 16_000
 """Samples per second of every audio array in the package."""
+
+QUIETEST = 1e-3
+"""Peak, 60 dB below an amplitude of 1, under which a recording is silent as a whole."""
 
 Audio = NDArray[np.float32]
 
@@ -70,6 +73,16 @@ def write(path: Path, audio: Audio, sample_rate: int = SAMPLE_RATE) -> None:
             subtype="PCM_16",
             format=path.suffix.lstrip(".").upper() or "WAV",
         )
+
+
+def is_silent(audio: ArrayLike) -> bool:
+    """Tell whether nothing is heard in audio (N,): no sample reaches a magnitude of 0.001.
+
+    Examples:
+        >>> is_silent([0.0, -9e-4]), is_silent([0.0, -2e-3]), is_silent([])
+        (True, False, True)
+    """
+    return float(np.abs(np.asarray(audio)).max(initial=0.0)) < QUIETEST
 
 
 def energy(audio: Audio) -> float:
