@@ -26,6 +26,7 @@ from rrpo.studies.artifact_trials import (
     ALL_REAL,
     SYNTHETIC,
     Speech,
+    Trials,
     drawn_by,
     every,
     figures,
@@ -116,13 +117,7 @@ def run(
         "quality": artifact_quality.measure(chosen, size.rated, seed),
     }
     if other is not None:
-        study["peer"] = {
-            "name": f"Essentia {other.version}",
-            "detectors": figures(theirs, other.thresholds, size.resamples),
-            "goal": goal(theirs, size.resamples),
-            "ours": goal(every(ours), size.resamples),
-            "false_alarms": peer_alarms(chosen[::EVERY], other),
-        }
+        study["peer"] = _compared(other, chosen, ours, theirs, size)
     write_json(out / "study.json", study)
     write_text(out / "study.md", artifact_page.page(study))
     groups = {ALL_REAL: lambda name: name != SYNTHETIC, SYNTHETIC: lambda name: name == SYNTHETIC}
@@ -130,6 +125,19 @@ def run(
     artifact_page.draw(curves, out / "figure.svg")
     artifact_page.write(out, _examples(chosen, seed), study)
     return out / "study.md"
+
+
+def _compared(
+    peer: Essentia, speech: Sequence[Speech], ours: Trials, theirs: Trials, size: Size
+) -> dict[str, Any]:
+    """Return the peer's figures, and ours on the utterances that it was given."""
+    return {
+        "name": f"Essentia {peer.version}",
+        "detectors": figures(theirs, peer.thresholds, size.resamples),
+        "goal": goal(theirs, size.resamples),
+        "ours": goal(every(ours), size.resamples),
+        "false_alarms": peer_alarms(speech[::EVERY], peer),
+    }
 
 
 def false_alarms(speech: Sequence[Speech]) -> dict[str, Any]:
