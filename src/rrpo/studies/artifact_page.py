@@ -155,12 +155,13 @@ def _tokens(tokens: Mapping[str, Any]) -> list[str]:
     ]
     lines = [
         f"Token ids that the decoder says an artifact at, in half of the contexts: {counts}. "
-        "Decoded in other contexts and listened to, the share in which one is heard:",
+        "Decoded in other contexts and listened to, the share in which one is heard "
+        "(intervals over ids):",
         "",
         *markdown.table("", ["such ids", "other ids"], heard),
         "",
         "Marks on the tokens of speech with one such id, or a loop, against the detector on its "
-        "sound, within one token:",
+        "sound, within one token (intervals over utterances):",
         "",
     ]
     rows = [
