@@ -90,6 +90,28 @@ def test_a_silence_says_where_it_is_and_a_click_does_not_end_it() -> None:
     assert found.strength == pytest.approx(1 / 0.8, rel=0.02)
 
 
+@pytest.mark.parametrize("seconds", [0.035, 0.4, 3.0])
+@pytest.mark.parametrize("level", [0.0, 1e-4])
+def test_a_mute_utterance_is_one_silence_from_begin_to_end(level: float, seconds: float) -> None:
+    """Digital zeros, and noise at -80 dB, in which loops and flat tops are not looked for."""
+    size = int(seconds * RATE) + 7
+    audio = (level * np.random.default_rng(0).standard_normal(size)).astype(np.float32)
+    (found,) = detect(audio, RATE)
+    assert (found.kind, found.start, found.end) == ("silence", 0.0, size / RATE)
+    assert found.strength == pytest.approx(max(1.0, size / RATE / 1.5))
+    assert kinds(audio, "click", "clipping", "stuck") == []
+    score = scores(audio, RATE)
+    assert score["silence"].highest(0.0, seconds) == found.strength
+    assert score["click"].highest(0.0, seconds) == 0.0
+
+
+def test_a_soft_utterance_is_not_mute_and_a_click_in_nothing_does_not_end_the_silence() -> None:
+    assert "silence" not in kinds(np.asarray(2e-3 * vowel(0.6, 120.0, 0) / 0.7, np.float32))
+    struck = np.zeros(3 * RATE, np.float32)
+    struck[20_000] = 0.5
+    assert kinds(struck, "silence") == ["silence"]
+
+
 @pytest.mark.parametrize("top", [0.05, 0.2, 0.9])
 def test_cut_tops_are_clipping_at_any_level(top: float) -> None:
     audio = vowel(0.6, 120.0, 0)

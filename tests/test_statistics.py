@@ -19,8 +19,10 @@ from rrpo.evaluate.confusion import (
 )
 from rrpo.evaluate.statistics import (
     area_under_roc,
+    clustered_area_under_roc,
     clustered_interval,
     clusters,
+    expanded_interval,
     interval,
     paired_interval,
     resampled_sums,
@@ -227,6 +229,34 @@ def test_the_area_is_the_share_of_pairs_in_order(high: list[int], low: list[int]
             and y == pytest.approx(np.mean([one >= t for one in high]))
             for t in [*high, *low, 99]
         )
+
+
+def test_the_area_of_a_resample_of_clusters_is_that_of_its_scores() -> None:
+    """Every resample of three clusters of unequal sizes, against their scores put together."""
+    rng = np.random.default_rng(0)
+    high, own = rng.integers(2, 9, 11), np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2])
+    low, other = rng.integers(0, 7, 9), np.array([0, 1, 1, 1, 1, 1, 2, 2, 2])
+    drawn = resampled_sums(np.eye(3), 5, 300).astype(int)
+    areas = [
+        area_under_roc(
+            np.concatenate([np.tile(high[own == g], w) for g, w in enumerate(row)]),
+            np.concatenate([np.tile(low[other == g], w) for g, w in enumerate(row)]),
+        )
+        for row in drawn
+    ]
+    wanted = expanded_interval(area_under_roc(high, low), np.array(areas), 3)
+    found = clustered_area_under_roc(high, own, low, other, seed=5, resamples=300)
+    assert found == pytest.approx(wanted)
+    assert found["low"] < found["mean"] < found["high"]
+
+
+def test_a_cluster_without_negatives_and_a_single_one() -> None:
+    found = clustered_area_under_roc([1.0, 3.0], [0, 1], [2.0, 2.0], [1, 1])
+    assert (found["mean"], found["low"], found["high"]) == (0.5, 0.5, 1.0)
+    alone = clustered_area_under_roc([1.0, 3.0], [0, 0], [2.0], [0])
+    assert (alone["mean"], alone["low"], alone["high"]) == (0.5, 0.5, 0.5)
+    with pytest.raises(UserError, match="negatives"):
+        clustered_area_under_roc([1.0], [0], [], [])
 
 
 def test_an_area_of_nothing_is_refused() -> None:

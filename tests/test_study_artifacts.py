@@ -8,6 +8,7 @@ import soundfile
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import read_json
+from rrpo.data.manifest import Recording, write_manifest
 from rrpo.errors import UserError
 from rrpo.studies import artifact_trials as trials
 from rrpo.studies import artifacts as study
@@ -45,10 +46,121 @@ def test_clipping_cuts_to_its_level() -> None:
 
 
 def test_separation_is_one_where_scores_do_not_overlap() -> None:
-    rows = [trials.Trial("a", 2.0 + i, [float(i % 2), 1.0]) for i in range(5)]
+    rows = [trials.Trial("a", 2.0 + i, [float(i % 2), 1.0], str(i)) for i in range(5)]
     assert trials.separated(rows, 20) == {"mean": 1.0, "low": 1.0, "high": 1.0}
-    same = [trials.Trial("a", 1.0, [1.0, 1.0])] * 3
+    same = [trials.Trial("a", 1.0, [1.0, 1.0], "one")] * 3
     assert trials.separated(same, 20)["mean"] == 0.5
+
+
+def voices(copies: int, named: bool) -> list[trials.Trial]:
+    """Trials of six speakers, each of whose utterances is a copy of one utterance."""
+    rng = np.random.default_rng(3)
+    return [
+        trials.Trial("a", score, noise, f"{speaker}-{copy}", f"s{speaker}" if named else "")
+        for speaker in range(6)
+        for score, noise in [(1.0 + float(rng.normal()), rng.normal(size=2).tolist())]
+        for copy in range(copies)
+    ]
+
+
+@pytest.mark.parametrize("figure", ["auc", "hit"])
+def test_copies_of_a_speaker_say_nothing_new(figure: str) -> None:
+    """Over speakers forty copies leave the interval as it was; taken as if independent they do not.
+
+    The least of how much wider it must be is far below sqrt(40).
+    """
+
+    def width(rows: list[trials.Trial]) -> float:
+        if figure == "auc":
+            found = trials.separated(rows, 2000)
+        else:
+            found = trials.rate(rows, [one.positive > 1.0 for one in rows], [1.0] * len(rows))
+        return found["high"] - found["low"]
+
+    alone, copied, naive = (width(voices(*how)) for how in ((1, True), (40, True), (40, False)))
+    assert copied == pytest.approx(alone, rel=1e-6)
+    assert copied > 4 * naive > 0
+
+
+def test_false_marks_of_a_speaker_are_no_independent_ones() -> None:
+    struck = np.asarray(0.7 * sentence(0), np.float32)
+    struck[1000] += 0.5
+    widths = []
+    for named in (True, False):
+        speech = [
+            trials.Speech("a", "sad", f"{s}-{copy}", audio, f"s{s}" if named else "")
+            for s, audio in enumerate((sentence(0), sentence(0), struck))
+            for copy in range(8)
+        ]
+        row = study.false_alarms(speech)["corpus"]["a"]
+        widths.append(row["click"]["high"] - row["click"]["low"])
+        assert row["drawn_by"] == ("3 speakers" if named else "24 utterances")
+    assert widths[0] > 1.5 * widths[1] > 0
+
+
+def test_clusters_are_speakers_where_there_are_several() -> None:
+    def over(*speakers: str) -> str:
+        rows = [trials.Trial("a", 1.0, [0.0], str(n // 2), s) for n, s in enumerate(speakers)]
+        return trials.drawn_by(rows)[1]
+
+    assert over("x", "x", "y", "y", "y", "y") == "2 speakers"
+    assert over("x", "x", "x", "x", "x", "x") == "3 utterances"  # two trials each
+    assert over("", "", "", "") == "2 utterances"
+    assert over("", "") == "1 utterance"
+    assert over("x", "x", "", "", "y", "y") == "2 speakers and 1 utterance"
+
+
+def test_drops_of_quality_are_followed_in_utterances_of_every_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A scorer that hears loudness alone; every other utterance is too short to be followed."""
+    heard: list[float] = []
+
+    def scorer(part: np.ndarray) -> float:
+        heard.append(float(part[0]))
+        return 4.0 - 20.0 * float(np.square(part).mean())
+
+    monkeypatch.setattr(study.artifact_quality.quality, "available", lambda: {"plcmos": scorer})
+    sounds = [np.full((4 if n % 2 else 2) * SAMPLE_RATE, 0.1 + n / 1e3) for n in range(40)]
+    speech = [
+        trials.Speech("a", "sad", str(n), sound.astype(np.float32))
+        for n, sound in enumerate(sounds)
+    ]
+    found = study.artifact_quality.measure(speech, 5, 0)
+    assert (found["utterances"], found["drawn_by"]) == (5, "5 utterances")
+    assert {round(1e3 * (level - 0.1)) for level in heard} >= {1, 39}
+    assert found["auc"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert found["false_per_minute"]["mean"] == 0.0
+    assert study.artifact_quality.measure(speech[::2], 5, 0) == {"reason": "no utterance lasts 3 s"}
+
+
+def test_recordings_that_say_nothing_are_counted_and_a_manifest_of_them_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = tmp_path / "mine"
+    corpus.mkdir()
+    sounds = {"good": sentence(0), "zeros": np.zeros(20_000), "hum": np.full(20_000, 5e-4)}
+    for name, sound in sounds.items():
+        soundfile.write(corpus / f"{name}.wav", sound, SAMPLE_RATE)
+    (corpus / "broken.wav").write_bytes(b"RIFF")
+    rows = [Recording(corpus / f"{name}.wav", "sad") for name in (*sounds, "broken")]
+    real = study._real(corpus, rows, study.SMOKE, 0)
+    assert [one.utterance for one in real.speech] == [str(corpus / "good.wav")]
+    for words in ("mine: 2 silent (as ", "1 unreadable (as broken.wav) of 4 recordings drawn"):
+        assert words in real.left_out
+    assert study._real(corpus, rows[:1], study.SMOKE, 0).left_out == ""
+
+    def unwanted() -> None:
+        raise AssertionError("the mini world was spoken before the manifests were read")
+
+    monkeypatch.setattr(study, "World", unwanted)
+    write_manifest(corpus, rows[1:])
+    expected = r"mine: none of 3 recordings drawn is speech of over a second: 2 silent \(as "
+    with pytest.raises(UserError, match=expected):
+        study.run(tmp_path / "out", [corpus])
+    with pytest.raises(UserError, match=r"no manifest at .*none"):
+        study.run(tmp_path / "out", [tmp_path / "none"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_alarms_are_counted_by_the_minute() -> None:
@@ -88,16 +200,19 @@ def test_the_command_writes_its_pages(tmp_path: Path, monkeypatch: pytest.Monkey
     for number in range(2):
         soundfile.write(corpus / f"{number}.wav", 0.5 * sentence(number), SAMPLE_RATE)
     # Paths relative to the folder above, as a collection of corpora has them.
-    rows = "".join(f"mine/{number}.wav,sad,de\n" for number in range(2))
+    soundfile.write(corpus / "2.wav", np.zeros(30_000), SAMPLE_RATE)
+    rows = "".join(f"mine/{number}.wav,sad,de\n" for number in range(3))
     (corpus / "manifest.csv").write_text("path,emotion,language\n" + rows)
     monkeypatch.setattr(study.artifact_quality.quality, "available", dict)
     monkeypatch.setattr(study.artifact_quality.quality, "missing", lambda: {"plcmos": "gone"})
-    size = study.Size(inserted=2, clean=2, windows=1, resamples=5, ids=4, contexts=1, rated=1)
+    size = study.Size(inserted=2, clean=3, windows=1, resamples=5, ids=4, contexts=1, rated=1)
     text = study.run(tmp_path / "out", [corpus], size).read_text(encoding="utf-8")
     figures = read_json(tmp_path / "out" / "study.json")
     assert list(figures["detectors"]) == list(WAYS)
     assert set(figures["goal"]) == {"real speech", "mini world", "mine (de)"}
     assert "not measured: gone" in text
+    assert "drawn anew as wholes: 2 utterances (real speech), 2 utterances (mini world)" in text
+    assert "Left out of mine: 1 silent (as 2.wav) of 3 recordings drawn." in text
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("<audio") == 2 * len(WAYS)
     assert (tmp_path / "out" / "figure.svg").read_text().lstrip().startswith("<?xml")

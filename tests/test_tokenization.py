@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
+import pytest
 import soundfile
 import torch
 from torch import Tensor
 
+from rrpo import audio
 from rrpo.audio import Audio
 from rrpo.checkpoint import read_json
+from rrpo.commands import data as commands
 from rrpo.data.manifest import Recording, read_manifest, write_manifest
 from rrpo.data.shards import OPTIONAL, Utterance, read_shard, write_shard
 from rrpo.errors import UserError
@@ -79,10 +82,51 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
             return torch.zeros(25, dtype=torch.int64)
 
     short = tmp_path / "short.wav"
-    soundfile.write(short, np.zeros(800), 16000)
+    soundfile.write(short, np.full(800, 0.1), 16000)
     paths = [good, tiny, cut, short]
     made = tokenize(Refusing(), [Recording(path, "sad") for path in paths], tmp_path / "out", 3)
     assert (made.tokens, made.mixes) == (1, 3)
     lines = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
     for path, reason in ((tiny, "shorter than a sample"), (cut, "cut off"), (short, "too short")):
         assert sum(str(path) in line and reason in line for line in lines) == 1
+
+
+def test_silent_recordings_are_skipped_and_said(tmp_path: Path) -> None:
+    """One of zeros and one of hum far below hearing; neither is a partner for mixing."""
+    time = np.arange(8000) / 16_000
+    sounds = {"loud": 0.1, "zeros": 0.0, "hum": 5e-4}
+    for name, level in sounds.items():
+        tone = level * np.sin(2 * np.pi * 200 * time)
+        soundfile.write(tmp_path / f"{name}.wav", tone, 16_000, subtype="FLOAT")
+    rows = [Recording(tmp_path / f"{name}.wav", name) for name in sounds]
+    made = tokenize(Counting(), rows, tmp_path / "out", mixes=20)
+    assert (made.tokens, made.mixes) == (1, 20)
+    lines = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"{row.path} is silent" for row in rows[1:]]
+    assert {one.partner_emotion for one in read_shard(tmp_path / "out" / "mixes")} == {"loud"}
+    with pytest.raises(UserError, match=r"none of 2 recordings can be used: .*zeros.wav is silent"):
+        tokenize(Counting(), rows[1:], tmp_path / "none")
+
+
+def test_a_rate_without_speech_in_it_is_refused_and_a_narrow_one_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    for rate in (100, 7999, 8000, 16_000, 44_100):
+        soundfile.write(tmp_path / f"{rate}.wav", noise, rate)
+    (tmp_path / "damaged.wav").write_bytes(b"RIFF")
+    for rate in (100, 7999):
+        expected = rf"{rate}\.wav has a sample rate of {rate} Hz: speech needs 8000 Hz at least"
+        with pytest.raises(UserError, match=expected):
+            audio.read(tmp_path / f"{rate}.wav")
+    assert audio.read(tmp_path / "8000.wav").size == pytest.approx(32_000, abs=2)
+    write_manifest(tmp_path / "data", [Recording(path, "sad") for path in tmp_path.glob("*.wav")])
+    commands.tokenize(tmp_path / "data", tmp_path / "out", "mini", 0, 0)
+    said = capsys.readouterr().out
+    assert said.count("3 of 6 recordings have a sample rate under 16000 Hz: their band") == 1
+    assert "3 files could not be used" in said
+    write_manifest(tmp_path / "wide", [Recording(tmp_path / "44100.wav", "sad")])
+    commands.data_import("csv", tmp_path / "wide", tmp_path / "again", None, [], [])
+    assert "narrower" not in capsys.readouterr().out
+    commands.data_import("csv", tmp_path / "data", tmp_path / "imported", None, [], [])
+    assert "3 of 6 recordings have a sample rate under" in capsys.readouterr().out

@@ -1,18 +1,25 @@
 """Reading and writing mono audio at the rate the package works in."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rrpo.checkpoint import atomic_path
 from rrpo.errors import UserError
 
 SAMPLE_RATE = 16_000
 """Samples per second of every audio array in the package."""
+
+LOWEST_RATE = 8_000
+"""Samples per second that a recording needs at least, those of a telephone: of fewer the second
+formants of many vowels are missing, and no upsampling brings them back."""
+QUIETEST = 1e-3
+"""Peak, 60 dB below an amplitude of 1, under which a recording is silent as a whole."""
 
 Audio = NDArray[np.float32]
 
@@ -23,7 +30,8 @@ def read(path: Path, sample_rate: int = SAMPLE_RATE) -> Audio:
     Channels are averaged, other rates are resampled.
 
     Raises:
-        UserError: the file is missing, not audio, cut off or empty, or a value is not finite.
+        UserError: the file is missing, not audio, cut off or empty, its rate lies under 8000 Hz, or
+            a value is not finite.
     """
     if not path.is_file():
         raise UserError(f"no such audio file: {path}")
@@ -31,6 +39,11 @@ def read(path: Path, sample_rate: int = SAMPLE_RATE) -> Audio:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise UserError(f"cannot read {path} as audio ({error}): give a wav or flac file") from None
+    if rate < LOWEST_RATE:
+        raise UserError(
+            f"{path} has a sample rate of {rate} Hz: speech needs {LOWEST_RATE} Hz at least, "
+            f"record it again at {SAMPLE_RATE} Hz or more"
+        )
     if lacking := _lacking(path):
         raise UserError(f"{path} is cut off: {lacking} bytes are missing, copy it again")
     if samples.shape[0] == 0:
@@ -43,6 +56,20 @@ def read(path: Path, sample_rate: int = SAMPLE_RATE) -> Audio:
         if mono.size == 0:
             raise UserError(f"{path} is shorter than a sample at {sample_rate} Hz: remove it")
     return np.asarray(mono, dtype=np.float32)
+
+
+def count_narrow(paths: Iterable[Path]) -> int:
+    """Return how many files have a rate under 16 kHz: above half of it they are empty.
+
+    Only headers are read; what cannot be read does not count.
+    """
+    narrow = 0
+    for path in paths:
+        try:
+            narrow += soundfile.info(path).samplerate < SAMPLE_RATE
+        except (soundfile.LibsndfileError, RuntimeError):
+            continue
+    return narrow
 
 
 def _lacking(path: Path) -> int:
@@ -70,6 +97,16 @@ def write(path: Path, audio: Audio, sample_rate: int = SAMPLE_RATE) -> None:
             subtype="PCM_16",
             format=path.suffix.lstrip(".").upper() or "WAV",
         )
+
+
+def is_silent(audio: ArrayLike) -> bool:
+    """Tell whether nothing is heard in audio (N,): no sample reaches a magnitude of 0.001.
+
+    Examples:
+        >>> is_silent([0.0, -9e-4]), is_silent([0.0, -2e-3]), is_silent([])
+        (True, False, True)
+    """
+    return float(np.abs(np.asarray(audio)).max(initial=0.0)) < QUIETEST
 
 
 def energy(audio: Audio) -> float:

@@ -54,8 +54,8 @@ def tokenize(
 
     Energy-adaptive mixup acts on audio and tokenizing inside a training loop is slow, so each
     recording is mixed with `mixes` random partners beforehand. An interrupted call goes on after
-    its last whole shard. Files that cannot be used are listed in `out/skipped.txt`; a later call
-    tries their shards again.
+    its last whole shard. Files that cannot be used, silent ones among them, are listed in
+    `out/skipped.txt`; a later call tries their shards again.
 
     Args:
         name: of the codec; what is there from another codec is refused.
@@ -102,7 +102,7 @@ def _shard(
     for number in chosen[: len(recordings) - chosen.start]:
         recording = recordings[number]
         try:
-            sound = audio.read(recording.path)
+            sound = _sound(recording.path)
             rows.append(_row(recording, f"{number:06d}", codec.encode(sound), sound))
         except UserError as error:
             named = str(recording.path) in str(error)
@@ -120,14 +120,25 @@ def _shard(
     return rows, mixed, skipped
 
 
+def _sound(path: Path) -> Audio:
+    """Read a recording in which something is heard: silence has tokens, too, but no emotion."""
+    sound = audio.read(path)
+    if audio.is_silent(sound):
+        raise UserError(
+            f"{path} is silent: its peak is under {audio.QUIETEST:g}, record it again or leave it "
+            "out of the manifest"
+        )
+    return sound
+
+
 def _partner(
     recordings: Sequence[Recording], rng: np.random.Generator
 ) -> tuple[Recording | None, Audio | None]:
-    """Draw a partner that can be read; None after twenty that cannot."""
+    """Draw a partner that can be used; None after twenty that cannot."""
     for _ in range(20):
         partner = recordings[int(rng.integers(len(recordings)))]
         try:
-            return partner, audio.read(partner.path)
+            return partner, _sound(partner.path)
         except UserError:
             continue
     return None, None

@@ -6,13 +6,14 @@ from pathlib import Path
 from rich.console import Console
 
 from rrpo import tokenization
+from rrpo.audio import SAMPLE_RATE, count_narrow
 from rrpo.checkpoint import sha256
 from rrpo.codec import speech as speech_codec
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.corpora import import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
-from rrpo.data.manifest import read_manifest
+from rrpo.data.manifest import Recording, read_manifest
 from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.origin import MINI
@@ -38,6 +39,7 @@ def data_import(
         named, renamed = _pairs("--label", labels), _pairs("--column", columns)
         imported = import_corpus(corpus, path, out, named, renamed)
         print_imported(imported, corpus, Console(soft_wrap=True, highlight=False))
+        _say_narrow(imported.recordings)
         count, tokens = len(imported.recordings), 0
     elif labels or columns:
         raise UserError("--label and --column are for other corpora: leave them out (see utt2emo)")
@@ -48,6 +50,15 @@ def data_import(
     print(f"rrpo tokenize {out} --codec s3:FOLDER --out TOKENS")
     if tokens:
         print(f"{tokens} of them came with tokens, now in {out / 'tokens'}")
+
+
+def _say_narrow(recordings: Sequence[Recording]) -> None:
+    """Say how many recordings have a narrower band than the rest: it can betray the corpus."""
+    if narrow := count_narrow(one.path for one in recordings):
+        print(
+            f"{narrow} of {len(recordings)} recordings have a sample rate under {SAMPLE_RATE} Hz: "
+            "their band is narrower, and a model may tell corpora apart by it"
+        )
 
 
 def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
@@ -65,6 +76,7 @@ def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
 def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
     """Turn labelled audio into token shards and mixes, by the bundled codec or CosyVoice's."""
     recordings = read_manifest(data)
+    _say_narrow(recordings)
     name = codec
     chosen: Codec
     if codec == MINI:

@@ -16,10 +16,16 @@ CLASSES = (*EMOTIONS, "disgust", "contempt")
 
 
 class Speakers(Strict):
-    """Names of the speakers whose gender is known."""
+    """Names of the speakers by their gender; of `others` it stands in the corpus' own tables."""
 
     female: tuple[str, ...] = ()
     male: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.female, *self.male, *self.others)
 
 
 class Partitions(Strict):
@@ -65,7 +71,7 @@ class Corpus(Strict):
         held_out = [*self.partitions.validation, *self.partitions.test]
         if len(set(held_out)) < len(held_out):
             raise ValueError(f"{self.title}: somebody is in validation and in test")
-        named = {*self.speakers.female, *self.speakers.male}
+        named = set(self.speakers.names)
         if named and self.partitions.by == "speaker" and not named.issuperset(held_out):
             raise ValueError(f"{self.title}: somebody held out is not among the speakers")
         return self

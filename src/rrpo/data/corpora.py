@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rrpo.data.catalogue import Corpus, known_corpora
-from rrpo.data.layouts import READERS, find_roots
+from rrpo.data.layouts import LISTED, READERS, find_roots
 from rrpo.data.manifest import (
     COLUMNS,
     Recording,
@@ -24,11 +24,21 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import wrote, what it left out (reason → recordings), and what it read in all."""
+    """What an import wrote, and what it did not.
+
+    Attributes:
+        recordings: those of the manifest.
+        left_out: label and reason → recordings.
+        speakers_read: names, of what was left out too.
+        empty: files of 0 bytes, left out.
+        missing: names of recordings that the corpus' own tables list and that are not there.
+    """
 
     recordings: list[Recording]
     left_out: Counter[str]
-    speakers_read: int
+    speakers_read: set[str]
+    empty: list[Path]
+    missing: list[str]
 
 
 def import_corpus(
@@ -52,6 +62,7 @@ def import_corpus(
     """
     require_empty(out)
     corpus = known_corpora()[name]
+    missing: list[str] = []
     if name == "csv":
         read = _read_csv(source, columns or {})
     elif columns:
@@ -60,17 +71,27 @@ def import_corpus(
         roots = find_roots(source, name)
         read = [one for root in roots for one in READERS[name](root, corpus)]
         read = [_described(one, name, corpus) for one in read]
+        there = {one.path.stem for one in read}
+        listed = [one for root in roots if name in LISTED for one in LISTED[name](root)]
+        missing = [one for one in listed if one not in there]
     if not read:
         raise UserError(f"{source} holds no recording of {corpus.title}: expected {corpus.layout}")
     _require_once(read, by_name=name not in ("csv", "casia"))
-    kept, left_out = _label(read, corpus, labels or {}, source)
+    speakers = {one.speaker for one in read if one.speaker}
+    empty = [one.path for one in read if one.path.stat().st_size == 0]
+    if len(empty) == len(read):
+        raise UserError(f"{source}: all {len(read)} recordings are of 0 bytes: copy them again")
+    absent = set(empty)
+    kept, left_out = _label(
+        [one for one in read if one.path not in absent], corpus, labels or {}, source
+    )
     if not kept:
         raise UserError(
             f"{source}: all {len(read)} recordings are left out: {next(iter(left_out))}"
         )
     kept = with_partitions(kept)
     write_manifest(out, kept)
-    return Imported(kept, left_out, len({one.speaker for one in read if one.speaker}))
+    return Imported(kept, left_out, speakers, empty, missing)
 
 
 def with_partitions(recordings: Sequence[Recording]) -> list[Recording]:

@@ -17,7 +17,7 @@ from rrpo.errors import UserError
 DEPTH = 4
 """Levels of folders that are searched for a corpus, the named one included."""
 SHOWN = 4
-"""Names of files that a message shows."""
+"""Names of files, or of speakers, that a message shows."""
 ESD_LINE = re.compile(
     r"(?P<name>\d{4}_\d{6})\s+(?P<text>.+?)\s*"
     r"(?:\s(?:Neutral|Angry|Happy|Sad|Surprise|中立|生气|快乐|伤心|惊喜))?$"
@@ -60,15 +60,12 @@ def find_roots(path: Path, name: str) -> list[Path]:
 def read_esd(root: Path, corpus: Corpus) -> list[Recording]:
     """Zhou et al., 2022; an older release keeps three subsets below each emotion.
 
-    The label files come in several encodings, and a few lines lack a tabulator.
+    The label files come in several encodings, and a few lines lack a tabulator. What they list and
+    is not there is told by `listed_esd`.
     """
     recordings = []
     for speaker in sorted(root.glob("00[0-2][0-9]")):
-        chinese = speaker.name <= "0010"
-        labels = speaker / f"{speaker.name}.txt"
-        lines = _text(labels, "gb18030" if chinese else "cp1252").splitlines()
-        matches = [match for line in lines if (match := ESD_LINE.match(line.strip()))]
-        texts = _table(((match["name"], match["text"]) for match in matches), labels)
+        texts = _esd_texts(speaker)
         for audio in _files(speaker, "**/*.wav"):
             recordings.append(
                 Recording(
@@ -76,10 +73,27 @@ def read_esd(root: Path, corpus: Corpus) -> list[Recording]:
                     emotion=audio.relative_to(speaker).parts[0],
                     text=texts.get(audio.stem, ""),
                     speaker=speaker.name,
-                    language=corpus.languages[0 if chinese else 1],
+                    language=corpus.languages[0 if _chinese(speaker) else 1],
                 )
             )
     return recordings
+
+
+def listed_esd(root: Path) -> list[str]:
+    """Return the names, without suffix, of all recordings that the label files list."""
+    return [name for speaker in sorted(root.glob("00[0-2][0-9]")) for name in _esd_texts(speaker)]
+
+
+def _esd_texts(speaker: Path) -> dict[str, str]:
+    """Return recording → text of a speaker's label file; nothing where there is none."""
+    labels = speaker / f"{speaker.name}.txt"
+    lines = _text(labels, "gb18030" if _chinese(speaker) else "cp1252").splitlines()
+    matches = [match for line in lines if (match := ESD_LINE.match(line.strip()))]
+    return _table(((match["name"], match["text"]) for match in matches), labels)
+
+
+def _chinese(speaker: Path) -> bool:
+    return speaker.name <= "0010"
 
 
 def read_iemocap(root: Path, corpus: Corpus) -> list[Recording]:  # noqa: ARG001
@@ -254,6 +268,9 @@ READERS: dict[str, Callable[[Path, Corpus], list[Recording]]] = {
     "casia": read_casia,
     "emotiontts_ko": read_emotiontts_ko,
 }
+
+LISTED: dict[str, Callable[[Path], list[str]]] = {"esd": listed_esd}
+"""Corpora whose tables list recordings that a reader does not ask for."""
 
 
 def _holds(folder: Path, corpus: Corpus) -> bool:

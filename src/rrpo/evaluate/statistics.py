@@ -209,6 +209,56 @@ def area_under_roc(positives: ArrayLike, negatives: ArrayLike) -> float:
     return float(under.mean() / 2 / low.size)
 
 
+def clustered_area_under_roc(
+    positives: ArrayLike,
+    positive_ids: ArrayLike,
+    negatives: ArrayLike,
+    negative_ids: ArrayLike,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> dict[str, float]:
+    """Return `area_under_roc` with its 95 % interval over clusters, such as speakers.
+
+    Whole clusters are drawn anew, with their positives and negatives. With M[g, h] how often a
+    positive of cluster g beats a negative of cluster h, and w how often each cluster was drawn, the
+    area of a resample is w M w over the pairs there are, so scores are compared only once.
+
+    Args:
+        positives: (n,) scores of what should score high.
+        positive_ids: (n,) their clusters in 0…G-1, as `clusters` numbers them.
+        negatives: (m,) of what should not.
+        negative_ids: (m,) their clusters.
+        seed: of the resampling; the same seed gives the same interval.
+        resamples: how many times the clusters are drawn anew; a draw without a positive or without
+            a negative has no area and is left out.
+
+    Returns:
+        "mean" (the area of all clusters together), "low" and "high"; see `expanded_interval`.
+
+    Raises:
+        UserError: as `area_under_roc`.
+
+    Examples:
+        >>> clustered_area_under_roc([2.0, 3.0], [0, 1], [1.0, 1.0], [0, 1])
+        {'mean': 1.0, 'low': 1.0, 'high': 1.0}
+    """
+    high, low = _checked(positives, "positives"), _checked(negatives, "negatives")
+    own, other = np.asarray(positive_ids, np.int64), np.asarray(negative_ids, np.int64)
+    count = int(max(own.max(), other.max())) + 1
+    wins = np.zeros((count, count))
+    for cluster in range(count):
+        ordered = np.sort(low[other == cluster])
+        under = np.searchsorted(ordered, high, "left") + np.searchsorted(ordered, high, "right")
+        wins[:, cluster] = np.bincount(own, under / 2, count)
+    drawn = resampled_sums(np.eye(count), seed, resamples)
+    pairs = (drawn @ np.bincount(own, minlength=count)) * (
+        drawn @ np.bincount(other, minlength=count)
+    )
+    won = ((drawn @ wins) * drawn).sum(axis=1)
+    some = pairs > 0
+    return expanded_interval(area_under_roc(high, low), won[some] / pairs[some], count)
+
+
 def roc_curve(
     positives: ArrayLike, negatives: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

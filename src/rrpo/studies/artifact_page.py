@@ -62,8 +62,9 @@ def page(study: Mapping[str, Any]) -> str:
         f"`{study['command']}`, {study['machine']}, seed {study['seed']}: one artifact in each of "
         f"up to {study['inserted']} utterances of each corpus. AUC: area under the ROC curve of "
         "the detector's score within 40 ms of the artifact against windows as long of the same "
-        "utterance without it. Found: the share with that score at the threshold or over it. Mean "
-        "with 95 % interval.",
+        "utterance without it. Found: the share with that score at the threshold or over it. With "
+        f"95 % interval, for which clusters are drawn anew as wholes: {_clusters(study)}.",
+        *(line for text in study["left_out"] for line in ("", f"Left out of {text}.")),
         "",
         "Clicks of every shape with a peak of 0.2 or more, AUC:",
         "",
@@ -88,12 +89,18 @@ def page(study: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _clusters(study: Mapping[str, Any]) -> str:
+    return ", ".join(f"{over} ({corpus})" for corpus, over in study["drawn_by"].items())
+
+
 def _quality(found: Mapping[str, Any]) -> str:
     if "reason" in found:
         return f"Drops of quality were not measured: {found['reason']}."
     return (
         f"Drops of quality ({found['scorer']}), a second of white noise at 0 dB in each of "
-        f"{found['utterances']} utterances of 3 s or more: found in {shown(found['found'])}; "
+        f"{found['utterances']} utterances of 3 s or more (intervals over {found['drawn_by']}): "
+        "AUC of an utterance's worst window against that of the same utterance without the noise "
+        f"{_precise(found['auc'])}; found in {shown(found['found'])}; "
         f"marks a minute in the clean ones {shown(found['false_per_minute'])}."
     )
 
@@ -134,10 +141,10 @@ def _has(found: Mapping[str, Any], group: str) -> bool:
 
 def _alarms(groups: Mapping[str, Any]) -> list[str]:
     rows = [
-        (name, [f"{row['minutes']:.1f}", *(shown(row[kind]) for kind in KINDS)])
+        (name, [f"{row['minutes']:.1f}", row["drawn_by"], *(shown(row[k]) for k in KINDS)])
         for name, row in groups.items()
     ]
-    return markdown.table("", ["minutes", *KINDS], rows)
+    return markdown.table("", ["minutes", "intervals over", *KINDS], rows)
 
 
 def _tokens(tokens: Mapping[str, Any]) -> list[str]:
@@ -148,12 +155,13 @@ def _tokens(tokens: Mapping[str, Any]) -> list[str]:
     ]
     lines = [
         f"Token ids that the decoder says an artifact at, in half of the contexts: {counts}. "
-        "Decoded in other contexts and listened to, the share in which one is heard:",
+        "Decoded in other contexts and listened to, the share in which one is heard "
+        "(intervals over ids):",
         "",
         *markdown.table("", ["such ids", "other ids"], heard),
         "",
         "Marks on the tokens of speech with one such id, or a loop, against the detector on its "
-        "sound, within one token:",
+        "sound, within one token (intervals over utterances):",
         "",
     ]
     rows = [

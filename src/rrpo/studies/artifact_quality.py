@@ -7,9 +7,10 @@ import numpy as np
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.evaluate import quality
-from rrpo.evaluate.artifacts import quality_drops
-from rrpo.evaluate.statistics import interval
+from rrpo.evaluate.artifacts.drops import drops_of, quality_below
+from rrpo.evaluate.statistics import clustered_area_under_roc
 from rrpo.progress import Progress
+from rrpo.studies.artifact_trials import Speech, drawn_by, rate
 
 SCORER = "plcmos"
 NOISY = 1.0
@@ -18,38 +19,48 @@ SHORTEST = 3.0
 """Seconds of speech under which a second is not a small part."""
 
 
-def measure(sounds: Sequence[Audio], count: int, seed: int) -> dict[str, Any]:
-    """Return how often the noise is found, and how many drops are found in clean speech.
+def measure(speech: Sequence[Speech], count: int, seed: int) -> dict[str, Any]:
+    """Return how well the noise is told from clean speech, and how many drops are found in that.
+
+    The score of an utterance is that of its worst window, in points under the median.
 
     Args:
-        sounds: clean speech; the first `count` of those that last, evenly taken, are used.
+        speech: clean; `count` of the utterances that last, evenly taken, are used.
         count: how many.
         seed: draws the places.
 
     Returns:
-        "scorer", "utterances", "found" and "false_per_minute"; or "reason", why nothing was
-        measured.
+        "scorer", "utterances", "drawn_by", "auc", "found" and "false_per_minute"; or "reason", why
+        nothing was measured.
     """
     if SCORER not in quality.available():
         return {"reason": quality.missing()[SCORER]}
-    lasting = [sound for sound in sounds if sound.size >= SHORTEST * SAMPLE_RATE]
-    chosen = lasting[:: max(1, len(lasting) // count)][:count]
-    if not chosen:
+    lasting = [one for one in speech if one.audio.size >= SHORTEST * SAMPLE_RATE]
+    if not lasting:
         return {"reason": f"no utterance lasts {SHORTEST:g} s"}
-    found, false = [], []
+    places = np.linspace(0, len(lasting) - 1, min(count, len(lasting))).astype(int)
+    chosen = [lasting[place] for place in places]
+    struck, clean, found, false = [], [], [], []
     with Progress("follow the quality", len(chosen)) as progress:
-        for number, sound in enumerate(chosen):
-            spoilt, start = _noisy(sound, np.random.default_rng([seed, number]))
-            drops = quality_drops(spoilt, SCORER)
-            found.append(float(any(d.start < start + NOISY and d.end > start for d in drops)))
-            minutes = sound.size / SAMPLE_RATE / 60
-            false.append(len(quality_drops(sound, SCORER)) / minutes)
+        for number, one in enumerate(chosen):
+            spoilt, start = _noisy(one.audio, np.random.default_rng([seed, number]))
+            below, before = quality_below(spoilt, SCORER), quality_below(one.audio, SCORER)
+            struck.append(float(below.max()))
+            clean.append(float(before.max()))
+            drops = drops_of(below)
+            found.append(any(d.start < start + NOISY and d.end > start for d in drops))
+            false.append(len(drops_of(before)))
             progress.update(number + 1)
+    ids, over = drawn_by(chosen)
     return {
         "scorer": SCORER,
         "utterances": len(chosen),
-        "found": interval(found),
-        "false_per_minute": interval(false),
+        "drawn_by": over,
+        "auc": clustered_area_under_roc(struck, ids, clean, ids),
+        "found": rate(chosen, found, [1.0] * len(chosen)),
+        "false_per_minute": rate(
+            chosen, false, [one.audio.size / SAMPLE_RATE / 60 for one in chosen]
+        ),
     }
 
 

@@ -1,5 +1,6 @@
 """Whether marks on tokens agree with what is heard in their sound."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from rrpo.codec.mini import MiniCodec
 from rrpo.codec.transients import carriers, reach, transient_shares
 from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, carrier_shares, detect, token_artifacts
-from rrpo.evaluate.statistics import interval
+from rrpo.evaluate.statistics import clustered_interval, interval
 from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.tokens import SPEECH_CODES
@@ -90,23 +91,33 @@ def _in_speech(
     found: dict[str, Any] = {}
     with Progress("compare tokens with sound", 3 * len(rows)) as progress:
         for step, kind in enumerate((*TRANSIENTS, "repetition")):
-            heard_marks: list[float] = []
-            marked_sounds: list[float] = []
+            heard_marks: list[list[bool]] = []
+            marked_sounds: list[list[bool]] = []
             for number, tokens in enumerate(rows):
                 rng = np.random.default_rng([seed, step, number])
                 changed = _spoilt(tokens, kind, carried, rng)
                 marks = [a for a in token_artifacts(changed, carried) if a.kind == kind]
                 heard = detect(codec.decode(torch.from_numpy(changed)), kinds=(kind,))
-                heard_marks += [float(_near(mark, heard)) for mark in marks]
-                marked_sounds += [float(_near(sound, marks)) for sound in heard]
+                heard_marks.append([_near(mark, heard) for mark in marks])
+                marked_sounds.append([_near(sound, marks) for sound in heard])
                 progress.update(step * len(rows) + number + 1)
             found[kind] = {
-                "marks": len(heard_marks),
-                "marks_heard": interval(heard_marks) if heard_marks else None,
-                "sounds": len(marked_sounds),
-                "sounds_marked": interval(marked_sounds) if marked_sounds else None,
+                "marks": sum(map(len, heard_marks)),
+                "marks_heard": _share(heard_marks),
+                "sounds": sum(map(len, marked_sounds)),
+                "sounds_marked": _share(marked_sounds),
             }
     return found
+
+
+def _share(flags: Sequence[Sequence[bool]]) -> dict[str, float] | None:
+    """Return the share of flags that are true with its interval over utterances; None of no flag.
+
+    Args:
+        flags: those of each utterance.
+    """
+    counts = [(sum(own), len(own)) for own in flags if own]
+    return clustered_interval(counts, lambda sums: sums[..., 0] / sums[..., 1]) if counts else None
 
 
 def _spoilt(

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.evaluate.artifacts import KINDS, Scores, scores
-from rrpo.evaluate.statistics import area_under_roc, interval
+from rrpo.evaluate.statistics import clustered_area_under_roc, clustered_interval, clusters
 from rrpo.progress import Progress
 from rrpo.studies.insertions import WAYS, Inserted
 from rrpo.studies.peers import EVERY, Essentia, Event, highest
@@ -23,12 +24,16 @@ GOAL = 0.2
 
 @dataclass(frozen=True)
 class Speech:
-    """One clean utterance (N,) and where it comes from."""
+    """One clean utterance (N,) and where it comes from.
+
+    `utterance` names it among all of them, `speaker` likewise; that is empty where it is not known.
+    """
 
     corpus: str
     emotion: str
-    name: str
+    utterance: str
     audio: Audio
+    speaker: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,11 @@ class Trial:
     corpus: str
     positive: float
     negatives: list[float]
+    utterance: str
+    speaker: str = ""
 
 
+Row = TypeVar("Row", Speech, Trial)
 Trials = dict[str, dict[float, list[Trial]]]
 
 
@@ -91,7 +99,8 @@ def _trial(
     places: Sequence[tuple[float, float]],
 ) -> Trial:
     positive = heard.highest(inserted.start - NEAR, inserted.end + NEAR)
-    return Trial(one.corpus, positive, [clean.highest(*place) for place in places])
+    negatives = [clean.highest(*place) for place in places]
+    return Trial(one.corpus, positive, negatives, one.utterance, one.speaker)
 
 
 def _peer_trial(
@@ -102,7 +111,43 @@ def _peer_trial(
     places: Sequence[tuple[float, float]],
 ) -> Trial:
     positive = highest(heard, inserted.start - NEAR, inserted.end + NEAR)
-    return Trial(one.corpus, positive, [highest(clean, *place) for place in places])
+    negatives = [highest(clean, *place) for place in places]
+    return Trial(one.corpus, positive, negatives, one.utterance, one.speaker)
+
+
+def drawn_by(rows: Sequence[Speech | Trial]) -> tuple[NDArray[np.int64], str]:
+    """Number the clusters whose trials or utterances are no independent ones.
+
+    Speakers, where they are known and there are several; else utterances, of which each has several
+    trials.
+
+    Returns:
+        ids (N,) in 0…G-1, and what they are, such as "12 speakers".
+    """
+    ids, named = clusters([one.speaker or one.utterance for one in rows])
+    speakers = {one.speaker for one in rows if one.speaker}
+    if not named or not speakers:
+        ids = np.unique([one.utterance for one in rows], return_inverse=True)[1].reshape(-1)
+        return ids, _counted(int(ids.max()) + 1, "utterance")
+    others = int(ids.max()) + 1 - len(speakers)
+    more = f" and {_counted(others, 'utterance')}" if others else ""
+    return ids, _counted(len(speakers), "speaker") + more
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def rate(
+    rows: Sequence[Speech | Trial], counts: Sequence[float], over: Sequence[float]
+) -> dict[str, float]:
+    """Return the sum of what is counted in each row over that of `over`, with its 95 % interval.
+
+    Clusters of rows are drawn anew (`drawn_by`).
+    """
+    ids, _ = drawn_by(rows)
+    sums = np.stack([np.bincount(ids, column) for column in (counts, over)], axis=1)
+    return clustered_interval(sums, lambda drawn: drawn[..., 0] / drawn[..., 1])
 
 
 def figures(found: Trials, thresholds: Mapping[str, float], resamples: int) -> dict[str, Any]:
@@ -120,9 +165,11 @@ def figures(found: Trials, thresholds: Mapping[str, float], resamples: int) -> d
             f"{level:g}": {
                 corpus: {
                     "auc": separated(part, resamples),
-                    "hit": interval([float(_reaches(one.positive, least)) for one in part]),
+                    "hit": rate(
+                        part, [_reaches(one.positive, least) for one in part], [1.0] * len(part)
+                    ),
                 }
-                for corpus, part in _groups(rows).items()
+                for corpus, part in groups_of(rows).items()
             }
             for level, rows in levels.items()
         }
@@ -144,7 +191,7 @@ def goal(found: Trials, resamples: int) -> dict[str, Any]:
         if level >= GOAL
         for trial in part
     ]
-    return {corpus: separated(part, resamples) for corpus, part in _groups(rows).items()}
+    return {corpus: separated(part, resamples) for corpus, part in groups_of(rows).items()}
 
 
 def every(found: Trials) -> Trials:
@@ -156,22 +203,17 @@ def every(found: Trials) -> Trials:
 
 
 def separated(rows: Sequence[Trial], resamples: int, seed: int = 0) -> dict[str, float]:
-    """Return the area under the ROC curve with its 95 % interval, trials drawn anew."""
-    positive = np.array([one.positive for one in rows])
-    negative = np.array([one.negatives for one in rows])
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(resamples):
-        pick = rng.integers(0, len(rows), len(rows))
-        drawn.append(area_under_roc(positive[pick], negative[pick].ravel()))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    mean = area_under_roc(positive, negative.ravel())
-    return {"mean": mean, "low": float(low), "high": float(high)}
+    """Return the area under the ROC curve with its 95 % interval, clusters drawn anew."""
+    ids, _ = drawn_by(rows)
+    positive = [one.positive for one in rows]
+    negative = [value for one in rows for value in one.negatives]
+    owners = np.repeat(ids, [len(one.negatives) for one in rows])
+    return clustered_area_under_roc(positive, ids, negative, owners, seed, resamples)
 
 
-def _groups(rows: Sequence[Trial]) -> dict[str, list[Trial]]:
-    """Return the trials of all real speech, and of each corpus."""
-    groups: dict[str, list[Trial]] = {}
+def groups_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the trials or utterances of all real speech, and of each corpus."""
+    groups: dict[str, list[Row]] = {}
     for one in rows:
         if one.corpus != SYNTHETIC:
             groups.setdefault(ALL_REAL, []).append(one)

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from rrpo.audio import SAMPLE_RATE, Audio, read
+from rrpo.audio import SAMPLE_RATE, Audio, is_silent, read
 from rrpo.checkpoint import write_json, write_text
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.errors import UserError
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, detect
-from rrpo.evaluate.statistics import interval
 from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.studies import artifact_page, artifact_quality, artifact_tokens
@@ -27,9 +26,13 @@ from rrpo.studies.artifact_trials import (
     ALL_REAL,
     SYNTHETIC,
     Speech,
+    Trials,
+    drawn_by,
     every,
     figures,
     goal,
+    groups_of,
+    rate,
     selected,
     trials,
 )
@@ -57,10 +60,10 @@ class Size:
     inserted: int = 60
     clean: int = 200
     windows: int = 4
-    resamples: int = 500
+    resamples: int = 2000
     ids: int = 48
     contexts: int = 4
-    rated: int = 12
+    rated: int = 60
 
 
 FULL = Size()
@@ -85,13 +88,17 @@ def run(
         peer: "essentia" to measure that beside ours, or "".
 
     Raises:
-        UserError: a manifest cannot be read, or the peer is unknown or not installed.
+        UserError: a manifest cannot be read or leaves nothing to put artifacts into, or the peer is
+            unknown or not installed.
     """
     if peer not in ("", "essentia"):
         raise UserError(f"no peer {peer!r} is known: essentia")
     other = Essentia() if peer else None
+    # First what may be refused: speaking the mini world takes longer.
+    corpora = [_real(manifest, rows, size, seed) for manifest, rows in _read(manifests)]
     world = World()
-    speech = [*_synthetic(world, size, seed), *_real(manifests, size, seed)]
+    real = [one for corpus in corpora for one in corpus.speech]
+    speech = [*_synthetic(world, size, seed), *real]
     chosen = _first_of_each(speech, size.inserted)
     ours, theirs = trials(chosen, size.windows, seed, other)
     study: dict[str, Any] = {
@@ -99,22 +106,18 @@ def run(
         "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
         "seed": seed,
         "inserted": size.inserted,
+        "drawn_by": {name: drawn_by(part)[1] for name, part in groups_of(chosen).items()},
+        "left_out": [corpus.left_out for corpus in corpora if corpus.left_out],
         "thresholds": THRESHOLDS,
         "ways": {name: {"kind": way.kind, "unit": way.unit} for name, way in WAYS.items()},
         "detectors": figures(ours, THRESHOLDS, size.resamples),
         "goal": goal(ours, size.resamples),
         "false_alarms": false_alarms(speech),
         "tokens": artifact_tokens.measure(world, size.ids, size.contexts, seed),
-        "quality": artifact_quality.measure([one.audio for one in chosen], size.rated, seed),
+        "quality": artifact_quality.measure(chosen, size.rated, seed),
     }
     if other is not None:
-        study["peer"] = {
-            "name": f"Essentia {other.version}",
-            "detectors": figures(theirs, other.thresholds, size.resamples),
-            "goal": goal(theirs, size.resamples),
-            "ours": goal(every(ours), size.resamples),
-            "false_alarms": peer_alarms(chosen[::EVERY], other),
-        }
+        study["peer"] = _compared(other, chosen, ours, theirs, size)
     write_json(out / "study.json", study)
     write_text(out / "study.md", artifact_page.page(study))
     groups = {ALL_REAL: lambda name: name != SYNTHETIC, SYNTHETIC: lambda name: name == SYNTHETIC}
@@ -124,15 +127,28 @@ def run(
     return out / "study.md"
 
 
+def _compared(
+    peer: Essentia, speech: Sequence[Speech], ours: Trials, theirs: Trials, size: Size
+) -> dict[str, Any]:
+    """Return the peer's figures, and ours on the utterances that it was given."""
+    return {
+        "name": f"Essentia {peer.version}",
+        "detectors": figures(theirs, peer.thresholds, size.resamples),
+        "goal": goal(theirs, size.resamples),
+        "ours": goal(every(ours), size.resamples),
+        "false_alarms": peer_alarms(speech[::EVERY], peer),
+    }
+
+
 def false_alarms(speech: Sequence[Speech]) -> dict[str, Any]:
     """Return, by corpus and by emotion of real speech, how many a minute are found of each kind.
 
     Nothing was inserted, so what is found is false, or an artifact that was recorded.
     """
-    groups: dict[str, list[tuple[float, list[str]]]] = {}
+    groups: dict[str, list[tuple[Speech, list[str]]]] = {}
     with Progress("search clean speech", len(speech)) as progress:
         for number, one in enumerate(speech, start=1):
-            row = (one.audio.size / SAMPLE_RATE / 60, [a.kind for a in detect(one.audio)])
+            row = (one, [artifact.kind for artifact in detect(one.audio)])
             names = [f"corpus/{one.corpus}"]
             if one.corpus != SYNTHETIC:
                 names += [f"corpus/{ALL_REAL}", f"emotion/{one.emotion}"]
@@ -142,29 +158,35 @@ def false_alarms(speech: Sequence[Speech]) -> dict[str, Any]:
     table: dict[str, Any] = {"corpus": {}, "emotion": {}}
     for name, rows in groups.items():
         part, label = name.split("/", 1)
-        minutes = sum(row[0] for row in rows)
-        # Each utterance is weighed by its length: the mean of these is the count over the minutes.
-        share = minutes / len(rows)
-        table[part][label] = {"minutes": minutes, "utterances": len(rows)} | {
-            kind: interval([row[1].count(kind) / share for row in rows]) for kind in KINDS
+        heard = [one for one, _ in rows]
+        table[part][label] = {
+            "minutes": sum(_minutes(heard)),
+            "utterances": len(rows),
+            "drawn_by": drawn_by(heard)[1],
+        } | {
+            kind: rate(heard, [found.count(kind) for _, found in rows], _minutes(heard))
+            for kind in KINDS
         }
     return table
 
 
 def peer_alarms(speech: Sequence[Speech], peer: Essentia) -> dict[str, Any]:
     """Return corpus → kind → how many a minute the peer finds in clean speech."""
-    groups: dict[str, list[Speech]] = {}
-    for one in speech:
-        for name in {one.corpus, one.corpus if one.corpus == SYNTHETIC else ALL_REAL}:
-            groups.setdefault(name, []).append(one)
-    table: dict[str, Any] = {}
-    for name, part in groups.items():
-        minutes = sum(one.audio.size for one in part) / SAMPLE_RATE / 60 / len(part)
-        table[name] = {
-            kind: interval([count(peer.events(one.audio, kind), least) / minutes for one in part])
+    return {
+        name: {
+            kind: rate(
+                part,
+                [count(peer.events(one.audio, kind), least) for one in part],
+                _minutes(part),
+            )
             for kind, least in peer.thresholds.items()
         }
-    return table
+        for name, part in groups_of(speech).items()
+    }
+
+
+def _minutes(speech: Sequence[Speech]) -> list[float]:
+    return [one.audio.size / SAMPLE_RATE / 60 for one in speech]
 
 
 def _synthetic(world: World, size: Size, seed: int) -> list[Speech]:
@@ -177,24 +199,56 @@ def _synthetic(world: World, size: Size, seed: int) -> list[Speech]:
         for number, index in enumerate(chosen, start=1):
             row = rows[index]
             audio = codec.decode(torch.from_numpy(row.tokens))
-            spoken.append(Speech(SYNTHETIC, row.emotion, row.id, _level(audio)))
+            speaker = f"{SYNTHETIC} {row.speaker}"
+            spoken.append(Speech(SYNTHETIC, row.emotion, row.id, _level(audio), speaker))
             progress.update(number)
     return spoken
 
 
-def _real(manifests: Sequence[Path], size: Size, seed: int) -> list[Speech]:
-    """Return recordings of each manifest, drawn by the seed."""
-    found = []
-    for manifest in manifests:
-        folder = manifest if manifest.is_dir() else manifest.parent
-        rows: list[Recording] = read_manifest(manifest)
-        drawn = np.random.default_rng(seed).permutation(len(rows))[: size.clean]
-        for row in [rows[index] for index in drawn]:
-            name = f"{folder.resolve().name} ({row.language})" if row.language else folder.name
+@dataclass(frozen=True)
+class Real:
+    """Recordings of a manifest, and what was left out of those drawn: "" or a sentence."""
+
+    speech: list[Speech]
+    left_out: str
+
+
+def _read(manifests: Sequence[Path]) -> list[tuple[Path, list[Recording]]]:
+    """Read every manifest before the first recording is."""
+    return [(manifest, read_manifest(manifest)) for manifest in manifests]
+
+
+def _real(manifest: Path, rows: Sequence[Recording], size: Size, seed: int) -> Real:
+    """Return recordings of a manifest, drawn by the seed.
+
+    Raises:
+        UserError: none of them is over a second long, and neither silent nor unreadable.
+    """
+    folder = (manifest if manifest.is_dir() else manifest.parent).resolve().name
+    drawn = np.random.default_rng(seed).permutation(len(rows))[: size.clean]
+    found: list[Speech] = []
+    silent, unreadable = [], []
+    for row in [rows[index] for index in drawn]:
+        name = f"{folder} ({row.language})" if row.language else folder
+        try:
             audio = read(row.path)
-            if audio.any():
-                found.append(Speech(name, row.emotion, row.path.name, _level(audio)))
-    return found
+        except UserError:
+            unreadable.append(row.path.name)
+            continue
+        if is_silent(audio):
+            silent.append(row.path.name)
+            continue
+        speaker = f"{name} {row.speaker}" if row.speaker else ""
+        found.append(Speech(name, row.emotion, str(row.path), _level(audio), speaker))
+    lost = {"silent": silent, "unreadable": unreadable}
+    reasons = [f"{len(part)} {why} (as {part[0]})" for why, part in lost.items() if part]
+    if not any(map(_lasts, found)):
+        why = f": {', '.join(reasons)}" if reasons else ""
+        raise UserError(
+            f"{manifest}: none of {len(drawn)} recordings drawn is speech of over a second{why}"
+        )
+    left_out = f"{folder}: {', '.join(reasons)} of {len(drawn)} recordings drawn" if reasons else ""
+    return Real(found, left_out)
 
 
 def _level(audio: Audio) -> Audio:
@@ -206,10 +260,14 @@ def _first_of_each(speech: Sequence[Speech], count: int) -> list[Speech]:
     chosen = []
     for one in speech:
         seen[one.corpus] = seen.get(one.corpus, 0) + 1
-        # A second of speech is the least that has a place for every artifact.
-        if seen[one.corpus] <= count and one.audio.size > SAMPLE_RATE:
+        if seen[one.corpus] <= count and _lasts(one):
             chosen.append(one)
     return chosen
+
+
+def _lasts(one: Speech) -> bool:
+    # A second of speech is the least that has a place for every artifact.
+    return one.audio.size > SAMPLE_RATE
 
 
 def _examples(speech: Sequence[Speech], seed: int) -> list[artifact_page.Example]:

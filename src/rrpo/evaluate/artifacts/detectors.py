@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import soxr
 
-from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.audio import SAMPLE_RATE, Audio, is_silent
 from rrpo.errors import UserError
 from rrpo.evaluate.artifacts import clicks, clipping, loops, pops, silence, stuck
 from rrpo.evaluate.artifacts.events import Artifact, Curve, Scores
@@ -44,7 +44,8 @@ def detect(
         kinds: which of `KINDS`.
 
     Returns:
-        The artifacts; none for audio that is empty, silent or shorter than 30 ms.
+        The artifacts; none for audio that is empty or shorter than 30 ms. Audio whose peak is under
+        0.001 is mute: one silence from its begin to its end, and nothing else.
 
     Raises:
         UserError: the audio is not one-dimensional or not finite, the rate is not positive, or
@@ -53,7 +54,8 @@ def detect(
     signal = _signal(audio, sample_rate, kinds)
     if signal is None:
         return []
-    found = [artifact for kind in kinds for artifact in DETECTORS[kind].find(signal)]
+    searched = _searched(signal, kinds)
+    found = [artifact for kind in searched for artifact in DETECTORS[kind].find(signal)]
     return sorted(found, key=lambda artifact: artifact.start)
 
 
@@ -66,14 +68,22 @@ def scores(
         UserError: as `detect`.
     """
     signal = _signal(audio, sample_rate, kinds)
+    found = {kind: Scores(np.zeros(0), 0.001) for kind in kinds}
     if signal is None:
-        return {kind: Scores(np.zeros(0), 0.001) for kind in kinds}
-    finders: dict[str, Callable[[Curve], Scores]] = {kind: DETECTORS[kind].scores for kind in kinds}
-    return {kind: score(signal) for kind, score in finders.items()}
+        return found
+    finders: dict[str, Callable[[Curve], Scores]] = {
+        kind: DETECTORS[kind].scores for kind in _searched(signal, kinds)
+    }
+    return found | {kind: score(signal) for kind, score in finders.items()}
+
+
+def _searched(signal: Curve, kinds: Sequence[str]) -> list[str]:
+    """Return which kinds a signal (N,) may hold: what is fainter than hearing is only silence."""
+    return [kind for kind in kinds if kind == "silence" or not is_silent(signal)]
 
 
 def _signal(audio: Audio, sample_rate: int, kinds: Sequence[str]) -> Curve | None:
-    """Check what is to be searched and bring it to 16 kHz; None where there is nothing in it."""
+    """Check what is to be searched and bring it to 16 kHz; None where it is too short."""
     samples = np.asarray(audio, dtype=np.float32)
     if samples.ndim != 1:
         raise UserError(f"audio to be searched has shape {samples.shape}: give mono samples (N,)")
@@ -88,6 +98,6 @@ def _signal(audio: Audio, sample_rate: int, kinds: Sequence[str]) -> Curve | Non
         raise UserError(f"there is no artifact of kind {unknown[0]!r}: one of {', '.join(KINDS)}")
     if sample_rate != SAMPLE_RATE and samples.size:
         samples = soxr.resample(samples, sample_rate, SAMPLE_RATE)
-    if samples.size < SHORTEST or not samples.any():
+    if samples.size < SHORTEST:
         return None
     return samples.astype(np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
-from rrpo.evaluate.artifacts.events import Artifact
+from rrpo.evaluate.artifacts.events import Artifact, Curve
 
 WINDOW, STEP = 1.0, 0.25
 """Seconds that are rated, and from one window to the next. The predictors are made for several
@@ -34,6 +34,17 @@ def quality_drops(audio: Audio, scorer: str | quality.Scorer = "plcmos") -> list
     Raises:
         UserError: the scorer is not installed, or the audio is not finite or not (N,).
     """
+    return drops_of(quality_below(audio, scorer))
+
+
+def quality_below(audio: Audio, scorer: str | quality.Scorer = "plcmos") -> Curve:
+    """Return how many points each window of audio (N,) is rated under their median: (M,).
+
+    Windows are `WINDOW` long, `STEP` apart. There are none where audio has under three of them.
+
+    Raises:
+        UserError: as `quality_drops`.
+    """
     if isinstance(scorer, str):
         available = quality.available()
         if scorer not in available:
@@ -46,14 +57,23 @@ def quality_drops(audio: Audio, scorer: str | quality.Scorer = "plcmos") -> list
     size, step = int(WINDOW * SAMPLE_RATE), int(STEP * SAMPLE_RATE)
     starts = range(0, samples.size - size + 1, step)
     if len(starts) < 3:
-        return []
+        return np.zeros(0)
     rated = np.array([scorer(samples[start : start + size]) for start in starts])
-    below = np.median(rated) - rated
+    below: Curve = np.median(rated) - rated
+    return below
+
+
+def drops_of(below: Curve) -> list[Artifact]:
+    """Return the windows that lie `DROP` points or more under the median, those in a row as one.
+
+    Args:
+        below: (M,) points, from `quality_below`.
+    """
     found: list[Artifact] = []
-    for start, drop in zip(starts, below, strict=True):
+    for number, drop in enumerate(below):
         if drop < DROP:
             continue
-        event = Artifact("quality", start / SAMPLE_RATE, (start + size) / SAMPLE_RATE, float(drop))
+        event = Artifact("quality", number * STEP, number * STEP + WINDOW, float(drop))
         if found and event.start <= found[-1].end:
             last = found.pop()
             event = Artifact("quality", last.start, event.end, max(last.strength, event.strength))

@@ -5,12 +5,13 @@ detection (Rabiner & Sambur 1975, "An algorithm for determining the endpoints of
 utterances", Bell System Technical Journal 54) with a level relative to the speech. Campione &
 Véronis 2002 ("A large-scale multilingual study of silent pause duration", Speech Prosody) find
 pauses of read speech below 1 s, nearly all; the limit lies under that, as an utterance of TTS is
-a sentence.
+a sentence. An utterance in which nothing is heard at all (`rrpo.audio.is_silent`) is one silence,
+however short it is.
 """
 
 import numpy as np
 
-from rrpo.audio import SAMPLE_RATE
+from rrpo.audio import SAMPLE_RATE, is_silent
 from rrpo.evaluate.artifacts.events import Artifact, Curve, Scores, loudness, stretches
 
 BLOCK = 160
@@ -26,15 +27,26 @@ THRESHOLD = 1.0
 
 
 def find(signal: Curve) -> list[Artifact]:
-    """Return the silences of a signal (N,), 16 kHz, that are too long."""
-    return stretches("silence", scores(signal), THRESHOLD)
+    """Return the silences of a signal (N,), 16 kHz, that are too long; of a mute one all of it."""
+    found = scores(signal)
+    if is_silent(signal):
+        # Its last block may be a part of one, which has no score.
+        return [Artifact("silence", 0.0, signal.size / SAMPLE_RATE, float(found.values.max()))]
+    return stretches("silence", found, THRESHOLD)
 
 
 def scores(signal: Curve) -> Scores:
-    """Return for each 10 ms of a signal (N,) the length of its silence over what is allowed."""
+    """Return for each 10 ms of a signal (N,) the length of its silence over what is allowed.
+
+    A mute signal is too much silence at any length: at least `THRESHOLD`.
+    """
     count = signal.size // BLOCK
+    if is_silent(signal):
+        length = signal.size / SAMPLE_RATE
+        return Scores(np.full(count, max(THRESHOLD, length / EDGE)), BLOCK / SAMPLE_RATE)
     power = np.square(signal[: count * BLOCK]).reshape(-1, BLOCK).mean(axis=1)
-    sounding = np.sqrt(power) >= loudness(signal) * 10.0 ** (-DEPTH / 20.0)
+    # Strictly over, so that nothing sounds in digital silence, where a click leaves no loudness.
+    sounding = np.sqrt(power) > loudness(signal) * 10.0 ** (-DEPTH / 20.0)
     score = np.zeros(count)
     runs = _runs(sounding)
     kept = [run for run in runs if run[1] - run[0] > CRACK]
