@@ -60,8 +60,6 @@ RATES = {"tokenizer": 2e-3, "pretrain": 1e-3, "finetune": 3e-4, "ceiling": 5e-4}
 """Learning rates."""
 WEIGHT_DECAY = 0.05
 """Of fine-tuning."""
-QUIETEST = 1e-3
-"""Peak under which a recording counts as silence."""
 WORKERS = 2
 
 
@@ -259,7 +257,7 @@ class Laboratory:
         with Progress("listen", len(self.recordings)) as progress, self._timed("listen"):
             for index, row in enumerate(self.recordings):
                 sound = self.sound(index)
-                if np.abs(sound).max(initial=0.0) < QUIETEST:
+                if audio.is_silent(sound):
                     silent.append(row.path)
                 else:
                     self.cache.hear(sound)
