@@ -72,7 +72,7 @@ def test_its_policies_are_heard_in_other_voices(smoke: Path, tmp_path: Path) -> 
         assert set(systems) == {"reference", "base", "sft", "diffro", "rrpo"}
         assert systems["base"]["KL / token"]["mean"] == pytest.approx(0, abs=1e-5)
     gaps = study["differences"]["willow"]
-    assert list(gaps) == ["SFT − base", "DiffRO − base", "RRPO − base"]
+    assert list(gaps) == ["SFT − base", "DiffRO − base", "RRPO − base", "RRPO − DiffRO"]
     heard = study["voices"]["willow"]
     assert gaps["SFT − base"]["tokens"]["mean"] == pytest.approx(
         heard["sft"]["tokens"]["mean"] - heard["base"]["tokens"]["mean"]

@@ -187,19 +187,12 @@ def _figure(row: Mapping[str, Any], label: str) -> float | None:
     return None if value is None else float(value)
 
 
-def pooled(
-    values: list[list[float]] | None, groups: Sequence[str] | None = None
-) -> dict[str, Any] | None:
-    """Return the interval over utterances of their means over seeds, and the means of the seeds.
-
-    Args:
-        values: of each seed (S), of each utterance (n).
-        groups: (n,) what utterances have in common and is resampled whole, such as the sentence.
-    """
+def pooled(values: list[list[float]] | None) -> dict[str, Any] | None:
+    """Return the interval over utterances of their means over seeds, and the means of the seeds."""
     if values is None:
         return None
     table = np.array(values)
-    return {**interval(table.mean(0), groups=groups), "seeds": table.mean(1).tolist()}
+    return {**interval(table.mean(0)), "seeds": table.mean(1).tolist()}
 
 
 def _differences(

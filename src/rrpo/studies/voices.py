@@ -16,12 +16,14 @@ from rrpo import policy
 from rrpo.checkpoint import read_json, sha256, write_json, write_text
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
+from rrpo.evaluate.matched import run_interval
 from rrpo.evaluate.run import Judges, measure
+from rrpo.evaluate.statistics import clusters
 from rrpo.mini.speaking import spoken
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World
 from rrpo.progress import Progress
-from rrpo.studies.seeds import MEASURED, by_measure, pooled, title_of, values_of
+from rrpo.studies.seeds import MEASURED, by_measure, title_of, values_of
 
 Rows = list[dict[str, Any]]
 
@@ -101,7 +103,7 @@ def _figures(seeds: Sequence[Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
     """Return system → measure → its figure with the interval by sentence."""
     texts = [row["text"] for row in seeds[0]["base"]]
     return {
-        name: {label: pooled(values_of(seeds, name, label), texts) for label in MEASURED}
+        name: {label: by_sentence(values_of(seeds, name, label), texts) for label in MEASURED}
         for name in seeds[0]
     }
 
@@ -109,20 +111,43 @@ def _figures(seeds: Sequence[Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
 def differences(
     seeds: Sequence[Mapping[str, Rows]], systems: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return "system − base" → measure → mean paired difference with its interval by sentence.
+    """Return "first − second" → measure → mean paired difference with its interval.
 
+    Every system is compared with the base, and the hardened reward model's with the plain one's.
     An utterance's figures are averaged over the seeds first.
     """
     texts = [row["text"] for row in seeds[0]["base"]]
+    pairs = [(name, "base") for name in systems]
+    if {"rrpo", "diffro"} <= set(systems):
+        pairs.append(("rrpo", "diffro"))
     table: dict[str, dict[str, Any]] = {}
-    for name in systems:
-        found = table[f"{title_of(name)} − base"] = {}
+    for first, second in pairs:
+        found = table[f"{title_of(first)} − {title_of(second)}"] = {}
         for label in MEASURED:
-            one, base = values_of(seeds, name, label), values_of(seeds, "base", label)
-            if one is not None and base is not None:
-                apart = np.array(one) - np.array(base)
-                found[label] = pooled(apart.tolist(), texts)
+            one, other = values_of(seeds, first, label), values_of(seeds, second, label)
+            if one is not None and other is not None:
+                apart = np.array(one) - np.array(other)
+                found[label] = by_sentence(apart.tolist(), texts)
     return table
+
+
+def by_sentence(
+    values: Sequence[Sequence[float]] | None, texts: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return a mean with Student's 95 % interval over sentences, and the means of the seeds.
+
+    A voice has few sentences, too few for a bootstrap to cover well.
+
+    Args:
+        values: of each seed (S), of each utterance (n).
+        texts: (n,) what is said; of a single sentence its utterances are taken as independent.
+    """
+    if values is None:
+        return None
+    table = np.array(values)
+    ids, _ = clusters(texts)
+    means = np.bincount(ids, weights=table.mean(0)) / np.bincount(ids)
+    return {**run_interval(means.tolist()), "seeds": table.mean(1).tolist()}
 
 
 def _claim(out: Path, demos: Sequence[Path], sentences: int, world: World) -> None:
@@ -176,9 +201,9 @@ def page(study: Mapping[str, Any]) -> str:
     """Return the study as a page of markdown tables, two for each voice."""
     lines = [
         f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}: {study['sentences']} "
-        f"sentences and {study['utterances']} utterances of each voice. Mean with 95 % interval "
-        "by sentence, each utterance averaged over the seeds; in brackets the means of the single "
-        "seeds. Differences are paired by utterance."
+        f"sentences and {study['utterances']} utterances of each voice. Mean with Student's 95 % "
+        "interval over sentences, each utterance averaged over the seeds; in brackets the means of "
+        "the single seeds. Differences are paired by utterance."
     ]
     for speaker, systems in study["voices"].items():
         lines += ["", f"{speaker.capitalize()}:", ""]
