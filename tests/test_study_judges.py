@@ -102,3 +102,15 @@ def test_the_command_writes_its_page_and_picture(tmp_path: Path) -> None:
     assert list(figures["acted"]) == ["neutral"]
     assert "Exchanged tokens" in text
     assert (tmp_path / "figure.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
+
+
+@pytest.mark.parametrize("way", study.LEVELS)
+def test_nothing_is_spoilt_at_the_first_level(way: str) -> None:
+    """So unspoilt speech is judged once for all ways."""
+    assert study.LEVELS[way][0] == 0
+    tokens, sound = np.arange(40), np.full(16_000, 0.5, dtype=np.float32)
+    rng = np.random.default_rng(1)
+    if way in study.SPOIL_TOKENS:
+        np.testing.assert_array_equal(study.SPOIL_TOKENS[way](tokens, 0, rng), tokens)
+    else:
+        np.testing.assert_array_equal(study.SPOIL_SOUND[way](sound, 0, rng), sound)

@@ -36,7 +36,7 @@ def world(
     folder: WorldFolder = None,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
-    """Measure a mini world against its aims (needs its renderer; half an hour)."""
+    """Measure a mini world against its aims (needs its renderer)."""
     from rrpo.studies import world as study
 
     command = " ".join(["rrpo", *sys.argv[1:]])

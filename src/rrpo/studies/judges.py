@@ -133,11 +133,14 @@ def curves(
     figures: dict[str, Any] = {}
     with Progress("spoil and judge", len(LEVELS) * count) as progress:
         done = 0
+        # Nothing is spoilt at the first level, in whichever way.
+        whole = _judged(codec, judges, rows, next(iter(LEVELS)), 0)
         for way, all_levels in LEVELS.items():
             levels = all_levels[:count]
             table: dict[str, list[list[float]]] = {}
             for level in levels:
-                for label, values in _judged(codec, judges, rows, way, level).items():
+                found = _judged(codec, judges, rows, way, level) if level else whole
+                for label, values in found.items():
                     table.setdefault(label, []).append(values)
                 done += 1
                 progress.update(done)
