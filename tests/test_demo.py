@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rrpo.checkpoint import read_json
+from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
 from rrpo.mini.text import SPEAKERS
 from rrpo.studies import demo, voices
@@ -71,8 +71,23 @@ def test_its_policies_are_heard_in_other_voices(smoke: Path, tmp_path: Path) -> 
     for systems in study["voices"].values():
         assert set(systems) == {"reference", "base", "sft", "diffro", "rrpo"}
         assert systems["base"]["KL / token"]["mean"] == pytest.approx(0, abs=1e-5)
+    gaps = study["differences"]["willow"]
+    assert list(gaps) == ["SFT − base", "DiffRO − base", "RRPO − base", "RRPO − DiffRO"]
+    heard = study["voices"]["willow"]
+    assert gaps["SFT − base"]["tokens"]["mean"] == pytest.approx(
+        heard["sft"]["tokens"]["mean"] - heard["base"]["tokens"]["mean"]
+    )
+    assert "| SFT − base |" in page
     with pytest.raises(UserError, match="no finished demo"):
         voices.run([tmp_path], tmp_path)
+
+
+def test_demos_of_another_world_are_refused(smoke: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_json(other / "plan.json", {**read_json(smoke / "plan.json"), "world": "another"})
+    write_json(other / "results.json", read_json(smoke / "results.json"))
+    with pytest.raises(UserError, match="other was made in another world: give that with --world"):
+        voices.run([smoke, other], tmp_path / "out")
 
 
 def test_a_finished_demo_is_not_run_again(smoke: Path) -> None:

@@ -27,6 +27,7 @@ from rrpo.evaluate.statistics import (
     paired_interval,
     resampled_sums,
     roc_curve,
+    unpaired_interval,
 )
 
 
@@ -172,6 +173,46 @@ def test_clustered_intervals_cover_and_unclustered_ones_do_not() -> None:
             hits[kind] += found["low"] <= 0.575 <= found["high"]
     assert 176 <= hits["speakers"] <= 199
     assert hits["utterances"] < 160
+
+
+def test_a_mean_over_groups_agrees_with_a_loop_that_draws_them_whole() -> None:
+    rng = np.random.default_rng(5)
+    names = np.repeat([f"sentence {index}" for index in range(15)], rng.integers(2, 8, 15))
+    values = rng.normal(size=15)[np.unique(names, return_inverse=True)[1]] + rng.normal(
+        0, 0.1, names.size
+    )
+    found = interval(values, seed=1, resamples=8000, groups=names)
+    draws = []
+    for _ in range(4000):
+        chosen = rng.choice(np.unique(names), 15)
+        draws.append(np.concatenate([values[names == one] for one in chosen]).mean())
+    low, high = np.quantile(draws, [norm.cdf(-2.220), norm.cdf(2.220)])
+    assert found["mean"] == pytest.approx(values.mean())
+    assert found["low"] == pytest.approx(low, abs=0.05)
+    assert found["high"] == pytest.approx(high, abs=0.05)
+    alone = interval(values, seed=1)
+    assert found["high"] - found["low"] > 1.4 * (alone["high"] - alone["low"])
+    paired = paired_interval(values + 1, np.ones(names.size), seed=1, resamples=8000, groups=names)
+    assert paired == pytest.approx(found)
+
+
+def test_a_difference_of_samples_with_nothing_in_common() -> None:
+    """Against Welch's formula: normal values, each a group of its own."""
+    rng = np.random.default_rng(6)
+    first, second = rng.normal(3, 1, 60), rng.normal(1, 2, 80)
+    names = [str(index) for index in range(60)], [str(index) for index in range(80)]
+    found = unpaired_interval(first, second, names, resamples=8000)
+    error = np.sqrt(first.var(ddof=1) / 60 + second.var(ddof=1) / 80)
+    assert found["mean"] == pytest.approx(first.mean() - second.mean())
+    assert found["low"] == pytest.approx(found["mean"] - 2 * error, abs=0.06)
+    assert found["high"] == pytest.approx(found["mean"] + 2 * error, abs=0.06)
+
+
+def test_every_value_needs_its_group() -> None:
+    with pytest.raises(UserError, match="3 values have 2 groups"):
+        interval([1.0, 2.0, 3.0], groups=["a", "b"])
+    with pytest.raises(UserError, match="2 values have 1 groups"):
+        unpaired_interval([1.0], [1.0, 2.0], (["a"], ["a"]))
 
 
 def test_utterances_are_the_clusters_where_speakers_do_not_tell() -> None:

@@ -1,6 +1,8 @@
 """Spoiling speech: what each way does to it, and the command in its tiny size."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rrpo.checkpoint import read_json
+from rrpo.emotions import EMOTIONS
+from rrpo.evaluate.run import Judges
+from rrpo.mini.world import World
 from rrpo.studies import judges as study
 
 
@@ -64,12 +69,48 @@ def test_a_response_knows_rising_from_falling() -> None:
     assert deaf["rank"]["mean"] == 0.0
 
 
+def test_no_two_spoilt_utterances_say_the_same() -> None:
+    rows = World().shard("test_same")
+    texts = list(dict.fromkeys(row.text for row in rows))
+    # Of the first sentence there is no neutral reading, so it is left for anger.
+    chosen = study.different_sentences(rows[1:], texts, EMOTIONS, 4)
+    assert [row.emotion for row in chosen] == [name for name in EMOTIONS for _ in range(4)]
+    assert len({row.text for row in chosen}) == 24
+    assert chosen[4].text == texts[0]
+
+
+def test_neutral_speech_has_no_intensity() -> None:
+    def render(
+        _text: str, _emotion: str, _intensity: float, _voice: Any, rng: np.random.Generator
+    ) -> SimpleNamespace:
+        return SimpleNamespace(audio=0.1 * rng.standard_normal(6400).astype(np.float32))
+
+    renderer: Any = SimpleNamespace(analyse=lambda text: SimpleNamespace(text=text), render=render)
+    world = World()
+    figures = study.acted(
+        renderer, world.codec(), Judges(world.judge(), {}), ["One."], ["neutral", "sad"]
+    )
+    assert list(figures) == ["neutral", "sad, 0.2", "sad, 0.6", "sad, 1.0"]
+
+
 def test_the_command_writes_its_page_and_picture(tmp_path: Path) -> None:
     pytest.importorskip("hibari", reason="needs the packaged voice: pip install 'rrpo[mini]'")
     pytest.importorskip("pyworld", reason="needs WORLD: pip install 'rrpo[mini]'")
     text = study.run(tmp_path, study.SMOKE).read_text(encoding="utf-8")
     figures = read_json(tmp_path / "study.json")
     assert list(figures["curves"]) == list(study.LEVELS)
-    assert len(figures["acted"]) == len(study.INTENSITIES)
+    assert list(figures["acted"]) == ["neutral"]
     assert "Exchanged tokens" in text
     assert (tmp_path / "figure.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
+
+
+@pytest.mark.parametrize("way", study.LEVELS)
+def test_nothing_is_spoilt_at_the_first_level(way: str) -> None:
+    """So unspoilt speech is judged once for all ways."""
+    assert study.LEVELS[way][0] == 0
+    tokens, sound = np.arange(40), np.full(16_000, 0.5, dtype=np.float32)
+    rng = np.random.default_rng(1)
+    if way in study.SPOIL_TOKENS:
+        np.testing.assert_array_equal(study.SPOIL_TOKENS[way](tokens, 0, rng), tokens)
+    else:
+        np.testing.assert_array_equal(study.SPOIL_SOUND[way](sound, 0, rng), sound)

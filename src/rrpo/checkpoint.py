@@ -71,6 +71,28 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not readable JSON ({error}): make it again") from None
 
 
+def claim(path: Path, plan: Mapping[str, Any], content: str) -> None:
+    """Write what a folder's content is made from to `path`, or check that it is what is there.
+
+    Args:
+        content: what the folder holds, as in "a demo".
+
+    Raises:
+        UserError: what is there was made from something else.
+    """
+    if not path.is_file():
+        write_json(path, plan)
+        return
+    stored = read_json(path)
+    asked = json.loads(json.dumps(plan))
+    if stored != asked:
+        names = [name for name in {**asked, **stored} if stored.get(name) != asked.get(name)]
+        raise UserError(
+            f"{path.parent} holds {content} with another {', '.join(names)}: "
+            "choose another --out or remove it"
+        )
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as stream:

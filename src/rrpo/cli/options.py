@@ -18,6 +18,11 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings (see config.yaml of a run).")
 ]
 
+WorldFolder = Annotated[
+    Path | None,
+    typer.Option("--world", help="One that the recipe made (recipe/world); default: bundled."),
+]
+
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="Token shards (parquet file or folder); default: bundled."),

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rrpo.cli.options import (
-    Out,
-    Systems,
-)
+from rrpo.cli.options import Out, Systems, WorldFolder
 
 if TYPE_CHECKING:
+    from rrpo.mini.world import World
     from rrpo.studies.real_speech import Size
 
 study_app = typer.Typer(no_args_is_help=True, help="Longer experiments with their own pages.")
@@ -35,43 +33,48 @@ def seeds(
 @study_app.command()
 def world(
     out: Out,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--world", help="One that the recipe made (recipe/world); default: bundled."),
-    ] = None,
+    folder: WorldFolder = None,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
-    """Measure a mini world: its codec, base policy and judge (needs its renderer)."""
-    from rrpo.mini.world import World
+    """Measure a mini world against its aims (needs its renderer)."""
     from rrpo.studies import world as study
 
-    chosen = World(folder) if folder else World()
     command = " ".join(["rrpo", *sys.argv[1:]])
-    print(study.run(out, study.SMOKE if smoke else study.FULL, chosen, command))
+    print(study.run(out, study.SMOKE if smoke else study.FULL, _world(folder), command))
+
+
+def _world(folder: Path | None) -> "World":
+    """Return the world in a folder, or the bundled one."""
+    from rrpo.mini.world import World
+
+    return World(folder) if folder else World()
 
 
 @study_app.command()
 def voices(
     demos: Annotated[list[Path], typer.Argument(help="Folders of finished demos.")],
     out: Out,
-    sentences: Annotated[int, typer.Option(min=1, help="Of each voice, each × 6 emotions.")] = 2,
+    sentences: Annotated[int, typer.Option(min=1, help="Of each voice, each × 6 emotions.")] = 4,
+    folder: WorldFolder = None,
 ) -> None:
     """Ask policies post-trained on one voice for others that the base policy knows."""
     from rrpo.studies import voices as study
 
-    print(study.run(demos, out, sentences, " ".join(["rrpo", *sys.argv[1:]])))
+    command = " ".join(["rrpo", *sys.argv[1:]])
+    print(study.run(demos, out, sentences, command, world=_world(folder)))
 
 
 @study_app.command()
 def judges(
     out: Out,
+    folder: WorldFolder = None,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Spoil real speech more and more: what can each judge hear? (Needs the renderer.)"""
     from rrpo.studies import judges as study
 
     command = " ".join(["rrpo", *sys.argv[1:]])
-    print(study.run(out, study.SMOKE if smoke else study.FULL, command=command))
+    print(study.run(out, study.SMOKE if smoke else study.FULL, _world(folder), command))
 
 
 Manifests = Annotated[

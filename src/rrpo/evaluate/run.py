@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -175,7 +176,10 @@ def _rewards(model: RewardModel, samples: Sequence[Sample]) -> list[float]:
 
 
 def summarise(
-    rows: Sequence[Mapping[str, Any]], own_reward: str, content_reason: str = ""
+    rows: Sequence[Mapping[str, Any]],
+    own_reward: str,
+    content_reason: str = "",
+    by_sentence: bool = False,
 ) -> dict[str, Any]:
     """Return the figures of a system, each as mean with its 95 % interval over utterances.
 
@@ -183,34 +187,40 @@ def summarise(
         rows: from `measure`.
         own_reward: the reward model whose score is called `reward`.
         content_reason: why there is no content error, where there is none.
+        by_sentence: resample sentences with all that was said of them, and not utterances.
     """
-    rewards = {name: interval([row["reward"][name] for row in rows]) for name in rows[0]["reward"]}
+    groups = [row["text"] for row in rows] if by_sentence else None
+    over = partial(interval, groups=groups)
+    rewards = {name: over([row["reward"][name] for row in rows]) for name in rows[0]["reward"]}
     system: dict[str, Any] = {
         "reward": rewards.get(own_reward),
         "rewards": rewards,
         "judge_accuracy": None,
         "judge_probability": None,
         "quality": {
-            name: interval([row["quality"][name] for row in rows]) for name in rows[0]["quality"]
+            name: over([row["quality"][name] for row in rows]) for name in rows[0]["quality"]
         },
-        "artifacts_per_second": interval([len(row["artifacts"]) / row["seconds"] for row in rows]),
+        "artifacts_per_second": over([len(row["artifacts"]) / row["seconds"] for row in rows]),
         "content_error": None,
         "kl": None,
-        "tokens": interval([row["tokens"] for row in rows]),
-        "repetition": interval([row["repetition"] for row in rows]),
+        "tokens": over([row["tokens"] for row in rows]),
+        "repetition": over([row["repetition"] for row in rows]),
         "utterances": len(rows),
     }
     if "judge_emotion" in rows[0]:
         right = [float(row["judge_emotion"] == row["emotion"]) for row in rows]
-        system["judge_accuracy"] = interval(right)
-        system["judge_probability"] = interval([row["judge_probability"] for row in rows])
-    leaks = [row["instruction_heard"] for row in rows if "instruction_heard" in row]
-    if leaks:
-        system["instruction_heard"] = interval(leaks)
+        system["judge_accuracy"] = over(right)
+        system["judge_probability"] = over([row["judge_probability"] for row in rows])
+    told = [row for row in rows if "instruction_heard" in row]
+    if told:
+        system["instruction_heard"] = interval(
+            [row["instruction_heard"] for row in told],
+            groups=[row["text"] for row in told] if by_sentence else None,
+        )
     if rows[0]["word_error"] is None:
         system["content_error_reason"] = content_reason or "not measured"
     else:
-        system["content_error"] = interval([row["word_error"] for row in rows])
+        system["content_error"] = over([row["word_error"] for row in rows])
     if rows[0]["kl"] is not None:
-        system["kl"] = interval([row["kl"] for row in rows])
+        system["kl"] = over([row["kl"] for row in rows])
     return system

@@ -16,23 +16,28 @@ DRAWN = 2_000_000
 """Numbers of clusters that are held at a time while resampling."""
 
 
-def interval(values: ArrayLike, seed: int = 0, resamples: int = 2000) -> dict[str, float]:
+def interval(
+    values: ArrayLike, seed: int = 0, resamples: int = 2000, groups: ArrayLike | None = None
+) -> dict[str, float]:
     """Return the mean of one figure per utterance with its 95 % interval.
 
     The interval is the bias-corrected and accelerated bootstrap (BCa; Efron 1987, "Better
     bootstrap confidence intervals", JASA 82), resampling utterances. A single value and values
-    that are all the same leave nothing to resample: both ends are then the mean.
+    that are all the same leave nothing to resample: both ends are then the mean. With groups whole
+    groups are resampled instead (`clustered_interval`).
 
     Args:
         values: (n,) one figure per utterance.
         seed: of the resampling; the same seed gives the same interval.
         resamples: how many times the utterances are drawn anew.
+        groups: (n,) text, what utterances have in common, such as the sentence they say; where it
+            does not tell them apart (`clusters`), every utterance is a group of its own.
 
     Returns:
         "mean", "low" and "high", in the unit of `values`.
 
     Raises:
-        UserError: there are no values, or one is NaN or infinite.
+        UserError: there are no values, one is NaN or infinite, or there are not as many groups.
 
     Examples:
         >>> interval([2.0, 2.0])
@@ -40,8 +45,12 @@ def interval(values: ArrayLike, seed: int = 0, resamples: int = 2000) -> dict[st
     """
     sample = _checked(values, "values")
     mean = float(sample.mean())
+    if groups is not None:
+        _check_groups(sample, groups)
     if np.ptp(sample) <= 1e-12 * float(np.abs(sample).max()):
         return {"mean": mean, "low": mean, "high": mean}
+    if groups is not None:
+        return clustered_interval(_grouped(sample, groups), _ratio, seed, resamples)
     for method in ("BCa", "percentile"):
         # The acceleration is undefined where the jackknife has no spread (heavily tied values);
         # scipy then warns and returns NaN, and the plain percentile interval stands in.
@@ -61,7 +70,11 @@ def interval(values: ArrayLike, seed: int = 0, resamples: int = 2000) -> dict[st
 
 
 def paired_interval(
-    first: ArrayLike, second: ArrayLike, seed: int = 0, resamples: int = 2000
+    first: ArrayLike,
+    second: ArrayLike,
+    seed: int = 0,
+    resamples: int = 2000,
+    groups: ArrayLike | None = None,
 ) -> dict[str, float]:
     """Return the mean difference `first - second` of paired figures with its 95 % interval.
 
@@ -72,6 +85,7 @@ def paired_interval(
         second: (n,) of the other system, on the same utterances in the same order.
         seed: of the resampling.
         resamples: how many times the pairs are drawn anew.
+        groups: (n,) what pairs have in common, as in `interval`.
 
     Raises:
         UserError: the lengths differ, there are no values, or one is NaN or infinite.
@@ -82,7 +96,56 @@ def paired_interval(
             f"cannot pair {one.size} values with {other.size}: score both systems on the same "
             "utterances"
         )
-    return interval(one - other, seed, resamples)
+    return interval(one - other, seed, resamples, groups)
+
+
+def unpaired_interval(
+    first: ArrayLike,
+    second: ArrayLike,
+    groups: tuple[ArrayLike, ArrayLike],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> dict[str, float]:
+    """Return the difference of two means, `first - second`, of samples with nothing in common.
+
+    Each sample's groups are resampled on their own; the smaller number of groups says how far the
+    interval is expanded (`expanded_interval`).
+
+    Args:
+        first: (n,) one figure per utterance.
+        second: (m,) of other utterances.
+        groups: (n,) and (m,) text, what utterances have in common, as in `interval`.
+        seed: of the resampling.
+        resamples: how many times the groups are drawn anew.
+
+    Raises:
+        UserError: there are no values, one is NaN or infinite, or there are not as many groups.
+    """
+    means, draws, sizes = [], [], []
+    for number, (values, names) in enumerate(zip((first, second), groups, strict=True)):
+        sample = _checked(values, "values")
+        _check_groups(sample, names)
+        counts = _grouped(sample, names)
+        means.append(float(sample.mean()))
+        draws.append(_ratio(resampled_sums(counts, seed + number, resamples)))
+        sizes.append(len(counts))
+    return expanded_interval(means[0] - means[1], draws[0] - draws[1], min(sizes))
+
+
+def _check_groups(sample: NDArray[np.float64], groups: ArrayLike) -> None:
+    if np.size(groups) != sample.size:
+        raise UserError(f"{sample.size} values have {np.size(groups)} groups: name one for each")
+
+
+def _grouped(sample: NDArray[np.float64], groups: ArrayLike) -> NDArray[np.float64]:
+    """Return the total and the number of values (G, 2) of each group."""
+    ids, _ = clusters(groups)
+    return np.column_stack([np.bincount(ids, weights=sample), np.bincount(ids)])
+
+
+def _ratio(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return totals over numbers, (..., 2) to (...)."""
+    return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 def clusters(names: ArrayLike) -> tuple[NDArray[np.int64], bool]:

@@ -1,7 +1,8 @@
 """The recipe of the bundled world: resumable stages from sentences to packed assets.
 
 Each stage writes into its own folder under the world's and leaves a `done.json` with its seconds
-and figures; a stage that is there is skipped, one that was interrupted goes on where it stood.
+and figures; a stage that is there is skipped, one that was interrupted goes on where it stood. Its
+seconds are then those of the last leg alone, and `legs` says how many there were.
 """
 
 import time
@@ -14,10 +15,11 @@ import numpy as np
 import torch
 
 from rrpo import policy, reward
-from rrpo.checkpoint import read_json, write_json
+from rrpo.checkpoint import claim, read_json, write_json
 from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.emotions import EMOTIONS, emotion_index
+from rrpo.errors import UserError
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.judge import features as functionals
 from rrpo.evaluate.ser import evaluate
@@ -53,6 +55,13 @@ LEFT_OUT = "left out"
 """Says in a stage's figures that it could not be run here and why; a later call tries again."""
 HELD_OUT = 200
 """Utterances of the base corpus kept out of its training, for the held-out loss."""
+PLAN = "recipe_plan.json"
+"""What a folder's recipe is made with."""
+LEGS = "legs.json"
+"""How often each unfinished stage was taken up; one that is done is not in it."""
+
+Stage = Callable[[Path], dict[str, Any]]
+"""Fills its folder and returns its figures."""
 
 
 def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
@@ -61,8 +70,27 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
     Args:
         scale: share of the sentences and of the training steps, for a quick trial; 1 is the world
             that is bundled.
+
+    Raises:
+        UserError: the folder holds a recipe of another seed or scale, or something else.
     """
-    stages: list[tuple[str, Callable[[Path], dict[str, Any]]]] = [
+    if not (out / PLAN).is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(
+            f"{out} is not empty and does not say which seed and scale its recipe has: "
+            "choose another --out or remove it"
+        )
+    claim(out / PLAN, {"seed": seed, "scale": scale}, "a recipe")
+    ran = False
+    for name, stage in _stages(seed, scale):
+        # What is packed must hold a part that could not be made before.
+        if (out / name / "done.json").is_file() and not (name == "world" and ran):
+            continue
+        ran = _take_up(out, name, stage) or ran
+    return World(out / "world")
+
+
+def _stages(seed: int, scale: float) -> list[tuple[str, Stage]]:
+    return [
         *((f"render-{name}", partial(_render, name, seed, scale)) for name in PARTS),
         ("codec", partial(_codec, seed, scale)),
         *(
@@ -77,22 +105,23 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
         ("judge", partial(_judge, seed)),
         ("world", partial(_pack, seed)),
     ]
-    ran = False
-    for name, stage in stages:
-        folder = out / name
-        # What is packed must hold a part that could not be made before.
-        if (folder / "done.json").is_file() and not (name == "world" and ran):
-            continue
-        began = time.monotonic()
-        figures = stage(folder)
-        if LEFT_OUT in figures:
-            print(f"{name}: {figures[LEFT_OUT]}", flush=True)
-            continue
-        ran = True
-        spent = {"seconds": round(time.monotonic() - began, 1), **figures}
-        print(f"{name}: {spent}", flush=True)
-        write_json(folder / "done.json", spent)
-    return World(out / "world")
+
+
+def _take_up(out: Path, name: str, stage: Stage) -> bool:
+    """Run a stage, or the rest of it; return whether it could be run."""
+    begun: dict[str, int] = read_json(out / LEGS) if (out / LEGS).is_file() else {}
+    legs = begun.pop(name, 0) + 1
+    write_json(out / LEGS, {**begun, name: legs})
+    began = time.monotonic()
+    figures = stage(out / name)
+    done = LEFT_OUT not in figures
+    if done:
+        spent = {"seconds": round(time.monotonic() - began, 1)}
+        figures = {**spent, **({"legs": legs} if legs > 1 else {}), **figures}
+        write_json(out / name / "done.json", figures)
+    print(f"{name}: {figures if done else figures[LEFT_OUT]}", flush=True)
+    write_json(out / LEGS, begun)
+    return done
 
 
 def _render(name: str, seed: int, scale: float, folder: Path) -> dict[str, Any]:

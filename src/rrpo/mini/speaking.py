@@ -56,6 +56,12 @@ def speak(
     return speech
 
 
+def limits(model: SpeechTokenLM, prompts: Sequence[Prompt]) -> list[int]:
+    """Return how many tokens each prompt may get; what is that long did not end by itself."""
+    _, most = SPEAKING.ratios(model.config.text_vocabulary)
+    return [int(most * prompt.text_ids.numel()) for prompt in prompts]
+
+
 def _least(model: SpeechTokenLM, prompts: Sequence[Prompt]) -> float:
     least, _ = SPEAKING.ratios(model.config.text_vocabulary)
     return max(least, 1.0 / min(prompt.text_ids.numel() for prompt in prompts))

@@ -1,7 +1,7 @@
 """The results of a demo, and what an import found, as tables on the terminal."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -52,6 +52,19 @@ def print_systems(systems: Mapping[str, Mapping[str, Any]], console: Console) ->
         cells = [_cell(system, path) for system in systems.values()]
         if any(cell != MISSING for cell in cells):
             table.add_row(label, *cells)
+    console.print(table)
+
+
+def print_rows(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[tuple[str, Sequence[str]]],
+    console: Console,
+) -> None:
+    """Print a table with a row for each name and its cells."""
+    table = Table("", *columns, title=title)
+    for name, cells in rows:
+        table.add_row(escape(name), *map(escape, cells))
     console.print(table)
 
 

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from rrpo import audio, policy, reward, runs
-from rrpo.checkpoint import read_json, sha256, write_json, write_text
+from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.codec.mini import MiniCodec
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
@@ -159,8 +159,7 @@ def run(
     world.check()
     _claim(
         out,
-        {"seed": seed, "ablation": ablation, "world": sha256(world.folder / HASHES)}
-        | json.loads(json.dumps(asdict(plan))),
+        {"seed": seed, "ablation": ablation, "world": sha256(world.folder / HASHES)} | asdict(plan),
     )
     console = Console()
     demo = Demo(
@@ -188,42 +187,45 @@ def run(
 def _claim(out: Path, plan: Mapping[str, Any]) -> None:
     """Write the demo's plan into its folder, or check that it is the one already there."""
     path = out / "plan.json"
-    if path.is_file():
-        stored = read_json(path)
-        if stored != plan:
-            differing = ", ".join(key for key in plan if stored.get(key) != plan[key])
-            raise UserError(
-                f"{out} holds a demo with another {differing}: choose another --out or remove it"
-            )
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not path.is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and holds no demo: choose another --out")
-    write_json(path, plan)
+    claim(path, plan, "a demo")
 
 
 def _reward_model(demo: Demo, name: str) -> RewardModel:
-    """Fine-tune the pre-trained reward model on the single voice, with its regularizers."""
-    folder = demo.out / "reward_models" / name
+    with demo.stage(f"reward model {name}"):
+        return fine_tune_reward(demo.out, demo.world, name, demo.plan.reward_steps, demo.seed)
+
+
+def fine_tune_reward(
+    out: Path, world: World, name: str, steps: int = FULL.reward_steps, seed: int = 0
+) -> RewardModel:
+    """Fine-tune the pre-trained reward model on the single voice; go on where it stood.
+
+    Args:
+        out: its run is `reward_models/name` in there.
+        name: of its regularizers (`rrpo.reward.fit.subsets`).
+    """
+    folder = out / "reward_models" / name
     config = runs.RewardRun(
         train=TrainConfig(
-            steps=demo.plan.reward_steps,
+            steps=steps,
             learning_rate=3e-4,
-            warmup_steps=min(20, demo.plan.reward_steps),
+            warmup_steps=min(20, steps),
             schedule="cosine",
-            seed=demo.seed,
+            seed=seed,
         ),
         fit=subsets()[name],
     )
-    with demo.stage(f"reward model {name}"):
-        runs.train_reward(
-            demo.world.reward_model(),
-            demo.world.shard("finetune"),
-            demo.world.shard("mixes"),
-            config,
-            folder,
-            resume=True,
-            description=f"reward model {name}",
-        )
+    runs.train_reward(
+        world.reward_model(),
+        world.shard("finetune"),
+        world.shard("mixes"),
+        config,
+        folder,
+        resume=True,
+        description=f"reward model {name}",
+    )
     return reward.load(folder)
 
 

@@ -53,6 +53,7 @@ UNITS = {
     "exchanged tokens": "share of tokens that change places",
 }
 INTENSITIES = (0.2, 0.6, 1.0)
+NEUTRAL = EMOTIONS[0]
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,15 @@ def run(
     codec, judges = world.codec(), Judges.installed(world.judge())
     rows = [row for row in world.shard("test_same") if row.tokens.size > 30]
     emotions = EMOTIONS[: size.emotions]
-    chosen = [row for name in emotions for row in _of(rows, name)[: size.spoilt]]
-    texts = list(dict.fromkeys(row.text for row in rows))[: size.acted]
+    texts = list(dict.fromkeys(row.text for row in rows))
+    chosen = different_sentences(rows, texts, emotions, size.spoilt)
     study: dict[str, Any] = {
         "command": command,
         "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
         "utterances": len(chosen),
-        "sentences": len(texts),
+        "sentences": size.acted,
         "curves": curves(codec, judges, chosen, size.levels),
-        "acted": acted(renderer, codec, judges, texts, emotions),
+        "acted": acted(renderer, codec, judges, texts[: size.acted], emotions),
     }
     write_json(out / "study.json", study)
     write_text(out / "study.md", page(study))
@@ -106,8 +107,18 @@ def run(
     return out / "study.md"
 
 
-def _of(rows: Sequence[Utterance], emotion: str) -> list[Utterance]:
-    return [row for row in rows if row.emotion == emotion]
+def different_sentences(
+    rows: Sequence[Utterance], texts: Sequence[str], emotions: Sequence[str], count: int
+) -> list[Utterance]:
+    """Choose `count` utterances of each emotion, no two of one sentence, so all are independent."""
+    left = dict.fromkeys(texts)
+    chosen = []
+    for emotion in emotions:
+        own = [row for row in rows if row.emotion == emotion and row.text in left][:count]
+        chosen += own
+        for row in own:
+            left.pop(row.text)
+    return chosen
 
 
 def curves(
@@ -122,11 +133,14 @@ def curves(
     figures: dict[str, Any] = {}
     with Progress("spoil and judge", len(LEVELS) * count) as progress:
         done = 0
+        # Nothing is spoilt at the first level, in whichever way.
+        whole = _judged(codec, judges, rows, next(iter(LEVELS)), 0)
         for way, all_levels in LEVELS.items():
             levels = all_levels[:count]
             table: dict[str, list[list[float]]] = {}
             for level in levels:
-                for label, values in _judged(codec, judges, rows, way, level).items():
+                found = _judged(codec, judges, rows, way, level) if level else whole
+                for label, values in found.items():
                     table.setdefault(label, []).append(values)
                 done += 1
                 progress.update(done)
@@ -223,12 +237,15 @@ def acted(
     texts: Sequence[str],
     emotions: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the judges' figures of real tokens, by emotion and intensity."""
+    """Return the judges' figures of real tokens, by emotion and intensity.
+
+    No rule acts on neutral speech, so its intensity changes nothing and is left out.
+    """
     figures: dict[str, Any] = {}
     analyses = [renderer.analyse(text) for text in texts]
     with Progress("judge acted speech", len(emotions)) as progress:
         for number, emotion in enumerate(emotions, start=1):
-            for intensity in INTENSITIES:
+            for intensity in INTENSITIES if emotion != NEUTRAL else INTENSITIES[-1:]:
                 samples = []
                 for index, analysis in enumerate(analyses):
                     rng = np.random.default_rng([index, number])
@@ -240,9 +257,8 @@ def acted(
                     heard = codec.decode(tokens)
                     samples.append(Sample(name, analysis.text, emotion, tokens, heard))
                 rows = labelled(measure(samples, {}, judges))
-                figures[f"{emotion}, {intensity}"] = {
-                    label: interval(values) for label, values in rows.items()
-                }
+                label = emotion if emotion == NEUTRAL else f"{emotion}, {intensity}"
+                figures[label] = {name: interval(values) for name, values in rows.items()}
             progress.update(number)
     return figures
 
@@ -253,7 +269,8 @@ def page(study: Mapping[str, Any]) -> str:
     labels = list(next(iter(ways.values()))["measures"])
     lines = [
         f"`{study['command']}`, {study['machine']}: {study['utterances']} unseen utterances of "
-        "real tokens through the codec; mean with 95 % interval over utterances.",
+        "real tokens through the codec, each of another sentence; mean with 95 % interval over "
+        "utterances.",
         "",
         "Rank correlation of a judge's figure with how much an utterance is spoilt (−1: it falls "
         "at every level, 1: it rises at every level, 0: it does not hear it):",
@@ -268,7 +285,7 @@ def page(study: Mapping[str, Any]) -> str:
         at = [(label, list(map(shown, way["measures"][label]["at"]))) for label in labels]
         lines += ["", f"{name.capitalize()} ({UNITS[name]}):", ""]
         lines += markdown.table("", [f"{level:g}" for level in way["levels"]], at)
-    acted = [
+    real = [
         (name, [shown(figures[label]) for label in labels])
         for name, figures in study["acted"].items()
     ]
@@ -276,7 +293,7 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         f"Real tokens by emotion and intensity, {study['sentences']} unseen sentences:",
         "",
-        *markdown.table("", labels, acted),
+        *markdown.table("", labels, real),
     ]
     return "\n".join(lines) + "\n"
 

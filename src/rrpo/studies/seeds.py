@@ -88,11 +88,11 @@ def page(study: Mapping[str, Any]) -> str:
         f"{max(study['seconds']):.0f} s a seed at most. Mean with 95 % interval over utterances, "
         "each averaged over the seeds; in brackets the means of the single seeds.",
         "",
-        *_by_measure({title_of(name): study["systems"][name] for name in names}, MEASURED),
+        *by_measure({title_of(name): study["systems"][name] for name in names}, MEASURED),
         "",
         "Paired differences, first minus second:",
         "",
-        *_by_measure(study["differences"], MEASURED),
+        *by_measure(study["differences"], MEASURED),
     ]
     for key, title in KEYS.items():
         lines += [
@@ -102,7 +102,7 @@ def page(study: Mapping[str, Any]) -> str:
             "",
         ]
         matched = study["matched"][key]
-        lines += _by_measure(
+        lines += by_measure(
             matched, dict.fromkeys(name for one in matched.values() for name in one)
         )
     accuracy = study["reward_models"]
@@ -119,7 +119,7 @@ def page(study: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _by_measure(columns: Mapping[str, Mapping[str, Any]], measures: Iterable[str]) -> list[str]:
+def by_measure(columns: Mapping[str, Mapping[str, Any]], measures: Iterable[str]) -> list[str]:
     """Return a table with a row for each measure that a column knows."""
     rows = [(name, [cell(found.get(name)) for found in columns.values()]) for name in measures]
     return markdown.table("", list(columns), markdown.measured(rows))

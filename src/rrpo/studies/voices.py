@@ -9,19 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rrpo import policy
 from rrpo.checkpoint import read_json, sha256, write_json, write_text
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
+from rrpo.evaluate.matched import run_interval
 from rrpo.evaluate.run import Judges, measure
+from rrpo.evaluate.statistics import clusters
 from rrpo.mini.speaking import spoken
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World
 from rrpo.progress import Progress
-from rrpo.report import markdown
-from rrpo.studies.seeds import MEASURED, cell, pooled, title_of, values_of
+from rrpo.studies.seeds import MEASURED, by_measure, title_of, values_of
 
 Rows = list[dict[str, Any]]
 
@@ -29,9 +31,10 @@ Rows = list[dict[str, Any]]
 def run(
     demos: Sequence[Path],
     out: Path,
-    sentences: int = 2,
+    sentences: int = 4,
     command: str = "rrpo study voices",
     speakers: Sequence[str] = SPEAKERS,
+    world: World | None = None,
 ) -> Path:
     """Judge the systems of finished demos in the other voices; write `study.json` and `study.md`.
 
@@ -39,18 +42,44 @@ def run(
         demos: folders of demos that differ in their seed alone.
         sentences: of each voice, each in every emotion.
         speakers: which voices.
+        world: the one the demos were made in, if not the bundled one.
 
     Raises:
-        UserError: a folder holds no finished demo.
+        UserError: a folder holds no finished demo, or one made in another world.
     """
     for folder in demos:
         if not (folder / "results.json").is_file():
             raise UserError(f"{folder} holds no finished demo: run `rrpo demo --out {folder}`")
-    world = World()
+    world = world or World()
+    world.check()
     _claim(out, demos, sentences, world)
-    judges = Judges.installed(world.judge())
     systems = [name for name in read_json(demos[0] / "results.json")["systems"] if name != "base"]
-    names = ["reference", "base", *systems]
+    measured = _measured(out, demos, ["reference", "base", *systems], speakers, sentences, world)
+    parts = {"all voices": _together(measured), **measured}
+    study = {
+        "command": command,
+        "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
+        "seeds": len(demos),
+        "utterances": len(measured[speakers[0]][0]["reference"]),
+        "sentences": sentences,
+        "voices": {speaker: _figures(seeds) for speaker, seeds in parts.items()},
+        "differences": {speaker: differences(seeds, systems) for speaker, seeds in parts.items()},
+    }
+    write_json(out / "study.json", study)
+    write_text(out / "study.md", page(study))
+    return out / "study.md"
+
+
+def _measured(
+    out: Path,
+    demos: Sequence[Path],
+    names: Sequence[str],
+    speakers: Sequence[str],
+    sentences: int,
+    world: World,
+) -> dict[str, list[dict[str, Rows]]]:
+    """Return voice → for each demo the judges' rows of each system; what is judged is kept."""
+    judges = Judges.installed(world.judge())
     total = len(speakers) * len(demos) * len(names)
     measured: dict[str, list[dict[str, Rows]]] = {}
     with Progress("judge other voices", total) as progress:
@@ -59,28 +88,66 @@ def run(
             for seed, folder in enumerate(demos):
                 measured[speaker].append({})
                 for name in names:
-                    kept = out / "rows" / f"{speaker}-{seed}-{name}.json"
+                    # Real tokens are the same whatever the seed.
+                    number = 0 if name == "reference" else seed
+                    kept = out / "rows" / f"{speaker}-{number}-{name}.json"
                     if not kept.is_file():
                         rows = _judged(world, judges, folder, name, speaker, sentences, seed)
                         write_json(kept, rows)
                     measured[speaker][-1][name] = read_json(kept)
                     progress.update(sum(len(each) for rows in measured.values() for each in rows))
-    study = {
-        "command": command,
-        "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
-        "seeds": len(demos),
-        "utterances": len(measured[speakers[0]][0]["reference"]),
-        "voices": {
-            speaker: {
-                name: {label: pooled(values_of(rows, name, label)) for label in MEASURED}
-                for name in names
-            }
-            for speaker, rows in {"all voices": _together(measured), **measured}.items()
-        },
+    return measured
+
+
+def _figures(seeds: Sequence[Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
+    """Return system → measure → its figure with the interval by sentence."""
+    texts = [row["text"] for row in seeds[0]["base"]]
+    return {
+        name: {label: by_sentence(values_of(seeds, name, label), texts) for label in MEASURED}
+        for name in seeds[0]
     }
-    write_json(out / "study.json", study)
-    write_text(out / "study.md", page(study))
-    return out / "study.md"
+
+
+def differences(
+    seeds: Sequence[Mapping[str, Rows]], systems: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return "first − second" → measure → mean paired difference with its interval.
+
+    Every system is compared with the base, and the hardened reward model's with the plain one's.
+    An utterance's figures are averaged over the seeds first.
+    """
+    texts = [row["text"] for row in seeds[0]["base"]]
+    pairs = [(name, "base") for name in systems]
+    if {"rrpo", "diffro"} <= set(systems):
+        pairs.append(("rrpo", "diffro"))
+    table: dict[str, dict[str, Any]] = {}
+    for first, second in pairs:
+        found = table[f"{title_of(first)} − {title_of(second)}"] = {}
+        for label in MEASURED:
+            one, other = values_of(seeds, first, label), values_of(seeds, second, label)
+            if one is not None and other is not None:
+                apart = np.array(one) - np.array(other)
+                found[label] = by_sentence(apart.tolist(), texts)
+    return table
+
+
+def by_sentence(
+    values: Sequence[Sequence[float]] | None, texts: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return a mean with Student's 95 % interval over sentences, and the means of the seeds.
+
+    A voice has few sentences, too few for a bootstrap to cover well.
+
+    Args:
+        values: of each seed (S), of each utterance (n).
+        texts: (n,) what is said; of a single sentence its utterances are taken as independent.
+    """
+    if values is None:
+        return None
+    table = np.array(values)
+    ids, _ = clusters(texts)
+    means = np.bincount(ids, weights=table.mean(0)) / np.bincount(ids)
+    return {**run_interval(means.tolist()), "seeds": table.mean(1).tolist()}
 
 
 def _claim(out: Path, demos: Sequence[Path], sentences: int, world: World) -> None:
@@ -92,7 +159,9 @@ def _claim(out: Path, demos: Sequence[Path], sentences: int, world: World) -> No
     made_in = sha256(world.folder / HASHES)
     for folder in demos:
         if read_json(folder / "plan.json")["world"] != made_in:
-            raise UserError(f"{folder} was made in another world: run that demo again")
+            raise UserError(
+                f"{folder} was made in another world: give that with --world, or run it again"
+            )
     results = [[str(folder.absolute()), sha256(folder / "results.json")] for folder in demos]
     plan = {"demos": results, "sentences": sentences, "world": made_in}
     if not (out / "plan.json").is_file():
@@ -129,14 +198,16 @@ def _judged(
 
 
 def page(study: Mapping[str, Any]) -> str:
-    """Return the study as a page of markdown tables, one for each voice."""
+    """Return the study as a page of markdown tables, two for each voice."""
     lines = [
-        f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}: {study['utterances']} "
-        "utterances of each voice. Mean with 95 % interval over utterances, each averaged over the "
-        "seeds; in brackets the means of the single seeds."
+        f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}: {study['sentences']} "
+        f"sentences and {study['utterances']} utterances of each voice. Mean with Student's 95 % "
+        "interval over sentences, each utterance averaged over the seeds; in brackets the means of "
+        "the single seeds. Differences are paired by utterance."
     ]
     for speaker, systems in study["voices"].items():
         lines += ["", f"{speaker.capitalize()}:", ""]
-        rows = [(label, [cell(found[label]) for found in systems.values()]) for label in MEASURED]
-        lines += markdown.table("", list(map(title_of, systems)), markdown.measured(rows))
+        lines += by_measure({title_of(name): found for name, found in systems.items()}, MEASURED)
+        lines += ["", f"{speaker.capitalize()}, paired differences:", ""]
+        lines += by_measure(study["differences"][speaker], MEASURED)
     return "\n".join(lines) + "\n"

@@ -1,7 +1,8 @@
-"""How good the mini world is: its codec, its base policy and its emotion judge, with intervals.
+"""How good the mini world is: its codec, base policy, judge and reward model, with intervals.
 
 The renderer speaks the test sentences again, so this needs `rrpo[mini]`; scores appear for the
-judges that are installed. What the judges can hear is `rrpo.studies.judges`.
+judges that are installed. What the judges can hear is `rrpo.studies.judges`. Utterances of one
+sentence are not independent, so sentences are resampled.
 """
 
 import platform
@@ -12,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 
 from rrpo.audio import SAMPLE_RATE, Audio
-from rrpo.checkpoint import write_json, write_text
+from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.codec.mini import TOKEN_SAMPLES, MiniCodec
 from rrpo.codec.transients import carriers, reach, transient_shares
 from rrpo.data.shards import Utterance
@@ -22,32 +24,33 @@ from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate.artifacts import detect
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.run import Judges, Sample, measure, summarise
-from rrpo.evaluate.statistics import interval
+from rrpo.evaluate.statistics import interval, paired_interval, unpaired_interval
 from rrpo.mini import train_codec
 from rrpo.mini.corpus import Line, lines
 from rrpo.mini.renderer import VOICES, Renderer, Rendering
-from rrpo.mini.speaking import speak, spoken
+from rrpo.mini.speaking import limits, speak, spoken
 from rrpo.mini.text import SPEAKERS
-from rrpo.mini.world import World
+from rrpo.mini.world import HASHES, World
 from rrpo.objectives.sft import held_out_loss
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Example, make_examples, make_prompt
 from rrpo.progress import Progress
-from rrpo.report import markdown
-from rrpo.report.measures import MISSING
-from rrpo.report.terminal import MEASURES, shown
+from rrpo.report.terminal import print_rows
+from rrpo.reward import RewardModel
+from rrpo.reward.fit import log_posteriors
+from rrpo.studies import aims, demo
+from rrpo.studies.seeds import values_of
+from rrpo.studies.world_page import CODEC_FIGURES, page
 
-OF_A_POLICY = ("own reward", "KL / token")
-"""Measures that mean nothing of real speech."""
-SAMPLED = {"empty": "empty", "runaway": "run away"}
-"""Share of the base policy's samples by what is wrong with them, and its name on the page."""
-CODEC_FIGURES = {
-    "pitch_semitones": "F0 error, semitones",
-    "voicing_error": "voicing error, share of frames",
-    "envelope_decibel": "envelope error, dB",
-    "aperiodicity_decibel": "aperiodicity error, dB",
-    "steady": "digits that stay when the audio starts 10 ms later",
+Rows = list[dict[str, Any]]
+
+COMPARED = {
+    ("codec", "rendering"): ("word error", "DistillMOS", "artifacts / s"),
+    ("base", "codec"): ("word error", "DistillMOS", "judge probability"),
 }
+"""Paired differences, first minus second."""
+SHORT, LONG = 1 / 3, 2.0
+"""Lengths over that of the real utterance beyond which a sample is empty or runs away."""
 INTENSITIES = (0.3, 0.6, 0.9)
 """Intensities the judge must put in order."""
 PEAK = 0.3
@@ -58,31 +61,49 @@ NEAR = 0.04
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """How much is measured.
 
-    sentences: int = 8
+    Attributes:
+        sentences: spoken in every emotion, as renderings, through the codec and by the base.
+        seeds: sampling seeds of the base.
+        ranked: sentences whose intensities the judge puts in order.
+        judged: utterances of each test set the judge hears.
+        drawn: utterances of the base whose length is looked at, over all seeds.
+        voiced: utterances in each other voice.
+        contexts: sentences each token id is put into.
+        reward_steps: of the plain reward model's fine-tuning.
+    """
+
+    sentences: int = 24
     seeds: int = 3
     ranked: int = 20
     judged: int = 300
     drawn: int = 600
-    voiced: int = 24
+    voiced: int = 48
     contexts: int = 8
+    reward_steps: int = demo.FULL.reward_steps
 
 
 FULL = Size()
-SMOKE = Size(sentences=1, seeds=1, ranked=1, judged=6, drawn=6, voiced=1, contexts=1)
+SMOKE = Size(
+    sentences=1, seeds=2, ranked=1, judged=6, drawn=6, voiced=1, contexts=1, reward_steps=4
+)
 
 
 def run(
     out: Path, size: Size = FULL, world: World | None = None, command: str = "rrpo study world"
 ) -> Path:
-    """Measure a world and write `study.json` and `study.md`.
+    """Measure a world and print whether the aims are met.
+
+    It writes `study.md`, `study.json` and `rows.json`, every judged utterance of the first table.
 
     Raises:
-        UserError: the renderer's packages are not installed.
+        UserError: the renderer's packages are not installed, or the folder holds the study of
+            another world.
     """
     world = world or World()
     world.check()
+    claim(out / "plan.json", {"world": sha256(world.folder / HASHES)}, "a study")
     renderer = Renderer()
     codec, base, judge = world.codec(), world.policy(), world.judge()
     judges = Judges.installed(judge)
@@ -91,22 +112,33 @@ def run(
     # The first sentences of the part, as the recipe made them.
     asked = [line for line in lines("test_same", world.seed) if line.text in said]
     acted = [(line, act(renderer, line)) for line in asked]
-    study = {
+    sounds, of = [rendering.audio for _, rendering in acted], [line.text for line in asked]
+    reward_model = demo.fine_tune_reward(out, world, "plain", size.reward_steps)
+    measured = judged_speech(world, codec, base, judges, acted, size.seeds)
+    write_json(out / "rows.json", measured)
+    study: dict[str, Any] = {
         "command": command,
         "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
         "sentences": size.sentences,
         "seeds": size.seeds,
-        "codec": codec_figures(codec, [rendering for _, rendering in acted]),
-        "transients": transients(codec, [rendering.audio for _, rendering in acted]),
+        "reward_model": {"steps": size.reward_steps, **reward_figures(world, reward_model)},
+        "codec": codec_figures(codec, [rendering for _, rendering in acted], of),
+        "transients": transients(codec, sounds, of),
         "transient_tokens": transient_tokens(world, codec, size.contexts),
-        **speech(world, codec, base, judges, acted, size.seeds),
-        "policy": policy_figures(world, base) | lengths(world, base, size.drawn),
+        **speech(measured, acted),
+        "policy": policy_figures(world, base) | lengths(world, base, size.drawn, size.seeds),
         "voices": voices(world, codec, base, judges, size.voiced),
         "judge": judge_figures(world, codec, judge, size.judged)
         | {"ranked_pairs": ranked(renderer, codec, judge, list(texts)[-size.ranked :])},
+        **cost(world),
+    }
+    verdicts = aims.rows(aims.of_world(study))
+    study["aims"] = {
+        asked: dict(zip(aims.COLUMNS, cells, strict=True)) for asked, cells in verdicts
     }
     write_json(out / "study.json", study)
     write_text(out / "study.md", page(study))
+    print_rows("Aims", aims.COLUMNS, verdicts, Console())
     return out / "study.md"
 
 
@@ -117,17 +149,66 @@ def act(renderer: Renderer, line: Line) -> Rendering:
     return renderer.render(analysis, line.emotion, line.intensity, VOICES[line.voice], rng)
 
 
-def codec_figures(codec: MiniCodec, renderings: Sequence[Rendering]) -> dict[str, Any]:
-    """Return the codec's errors, each a mean over utterances with its interval."""
-    each = [train_codec.measure(codec, [rendering]) for rendering in renderings]
+def cost(world: World) -> dict[str, Any]:
+    """Return the size of a world's assets, "assets" in MB, and its "recipe": what stages took."""
+    size = sum(path.stat().st_size for path in world.folder.rglob("*") if path.is_file())
+    recipe = world.folder / "recipe.json"
+    stages = read_json(recipe) if recipe.is_file() else {}
     return {
-        name: interval([figures[name] for figures in each if name in figures])
-        for name in CODEC_FIGURES
+        "assets": interval([size / 1e6]),
+        "recipe": {
+            name: {key: done[key] for key in ("seconds", "legs") if key in done}
+            for name, done in stages.items()
+            if isinstance(done, dict)
+        },
     }
 
 
-def transients(codec: MiniCodec, sounds: Sequence[Audio]) -> dict[str, Any]:
+def reward_figures(world: World, model: RewardModel) -> dict[str, Any]:
+    """Return how often a reward model is right.
+
+    Returns:
+        "accuracy": on each of the world's test sets; "less": by how much less on another set than
+        on `same`, which shares no sentence with it.
+    """
+    right: dict[str, list[float]] = {}
+    texts: dict[str, list[str]] = {}
+    known = model.classes()
+    for name, rows in world.tests().items():
+        found = log_posteriors(model, [torch.from_numpy(row.tokens) for row in rows]).argmax(1)
+        right[name] = [
+            float(int(index) == emotion_index(row.emotion, known))
+            for index, row in zip(found, rows, strict=True)
+        ]
+        texts[name] = [row.text for row in rows]
+    return {
+        "accuracy": {name: interval(hits, groups=texts[name]) for name, hits in right.items()},
+        "less": {
+            name: unpaired_interval(right["same"], right[name], (texts["same"], texts[name]))
+            for name in right
+            if name != "same"
+        },
+    }
+
+
+def codec_figures(
+    codec: MiniCodec, renderings: Sequence[Rendering], texts: Sequence[str]
+) -> dict[str, Any]:
+    """Return the codec's errors, each a mean over utterances with its interval by sentence."""
+    each = [train_codec.measure(codec, [rendering]) for rendering in renderings]
+    figures = {}
+    for name in CODEC_FIGURES:
+        found = [(one[name], text) for one, text in zip(each, texts, strict=True) if name in one]
+        values, groups = zip(*found, strict=True)
+        figures[name] = interval(values, groups=groups)
+    return figures
+
+
+def transients(codec: MiniCodec, sounds: Sequence[Audio], texts: Sequence[str]) -> dict[str, Any]:
     """Insert one click or pop into each sound and look for it after the codec.
+
+    Args:
+        texts: what is said in each sound.
 
     Returns:
         Of clicks and of pops: the share that is found within 40 ms, and how many are found a
@@ -146,7 +227,10 @@ def transients(codec: MiniCodec, sounds: Sequence[Audio]) -> dict[str, Any]:
             heard = _times(codec, struck, kind)
             found.append(float(any(abs(time - start / SAMPLE_RATE) <= NEAR for time in heard)))
             false.append(len(_times(codec, clean, kind)) * SAMPLE_RATE / clean.size)
-        figures[kind] = {"found": interval(found), "false_per_second": interval(false)}
+        figures[kind] = {
+            "found": interval(found, groups=texts),
+            "false_per_second": interval(false, groups=texts),
+        }
     return figures
 
 
@@ -154,15 +238,23 @@ def transient_tokens(world: World, codec: MiniCodec, contexts: int) -> dict[str,
     """Return the ids that say a click or a pop in at least half of the contexts they are tried in.
 
     Args:
-        contexts: how many stretches of real speech.
+        contexts: how many stretches of real speech, each of another sentence.
     """
-    size = 2 * reach(codec) + 1
-    stretches: list[torch.Tensor] = []
+    return carriers(transient_shares(codec, _stretches(world, 2 * reach(codec) + 1, contexts)))
+
+
+def _stretches(world: World, size: int, count: int) -> list[torch.Tensor]:
+    """Return the middle of one utterance of each sentence, the emotions in turn."""
+    said: dict[str, list[Utterance]] = {}
     for row in world.shard("test_same"):
-        start = (row.tokens.size - size) // 2
-        if start >= 0 and len(stretches) < contexts:
-            stretches.append(torch.from_numpy(row.tokens[start : start + size]))
-    return carriers(transient_shares(codec, stretches))
+        said.setdefault(row.text, []).append(row)
+    stretches: list[torch.Tensor] = []
+    for number, rows in enumerate(said.values()):
+        tokens = rows[number % len(rows)].tokens
+        start = (tokens.size - size) // 2
+        if start >= 0 and len(stretches) < count:
+            stretches.append(torch.from_numpy(tokens[start : start + size]))
+    return stretches
 
 
 def _times(codec: MiniCodec, sound: Audio, kind: str) -> list[float]:
@@ -171,37 +263,53 @@ def _times(codec: MiniCodec, sound: Audio, kind: str) -> list[float]:
     return [artifact.start for artifact in heard]
 
 
-def speech(
+def judged_speech(
     world: World,
     codec: MiniCodec,
     base: SpeechTokenLM,
     judges: Judges,
     acted: Sequence[tuple[Line, Rendering]],
     seeds: int,
-) -> dict[str, Any]:
+) -> dict[str, Rows]:
     """Judge the renderings, their resynthesis and what the base policy says of the same texts.
 
     Returns:
-        "speech": the figures of each; "renderings": what the renderings are like, by emotion.
+        The rows of "rendering", of "codec" and of the base with each sampling seed.
     """
     rows = [_utterance(line, codec.encode(rendering.audio)) for line, rendering in acted]
     plain = [
         Sample(row.id, row.text, row.emotion, torch.from_numpy(row.tokens), rendering.audio)
         for row, (_, rendering) in zip(rows, acted, strict=True)
     ]
-    voices = {
+    systems = {
         "rendering": plain,
         "codec": spoken(world, codec, None, base, rows, 0),
     } | {
         f"base, seed {seed}": spoken(world, codec, base, base, rows, seed) for seed in range(seeds)
     }
-    measured = {}
-    with Progress("judge the speech", len(voices)) as progress:
-        for number, (name, samples) in enumerate(voices.items(), start=1):
+    measured: dict[str, Rows] = {}
+    with Progress("judge the speech", len(systems)) as progress:
+        for number, (name, samples) in enumerate(systems.items(), start=1):
             measured[name] = measure(samples, {}, judges)
             progress.update(number)
+    return measured
+
+
+def speech(measured: Mapping[str, Rows], acted: Sequence[tuple[Line, Rendering]]) -> dict[str, Any]:
+    """Return the figures of judged speech.
+
+    Returns:
+        "speech": of each column, of the base over all seeds and of each seed; "differences":
+        what `COMPARED` lists; "renderings": what the renderings are like, by emotion.
+    """
+    drawn = [rows for name, rows in measured.items() if name.startswith("base")]
+    columns = {"base": [row for rows in drawn for row in rows], **measured}
+    order = ["rendering", "codec", "base", *list(measured)[2:]]
     return {
-        "speech": {name: summarise(rows, "") for name, rows in measured.items()},
+        "speech": {name: summarise(columns[name], "", by_sentence=True) for name in order},
+        "differences": differences(
+            {"rendering": [measured["rendering"]], "codec": [measured["codec"]], "base": drawn}
+        ),
         "renderings": {
             emotion: _described(
                 [
@@ -213,6 +321,28 @@ def speech(
             for emotion in EMOTIONS
         },
     }
+
+
+def differences(systems: Mapping[str, Sequence[Rows]]) -> dict[str, dict[str, Any]]:
+    """Return pair → measure → mean paired difference with its interval by sentence.
+
+    Args:
+        systems: name → rows of `measure` for each sampling seed, over which an utterance's figures
+            are averaged first.
+    """
+    texts = [row["text"] for row in systems["codec"][0]]
+    table: dict[str, dict[str, Any]] = {}
+    for (first, second), labels in COMPARED.items():
+        found = table[f"{first} − {second}"] = {}
+        for label in labels:
+            one, other = (
+                values_of([{name: rows} for rows in systems[name]], name, label)
+                for name in (first, second)
+            )
+            if one is not None and other is not None:
+                means = np.mean(one, axis=0), np.mean(other, axis=0)
+                found[label] = paired_interval(*means, groups=texts)
+    return table
 
 
 def _described(chosen: Sequence[tuple[Rendering, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -264,23 +394,37 @@ def policy_figures(world: World, base: SpeechTokenLM) -> dict[str, Any]:
     }
 
 
-def lengths(world: World, base: SpeechTokenLM, drawn: int) -> dict[str, Any]:
-    """Draw many utterances of the base policy, free to end at once, and look at their lengths.
+def lengths(world: World, base: SpeechTokenLM, drawn: int, seeds: int) -> dict[str, Any]:
+    """Draw many utterances of a policy, free to end at once, and look at their lengths.
+
+    A sample is empty under a third of the real utterance's tokens. It runs away when it did not
+    end by itself before its limit of tokens, or is over twice as long as the real one.
+
+    Args:
+        drawn: how many at the least, the same number with each sampling seed.
 
     Returns:
-        "drawn": how many; "empty" and "runaway": the share under a third of the tokens of the real
-        utterance, and over three times as many; "length": mean ratio to the real utterance.
+        "drawn": how many; "empty", "runaway" and "failed" (either): their share; "length": the
+        ratio to the real utterance; each with its interval by sentence.
     """
-    rows = world.shard("test_same")
-    rows = (rows * (drawn // len(rows) + 1))[:drawn]
-    prompts = [make_prompt(world.tokenizer, row.text, row.emotion) for row in rows]
-    said = speak(base, prompts, seed=0, min_ratio=0.0)
-    ratios = [tokens.numel() / row.tokens.size for tokens, row in zip(said, rows, strict=True)]
+    shard, each = world.shard("test_same"), -(-drawn // seeds)
+    ratios, cut, texts = [], [], []
+    for seed in range(seeds):
+        # Another seed goes on where the one before ended, so every sentence is drawn.
+        rows = [shard[(seed * each + index) % len(shard)] for index in range(each)]
+        prompts = [make_prompt(world.tokenizer, row.text, row.emotion) for row in rows]
+        said = speak(base, prompts, seed=seed, min_ratio=0.0)
+        most = limits(base, prompts)
+        cut += [tokens.numel() >= limit for tokens, limit in zip(said, most, strict=True)]
+        ratios += [one.numel() / row.tokens.size for one, row in zip(said, rows, strict=True)]
+        texts += [row.text for row in rows]
+    ratio = np.array(ratios)
+    empty, runaway = ratio < SHORT, np.array(cut) | (ratio > LONG)
+    flags = {"empty": empty, "runaway": runaway, "failed": empty | runaway}
     return {
-        "drawn": len(rows),
-        "empty": float(np.mean([ratio < 1 / 3 for ratio in ratios])),
-        "runaway": float(np.mean([ratio > 3 for ratio in ratios])),
-        "length": interval(ratios),
+        "drawn": len(ratios),
+        **{name: interval(flag.astype(float), groups=texts) for name, flag in flags.items()},
+        "length": interval(ratio, groups=texts),
     }
 
 
@@ -288,13 +432,13 @@ def voices(
     world: World, codec: MiniCodec, base: SpeechTokenLM, judges: Judges, utterances: int
 ) -> dict[str, Any]:
     """Judge real tokens and the base policy in each of its other voices, on unseen sentences."""
-    figures = {}
+    figures: dict[str, Any] = {}
     for name in SPEAKERS:
         rows = world.shard(f"test_{name}")[:utterances]
-        figures[name] = {
-            label: summarise(measure(spoken(world, codec, model, base, rows, 0), {}, judges), "")
-            for label, model in (("real", None), ("base", base))
-        }
+        figures[name] = {}
+        for label, model in (("real", None), ("base", base)):
+            said = measure(spoken(world, codec, model, base, rows, 0), {}, judges)
+            figures[name][label] = summarise(said, "", by_sentence=True)
     return figures
 
 
@@ -309,7 +453,7 @@ def judge_figures(
         right = judge.probabilities_batch(sounds).argmax(1) == [
             emotion_index(row.emotion) for row in rows
         ]
-        figures[name] = interval(right.astype(float))
+        figures[name] = interval(right.astype(float), groups=[row.text for row in rows])
     return figures
 
 
@@ -317,83 +461,18 @@ def ranked(
     renderer: Renderer, codec: MiniCodec, judge: EmotionJudge, texts: Sequence[str]
 ) -> dict[str, float]:
     """Return how often the judge's probability orders two intensities of one sentence rightly."""
-    right = []
+    right, said = [], []
     for number, text in enumerate(texts):
         analysis = renderer.analyse(text)
         for emotion in EMOTIONS[1:]:
             sounds = []
-            for intensity in INTENSITIES:
-                rng = np.random.default_rng([number, emotion_index(emotion)])
+            for step, intensity in enumerate(INTENSITIES):
+                # Each its own chance: one that all share would leave the intensity alone to differ.
+                rng = np.random.default_rng([number, emotion_index(emotion), step])
                 acted = renderer.render(analysis, emotion, intensity, VOICES["heart"], rng)
                 sounds.append(codec.decode(codec.encode(acted.audio)))
             belief = judge.probabilities_batch(sounds)[:, emotion_index(emotion)]
             pairs = [belief[1] > belief[0], belief[2] > belief[1], belief[2] > belief[0]]
             right.append(float(np.mean(pairs)))
-    return interval(right)
-
-
-def page(study: Mapping[str, Any]) -> str:
-    """Return the study as a page of markdown tables."""
-    spoken_by = study["speech"]
-    lines = [
-        f"`{study['command']}`, {study['machine']}: {study['sentences']} unseen sentences in six "
-        f"emotions, {study['seeds']} sampling seeds of the base policy; mean with 95 % interval "
-        "over utterances.",
-        "",
-    ]
-    speech = [
-        (label, [_cell(figures, path) for figures in spoken_by.values()])
-        for label, path in MEASURES
-        if label not in OF_A_POLICY
-    ]
-    lines += markdown.table("", list(spoken_by), markdown.measured(speech))
-    rows = [(CODEC_FIGURES[name], value) for name, value in study["codec"].items()]
-    for kind, figures in study["transients"].items():
-        rows.append((f"{kind} inserted, found within 40 ms", figures["found"]))
-        rows.append((f"{kind} found a second, none inserted", figures["false_per_second"]))
-    policy = study["policy"]
-    rows += [
-        ("base policy, loss of real neutral speech, nats a token", policy["loss"]),
-        ("… with another sentence's text", policy["swapped_loss"]),
-        (f"… length of {policy['drawn']} utterances over that of real speech", policy["length"]),
-        ("judge, accuracy after the codec, same voice", study["judge"]["test_same"]),
-        ("judge, accuracy after the codec, altered voices", study["judge"]["test_altered"]),
-        ("judge, intensities in the right order", study["judge"]["ranked_pairs"]),
-    ]
-    counted = [(f"… {name}", [f"{policy[key]:.3f}"]) for key, name in SAMPLED.items()]
-    lines += ["", *markdown.table("", [""], [(n, [shown(v)]) for n, v in rows] + counted)]
-    lines += _voice_table(study["voices"])
-    acted = study["renderings"]
-    columns = list(next(iter(acted.values())))
-    lines += ["", "The renderings themselves, by emotion:", ""]
-    by_emotion = [(name, [shown(found[c]) for c in columns]) for name, found in acted.items()]
-    lines += markdown.table("", columns, by_emotion)
-    for kind, ids in study["transient_tokens"].items():
-        listed = ", ".join(map(str, ids)) or "none"
-        summary = f"<summary>Token ids that say a {kind} ({len(ids)})</summary>"
-        lines += ["", f"<details>{summary}", "", listed, "", "</details>"]
-    return "\n".join(lines) + "\n"
-
-
-def _voice_table(voices: Mapping[str, Any]) -> list[str]:
-    """Return the table of the other voices."""
-    one = voices[SPEAKERS[0]]["real"]
-    columns = [
-        (label, path)
-        for label, path in MEASURES
-        if label not in OF_A_POLICY and _cell(one, path) != MISSING
-    ]
-    rows = [
-        (f"{name}, {label}", [_cell(figures, path) for _, path in columns])
-        for name, systems in voices.items()
-        for label, figures in systems.items()
-    ]
-    table = markdown.table("", [label for label, _ in columns], rows)
-    return ["", "The other voices, real tokens and the base policy:", "", *table]
-
-
-def _cell(figures: Mapping[str, Any], path: Sequence[str]) -> str:
-    value: Any = figures
-    for key in path:
-        value = None if value is None else value.get(key)
-    return MISSING if value is None else shown(value)
+            said.append(text)
+    return interval(right, groups=said)
