@@ -6,7 +6,7 @@ from typing import Literal
 
 import pydantic
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rrpo.config import Strict, dump, load, require_same
@@ -124,6 +124,8 @@ def test_unreadable_files(tmp_path: Path) -> None:
     rate=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
     steps=st.integers(),
 )
+@example(name="\x85", rate=1.0, steps=0)
+@example(name="a\u2028b \x85c", rate=1.0, steps=0)
 def test_dump_is_read_back(tmp_path: Path, name: str, rate: float, steps: int) -> None:
     config = Outer(steps=steps, name=name, inner=Inner(rate=rate), named={"a": Inner()})
     dump(config, tmp_path / "config.yaml")

@@ -60,6 +60,14 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Safe YAML that quotes whatever `_Loader` would not read back as text."""
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Escape the line breaks of Unicode: PyYAML writes them plain and reads a space."""
+        style = '"' if re.search("[\x85\u2028\u2029]", data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
 
 for _kind, _pattern, _first in (
     ("null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
