@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rrpo import audio
 from rrpo.audio import Audio
-from rrpo.checkpoint import read_json, write_json, write_text
+from rrpo.checkpoint import claim, read_json, write_json, write_text
 from rrpo.data.manifest import Recording
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
@@ -64,7 +64,8 @@ def tokenize(
         UserError: no recording can be used, `out` holds the tokens of other settings, or it cannot
             be written.
     """
-    _claim(out, {"codec": name, "mixes": mixes, "seed": seed, "recordings": _digest(recordings)})
+    settings = {"codec": name, "mixes": mixes, "seed": seed, "recordings": _digest(recordings)}
+    claim(out / "tokenize.json", settings, "tokens")
     result = Tokenized()
     size = max(1, SHARD // (1 + mixes))
     with Progress("tokenize", len(recordings)) as progress:
@@ -155,20 +156,6 @@ def _fields(one: Recording) -> list[Any]:
     later = {"corpus": one.corpus, "intensity": one.intensity, "partition": one.partition}
     known = {name: value for name, value in later.items() if value not in ("", None)}
     return [*fields, known] if known else fields
-
-
-def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Write the settings into the folder, or check that they are those already there."""
-    path = out / "tokenize.json"
-    if not path.is_file():
-        write_json(path, settings)
-        return
-    stored = read_json(path)
-    differing = [key for key in settings if stored.get(key) != settings[key]]
-    if differing:
-        raise UserError(
-            f"{out} holds tokens made with another {differing[0]}: name another --out or remove it"
-        )
 
 
 def _row(recording: Recording, name: str, tokens: Tensor, sound: Audio) -> Utterance:

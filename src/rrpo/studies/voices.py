@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from rrpo import policy
-from rrpo.checkpoint import read_json, sha256, write_json, write_text
+from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate.matched import run_interval
@@ -164,10 +164,7 @@ def _claim(out: Path, demos: Sequence[Path], sentences: int, world: World) -> No
             )
     results = [[str(folder.absolute()), sha256(folder / "results.json")] for folder in demos]
     plan = {"demos": results, "sentences": sentences, "world": made_in}
-    if not (out / "plan.json").is_file():
-        write_json(out / "plan.json", plan)
-    elif read_json(out / "plan.json") != plan:
-        raise UserError(f"{out} holds a study of other demos: choose another --out or remove it")
+    claim(out / "plan.json", plan, "a study")
 
 
 def _together(measured: Mapping[str, Sequence[Mapping[str, Rows]]]) -> list[dict[str, Rows]]:
