@@ -27,6 +27,7 @@ from rrpo.studies.trials import held_out, strata, trials, unheard
 MODELS = ("plain", "ls_eam_adv")
 SHARES = (0.25, 0.5, 1.0)
 SETS = {"seen": True, "unseen": False}
+COLUMNS = ("plain", "hardened", "hardened less plain")
 
 
 def run(
@@ -239,29 +240,7 @@ def page(study: Mapping[str, Any]) -> str:
         "held out, in another on all of them:",
         "",
     ]
-    names = list(study["pairs"])
-    for key in (*MODELS, "difference"):
-        title = "hardened less plain, paired" if key == "difference" else label(key)
-        show = signed if key == "difference" else shown
-        rows = [
-            (start, [show(found[name][key]) for name in names])
-            for start, found in study["pairs"].items()
-        ]
-        lines += [*markdown.table(title, names, rows), ""]
-    points = [
-        (
-            str(point["utterances"]),
-            [
-                name,
-                *_compared(point[name]),
-            ],
-        )
-        for point in study["curve"].values()
-        for name in SETS
-    ]
-    columns = ["set", "plain", "hardened", "hardened less plain"]
-    lines += ["Trained on all languages but one, with less data:", ""]
-    lines += markdown.table("utterances", columns, points)
+    lines += [*_pair_tables(study["pairs"]), *_curve_table(study["curve"])]
     for key, title in (("recall", "Recall of each emotion"), ("speakers", "Each speaker")):
         rows = [
             (f"{language}, {name}", _compared(one))
@@ -269,8 +248,31 @@ def page(study: Mapping[str, Any]) -> str:
             for name, one in found.items()
         ]
         lines += ["", f"{title} in the language left out:", ""]
-        lines += markdown.table("", ["plain", "hardened", "hardened less plain"], rows)
+        lines += markdown.table("", COLUMNS, rows)
     return "\n".join(lines) + "\n"
+
+
+def _pair_tables(pairs: Mapping[str, Any]) -> list[str]:
+    """Return a table for each model and of their difference; rows are what was trained on."""
+    names, lines = list(pairs), []
+    for key in (*MODELS, "difference"):
+        title = f"{COLUMNS[-1]}, paired" if key == "difference" else label(key)
+        show = signed if key == "difference" else shown
+        rows = [
+            (start, [show(found[name][key]) for name in names]) for start, found in pairs.items()
+        ]
+        lines += [*markdown.table(title, names, rows), ""]
+    return lines
+
+
+def _curve_table(curve: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (str(point["utterances"]), [name, *_compared(point[name])])
+        for point in curve.values()
+        for name in SETS
+    ]
+    table = markdown.table("utterances", ["set", *COLUMNS], rows)
+    return ["Trained on all languages but one, with less data:", "", *table]
 
 
 def _compared(found: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -1,6 +1,7 @@
 """The recordings of a study on real speech: who speaks which language, and who is tested."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,18 +40,7 @@ def read_recordings(
     # Of each manifest by itself: one without partitions does not undo those of the others.
     rows = [row for path in manifests for row in with_partitions(read_manifest(path))]
     for row in rows:
-        if not row.speaker or not row.language:
-            lacking = "speaker" if not row.speaker else "language"
-            raise UserError(f"{row.path} has no {lacking}: this study needs it in the manifest")
-        if not LANGUAGE.fullmatch(row.language.lower()):
-            raise UserError(
-                f"{row.path} has the language {row.language!r}: name it by its code, such as de"
-            )
-        if row.emotion not in (*CLASSES, NO_CLASS):
-            raise UserError(
-                f"{row.path} has the label {row.emotion!r}: name it one of {', '.join(CLASSES)}, "
-                f"or {NO_CLASS} (`rrpo data import csv --label` renames)"
-            )
+        _check(row)
     # Speakers of different corpora may bear the same name.
     rows = [
         replace(
@@ -61,6 +51,29 @@ def read_recordings(
         for row in rows
     ]
     with_partitions(rows)  # two manifests of one corpus must not divide a speaker
+    _check_speakers(rows)
+    kept = _few(rows, most, first)
+    _check_languages(kept)
+    return kept
+
+
+def _check(row: Recording) -> None:
+    """Refuse a recording that a study across languages has no use for."""
+    if not row.speaker or not row.language:
+        lacking = "speaker" if not row.speaker else "language"
+        raise UserError(f"{row.path} has no {lacking}: this study needs it in the manifest")
+    if not LANGUAGE.fullmatch(row.language.lower()):
+        raise UserError(
+            f"{row.path} has the language {row.language!r}: name it by its code, such as de"
+        )
+    if row.emotion not in (*CLASSES, NO_CLASS):
+        raise UserError(
+            f"{row.path} has the label {row.emotion!r}: name it one of {', '.join(CLASSES)}, "
+            f"or {NO_CLASS} (`rrpo data import csv --label` renames)"
+        )
+
+
+def _check_speakers(rows: Sequence[Recording]) -> None:
     speaks: dict[str, str] = {}
     for row in rows:
         if speaks.setdefault(row.speaker, row.language) != row.language:
@@ -68,25 +81,32 @@ def read_recordings(
                 f"speaker {row.speaker} speaks {speaks[row.speaker]} and {row.language}: this "
                 "study tests languages on people never heard, leave one of them out"
             )
-    taken: dict[tuple[str, str], int] = {}
+
+
+def _few(rows: Sequence[Recording], most: int | None, first: int | None) -> list[Recording]:
+    """Return `most` recordings of each speaker and emotion in the `first` languages."""
+    languages = sorted({row.language for row in rows})[:first]
+    taken: Counter[tuple[str, str]] = Counter()
     kept = []
     for row in rows:
         key = (row.speaker, row.emotion)
-        taken[key] = taken.get(key, 0) + 1
-        if most is None or taken[key] <= most:
+        taken[key] += 1
+        if row.language in languages and (most is None or taken[key] <= most):
             kept.append(row)
-    languages = sorted({row.language for row in kept})[:first]
-    kept = [row for row in kept if row.language in languages]
+    return kept
+
+
+def _check_languages(rows: Sequence[Recording]) -> None:
+    languages = sorted({row.language for row in rows})
     if len(languages) < 2:
         raise UserError(f"only the language {languages[0]}: give manifests of two or more")
     for language in languages:
-        tested = {row.partition == "test" for row in kept if row.language == language}
+        tested = {row.partition == "test" for row in rows if row.language == language}
         if len(tested) < 2:
             raise UserError(
                 f"the speakers of {language} are all tested or all trained on: "
                 "it needs at least three speakers"
             )
-    return kept
 
 
 def shared_emotions(recordings: Sequence[Recording]) -> list[str]:
