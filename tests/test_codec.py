@@ -33,8 +33,10 @@ from rrpo.mini.train_codec import (
     disturb,
     join,
     losses,
+    mean_losses,
     measure,
     read_corpus,
+    split,
     train,
     training_arrays,
 )
@@ -304,6 +306,26 @@ def test_loss_is_least_at_the_target(codec: MiniCodec) -> None:
         )
     assert sum(float(value) for value in losses(exact, target).values()) < 1e-4
     assert sum(float(value) for value in losses(prediction, target).values()) > 1.0
+
+
+def test_what_is_held_out_shows_speech_learnt_by_heart(tmp_path: Path) -> None:
+    corpus = small_corpus()
+    tokens = corpus.peaks.shape[0]
+    kept, held = split(corpus, 0.1)
+    assert kept.peaks.shape[0] + held.peaks.shape[0] == tokens
+    assert held.peaks.shape[0] == round(0.1 * tokens)
+    for name in ("features", "pitch", "envelope", "aperiodicity", "peaks"):
+        both = torch.cat([getattr(kept, name), getattr(held, name)])
+        assert torch.equal(both, getattr(corpus, name)), name
+    assert held.pitch.shape[0] == 4 * held.peaks.shape[0]
+    codec = train(kept, tmp_path, 20, 0, SMALL)
+    batch = crops(kept, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        once = losses(codec.predict(codec.quantise(batch.features)), batch)
+    found = mean_losses(codec, kept, batches=1)
+    assert found == {name: pytest.approx(float(value)) for name, value in once.items()}
+    with pytest.raises(UserError, match="at least one sentence"):
+        split(split(corpus, 1.5 / tokens)[1], 0.9)
 
 
 def test_corpus_is_read_from_rendered_chunks(tmp_path: Path) -> None:

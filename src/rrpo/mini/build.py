@@ -39,6 +39,8 @@ from rrpo.reward.regularize import energy_adaptive_mixup
 from rrpo.train import TrainConfig, train
 
 CODEC_STEPS = 10_000
+CODEC_HELD_OUT = 0.02
+"""Share of the codec's speech that only shows whether it learnt the rest by heart."""
 POLICY_STEPS = 4200
 POLICY_BATCH = 24
 REWARD_STEPS = 900
@@ -132,17 +134,24 @@ def _render(name: str, seed: int, scale: float, folder: Path) -> dict[str, Any]:
 
 
 def _codec(seed: int, scale: float, folder: Path) -> dict[str, Any]:
-    corpus = train_codec.read_corpus(folder.parent / "render-codec")
+    corpus, held = train_codec.split(
+        train_codec.read_corpus(folder.parent / "render-codec"), CODEC_HELD_OUT
+    )
     steps = max(20, round(CODEC_STEPS * scale))
     with Progress("train the codec", steps) as progress:
-        train_codec.train(
+        codec = train_codec.train(
             corpus,
             folder,
             steps,
             seed,
             progress=lambda done, parts: progress.update(done, f"loss {sum(parts.values()):.3f}"),
         )
-    return {"steps": steps}
+    # Side by side they show whether the codec learnt its sentences by heart.
+    return {
+        "steps": steps,
+        "losses": train_codec.mean_losses(codec, corpus),
+        "held_out_losses": train_codec.mean_losses(codec, held),
+    }
 
 
 def _tokenize(name: str, seed: int, folder: Path) -> dict[str, Any]:

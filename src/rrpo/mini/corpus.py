@@ -65,8 +65,8 @@ class Part:
 
 
 PARTS: dict[str, Part] = {
-    "codec": Part("train", 2400, "one", (0.0, 1.0), altered=0.4, noisy=0.15),
-    "base": Part("train", 5200, "weak", (0.1, 0.4)),
+    "codec": Part("train", 9600, "one", (0.0, 1.0), altered=0.4, noisy=0.15),
+    "base": Part("train", 5200, "weak", (0.1, 0.5)),
     "general": Part("general", 1000, "all", (0.3, 1.0), altered=0.9, noisy=0.3),
     "finetune": Part("finetune", 100, "all", (0.7, 1.0)),
     "judge": Part("judge", 1000, "all", (0.4, 1.0), altered=0.4),
@@ -74,7 +74,7 @@ PARTS: dict[str, Part] = {
     "test_altered": Part("test", 50, "all", (0.3, 0.9), altered=1.0, noisy=0.5),
     # A new part goes to the end: its place decides the chance of its utterances.
     "test_mandarin": Part("mandarin", 50, "all", (0.7, 1.0)),
-    "voices": Part("train", 1600, "weak", (0.1, 0.4), altered=1.0, voices=SPEAKERS),
+    "voices": Part("train", 1600, "weak", (0.1, 0.5), altered=1.0, voices=SPEAKERS),
     **{
         f"finetune_{name}": Part("finetune", 100, "all", (0.7, 1.0), altered=1.0, voices=(name,))
         for name in SPEAKERS

@@ -206,6 +206,29 @@ def _stored(folder: Path) -> Iterator[dict[str, Array]]:
                     yield {name: arrays[stem + name] for name in names}
 
 
+def split(corpus: Corpus, share: float) -> tuple[Corpus, Corpus]:
+    """Cut off the end of a corpus: what is trained on, and `share` of it that is not.
+
+    The cut may go through an utterance.
+
+    Raises:
+        UserError: either side would be shorter than one token.
+    """
+    tokens = corpus.peaks.shape[0]
+    kept = tokens - max(1, round(share * tokens))
+    if kept < 1:
+        raise UserError("too little speech to train the codec on: render at least one sentence")
+    sides = []
+    for chosen in (slice(kept), slice(kept, tokens)):
+        frames = slice(chosen.start and chosen.start * TOKEN_FRAMES, chosen.stop * TOKEN_FRAMES)
+        values = {
+            field.name: getattr(corpus, field.name)[chosen if field.name == "peaks" else frames]
+            for field in fields(Corpus)
+        }
+        sides.append(Corpus(**values))
+    return sides[0], sides[1]
+
+
 def crops(corpus: Corpus, generator: torch.Generator) -> Corpus:
     """Draw BATCH crops of CROP_TOKENS, every field with a leading batch axis, in float32.
 
@@ -248,6 +271,18 @@ def losses(prediction: Prediction, target: Corpus) -> dict[str, Tensor]:
         ),
         "peak": 0.1 * peak.sum() / present.sum().clamp(min=1.0),
     }
+
+
+@torch.no_grad()
+def mean_losses(model: MiniCodec, corpus: Corpus, batches: int = 20) -> dict[str, float]:
+    """Average the losses over crops of a corpus, always the same ones."""
+    sums: dict[str, float] = {}
+    for number in range(batches):
+        batch = crops(corpus, torch.Generator().manual_seed(number))
+        parts = losses(model.predict(model.quantise(batch.features)), batch)
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + float(value) / batches
+    return sums
 
 
 @torch.no_grad()
