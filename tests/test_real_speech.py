@@ -17,10 +17,19 @@ from rrpo.cli.study import _published
 from rrpo.codec import whisper
 from rrpo.codec.speech import SpeechTokenizerConfig
 from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
+from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.report.terminal import shown
 from rrpo.studies import ablation, languages, real_speech
-from rrpo.studies.real_speech import CEILING, Fold, Job, Laboratory, Size, parents
+from rrpo.studies.real_speech import (
+    CEILING,
+    Fold,
+    Job,
+    Laboratory,
+    Size,
+    evenly_mixed,
+    parents,
+)
 from rrpo.studies.recordings import read_recordings
 from rrpo.studies.trials import held_out, strata, trials, unheard
 
@@ -177,8 +186,21 @@ def test_less_data_is_not_mixed_with_the_rest(
     chosen = set(lab.finetuning(job.fold, job.seed))
     _, pool = lab.shards(job.fold)
     assert {parent for row in given for parent in parents(row)} <= chosen
-    assert [row.id for row in given] == [row.id for row in pool if parents(row) <= chosen]
-    assert 0 < len(given) < len(pool) / 2
+    mixed = [row for row in given if "+" in row.id]
+    assert {row.id for row in mixed} == {row.id for row in pool if parents(row) <= chosen}
+    assert 0 < len({row.id for row in mixed}) < len(pool) / 2
+
+
+def test_every_utterance_has_as_many_mixes() -> None:
+    def row(name: str) -> Utterance:
+        return Utterance(name, "", "sad", np.zeros(1))
+
+    clean = [row("3"), row("5"), row("8")]
+    pool = [row("3+5-0"), row("3+9-1"), row("3+8-2"), row("5+3-0"), row("8+9-0"), row("9+3-0")]
+    found = [row.id for row in evenly_mixed(clean, pool, 3)]
+    assert found == ["3+5-0", "3+8-2", "3+5-0", "5+3-0", "5+3-0", "5+3-0", "8", "8", "8"]
+    everything = [*clean, row("9")]
+    assert {one.id for one in evenly_mixed(everything, pool, 3)} >= {one.id for one in pool}
 
 
 def test_a_job_made_again_is_the_same(tmp_path: Path, manifests: list[Path]) -> None:

@@ -47,7 +47,7 @@ REWARD_STEPS = 900
 TASKS_STEPS = 6000
 TASKS_HELD_OUT = 0.02
 """Share of the texts that the multi-task reward model is tested on."""
-MIXES = 4
+MIXES = 10
 """Mixed versions of each fine-tuning utterance in the mix pool."""
 WRONG_LABELS = 0.15
 """Share of the general data whose label is drawn at random, as pseudo-labels err."""

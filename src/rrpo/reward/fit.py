@@ -37,8 +37,8 @@ class FitConfig(Strict):
         batch_size: B, utterances of a step.
         label_smoothing: epsilon of the targets; 0 turns it off.
         mixup: whether rows of the mix pool take part (energy-adaptive mixup).
-        mixup_share: probability that a row of a batch comes from the mix pool. The paper does not
-            say; at one half the model sees clean speech as often as mixed.
+        mixup_share: probability that a row of a batch comes from the mix pool. The paper mixes
+            every sample; stretches are often short, so many mixes are nearly clean.
         adversarial: whether the loss at h' + delta is added.
         adversarial_epsilon: length of delta.
         adversarial_weight: alpha, the weight of that loss.
@@ -52,7 +52,7 @@ class FitConfig(Strict):
     batch_size: int = Field(default=32, ge=1)
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
     mixup: bool = True
-    mixup_share: float = Field(default=0.5, ge=0.0, le=1.0)
+    mixup_share: float = Field(default=1.0, ge=0.0, le=1.0)
     adversarial: bool = True
     adversarial_epsilon: float = Field(default=0.5, gt=0.0)
     adversarial_weight: float = Field(default=0.5, ge=0.0)

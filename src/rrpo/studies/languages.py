@@ -231,7 +231,7 @@ def page(study: Mapping[str, Any]) -> str:
         "What the figures do not say:",
         "",
         *(f"- {line}" for line in notes(study)),
-        "- With less data there are fewer mixes of each utterance, too: both parents of a mix have "
+        "- With less data there are fewer different mixes of each utterance: both parents of one have "
         "to be among it. The tokenizer and the pre-training hear all of it without its labels.",
         "",
         "## Figures",

@@ -20,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from rrpo.errors import UserError
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
-from rrpo.reward.fit import FitConfig, RewardObjective, log_posteriors, subsets
+from rrpo.reward.fit import RewardObjective, log_posteriors, subsets
 from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.reward.regularize import energy_adaptive_mixup
 from rrpo.studies.recordings import read_recordings, shared_emotions
@@ -78,7 +79,7 @@ class Size:
     """
 
     seeds: int = 5
-    mixes: int = 3
+    mixes: int = 10
     tokenizer_steps: int = 3000
     pretrain_steps: int = 800
     finetune_steps: int = 300
@@ -386,11 +387,9 @@ class Laboratory:
         model = self.pretrained(job.fold).requires_grad_(True).train()
         rows, pool = self.shards(job.fold)
         chosen = self.finetuning(job.fold, job.seed)
-        # Of less data the pool must not tell more: both parents have to be among it.
-        mixes = [row for row in pool if parents(row) <= set(chosen)]
-        fit: FitConfig = subsets()[job.model]
-        fit = fit.model_copy(update={"mixup": fit.mixup and bool(mixes)})
-        objective = RewardObjective(model, [rows[index] for index in chosen], fit, mixes)
+        clean = [rows[index] for index in chosen]
+        mixes = evenly_mixed(clean, pool, self.size.mixes)
+        objective = RewardObjective(model, clean, subsets()[job.model], mixes)
         self._train(objective, job, RATES["finetune"])
         return log_posteriors(model, [torch.from_numpy(rows[i].tokens) for i in self.labelled])
 
@@ -491,6 +490,30 @@ def parents(mix: Utterance) -> set[int]:
         {12, 7}
     """
     return {int(index) for index in mix.id.partition("-")[0].split("+")}
+
+
+def evenly_mixed(
+    clean: Sequence[Utterance], pool: Sequence[Utterance], count: int
+) -> list[Utterance]:
+    """Return `count` rows of the mix pool for each utterance, all of whose parents are among them.
+
+    Of less data the pool must not tell more. Utterances that have fewer mixes are repeated, those
+    without any stand for themselves, so that each counts the same.
+
+    Args:
+        clean: utterances whose id is their index into the recordings.
+        pool: mixes of these and of others, see `parents`.
+    """
+    known = {int(row.id) for row in clean}
+    own: dict[int, list[Utterance]] = {int(row.id): [] for row in clean}
+    for row in pool:
+        if parents(row) <= known:
+            own[int(row.id.partition("+")[0])].append(row)
+    return [
+        row
+        for one in clean
+        for row in islice(cycle(own[int(one.id)] or [replace(one, partner_weight=0.0)]), count)
+    ]
 
 
 def _finetune(settings: tuple[Path, list[Path], Size, Job]) -> None:
