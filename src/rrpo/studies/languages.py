@@ -231,8 +231,8 @@ def page(study: Mapping[str, Any]) -> str:
         "What the figures do not say:",
         "",
         *(f"- {line}" for line in notes(study)),
-        "- With less data there are fewer different mixes of each utterance: both parents of one have "
-        "to be among it. The tokenizer and the pre-training hear all of it without its labels.",
+        "- With less data there are fewer different mixes of each utterance: both parents of one "
+        "have to be among it. The tokenizer and the pre-training hear all of it, without labels.",
         "",
         "## Figures",
         "",
