@@ -187,7 +187,7 @@ def test_less_data_is_not_mixed_with_the_rest(
     _, pool = lab.shards(job.fold)
     assert {parent for row in given for parent in parents(row)} <= chosen
     mixed = [row for row in given if "+" in row.id]
-    assert {row.id for row in mixed} == {row.id for row in pool if parents(row) <= chosen}
+    assert {row.id for row in mixed} == {row.id for row in pool if set(parents(row)) <= chosen}
     assert 0 < len({row.id for row in mixed}) < len(pool) / 2
 
 

@@ -218,15 +218,16 @@ def split(corpus: Corpus, share: float) -> tuple[Corpus, Corpus]:
     kept = tokens - max(1, round(share * tokens))
     if kept < 1:
         raise UserError("too little speech to train the codec on: render at least one sentence")
-    sides = []
-    for chosen in (slice(kept), slice(kept, tokens)):
-        frames = slice(chosen.start and chosen.start * TOKEN_FRAMES, chosen.stop * TOKEN_FRAMES)
-        values = {
-            field.name: getattr(corpus, field.name)[chosen if field.name == "peaks" else frames]
-            for field in fields(Corpus)
-        }
-        sides.append(Corpus(**values))
-    return sides[0], sides[1]
+    return _stretch(corpus, 0, kept), _stretch(corpus, kept, tokens)
+
+
+def _stretch(corpus: Corpus, first: int, last: int) -> Corpus:
+    """Cut out the tokens from `first` up to `last`, and the frames of these."""
+    values = {}
+    for field in fields(Corpus):
+        rows = 1 if field.name == "peaks" else TOKEN_FRAMES
+        values[field.name] = getattr(corpus, field.name)[first * rows : last * rows]
+    return Corpus(**values)
 
 
 def crops(corpus: Corpus, generator: torch.Generator) -> Corpus:

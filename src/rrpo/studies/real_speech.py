@@ -482,14 +482,15 @@ class Laboratory:
         )
 
 
-def parents(mix: Utterance) -> set[int]:
-    """Return the recordings that a row of the mix pool is made of, by their indices.
+def parents(mix: Utterance) -> tuple[int, int]:
+    """Return the recording that a row of the mix pool is, and its partner, by their indices.
 
     Examples:
         >>> parents(Utterance("12+7-0", "", "sad", np.zeros(1)))
-        {12, 7}
+        (12, 7)
     """
-    return {int(index) for index in mix.id.partition("-")[0].split("+")}
+    own, partner = mix.id.partition("-")[0].split("+")
+    return int(own), int(partner)
 
 
 def evenly_mixed(
@@ -504,16 +505,12 @@ def evenly_mixed(
         clean: utterances whose id is their index into the recordings.
         pool: mixes of these and of others, see `parents`.
     """
-    known = {int(row.id) for row in clean}
-    own: dict[int, list[Utterance]] = {int(row.id): [] for row in clean}
+    mixes: dict[int, list[Utterance]] = {int(row.id): [] for row in clean}
     for row in pool:
-        if parents(row) <= known:
-            own[int(row.id.partition("+")[0])].append(row)
-    return [
-        row
-        for one in clean
-        for row in islice(cycle(own[int(one.id)] or [replace(one, partner_weight=0.0)]), count)
-    ]
+        own, partner = parents(row)
+        if own in mixes and partner in mixes:
+            mixes[own].append(row)
+    return [row for one in clean for row in islice(cycle(mixes[int(one.id)] or [one]), count)]
 
 
 def _finetune(settings: tuple[Path, list[Path], Size, Job]) -> None:
