@@ -23,23 +23,18 @@ from rrpo.codec.features import (
 from rrpo.codec.mini import CodecConfig, MiniCodec
 from rrpo.codec.vocoder import Parameters
 from rrpo.errors import UserError
-from rrpo.mini.prosody import Prosody
-from rrpo.mini.renderer import Rendering, Transient
-from rrpo.mini.train_codec import (
-    SHARPEST,
+from rrpo.mini.codec_corpus import (
     Corpus,
-    _compare,
     crops,
     disturb,
     join,
-    losses,
-    mean_losses,
-    measure,
     read_corpus,
     split,
-    train,
     training_arrays,
 )
+from rrpo.mini.prosody import Prosody
+from rrpo.mini.renderer import Rendering, Transient
+from rrpo.mini.train_codec import SHARPEST, _compare, losses, mean_losses, measure, train
 from rrpo.tokens import digits
 
 SMALL = CodecConfig(width=16, encoder_dilations=(1,), decoder_dilations=(1, 2))

@@ -23,7 +23,7 @@ from rrpo.errors import UserError
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.judge import features as functionals
 from rrpo.evaluate.ser import evaluate
-from rrpo.mini import mandarin, tasks, train_codec
+from rrpo.mini import codec_corpus, mandarin, tasks, train_codec
 from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part
 from rrpo.mini.pretraining import PretrainingObjective
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer
@@ -134,8 +134,8 @@ def _render(name: str, seed: int, scale: float, folder: Path) -> dict[str, Any]:
 
 
 def _codec(seed: int, scale: float, folder: Path) -> dict[str, Any]:
-    corpus, held = train_codec.split(
-        train_codec.read_corpus(folder.parent / "render-codec"), CODEC_HELD_OUT
+    corpus, held = codec_corpus.split(
+        codec_corpus.read_corpus(folder.parent / "render-codec"), CODEC_HELD_OUT
     )
     steps = max(20, round(CODEC_STEPS * scale))
     with Progress("train the codec", steps) as progress:

@@ -174,8 +174,8 @@ def _render_chunk(job: tuple[Path, list[Line], bool]) -> None:
     """Render the lines of one chunk and write them as one npz file."""
     import torch
 
+    from rrpo.mini.codec_corpus import training_arrays
     from rrpo.mini.renderer import VOICES, Renderer
-    from rrpo.mini.train_codec import training_arrays
 
     torch.set_num_threads(1)
     path, rows, with_targets = job

@@ -8,7 +8,7 @@ import torch
 
 from rrpo.codec.mini import TOKEN_SAMPLES, MiniCodec
 from rrpo.data.shards import Utterance
-from rrpo.mini import train_codec
+from rrpo.mini import codec_corpus
 from rrpo.mini.corpus import read_part
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer
 from rrpo.progress import Progress
@@ -32,7 +32,7 @@ def config(tokenizer: PhoneTokenizer) -> RewardConfig:
         tasks={
             "quality": [SPOILT, CLEAN],
             "speaker": [MAIN_VOICE, *SPEAKERS],
-            "event": [NO_EVENT, *train_codec.KINDS],
+            "event": [NO_EVENT, *codec_corpus.KINDS],
         },
     )
 
@@ -69,10 +69,10 @@ def strike(
         for number, (line, audio) in enumerate(read_part(rendered)):
             if made == count or number % EVERY or line.id not in rows:
                 continue
-            kind = train_codec.KINDS[made % len(train_codec.KINDS)]
+            kind = codec_corpus.KINDS[made % len(codec_corpus.KINDS)]
             sound = 0.7 * audio / np.abs(audio).max()
             start = int(rng.integers(TOKEN_SAMPLES, sound.size - 2 * TOKEN_SAMPLES))
-            shape = rng.uniform(0.15, 0.5) * train_codec.transient(kind, rng)
+            shape = rng.uniform(0.15, 0.5) * codec_corpus.transient(kind, rng)
             sound[start : start + shape.size] += shape[: sound.size - start]
             tokens = codec.encode(np.clip(sound, -1.0, 1.0).astype(np.float32))
             yield Utterance(**{**vars(rows[line.id]), "tokens": tokens.numpy()}), kind

@@ -26,9 +26,9 @@ from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS
 from rrpo.evaluate.run import Judges, Sample, measure
 from rrpo.evaluate.statistics import interval
+from rrpo.mini.codec_corpus import transient
 from rrpo.mini.corpus import add_noise
 from rrpo.mini.renderer import VOICES, Renderer
-from rrpo.mini.train_codec import transient
 from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.report import markdown

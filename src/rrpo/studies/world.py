@@ -25,7 +25,7 @@ from rrpo.evaluate.artifacts import detect
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.run import Judges, Sample, measure, summarise
 from rrpo.evaluate.statistics import interval, paired_interval, unpaired_interval
-from rrpo.mini import train_codec
+from rrpo.mini import codec_corpus, train_codec
 from rrpo.mini.corpus import Line, lines
 from rrpo.mini.renderer import VOICES, Renderer, Rendering
 from rrpo.mini.speaking import limits, speak, spoken
@@ -216,12 +216,12 @@ def transients(codec: MiniCodec, sounds: Sequence[Audio], texts: Sequence[str]) 
     """
     rng = np.random.default_rng(0)
     figures: dict[str, Any] = {}
-    for kind in train_codec.KINDS:
+    for kind in codec_corpus.KINDS:
         found, false = [], []
         for sound in sounds:
             clean = np.asarray(0.7 * sound / np.abs(sound).max(), dtype=np.float32)
             start = int(rng.integers(TOKEN_SAMPLES, clean.size - 2 * TOKEN_SAMPLES))
-            shape = PEAK * train_codec.transient(kind, rng)
+            shape = PEAK * codec_corpus.transient(kind, rng)
             struck = clean.copy()
             struck[start : start + shape.size] += shape[: struck.size - start]
             heard = _times(codec, struck, kind)
