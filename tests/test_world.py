@@ -63,6 +63,14 @@ def test_the_base_speaks_unseen_sentences() -> None:
         assert 0.05 < np.abs(sound).max() <= 1.0
 
 
+def test_each_seed_of_a_study_says_other_sentences() -> None:
+    world = World()
+    parts = [[row.text for row in unseen_utterances(world, 6, 6 * seed)] for seed in range(9)]
+    assert all(len(part) == 36 and len(set(part)) == 6 for part in parts)
+    assert len({text for part in parts[:8] for text in part}) == 48
+    assert set(parts[8]) & set(parts[0])  # of fifty sentences the ninth seed has to begin again
+
+
 def test_codec_round_trip_keeps_most_of_its_tokens() -> None:
     world = World()
     codec = world.codec()

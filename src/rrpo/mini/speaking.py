@@ -18,9 +18,18 @@ SPEAKING = RolloutConfig(temperature=0.8, top_k=25)
 BATCH = 48
 
 
-def unseen_utterances(world: World, sentences: int) -> list[Utterance]:
-    """Return the first test sentences with every emotion: what every system is asked to say."""
-    return first_texts(world.shard("test_same"), sentences)
+def unseen_utterances(world: World, sentences: int, first: int = 0) -> list[Utterance]:
+    """Return test sentences with every emotion: what every system is asked to say.
+
+    Args:
+        sentences: how many.
+        first: the number of the first one; after the last comes the first again.
+    """
+    rows = world.shard("test_same")
+    texts = list(dict.fromkeys(row.text for row in rows))
+    first %= len(texts)
+    chosen = set((texts[first:] + texts[:first])[:sentences])
+    return [row for row in rows if row.text in chosen]
 
 
 def first_texts(rows: Sequence[Utterance], sentences: int) -> list[Utterance]:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rrpo import audio, policy, reward, runs
 from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.codec.mini import MiniCodec
+from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
@@ -347,12 +348,17 @@ def _curve(
     reward_models: Mapping[str, RewardModel],
 ) -> dict[str, float]:
     """Judge a policy in training on a few sentences: one point of the curves, flat by name."""
-    utterances = unseen_utterances(demo.world, demo.plan.curve_sentences)
+    utterances = _unseen(demo, demo.plan.curve_sentences)
     samples = spoken(demo.world, demo.codec, model, base, utterances, demo.seed)
     # The two that hear clicks; DNSMOS nearly misses them.
     scorers = [name for name in ("plcmos", "distillmos") if name in demo.judges.quality]
     rows = measure(samples, reward_models, demo.judges, scorers)
     return flatten(rows)
+
+
+def _unseen(demo: Demo, sentences: int) -> list[Utterance]:
+    """Return what the systems are asked to say: other sentences for every seed."""
+    return unseen_utterances(demo.world, sentences, demo.seed * demo.plan.sentences)
 
 
 def flatten(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -386,7 +392,7 @@ def _samples(
         rows: list[dict[str, Any]] = read_json(folder / "rows.json")
         return rows
     with demo.stage("evaluate"):
-        utterances = unseen_utterances(demo.world, demo.plan.sentences)
+        utterances = _unseen(demo, demo.plan.sentences)
         samples = spoken(demo.world, demo.codec, model, demo.world.policy(), utterances, demo.seed)
         rows = measure(samples, reward_models, demo.judges)
         for sample, row in zip(samples, rows, strict=True):

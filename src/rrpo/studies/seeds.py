@@ -1,8 +1,9 @@
 """The demo over several seeds: pooled tables, paired differences and the picture of the README.
 
-An utterance's figures are first averaged over the seeds, then utterances are resampled: the seeds
-of one sentence are not independent. The spread over seeds is shown beside it. The curves of the
-systems are also compared where their KL, or the judge's probability, is the same.
+Each seed trains anew and says other sentences, so the means of the seeds are independent, and every
+interval is Student's over them: it holds for other trainings and other sentences. Differences are
+paired within a seed. The curves of the systems are also compared where their KL, or the judge's
+probability, is the same.
 """
 
 import json
@@ -14,7 +15,6 @@ import numpy as np
 
 from rrpo.checkpoint import read_json, write_json, write_text
 from rrpo.evaluate.matched import mean_difference, run_interval
-from rrpo.evaluate.statistics import interval, paired_interval
 from rrpo.report import markdown
 from rrpo.report.measures import MISSING, SYSTEMS
 from rrpo.report.plots import figure
@@ -85,12 +85,12 @@ def page(study: Mapping[str, Any]) -> str:
     names = list(study["systems"])
     lines = [
         f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}, "
-        f"{max(study['seconds']):.0f} s a seed at most. Mean with 95 % interval over utterances, "
-        "each averaged over the seeds; in brackets the means of the single seeds.",
+        f"{max(study['seconds']):.0f} s a seed at most. Mean with Student's 95 % interval over the "
+        "seeds, each of which trains anew and says other sentences; in brackets their means.",
         "",
         *by_measure({title_of(name): study["systems"][name] for name in names}, MEASURED),
         "",
-        "Paired differences, first minus second:",
+        "Differences, first minus second, paired within each seed:",
         "",
         *by_measure(study["differences"], MEASURED),
     ]
@@ -188,11 +188,11 @@ def _figure(row: Mapping[str, Any], label: str) -> float | None:
 
 
 def pooled(values: list[list[float]] | None) -> dict[str, Any] | None:
-    """Return the interval over utterances of their means over seeds, and the means of the seeds."""
+    """Return the mean with its interval over seeds, and the means of the seeds."""
     if values is None:
         return None
-    table = np.array(values)
-    return {**interval(table.mean(0)), "seeds": table.mean(1).tolist()}
+    means = [float(np.mean(seed)) for seed in values]
+    return {**run_interval(means), "seeds": means}
 
 
 def _differences(
@@ -206,11 +206,8 @@ def _differences(
         for label in MEASURED:
             one, other = figures[first][label], figures[second][label]
             if one is not None and other is not None:
-                left, right = np.array(one), np.array(other)
-                measured[label] = {
-                    **paired_interval(left.mean(0), right.mean(0)),
-                    "seeds": (left - right).mean(1).tolist(),
-                }
+                apart = np.subtract(one, other).mean(1).tolist()
+                measured[label] = {**run_interval(apart), "seeds": apart}
     return table
 
 
