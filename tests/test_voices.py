@@ -1,11 +1,11 @@
-"""Other voices: systems are compared with the base in pairs, sentences and not utterances count."""
+"""Other voices: systems are compared with the base in pairs; seeds or sentences count."""
 
 from typing import Any
 
 import pytest
 from scipy.stats import ttest_1samp
 
-from rrpo.studies.voices import by_sentence, differences, page
+from rrpo.studies.voices import differences, page
 
 TEXTS = ["a", "a", "b", "b", "c", "c"]
 
@@ -29,14 +29,16 @@ def rows(values: list[float]) -> list[dict[str, Any]]:
     ]
 
 
-def test_the_interval_is_students_over_sentences() -> None:
-    found = by_sentence([[0.0, 0.2, 0.4, 0.6, 0.1, 0.3], [0.2, 0.2, 0.4, 0.4, 0.1, 0.5]], TEXTS)
-    assert found is not None
+def test_the_interval_of_one_seed_is_students_over_sentences() -> None:
+    base = [0.2, 0.2, 0.5, 0.5, 0.7, 0.7]
+    gains = [0.1, 0.2, 0.4, 0.5, 0.1, 0.4]
+    sft = [value + gain for value, gain in zip(base, gains, strict=True)]
+    seeds = [{"base": rows(base), "sft": rows(sft)}]
+    found = differences(seeds, ["sft"])["SFT − base"]["judge probability"]
     interval = ttest_1samp([0.15, 0.45, 0.25], 0.0).confidence_interval()
     assert found["mean"] == pytest.approx(0.85 / 3)
     assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high))
-    assert found["seeds"] == pytest.approx([1.6 / 6, 1.8 / 6])
-    assert by_sentence(None, TEXTS) is None
+    assert found["seeds"] == pytest.approx([1.7 / 6])
 
 
 def test_differences_to_the_base_are_paired() -> None:
@@ -47,7 +49,9 @@ def test_differences_to_the_base_are_paired() -> None:
     ]
     found = differences(seeds, ["sft"])["SFT − base"]
     gap = found["judge probability"]
-    assert (gap["low"], gap["mean"], gap["high"]) == pytest.approx((0.05, 0.05, 0.05))
+    interval = ttest_1samp([0.0, 0.1], 0.0).confidence_interval()
+    assert (gap["low"], gap["high"]) == pytest.approx((interval.low, interval.high))
+    assert gap["mean"] == pytest.approx(0.05)
     assert gap["seeds"] == pytest.approx([0.0, 0.1])
     assert "word error" not in found
 

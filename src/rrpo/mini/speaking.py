@@ -18,14 +18,17 @@ SPEAKING = RolloutConfig(temperature=0.8, top_k=25)
 BATCH = 48
 
 
-def unseen_utterances(world: World, sentences: int, first: int = 0) -> list[Utterance]:
+def unseen_utterances(
+    world: World, sentences: int, first: int = 0, shard: str = "test_same"
+) -> list[Utterance]:
     """Return test sentences with every emotion: what every system is asked to say.
 
     Args:
         sentences: how many.
         first: the number of the first one; after the last comes the first again.
+        shard: whose sentences, each with every emotion.
     """
-    rows = world.shard("test_same")
+    rows = world.shard(shard)
     texts = list(dict.fromkeys(row.text for row in rows))
     first %= len(texts)
     chosen = set((texts[first:] + texts[:first])[:sentences])

@@ -1,7 +1,8 @@
 """Post-trained on one voice, heard in others: do emotion and naturalness carry over?
 
 The demo's policies are optimized on the packaged voice alone. The base policy also knows four other
-voices by name; here every policy is asked for those, on sentences no policy has seen.
+voices by name; here every policy is asked for those, on sentences no policy has seen, and the
+policies of each seed on others.
 """
 
 import platform
@@ -14,16 +15,15 @@ import torch
 
 from rrpo import policy
 from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
-from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate.matched import run_interval
 from rrpo.evaluate.run import Judges, measure
 from rrpo.evaluate.statistics import clusters
-from rrpo.mini.speaking import spoken
+from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World
 from rrpo.progress import Progress
-from rrpo.studies.seeds import MEASURED, by_measure, title_of, values_of
+from rrpo.studies.seeds import MEASURED, by_measure, pooled, title_of, values_of
 
 Rows = list[dict[str, Any]]
 
@@ -40,7 +40,7 @@ def run(
 
     Args:
         demos: folders of demos that differ in their seed alone.
-        sentences: of each voice, each in every emotion.
+        sentences: of each voice and seed, each in every emotion.
         speakers: which voices.
         world: the one the demos were made in, if not the bundled one.
 
@@ -88,9 +88,7 @@ def _measured(
             for seed, folder in enumerate(demos):
                 measured[speaker].append({})
                 for name in names:
-                    # Real tokens are the same whatever the seed.
-                    number = 0 if name == "reference" else seed
-                    kept = out / "rows" / f"{speaker}-{number}-{name}.json"
+                    kept = out / "rows" / f"{speaker}-{seed}-{name}.json"
                     if not kept.is_file():
                         rows = _judged(world, judges, folder, name, speaker, sentences, seed)
                         write_json(kept, rows)
@@ -100,10 +98,9 @@ def _measured(
 
 
 def _figures(seeds: Sequence[Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
-    """Return system → measure → its figure with the interval by sentence."""
-    texts = [row["text"] for row in seeds[0]["base"]]
+    """Return system → measure → its figure with its interval."""
     return {
-        name: {label: by_sentence(values_of(seeds, name, label), texts) for label in MEASURED}
+        name: {label: _pooled(values_of(seeds, name, label), seeds) for label in MEASURED}
         for name in seeds[0]
     }
 
@@ -114,9 +111,7 @@ def differences(
     """Return "first − second" → measure → mean paired difference with its interval.
 
     Every system is compared with the base, and the hardened reward model's with the plain one's.
-    An utterance's figures are averaged over the seeds first.
     """
-    texts = [row["text"] for row in seeds[0]["base"]]
     pairs = [(name, "base") for name in systems]
     if {"rrpo", "diffro"} <= set(systems):
         pairs.append(("rrpo", "diffro"))
@@ -126,28 +121,24 @@ def differences(
         for label in MEASURED:
             one, other = values_of(seeds, first, label), values_of(seeds, second, label)
             if one is not None and other is not None:
-                apart = np.array(one) - np.array(other)
-                found[label] = by_sentence(apart.tolist(), texts)
+                found[label] = _pooled(np.subtract(one, other).tolist(), seeds)
     return table
 
 
-def by_sentence(
-    values: Sequence[Sequence[float]] | None, texts: Sequence[str]
+def _pooled(
+    values: list[list[float]] | None, seeds: Sequence[Mapping[str, Rows]]
 ) -> dict[str, Any] | None:
-    """Return a mean with Student's 95 % interval over sentences, and the means of the seeds.
-
-    A voice has few sentences, too few for a bootstrap to cover well.
+    """Return a mean with its interval over seeds; of a single seed over its sentences.
 
     Args:
         values: of each seed (S), of each utterance (n).
-        texts: (n,) what is said; of a single sentence its utterances are taken as independent.
+        seeds: whose rows they are of.
     """
-    if values is None:
-        return None
-    table = np.array(values)
-    ids, _ = clusters(texts)
-    means = np.bincount(ids, weights=table.mean(0)) / np.bincount(ids)
-    return {**run_interval(means.tolist()), "seeds": table.mean(1).tolist()}
+    if values is None or len(values) > 1:
+        return pooled(values)
+    ids, _ = clusters([row["text"] for row in seeds[0]["base"]])
+    means = np.bincount(ids, weights=values[0]) / np.bincount(ids)
+    return {**run_interval(means.tolist()), "seeds": [float(np.mean(values))]}
 
 
 def _claim(out: Path, demos: Sequence[Path], sentences: int, world: World) -> None:
@@ -190,7 +181,7 @@ def _judged(
         model = None if name == "reference" else base
     else:
         model = policy.load(folder / "systems" / name)
-    utterances = world.shard(f"test_{speaker}")[: sentences * len(EMOTIONS)]
+    utterances = unseen_utterances(world, sentences, seed * sentences, f"test_{speaker}")
     return measure(spoken(world, world.codec(), model, base, utterances, seed), {}, judges)
 
 
@@ -198,9 +189,9 @@ def page(study: Mapping[str, Any]) -> str:
     """Return the study as a page of markdown tables, two for each voice."""
     lines = [
         f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}: {study['sentences']} "
-        f"sentences and {study['utterances']} utterances of each voice. Mean with Student's 95 % "
-        "interval over sentences, each utterance averaged over the seeds; in brackets the means of "
-        "the single seeds. Differences are paired by utterance."
+        f"sentences and {study['utterances']} utterances of each voice and seed, others for every "
+        "seed. Mean with Student's 95 % interval over the seeds (of a single one over its "
+        "sentences); in brackets the means of the seeds. Differences are paired within a seed."
     ]
     for speaker, systems in study["voices"].items():
         lines += ["", f"{speaker.capitalize()}:", ""]
