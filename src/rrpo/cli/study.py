@@ -54,7 +54,9 @@ def _world(folder: Path | None) -> "World":
 def voices(
     demos: Annotated[list[Path], typer.Argument(help="Folders of finished demos.")],
     out: Out,
-    sentences: Annotated[int, typer.Option(min=1, help="Of each voice and seed, each × 6 emotions.")] = 4,
+    sentences: Annotated[
+        int, typer.Option(min=1, help="Of each voice and seed, each × 6 emotions.")
+    ] = 4,
     folder: WorldFolder = None,
 ) -> None:
     """Ask policies post-trained on one voice for others that the base policy knows."""
