@@ -21,15 +21,8 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.report.terminal import shown
 from rrpo.studies import ablation, languages, real_speech
-from rrpo.studies.real_speech import (
-    CEILING,
-    Fold,
-    Job,
-    Laboratory,
-    Size,
-    evenly_mixed,
-    parents,
-)
+from rrpo.studies.folds import CEILING, Fold, Job, Size
+from rrpo.studies.real_speech import Laboratory, evenly_mixed, parents
 from rrpo.studies.recordings import read_recordings
 from rrpo.studies.trials import held_out, strata, trials, unheard
 

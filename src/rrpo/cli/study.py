@@ -10,7 +10,7 @@ from rrpo.cli.options import Out, Systems, WorldFolder
 
 if TYPE_CHECKING:
     from rrpo.mini.world import World
-    from rrpo.studies.real_speech import Size
+    from rrpo.studies.folds import Size
 
 study_app = typer.Typer(no_args_is_help=True, help="Longer experiments with their own pages.")
 
@@ -134,7 +134,7 @@ def _size(seeds: int, smoke: bool) -> "Size":
     """Say how much a study on real speech does."""
     from dataclasses import replace
 
-    from rrpo.studies.real_speech import FULL, SMOKE
+    from rrpo.studies.folds import FULL, SMOKE
 
     return SMOKE if smoke else replace(FULL, seeds=seeds)
 

@@ -20,8 +20,8 @@ from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.errors import UserError
+from rrpo.evaluate.functionals import functionals
 from rrpo.evaluate.judge import EmotionJudge
-from rrpo.evaluate.judge import features as functionals
 from rrpo.evaluate.ser import evaluate
 from rrpo.mini import codec_corpus, mandarin, tasks, train_codec
 from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part

@@ -24,7 +24,9 @@ from rrpo.report.table2 import table2
 from rrpo.report.terminal import shown, signed
 from rrpo.reward.fit import subsets
 from rrpo.studies.conclusions import notes, power, setting, sorted_by_verdict, verdict
-from rrpo.studies.real_speech import CEILING, FULL, Fold, Job, Laboratory, Size
+from rrpo.studies.costs import costs
+from rrpo.studies.folds import CEILING, FULL, Job, Size
+from rrpo.studies.real_speech import Laboratory
 from rrpo.studies.trials import held_out, strata
 
 SETS = {"seen languages": True, "unseen languages": False}
@@ -63,7 +65,7 @@ def run(
         "left_out": lab.left_out,
         "corpora": lab.corpora,
         "trainings": len(jobs),
-        **costs(lab, folds, jobs),
+        **costs(out, folds, jobs),
         "models": {model: tested(lab.languages, found) for model, found in asked.items()},
         "differences": {
             model: differences(found, asked["plain"])
@@ -81,16 +83,6 @@ def run(
     write_text(out / "ablation.md", page(study))
     draw(study["differences"], out / "ablation.svg")
     return out / "ablation.md"
-
-
-def costs(lab: Laboratory, folds: Sequence[Fold], jobs: Sequence[Job]) -> dict[str, Any]:
-    """Return what a study cost; parts that two studies share are counted in both."""
-    return {
-        "core_minutes": round(lab.seconds(jobs) / 60, 1),
-        "listening_minutes": round(lab.listening_seconds(folds) / 60, 1),
-        "preparation_minutes": round(lab.preparation_seconds(folds) / 60, 1),
-        "threads": torch.get_num_threads(),
-    }
 
 
 def counts(lab: Laboratory) -> dict[str, dict[str, int]]:

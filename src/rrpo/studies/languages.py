@@ -19,9 +19,11 @@ from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.report import markdown
 from rrpo.report.terminal import shown, signed
-from rrpo.studies.ablation import costs, counts, label, recalls
+from rrpo.studies.ablation import counts, label, recalls
 from rrpo.studies.conclusions import notes, power, setting, sorted_by_verdict, verdict
-from rrpo.studies.real_speech import FULL, Fold, Job, Laboratory, Size
+from rrpo.studies.costs import costs
+from rrpo.studies.folds import FULL, Fold, Job, Size
+from rrpo.studies.real_speech import Laboratory
 from rrpo.studies.trials import held_out, strata, trials, unheard
 
 MODELS = ("plain", "ls_eam_adv")
@@ -59,7 +61,7 @@ def run(
         "left_out": lab.left_out,
         "corpora": lab.corpora,
         "trainings": len(jobs),
-        **costs(lab, folds, jobs),
+        **costs(out, folds, jobs),
         "carried": _point(lab, list(single.values())),
         "pairs": {start: _pairs(lab, fold) for start, fold in single.items()},
         "curve": {

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import cycle, islice
 from pathlib import Path
@@ -50,11 +50,10 @@ from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
 from rrpo.reward.fit import RewardObjective, log_posteriors, subsets
 from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.reward.regularize import energy_adaptive_mixup
+from rrpo.studies.folds import CEILING, Fold, Job, Size
 from rrpo.studies.recordings import read_recordings, shared_emotions
 from rrpo.train import Objective, TrainConfig, train
 
-CEILING = "continuous"
-"""Name of the reward model that reads the encoder's states and no tokens."""
 TOKENIZER = SpeechTokenizerConfig()
 LONGEST = 30.0
 RATES = {"tokenizer": 2e-3, "pretrain": 1e-3, "finetune": 3e-4, "ceiling": 5e-4}
@@ -62,60 +61,6 @@ RATES = {"tokenizer": 2e-3, "pretrain": 1e-3, "finetune": 3e-4, "ceiling": 5e-4}
 WEIGHT_DECAY = 0.05
 """Of fine-tuning."""
 WORKERS = 2
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much is done.
-
-    Attributes:
-        seeds: fine-tunings of each reward model.
-        mixes: mixed versions of each training utterance.
-        tokenizer_steps: of training the tokenizer.
-        pretrain_steps: of pre-training the reward model.
-        finetune_steps: of fine-tuning it.
-        most: recordings of each speaker and emotion that are used; None: all.
-        languages: how many are used, in the order of the alphabet; None: all.
-    """
-
-    seeds: int = 5
-    mixes: int = 10
-    tokenizer_steps: int = 3000
-    pretrain_steps: int = 800
-    finetune_steps: int = 300
-    most: int | None = None
-    languages: int | None = None
-
-
-FULL = Size()
-SMOKE = Size(1, 1, 5, 5, 5, 1, 2)
-
-
-@dataclass(frozen=True)
-class Fold:
-    """What a reward model is trained on: languages, and the share of their labelled utterances."""
-
-    languages: tuple[str, ...]
-    share: float = 1.0
-
-    @property
-    def name(self) -> str:
-        """Languages joined by "+", and the share where it is not all."""
-        return "+".join(self.languages) + ("" if self.share == 1.0 else f"@{self.share:g}")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One fine-tuning: `model` is a subset of the regularizers or `CEILING`."""
-
-    fold: Fold
-    model: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """As a file is called."""
-        return f"{self.fold.name}/{self.model}-{self.seed}"
 
 
 class Laboratory:
@@ -440,46 +385,6 @@ class Laboratory:
                         "the study again, it goes on where it stood"
                     ) from None
                 raise
-
-    def preparation_seconds(self, folds: Sequence[Fold]) -> float:
-        """Return the seconds that tokenizers and pre-training took, added up.
-
-        They are those of the clock. The median step stands for all, so a run that was held up
-        counts as one that was not.
-
-        Raises:
-            UserError: what was written of a training is gone.
-        """
-        total = 0.0
-        for languages in dict.fromkeys("+".join(fold.languages) for fold in folds):
-            for part in ("tokenizers", "pretrained"):
-                path = self.folder / part / f"{languages}.run" / "metrics.jsonl"
-                if not path.is_file():
-                    raise UserError(f"{path} is gone: remove {path.parent.parent / languages} too")
-                steps = [json.loads(line)["seconds"] for line in path.read_text().splitlines()]
-                total += len(steps) * float(np.median(steps))
-        return total
-
-    def listening_seconds(self, folds: Sequence[Fold]) -> float:
-        """Return the seconds of a core that recordings and the mixes of folds took to listen to.
-
-        Raises:
-            UserError: what was written of them is gone.
-        """
-        path = self.folder / "seconds.json"
-        spent = read_json(path) if path.is_file() else {}
-        asked = ["listen", *dict.fromkeys(f"mix {'+'.join(fold.languages)}" for fold in folds)]
-        for name in asked:
-            if name not in spent:
-                raise UserError(f"{path} does not hold {name!r}: remove {self.folder} and go anew")
-        return float(sum(spent[name] for name in asked))
-
-    def seconds(self, jobs: Sequence[Job]) -> float:
-        """Return the seconds of a core that jobs took, added up."""
-        return sum(
-            float(load_tensors(self.folder / "jobs" / f"{job.name}.safetensors")["seconds"])
-            for job in jobs
-        )
 
 
 def parents(mix: Utterance) -> tuple[int, int]:

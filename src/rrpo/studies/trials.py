@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rrpo.evaluate.crossed import Trials
-from rrpo.studies.real_speech import Fold, Job, Laboratory
+from rrpo.studies.folds import Fold, Job
+from rrpo.studies.real_speech import Laboratory
 
 
 def trials(lab: Laboratory, jobs: Sequence[Job], rows: Sequence[int]) -> Trials:

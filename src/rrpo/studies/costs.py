@@ -1,0 +1,62 @@
+"""What a study on real speech cost, added up from what its parts wrote beside them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rrpo.checkpoint import load_tensors, read_json
+from rrpo.errors import UserError
+from rrpo.studies.folds import Fold, Job
+
+
+def costs(folder: Path, folds: Sequence[Fold], jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return what a study in a folder cost; parts that two studies share are counted in both.
+
+    Raises:
+        UserError: what was written of a part is gone.
+    """
+    return {
+        "core_minutes": round(_finetuning(folder, jobs) / 60, 1),
+        "listening_minutes": round(_listening(folder, folds) / 60, 1),
+        "preparation_minutes": round(_preparation(folder, folds) / 60, 1),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _finetuning(folder: Path, jobs: Sequence[Job]) -> float:
+    """Return the seconds of a core that jobs took."""
+    return sum(
+        float(load_tensors(folder / "jobs" / f"{job.name}.safetensors")["seconds"]) for job in jobs
+    )
+
+
+def _listening(folder: Path, folds: Sequence[Fold]) -> float:
+    """Return the seconds of a core that recordings and the mixes of folds took to listen to."""
+    path = folder / "seconds.json"
+    spent = read_json(path) if path.is_file() else {}
+    asked = ["listen", *dict.fromkeys(f"mix {'+'.join(fold.languages)}" for fold in folds)]
+    for name in asked:
+        if name not in spent:
+            raise UserError(f"{path} does not hold {name!r}: remove {folder} and go anew")
+    return float(sum(spent[name] for name in asked))
+
+
+def _preparation(folder: Path, folds: Sequence[Fold]) -> float:
+    """Return the seconds that tokenizers and pre-training took.
+
+    They are those of the clock. The median step stands for all, so a run that was held up counts
+    as one that was not.
+    """
+    total = 0.0
+    for languages in dict.fromkeys("+".join(fold.languages) for fold in folds):
+        for part in ("tokenizers", "pretrained"):
+            path = folder / part / f"{languages}.run" / "metrics.jsonl"
+            if not path.is_file():
+                raise UserError(f"{path} is gone: remove {path.parent.parent / languages} too")
+            steps = [json.loads(line)["seconds"] for line in path.read_text().splitlines()]
+            total += len(steps) * float(np.median(steps))
+    return total

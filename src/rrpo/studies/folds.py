@@ -1,0 +1,60 @@
+"""What the studies on real speech train: how much, on which languages, with which regularizers."""
+
+from dataclasses import dataclass
+
+CEILING = "continuous"
+"""Name of the reward model that reads the encoder's states and no tokens."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done.
+
+    Attributes:
+        seeds: fine-tunings of each reward model.
+        mixes: mixed versions of each training utterance.
+        tokenizer_steps: of training the tokenizer.
+        pretrain_steps: of pre-training the reward model.
+        finetune_steps: of fine-tuning it.
+        most: recordings of each speaker and emotion that are used; None: all.
+        languages: how many are used, in the order of the alphabet; None: all.
+    """
+
+    seeds: int = 5
+    mixes: int = 10
+    tokenizer_steps: int = 3000
+    pretrain_steps: int = 800
+    finetune_steps: int = 300
+    most: int | None = None
+    languages: int | None = None
+
+
+FULL = Size()
+SMOKE = Size(1, 1, 5, 5, 5, 1, 2)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a reward model is trained on: languages, and the share of their labelled utterances."""
+
+    languages: tuple[str, ...]
+    share: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Languages joined by "+", and the share where it is not all."""
+        return "+".join(self.languages) + ("" if self.share == 1.0 else f"@{self.share:g}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fine-tuning: `model` is a subset of the regularizers or `CEILING`."""
+
+    fold: Fold
+    model: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As a file is called."""
+        return f"{self.fold.name}/{self.model}-{self.seed}"
