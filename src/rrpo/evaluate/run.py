@@ -139,13 +139,20 @@ def measure(
                 "tokens": sample.tokens.numel(),
                 "repetition": artifacts.repetition(sample.tokens),
                 "kl": sample.kl,
-                "word_error": (
-                    None if heard is None else content.word_error(sample.text, heard[index])
-                ),
+                "word_error": None if heard is None else _lost(sample.text, heard[index]),
                 **_leak(sample, heard, index),
             }
         )
     return rows
+
+
+def _lost(text: str, heard: str) -> float:
+    """Return the word error, at most 1: what was asked for cannot be lost more than wholly.
+
+    On broken speech the recogniser can repeat itself without end, and a single such transcript
+    would outweigh all others of a system.
+    """
+    return min(1.0, content.word_error(text, heard))
 
 
 def _felt(judge: EmotionJudge, samples: Sequence[Sample]) -> list[dict[str, Any]]:

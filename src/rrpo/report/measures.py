@@ -100,7 +100,8 @@ FIXED = (
         "lower",
         0.03,
         2,
-        "Word error of a speech recogniser against the text asked for, as a share of its words.",
+        "Word error of a speech recogniser against the text asked for, as a share of its words; "
+        "of an utterance at most 1.",
     ),
     Measure(
         "tokens",
