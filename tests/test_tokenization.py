@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 import soundfile
@@ -36,13 +37,13 @@ def test_corpus_partition_and_intensity_reach_the_tokens_and_the_mixes(tmp_path:
     for name in ("a", "b"):
         soundfile.write(tmp_path / f"{name}.wav", noise, 16_000)
     first = Recording(
-        tmp_path / "a.wav", "sad", "A.", "s", "en", "ravdess", "male", 0.5, "test", "one"
+        tmp_path / "a.wav", "sad", "A.", "s", "en", "ravdess", "male", 0.5, "validation", "one"
     )
     write_manifest(tmp_path / "data", [first, Recording(tmp_path / "b.wav", "happy")])
     tokenize(Counting(), read_manifest(tmp_path / "data"), tmp_path / "out", mixes=1)
     for folder in ("tokens", "mixes"):
         one, other = read_shard(tmp_path / "out" / folder)
-        assert (one.corpus, one.partition, one.intensity) == ("ravdess", "test", 0.5)
+        assert (one.corpus, one.partition, one.intensity) == ("ravdess", "validation", 0.5)
         assert (one.text, one.speaker, one.language) == ("A.", "s", "en")
         assert (other.corpus, other.partition, other.intensity) == ("", "", None)
 
@@ -94,18 +95,23 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_silent_recordings_are_skipped_and_said(tmp_path: Path) -> None:
     """One of zeros and one of hum far below hearing; neither is a partner for mixing."""
     time = np.arange(8000) / 16_000
-    sounds = {"loud": 0.1, "zeros": 0.0, "hum": 5e-4}
+    sounds = {"loud": 0.1, "zeros": 0.0, "hum": 5e-4, "louder": 0.2}
     for name, level in sounds.items():
         tone = level * np.sin(2 * np.pi * 200 * time)
         soundfile.write(tmp_path / f"{name}.wav", tone, 16_000, subtype="FLOAT")
     rows = [Recording(tmp_path / f"{name}.wav", name) for name in sounds]
     made = tokenize(Counting(), rows, tmp_path / "out", mixes=20)
-    assert (made.tokens, made.mixes) == (1, 20)
+    assert (made.tokens, made.mixes) == (2, 40)
     lines = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
-    assert [line.split(":")[0] for line in lines] == [f"{row.path} is silent" for row in rows[1:]]
-    assert {one.partner_emotion for one in read_shard(tmp_path / "out" / "mixes")} == {"loud"}
+    assert [line.split(":")[0] for line in lines] == [f"{row.path} is silent" for row in rows[1:3]]
+    mixes = read_shard(tmp_path / "out" / "mixes")
+    # Nobody is mixed with himself.
+    assert {(one.emotion, one.partner_emotion) for one in mixes} == {
+        ("loud", "louder"),
+        ("louder", "loud"),
+    }
     with pytest.raises(UserError, match=r"none of 2 recordings can be used: .*zeros.wav is silent"):
-        tokenize(Counting(), rows[1:], tmp_path / "none")
+        tokenize(Counting(), rows[1:3], tmp_path / "none")
 
 
 def test_a_rate_without_speech_in_it_is_refused_and_a_narrow_one_is_said(
@@ -130,3 +136,46 @@ def test_a_rate_without_speech_in_it_is_refused_and_a_narrow_one_is_said(
     assert "narrower" not in capsys.readouterr().out
     commands.data_import("csv", tmp_path / "data", tmp_path / "imported", None, [], [])
     assert "3 of 6 recordings have a sample rate under" in capsys.readouterr().out
+
+
+def test_tests_are_mixed_with_tests_alone(tmp_path: Path) -> None:
+    rows = []
+    for number, partition in enumerate(("train", "test", "validation", "test")):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 3200), 16_000)
+        rows.append(Recording(path, partition, partition=partition))
+    tokenize(Counting(), rows, tmp_path / "out", mixes=8)
+    mixes = read_shard(tmp_path / "out" / "mixes")
+    found = {(one.partition, one.partner_emotion) for one in mixes}
+    assert found == {("train", "validation"), ("validation", "train"), ("test", "test")}
+    with pytest.raises(UserError, match="no recording could be mixed"):
+        tokenize(Counting(), rows[:2], tmp_path / "alone", mixes=1)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("tokens", [None], "tokens holds null"),
+        ("tokens", [[1, None]], "a value is missing in the column tokens"),
+        ("tokens", [["a"]], r"tokens holds list<.*string> and not list<.*int16>"),
+        ("tokens", [[1.5]], r"tokens holds list<.*double>"),
+        ("emotion", [3], "emotion holds int64 and not string"),
+        ("emotion", [None], "emotion holds null"),
+        ("intensity", ["much"], "intensity holds string and not float"),
+    ],
+)
+def test_a_spoilt_shard_is_the_users_mistake(
+    tmp_path: Path, column: str, values: list[object], message: str
+) -> None:
+    file = tmp_path / "a.parquet"
+    write_shard(file, [Utterance("a", "Hi.", "happy", np.array([1, 2]))])
+    table = parquet.read_table(file)
+    place = table.column_names.index(column)
+    parquet.write_table(table.set_column(place, column, [values]), file)
+    with pytest.raises(UserError, match=message):
+        read_shard(file)
+    # Wider numbers are ours, too.
+    wide = arrow.array([[1, 2]], arrow.large_list(arrow.int64()))
+    whole = table.set_column(table.column_names.index("tokens"), "tokens", wide)
+    parquet.write_table(whole, file)
+    assert read_shard(file)[0].tokens.tolist() == [1, 2]

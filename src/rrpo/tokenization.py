@@ -13,11 +13,11 @@ from torch import Tensor
 from rrpo import audio
 from rrpo.audio import Audio
 from rrpo.checkpoint import claim, read_json, write_json, write_text
-from rrpo.data.manifest import Recording
+from rrpo.data.manifest import TEST, Recording
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.progress import Progress
-from rrpo.reward.regularize import energy_adaptive_mixup
+from rrpo.reward.regularize import energy_adaptive_mixup, other_than
 
 SHARD = 200
 """Utterances and mixes of one parquet file, the unit an interrupted call goes on from."""
@@ -87,6 +87,11 @@ def tokenize(
     if not result.tokens:
         raise UserError(f"none of {len(recordings)} recordings can be used: {result.skipped[0]}")
     write_text(out / "skipped.txt", "".join(f"{line}\n" for line in result.skipped))
+    if mixes and not result.mixes:
+        raise UserError(
+            f"the tokens are in {out / 'tokens'}, but no recording could be mixed: it takes two "
+            "that can be used, and both or neither held out for tests"
+        )
     return result
 
 
@@ -110,7 +115,7 @@ def _shard(
             skipped.append(str(error) if named else f"{recording.path}: {error}")
             continue
         for version in range(mixes):
-            partner, other = _partner(recordings, rng)
+            partner, other = _partner(recordings, number, rng)
             if partner is None or other is None:
                 break
             blend, weight = energy_adaptive_mixup(sound, other, rng)
@@ -133,11 +138,16 @@ def _sound(path: Path) -> Audio:
 
 
 def _partner(
-    recordings: Sequence[Recording], rng: np.random.Generator
+    recordings: Sequence[Recording], number: int, rng: np.random.Generator
 ) -> tuple[Recording | None, Audio | None]:
-    """Draw a partner that can be used; None after twenty that cannot."""
-    for _ in range(20):
-        partner = recordings[int(rng.integers(len(recordings)))]
+    """Draw a partner that can be used and is held out for tests if the recording is, and only then.
+
+    None where there is no other, and after twenty that cannot be used.
+    """
+    tested = recordings[number].partition == TEST
+    side = [at for at, one in enumerate(recordings) if (one.partition == TEST) == tested]
+    for _ in range(20 if len(side) > 1 else 0):
+        partner = recordings[side[other_than(side.index(number), len(side), rng)]]
         try:
             return partner, _sound(partner.path)
         except UserError:

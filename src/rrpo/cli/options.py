@@ -28,10 +28,6 @@ Data = Annotated[
     typer.Option("--data", help="Token shards (parquet file or folder); default: bundled."),
 ]
 
-Start = Annotated[
-    str, typer.Option("--from", help="What to start from: `mini`, or the folder of a run.")
-]
-
 Rewards = Annotated[
     list[str],
     typer.Option(

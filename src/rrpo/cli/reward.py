@@ -40,8 +40,12 @@ def reward_eval(
         list[Path] | None,
         typer.Option(help="Token shards, any number of sets; default: the bundled three."),
     ] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(help="Of --data: test, validation, train, all; default: test where there is."),
+    ] = None,
 ) -> None:
     """Test reward models as recognisers of emotion; several are laid out as the paper's Table 2."""
     from rrpo.commands import reward as command
 
-    command.test(runs, data or [])
+    command.test(runs, data or [], partition)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from rrpo import reward
+from rrpo.data.manifest import PARTITIONS, TEST
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
@@ -15,7 +16,8 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardConfig, RewardModel
 
 NEW = "new"
-
+ALL = "all"
+"""Every utterance, whatever its partition."""
 
 BUNDLED = (MINI, f"{MINI}-tasks")
 """Names of the reward models that come with the mini world."""
@@ -45,11 +47,14 @@ def new_reward(rows: Sequence[Utterance], seed: int) -> RewardModel:
     return RewardModel(RewardConfig(tasks={"emotion": names}))
 
 
-def load_data(data: Path | None, model: SpeechTokenLM | None = None) -> list[Utterance]:
+def load_data(
+    data: Path | None, model: SpeechTokenLM | None = None, tested: bool = False
+) -> list[Utterance]:
     """Read token shards, by default the bundled fine-tuning set, which is the mini codec's.
 
     Args:
-        model: a policy to be trained on them; then every row needs its text.
+        model: a policy to be trained or tested on them; then every row needs its text.
+        tested: whether it is tested (`for_tests`); else what is held out for that is left out.
     """
     if data is None:
         if model is not None and not is_mini(model):
@@ -57,7 +62,7 @@ def load_data(data: Path | None, model: SpeechTokenLM | None = None) -> list[Utt
                 "the bundled tokens are the mini codec's: give CosyVoice's own with --data"
             )
         return World().shard("finetune")
-    rows = read_shard(data)
+    rows = for_tests(data) if tested else for_training(data)
     for row in rows if model is not None else []:
         if not row.text.strip():
             raise UserError(
@@ -65,3 +70,41 @@ def load_data(data: Path | None, model: SpeechTokenLM | None = None) -> list[Utt
                 "give the manifest a column `text` and tokenize it again"
             )
     return rows
+
+
+def for_training(data: Path) -> list[Utterance]:
+    """Read token shards, or a mix pool, without what is held out for tests."""
+    rows = read_shard(data)
+    kept = [row for row in rows if row.partition != TEST]
+    if not kept:
+        raise UserError(f"{data}: every utterance is in the partition {TEST!r}: none to train on")
+    if len(kept) < len(rows):
+        print(f"{data}: {len(rows) - len(kept)} of {len(rows)} utterances are held out for tests")
+    return kept
+
+
+def for_tests(data: Path, partition: str | None = None) -> list[Utterance]:
+    """Read token shards to test on.
+
+    Args:
+        data: the shards.
+        partition: one of `PARTITIONS`, or "all"; None: what is held out for tests, or all where
+            nothing is.
+    """
+    rows = read_shard(data)
+    known = {row.partition for row in rows}
+    if partition not in (None, ALL, *PARTITIONS):
+        names = ", ".join((*PARTITIONS, ALL))
+        raise UserError(f"there is no partition {partition!r}: choose one of {names}")
+    if partition == ALL or (partition is None and TEST not in known):
+        return rows
+    wanted = partition or TEST
+    kept = [row for row in rows if row.partition == wanted]
+    if not kept:
+        raise UserError(
+            f"{data}: no utterance is in the partition {wanted!r}: there are "
+            f"{', '.join(map(repr, sorted(known)))}, or take --partition {ALL}"
+        )
+    if len(kept) < len(rows):
+        print(f"{data}: {len(kept)} of {len(rows)} utterances, the partition {wanted!r}")
+    return kept

@@ -12,8 +12,8 @@ from rich.console import Console
 from rrpo import audio, runs
 from rrpo import config as configuration
 from rrpo.checkpoint import read_json, write_json
-from rrpo.commands.inputs import NEW, load_data, load_reward, new_reward
-from rrpo.data.shards import Utterance, read_shard
+from rrpo.commands.inputs import NEW, for_tests, for_training, load_data, load_reward, new_reward
+from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
 from rrpo.mini.world import World
@@ -38,7 +38,7 @@ def train(
     """Fine-tune a reward model and test it on the bundled sets when the data is bundled."""
     settled = configuration.load(runs.RewardRun, config, settings)
     if mixes is not None:
-        pool = read_shard(mixes)
+        pool = for_training(mixes)
     elif data is None and settled.fit.mixup:
         pool = World().shard("mixes")
     else:
@@ -63,9 +63,11 @@ def _with_energy(rows: Sequence[Utterance]) -> list[Utterance]:
     return known
 
 
-def test(folders: Sequence[str], data: Sequence[Path]) -> None:
+def test(folders: Sequence[str], data: Sequence[Path], partition: str | None = None) -> None:
     """Print reward models' figures as recognisers and, in run folders, add them to the results."""
-    tests = _test_sets(data) if data else World().tests()
+    if partition is not None and not data:
+        raise UserError("--partition chooses among the utterances of --data: give that, too")
+    tests = _test_sets(data, partition) if data else World().tests()
     models = {folder: load_reward(folder) for folder in folders}
     found = {folder: _recognitions(folder, model, tests) for folder, model in models.items()}
     evaluations = {
@@ -93,7 +95,7 @@ def test(folders: Sequence[str], data: Sequence[Path]) -> None:
             print(f"page: {write_run_page(Path(folder))}")
 
 
-def _test_sets(data: Sequence[Path]) -> dict[str, list[Utterance]]:
+def _test_sets(data: Sequence[Path], partition: str | None) -> dict[str, list[Utterance]]:
     """Read token shards, named by as many last parts of their paths as tell them apart."""
     places = list(dict.fromkeys(path.resolve() for path in data))
     parts = [place.with_suffix("").parts if place.is_file() else place.parts for place in places]
@@ -102,7 +104,7 @@ def _test_sets(data: Sequence[Path]) -> dict[str, list[Utterance]]:
         names = ["/".join(one[-depth:]) for one in parts]
         if len(set(names)) == len(names):
             break
-    return {name: read_shard(place) for name, place in zip(names, places, strict=True)}
+    return {name: for_tests(place, partition) for name, place in zip(names, places, strict=True)}
 
 
 def _recognitions(

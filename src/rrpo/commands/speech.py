@@ -94,7 +94,7 @@ def evaluate(
         world = World()
         judges = Judges.installed(world.judge())
         codec, base = world.codec(), world.policy()
-        given = load_data(data, base) if data is not None else world.shard("test_same")
+        given = load_data(data, base, tested=True) if data is not None else world.shard("test_same")
         utterances = first_texts(given, sentences)
         emotions = [row.emotion for row in utterances]
         spoken_by = {
@@ -106,7 +106,8 @@ def evaluate(
             if is_mini(model):
                 raise UserError(f"{name} speaks the mini codec's tokens: evaluate it by itself")
         judges = Judges.installed(None)
-        asked = asked_of(load_data(data, next(iter(policies.values()))), sentences)
+        given = load_data(data, next(iter(policies.values())), tested=True)
+        asked = asked_of(given, sentences)
         emotions = [emotion for _, emotion in asked]
         spoken_by = {
             name: partial(CosyVoiceSpeech(name, model, voice, model_folder).samples, asked, seed)

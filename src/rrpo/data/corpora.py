@@ -9,6 +9,7 @@ from rrpo.data.catalogue import Corpus, known_corpora
 from rrpo.data.layouts import LISTED, READERS, find_roots
 from rrpo.data.manifest import (
     COLUMNS,
+    PARTITIONS,
     Recording,
     make_recording,
     read_rows,
@@ -17,7 +18,6 @@ from rrpo.data.manifest import (
 )
 from rrpo.errors import UserError
 
-PARTITIONS = ("train", "validation", "test")
 OTHER = "other"
 """What a label is mapped to that is to be left out."""
 
@@ -95,26 +95,36 @@ def import_corpus(
 
 
 def with_partitions(recordings: Sequence[Recording]) -> list[Recording]:
-    """Give every recording its partition, unless all of them have one.
+    """Give every recording its partition; those that are given stay.
 
-    A corpus of `corpora.yaml` goes by its lists. Of any other the speakers take turns (`in_order`),
-    language by language. A recording whose speaker is unknown gets none.
+    A speaker who has one somewhere has it everywhere. A corpus of `corpora.yaml` goes by its lists.
+    Of any other the remaining speakers take turns (`in_order`), language by language. A recording
+    whose speaker is unknown gets none.
 
     Raises:
         UserError: partitions are given and are not ours, or divide a speaker.
     """
-    if all(one.partition for one in recordings):
-        _require_disjoint(recordings)
-        return list(recordings)
+    _require_disjoint([one for one in recordings if one.partition])
+    given = {_person(one): one.partition for one in recordings if one.partition and one.speaker}
     unlisted = defaultdict(set)
     for one in recordings:
-        if one.speaker and not _rule(one.corpus):
+        if one.speaker and not _rule(one.corpus) and _person(one) not in given:
             unlisted[one.corpus, one.language].add(one.speaker)
     turns = {name: in_order(speakers) for name, speakers in unlisted.items()}
     return [
-        replace(one, partition=_partition(one, turns.get((one.corpus, one.language), {})))
+        replace(
+            one,
+            partition=one.partition
+            or given.get(_person(one))
+            or _partition(one, turns.get((one.corpus, one.language), {})),
+        )
         for one in recordings
     ]
+
+
+def _person(one: Recording) -> tuple[str, str]:
+    """Return what tells a speaker from others: names are unique within a corpus."""
+    return one.corpus, one.speaker
 
 
 def in_order(speakers: set[str]) -> dict[str, str]:
@@ -230,7 +240,7 @@ def _require_disjoint(recordings: Sequence[Recording]) -> None:
                 f"{one.path.name} is in the partition {one.partition!r}: "
                 f"name one of {', '.join(PARTITIONS)}, or leave the column out"
             )
-        other = first.setdefault((one.corpus, one.speaker), one.partition)
+        other = first.setdefault(_person(one), one.partition)
         if one.speaker and other != one.partition:
             raise UserError(
                 f"speaker {one.speaker} is in {other} and in {one.partition}: "

@@ -12,6 +12,9 @@ from rrpo.checkpoint import write_text
 from rrpo.errors import UserError
 
 REQUIRED = ("path", "emotion")
+PARTITIONS = ("train", "validation", "test")
+TEST = PARTITIONS[-1]
+"""Of whom nothing is trained on."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ SCHEMA = arrow.schema(
 )
 OPTIONAL = ("corpus", "partition", "energy")
 """Columns that shards of before do not have; they read as empty."""
+NULLABLE = ("intensity", "partner_emotion", "energy")
+"""Columns in which a value may be missing."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,40 @@ def read_shard(path: Path) -> list[Utterance]:
         missing = [name for name in needed if name not in table.column_names]
         if missing:
             raise UserError(f"{file} lacks the columns {', '.join(missing)}: tokenize it again")
+        _check_columns(table, file)
         rows += [_utterance(row, file) for row in table.to_pylist()]
     if not rows:
         raise UserError(f"{path} holds no utterances: tokenize at least one")
     return rows
+
+
+def _check_columns(table: arrow.Table, file: Path) -> None:
+    """Refuse columns of another kind than ours, and values that are missing."""
+    for field in SCHEMA:
+        if field.name not in table.column_names:
+            continue
+        column = table.column(field.name)
+        if not _fits(column.type, field):
+            raise UserError(
+                f"{file}: the column {field.name} holds {column.type} and not {field.type}: "
+                "tokenize it again"
+            )
+        inner = column.combine_chunks().flatten() if field.name == "tokens" else column
+        if field.name not in NULLABLE and column.null_count + inner.null_count:
+            raise UserError(f"{file}: a value is missing in the column {field.name}: fill it in")
+
+
+def _fits(found: arrow.DataType, field: arrow.Field) -> bool:
+    """Return whether a column can be read as ours; wider numbers can."""
+    kinds = arrow.types
+    if kinds.is_null(found):
+        return field.name in NULLABLE
+    if kinds.is_string(field.type):
+        return bool(kinds.is_string(found) or kinds.is_large_string(found))
+    if kinds.is_list(field.type):
+        is_list = kinds.is_list(found) or kinds.is_large_list(found)
+        return bool(is_list and kinds.is_integer(found.value_type))
+    return bool(kinds.is_floating(found) or kinds.is_integer(found))
 
 
 def _utterance(row: dict[str, object], file: Path) -> Utterance:

@@ -35,7 +35,7 @@ from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.fit import FitConfig, RewardObjective
 from rrpo.reward.multitask import MultiTaskObjective, Sample, figures
-from rrpo.reward.regularize import energy_adaptive_mixup
+from rrpo.reward.regularize import energy_adaptive_mixup, other_than
 from rrpo.train import TrainConfig, train
 
 CODEC_STEPS = 10_000
@@ -198,7 +198,7 @@ def _mixes(seed: int, folder: Path) -> dict[str, Any]:
     with Progress("mix pool", len(parts) * MIXES) as progress:
         for version in range(MIXES):
             for number, (line, audio) in enumerate(parts):
-                partner, partner_audio = parts[int(rng.integers(len(parts)))]
+                partner, partner_audio = parts[other_than(number, len(parts), rng)]
                 mixed, weight = energy_adaptive_mixup(audio, partner_audio, rng)
                 row = _utterance(line, line.emotion, codec.encode(mixed))
                 rows.append(

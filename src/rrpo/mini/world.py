@@ -17,8 +17,8 @@ from rrpo.reward import RewardModel
 BUNDLED = Path(__file__).parent / "assets" / "world"
 HASHES = "sha256.json"
 TEST_SETS = {"same": "test_same", "altered": "test_altered", "mandarin": "test_mandarin"}
-"""Name in results → shard: the same voice and unseen text; altered voices, noise and any intensity;
-another language (a world made without the Mandarin voice lacks it)."""
+"""Name in results → shard: the same voice and unseen text; altered voices, half of them in noise,
+weak and strong; another language (a world made without the Mandarin voice lacks it)."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,26 @@ class World:
         """Compare every asset with its pinned SHA-256.
 
         Raises:
-            UserError: a file is missing or differs.
+            UserError: it is no world, or a file is missing or differs.
         """
-        pinned: dict[str, str] = read_json(self.folder / HASHES)
+        again = "install rrpo" if self.folder == BUNDLED else "make the world"
+        path = self.folder / HASHES
+        pinned = read_json(path) if path.is_file() else None
+        if not isinstance(pinned, dict):
+            raise UserError(
+                f"{self.folder} is no world: name the folder `recipe/world` of a "
+                "`rrpo demo --from-scratch`"
+            )
         for name, expected in pinned.items():
             path = self.folder / name
             if not path.is_file():
-                raise UserError(f"the asset {path} is missing: install rrpo again")
+                raise UserError(f"the asset {path} is missing: {again} again")
             if sha256(path) != expected:
-                raise UserError(f"the asset {path} does not have its SHA-256: install rrpo again")
+                raise UserError(f"the asset {path} does not have its SHA-256: {again} again")
 
     @property
     def seed(self) -> int:
-        """Seed of the recipe that made it; 0 where it does not say, as in the bundled one."""
+        """Seed of the recipe that made it; 0 where it does not say."""
         path = self.folder / "recipe.json"
         return int(read_json(path).get("seed", 0)) if path.is_file() else 0
 

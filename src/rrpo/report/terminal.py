@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from rrpo.data.catalogue import known_corpora
-from rrpo.data.corpora import PARTITIONS, Imported
+from rrpo.data.corpora import Imported
 from rrpo.data.layouts import SHOWN
-from rrpo.data.manifest import Recording
+from rrpo.data.manifest import PARTITIONS, Recording
 from rrpo.report.measures import MISSING
 
 MEASURES: tuple[tuple[str, tuple[str, ...]], ...] = (

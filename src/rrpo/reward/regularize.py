@@ -51,6 +51,18 @@ def mixed_targets(targets: Tensor, partner_targets: Tensor, weight: Tensor) -> T
     return torch.lerp(targets, partner_targets, weight.to(targets.dtype)[:, None])
 
 
+def other_than(index: int, count: int, rng: np.random.Generator) -> int:
+    """Draw one of `count` utterances as the partner of another: never itself, unless it is alone.
+
+    Examples:
+        >>> {other_than(1, 3, np.random.default_rng(seed)) for seed in range(9)}
+        {0, 2}
+    """
+    if count < 2:
+        return index
+    return (index + 1 + int(rng.integers(count - 1))) % count
+
+
 def energy_adaptive_mixup(
     audio_i: Audio,
     audio_j: Audio,

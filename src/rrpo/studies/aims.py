@@ -75,6 +75,7 @@ def of_world(study: Mapping[str, Any]) -> list[Aim]:
             most=0.05,
         ),
         Aim("base − codec, word error", gained.get("word error"), most=0.08),
+        Aim("the same, at the least", gained.get("word error"), most=0.15),
         Aim("codec − base, DistillMOS", _negative(gained.get("DistillMOS")), most=0.3),
         Aim("base, length over real speech", policy["length"], 0.9, 1.1),
         Aim(f"base, share of {policy['drawn']} empty or run away", policy["failed"], 0.0, 0.0),
@@ -84,6 +85,22 @@ def of_world(study: Mapping[str, Any]) -> list[Aim]:
         *_of_reward_model(study["reward_model"]),
         Aim("assets, MB", study["assets"], most=24.0),
     ]
+
+
+def of_judges(ways: Mapping[str, Any]) -> list[Aim]:
+    """Return what judges should hear, by rank correlation with how much an utterance is spoilt.
+
+    Args:
+        ways: the curves of their study (`rrpo.studies.judges`).
+    """
+    falls = [
+        Aim(f"{scorer} falls with {way}", ways[way]["measures"][scorer]["rank"], most=0.0)
+        for way in ("clicks", "noise", "held token")
+        for scorer in ("DNSMOS overall", "PLCMOS", "DistillMOS")
+        if scorer in ways[way]["measures"]
+    ]
+    rises = ways["exchanged tokens"]["measures"].get("word error", {}).get("rank")
+    return [*falls, Aim("word error rises with exchanged tokens", rises, least=0.0)]
 
 
 def _of_reward_model(figures: Mapping[str, Mapping[str, Value]]) -> list[Aim]:

@@ -33,6 +33,7 @@ from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.report import markdown
 from rrpo.report.terminal import MEASURES, shown
+from rrpo.studies import aims
 
 Tokens = NDArray[np.int64]
 
@@ -281,6 +282,9 @@ def page(study: Mapping[str, Any]) -> str:
         for label in labels
     ]
     lines += markdown.table("", list(ways), ranks)
+    if set(ways) == set(LEVELS):
+        lines += ["", "What is asked of them (met or missed: the mean of that correlation):", ""]
+        lines += markdown.table("", aims.COLUMNS, aims.rows(aims.of_judges(ways)))
     for name, way in ways.items():
         at = [(label, list(map(shown, way["measures"][label]["at"]))) for label in labels]
         lines += ["", f"{name.capitalize()} ({UNITS[name]}):", ""]

@@ -49,7 +49,7 @@ from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
 from rrpo.reward.fit import RewardObjective, log_posteriors, subsets
 from rrpo.reward.pretrain import PretrainObjective, Telling
-from rrpo.reward.regularize import energy_adaptive_mixup
+from rrpo.reward.regularize import energy_adaptive_mixup, other_than
 from rrpo.studies.folds import CEILING, Fold, Job, Size
 from rrpo.studies.recordings import read_recordings, shared_emotions
 from rrpo.train import Objective, TrainConfig, train
@@ -188,7 +188,7 @@ class Laboratory:
         rng = np.random.default_rng([index, self.size.mixes])
         made = []
         for _ in range(self.size.mixes):
-            partner = partners[int(rng.integers(len(partners)))]
+            partner = partners[other_than(partners.index(index), len(partners), rng)]
             mixed, weight = energy_adaptive_mixup(self.sound(index), self.sound(partner), rng)
             made.append((mixed, partner, weight))
         return made

@@ -212,15 +212,15 @@ def _differences(
 
 
 def _reward_models(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Average accuracies over seeds; the interval is the mean of the seeds' own intervals."""
-    table: dict[str, dict[str, Any]] = {}
-    for name, figures in results[0]["reward_models"].items():
-        table[name] = {}
-        for test in figures["accuracy"]:
-            each = [result["reward_models"][name]["accuracy"][test] for result in results]
-            mean = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
-            table[name][test] = {**mean, "seeds": [one["mean"] for one in each]}
-    return table
+    """Return reward model → test set → accuracy; all seeds are tested on the same utterances."""
+    found = [result["reward_models"] for result in results]
+    return {
+        name: {
+            test: pooled([[one[name]["accuracy"][test]["mean"]] for one in found])
+            for test in figures["accuracy"]
+        }
+        for name, figures in found[0].items()
+    }
 
 
 def _hardening(results: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -28,7 +28,7 @@ def page(study: Mapping[str, Any]) -> str:
         f"emotions, {study['seeds']} sampling seeds of the base policy; mean with 95 % interval, "
         "by sentence.",
         "",
-        "Aims (met: the whole interval is within the bar; crosses: the interval reaches over it):",
+        "Aims (met or missed: the mean; the interval may reach over the bar all the same):",
         "",
         *markdown.table("", aims.COLUMNS, aims.rows(aims.of_world(study))),
         "",
