@@ -8,10 +8,14 @@ import soundfile
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import read_json
+from rrpo.codec.transients import reach
 from rrpo.data.manifest import Recording, write_manifest
+from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
+from rrpo.mini.world import World
 from rrpo.studies import artifact_trials as trials
 from rrpo.studies import artifacts as study
+from rrpo.studies.artifact_tokens import stretches
 from rrpo.studies.insertions import WAYS
 from rrpo.studies.peers import Essentia, count, highest
 from test_artifacts import sentence
@@ -216,3 +220,22 @@ def test_the_command_writes_its_pages(tmp_path: Path, monkeypatch: pytest.Monkey
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("<audio") == 2 * len(WAYS)
     assert (tmp_path / "out" / "figure.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_stretches_are_of_different_sentences_and_emotions() -> None:
+    world = World()
+    codec = world.codec()
+    found, size = stretches(world, codec, 6), 2 * reach(codec) + 1
+    assert [stretch.numel() for stretch in found] == [size] * 6
+    whose = []
+    for stretch in found:
+        for row in world.shard("test_same"):
+            start = (row.tokens.size - size) // 2
+            if start >= 0 and row.tokens[start : start + size].tolist() == stretch.tolist():
+                whose.append(row)
+                break
+    assert len({row.text for row in whose}) == 6
+    assert {row.emotion for row in whose} == set(EMOTIONS)
+    # Those that are listened to are of other sentences than those that decided.
+    later = stretches(world, codec, 4, first=6)
+    assert not {tuple(one.tolist()) for one in found} & {tuple(one.tolist()) for one in later}

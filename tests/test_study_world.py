@@ -55,21 +55,6 @@ def test_a_policy_that_stops_at_once_is_empty() -> None:
     assert silent["runaway"]["mean"] == silent["length"]["mean"] == 0.0
 
 
-def test_stretches_are_of_different_sentences_and_emotions() -> None:
-    world, size = World(), 9
-    found = study._stretches(world, size, 6)
-    assert len(found) == 6
-    whose = []
-    for stretch in found:
-        for row in world.shard("test_same"):
-            start = (row.tokens.size - size) // 2
-            if start >= 0 and row.tokens[start : start + size].tolist() == stretch.tolist():
-                whose.append(row)
-                break
-    assert len({row.text for row in whose}) == 6
-    assert {row.emotion for row in whose} == set(EMOTIONS)
-
-
 class Louder:
     """A renderer whose speech is its intensity alone; it keeps the chance each rendering had."""
 

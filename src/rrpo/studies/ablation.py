@@ -23,7 +23,14 @@ from rrpo.report.measures import reward_model_label
 from rrpo.report.table2 import table2
 from rrpo.report.terminal import shown, signed
 from rrpo.reward.fit import subsets
-from rrpo.studies.conclusions import notes, power, setting, sorted_by_verdict, verdict
+from rrpo.studies.conclusions import (
+    notes,
+    power,
+    setting,
+    sorted_by_verdict,
+    under_chance,
+    verdict,
+)
 from rrpo.studies.costs import costs
 from rrpo.studies.folds import CEILING, FULL, Job, Size
 from rrpo.studies.real_speech import Laboratory
@@ -220,6 +227,14 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
         f"{shown(figures['plain']['seen languages'])} and "
         f"{shown(figures['plain']['unseen languages'])}. "
         "It starts from random weights, those on tokens are pre-trained.",
+        *under_chance(
+            {
+                f"{label(model)}, {name}": found[name]["unweighted_average_recall"]
+                for model, found in study["models"].items()
+                for name in found
+            },
+            len(study["emotions"]),
+        ),
     ]
 
 

@@ -155,7 +155,7 @@ def _tokens(tokens: Mapping[str, Any]) -> list[str]:
     ]
     lines = [
         f"Token ids that the decoder says an artifact at, in half of the contexts: {counts}. "
-        "Decoded in other contexts and listened to, the share in which one is heard "
+        "Decoded in other sentences and listened to, the share in which one is heard "
         "(intervals over ids):",
         "",
         *markdown.table("", ["such ids", "other ids"], heard),

@@ -8,6 +8,7 @@ import torch
 
 from rrpo.codec.mini import MiniCodec
 from rrpo.codec.transients import carriers, reach, transient_shares
+from rrpo.data.shards import Utterance
 from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, carrier_shares, detect, token_artifacts
 from rrpo.evaluate.statistics import clustered_interval, interval
 from rrpo.mini.world import World
@@ -15,7 +16,7 @@ from rrpo.progress import Progress
 from rrpo.tokens import SPEECH_CODES
 
 HEARD_CONTEXTS = 4
-"""Stretches in which ids are decoded and listened to."""
+"""Stretches, of other sentences, in which ids are decoded and listened to."""
 NEAR = 0.04
 """Seconds, one token, between a mark and what is heard."""
 LOOPED = (4, 8)
@@ -38,24 +39,37 @@ def measure(world: World, ids: int, contexts: int, seed: int) -> dict[str, Any]:
         how much is marked.
     """
     codec = world.codec()
-    stretches = _stretches(world, codec, contexts)
     asked = range(0, SPEECH_CODES, 27 if contexts == 1 else 1)
-    carried = carriers(transient_shares(codec, stretches, asked))
+    # What is heard in the very stretches that decided would say nothing of others.
+    others = stretches(world, codec, HEARD_CONTEXTS, first=contexts)
+    carried = carriers(transient_shares(codec, stretches(world, codec, contexts), asked))
     return {
         "carriers": {kind: len(found) for kind, found in carried.items()},
-        "listening": _listening(codec, carried, stretches[:HEARD_CONTEXTS], ids, seed),
+        "listening": _listening(codec, carried, others, ids, seed),
         "speech": _in_speech(world, codec, carried, ids, seed),
     }
 
 
-def _stretches(world: World, codec: MiniCodec, count: int) -> list[torch.Tensor]:
+def stretches(world: World, codec: MiniCodec, count: int, first: int = 0) -> list[torch.Tensor]:
+    """Return the middle of an utterance of each of `count` sentences, the emotions in turn.
+
+    Args:
+        world: whose test tokens are used.
+        codec: its decoder says how long a stretch has to be.
+        count: how many, if the world has as many sentences.
+        first: the number of the first of them.
+    """
     size = 2 * reach(codec) + 1
-    rows = [row.tokens for row in world.shard("test_same") if row.tokens.size >= size]
-    starts = [(tokens.size - size) // 2 for tokens in rows[:count]]
-    return [
-        torch.from_numpy(tokens[start : start + size])
-        for tokens, start in zip(rows, starts, strict=False)
-    ]
+    said: dict[str, list[Utterance]] = {}
+    for row in world.shard("test_same"):
+        said.setdefault(row.text, []).append(row)
+    found: list[torch.Tensor] = []
+    for number, rows in enumerate(said.values()):
+        tokens = rows[number % len(rows)].tokens
+        start = (tokens.size - size) // 2
+        if start >= 0:
+            found.append(torch.from_numpy(tokens[start : start + size]))
+    return found[first : first + count]
 
 
 def _listening(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rrpo.report.terminal import signed
+from rrpo.report.terminal import shown, signed
 
 Interval = Mapping[str, float]
 
@@ -49,6 +49,24 @@ def sorted_by_verdict(found: Mapping[str, Interval]) -> list[str]:
         if held:
             lines.append(f"{word}: {', '.join(held)}")
     return lines
+
+
+def under_chance(found: Mapping[str, Interval], classes: int) -> list[str]:
+    """Return a sentence that names mean recalls whose whole interval lies under chance, if any do.
+
+    Whoever is wrong so regularly has learnt something; often two labels of a corpus are exchanged.
+
+    Examples:
+        >>> under_chance({"ko": {"mean": 0.25, "low": 0.2, "high": 0.3}}, classes=4)
+        []
+    """
+    low = [f"{name} {shown(value)}" for name, value in found.items() if value["high"] < 1 / classes]
+    if not low:
+        return []
+    return [
+        f"**Under chance** ({1 / classes:.2f}) with the whole interval: {', '.join(low)}. Do the "
+        "labels of these recordings mean what they say? (`benchmarks/exchanged_labels.py`)."
+    ]
 
 
 def power(found: Mapping[str, Interval]) -> str:

@@ -20,7 +20,14 @@ from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.report import markdown
 from rrpo.report.terminal import shown, signed
 from rrpo.studies.ablation import counts, label, recalls
-from rrpo.studies.conclusions import notes, power, setting, sorted_by_verdict, verdict
+from rrpo.studies.conclusions import (
+    notes,
+    power,
+    setting,
+    sorted_by_verdict,
+    under_chance,
+    verdict,
+)
 from rrpo.studies.costs import costs
 from rrpo.studies.folds import FULL, Fold, Job, Size
 from rrpo.studies.real_speech import Laboratory
@@ -208,7 +215,7 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
         f"better {speakers.count('better')}, worse {speakers.count('worse')}, within noise "
         f"{speakers.count('within noise')}."
     )
-    return lines
+    return [*lines, *under_chance(plain, len(study["emotions"]))]
 
 
 def page(study: Mapping[str, Any]) -> str:

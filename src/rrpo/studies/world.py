@@ -18,7 +18,7 @@ from rich.console import Console
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.codec.mini import TOKEN_SAMPLES, MiniCodec
-from rrpo.codec.transients import carriers, reach, transient_shares
+from rrpo.codec.transients import carriers, transient_shares
 from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate.artifacts import detect
@@ -39,6 +39,7 @@ from rrpo.report.terminal import print_rows
 from rrpo.reward import RewardModel
 from rrpo.reward.fit import log_posteriors
 from rrpo.studies import aims, demo
+from rrpo.studies.artifact_tokens import stretches
 from rrpo.studies.seeds import values_of
 from rrpo.studies.world_page import CODEC_FIGURES, page
 
@@ -240,21 +241,7 @@ def transient_tokens(world: World, codec: MiniCodec, contexts: int) -> dict[str,
     Args:
         contexts: how many stretches of real speech, each of another sentence.
     """
-    return carriers(transient_shares(codec, _stretches(world, 2 * reach(codec) + 1, contexts)))
-
-
-def _stretches(world: World, size: int, count: int) -> list[torch.Tensor]:
-    """Return the middle of one utterance of each sentence, the emotions in turn."""
-    said: dict[str, list[Utterance]] = {}
-    for row in world.shard("test_same"):
-        said.setdefault(row.text, []).append(row)
-    stretches: list[torch.Tensor] = []
-    for number, rows in enumerate(said.values()):
-        tokens = rows[number % len(rows)].tokens
-        start = (tokens.size - size) // 2
-        if start >= 0 and len(stretches) < count:
-            stretches.append(torch.from_numpy(tokens[start : start + size]))
-    return stretches
+    return carriers(transient_shares(codec, stretches(world, codec, contexts)))
 
 
 def _times(codec: MiniCodec, sound: Audio, kind: str) -> list[float]:
