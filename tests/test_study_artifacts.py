@@ -219,6 +219,11 @@ def test_the_command_writes_its_pages(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "Left out of mine: 1 silent (as 2.wav) of 3 recordings drawn." in text
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("<audio") == 2 * len(WAYS)
+    # What may be shown to others holds no recording.
+    shown = (tmp_path / "out" / "examples.html").read_text(encoding="utf-8")
+    assert shown.count("<audio") == len(WAYS)
+    assert ', mine (de)"' in page
+    assert ', mine (de)"' not in shown
     assert (tmp_path / "out" / "figure.svg").read_text().lstrip().startswith("<?xml")
 
 

@@ -52,7 +52,7 @@ def write_page(folder: Path) -> Path:
     summary = summarize(results, curves)
     grid = listening.grid(folder, samples)
     return write_html(
-        folder,
+        folder / "report.html",
         "demo.html",
         title="Post-training a speaking language model for emotion",
         results=results,
@@ -98,7 +98,7 @@ def write_run_page(folder: Path) -> Path:
         # The reports have a section of their own.
         results = results | {"evaluation": None, "robustness": evaluation.get("robustness")}
     return write_html(
-        folder,
+        folder / "report.html",
         "run.html",
         title=f"Run {folder.resolve().name}",
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
@@ -143,7 +143,7 @@ def _results(folder: Path) -> dict[str, Any]:
     return results
 
 
-def write_html(folder: Path, template: str, **context: Any) -> Path:
+def write_html(path: Path, template: str, **context: Any) -> Path:
     """Render a template with the style and the script inside, and write it atomically.
 
     The page forbids itself every request, and every script but the one named by its hash.
@@ -164,7 +164,6 @@ def write_html(folder: Path, template: str, **context: Any) -> Path:
         script_hash=digest,
         **context,
     )
-    path = folder / "report.html"
     write_text(path, html)
     return path
 

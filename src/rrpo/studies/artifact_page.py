@@ -20,7 +20,7 @@ from rrpo.report.measures import MISSING
 from rrpo.report.page import write_html
 from rrpo.report.sound import flac_uri, outline, spectrogram_uri
 from rrpo.report.terminal import shown
-from rrpo.studies.artifact_trials import NEAR
+from rrpo.studies.artifact_trials import NEAR, SYNTHETIC
 from rrpo.studies.insertions import WAYS, Inserted
 
 COLOURS = ("#bdbdbd", "#86c5e8", "#2b8cbe", "#0b5394", "#1b1b3a")
@@ -229,16 +229,23 @@ def _curve(
 
 
 def write(folder: Path, examples: Sequence[Example], study: Mapping[str, Any]) -> Path:
-    """Write `report.html`: the curves of `figure.svg`, the examples and the tables."""
+    """Write `report.html`: the curves of `figure.svg`, the examples and the tables.
+
+    `examples.html` beside it holds no recording of a person, so that it can be shown to others.
+    """
     drawn = base64.b64encode((folder / "figure.svg").read_bytes()).decode("ascii")
-    return write_html(
-        folder,
-        "artifacts.html",
-        title="How well artifacts are heard",
-        figure=f"data:image/svg+xml;base64,{drawn}",
-        examples=[_card(example) for example in examples],
-        figures=page(study),
-    )
+    cards = [_card(example) for example in examples]
+    synthetic = [card for card in cards if card.corpus == SYNTHETIC]
+    for name, heard in (("examples.html", synthetic), ("report.html", cards)):
+        written = write_html(
+            folder / name,
+            "artifacts.html",
+            title="How well artifacts are heard",
+            figure=f"data:image/svg+xml;base64,{drawn}",
+            examples=heard,
+            figures=page(study),
+        )
+    return written
 
 
 def _card(example: Example) -> Card:
