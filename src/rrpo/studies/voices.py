@@ -188,8 +188,8 @@ def _judged(
 def page(study: Mapping[str, Any]) -> str:
     """Return the study as a page of markdown tables, two for each voice."""
     lines = [
-        f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}: {study['sentences']} "
-        f"sentences and {study['utterances']} utterances of each voice and seed, others for every "
+        f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}: {study['utterances']} "
+        f"utterances (sentences: {study['sentences']}) of each voice and seed, others for every "
         "seed. Mean with Student's 95 % interval over the seeds (of a single one over its "
         "sentences); in brackets the means of the seeds. Differences are paired within a seed."
     ]
