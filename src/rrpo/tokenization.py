@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,10 @@ def _shard(
 ) -> tuple[list[Utterance], list[Utterance], list[str]]:
     """Return the rows, the mixed rows and the mistakes of one shard."""
     rows, mixed, skipped = [], [], []
+    # Mixes keep to their side: what is held out for tests is heard in no other utterance.
+    sides: dict[bool, list[int]] = {False: [], True: []}
+    for number, recording in enumerate(recordings):
+        sides[recording.partition == TEST].append(number)
     for number in chosen[: len(recordings) - chosen.start]:
         recording = recordings[number]
         try:
@@ -115,7 +120,8 @@ def _shard(
             skipped.append(str(error) if named else f"{recording.path}: {error}")
             continue
         for version in range(mixes):
-            partner, other = _partner(recordings, number, rng)
+            side = sides[recording.partition == TEST]
+            partner, other = _partner(recordings, side, number, rng)
             if partner is None or other is None:
                 break
             blend, weight = energy_adaptive_mixup(sound, other, rng)
@@ -138,16 +144,17 @@ def _sound(path: Path) -> Audio:
 
 
 def _partner(
-    recordings: Sequence[Recording], number: int, rng: np.random.Generator
+    recordings: Sequence[Recording], side: Sequence[int], number: int, rng: np.random.Generator
 ) -> tuple[Recording | None, Audio | None]:
-    """Draw a partner that can be used and is held out for tests if the recording is, and only then.
+    """Draw a partner that can be used; None where there is no other, and after twenty that cannot.
 
-    None where there is no other, and after twenty that cannot be used.
+    Args:
+        side: in their order, the numbers of those that may be mixed with this one, itself too.
+        number: of the recording.
     """
-    tested = recordings[number].partition == TEST
-    side = [at for at, one in enumerate(recordings) if (one.partition == TEST) == tested]
+    place = bisect_left(side, number)
     for _ in range(20 if len(side) > 1 else 0):
-        partner = recordings[side[other_than(side.index(number), len(side), rng)]]
+        partner = recordings[side[other_than(place, len(side), rng)]]
         try:
             return partner, _sound(partner.path)
         except UserError:
