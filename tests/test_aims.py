@@ -1,10 +1,11 @@
 """Verdicts of aims are computed from the figure, its interval and the bars."""
 
 import math
+from typing import Any
 
 import pytest
 
-from rrpo.studies.aims import Aim
+from rrpo.studies.aims import Aim, of_judges
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,27 @@ def test_cells_show_the_bar_the_figure_and_the_verdict() -> None:
     alone = dict.fromkeys(("mean", "low", "high"), 23.2)
     assert Aim("a", alone, most=24.0).cells() == ("at most 24", "23.200", "met")
     assert Aim("a", None, 0.0, 0.0).cells() == ("0", "–", "not measured")
+
+
+def test_judges_are_asked_to_fall_and_the_recogniser_to_rise() -> None:
+    def way(**ranks: float) -> dict[str, Any]:
+        found = {
+            name: {"rank": dict.fromkeys(("mean", "low", "high"), ranks[name])} for name in ranks
+        }
+        return {"measures": found}
+
+    ways = {
+        "clicks": way(PLCMOS=-0.9),
+        "noise": way(PLCMOS=-1.0),
+        "held token": way(PLCMOS=0.1),
+        "exchanged tokens": way(PLCMOS=-0.8, **{"word error": 0.9}),
+    }
+    found = {aim.asked: aim.verdict for aim in of_judges(ways)}
+    assert found == {
+        "PLCMOS falls with clicks": "met",
+        "PLCMOS falls with noise": "met",
+        "PLCMOS falls with held token": "missed",
+        "word error rises with exchanged tokens": "met",
+    }
+    ways["exchanged tokens"] = way(PLCMOS=-0.8)
+    assert of_judges(ways)[-1].verdict == "not measured"
