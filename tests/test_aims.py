@@ -34,6 +34,16 @@ def test_verdicts(
     assert Aim("asked", value, *bars).verdict == verdict
 
 
+def test_an_interval_that_crosses_is_missed_where_the_whole_is_asked() -> None:
+    def verdict(low: float, high: float) -> str:
+        value = {"mean": (low + high) / 2, "low": low, "high": high}
+        return Aim("asked", value, most=0.0, surely=True).verdict
+
+    assert verdict(-0.5, -0.1) == "met"
+    assert verdict(-0.5, 0.1) == "missed, interval crosses"
+    assert verdict(0.1, 0.5) == "missed"
+
+
 def test_cells_show_the_bar_the_figure_and_the_verdict() -> None:
     value = {"mean": 0.5, "low": 0.25, "high": 0.75}
     assert Aim("a", value, most=0.8).cells() == ("at most 0.8", "0.500 [0.250, 0.750]", "met")

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from rrpo.errors import UserError
+from rrpo.evaluate.tasks import edits, figures, read_phones
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.reward.multitask import MultiTaskObjective, Sample, edits, figures, read_phones, spoil
+from rrpo.reward.multitask import MultiTaskObjective, Sample, spoil
 
 TASKS = {"speaker": ["main", "maple"], "quality": ["spoilt", "clean"], "event": ["none", "click"]}
 

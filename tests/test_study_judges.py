@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -77,6 +78,20 @@ def test_no_two_spoilt_utterances_say_the_same() -> None:
     assert [row.emotion for row in chosen] == [name for name in EMOTIONS for _ in range(4)]
     assert len({row.text for row in chosen}) == 24
     assert chosen[4].text == texts[0]
+
+
+def test_speech_at_a_peak_of_seven_tenths_gains_nothing_by_being_brought_there() -> None:
+    world = World()
+    row = world.shard("test_same")[0]
+    codec = world.codec()
+    spoken = study._levelled(codec.decode(torch.from_numpy(row.tokens)))
+    at_level: Any = SimpleNamespace(decode=lambda _: spoken)
+    heard = study.level_heard(at_level, world.judge(), [row, row])
+    assert heard["difference"]["mean"] == pytest.approx(0.0, abs=1e-5)
+    whispered: Any = SimpleNamespace(decode=lambda _: 0.05 * spoken)
+    soft = study.level_heard(whispered, world.judge(), [row, row])
+    assert soft["levelled"]["mean"] == pytest.approx(heard["own"]["mean"], abs=1e-4)
+    assert soft["own"] != soft["levelled"]
 
 
 def test_neutral_speech_has_no_intensity() -> None:

@@ -98,8 +98,8 @@ def test_the_reward_model_and_the_judge_are_better_than_chance() -> None:
 
 
 def test_the_task_model_hears_words_and_spoilt_speech() -> None:
+    from rrpo.evaluate.tasks import figures
     from rrpo.mini.tasks import as_sample
-    from rrpo.reward.multitask import figures
 
     world = World()
     samples = [as_sample(row, world.tokenizer) for row in world.shard("test_same")[::6]]

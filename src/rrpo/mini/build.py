@@ -23,6 +23,7 @@ from rrpo.errors import UserError
 from rrpo.evaluate.functionals import functionals
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.ser import evaluate
+from rrpo.evaluate.tasks import figures
 from rrpo.mini import codec_corpus, mandarin, tasks, train_codec
 from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part
 from rrpo.mini.pretraining import PretrainingObjective
@@ -34,7 +35,7 @@ from rrpo.policy.examples import make_examples
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.fit import FitConfig, RewardObjective
-from rrpo.reward.multitask import MultiTaskObjective, Sample, figures
+from rrpo.reward.multitask import MultiTaskObjective, Sample
 from rrpo.reward.regularize import energy_adaptive_mixup, other_than
 from rrpo.train import TrainConfig, train
 

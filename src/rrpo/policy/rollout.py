@@ -105,8 +105,8 @@ def generate(
         recordings: B to speak on from, whose voice is taken over (zero-shot); they count
             neither in L nor in what is returned.
         count: utterances of each text.
-        compiled: let `torch.compile` fuse the decoding step: quicker steps after a minute of
-            compiling for each new shape. Needs a C++ compiler.
+        compiled: let `torch.compile` fuse the decoding step, a minute of compiling for each new
+            shape. Needs a C++ compiler; on a CPU it was slower (docs/performance.md).
 
     Returns:
         B · count int64 tensors of codes on the CPU, those of a text one after the other; the stop

@@ -153,7 +153,7 @@ SYSTEMS = {
     "grpo": "GRPO",
     "diffro": "DiffRO",
     "rrpo": "RRPO",
-    "multitask": "RRPO, more tasks",
+    "multitask": "RRPO, more rewards",
 }
 ABBREVIATIONS = {
     "kl": "KL",

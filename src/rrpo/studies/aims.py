@@ -18,12 +18,14 @@ class Aim:
 
     Attributes:
         value: what was measured; None where it could not be.
+        surely: whether the whole interval has to lie between the bars, and not its mean alone.
     """
 
     asked: str
     value: Value | None
     least: float = -math.inf
     most: float = math.inf
+    surely: bool = False
 
     @property
     def bar(self) -> str:
@@ -38,15 +40,16 @@ class Aim:
 
     @property
     def verdict(self) -> str:
-        """Whether the mean lies between the bars, and whether the whole interval does."""
+        """Whether the mean (`surely`: the interval) lies between the bars, and how nearly."""
         if self.value is None:
             return "not measured"
         mean, low, high = (self.value[key] for key in ("mean", "low", "high"))
-        if not self.least <= mean <= self.most:
-            reaches = low <= self.most and high >= self.least
-            return "missed, interval crosses" if reaches else "missed"
-        whole = self.least <= low and high <= self.most
-        return "met" if whole else "met, interval crosses"
+        if self.least <= low and high <= self.most:
+            return "met"
+        if self.least <= mean <= self.most and not self.surely:
+            return "met, interval crosses"
+        reaches = low <= self.most and high >= self.least
+        return "missed, interval crosses" if reaches else "missed"
 
     def cells(self) -> tuple[str, str, str]:
         """Return the bar, the figure with its interval and the verdict, as `COLUMNS`."""
@@ -90,17 +93,25 @@ def of_world(study: Mapping[str, Any]) -> list[Aim]:
 def of_judges(ways: Mapping[str, Any]) -> list[Aim]:
     """Return what judges should hear, by rank correlation with how much an utterance is spoilt.
 
+    A correlation that cannot be told from 0 is of a judge that hears nothing, so its whole interval
+    is asked.
+
     Args:
         ways: the curves of their study (`rrpo.studies.judges`).
     """
     falls = [
-        Aim(f"{scorer} falls with {way}", ways[way]["measures"][scorer]["rank"], most=0.0)
+        Aim(
+            f"{scorer} falls with {way}",
+            ways[way]["measures"][scorer]["rank"],
+            most=0.0,
+            surely=True,
+        )
         for way in ("clicks", "noise", "held token")
         for scorer in ("DNSMOS overall", "PLCMOS", "DistillMOS")
         if scorer in ways[way]["measures"]
     ]
     rises = ways["exchanged tokens"]["measures"].get("word error", {}).get("rank")
-    return [*falls, Aim("word error rises with exchanged tokens", rises, least=0.0)]
+    return [*falls, Aim("word error rises with exchanged tokens", rises, least=0.0, surely=True)]
 
 
 def _of_reward_model(figures: Mapping[str, Mapping[str, Value]]) -> list[Aim]:

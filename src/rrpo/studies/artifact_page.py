@@ -154,9 +154,9 @@ def _tokens(tokens: Mapping[str, Any]) -> list[str]:
         for kind, row in tokens["listening"].items()
     ]
     lines = [
-        f"Token ids that the decoder says an artifact at, in half of the contexts: {counts}. "
-        "Decoded in other sentences and listened to, the share in which one is heard "
-        "(intervals over ids):",
+        f"Token ids that the decoder says an artifact at in half of {tokens['contexts']} "
+        f"sentences: {counts}. Decoded in other sentences and listened to, the share in which one "
+        "is heard (intervals over ids):",
         "",
         *markdown.table("", ["such ids", "other ids"], heard),
         "",

@@ -44,6 +44,7 @@ def measure(world: World, ids: int, contexts: int, seed: int) -> dict[str, Any]:
     others = stretches(world, codec, HEARD_CONTEXTS, first=contexts)
     carried = carriers(transient_shares(codec, stretches(world, codec, contexts), asked))
     return {
+        "contexts": contexts,
         "carriers": {kind: len(found) for kind, found in carried.items()},
         "listening": _listening(codec, carried, others, ids, seed),
         "speech": _in_speech(world, codec, carried, ids, seed),

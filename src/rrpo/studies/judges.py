@@ -23,9 +23,10 @@ from rrpo.audio import Audio
 from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
-from rrpo.emotions import EMOTIONS
+from rrpo.emotions import EMOTIONS, emotion_index
+from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.run import Judges, Sample, measure
-from rrpo.evaluate.statistics import interval
+from rrpo.evaluate.statistics import interval, paired_interval
 from rrpo.mini.codec_corpus import transient
 from rrpo.mini.corpus import add_noise
 from rrpo.mini.renderer import VOICES, Renderer
@@ -89,7 +90,8 @@ def run(
     world = world or World()
     world.check()
     renderer = Renderer()
-    codec, judges = world.codec(), Judges.installed(world.judge())
+    codec, judge = world.codec(), world.judge()
+    judges = Judges.installed(judge)
     rows = [row for row in world.shard("test_same") if row.tokens.size > 30]
     emotions = EMOTIONS[: size.emotions]
     texts = list(dict.fromkeys(row.text for row in rows))
@@ -99,6 +101,7 @@ def run(
         "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
         "utterances": len(chosen),
         "sentences": size.acted,
+        "level": level_heard(codec, judge, chosen),
         "curves": curves(codec, judges, chosen, size.levels),
         "acted": acted(renderer, codec, judges, texts[: size.acted], emotions),
     }
@@ -150,6 +153,30 @@ def curves(
     return figures
 
 
+def level_heard(codec: MiniCodec, judge: EmotionJudge, rows: Sequence[Utterance]) -> dict[str, Any]:
+    """Return the judge's probability of utterances at their own level, and what a peak of 0.7 adds.
+
+    Returns:
+        "own", "levelled" and "difference" (levelled less own, paired), each with its interval.
+    """
+    sounds = [codec.decode(torch.from_numpy(row.tokens)) for row in rows]
+    columns = [emotion_index(row.emotion) for row in rows]
+    own, levelled = (
+        judge.probabilities_batch(heard)[range(len(rows)), columns]
+        for heard in (sounds, [_levelled(sound) for sound in sounds])
+    )
+    return {
+        "own": interval(own),
+        "levelled": interval(levelled),
+        "difference": paired_interval(levelled, own),
+    }
+
+
+def _levelled(sound: Audio) -> Audio:
+    """Bring speech to a peak of 0.7."""
+    return np.asarray(0.7 * sound / max(float(np.abs(sound).max()), 1e-9), dtype=np.float32)
+
+
 def _judged(
     codec: MiniCodec, judges: Judges, rows: Sequence[Utterance], way: str, level: float
 ) -> dict[str, list[float]]:
@@ -159,8 +186,7 @@ def _judged(
         # The same chance at every level: a higher one only adds.
         rng = np.random.default_rng(number)
         tokens = SPOIL_TOKENS[way](row.tokens, level, rng) if way in SPOIL_TOKENS else row.tokens
-        spoken = codec.decode(torch.from_numpy(tokens))
-        heard = np.asarray(0.7 * spoken / max(float(np.abs(spoken).max()), 1e-9), dtype=np.float32)
+        heard = _levelled(codec.decode(torch.from_numpy(tokens)))
         if way in SPOIL_SOUND:
             heard = SPOIL_SOUND[way](heard, level, rng)
         samples.append(Sample(row.id, row.text, row.emotion, torch.from_numpy(tokens), heard))
@@ -283,8 +309,19 @@ def page(study: Mapping[str, Any]) -> str:
     ]
     lines += markdown.table("", list(ways), ranks)
     if set(ways) == set(LEVELS):
-        lines += ["", "What is asked of them (met or missed: the mean of that correlation):", ""]
+        lines += [
+            "",
+            "What is asked of them (met or missed: the interval of that correlation):",
+            "",
+        ]
         lines += markdown.table("", aims.COLUMNS, aims.rows(aims.of_judges(ways)))
+    level = {name: shown(value) for name, value in study["level"].items()}
+    lines += [
+        "",
+        f"The judge's probability of the asked emotion is {level['own']} at the level of the "
+        f"speech and {level['levelled']} at a peak of 0.7, which all speech below is brought to: "
+        f"{level['difference']}.",
+    ]
     for name, way in ways.items():
         at = [(label, list(map(shown, way["measures"][label]["at"]))) for label in labels]
         lines += ["", f"{name.capitalize()} ({UNITS[name]}):", ""]

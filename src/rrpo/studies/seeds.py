@@ -26,12 +26,14 @@ PAIRS = (
     ("rrpo", "sft"),
     ("rrpo", "diffro"),
     ("diffro", "base"),
+    ("diffro", "reference"),
+    ("rrpo", "reference"),
     ("multitask", "rrpo"),
     ("multitask", "sft"),
     ("diffro", "grpo"),
     ("diffro", "dpo"),
 )
-"""Which differences are tested, first minus second."""
+"""Which differences are tested, first minus second, where both were measured."""
 COMPARED = ("plain", "ls_eam_adv")
 """The reward models without and with all regularizers."""
 KEYS = {"kl": "KL", "judge_probability": "judge probability"}
@@ -202,7 +204,7 @@ def _differences(
 ) -> dict[str, dict[str, Any]]:
     table: dict[str, dict[str, Any]] = {}
     for first, second in PAIRS:
-        if first not in systems or (second not in systems and second != "base"):
+        if first not in systems or second not in figures:
             continue
         measured = table[f"{title_of(first)} − {title_of(second)}"] = {}
         for label in MEASURED:

@@ -125,6 +125,7 @@ def run(
         "reward_model": {"steps": size.reward_steps, **reward_figures(world, reward_model)},
         "codec": codec_figures(codec, [rendering for _, rendering in acted], of),
         "transients": transients(codec, sounds, of),
+        "contexts": size.contexts,
         "transient_tokens": transient_tokens(world, codec, size.contexts),
         **speech(measured, acted),
         "policy": policy_figures(world, base) | lengths(world, base, size.drawn, size.seeds),

@@ -56,7 +56,8 @@ def page(study: Mapping[str, Any]) -> str:
     lines += _folded("What each stage of the recipe took", stages(study["recipe"]))
     for kind, ids in study["transient_tokens"].items():
         listed = ", ".join(map(str, ids)) or "none"
-        lines += _folded(f"Token ids that say a {kind} ({len(ids)})", [listed])
+        said = f"Token ids that say a {kind} in half of {study['contexts']} sentences ({len(ids)})"
+        lines += _folded(said, [listed])
     return "\n".join(lines) + "\n"
 
 
