@@ -5,11 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from typer.testing import CliRunner
 
+from corpus_trees import MAKE, wav, write
 from rrpo.cli import app
 from rrpo.data import catalogue
 from rrpo.data.catalogue import Corpus, known_corpora
@@ -19,126 +18,6 @@ from rrpo.data.manifest import COLUMNS, Recording, read_manifest, write_manifest
 from rrpo.errors import UserError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "corpora"
-
-
-def wav(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.zeros(80), 16_000)
-    return path
-
-
-def write(path: Path, text: str, encoding: str = "utf-8") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode(encoding))
-
-
-def make_esd(root: Path) -> None:
-    """Speakers of both languages, label files in the encodings of the release, both releases."""
-    for name in ("Angry/0001_000351", "Surprise/0001_001401"):
-        wav(root / "0001" / f"{name}.wav")
-    lines = "0001_000351\t打远一看，\t生气\r\n\r\n0001_001401\t打远一看，\t惊喜\r\n"
-    write(root / "0001" / "0001.txt", lines, "gb2312")
-    wav(root / "0009" / "Sad" / "evaluation" / "0009_001051.wav")
-    wav(root / "0009" / "Neutral" / "train" / "0009_000030.wav")
-    write(root / "0009" / "0009.txt", "0009_001051\t再见\t伤心\n", "utf-16")
-    wav(root / "0016" / "Happy" / "test" / "0016_000721.wav")
-    write(root / "0016" / "0016.txt", "0016_000721 It’s the café. Happy\n", "cp1252")
-    write(root / "ReadMe.txt", "…")
-
-
-def make_iemocap(root: Path) -> None:
-    for number in (1, 4, 5):
-        session, dialog = root / f"Session{number}", f"Ses0{number}F_impro01"
-        turns = {"F000": "neu", "M000": "exc", "F001": "fru", "M001": "xxx", "F002": "ang"}
-        labels, texts = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n"], []
-        for at, (turn, emotion) in enumerate(turns.items()):
-            name = f"{dialog}_{turn}"
-            wav(session / "sentences" / "wav" / dialog / f"{name}.wav")
-            span = f"[{at}.2901 - {at}.9000]"
-            labels.append(f"{span}\t{name}\t{emotion}\t[2.5, 2.5, 2.5]\nC-E2:\tNeutral;\t()\n")
-            texts.append(f"{name} [00{at}.2901-00{at}.9000]: Excuse me {at}.\n")
-        write(session / "dialog" / "EmoEvaluation" / f"{dialog}.txt", "\n".join(labels))
-        write(session / "dialog" / "EmoEvaluation" / f"._{dialog}.txt", "\0\1")
-        write(session / "dialog" / "EmoEvaluation" / "Categorical" / "e2.txt", "x")
-        write(session / "dialog" / "transcriptions" / f"{dialog}.txt", "".join(texts))
-
-
-def make_mer2023(root: Path) -> None:
-    train = "name,discrete,valence\nsample_1,happy,1.0\nsample_2,worried,-1.0\n"
-    write(root / "mer2023train" / "train-label.csv", train)
-    write(root / "test-labels" / "test1-label.csv", "name,discrete,valence\nsample_3,surprise,2\n")
-    write(root / "test-labels" / "test3-label.csv", "name,discrete\nsample_4,angry\n")
-    write(root / "mer2023train" / "train" / "sample_1.avi", "video")
-    for number in range(1, 5):
-        wav(root / "audio" / f"sample_{number}.wav")
-
-
-def make_ravdess(root: Path) -> None:
-    for name in ("01-01-01-01", "02-01-01-01", "05-02-02-01", "08-01-02-02"):
-        for actor in ("01", "05", "12"):
-            wav(root / f"Actor_{actor}" / f"03-01-{name}-{actor}.wav")
-    wav(root / "Actor_01" / "03-02-05-02-01-01-01.wav")
-
-
-def make_emodb(root: Path) -> None:
-    for name in ("03a01Fa", "11b10Wb", "16a04Lc", "16a05Ad", "13b02Na", "15a07Ea", "15b01Tb"):
-        wav(root / "wav" / f"{name}.wav")
-    write(root / "erklaerung.txt", "…")
-
-
-def make_nemo(root: Path) -> None:
-    header = "file_id\temotion\traw_text\tnormalized_text\tspeaker_id\tgender\tage\n"
-    lines = [
-        ("WR0_surprised_64", 'Ucho "wykrywa dźwięki.', "        WR0"),
-        ("IC0_fear_2", "Nie waśńmy się ze sobą.", "        IC0"),
-        ("EB0_happiness_2", "Nie waśńmy się ze sobą.", "        EB0"),
-    ]
-    rows = []
-    for name, text, speaker in lines:
-        wav(root / "samples" / f"{name}.wav")
-        emotion = name.split("_")[1]
-        rows.append(f"{name}.wav\t{emotion}\t{text}\t{text.lower()}\t{speaker}\tmale\t23\n")
-    write(root / "data.tsv", header + "".join(rows))
-
-
-def make_cremad(root: Path) -> None:
-    for name in ("1001_DFA_ANG_XX", "1002_IEO_SAD_LO", "1064_IEO_FEA_HI", "1091_WSI_NEU_XX"):
-        wav(root / "AudioWAV" / f"{name}.wav")
-    write(
-        root / "VideoDemographics.csv", '"ActorID","Age","Sex"\n1001,51,"Male"\n1002,21,"Female"\n'
-    )
-
-
-def make_casia(root: Path) -> None:
-    for speaker in ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang"):
-        for emotion in ("angry", "fear", "surprise"):
-            wav(root / speaker / emotion / "201.wav")
-    write(root / "readme.txt", "…")
-
-
-def make_emotiontts_ko(root: Path) -> None:
-    emotional = root / "Dataset" / "SpeechCorpus" / "Emotional"
-    for kind, speaker in (("emotional-to-emotional", "nea"), ("plain-to-emotional", "emb")):
-        for number in (1, 100, 101, 205, 400):
-            name = f"{speaker}{number:05d}"
-            wav(emotional / kind / speaker / "wav" / f"{name}.wav")
-            write(emotional / kind / speaker / "transcript" / f"{name}.txt", f"대본 {number}\n")
-    script = emotional / "emotional-to-emotional" / "nea" / "script" / "nea00001.txt"
-    write(script, "심폐소생술 1.\n", "cp949")
-    wav(root / "Dataset" / "SpeechCorpus" / "Main" / "adaptive" / "ada" / "wav" / "ada00001.wav")
-
-
-MAKE: dict[str, Callable[[Path], None]] = {
-    "esd": make_esd,
-    "iemocap": make_iemocap,
-    "mer2023": make_mer2023,
-    "ravdess": make_ravdess,
-    "emodb": make_emodb,
-    "nemo": make_nemo,
-    "cremad": make_cremad,
-    "casia": make_casia,
-    "emotiontts_ko": make_emotiontts_ko,
-}
 
 
 @pytest.fixture
@@ -451,95 +330,6 @@ def test_speakers_take_turns_in_the_order_of_their_names() -> None:
     many = in_order({f"{number:02d}" for number in range(13)})
     assert [name for name, part in sorted(many.items()) if part == "validation"] == ["03", "08"]
     assert [name for name, part in sorted(many.items()) if part == "test"] == ["04", "09"]
-
-
-def table(path: Path, text: str) -> Path:
-    write(path, text)
-    return path
-
-
-def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
-    for name in ("a", "b", "c", "d"):
-        wav(tmp_path / "sounds" / f"{name}.wav")
-    file = table(
-        tmp_path / "tables" / "list.tsv",
-        "file\tmood\twho\tlevel\n"
-        "sounds/a.wav\tAnger\ts1\t0.5\n"
-        "sounds/b.wav\tbored\ts2\t\n"
-        "sounds/c.wav\tJoy\ts3\t1\n"
-        f"{tmp_path / 'sounds' / 'd.wav'}\tother\ts3\t\n",
-    )
-    columns = {"path": "file", "emotion": "mood", "speaker": "who", "intensity": "level"}
-    with pytest.raises(UserError, match=r"b\.wav has the unknown label 'bored'"):
-        import_corpus("csv", file, tmp_path / "out", {}, columns)
-    done = import_corpus("csv", file, tmp_path / "out", {"Bored": "sad"}, columns)
-    assert [
-        (one.emotion, one.speaker, one.intensity, one.partition) for one in done.recordings
-    ] == [
-        ("angry", "s1", 0.5, "train"),
-        ("sad", "s2", None, "validation"),
-        ("happy", "s3", 1.0, "test"),
-    ]
-    assert done.left_out == {"other (no class)": 1}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            "path,emotion\na.wav,sad\ngone.wav,sad\n",
-            r"line 3: no such audio file: gone\.wav is nei",
-        ),
-        ("path,emotion\na.wav,\n", "line 2: path or emotion is empty"),
-        ("path,emotion\na.wav,sad\n./a.wav,sad\n", r"a\.wav is there twice"),
-        ("path,label\na.wav,sad\n", "lacks the column emotion: it has path, label"),
-        ("path,emotion\n", "holds no rows"),
-        ("path,emotion\na.wav,melancholic\n", "unknown label 'melancholic'"),
-        ("path,emotion,intensity\na.wav,sad,high\n", "line 2: intensity is 'high'"),
-        ("path,emotion,intensity\na.wav,sad,nan\n", "line 2: intensity is 'nan'"),
-        ("path,emotion,partition\na.wav,sad,dev\n", "is in the partition 'dev'"),
-        (
-            "path,emotion,speaker,partition\na.wav,sad,s,train\nb.wav,sad,s,test\n",
-            "speaker s is in train and in test",
-        ),
-    ],
-)
-def test_what_is_wrong_with_a_csv_is_said(tmp_path: Path, content: str, message: str) -> None:
-    for name in ("a", "b"):
-        wav(tmp_path / f"{name}.wav")
-    with pytest.raises(UserError, match=message):
-        import_corpus("csv", table(tmp_path / "list.csv", content), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_partitions_that_came_with_a_csv_are_kept(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        wav(tmp_path / f"{name}.wav")
-    text = "path,emotion,speaker,partition\na.wav,sad,s,test\nb.wav,sad,t,train\n"
-    done = import_corpus("csv", table(tmp_path / "list.csv", text), tmp_path / "out")
-    assert [one.partition for one in done.recordings] == ["test", "train"]
-
-
-def test_a_blank_partition_does_not_undo_the_others(tmp_path: Path) -> None:
-    """A speaker's is the same everywhere; the rest take turns among themselves."""
-    for number in range(6):
-        wav(tmp_path / f"{number}.wav")
-    text = "path,emotion,speaker,partition\n0.wav,sad,a,test\n1.wav,sad,a,\n2.wav,sad,,train\n"
-    text += "".join(
-        f"{number}.wav,sad,{name},\n" for number, name in ((3, "b"), (4, "c"), (5, "d"))
-    )
-    done = import_corpus("csv", table(tmp_path / "t.csv", text), tmp_path / "out")
-    found = [one.partition for one in done.recordings]
-    assert found == ["test", "test", "train", "train", "validation", "test"]
-    divided = text.replace("1.wav,sad,a,", "1.wav,sad,a,train")
-    with pytest.raises(UserError, match="speaker a is in test and in train"):
-        import_corpus("csv", table(tmp_path / "t.csv", divided), tmp_path / "again")
-
-
-def test_without_speakers_there_are_no_partitions(tmp_path: Path) -> None:
-    wav(tmp_path / "a.wav")
-    file = table(tmp_path / "list.csv", "path,emotion\na.wav,sad\n")
-    assert import_corpus("csv", file, tmp_path / "out").recordings[0].partition == ""
 
 
 def test_a_written_manifest_is_read_as_it_was(tmp_path: Path) -> None:
