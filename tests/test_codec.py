@@ -100,6 +100,8 @@ def test_pitch_features_peak_at_the_period(pitch: float) -> None:
     # Multiples of the period score nearly as high; none may beat the period itself by much.
     assert float(correlation[nearest]) > float(correlation.max()) - 0.1
     # Between two lags of the grid, which are up to 6.4 samples apart, the peak itself is missed.
+    if abs(SAMPLE_RATE / pitch - SAMPLE_RATE / float(pitch_grid()[nearest])) < 2.5:
+        assert float(correlation[nearest]) > 0.9
     on_the_grid = torch.from_numpy(vowel(0.4, float(pitch_grid()[nearest])))[None]
     assert float(features(on_the_grid)[0, 20, MEL_BANDS + nearest]) > 0.97
 
