@@ -10,6 +10,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rrpo.audio import to_peak
 from rrpo.checkpoint import read_json
 from rrpo.emotions import EMOTIONS
 from rrpo.evaluate.run import Judges
@@ -84,7 +85,7 @@ def test_speech_at_a_peak_of_seven_tenths_gains_nothing_by_being_brought_there()
     world = World()
     row = world.shard("test_same")[0]
     codec = world.codec()
-    spoken = study._levelled(codec.decode(torch.from_numpy(row.tokens)))
+    spoken = to_peak(codec.decode(torch.from_numpy(row.tokens)))
     at_level: Any = SimpleNamespace(decode=lambda _: spoken)
     heard = study.level_heard(at_level, world.judge(), [row, row])
     assert heard["difference"]["mean"] == pytest.approx(0.0, abs=1e-5)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rrpo.audio import to_peak
 from rrpo.codec.mini import TOKEN_SAMPLES, MiniCodec
 from rrpo.data.shards import Utterance
 from rrpo.mini import codec_corpus
@@ -70,7 +71,7 @@ def strike(
             if made == count or number % EVERY or line.id not in rows:
                 continue
             kind = codec_corpus.KINDS[made % len(codec_corpus.KINDS)]
-            sound = 0.7 * audio / np.abs(audio).max()
+            sound = to_peak(audio)
             start = int(rng.integers(TOKEN_SAMPLES, sound.size - 2 * TOKEN_SAMPLES))
             shape = rng.uniform(0.15, 0.5) * codec_corpus.transient(kind, rng)
             sound[start : start + shape.size] += shape[: sound.size - start]

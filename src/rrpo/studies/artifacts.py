@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rrpo.audio import SAMPLE_RATE, Audio, is_silent, read
+from rrpo.audio import SAMPLE_RATE, is_silent, read, to_peak
 from rrpo.checkpoint import write_json, write_text
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.errors import UserError
@@ -38,9 +38,6 @@ from rrpo.studies.artifact_trials import (
 )
 from rrpo.studies.insertions import WAYS, Inserted, Way
 from rrpo.studies.peers import EVERY, Essentia, count
-
-PEAK = 0.7
-"""Of the speech that artifacts are put into."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +197,7 @@ def _synthetic(world: World, size: Size, seed: int) -> list[Speech]:
             row = rows[index]
             audio = codec.decode(torch.from_numpy(row.tokens))
             speaker = f"{SYNTHETIC} {row.speaker}"
-            spoken.append(Speech(SYNTHETIC, row.emotion, row.id, _level(audio), speaker))
+            spoken.append(Speech(SYNTHETIC, row.emotion, row.id, to_peak(audio), speaker))
             progress.update(number)
     return spoken
 
@@ -239,7 +236,7 @@ def _real(manifest: Path, rows: Sequence[Recording], size: Size, seed: int) -> R
             silent.append(row.path.name)
             continue
         speaker = f"{name} {row.speaker}" if row.speaker else ""
-        found.append(Speech(name, row.emotion, str(row.path), _level(audio), speaker))
+        found.append(Speech(name, row.emotion, str(row.path), to_peak(audio), speaker))
     lost = {"silent": silent, "unreadable": unreadable}
     reasons = [f"{len(part)} {why} (as {part[0]})" for why, part in lost.items() if part]
     if not any(map(_lasts, found)):
@@ -249,10 +246,6 @@ def _real(manifest: Path, rows: Sequence[Recording], size: Size, seed: int) -> R
         )
     left_out = f"{folder}: {', '.join(reasons)} of {len(drawn)} recordings drawn" if reasons else ""
     return Real(found, left_out)
-
-
-def _level(audio: Audio) -> Audio:
-    return np.asarray(PEAK * audio / np.abs(audio).max(), np.float32)
 
 
 def _first_of_each(speech: Sequence[Speech], count: int) -> list[Speech]:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from rrpo.audio import Audio
+from rrpo.audio import Audio, to_peak
 from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
@@ -163,18 +163,13 @@ def level_heard(codec: MiniCodec, judge: EmotionJudge, rows: Sequence[Utterance]
     columns = [emotion_index(row.emotion) for row in rows]
     own, levelled = (
         judge.probabilities_batch(heard)[range(len(rows)), columns]
-        for heard in (sounds, [_levelled(sound) for sound in sounds])
+        for heard in (sounds, [to_peak(sound) for sound in sounds])
     )
     return {
         "own": interval(own),
         "levelled": interval(levelled),
         "difference": paired_interval(levelled, own),
     }
-
-
-def _levelled(sound: Audio) -> Audio:
-    """Bring speech to a peak of 0.7."""
-    return np.asarray(0.7 * sound / max(float(np.abs(sound).max()), 1e-9), dtype=np.float32)
 
 
 def _judged(
@@ -186,7 +181,7 @@ def _judged(
         # The same chance at every level: a higher one only adds.
         rng = np.random.default_rng(number)
         tokens = SPOIL_TOKENS[way](row.tokens, level, rng) if way in SPOIL_TOKENS else row.tokens
-        heard = _levelled(codec.decode(torch.from_numpy(tokens)))
+        heard = to_peak(codec.decode(torch.from_numpy(tokens)))
         if way in SPOIL_SOUND:
             heard = SPOIL_SOUND[way](heard, level, rng)
         samples.append(Sample(row.id, row.text, row.emotion, torch.from_numpy(tokens), heard))

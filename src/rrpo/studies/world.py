@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.audio import SAMPLE_RATE, Audio, to_peak
 from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.codec.mini import TOKEN_SAMPLES, MiniCodec
 from rrpo.codec.transients import carriers, transient_shares
@@ -221,7 +221,7 @@ def transients(codec: MiniCodec, sounds: Sequence[Audio], texts: Sequence[str]) 
     for kind in codec_corpus.KINDS:
         found, false = [], []
         for sound in sounds:
-            clean = np.asarray(0.7 * sound / np.abs(sound).max(), dtype=np.float32)
+            clean = to_peak(sound)
             start = int(rng.integers(TOKEN_SAMPLES, clean.size - 2 * TOKEN_SAMPLES))
             shape = PEAK * codec_corpus.transient(kind, rng)
             struck = clean.copy()
