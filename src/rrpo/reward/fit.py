@@ -298,7 +298,10 @@ def _index(name: str, emotion: str, classes: Sequence[str]) -> int:
     try:
         return emotion_index(emotion, classes)
     except UserError as error:
-        raise UserError(f"utterance {name!r}: {error}, or leave it out") from None
+        raise UserError(
+            f"utterance {name!r}: {error}, leave it out, or begin a reward model of your own "
+            "emotions (--from new)"
+        ) from None
 
 
 def check_tokens(utterances: Sequence[Utterance], codes: int) -> None:
