@@ -1,6 +1,6 @@
 """Drawing speech tokens from the policy with a key-value cache."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from rrpo.policy.decoding import Decoder
 from rrpo.policy.layout import Recording, prompt
 from rrpo.policy.lm import KeyValueCache, SpeechTokenLM
 
+Sample = Callable[[Tensor, Tensor, torch.Generator | None], Tensor]
 SAMPLERS = ("greedy", "multinomial", "ras")
 NUCLEUS, TOP, WINDOW, REPEATS = 0.8, 25, 10, 1
 """CosyVoice's repetition-aware sampling: top-p, top-k, tokens looked back, repeats refused."""
@@ -116,10 +117,7 @@ def generate(
         UserError: an unknown sampler, settings of another, a count under 1, or an id outside its
             vocabulary.
     """
-    if sampler not in SAMPLERS:
-        raise UserError(f"unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
-    if sampler != "multinomial" and (temperature, top_k, top_p) != (1.0, 0, 1.0):
-        raise UserError(f"temperature, top_k and top_p are multinomial's: {sampler} has its own")
+    sample = _sampler(sampler, temperature, top_k, top_p)
     if count < 1:
         raise UserError(f"cannot decode {count} utterances of a text: ask for at least one")
     if not text:
@@ -156,12 +154,7 @@ def generate(
         if position < longest_least:
             early = (position < lowest[rows])[:, None]
             scores[:, masked] = scores[:, masked].masked_fill(early, float("-inf"))
-        if sampler == "greedy":
-            token = scores.argmax(-1)
-        elif sampler == "ras":
-            token = draw_aware(scores, drawn[rows, :position], generator)
-        else:
-            token = draw(truncate(scores, temperature, top_k, top_p), generator)
+        token = sample(scores, drawn[rows, max(0, position - WINDOW) : position], generator)
         alive &= token < config.codes
         drawn[rows, position] = torch.where(alive, token, -1)
         if position + 1 >= shortest_most:
@@ -176,6 +169,19 @@ def generate(
         hidden = decoder.step(token.clamp(max=config.codes - 1))
     lengths = (drawn >= 0).sum(1).tolist()
     return [row[:length].cpu() for row, length in zip(drawn, lengths, strict=True)]
+
+
+def _sampler(name: str, temperature: float, top_k: int, top_p: float) -> Sample:
+    """Return what draws the next ids (B,) from scores (B, V) and the tokens so far (B, t)."""
+    if name not in SAMPLERS:
+        raise UserError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
+    if name == "multinomial":
+        return lambda scores, _, generator: draw(
+            truncate(scores, temperature, top_k, top_p), generator
+        )
+    if (temperature, top_k, top_p) != (1.0, 0, 1.0):
+        raise UserError(f"temperature, top_k and top_p are multinomial's: {name} has its own")
+    return draw_aware if name == "ras" else lambda scores, _, __: scores.argmax(-1)
 
 
 def _prefill_inputs(
