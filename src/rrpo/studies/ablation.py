@@ -24,6 +24,8 @@ from rrpo.report.table2 import table2
 from rrpo.report.terminal import shown, signed
 from rrpo.reward.fit import subsets
 from rrpo.studies.conclusions import (
+    AIM,
+    aim,
     notes,
     power,
     setting,
@@ -38,8 +40,6 @@ from rrpo.studies.trials import held_out, strata
 
 SETS = {"seen languages": True, "unseen languages": False}
 HARDENED = "ls_eam_adv"
-AIM = 0.03
-"""Gain of the hardened reward model on unseen languages that the study looks for."""
 GAIN = "hardened less plain, paired"
 FIGURES = {"unweighted_average_recall": unweighted_average_recall, "accuracy": accuracy}
 
@@ -187,7 +187,6 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
     """Return what the figures say, in plain words, a sentence or two each."""
     hardened = study["differences"][HARDENED]
     unseen, seen = (hardened[name] for name in ("unseen languages", "seen languages"))
-    met = unseen["mean"] >= AIM and unseen["low"] > 0 and seen["low"] > -AIM
     loss = f"; a loss of {-seen['low']:.3f} is not excluded" if seen["low"] < 0 else ""
     figures = {
         model: {name: found[name]["unweighted_average_recall"] for name in SETS}
@@ -206,9 +205,7 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
         f"**On unseen languages** the hardened reward model ({label(HARDENED)}) differs "
         f"from the plain one by {signed(unseen)}: {verdict(unseen)}.",
         f"**On seen languages** the difference is {signed(seen)}: {verdict(seen)}{loss}.",
-        f"**The aim**, {AIM:.2f} on unseen languages with the interval above zero, and a loss of "
-        f"as much excluded on seen ones, is {'met' if met else 'missed'}"
-        f"{'; so large a gain lies outside the interval' if unseen['high'] < AIM else ''}.",
+        aim(unseen, seen),
         f"**Power**: {power(hardened)}",
         "**Each regularizer** averaged over the subsets of the other two, on unseen languages: "
         f"{'; '.join(sorted_by_verdict(parts))}. On seen ones: "

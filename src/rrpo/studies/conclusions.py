@@ -10,6 +10,9 @@ Interval = Mapping[str, float]
 POWER = 2.8
 """Standard errors of a difference that is told from zero in four of five studies (1.96 + 0.84)."""
 
+AIM = 0.03
+"""Gain of the hardened reward model on unseen languages that the studies look for."""
+
 
 def verdict(value: Interval) -> str:
     """Say what the interval of a difference allows to say.
@@ -23,6 +26,23 @@ def verdict(value: Interval) -> str:
     if value["low"] > 0:
         return "better"
     return "worse" if value["high"] < 0 else "within noise"
+
+
+def aim(unseen: Interval, seen: Interval) -> str:
+    """Say whether the hardened less the plain reward model gains what is looked for.
+
+    Examples:
+        >>> unseen = {"mean": 0.04, "low": 0.01, "high": 0.07}
+        >>> seen = {"mean": 0.0, "low": -0.01, "high": 0.01}
+        >>> aim(unseen, seen).endswith("is met.")
+        True
+    """
+    met = unseen["mean"] >= AIM and unseen["low"] > 0 and seen["low"] > -AIM
+    outside = "; so large a gain lies outside the interval" if unseen["high"] < AIM else ""
+    return (
+        f"**The aim**, {AIM:.2f} on unseen languages with the interval above zero, and a loss of "
+        f"as much excluded on seen ones, is {'met' if met else 'missed'}{outside}."
+    )
 
 
 def detectable(value: Interval) -> float:

@@ -21,6 +21,7 @@ from rrpo.report import markdown
 from rrpo.report.terminal import shown, signed
 from rrpo.studies.ablation import counts, label, recalls
 from rrpo.studies.conclusions import (
+    aim,
     notes,
     power,
     setting,
@@ -185,8 +186,10 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
         f"({shown(plain[hardest])}). Trained on all languages but one it has "
         f"{shown(all_but_one['plain'])} on that one.",
         f"**The hardened against the plain model**, trained on one language, on the others: "
-        f"{signed(other['difference'])} ({verdict(other['difference'])}). By pair, not corrected "
+        f"{signed(other['difference'])} ({verdict(other['difference'])}); on new speakers of its "
+        f"own: {signed(own['difference'])} ({verdict(own['difference'])}). By pair, not corrected "
         f"for their number: {'; '.join(sorted_by_verdict(differences))}.",
+        aim(other["difference"], own["difference"]),
     ]
     for name in SETS:
         gains = [
