@@ -10,6 +10,7 @@ from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
 from rrpo.mini.text import SPEAKERS
 from rrpo.studies import demo, voices
+from rrpo.studies.plan import SMOKE
 
 INTERVALS = ("reward", "judge_accuracy", "judge_probability", "artifacts_per_second", "tokens")
 
@@ -17,7 +18,7 @@ INTERVALS = ("reward", "judge_accuracy", "judge_probability", "artifacts_per_sec
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smoke") / "demo"
-    demo.run(folder, seed=3, plan=demo.SMOKE)
+    demo.run(folder, seed=3, plan=SMOKE)
     return folder
 
 
@@ -92,18 +93,18 @@ def test_demos_of_another_world_are_refused(smoke: Path, tmp_path: Path) -> None
 
 def test_a_finished_demo_is_not_run_again(smoke: Path) -> None:
     before = (smoke / "systems" / "rrpo" / "metrics.jsonl").read_text()
-    results = demo.run(smoke, seed=3, plan=demo.SMOKE)
+    results = demo.run(smoke, seed=3, plan=SMOKE)
     assert (smoke / "systems" / "rrpo" / "metrics.jsonl").read_text() == before
     assert results["systems"] == read_json(smoke / "results.json")["systems"]
 
 
 def test_another_demo_in_the_same_folder_is_refused(smoke: Path) -> None:
     with pytest.raises(UserError, match="another seed"):
-        demo.run(smoke, seed=4, plan=demo.SMOKE)
+        demo.run(smoke, seed=4, plan=SMOKE)
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no demo"):
-        demo.run(tmp_path, plan=demo.SMOKE)
+        demo.run(tmp_path, plan=SMOKE)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -65,7 +65,7 @@ def demo(
     ] = False,
 ) -> None:
     """Harden a reward model, post-train a speaking LM four ways, judge them, show a page."""
-    from rrpo.studies import demo as study
+    from rrpo.studies import demo, plan
 
     world = None
     if from_scratch:
@@ -73,8 +73,8 @@ def demo(
 
         world = build(out / "recipe", seed, scale=0.01 if smoke else 1.0)
         out = out / "demo"
-    plan = study.with_systems(study.SMOKE if smoke else study.FULL, systems.split(","))
-    study.run(out, seed, plan, ablation, world, " ".join(["rrpo", *sys.argv[1:]]))
+    chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
+    demo.run(out, seed, chosen, ablation, world, " ".join(["rrpo", *sys.argv[1:]]))
 
 
 @data_app.command("import")

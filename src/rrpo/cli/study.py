@@ -23,11 +23,11 @@ def seeds(
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Run the demo for several seeds and pool its tables, with paired differences."""
-    from rrpo.studies import demo as study
-    from rrpo.studies import seeds as several
+    from rrpo.studies import plan
+    from rrpo.studies import seeds as study
 
-    plan = study.with_systems(study.SMOKE if smoke else study.FULL, systems.split(","))
-    print(several.run(out, seeds, plan, " ".join(["rrpo", *sys.argv[1:]])))
+    chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
+    print(study.run(out, seeds, chosen, " ".join(["rrpo", *sys.argv[1:]])))
 
 
 @study_app.command()
@@ -168,13 +168,14 @@ def overoptimization(
     """Optimize without the KL and three times as fast: which reward model is fooled, and when?"""
     from dataclasses import replace
 
-    from rrpo.studies import demo as study
+    from rrpo.studies import demo
+    from rrpo.studies.plan import FULL
 
     plan = replace(
-        study.FULL,
+        FULL,
         systems=("diffro", "rrpo"),
         beta=0.0,
-        learning_rate=3 * study.FULL.learning_rate,
+        learning_rate=3 * FULL.learning_rate,
         diffro_steps=steps,
     )
-    study.run(out, seed, plan, command=" ".join(["rrpo", *sys.argv[1:]]))
+    demo.run(out, seed, plan, command=" ".join(["rrpo", *sys.argv[1:]]))

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,88 +28,27 @@ from rrpo.evaluate import quality
 from rrpo.evaluate.run import Judges, measure, summarise
 from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.world import HASHES, World
-from rrpo.objectives.diffro import DiffROConfig
-from rrpo.objectives.dpo import DPOConfig, Pair
-from rrpo.objectives.grpo import GRPOConfig
-from rrpo.objectives.pairs import REJECTED, PairsConfig, draw_pairs, read_pairs
+from rrpo.objectives.dpo import Pair
+from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt, make_examples
 from rrpo.report.page import write_page
 from rrpo.report.terminal import print_table
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.fit import subsets
-from rrpo.train import TrainConfig
-
-TABLE_2 = ("plain", "ls", "ls_eam", "ls_eam_adv")
-"""The reward models of the paper's Table 2: each adds a regularizer."""
-REWARD_OF = {
-    "base": "plain",
-    "sft": "plain",
-    "dpo": "plain",
-    "grpo": "plain",
-    "diffro": "plain",
-    "rrpo": "ls_eam_adv",
-    "multitask": "ls_eam_adv",
-}
-"""Which reward model a system is optimized against; its score is called the system's own reward."""
-TITLES = {
-    "sft": "SFT",
-    "dpo": "DPO",
-    "grpo": "GRPO",
-    "diffro": "DiffRO (plain reward model)",
-    "rrpo": "RRPO",
-    "multitask": "RRPO with rewards for content, quality and events",
-}
-TASK_REWARDS = {"emotion": 1.0, "content": 3.0, "quality": 1.0, "event": 1.0}
-"""What the system `multitask` is paid."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much of everything, and what is post-trained how."""
-
-    systems: tuple[str, ...] = ("sft", "diffro", "rrpo")
-    beta: float = 0.1
-    learning_rate: float = 1e-4
-    reward_steps: int = 240
-    sft_steps: int = 200
-    diffro_steps: int = 100
-    dpo_steps: int = 100
-    batch_size: int = 16
-    sentences: int = 6
-    curve_sentences: int = 4
-    curve_every: int = 25
-    sft_every: int = 25
-    test_utterances: int | None = None
-
-
-FULL = Plan()
-SMOKE = Plan(
-    reward_steps=8,
-    sft_steps=4,
-    diffro_steps=2,
-    dpo_steps=2,
-    batch_size=6,
-    sentences=1,
-    curve_sentences=1,
-    curve_every=2,
-    sft_every=2,
-    test_utterances=30,
+from rrpo.studies.plan import (
+    FULL,
+    REWARD_OF,
+    SMOKE,
+    TABLE_2,
+    TASK_REWARDS,
+    TITLES,
+    Plan,
+    diffro_config,
+    dpo_config,
+    grpo_config,
+    reward_config,
+    sft_config,
 )
-
-
-def with_systems(plan: Plan, names: Sequence[str]) -> Plan:
-    """Return a plan that post-trains these systems; the base is always there.
-
-    Raises:
-        UserError: a system is unknown.
-    """
-    asked = {name.strip() for name in names} - {"base"}
-    unknown = sorted(asked - set(TITLES))
-    if unknown or not asked:
-        wrong = f"unknown system {unknown[0]!r}" if unknown else "no system to post-train"
-        raise UserError(f"{wrong}: choose from {', '.join(TITLES)}")
-    return replace(plan, systems=tuple(name for name in TITLES if name in asked))
 
 
 @dataclass
@@ -208,21 +147,11 @@ def fine_tune_reward(
         name: of its regularizers (`rrpo.reward.fit.subsets`).
     """
     folder = out / "reward_models" / name
-    config = runs.RewardRun(
-        train=TrainConfig(
-            steps=steps,
-            learning_rate=3e-4,
-            warmup_steps=min(20, steps),
-            schedule="cosine",
-            seed=seed,
-        ),
-        fit=subsets()[name],
-    )
     runs.train_reward(
         world.reward_model(),
         world.shard("finetune"),
         world.shard("mixes"),
-        config,
+        reward_config(name, steps, seed),
         folder,
         resume=True,
         description=f"reward model {name}",
@@ -252,7 +181,7 @@ def _train(
         return _curve(demo, model, base, reward_models)
 
     if name == "sft":
-        runs.train_sft(model, examples, sft_config(demo), folder, True, validate)
+        runs.train_sft(model, examples, sft_config(demo.plan, demo.seed), folder, True, validate)
         return
     paying = [reward.load(demo.out / "reward_models" / REWARD_OF[name])]
     rest: dict[str, Any] = {
@@ -263,13 +192,13 @@ def _train(
         "description": TITLES[name],
     }
     if name == "dpo":
-        config = dpo_config(demo)
+        config = dpo_config(demo.plan, demo.seed)
         pairs = partial(_pairs, demo, model, paying, prompts, config)
         runs.train_dpo(model, base, pairs, config, **rest)
         return
-    rewarded: runs.DiffRORun | runs.GRPORun = diffro_config(demo)
+    rewarded: runs.DiffRORun | runs.GRPORun = diffro_config(demo.plan, demo.seed)
     if name == "grpo":
-        rewarded = grpo_config(demo)
+        rewarded = grpo_config(demo.plan, demo.seed)
     elif name == "multitask":
         rewarded = rewarded.model_copy(update={"rewards": TASK_REWARDS})
         paying.append(demo.world.task_model())
@@ -287,58 +216,6 @@ def _pairs(
     if not (folder / REJECTED).is_file():
         draw_pairs(model, Reward(paying), prompts, config.pairs, folder, demo.seed)
     return read_pairs(folder, demo.world.tokenizer)
-
-
-def sft_config(demo: Demo) -> runs.SFTRun:
-    """Return the settings of SFT in the demo."""
-    train = TrainConfig(
-        steps=demo.plan.sft_steps,
-        learning_rate=2e-4,
-        warmup_steps=min(20, demo.plan.sft_steps),
-        seed=demo.seed,
-    )
-    return runs.SFTRun(train=train, validate_every=demo.plan.sft_every)
-
-
-def diffro_config(demo: Demo) -> runs.DiffRORun:
-    """Return the settings DiffRO and RRPO share."""
-    train = TrainConfig(
-        steps=demo.plan.diffro_steps,
-        learning_rate=demo.plan.learning_rate,
-        warmup_steps=min(5, demo.plan.diffro_steps),
-        seed=demo.seed,
-        weight_decay=0.0,
-    )
-    return runs.DiffRORun(
-        train=train,
-        diffro=DiffROConfig(batch_size=demo.plan.batch_size, beta=demo.plan.beta),
-    )
-
-
-def grpo_config(demo: Demo) -> runs.GRPORun:
-    """Return the settings of GRPO: as many utterances a step as DiffRO, in groups of four."""
-    group = 4 if demo.plan.batch_size >= 8 else 2
-    return runs.GRPORun(
-        train=diffro_config(demo).train,
-        grpo=GRPOConfig(prompts=demo.plan.batch_size // group, group=group, beta=demo.plan.beta),
-    )
-
-
-def dpo_config(demo: Demo) -> runs.DPORun:
-    """Return the settings of DPO: pairs from half as many utterances as DiffRO draws."""
-    utterances = demo.plan.diffro_steps * demo.plan.batch_size // 2
-    train = TrainConfig(
-        steps=demo.plan.dpo_steps,
-        learning_rate=5e-5,
-        warmup_steps=min(10, demo.plan.dpo_steps),
-        seed=demo.seed,
-        weight_decay=0.0,
-    )
-    return runs.DPORun(
-        train=train,
-        dpo=DPOConfig(batch_size=min(8, demo.plan.batch_size)),
-        pairs=PairsConfig(prompts=max(1, utterances // 8), count=8, margin=0.0),
-    )
 
 
 def _curve(

@@ -20,6 +20,7 @@ from rrpo.report.measures import MISSING, SYSTEMS
 from rrpo.report.plots import figure
 from rrpo.report.terminal import MEASURES, shown
 from rrpo.studies import demo
+from rrpo.studies.plan import FULL, Plan
 
 PAIRS = (
     ("diffro", "sft"),
@@ -53,7 +54,7 @@ MEASURED = {
 }
 
 
-def run(out: Path, seeds: int, plan: demo.Plan = demo.FULL, command: str = "") -> Path:
+def run(out: Path, seeds: int, plan: Plan = FULL, command: str = "") -> Path:
     """Run the demo for seeds 0 … seeds-1 and write `study.md`, `study.json` and `figure.svg`."""
     folders = [out / f"seed-{seed}" for seed in range(seeds)]
     results = [demo.run(folder, seed, plan, command=command) for seed, folder in enumerate(folders)]

@@ -38,7 +38,7 @@ from rrpo.progress import Progress
 from rrpo.report.terminal import print_rows
 from rrpo.reward import RewardModel
 from rrpo.reward.fit import log_posteriors
-from rrpo.studies import aims, demo
+from rrpo.studies import aims, demo, plan
 from rrpo.studies.artifact_tokens import stretches
 from rrpo.studies.seeds import values_of
 from rrpo.studies.world_page import CODEC_FIGURES, page
@@ -82,7 +82,7 @@ class Size:
     drawn: int = 600
     voiced: int = 48
     contexts: int = 8
-    reward_steps: int = demo.FULL.reward_steps
+    reward_steps: int = plan.FULL.reward_steps
 
 
 FULL = Size()
