@@ -65,6 +65,7 @@ def test_judges_are_asked_to_fall_and_the_recogniser_to_rise() -> None:
         "clicks": way(PLCMOS=-0.9),
         "noise": way(PLCMOS=-1.0),
         "held token": way(PLCMOS=0.1),
+        "repeated tokens": way(PLCMOS=-0.7),
         "exchanged tokens": way(PLCMOS=-0.8, **{"word error": 0.9}),
     }
     found = {aim.asked: aim.verdict for aim in of_judges(ways)}
@@ -72,6 +73,7 @@ def test_judges_are_asked_to_fall_and_the_recogniser_to_rise() -> None:
         "PLCMOS falls with clicks": "met",
         "PLCMOS falls with noise": "met",
         "PLCMOS falls with held token": "missed",
+        "PLCMOS falls with repeated tokens": "met",
         "word error rises with exchanged tokens": "met",
     }
     ways["exchanged tokens"] = way(PLCMOS=-0.8)

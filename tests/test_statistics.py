@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn import metrics
 from sklearn.metrics import balanced_accuracy_score
 
@@ -22,6 +22,7 @@ from rrpo.evaluate.statistics import (
     clustered_area_under_roc,
     clustered_interval,
     clusters,
+    difference_of_intervals,
     expanded_interval,
     interval,
     paired_interval,
@@ -305,3 +306,25 @@ def test_an_area_of_nothing_is_refused() -> None:
         area_under_roc([1.0], [])
     with pytest.raises(UserError, match="positives"):
         roc_curve([np.nan], [1.0])
+
+
+def test_a_difference_of_intervals_covers_as_often_as_it_says() -> None:
+    """Two skewed samples of known means, each known by its Student's interval alone."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(800):
+        figures = []
+        for scale in (1.0, 3.0):
+            sample = rng.gamma(4.0, scale, size=30)
+            half = t.ppf(0.975, 29) * sample.std(ddof=1) / np.sqrt(30)
+            mean = float(sample.mean())
+            figures.append({"mean": mean, "low": mean - half, "high": mean + half})
+        apart = difference_of_intervals(*figures)
+        covered.append(apart["low"] <= 4.0 - 12.0 <= apart["high"])
+    assert 0.92 < np.mean(covered) < 0.98
+
+
+def test_a_difference_of_equal_widths_is_the_root_of_two_wider() -> None:
+    one = {"mean": 2.0, "low": 1.0, "high": 3.0}
+    apart = difference_of_intervals(one, {"mean": 1.5, "low": 0.5, "high": 2.5})
+    assert apart == pytest.approx({"mean": 0.5, "low": 0.5 - 2**0.5, "high": 0.5 + 2**0.5})

@@ -41,6 +41,22 @@ def test_a_held_token_is_said_again_and_nothing_is_lost(size: int, more: int, se
     assert sorted(counts)[-1] == 1 + more
 
 
+@given(st.integers(10, 80), st.integers(0, 10), st.integers(0, 9))
+def test_repeated_tokens_stay_where_they_are_and_more_only_adds(
+    size: int, count: int, seed: int
+) -> None:
+    tokens = np.arange(size)
+    said = study.repeat(tokens, count, np.random.default_rng(seed))
+    kept, counts = np.unique(said, return_counts=True)
+    np.testing.assert_array_equal(kept, tokens)
+    np.testing.assert_array_equal(said, np.sort(said))
+    assert (counts == 1 + study.REPEATS).sum() == count
+    assert said.size == size + study.REPEATS * count
+    fewer = study.repeat(tokens, count // 2, np.random.default_rng(seed))
+    fewer_kept, fewer_counts = np.unique(fewer, return_counts=True)
+    assert set(fewer_kept[fewer_counts > 1]) <= set(kept[counts > 1])
+
+
 @pytest.mark.parametrize("kind", ["clicks", "pops"])
 def test_a_higher_level_adds_to_a_lower_one(kind: str) -> None:
     quiet = np.zeros(16_000, dtype=np.float32)

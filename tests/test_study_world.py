@@ -1,5 +1,6 @@
 """The figures of the mini world: the command in its tiny size, and the parts that can go wrong."""
 
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,14 @@ from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.studies import aims
 from rrpo.studies import world as study
+from rrpo.studies.world_codec import transients
+from rrpo.studies.world_page import page as write_page
 from rrpo.studies.world_page import stages
+from rrpo.studies.world_policy import lengths, policy_figures
 
 
 def test_swapping_texts_is_seen() -> None:
-    figures = study.policy_figures(World(), World().policy())
+    figures = policy_figures(World(), World().policy())
     assert figures["swapped_loss"]["mean"] > figures["loss"]["mean"]
 
 
@@ -26,7 +30,7 @@ def test_inserted_clicks_are_found_and_clean_speech_has_none() -> None:
     rows = [row for row in World().shard("test_same") if row.emotion == "neutral"][:6]
     codec = World().codec()
     sounds = codec.decode_batch([torch.from_numpy(row.tokens) for row in rows])
-    click = study.transients(codec, sounds, [row.text for row in rows])["click"]
+    click = transients(codec, sounds, [row.text for row in rows])["click"]
     assert click["found"]["mean"] > 0.5
     assert click["false_per_second"]["mean"] < click["found"]["mean"]
 
@@ -34,13 +38,13 @@ def test_inserted_clicks_are_found_and_clean_speech_has_none() -> None:
 def test_a_policy_that_never_stops_runs_away() -> None:
     """The bundled base ends by itself; with its stop ids pushed down it only reaches its limit."""
     base = World().policy()
-    before = study.lengths(World(), base, drawn=12, seeds=3)
+    before = lengths(World(), base, drawn=12, seeds=3)
     assert before["drawn"] == 12
     assert before["runaway"]["mean"] == before["failed"]["mean"] == 0.0
     assert base.head.bias is not None
     with torch.no_grad():
         base.head.bias[base.config.codes :] -= 1e4
-    endless = study.lengths(World(), base, drawn=5, seeds=2)
+    endless = lengths(World(), base, drawn=5, seeds=2)
     assert endless["drawn"] == 6
     assert endless["runaway"]["mean"] == endless["failed"]["mean"] == 1.0
     assert endless["empty"]["mean"] == 0.0
@@ -50,7 +54,7 @@ def test_a_policy_that_stops_at_once_is_empty() -> None:
     base = World().policy()
     with torch.no_grad():
         base.head.bias[base.config.codes :] += 1e4
-    silent = study.lengths(World(), base, drawn=4, seeds=1)
+    silent = lengths(World(), base, drawn=4, seeds=1)
     assert silent["empty"]["mean"] == silent["failed"]["mean"] == 1.0
     assert silent["runaway"]["mean"] == silent["length"]["mean"] == 0.0
 
@@ -154,6 +158,31 @@ def test_the_command_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert f"| {aim.asked} | {bar} | {measured} | {verdict} |" in page
     assert "Aims" in printed
     assert "missed" in printed
+    assert "run again" not in page
     write_json(tmp_path / "plan.json", {"world": "another"})
     with pytest.raises(UserError, match="study with another world"):
         study.run(tmp_path, study.SMOKE)
+    _again(figures)
+
+
+def _again(figures: dict[str, Any]) -> None:
+    """The same figures as another seed's are the same; one that moved by its interval is not."""
+    assert figures["recipe_seed"] == 0
+    other = deepcopy(figures) | {"recipe_seed": 1}
+    table = [line for line in write_page(figures, other).splitlines() if line.startswith("| ")]
+    same = [line for line in table if line.endswith("| yes |")]
+    assert len(same) == sum(aim.value is not None for aim in aims.of_world(figures))
+    assert "| | seed 0 | seed 1 | difference | the same |" in table
+    other["policy"]["length"] = {"mean": 9.0, "low": 8.0, "high": 10.0}
+    moved = [line for line in write_page(figures, other).splitlines() if line.endswith("| no |")]
+    assert [line.split(" | ")[0] for line in moved] == ["| base, length over real speech"]
+
+
+def test_only_the_study_of_another_seed_is_compared_with(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no study: run `rrpo study world --out"):
+        study.run(tmp_path / "out", study.SMOKE, against=tmp_path)
+    for found in ({"recipe_seed": 0}, {}):
+        write_json(tmp_path / "study.json", found)
+        with pytest.raises(UserError, match="seed 0 made, too, or does not say"):
+            study.run(tmp_path / "out", study.SMOKE, against=tmp_path)
+    assert not (tmp_path / "out").exists()

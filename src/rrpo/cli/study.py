@@ -34,13 +34,18 @@ def seeds(
 def world(
     out: Out,
     folder: WorldFolder = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Study of a world the recipe made with another seed, to compare with."),
+    ] = None,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Measure a mini world against its aims (needs its renderer)."""
     from rrpo.studies import world as study
 
     command = " ".join(["rrpo", *sys.argv[1:]])
-    print(study.run(out, study.SMOKE if smoke else study.FULL, _world(folder), command))
+    size = study.SMOKE if smoke else study.FULL
+    print(study.run(out, size, _world(folder), command, against))
 
 
 def _world(folder: Path | None) -> "World":

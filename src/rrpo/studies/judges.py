@@ -1,9 +1,10 @@
 """What each judge can hear: its figures as real speech is spoilt more and more.
 
-Real tokens of unseen sentences are spoilt in five ways, in sound (clicks, pops, noise) or in tokens
-(one held, some exchanged). A quality score should fall with every one, the recogniser's error rise;
-where a judge does neither, a policy can do it unpunished. How real tokens of each emotion and
-intensity are rated is the line that expressive speech must be read against; it needs `rrpo[mini]`.
+Real tokens of unseen sentences are spoilt in six ways, in sound (clicks, pops, noise) or in tokens
+(one held, some repeated, some exchanged). A quality score should fall with every one, the
+recogniser's error rise; where a judge does neither, a policy can do it unpunished. How real tokens
+of each emotion and intensity are rated is the line that expressive speech must be read against; it
+needs `rrpo[mini]`.
 """
 
 import platform
@@ -40,11 +41,14 @@ Tokens = NDArray[np.int64]
 
 PEAK = 0.3
 """Of an inserted click or pop; the speech about it is brought to a peak of 0.7."""
+REPEATS = 5
+"""Times more that a repeated token is said: a fifth of a second each."""
 LEVELS: dict[str, tuple[float, ...]] = {
     "clicks": (0, 1, 2, 5, 10),
     "pops": (0, 1, 2, 5, 10),
     "noise": (0, 1, 2, 3, 4),
     "held token": (0, 5, 10, 20, 40),
+    "repeated tokens": (0, 1, 2, 5, 10),
     "exchanged tokens": (0, 0.1, 0.25, 0.5, 1.0),
 }
 UNITS = {
@@ -52,6 +56,7 @@ UNITS = {
     "pops": "pops of peak 0.3 an utterance",
     "noise": "10 dB steps from 40 dB under the speech",
     "held token": "times one token more is said",
+    "repeated tokens": f"tokens said {REPEATS} times more",
     "exchanged tokens": "share of tokens that change places",
 }
 INTENSITIES = (0.2, 0.6, 1.0)
@@ -233,6 +238,13 @@ def hold(tokens: Tokens, level: float, rng: np.random.Generator) -> Tokens:
     return np.insert(tokens, place, np.repeat(tokens[place], int(level)))
 
 
+def repeat(tokens: Tokens, level: float, rng: np.random.Generator) -> Tokens:
+    """Say `level` tokens `REPEATS` more times each, wherever they stand."""
+    counts = np.ones(tokens.size, dtype=np.int64)
+    counts[rng.permutation(tokens.size)[: int(level)]] += REPEATS
+    return np.repeat(tokens, counts)
+
+
 def exchange(tokens: Tokens, level: float, rng: np.random.Generator) -> Tokens:
     """Let a share of the tokens change places at random."""
     chosen = rng.permutation(tokens.size)[: round(level * tokens.size)]
@@ -248,6 +260,7 @@ SPOIL_SOUND: dict[str, Callable[[Audio, float, np.random.Generator], Audio]] = {
 }
 SPOIL_TOKENS: dict[str, Callable[[Tokens, float, np.random.Generator], Tokens]] = {
     "held token": hold,
+    "repeated tokens": repeat,
     "exchanged tokens": exchange,
 }
 

@@ -7,7 +7,7 @@ sentence are not independent, so sentences are resampled.
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +15,30 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from rrpo.audio import SAMPLE_RATE, Audio, to_peak
+from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
-from rrpo.codec.mini import TOKEN_SAMPLES, MiniCodec
-from rrpo.codec.transients import carriers, transient_shares
+from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS, emotion_index
-from rrpo.evaluate.artifacts import detect
+from rrpo.errors import UserError
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.run import Judges, Sample, measure, summarise
 from rrpo.evaluate.statistics import interval, paired_interval, unpaired_interval
-from rrpo.mini import codec_corpus, train_codec
 from rrpo.mini.corpus import Line, lines
 from rrpo.mini.renderer import VOICES, Renderer, Rendering
-from rrpo.mini.speaking import limits, speak, spoken
+from rrpo.mini.speaking import spoken
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World
-from rrpo.objectives.sft import held_out_loss
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Example, make_examples, make_prompt
 from rrpo.progress import Progress
 from rrpo.report.terminal import print_rows
 from rrpo.reward import RewardModel
 from rrpo.reward.fit import log_posteriors
 from rrpo.studies import aims, demo, plan
-from rrpo.studies.artifact_tokens import stretches
 from rrpo.studies.seeds import values_of
-from rrpo.studies.world_page import CODEC_FIGURES, page
+from rrpo.studies.world_codec import codec_figures, transient_tokens, transients
+from rrpo.studies.world_page import page
+from rrpo.studies.world_policy import lengths, policy_figures
 
 Rows = list[dict[str, Any]]
 
@@ -50,14 +47,8 @@ COMPARED = {
     ("base", "codec"): ("word error", "DistillMOS", "judge probability"),
 }
 """Paired differences, first minus second."""
-SHORT, LONG = 1 / 3, 2.0
-"""Lengths over that of the real utterance beyond which a sample is empty or runs away."""
 INTENSITIES = (0.3, 0.6, 0.9)
 """Intensities the judge must put in order."""
-PEAK = 0.3
-"""Of an inserted click or pop; the speech about it is brought to a peak of 0.7."""
-NEAR = 0.04
-"""Seconds within which an inserted click must be found again."""
 
 
 @dataclass(frozen=True)
@@ -92,18 +83,26 @@ SMOKE = Size(
 
 
 def run(
-    out: Path, size: Size = FULL, world: World | None = None, command: str = "rrpo study world"
+    out: Path,
+    size: Size = FULL,
+    world: World | None = None,
+    command: str = "rrpo study world",
+    against: Path | None = None,
 ) -> Path:
     """Measure a world and print whether the aims are met.
 
     It writes `study.md`, `study.json` and `rows.json`, every judged utterance of the first table.
 
+    Args:
+        against: folder of the study of a world that the recipe made with another seed.
+
     Raises:
-        UserError: the renderer's packages are not installed, or the folder holds the study of
-            another world.
+        UserError: the renderer's packages are not installed, or a folder holds the study of
+            another world, or none, or one of a world with the same seed.
     """
     world = world or World()
     world.check()
+    other = None if against is None else _other(against, world.seed)
     claim(out / "plan.json", {"world": sha256(world.folder / HASHES)}, "a study")
     renderer = Renderer()
     codec, base, judge = world.codec(), world.policy(), world.judge()
@@ -120,6 +119,7 @@ def run(
     study: dict[str, Any] = {
         "command": command,
         "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
+        "recipe_seed": world.seed,
         "sentences": size.sentences,
         "seeds": size.seeds,
         "reward_model": {"steps": size.reward_steps, **reward_figures(world, reward_model)},
@@ -139,9 +139,27 @@ def run(
         asked: dict(zip(aims.COLUMNS, cells, strict=True)) for asked, cells in verdicts
     }
     write_json(out / "study.json", study)
-    write_text(out / "study.md", page(study))
+    write_text(out / "study.md", page(study, other))
     print_rows("Aims", aims.COLUMNS, verdicts, Console())
     return out / "study.md"
+
+
+def _other(folder: Path, seed: int) -> dict[str, Any]:
+    """Read the study of another world.
+
+    Raises:
+        UserError: the folder holds none, or one of a world that the same seed made.
+    """
+    path = folder / "study.json"
+    if not path.is_file():
+        raise UserError(f"{folder} holds no study: run `rrpo study world --out {folder}` first")
+    study: dict[str, Any] = read_json(path)
+    if study.get("recipe_seed") in (None, seed):
+        raise UserError(
+            f"{folder} holds the study of a world that seed {seed} made, too, or does not say "
+            "which: name another with --against, or leave it out"
+        )
+    return study
 
 
 def act(renderer: Renderer, line: Line) -> Rendering:
@@ -191,64 +209,6 @@ def reward_figures(world: World, model: RewardModel) -> dict[str, Any]:
             if name != "same"
         },
     }
-
-
-def codec_figures(
-    codec: MiniCodec, renderings: Sequence[Rendering], texts: Sequence[str]
-) -> dict[str, Any]:
-    """Return the codec's errors, each a mean over utterances with its interval by sentence."""
-    each = [train_codec.measure(codec, [rendering]) for rendering in renderings]
-    figures = {}
-    for name in CODEC_FIGURES:
-        found = [(one[name], text) for one, text in zip(each, texts, strict=True) if name in one]
-        values, groups = zip(*found, strict=True)
-        figures[name] = interval(values, groups=groups)
-    return figures
-
-
-def transients(codec: MiniCodec, sounds: Sequence[Audio], texts: Sequence[str]) -> dict[str, Any]:
-    """Insert one click or pop into each sound and look for it after the codec.
-
-    Args:
-        texts: what is said in each sound.
-
-    Returns:
-        Of clicks and of pops: the share that is found within 40 ms, and how many are found a
-        second where none was inserted.
-    """
-    rng = np.random.default_rng(0)
-    figures: dict[str, Any] = {}
-    for kind in codec_corpus.KINDS:
-        found, false = [], []
-        for sound in sounds:
-            clean = to_peak(sound)
-            start = int(rng.integers(TOKEN_SAMPLES, clean.size - 2 * TOKEN_SAMPLES))
-            shape = PEAK * codec_corpus.transient(kind, rng)
-            struck = clean.copy()
-            struck[start : start + shape.size] += shape[: struck.size - start]
-            heard = _times(codec, struck, kind)
-            found.append(float(any(abs(time - start / SAMPLE_RATE) <= NEAR for time in heard)))
-            false.append(len(_times(codec, clean, kind)) * SAMPLE_RATE / clean.size)
-        figures[kind] = {
-            "found": interval(found, groups=texts),
-            "false_per_second": interval(false, groups=texts),
-        }
-    return figures
-
-
-def transient_tokens(world: World, codec: MiniCodec, contexts: int) -> dict[str, list[int]]:
-    """Return the ids that say a click or a pop in at least half of the contexts they are tried in.
-
-    Args:
-        contexts: how many stretches of real speech, each of another sentence.
-    """
-    return carriers(transient_shares(codec, stretches(world, codec, contexts)))
-
-
-def _times(codec: MiniCodec, sound: Audio, kind: str) -> list[float]:
-    """Return when artifacts of a kind begin in the resynthesis of a sound."""
-    heard = detect(codec.decode(codec.encode(np.clip(sound, -1, 1))), kinds=(kind,))
-    return [artifact.start for artifact in heard]
 
 
 def judged_speech(
@@ -362,58 +322,6 @@ def _acoustics(renderings: Sequence[Rendering]) -> dict[str, dict[str, float]]:
 
 def _utterance(line: Line, tokens: torch.Tensor) -> Utterance:
     return Utterance(line.id, line.text, line.emotion, tokens.numpy())
-
-
-def policy_figures(world: World, base: SpeechTokenLM) -> dict[str, Any]:
-    """Return what the base policy's held-out loss is, and what it becomes with another's text.
-
-    A policy that does not read has the same loss for any text.
-    """
-    rows = [row for row in world.shard("test_same") if row.emotion == "neutral"]
-    examples = make_examples(world.tokenizer, rows)
-    other = [*examples[1:], examples[0]]
-    swapped = [
-        Example(replace(one.prompt, text_ids=two.prompt.text_ids), one.speech)
-        for one, two in zip(examples, other, strict=True)
-    ]
-    return {
-        "loss": interval([held_out_loss(base, [example]) for example in examples]),
-        "swapped_loss": interval([held_out_loss(base, [example]) for example in swapped]),
-    }
-
-
-def lengths(world: World, base: SpeechTokenLM, drawn: int, seeds: int) -> dict[str, Any]:
-    """Draw many utterances of a policy, free to end at once, and look at their lengths.
-
-    A sample is empty under a third of the real utterance's tokens. It runs away when it did not
-    end by itself before its limit of tokens, or is over twice as long as the real one.
-
-    Args:
-        drawn: how many at the least, the same number with each sampling seed.
-
-    Returns:
-        "drawn": how many; "empty", "runaway" and "failed" (either): their share; "length": the
-        ratio to the real utterance; each with its interval by sentence.
-    """
-    shard, each = world.shard("test_same"), -(-drawn // seeds)
-    ratios, cut, texts = [], [], []
-    for seed in range(seeds):
-        # Another seed goes on where the one before ended, so every sentence is drawn.
-        rows = [shard[(seed * each + index) % len(shard)] for index in range(each)]
-        prompts = [make_prompt(world.tokenizer, row.text, row.emotion) for row in rows]
-        said = speak(base, prompts, seed=seed, min_ratio=0.0)
-        most = limits(base, prompts)
-        cut += [tokens.numel() >= limit for tokens, limit in zip(said, most, strict=True)]
-        ratios += [one.numel() / row.tokens.size for one, row in zip(said, rows, strict=True)]
-        texts += [row.text for row in rows]
-    ratio = np.array(ratios)
-    empty, runaway = ratio < SHORT, np.array(cut) | (ratio > LONG)
-    flags = {"empty": empty, "runaway": runaway, "failed": empty | runaway}
-    return {
-        "drawn": len(ratios),
-        **{name: interval(flag.astype(float), groups=texts) for name, flag in flags.items()},
-        "length": interval(ratio, groups=texts),
-    }
 
 
 def voices(

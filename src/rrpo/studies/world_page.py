@@ -20,8 +20,12 @@ CODEC_FIGURES = {
 }
 
 
-def page(study: Mapping[str, Any]) -> str:
-    """Return the study as a page of markdown tables."""
+def page(study: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> str:
+    """Return the study as a page of markdown tables.
+
+    Args:
+        other: that of a world which the recipe made with another seed.
+    """
     spoken_by = study["speech"]
     lines = [
         f"`{study['command']}`, {study['machine']}: {study['sentences']} unseen sentences in six "
@@ -33,6 +37,8 @@ def page(study: Mapping[str, Any]) -> str:
         *markdown.table("", aims.COLUMNS, aims.rows(aims.of_world(study))),
         "",
     ]
+    if other is not None:
+        lines += _against(study, other)
     speech = [
         (label, [_cell(figures, path) for figures in spoken_by.values()])
         for label, path in MEASURES
@@ -59,6 +65,26 @@ def page(study: Mapping[str, Any]) -> str:
         said = f"Token ids that say a {kind} in half of {study['contexts']} sentences ({len(ids)})"
         lines += _folded(said, [listed])
     return "\n".join(lines) + "\n"
+
+
+def _against(study: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the table of what is asked, in this world and in another of the same recipe."""
+    seeds = [f"seed {found['recipe_seed']}" for found in (study, other)]
+    rows = [
+        (asked, [shown(ours), shown(theirs), shown(apart), _same(apart)])
+        for asked, ours, theirs, apart in aims.compared(aims.of_world(study), aims.of_world(other))
+    ]
+    return [
+        "The recipe run again with another seed, which says other sentences (the same: the "
+        "interval of the difference holds 0):",
+        "",
+        *markdown.table("", [*seeds, "difference", "the same"], rows),
+        "",
+    ]
+
+
+def _same(apart: Mapping[str, float]) -> str:
+    return "yes" if apart["low"] <= 0.0 <= apart["high"] else "no"
 
 
 def _parts(study: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
