@@ -6,7 +6,7 @@ from scipy.stats import norm, t
 from sklearn.metrics import balanced_accuracy_score
 
 from rrpo.errors import UserError
-from rrpo.evaluate.confusion import accuracy
+from rrpo.evaluate.confusion import accuracy, class_recall
 from rrpo.evaluate.crossed import (
     Trials,
     cluster_draws,
@@ -48,6 +48,32 @@ def test_the_difference_is_the_mean_over_trainings_and_strata() -> None:
     assert shares["mean"] == pytest.approx(expected)
     same = stratified_interval([one], [one])
     assert (same["mean"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+
+
+def test_the_order_of_trainings_does_not_matter_where_there_are_as_many_speakers() -> None:
+    """Speakers and trainings are drawn from streams of their own."""
+    skills = np.linspace(0.2, 0.9, 5)
+    widths = []
+    for order in (slice(None), slice(None, None, -1)):
+        # Speaker g is heard rightly in a share of skills[g] more: both factors have an effect.
+        names = np.repeat(np.arange(5), 40)
+        labels = np.tile(np.arange(4), 50)
+        right = np.arange(200) % 40 < 40 * (skills[order][:, None] + skills[names]) / 2
+        rows = np.where(right, labels, (labels + 1) % 4)
+        found = stratified_interval([Trials(rows, labels, names.astype(str))], resamples=8000)
+        widths.append(found["high"] - found["low"])
+    assert widths[0] == pytest.approx(widths[1], rel=0.1)
+
+
+def test_only_the_same_utterances_are_paired() -> None:
+    one = heard(np.random.default_rng(1), 3, np.array([0.5]))
+    with pytest.raises(UserError, match="same utterances"):
+        stratified_interval([one], [Trials(one.predictions, one.labels[::-1], one.names)])
+
+
+def test_a_class_that_is_neither_there_nor_heard_has_no_recall() -> None:
+    only = Trials(np.array([[0, 1, 0, 1]]), np.array([0, 1, 1, 0]), np.array(list("aabb")))
+    assert np.isnan(stratified_interval([only], figure=class_recall(2))["mean"])
 
 
 def test_the_resamples_are_those_of_a_loop() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from rrpo.errors import UserError
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective, temperature
-from rrpo.objectives.on_policy import RolloutConfig, kl_per_token
+from rrpo.objectives.on_policy import Estimator, RolloutConfig, draw, kl_per_token
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.examples import Prompt
 from rrpo.policy.layout import unistream
@@ -143,6 +143,37 @@ def test_top_k_reaches_only_what_could_be_drawn() -> None:
     assert gradient is not None
     assert torch.isfinite(gradient).all()
     assert (gradient != 0).any()
+
+
+def test_a_context_pass_relaxes_under_the_law_that_was_drawn_from() -> None:
+    """Of one token nothing was fed back, so a pass must not change its gradient: the stop symbol,
+    forbidden while an utterance is too short, takes no place in the top-k."""
+    made = objective(rollout=RolloutConfig(top_k=2, min_ratio=1.0))
+    assert made.model.head.bias is not None
+    made.model.head.bias.data[CONFIG.codes :] += 20.0
+    asked = prompts(1, 1)
+    rollouts = draw(made.model, asked, made.config.rollout, torch.Generator().manual_seed(0))
+    assert [tokens.numel() for tokens in rollouts.speech] == [1, 1]
+    gradients = []
+    for passes in (0, 1):
+        estimator = Estimator("straight_through", 1.0, passes)
+        found = made.on_policy.evaluate(rollouts, estimator, torch.Generator().manual_seed(0))
+        paid = made.on_policy.reward(found.embeddings, found.mask, asked).sum()
+        gradients.append(torch.autograd.grad(paid, made.model.head.weight)[0])
+    assert gradients[0].abs().sum() > 0
+    torch.testing.assert_close(*gradients)
+
+
+def test_no_rollout_is_empty_however_short_and_long_the_texts_are() -> None:
+    made = objective()
+    assert made.model.head.bias is not None
+    made.model.head.bias.data[CONFIG.codes :] += 50.0
+    generator = torch.Generator().manual_seed(0)
+    rollouts = draw(made.model, prompts(49, 1), RolloutConfig(min_ratio=0.0), generator)
+    assert [tokens.numel() for tokens in rollouts.speech] == [1, 1]
+    assert rollouts.lowest.tolist() == [1, 1]
+    with pytest.raises(UserError, match=r"max_ratio=0\.5 leaves no token for a text of 1 ids"):
+        draw(made.model, prompts(9, 1), RolloutConfig(max_ratio=0.5), generator)
 
 
 def test_one_seed_decides_a_step() -> None:

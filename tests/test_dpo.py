@@ -147,6 +147,23 @@ def test_pairs_drawn_from_a_policy_are_ordered_by_the_reward(tmp_path: Path) -> 
         draw_pairs(made.model, reward, asked, config, tmp_path, seed=1)
 
 
+def test_utterances_that_did_not_end_are_in_no_pair(tmp_path: Path) -> None:
+    made = objective()
+    reward = Reward([RewardModel(REWARD)])
+    for ratio in (1.0, 2.0):  # at the least 4 tokens: of at most 4 none can end, of 8 some do
+        rollout = RolloutConfig(min_ratio=1.0, max_ratio=ratio)
+        config = PairsConfig(count=8, margin=0.0, rollout=rollout)
+        asked = [Prompt("abcd", "happy", torch.tensor([1, 2, 3, 4]), torch.tensor([8, 9]))]
+        if ratio == 1.0:
+            with pytest.raises(UserError, match="two utterances that ended"):
+                draw_pairs(made.model, reward, asked, config, tmp_path)
+            continue
+        draw_pairs(made.model, reward, asked, config, tmp_path)
+        (pair,) = read_pairs(tmp_path, Letters())
+        assert 4 <= pair.chosen.numel() < 8
+        assert 4 <= pair.rejected.numel() < 8
+
+
 def write(folder: Path, chosen: list[tuple[str, str]], rejected: list[tuple[str, str]]) -> Path:
     for name, rows in ((CHOSEN, chosen), (REJECTED, rejected)):
         shard = [Utterance(key, text, "happy", speech(1, 2).numpy()) for key, text in rows]

@@ -34,7 +34,8 @@ def relax(
         table: (V, D), the reward model's token embeddings.
         estimator: one of `ESTIMATORS`.
         tau: temperature of the relaxation.
-        generator: a CPU generator for the noise of `conditional_gumbel` and `gumbel_rao`.
+        generator: a CPU generator for the noise of `conditional_gumbel` and `gumbel_rao`; the
+            others take their number from it, too, so that all leave it in the same state.
 
     Returns:
         (…, D), exactly `table[tokens]`.

@@ -159,7 +159,8 @@ def save_state(
 
     `save_model` writes the model as other programs read it. `training.safetensors` holds the exact
     trained weights beside AdamW's moments, so that the form `save_model` chooses (half precision,
-    other names) does not matter for going on. Every process adds its own random states.
+    other names) does not matter for going on. Every process adds its own random states, and what
+    its objective carries from step to step.
 
     Raises:
         UserError: the folder cannot be written.
@@ -176,6 +177,7 @@ def save_state(
             write_json(fresh / "training.json", description)
         accelerator.wait_for_everyone()
         states = random_states(state.generator, accelerator.device)
+        states |= {f"carried.{name}": tensor for name, tensor in state.carried.items()}
         save_tensors(fresh / f"random-{accelerator.process_index}.safetensors", states)
         accelerator.wait_for_everyone()
         if main:
@@ -210,7 +212,9 @@ def restore_state(
         state.set_weights(parts.pop("weight"))
         state.best = parts.pop("best", {})
         state.carried.clear()
-        state.carried |= parts.pop("carried", {})
+        for key, tensor in states.items():
+            if key.startswith("carried."):
+                state.carried[key.removeprefix("carried.")] = tensor.clone()
         _set_moments(state, parts)
         state.scaler.load_state_dict(stored["scaler"])
         state.step = state.saved_step = stored["step"]
@@ -239,10 +243,9 @@ def _description(state: TrainingState, accelerator: Accelerator) -> dict[str, An
 
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
-    """Name all tensors: `weight.`, `best.` and `carried.NAME`, AdamW's `exp_avg.NAME` and so on."""
+    """Name all tensors: `weight.NAME` and `best.NAME`, AdamW's `exp_avg.NAME` and so on."""
     tensors = {f"weight.{name}": tensor for name, tensor in state.weights().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-    tensors |= {f"carried.{name}": tensor for name, tensor in state.carried.items()}
     for name, parameter in state.parameters.items():
         for kind, tensor in state.optimizer.state.get(parameter, {}).items():
             tensors[f"{kind}.{name}"] = tensor

@@ -51,17 +51,15 @@ class Hearing:
         """
         if len(states) < 2 or len(states) != len(speakers) or not all(speakers):
             raise UserError("a tokenizer is trained on two or more utterances with their speakers")
-        model.set_scale(measure_scale(states))
+        self._scale = measure_scale(states)
+        model.set_scale(self._scale)
         self.states, self.speakers = list(states), list(speakers)
-        self._model = model
         whole = torch.cat([self._pooled(one) for one in states])
         self.summary: Summary = fit_summary(whole, speakers, model.config.summary)
         self.summaries = self.summary.of(whole, speakers)
 
     def _pooled(self, states: Tensor) -> Tensor:
-        return pooled(
-            self._model.scaled(states)[None], torch.ones(1, len(states), dtype=torch.bool)
-        )
+        return pooled(self._scale.apply(states)[None], torch.ones(1, len(states), dtype=torch.bool))
 
     def windows(
         self, rows: Sequence[int], starts: Sequence[float], size: int
@@ -80,7 +78,7 @@ class Hearing:
         for row, start in zip(rows, starts, strict=True):
             states = self.states[row]
             first = int(start * max(1, len(states) - size + 1))
-            cut.append(self._model.scaled(states[first : first + size]))
+            cut.append(self._scale.apply(states[first : first + size]))
         mask = length_mask(torch.tensor([len(one) for one in cut]))
         scaled = torch.nn.utils.rnn.pad_sequence(cut, batch_first=True)
         names = [self.speakers[row] for row in rows]
@@ -126,7 +124,8 @@ class SpeechTokenizerObjective:
         size = self.config.batch_size
         rows = torch.randint(len(self.hearing.states), (size,), generator=generator).tolist()
         starts = torch.rand(size, generator=generator, dtype=torch.float64).tolist()
-        scaled, mask, summary = self.hearing.windows(rows, starts, self.config.window)
+        heard = self.hearing.windows(rows, starts, self.config.window)
+        scaled, mask, summary = (one.to(model.tell.weight.device) for one in heard)
         told = model.told(model.quantise(scaled, mask), mask)
         states, summed = told_errors(told, scaled, mask, summary)
         loss = states + self.config.summary_weight * summed

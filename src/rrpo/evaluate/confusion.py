@@ -80,6 +80,8 @@ def class_recall(number: int) -> Callable[[NDArray[np.number]], NDArray[np.float
     """
 
     def recall(confusion: NDArray[np.number]) -> NDArray[np.float64]:
+        if number >= confusion.shape[-1]:  # neither there nor predicted
+            return np.full(confusion.shape[:-2], np.nan)
         hits, truth, _ = _sums(confusion)
         with np.errstate(invalid="ignore"):
             return np.asarray(hits[..., number] / truth[..., number])

@@ -30,7 +30,8 @@ class Trials:
         labels: (N,) true classes in 0…K-1.
         names: (N,) the cluster of each utterance, such as its speaker; see `clusters`.
         trainings: S of them; by default one seed after the other on the same data. Rows of the same
-            training, such as of classifiers to be averaged, are drawn together.
+            training, such as of classifiers to be averaged, are drawn together; so are the
+            seeds of two `Trials` that leave this out.
     """
 
     predictions: NDArray[np.int64]
@@ -75,13 +76,14 @@ def stratified_interval(
     for number, trials in enumerate(strata):
         ids, named = clusters(trials.names)
         speakers = cluster_draws(
-            int(ids.max()) + 1, np.random.default_rng([seed, number]), resamples
+            int(ids.max()) + 1, np.random.default_rng([seed, 1 + number]), resamples
         )
         degrees = speakers.shape[1] - 1
         of_speakers, of_utterances = of_speakers + named * degrees, of_utterances + degrees
         own, own_draws = trial_figures(trials, ids, speakers, weights, figure)
         if others is not None:
-            if not np.array_equal(trials.names, others[number].names):
+            pair = (trials, others[number])
+            if not all(np.array_equal(*both) for both in zip(*map(_utterances, pair), strict=True)):
                 raise UserError("only trials on the same utterances can be compared in pairs")
             other, other_draws = trial_figures(others[number], ids, speakers, weights, figure)
             own, own_draws = own - other, own_draws - other_draws
@@ -98,6 +100,11 @@ def stratified_interval(
     return {"mean": mean, "low": float(low), "high": float(high)}
 
 
+def _utterances(trials: Trials) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """Return what tells the utterances of trials apart: their clusters and classes."""
+    return trials.names, trials.labels
+
+
 def training_draws(
     strata: Sequence[Trials], seed: int, resamples: int
 ) -> tuple[dict[Training, NDArray[np.float64]], int]:
@@ -109,7 +116,9 @@ def training_draws(
     seeds: dict[str, list[int]] = {}
     for data, number in dict.fromkeys(key for trials in strata for key in trials.keys):
         seeds.setdefault(data, []).append(number)
-    rng = np.random.default_rng(seed)
+    # numpy fills a seed up with zeros: [seed, 0] would be the same stream as seed. Strata have the
+    # others, from [seed, 1] on.
+    rng = np.random.default_rng([seed, 0])
     weights: dict[Training, NDArray[np.float64]] = {}
     for data, numbers in seeds.items():
         drawn = cluster_draws(len(numbers), rng, resamples)

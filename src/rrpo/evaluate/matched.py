@@ -48,8 +48,8 @@ def mean_difference(
 ) -> float | None:
     """Return the mean of first minus second over the values of the key that both curves reach.
 
-    The key runs in equal steps from the higher of the two starts to the lower of the two tops; None
-    where these do not overlap.
+    The key runs in equal steps from the higher of the two starts, which is left out, to the lower
+    of the two tops; None where these do not overlap.
     """
     low = max(first[0][key], second[0][key])
     high = min(max(point[key] for point in curve) for curve in (first, second))

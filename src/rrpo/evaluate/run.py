@@ -70,6 +70,8 @@ def kl_of(
 ) -> list[float]:
     """Return KL(model ‖ reference) of each utterance, nats per token over all its positions."""
     result: list[float] = []
+    device = model.head.weight.device
+    reference.to(device)
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         ids, targets = unistream(
@@ -78,7 +80,6 @@ def kl_of(
             speech[part],
             [prompt.instruct_ids for prompt in prompts[part]],
         )
-        device = model.head.weight.device
         ids, keep = ids.to(device), targets.to(device) != IGNORE
         per_position = kl_per_position(model(ids, keep), reference(ids, keep))
         sizes = [tokens.numel() + 1 for tokens in speech[part]]

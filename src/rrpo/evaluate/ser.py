@@ -247,7 +247,7 @@ def difference(
 ) -> dict[str, float]:
     """Return a figure less that of another reward model on the same utterances, paired.
 
-    The interval resamples as `report` does: what both find hard cancels.
+    Speakers are drawn anew as in `rrpo.evaluate.crossed`: what both find hard cancels.
 
     Raises:
         UserError: they do not score the same classes of the same utterances.

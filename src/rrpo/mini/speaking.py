@@ -9,7 +9,7 @@ from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.run import Sample, kl_of
 from rrpo.mini.world import World
-from rrpo.objectives.on_policy import RolloutConfig
+from rrpo.objectives.on_policy import SHORTEST, RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate
 from rrpo.policy.examples import Prompt, make_prompt
 
@@ -52,6 +52,7 @@ def speak(
     """
     generator = torch.Generator().manual_seed(seed)
     speech: list[Tensor] = []
+    least, most = SPEAKING.ratios(model.config.text_vocabulary)
     for start in range(0, len(prompts), BATCH):
         part = prompts[start : start + BATCH]
         speech += generate(
@@ -59,11 +60,12 @@ def speak(
             [prompt.text_ids for prompt in part],
             [prompt.instruct_ids for prompt in part],
             sampler="multinomial",
-            min_ratio=_least(model, part) if min_ratio is None else min_ratio,
-            max_ratio=SPEAKING.ratios(model.config.text_vocabulary)[1],
+            min_ratio=least if min_ratio is None else min_ratio,
+            max_ratio=most,
             generator=generator,
             temperature=SPEAKING.temperature,
             top_k=SPEAKING.top_k,
+            at_least=SHORTEST if min_ratio is None else 0,
         )
     return speech
 
@@ -72,11 +74,6 @@ def limits(model: SpeechTokenLM, prompts: Sequence[Prompt]) -> list[int]:
     """Return how many tokens each prompt may get; what is that long did not end by itself."""
     _, most = SPEAKING.ratios(model.config.text_vocabulary)
     return [int(most * prompt.text_ids.numel()) for prompt in prompts]
-
-
-def _least(model: SpeechTokenLM, prompts: Sequence[Prompt]) -> float:
-    least, _ = SPEAKING.ratios(model.config.text_vocabulary)
-    return max(least, 1.0 / min(prompt.text_ids.numel() for prompt in prompts))
 
 
 def spoken(

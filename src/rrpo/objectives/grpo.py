@@ -123,14 +123,15 @@ class GRPOObjective:
         if (step - 1) % config.updates == 0:
             self._draw(generator)
         rollouts, paying = self._rollouts(), self.on_policy.reward
-        terms = {term: self.carried[f"paid {term}"] for term in paying.weights}
+        device = self.model.head.weight.device  # a checkpoint brings back everything on the CPU
+        terms = {term: self.carried[f"paid {term}"].to(device) for term in paying.weights}
         reward = paying.total(terms)
         estimator = Estimator("conditional_gumbel") if config.diffro else None
         made = self.on_policy.evaluate(rollouts, estimator, generator)
         if "old" not in self.carried:
             self.carried["old"] = made.log_probability.detach().clone()
         advantage = group_advantage(reward, config.group, config.advantage)
-        old = self.carried["old"]
+        old = self.carried["old"].to(device)
         loss = policy_loss(
             made.log_probability, old, advantage, made.valid, config.clip, config.advantage
         )

@@ -23,6 +23,9 @@ from rrpo.policy.rollout import generate
 from rrpo.reward import Reward
 from rrpo.tokens import IGNORE, length_mask
 
+SHORTEST = 1
+"""Tokens of a rollout at the least: the reward model needs something to read."""
+
 
 class RolloutConfig(Strict):
     """How tokens are drawn; lengths are in speech tokens per text id.
@@ -175,7 +178,8 @@ class OnPolicy:
         found = choices(policy, tokens, law, may_stop, reference, None if passes else relaxation)
         embedded = found.embeddings
         if passes and relaxation is not None:
-            embedded = self._unrolled(ids, keep, tokens, law, relaxation, passes, policy)
+            settled = (tokens, law, may_stop)
+            embedded = self._unrolled(ids, keep, settled, relaxation, passes, policy)
         valid = length_mask(lengths + stopped, size + 1)
         mask = length_mask(lengths)
         embeddings = embedded.new_zeros(*mask.shape, embedded.shape[-1])
@@ -197,8 +201,7 @@ class OnPolicy:
         self,
         ids: Tensor,
         keep: Tensor,
-        tokens: Tensor,
-        law: Law,
+        settled: tuple[Tensor, Law, Tensor],
         relaxation: Relaxation,
         passes: int,
         policy: Output,
@@ -207,7 +210,11 @@ class OnPolicy:
 
         The tokens that are fed back are relaxed with the same noise, read through the policy's own
         table, and go through the policy again; every value stays what it was.
+
+        Args:
+            settled: the tokens (n,), the law they were drawn from, and where it could stop (n,).
         """
+        tokens, law, may_stop = settled
         config = self.model.config
         fed_back = (ids >= config.text_vocabulary) & (ids < config.text_vocabulary + config.codes)
         drawn = tokens < config.codes
@@ -219,10 +226,10 @@ class OnPolicy:
         )
         inputs = self.model.embed(ids)
         for _ in range(passes):
-            relaxed = choices(policy, tokens, law, relaxation=own).embeddings[drawn]
+            relaxed = choices(policy, tokens, law, may_stop, relaxation=own).embeddings[drawn]
             again = inputs.index_put((fed_back,), relaxed.to(inputs.dtype))
             policy = self._output(self.model.hidden(ids, inputs=again)[keep])
-        return choices(policy, tokens, law, relaxation=relaxation).embeddings
+        return choices(policy, tokens, law, may_stop, relaxation=relaxation).embeddings
 
     @torch.no_grad()
     def reference_output(self, ids: Tensor, keep: Tensor) -> Output:
@@ -241,29 +248,35 @@ def draw(
     generator: torch.Generator,
     count: int = 1,
 ) -> Rollouts:
-    """Let a policy speak each prompt `count` times, those of a prompt one after the other."""
-    # The reward model needs something to read.
-    shortest = min(prompt.text_ids.numel() for prompt in prompts)
+    """Let a policy speak each prompt `count` times, those of a prompt one after the other.
+
+    Raises:
+        UserError: the longest that a text may become is no token at all.
+    """
     least, most = config.ratios(model.config.text_vocabulary)
-    min_ratio = max(least, 1.0 / shortest)
+    every = [prompt for prompt in prompts for _ in range(count)]
+    sizes = [prompt.text_ids.numel() for prompt in every]
+    limits = [int(most * size) for size in sizes]
+    if min(limits) < SHORTEST:
+        raise UserError(
+            f"max_ratio={most:g} leaves no token for a text of {min(sizes)} ids: raise it"
+        )
     speech = generate(
         model,
         [prompt.text_ids for prompt in prompts],
         [prompt.instruct_ids for prompt in prompts],
         sampler="multinomial",
-        min_ratio=min_ratio,
+        min_ratio=least,
         max_ratio=most,
         generator=generator,
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,
         count=count,
+        at_least=SHORTEST,
     )
-    every = [prompt for prompt in prompts for _ in range(count)]
-    sizes = [prompt.text_ids.numel() for prompt in every]
-    limits = [int(most * size) for size in sizes]
     stopped = [tokens.numel() < limit for tokens, limit in zip(speech, limits, strict=True)]
-    lowest = torch.tensor([int(min_ratio * size) for size in sizes])
+    lowest = torch.tensor([max(SHORTEST, int(least * size)) for size in sizes])
     return Rollouts(every, speech, torch.tensor(stopped), lowest)
 
 

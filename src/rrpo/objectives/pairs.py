@@ -4,6 +4,7 @@ A folder of pairs holds two token shards, `chosen.parquet` and `rejected.parquet
 together by their ids.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ PROMPTS_AT_A_TIME = 8
 class PairsConfig(Strict):
     """The best and the worst paid of `count` utterances of each of `prompts` prompts.
 
+    An utterance that did not end before its length limit is left out: its end was no choice.
     Two that are closer than `margin` (nats of log-posterior) are no pair.
     """
 
@@ -60,8 +62,11 @@ def draw_pairs(
             rollouts = draw(model, batch, config.rollout, generator, config.count)
             paid = reward.total(reward.score(rollouts.speech, rollouts.prompts))
             paid = paid.view(-1, config.count)
+            ended = rollouts.stopped.to(paid.device).view(-1, config.count)
             for row, prompt in enumerate(batch):
-                best, worst = int(paid[row].argmax()), int(paid[row].argmin())
+                # With fewer than two that ended both are the same one.
+                best = int(paid[row].masked_fill(~ended[row], -math.inf).argmax())
+                worst = int(paid[row].masked_fill(~ended[row], math.inf).argmin())
                 if best == worst or float(paid[row, best] - paid[row, worst]) < config.margin:
                     continue
                 for kept, index in ((chosen, best), (rejected, worst)):
@@ -73,8 +78,8 @@ def draw_pairs(
             progress.update(start + len(batch))
     if not chosen:
         raise UserError(
-            f"of {count} prompts none gave two utterances {config.margin:g} nats apart: "
-            "lower pairs.margin or raise pairs.count"
+            f"of {count} prompts none gave two utterances that ended and are {config.margin:g} "
+            "nats apart: lower pairs.margin, raise pairs.count or pairs.rollout.max_ratio"
         )
     write_shard(folder / CHOSEN, chosen)
     write_shard(folder / REJECTED, rejected)

@@ -41,10 +41,14 @@ def draw(scores: Tensor, generator: torch.Generator | None) -> Tensor:
 
     One uniform number a row; summed in float64, so that an id of no probability is never drawn.
     """
-    cumulative = scores.softmax(-1).double().cumsum(-1)
+    probability = scores.softmax(-1)
+    if probability.device.type == "mps":  # which has no float64
+        probability = probability.cpu()
+    cumulative = probability.double().cumsum(-1)
     uniform = torch.rand(scores.shape[0], 1, dtype=torch.float64, generator=generator)
-    point = uniform.to(scores.device) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, point, right=True).clamp_(max=scores.shape[1] - 1)[:, 0]
+    point = uniform.to(cumulative.device) * cumulative[:, -1:]
+    found = torch.searchsorted(cumulative, point, right=True).clamp_(max=scores.shape[1] - 1)
+    return found[:, 0].to(scores.device)
 
 
 def nucleus(scores: Tensor, top_p: float, top_k: int) -> Tensor:
@@ -91,6 +95,7 @@ def generate(
     recordings: Sequence[Recording] | None = None,
     count: int = 1,
     compiled: bool = False,
+    at_least: int = 0,
 ) -> list[Tensor]:
     """Decode `count` utterances for each text; a text is read once for all of them.
 
@@ -101,6 +106,7 @@ def generate(
         min_ratio: eos (with "multinomial" every stop id) is masked while fewer than
             int(min_ratio · L) tokens are out.
         max_ratio: at most int(max_ratio · L) tokens.
+        at_least: so many tokens in any case, as `min_ratio` of a short text may be none.
         generator: a CPU generator; the only source of randomness.
         temperature, top_k, top_p: of the law the multinomial sampler draws from (`truncate`).
         recordings: B to speak on from, whose voice is taken over (zero-shot); they count
@@ -133,7 +139,7 @@ def generate(
         for index, words in enumerate(text)
     ]
     sizes = [words.numel() for words in text for _ in range(count)]
-    lowest = torch.tensor([int(min_ratio * size) for size in sizes], device=device)
+    lowest = torch.tensor([max(at_least, int(min_ratio * size)) for size in sizes], device=device)
     highest = torch.tensor([int(max_ratio * size) for size in sizes], device=device)
     cache, ids = _prefill_inputs(model, prompts, int(highest.max()))
     hidden = model.hidden(ids, cache)[:, -1]

@@ -24,16 +24,17 @@ class StateRewardModel(nn.Module):
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
         """Return the log-posteriors (B, K) of B utterances, each (T, C) scaled states."""
-        mask = length_mask(torch.tensor([len(one) for one in states]))
+        device = self.listen.weight.device
+        mask = length_mask(torch.tensor([len(one) for one in states])).to(device)
         padded = torch.nn.utils.rnn.pad_sequence([one.float() for one in states], batch_first=True)
-        return self.reward.log_posterior(self.listen(padded), mask, TASK)
+        return self.reward.log_posterior(self.listen(padded.to(device)), mask, TASK)
 
     @torch.inference_mode()
     def log_posteriors(self, states: Sequence[Tensor]) -> Tensor:
         """Return `forward` in evaluation mode."""
         self.eval()
         found: Tensor = self(states)
-        return found.clone()
+        return found.cpu().clone()
 
 
 class CeilingObjective:
@@ -60,7 +61,7 @@ class CeilingObjective:
         """Draw a batch and return its cross-entropy."""
         rows = torch.randint(len(self.states), (BATCH,), generator=generator)
         found = model([self.states[row] for row in rows.tolist()])
-        return functional.nll_loss(found, self.labels[rows]), {}
+        return functional.nll_loss(found, self.labels[rows].to(found.device)), {}
 
     def save(self, folder: Path) -> None:
         """Write the reward model into a checkpoint folder."""

@@ -58,7 +58,7 @@ def spoil(tokens: Ids, codes: int, rng: np.random.Generator) -> Ids:
 
 
 class MultiTaskObjective:
-    """The mean of each task's cross-entropy and the content head's CTC loss in nats per symbol."""
+    """The sum of the tasks' cross-entropies and the content head's CTC loss in nats per symbol."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class MultiTaskObjective:
         if not samples or not struck:
             raise UserError("the reward model's tasks need both clean and struck speech")
         for task, found in (
-            ("speaker", {sample.speaker for sample in samples}),
+            ("speaker", {sample.speaker for sample in [*samples, *struck]}),
             ("event", {sample.event for sample in struck} | {NO_EVENT}),
         ):
             unknown = sorted(found - set(model.classes(task)))

@@ -62,8 +62,11 @@ class PretrainObjective:
         mask = length_mask(torch.tensor([len(one) for one in chosen]))
         longest = mask.shape[1]
         scaled, _, _ = self.hearing.windows(rows, [0.0] * len(rows), longest)
-        told = model(pad(chosen), mask)
-        states, summed = told_errors(told, scaled, mask, self.hearing.summaries[rows])
+        device = model.states.weight.device
+        mask = mask.to(device)
+        told = model(pad(chosen).to(device), mask)
+        summaries = self.hearing.summaries[rows].to(device)
+        states, summed = told_errors(told, scaled.to(device), mask, summaries)
         return states + summed, {"error_states": states.item(), "error_summary": summed.item()}
 
     def save(self, folder: Path) -> None:

@@ -42,8 +42,9 @@ class Reward:
         Args:
             weights: of the terms, by default the emotion alone.
             caution: of an ensemble, see above.
-            bound: b of the shaping b · tanh(r / b), which is r near zero and never below −b: what
-                is hopeless pays no less for becoming worse. None: no shaping.
+            bound: b of the shaping b · tanh(r / b) of what each model pays, which is r near zero
+                and never below −b: what is hopeless pays no less for becoming worse. Of an
+                ensemble that is before the caution. None: no shaping.
 
         Raises:
             UserError: there is no model or no term, a term that no model can pay, or models that
