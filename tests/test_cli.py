@@ -167,6 +167,90 @@ def test_a_run_from_shards_to_a_wav(tiny: Path, tmp_path: Path) -> None:
     assert rrpo("report", tmp_path / "diffro").strip() == str(tmp_path / "diffro" / "report.html")
 
 
+def test_a_run_is_resumed_with_what_it_was_made_from(tiny: Path, tmp_path: Path) -> None:
+    """Another reward or other data would be another run."""
+    other = tmp_path / "other"
+    torch.manual_seed(1)
+    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16)
+    reward.save(RewardModel(small), other)
+    run = ["policy", "diffro", "--from", tiny / "policy", "--data", tiny / "data"]
+    run += ["--out", tmp_path / "run", "--resume"]
+    for setting in ("train.steps=1", "train.warmup_steps=1", "diffro.batch_size=2"):
+        run += ["--set", setting]
+    rrpo(*run, "--reward", tiny / "reward")
+    rrpo(*run, "--reward", tiny / "reward")
+    assert "a run with another reward" in mistake(*run, "--reward", other)
+    made = read_json(tmp_path / "run" / "inputs.json")
+    assert [name for name, _ in made["reward"]] == [str(tiny / "reward")]
+    assert all(len(digest) == 64 for _, digest in [*made["reward"], *made["data"]])
+
+
+def test_what_stands_in_the_way_of_pairs_is_found_before_they_are_drawn(
+    tiny: Path, tmp_path: Path
+) -> None:
+    taken = tmp_path / "taken"
+    policy.save(policy.load(tiny / "policy"), taken / "checkpoint")
+    write_json(taken / "checkpoint" / "training.json", {})
+    drawn = ["--reward", tiny / "reward", "--data", tiny / "data", "--from", tiny / "policy"]
+    assert "already holds a training run" in mistake("policy", "dpo", *drawn, "--out", taken)
+    assert not (taken / "pairs").exists()
+    # Pairs that were drawn with other settings are not taken for these.
+    kept = tmp_path / "kept"
+    write_json(kept / "pairs" / "plan.json", {"seed": 7})
+    assert "holds pairs with another" in mistake("policy", "dpo", *drawn, "--out", kept)
+
+
+def test_tokens_of_another_codec_are_refused(tiny: Path, tmp_path: Path) -> None:
+    shard = tmp_path / "tokens"
+    write_shard(shard / "0.parquet", read_shard(tiny / "data"))
+    write_json(tmp_path / "tokenize.json", {"codec": "CosyVoice2-0.5B 1234"})
+    for command in (("policy", "sft"), ("reward", "train", "--plain")):
+        line = mistake(*command, "--data", shard, "--out", tmp_path / "out")
+        assert "tokens of the codec 'CosyVoice2-0.5B'" in line
+        assert "reads those of the mini codec" in line
+    write_json(tmp_path / "tokenize.json", {"codec": "mini 1234"})
+    assert "mixup needs mixed utterances" in mistake(
+        "reward", "train", "--data", shard, "--out", tmp_path / "out"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistakes_of_usage_are_one_line(tmp_path: Path) -> None:
+    for words, said in (
+        (("speak",), "Missing option '--policy': see rrpo speak --help"),
+        (("nosuch",), "No such command 'nosuch'"),
+        (("demo", "--seed", "x"), "--seed"),
+        (("demo", "--out", tmp_path / "demo", "--systems", "typo", "--from-scratch"), "'typo'"),
+        (("bench", "all", tmp_path / "none"), "no policy in"),
+    ):
+        printed = rrpo(*words, code=2).strip()
+        assert said in printed
+        assert printed.startswith("error: ")
+        assert "\n" not in printed
+    assert not (tmp_path / "demo").exists()
+    assert "Usage: rrpo reward" in rrpo("reward", code=2)
+
+
+def test_files_that_cannot_be_what_they_should_are_named(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.wav").mkdir()
+    said = ("speak", "--policy", tiny / "policy", "--text", "Hello.", "--out")
+    assert "is a folder" in mistake(*said, tmp_path / "x.wav")
+    assert "leave them out" in mistake(*said, tmp_path / "y.wav", "--voice", tmp_path / "no.wav")
+    run = tmp_path / "run"
+    write_json(run / "results.json", 3)
+    assert "not of a run" in mistake("report", run)
+    long, rest = "n" * 300, 'path,emotion,text\na.raw,happy,"two\nlines"\n\n'
+    (tmp_path / "a.raw").write_bytes(b"\0" * 100)
+    table = tmp_path / "manifest.csv"
+    table.write_text(f"{rest}{long}.wav,sad,\n")
+    line = mistake("tokenize", table, "--out", tmp_path / "out")
+    assert "line 5: no such audio file" in line
+    table.write_text(rest)
+    assert "cannot read" in mistake("tokenize", table, "--out", tmp_path / "out")
+    table.write_text("path,emotion,partition\na.raw,happy,Test\n")
+    assert "line 2: the partition is 'Test'" in mistake("tokenize", table, "--out", tmp_path / "o")
+
+
 def test_tokenize_and_mix(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):

@@ -53,7 +53,7 @@ def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
         ("path,emotion\na.wav,melancholic\n", "unknown label 'melancholic'"),
         ("path,emotion,intensity\na.wav,sad,high\n", "line 2: intensity is 'high'"),
         ("path,emotion,intensity\na.wav,sad,nan\n", "line 2: intensity is 'nan'"),
-        ("path,emotion,partition\na.wav,sad,dev\n", "is in the partition 'dev'"),
+        ("path,emotion,partition\na.wav,sad,dev\n", "the partition is 'dev'"),
         (
             "path,emotion,speaker,partition\na.wav,sad,s,train\nb.wav,sad,s,test\n",
             "speaker s is in train and in test",

@@ -16,6 +16,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from rrpo import audio
 from rrpo.emotions import EMOTIONS
@@ -28,6 +29,7 @@ from rrpo.report.plots import Chart, Line, Point, chart_svg, spread, ticks
 from rrpo.report.sound import BANDS, HIGHEST, LOWEST, flac_uri, mel_spectrogram, spectrogram_uri
 from rrpo.report.summary import Summary
 from rrpo.report.tables import standout
+from rrpo.report.terminal import print_systems
 
 HOSTILE = "<script>alert(\"x\")</script> & 'quoted'"
 STYLE = Path(__file__).parents[1] / "src" / "rrpo" / "report" / "style.css"
@@ -637,3 +639,34 @@ def test_summary_leaves_its_input_alone() -> None:
     before = copy.deepcopy((results, curves))
     summarize(results, curves)
     assert (results, curves) == before
+
+
+def test_every_reward_model_is_a_row_of_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"mean": -0.5, "low": -0.75, "high": -0.25}
+    system = {"reward": None, "rewards": {"a": value, "[b]": {**value, "mean": -9.0}}}
+    print_systems({"run": system}, Console(width=120), ["a", "[b]"], synthetic=False)
+    printed = capsys.readouterr().out
+    assert "synthetic" not in printed
+    assert "own reward" not in printed
+    assert [line for line in printed.splitlines() if "reward, a" in line and "-0.50" in line]
+    assert [line for line in printed.splitlines() if "reward, [b]" in line and "-9.00" in line]
+
+
+def test_a_run_that_was_evaluated_can_be_heard_on_its_page(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("start: mini\n")
+    value = {"mean": 0.625, "low": 0.5, "high": 0.75}
+    figures = {"seed": 0, "system": {"reward": None, "rewards": {"rm": value}, "utterances": 2}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(figures))
+    (tmp_path / "samples").mkdir()
+    rows = []
+    for emotion in ("happy", "sad"):
+        soundfile.write(tmp_path / "samples" / f"{emotion}.wav", np.full(1600, 0.1), 16_000)
+        rows.append({"text": "A <b>.", "emotion": emotion, "wav": f"samples/{emotion}.wav"})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "samples" / "samples.jsonl").write_text(lines)
+    html = write_run_page(tmp_path).read_text(encoding="utf-8")
+    assert html.count("<audio") == 2
+    assert "A &lt;b&gt;." in html
+    assert "0.6250" in html
+    (tmp_path / "evaluation.json").unlink()
+    assert "<audio" not in write_run_page(tmp_path).read_text(encoding="utf-8")

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from rrpo.checkpoint import (
+    alone,
     begin_folder,
     commit_folder,
     load_model,
@@ -231,6 +232,26 @@ def test_interrupted_by_the_keyboard(tmp_path: Path, uninterrupted: dict[str, Te
         train(Toy(press), CONFIG, tmp_path)
     assert signal.getsignal(signal.SIGINT) is handler
     assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")][-1] == 6
+    assert_same(weights(Toy(), tmp_path, resume=True), uninterrupted)
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="locks are of POSIX systems")
+    with alone(tmp_path), pytest.raises(UserError, match="another process is writing"):
+        train(Toy(), CONFIG, tmp_path)
+    assert not list(tmp_path.iterdir())
+    train(Toy(), CONFIG, tmp_path)
+
+
+def test_a_polite_kill_is_an_interruption(tmp_path: Path, uninterrupted: dict[str, Tensor]) -> None:
+    def terminate(step: int) -> None:
+        if step == 6:
+            signal.raise_signal(signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TrainingInterrupted, match="after step 6 of 12"):
+        train(Toy(terminate), CONFIG, tmp_path)
+    assert signal.getsignal(signal.SIGTERM) is handler
     assert_same(weights(Toy(), tmp_path, resume=True), uninterrupted)
 
 

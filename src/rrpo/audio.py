@@ -37,7 +37,7 @@ def read(path: Path, sample_rate: int = SAMPLE_RATE) -> Audio:
         raise UserError(f"no such audio file: {path}")
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         raise UserError(f"cannot read {path} as audio ({error}): give a wav or flac file") from None
     if rate < LOWEST_RATE:
         raise UserError(
@@ -67,7 +67,7 @@ def count_narrow(paths: Iterable[Path]) -> int:
     for path in paths:
         try:
             narrow += soundfile.info(path).samplerate < SAMPLE_RATE
-        except (soundfile.LibsndfileError, RuntimeError):
+        except (soundfile.LibsndfileError, RuntimeError, TypeError):
             continue
     return narrow
 
@@ -90,13 +90,18 @@ def _lacking(path: Path) -> int:
 def write(path: Path, audio: Audio, sample_rate: int = SAMPLE_RATE) -> None:
     """Write mono audio (N,) as 16-bit PCM, clipped to [-1, 1]; the format follows the suffix."""
     with atomic_path(path) as temporary:
-        soundfile.write(
-            temporary,
-            np.clip(audio, -1.0, 1.0),
-            sample_rate,
-            subtype="PCM_16",
-            format=path.suffix.lstrip(".").upper() or "WAV",
-        )
+        try:
+            soundfile.write(
+                temporary,
+                np.clip(audio, -1.0, 1.0),
+                sample_rate,
+                subtype="PCM_16",
+                format=path.suffix.lstrip(".").upper() or "WAV",
+            )
+        except soundfile.LibsndfileError as error:
+            raise UserError(
+                f"cannot write {path} ({error}): free space or choose another"
+            ) from None
 
 
 def to_peak(audio: Audio, peak: float = 0.7) -> Audio:

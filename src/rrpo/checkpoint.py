@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -25,8 +30,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The folder is made if need be. A reader sees the old file or the new one, never a part.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or the disk is full.
     """
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: a folder has that name, choose another")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -42,6 +49,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write {path} ({reason}): free space or choose another") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -202,6 +212,33 @@ def writing(folder: Path) -> Iterator[None]:
         raise UserError(
             f"cannot write {folder} ({reason}): free space or choose another folder"
         ) from None
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if need be, for this process alone, where the system can.
+
+    Raises:
+        UserError: another process holds it, or it cannot be made.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is writing {folder}: wait for it, or choose another --out"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
 
 
 def begin_folder(folder: Path) -> Path:

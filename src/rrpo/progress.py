@@ -142,22 +142,30 @@ class Metrics:
 
 @contextlib.contextmanager
 def interruption() -> Iterator[threading.Event]:
-    """Let the first Ctrl-C only set an event, so that a step ends whole; the second one acts."""
+    """Let the first Ctrl-C or SIGTERM only set an event, so that a step ends whole.
+
+    The second one acts.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event  # only the main thread may handle signals
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         event.set()
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    signal.signal(signal.SIGINT, handle)
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

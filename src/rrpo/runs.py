@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from pydantic import Field
 
 from rrpo import config as configuration
-from rrpo.checkpoint import write_json
+from rrpo.checkpoint import read_json, write_json
 from rrpo.config import Strict
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
@@ -28,6 +29,7 @@ from rrpo.policy.adapter import add_adapters
 from rrpo.policy.examples import Example, Prompt
 from rrpo.reward import Reward, RewardModel
 from rrpo.reward.fit import FitConfig, RewardObjective
+from rrpo.state import claim_folder
 from rrpo.stopping import EarlyStopping
 from rrpo.train import TrainConfig, TrainResult, Validate, train
 
@@ -52,7 +54,7 @@ class PolicyRun(Strict):
     """
 
     train: TrainConfig = TrainConfig(
-        steps=80, learning_rate=1e-4, warmup_steps=5, schedule="constant"
+        steps=80, learning_rate=1e-4, warmup_steps=5, schedule="constant", save_every=20
     )
     start: str = "mini"
     language: str | None = None
@@ -69,7 +71,7 @@ class SFTRun(PolicyRun):
     """
 
     train: TrainConfig = TrainConfig(
-        steps=240, learning_rate=2e-4, warmup_steps=20, schedule="constant"
+        steps=240, learning_rate=2e-4, warmup_steps=20, schedule="constant", save_every=20
     )
     sft: SFTConfig = SFTConfig()
     held_out: float = Field(0.1, gt=0, lt=1)
@@ -111,7 +113,7 @@ class DPORun(ReferencedRun):
     """DPO on pairs, given or made as `pairs` says."""
 
     train: TrainConfig = TrainConfig(
-        steps=120, learning_rate=2e-5, warmup_steps=10, schedule="constant"
+        steps=120, learning_rate=2e-5, warmup_steps=10, schedule="constant", save_every=20
     )
     dpo: DPOConfig = DPOConfig()
     pairs: PairsConfig = PairsConfig()
@@ -245,9 +247,11 @@ def train_dpo(
     Args:
         pairs: reads them, or draws them from the policy as it is before its training.
     """
+    # What stands in the way is found before hours are spent on pairs.
+    prepare(model, config)
+    claim_folder(folder, resume, Accelerator(mixed_precision="no"))
     _settle(config, folder, resume)
     found = pairs()
-    prepare(model, config)
     objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
     result = train(
         objective, config.train, folder, resume, validate, validate_every, description=description
@@ -297,8 +301,12 @@ def _settle(config: Strict, folder: Path, resume: bool) -> None:
 
 
 def _write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[str, Any]) -> None:
+    path = folder / "results.json"
+    # A finished run that is resumed trains nothing, and what it was tested with stays true.
+    tested = read_json(path) if path.is_file() else {}
+    more = {**more, **({"evaluation": tested["evaluation"]} if "evaluation" in tested else {})}
     write_json(
-        folder / "results.json",
+        path,
         {
             "schema": 1,
             "kind": kind,

@@ -6,6 +6,7 @@ average their gradients, each with its own random states and the whole model (no
 `ACCELERATE_USE_CPU=1` keeps it off a GPU.
 """
 
+import contextlib
 import math
 import threading
 import time
@@ -19,7 +20,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from rrpo.checkpoint import writing
+from rrpo.checkpoint import alone, writing
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.progress import Metrics, Progress, finite, interruption
@@ -156,30 +157,32 @@ def train(
         description: what the progress bar says; nothing is shown where it is empty.
 
     Raises:
-        UserError: the folder holds another run, cannot be written, or differs in configuration.
+        UserError: the folder holds another run, is written by another process, cannot be written,
+            or differs in configuration.
         TrainingDiverged: the loss or gradient norm is not finite; the last checkpoint stands.
-        TrainingInterrupted: Ctrl-C; a checkpoint was written.
+        TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
     """
     accelerator = Accelerator(mixed_precision="no")  # the loop casts and scales by itself
     main = accelerator.is_main_process
     precision = working_precision(config.mixed_precision, accelerator.device)
-    claim_folder(folder, resume, accelerator)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    half = precision is torch.float16
-    state = initial_state(objective.model, config.weight_decay, config.seed, accelerator, half)
-    state.carried = getattr(objective, "carried", state.carried)
-    if (folder / "checkpoint").exists():
-        restore_state(state, folder / "checkpoint", config, accelerator)
-    if not state.finished:
-        settings = (objective, config, folder, accelerator, precision)
-        run = _Run(*settings, state, validate, validate_every, stop)
-        with writing(folder):
-            metrics = Metrics(folder, state.step, active=main)
-        visible = main and bool(description)
-        progress = Progress(description, config.steps, state.step, visible=visible)
-        with metrics, progress, interruption() as signalled:
-            _loop(run, metrics, progress, signalled)
+    with alone(folder) if main else contextlib.nullcontext():
+        claim_folder(folder, resume, accelerator)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        half = precision is torch.float16
+        state = initial_state(objective.model, config.weight_decay, config.seed, accelerator, half)
+        state.carried = getattr(objective, "carried", state.carried)
+        if (folder / "checkpoint").exists():
+            restore_state(state, folder / "checkpoint", config, accelerator)
+        if not state.finished:
+            settings = (objective, config, folder, accelerator, precision)
+            run = _Run(*settings, state, validate, validate_every, stop)
+            with writing(folder):
+                metrics = Metrics(folder, state.step, active=main)
+            visible = main and bool(description)
+            progress = Progress(description, config.steps, state.step, visible=visible)
+            with metrics, progress, interruption() as signalled:
+                _loop(run, metrics, progress, signalled)
     return TrainResult(state.step, state.best_step, state.seconds, state.validations)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -64,16 +64,16 @@ def demo(
         typer.Option(help="First make the bundled world again (2.5 hours; needs rrpo\\[mini])."),
     ] = False,
 ) -> None:
-    """Harden a reward model, post-train a speaking LM four ways, judge them, show a page."""
+    """Harden a reward model, post-train a speaking LM in several ways, judge them, show a page."""
     from rrpo.studies import demo, plan
 
+    chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
     world = None
     if from_scratch:
         from rrpo.mini.build import build
 
         world = build(out / "recipe", seed, scale=0.01 if smoke else 1.0)
         out = out / "demo"
-    chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
     demo.run(out, seed, chosen, ablation, world, " ".join(["rrpo", *sys.argv[1:]]))
 
 
@@ -206,10 +206,34 @@ def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs or d
 def main() -> None:
     """Run the command line: exit code 2 and one line for the user's mistakes."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except UserError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
-        sys.exit(2)
+        _mistake(str(error))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _interrupted()
+    except Exception as error:
+        # Typer raises click's exceptions, or those of a copy that it brings along.
+        kind = type(error).__name__
+        if kind == "Abort":
+            _interrupted()
+        if not hasattr(error, "format_message"):
+            raise
+        if kind == "NoArgsIsHelpError":
+            print(error.format_message(), file=sys.stderr)  # the help; some print it before
+            sys.exit(2)
+        context = getattr(error, "ctx", None)
+        path = "rrpo" if context is None else context.command_path
+        _mistake(f"{error.format_message().strip().rstrip('.')}: see {path} --help")
+    else:
+        sys.exit(code)
+
+
+def _mistake(message: str) -> NoReturn:
+    line = " ".join(f"error: {message}".split())
+    Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
+    sys.exit(2)
+
+
+def _interrupted() -> NoReturn:
+    print("interrupted; what is finished is kept, call it again to go on", file=sys.stderr)
+    sys.exit(130)

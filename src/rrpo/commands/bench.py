@@ -65,6 +65,7 @@ def everything(
     """Measure everything and write a page."""
     if out.suffix != ".md":
         raise UserError(f"{out} is not a page of markdown: give a name that ends in .md")
+    load_rewards(reward_models, load_policy(str(run)))  # a wrong name is said before the minutes
     size = gradient.Size(blocks, 8, 8, 1)
     measured = []
     for one in speed.measure([], full_size):

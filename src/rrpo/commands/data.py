@@ -9,6 +9,7 @@ from rrpo import tokenization
 from rrpo.audio import SAMPLE_RATE, count_narrow
 from rrpo.checkpoint import sha256
 from rrpo.codec import speech as speech_codec
+from rrpo.codec import whisper
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.corpora import import_corpus
@@ -89,6 +90,8 @@ def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
     elif codec.startswith("speech:"):
         folder = Path(codec.removeprefix("speech:"))
         chosen = speech_codec.load(folder)
+        # Without its encoder every recording would be skipped, one by one.
+        chosen.whisper = whisper.load(chosen.config.layers)
         name = f"speech {sha256(folder / 'model.safetensors')}"
     else:
         raise UserError(f"unknown codec {codec!r}: choose mini, s3:FOLDER or speech:FOLDER")

@@ -1,11 +1,13 @@
 """What commands are given by name: reward models and token shards."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from rrpo import reward
+from rrpo.checkpoint import claim, read_json, sha256
 from rrpo.data.manifest import PARTITIONS, TEST
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.emotions import EMOTIONS
@@ -16,6 +18,8 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardConfig, RewardModel
 
 NEW = "new"
+MADE = "tokenize.json"
+"""What `rrpo tokenize` writes beside its shards."""
 ALL = "all"
 """Every utterance, whatever its partition."""
 
@@ -30,10 +34,18 @@ def load_reward(start: str) -> RewardModel:
     return reward.load(Path(start))
 
 
+def refuse_bundled(start: str) -> None:
+    """Refuse a reward model that reads another codec's tokens than CosyVoice's."""
+    if start in BUNDLED:
+        raise UserError(
+            f"the bundled reward model {start!r} reads the mini codec's tokens: train a --reward"
+        )
+
+
 def load_rewards(starts: Sequence[str], model: SpeechTokenLM) -> list[RewardModel]:
     """Load the reward models that a policy is to be paid by."""
-    if set(BUNDLED) & set(starts) and not is_mini(model):
-        raise UserError("the bundled reward model reads the mini codec's tokens: train a --reward")
+    for start in starts if not is_mini(model) else []:
+        refuse_bundled(start)
     return [load_reward(start) for start in starts]
 
 
@@ -62,6 +74,8 @@ def load_data(
                 "the bundled tokens are the mini codec's: give CosyVoice's own with --data"
             )
         return World().shard("finetune")
+    if model is not None:
+        require_codec(data, is_mini(model), "the policy")
     rows = for_tests(data) if tested else for_training(data)
     for row in rows if model is not None else []:
         if not row.text.strip():
@@ -70,6 +84,52 @@ def load_data(
                 "give the manifest a column `text` and tokenize it again"
             )
     return rows
+
+
+def require_codec(data: Path, mini: bool, reader: str) -> None:
+    """Refuse tokens of another codec than what is to read them; shards alone do not tell theirs.
+
+    Args:
+        mini: whether the reader takes the mini codec's tokens, or else another's.
+        reader: such as "the policy".
+    """
+    places = (data.parent, data.parent.parent) if data.is_file() else (data.parent,)
+    made = next((one / MADE for one in places if (one / MADE).is_file()), None)
+    codec = "" if made is None else str(read_json(made).get("codec", ""))
+    name = codec.partition(" ")[0]  # its checksum comes after
+    if name and (name == MINI) != mini:
+        wanted = "those of the mini codec" if mini else "CosyVoice's own"
+        raise UserError(
+            f"{data} holds tokens of the codec {name!r}, and {reader} reads {wanted}: "
+            "tokenize with --codec, or begin with another --from"
+        )
+
+
+def record(out: Path, **given: str | Path | Sequence[str | Path] | None) -> None:
+    """Write into a run's folder what it is made from, or check that it is what is there.
+
+    Args:
+        given: name of an option → the paths or names that were given with it; None: the default.
+
+    Raises:
+        UserError: the run in the folder was made from something else.
+    """
+    made = {
+        name: [_described(one) for one in ([value] if isinstance(value, str | Path) else value)]
+        for name, value in given.items()
+        if value is not None
+    }
+    claim(out / "inputs.json", made, "a run")
+
+
+def _described(given: str | Path) -> list[str]:
+    """Return a path or a bundled name, and the SHA-256 of what it holds."""
+    path = Path(given)
+    files = [path] if path.is_file() else sorted([*path.glob("*.parquet")])
+    weights = [path / "model.safetensors", path / "checkpoint" / "model.safetensors"]
+    files += [file for file in weights if file.is_file()]
+    digest = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+    return [str(given), digest if files else ""]
 
 
 def for_training(data: Path) -> list[Utterance]:

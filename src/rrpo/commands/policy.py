@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rrpo import runs
-from rrpo.commands.inputs import load_data, load_rewards
+from rrpo.checkpoint import claim
+from rrpo.commands.inputs import load_data, load_rewards, record
 from rrpo.errors import UserError
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
@@ -26,6 +27,7 @@ def sft(
     settled = settle(runs.SFTRun, start, config, settings)
     model = load_policy(settled.start)
     examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
+    record(out, start=settled.start, data=data)
     runs.train_sft(model, examples, settled, out, resume)
     write_run_page(out)
     print(f"policy in {out}; {_next_line(out, model)}")
@@ -51,6 +53,7 @@ def rewarded(
     examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
     prompts = [example.prompt for example in examples]
     paying = load_rewards(reward_models, model)
+    record(out, start=settled.start, data=data, reward=reward_models)
     runs.train_rewarded(model, _reference(settled), paying, prompts, settled, out, resume)
     write_run_page(out)
     print(f"policy in {out}; {_next_line(out, model)}")
@@ -77,6 +80,8 @@ def dpo(
         if pairs is not None:
             return read_pairs(pairs, tokenizer)
         folder = out / "pairs"
+        drawing = {"seed": settled.train.seed, **settled.pairs.model_dump(mode="json")}
+        claim(folder / "plan.json", drawing, "pairs")
         if not (folder / REJECTED).is_file():
             examples = make_examples(tokenizer, load_data(data, model))
             prompts = [example.prompt for example in examples]
@@ -84,6 +89,7 @@ def dpo(
             draw_pairs(model, paying, prompts, settled.pairs, folder, settled.train.seed)
         return read_pairs(folder, tokenizer)
 
+    record(out, start=settled.start, data=data, reward=reward_models, pairs=pairs)
     runs.train_dpo(model, _reference(settled), drawn, settled, out, resume)
     write_run_page(out)
     print(f"policy in {out}; {_next_line(out, model)}")

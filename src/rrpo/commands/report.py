@@ -13,5 +13,8 @@ def report(folders: Sequence[Path]) -> None:
     for folder in folders:
         if not (folder / "results.json").is_file():
             raise UserError(f"{folder} holds no results.json: name the folder of a finished run")
-        is_demo = "systems" in read_json(folder / "results.json")
+        results = read_json(folder / "results.json")
+        if not isinstance(results, dict):
+            raise UserError(f"{folder / 'results.json'} is not of a run or a demo: run it again")
+        is_demo = "systems" in results
         print(write_page(folder) if is_demo else write_run_page(folder))

@@ -12,7 +12,17 @@ from rich.console import Console
 from rrpo import audio, runs
 from rrpo import config as configuration
 from rrpo.checkpoint import read_json, write_json
-from rrpo.commands.inputs import NEW, for_tests, for_training, load_data, load_reward, new_reward
+from rrpo.commands.inputs import (
+    BUNDLED,
+    NEW,
+    for_tests,
+    for_training,
+    load_data,
+    load_reward,
+    new_reward,
+    record,
+    require_codec,
+)
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
@@ -37,6 +47,14 @@ def train(
 ) -> None:
     """Fine-tune a reward model and test it on the bundled sets when the data is bundled."""
     settled = configuration.load(runs.RewardRun, config, settings)
+    if mixes is None and data is not None and settled.fit.mixup:
+        raise UserError(
+            "mixup needs mixed utterances of --data: make them with `rrpo tokenize --mix 10` and "
+            "name them with --mixes, or leave mixup out (--set fit.mixup=false, or --plain)"
+        )
+    for given in (data, mixes):
+        if given is not None and start in BUNDLED:
+            require_codec(given, True, f"the reward model {start!r}")
     if mixes is not None:
         pool = for_training(mixes)
     elif data is None and settled.fit.mixup:
@@ -47,6 +65,7 @@ def train(
     if settled.fit.nuisance and data is None:
         rows, pool = _with_energy(rows), _with_energy(pool)
     model = new_reward(rows, settled.train.seed) if start == NEW else load_reward(start)
+    record(out, start=start, data=data, mixes=mixes)
     runs.train_reward(model, rows, pool, settled, out, resume)
     write_run_page(out)
     print(f"reward model in {out}; test it with: rrpo reward eval {out}")

@@ -1,7 +1,6 @@
 """`rrpo speak`, `rrpo evaluate` and `rrpo export`: what is done with a policy."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from rrpo import audio
 from rrpo.audio import Audio
-from rrpo.checkpoint import write_json, write_text
-from rrpo.commands.inputs import load_data, load_reward
+from rrpo.checkpoint import begin_folder, commit_folder, write_json, write_text
+from rrpo.commands.inputs import load_data, load_reward, refuse_bundled
 from rrpo.data.manifest import require_empty
 from rrpo.errors import UserError
 from rrpo.evaluate.run import Judges, Sample, measure, summarise
@@ -25,6 +24,7 @@ from rrpo.origin import MINI, is_mini, load_policy
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import read_tokenizer
 from rrpo.policy.examples import make_prompt
+from rrpo.report.page import write_run_page
 from rrpo.report.terminal import print_systems
 from rrpo.speaking import CosyVoiceSpeech, asked_of
 
@@ -42,8 +42,12 @@ def speak(
     """Speak a text into a wav file."""
     if out.suffix.lower() != ".wav":
         raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: give a name for a wav file")
     model = load_policy(start)
     if is_mini(model):
+        if voice is not None or model_folder is not None:
+            raise UserError("--voice and --model are for CosyVoice's policies: leave them out")
         tokens, sound, rate = _speak_mini(model, text, emotion, speaker, seed)
     elif speaker:
         raise UserError("--speaker names voices of the mini world: give CosyVoice a --voice")
@@ -87,8 +91,8 @@ def evaluate(
             raise UserError(f"no policy at {folder}")
     reward_models = {str(path): load_reward(str(path)) for path in rewards}
     policies = {str(folder): load_policy(str(folder)) for folder in folders}
-    own = next(iter(reward_models), "")
-    if all(is_mini(model) for model in policies.values()):
+    synthetic = all(is_mini(model) for model in policies.values())
+    if synthetic:
         if voice is not None or model_folder is not None:
             raise UserError("--voice and --model are for CosyVoice's policies: leave them out")
         world = World()
@@ -105,6 +109,8 @@ def evaluate(
         for name, model in policies.items():
             if is_mini(model):
                 raise UserError(f"{name} speaks the mini codec's tokens: evaluate it by itself")
+        for name in reward_models:
+            refuse_bundled(name)
         judges = Judges.installed(None)
         given = load_data(data, next(iter(policies.values())), tested=True)
         asked = asked_of(given, sentences)
@@ -121,10 +127,10 @@ def evaluate(
     for name, speech in spoken_by.items():
         samples = speech()
         rows = measure(samples, reward_models, judges)
-        systems[name] = summarise(rows, own, judges.content_reason)
+        systems[name] = summarise(rows, "", judges.content_reason)
         if name in policies and (Path(name) / "config.yaml").is_file():
             _keep(Path(name), samples, rows, {"seed": seed, "system": systems[name]})
-    print_systems(systems, Console())
+    print_systems(systems, Console(), list(reward_models), synthetic)
 
 
 def _keep(
@@ -133,15 +139,18 @@ def _keep(
     rows: Sequence[dict[str, Any]],
     figures: Mapping[str, Any],
 ) -> None:
-    """Write an evaluation into a run: its figures, its rows and its sounds."""
-    shutil.rmtree(folder / "samples", ignore_errors=True)  # of an evaluation before
+    """Write an evaluation into a run, in place of one before: its figures, rows and sounds."""
+    target = folder / "samples"
+    fresh = begin_folder(target)
     for sample, row in zip(samples, rows, strict=True):
-        path = folder / "samples" / f"{sample.id}.wav"
-        audio.write(path, sample.audio)
-        row["wav"] = path.relative_to(folder).as_posix()
-    write_json(folder / "evaluation.json", figures)
+        audio.write(fresh / f"{sample.id}.wav", sample.audio)
+        row["wav"] = f"samples/{sample.id}.wav"
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    write_text(folder / "samples" / "samples.jsonl", lines)
+    write_text(fresh / "samples.jsonl", lines)
+    commit_folder(target)
+    write_json(folder / "evaluation.json", figures)
+    if (folder / "results.json").is_file():
+        print(f"page: {write_run_page(folder)}")
 
 
 def export(run: Path, to: str, out: Path, model_folder: Path | None) -> None:

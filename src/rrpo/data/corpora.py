@@ -11,6 +11,7 @@ from rrpo.data.manifest import (
     COLUMNS,
     PARTITIONS,
     Recording,
+    is_file,
     make_recording,
     read_rows,
     require_empty,
@@ -170,7 +171,7 @@ def _label(
 ) -> tuple[list[Recording], Counter[str]]:
     """Turn labels into emotions; return what has one, and how often there was none, and why."""
     there = {one.emotion.casefold() for one in read}
-    asked = {label.casefold(): emotion for label, emotion in labels.items()}
+    asked = {label.casefold(): emotion.casefold() for label, emotion in labels.items()}
     unused = sorted(set(asked) - there)
     if unused:
         found = ", ".join(sorted({one.emotion for one in read}))
@@ -204,13 +205,13 @@ def _read_csv(source: Path, columns: Mapping[str, str]) -> list[Recording]:
     file, rows = read_rows(source, required, delimiter)
     theirs = {name: columns.get(name, name) for name in COLUMNS}
     recordings = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         where = f"{file}, line {number}"
         known = {ours: row[name] for ours, name in theirs.items() if name in row}
         if not known["path"] or not known["emotion"]:
             raise UserError(f"{where}: path or emotion is empty: fill it in")
         near = (file.parent, file.absolute().parent.parent)
-        found = [folder / known["path"] for folder in near if (folder / known["path"]).is_file()]
+        found = [folder / known["path"] for folder in near if is_file(folder / known["path"])]
         if not found:
             raise UserError(
                 f"{where}: no such audio file: {known['path']} "

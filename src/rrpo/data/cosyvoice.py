@@ -11,7 +11,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 
 from rrpo.checkpoint import atomic_path, writing
-from rrpo.data.manifest import Recording, require_empty, write_manifest
+from rrpo.data.manifest import Recording, is_file, require_empty, write_manifest
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.tokens import SPEECH_CODES
@@ -75,8 +75,8 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str]) -> Importe
     for name, given in tables["wav.scp"].items():
         if given.endswith("|"):
             raise UserError(f"{folder / 'wav.scp'}: {name} is a command: write its audio to a file")
-        audio = folder / given if (folder / given).is_file() else Path(given).absolute()
-        if not audio.is_file():
+        audio = folder / given if is_file(folder / given) else Path(given).absolute()
+        if not is_file(audio):
             raise UserError(f"{folder / 'wav.scp'}: no such audio file: {given} of {name}")
         spoken, speaker = tables["text"].get(name), tables["utt2spk"].get(name)
         if spoken is None or speaker is None:

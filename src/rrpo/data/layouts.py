@@ -136,7 +136,7 @@ def read_mer2023(root: Path, corpus: Corpus) -> list[Recording]:  # noqa: ARG001
         subset = table.name.removesuffix("-label.csv")
         if not re.fullmatch(r"train|test[1-3]", subset):
             continue
-        for row in read_rows(table, ("name", "discrete"))[1]:
+        for _, row in read_rows(table, ("name", "discrete"))[1]:
             name = row["name"]
             if name in recordings:
                 raise UserError(f"{table}: {name} stands twice, here or in another table")
@@ -183,7 +183,7 @@ def read_nemo(root: Path, corpus: Corpus) -> list[Recording]:  # noqa: ARG001
     table = _there(root / "data.tsv", f"{root / 'samples'} is there")
     _, rows = read_rows(table, ("file_id", "emotion"), delimiter="\t", quotes=False)
     recordings: dict[str, Recording] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         name = row["file_id"].removesuffix(".wav")
         if name in recordings:
             raise UserError(f"{table}, line {number}: {name} stands twice")
@@ -204,7 +204,7 @@ def read_cremad(root: Path, corpus: Corpus) -> list[Recording]:
         table = near / "VideoDemographics.csv"
         if table.is_file() and not genders:
             rows = read_rows(table, ("ActorID", "Sex"))[1]
-            genders = {row["ActorID"]: row["Sex"].lower() for row in rows}
+            genders = {row["ActorID"]: row["Sex"].lower() for _, row in rows}
     recordings = []
     for audio in _files(folder, "*.wav"):
         speaker, text, emotion, level = _named(

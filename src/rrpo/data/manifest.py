@@ -53,14 +53,15 @@ def read_manifest(path: Path) -> list[Recording]:
     """
     file, rows = read_rows(path)
     recordings = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         where = f"{file}, line {number}"
         if not row["path"] or not row["emotion"]:
             raise UserError(f"{where}: path or emotion is empty: fill it in")
         audio = file.parent / row["path"]
-        if not audio.is_file() and (file.absolute().parent.parent / row["path"]).is_file():
-            audio = file.absolute().parent.parent / row["path"]
-        if not audio.is_file():
+        above = file.absolute().parent.parent / row["path"]
+        if not is_file(audio) and is_file(above):
+            audio = above
+        if not is_file(audio):
             raise UserError(f"{where}: no such audio file: {audio}")
         recordings.append(make_recording(audio, row, where))
     return recordings
@@ -68,11 +69,11 @@ def read_manifest(path: Path) -> list[Recording]:
 
 def read_rows(
     path: Path, required: Sequence[str] = REQUIRED, delimiter: str = ",", quotes: bool = True
-) -> tuple[Path, list[dict[str, str]]]:
+) -> tuple[Path, list[tuple[int, dict[str, str]]]]:
     """Read a table with a header, or `manifest.csv` of a folder; values are stripped.
 
     Returns:
-        The file, and its rows in order, at least one; the first stands in line 2.
+        The file, and its rows in order, at least one, each with the number of its (last) line.
 
     Raises:
         UserError: it is missing or no text in UTF-8, lacks a required column, or holds no rows.
@@ -85,7 +86,10 @@ def read_rows(
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, delimiter=delimiter, quoting=quoting)
             columns = list(reader.fieldnames or [])
-            rows = [{name: (row[name] or "").strip() for name in columns} for row in reader]
+            rows = [
+                (reader.line_num, {name: (row[name] or "").strip() for name in columns})
+                for row in reader
+            ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file} is not a CSV file in UTF-8 ({error})") from None
     missing = [name for name in required if name not in columns]
@@ -96,9 +100,22 @@ def read_rows(
     return file, rows
 
 
+def is_file(path: Path) -> bool:
+    """Say whether a file is there; a name that no system allows is of none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def make_recording(audio: Path, row: dict[str, str], where: str) -> Recording:
     """Make the recording of a row of text; `where` begins the message of a mistake."""
     known = {name: row[name] for name in COLUMNS[1:] if name in row}
+    if known.get("partition", "") not in ("", *PARTITIONS):
+        raise UserError(
+            f"{where}: the partition is {known['partition']!r}: "
+            f"name one of {', '.join(PARTITIONS)}, or leave it blank"
+        )
     graded = known.pop("intensity", "")
     try:
         intensity = float(graded) if graded else None

@@ -10,6 +10,7 @@ import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 from rrpo.checkpoint import atomic_path
+from rrpo.data.manifest import PARTITIONS
 from rrpo.errors import UserError
 from rrpo.tokens import SPEECH_CODES
 
@@ -92,6 +93,8 @@ def read_shard(path: Path) -> list[Utterance]:
         if missing:
             raise UserError(f"{file} lacks the columns {', '.join(missing)}: tokenize it again")
         _check_columns(table, file)
+        if "partition" in table.column_names:
+            _check_partitions(set(table.column("partition").to_pylist()), file)
         rows += [_utterance(row, file) for row in table.to_pylist()]
     if not rows:
         raise UserError(f"{path} holds no utterances: tokenize at least one")
@@ -112,6 +115,16 @@ def _check_columns(table: arrow.Table, file: Path) -> None:
         inner = column.combine_chunks().flatten() if field.name == "tokens" else column
         if field.name not in NULLABLE and column.null_count + inner.null_count:
             raise UserError(f"{file}: a value is missing in the column {field.name}: fill it in")
+
+
+def _check_partitions(found: set[str | None], file: Path) -> None:
+    """Refuse a partition by another name: what is held out by a wrong one would be trained on."""
+    wrong = sorted(found - {None, "", *PARTITIONS}, key=str)
+    if wrong:
+        raise UserError(
+            f"{file}: the partition {wrong[0]!r} is none of {', '.join(PARTITIONS)}: "
+            "mend the manifest and tokenize it again"
+        )
 
 
 def _fits(found: arrow.DataType, field: arrow.Field) -> bool:

