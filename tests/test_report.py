@@ -282,7 +282,7 @@ def test_page_is_written_whole_or_not_at_all(
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         write_page(folder)
     assert (folder / "report.html").read_text() == "old"
     assert sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) == []
