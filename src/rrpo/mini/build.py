@@ -42,7 +42,7 @@ from rrpo.train import TrainConfig, train
 CODEC_STEPS = 10_000
 CODEC_HELD_OUT = 0.02
 """Share of the codec's speech that only shows whether it learnt the rest by heart."""
-POLICY_STEPS = 4200
+POLICY_STEPS = 3600
 POLICY_BATCH = 24
 REWARD_STEPS = 900
 TASKS_STEPS = 6000
@@ -219,7 +219,7 @@ def _mixes(seed: int, folder: Path) -> dict[str, Any]:
 
 def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     tokenizer = PhoneTokenizer()
-    spoken = [*_tokens(folder, "base"), *_tokens(folder, "voices")]
+    spoken = [row for part in ("base", "voices", "reading") for row in _tokens(folder, part)]
     examples = make_examples(tokenizer, spoken)
     # Both renderings of a sentence go to one side.
     texts = sorted({example.prompt.text for example in examples})
@@ -238,7 +238,6 @@ def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
         weight_decay=0.05,
         seed=seed,
         save_every=250,
-        mixed_precision="bf16",
         threads=WORKERS,
     )
     train(

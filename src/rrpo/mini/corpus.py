@@ -43,7 +43,8 @@ class Part:
         split: of `rrpo.mini.sentences`, or "mandarin".
         sentences: how many at full size.
         emotions: "all" renders each sentence with every emotion, "one" with one drawn at random,
-            "weak" once neutral and once with a random emotion.
+            "weak" once neutral and once with a random emotion, "either" neutral or with a random
+            emotion, half of the time each.
         intensity: range it is drawn from; neutral has its own variation at the same intensity.
         altered: share of utterances spoken by an altered voice.
         voices: which altered voices; none named means all.
@@ -83,8 +84,10 @@ PARTS: dict[str, Part] = {
         f"test_{name}": Part("test", 25, "all", (0.7, 1.0), altered=1.0, voices=(name,))
         for name in SPEAKERS
     },
+    "reading": Part("train", 8000, "either", (0.1, 0.5), altered=0.25, voices=SPEAKERS),
 }
-"""The base policy is made of "base" and "voices"; the parts named after a voice are in it alone."""
+"""The base policy is made of "base", "voices" and "reading", which adds sentences where the two add
+ways to say them; the parts named after a voice are in it alone."""
 
 
 def lines(name: str, seed: int, scale: float = 1.0) -> list[Line]:
@@ -131,7 +134,10 @@ def _emotions(kind: str, rng: np.random.Generator) -> Sequence[str]:
         return EMOTIONS
     if kind == "one":
         return [str(rng.choice(EMOTIONS))]
-    return ["neutral", str(rng.choice(EMOTIONS[1:]))]
+    acted = str(rng.choice(EMOTIONS[1:]))
+    if kind == "either":
+        return ["neutral" if rng.random() < 0.5 else acted]
+    return ["neutral", acted]
 
 
 def add_noise(audio: Audio, level: float, rng: np.random.Generator) -> Audio:
