@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from rrpo import policy
 from rrpo.checkpoint import read_json
 from rrpo.objectives.pairs import CHOSEN, REJECTED
 from test_cli import mistake, rrpo, tiny  # noqa: F401 - a fixture
@@ -38,6 +40,12 @@ def test_dpo_draws_its_pairs_and_takes_them_again(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "dpo"
+    model = policy.load(tiny / "policy")
+    assert model.head.bias is not None
+    with torch.no_grad():  # random weights hardly ever end, and what was cut off is in no pair
+        model.head.bias[model.config.codes :] += 6.0
+    policy.save(model, tmp_path / "policy")
+    common = (*common, "--from", tmp_path / "policy")
     drawn = ("--set", "pairs.prompts=3", "--set", "pairs.count=3", "--set", "pairs.margin=0.0")
     words = ("--reward", tiny / "reward", *common, *drawn, "--set", "dpo.batch_size=2")
     rrpo("policy", "dpo", *words, "--out", out)

@@ -99,7 +99,7 @@ def test_every_command_of_the_guide_runs(place: Path) -> None:
     assert not torch.equal(trained.head.weight, before.head.weight)
     figures = read_json(place / "rrpo-run" / "evaluation.json")["system"]
     assert figures["judge_probability"] is None
-    assert figures["reward"]["mean"] < 0
+    assert figures["rewards"]["rm-hardened"]["mean"] < 0
     assert figures["utterances"] == 4
     assert len(list((place / "rrpo-run" / "samples").glob("*.wav"))) == 4
     spoken, rate = soundfile.read(place / "x.wav")

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from pydantic import Field
 
 from rrpo import config as configuration
-from rrpo.checkpoint import read_json, write_json
+from rrpo.checkpoint import claim, read_json, write_json
 from rrpo.config import Strict
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
@@ -141,10 +141,11 @@ def train_reward(
     folder: Path,
     resume: bool = False,
     description: str = "reward model",
+    inputs: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Fine-tune a reward model in place; `folder` is its run."""
     objective = RewardObjective(model, utterances, config.fit, mixes)
-    _settle(config, folder, resume)
+    _settle(config, folder, resume, inputs)
     result = train(objective, config.train, folder, resume, description=description)
     _write_results(folder, "reward", result, {})
     return result
@@ -158,6 +159,7 @@ def train_sft(
     resume: bool = False,
     validate: Validate | None = None,
     description: str = "SFT",
+    inputs: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Fine-tune a policy in place on labelled speech, keeping the weights of least held-out loss.
 
@@ -171,7 +173,7 @@ def train_sft(
         more = {} if validate is None else validate(step)
         return {"held_out_loss": held_out_loss(model, held), **more}
 
-    _settle(config, folder, resume)
+    _settle(config, folder, resume, inputs)
     result = train(
         SFTObjective(model, kept, config.sft),
         config.train,
@@ -201,6 +203,7 @@ def train_rewarded(
     validate: Validate | None = None,
     validate_every: int = 0,
     description: str = "",
+    inputs: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Optimize a policy in place against a reward, held by the KL to the reference.
 
@@ -217,7 +220,7 @@ def train_rewarded(
     else:
         kind, title = "grpo", config.grpo.advantage.upper()
         objective = GRPOObjective(model, held_by, paying, prompts, config.grpo)
-    _settle(config, folder, resume)
+    _settle(config, folder, resume, inputs)
     result = train(
         objective,
         config.train,
@@ -241,6 +244,7 @@ def train_dpo(
     validate: Validate | None = None,
     validate_every: int = 0,
     description: str = "DPO",
+    inputs: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train a policy in place on preference pairs.
 
@@ -250,7 +254,7 @@ def train_dpo(
     # What stands in the way is found before hours are spent on pairs.
     prepare(model, config)
     claim_folder(folder, resume, Accelerator(mixed_precision="no"))
-    _settle(config, folder, resume)
+    _settle(config, folder, resume, inputs)
     found = pairs()
     objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
     result = train(
@@ -290,8 +294,16 @@ def reward_figures(
     return {**ser.by_measure(reports), "robustness": robustness.figures(model, first, seed)}
 
 
-def _settle(config: Strict, folder: Path, resume: bool) -> None:
-    """Write the configuration before the first step, or check that a resumed run has the same."""
+def _settle(
+    config: Strict, folder: Path, resume: bool, inputs: Mapping[str, Any] | None = None
+) -> None:
+    """Write the configuration before the first step, or check that a resumed run has the same.
+
+    Args:
+        inputs: what the run is made from, kept and checked likewise (`inputs.json`).
+    """
+    if inputs is not None:
+        claim(folder / "inputs.json", inputs, "a run")
     path = folder / "config.yaml"
     if resume and path.is_file():
         stored = configuration.load(type(config), path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from rrpo import reward
-from rrpo.checkpoint import claim, read_json, sha256
+from rrpo.checkpoint import read_json, sha256
 from rrpo.data.manifest import PARTITIONS, TEST
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.emotions import EMOTIONS
@@ -105,21 +105,22 @@ def require_codec(data: Path, mini: bool, reader: str) -> None:
         )
 
 
-def record(out: Path, **given: str | Path | Sequence[str | Path] | None) -> None:
-    """Write into a run's folder what it is made from, or check that it is what is there.
+def describe(
+    **given: str | Path | Sequence[str | Path] | None,
+) -> dict[str, list[list[str]]]:
+    """Describe what a run is made from, for its `inputs.json`.
 
     Args:
         given: name of an option → the paths or names that were given with it; None: the default.
 
-    Raises:
-        UserError: the run in the folder was made from something else.
+    Returns:
+        name → of each path or bundled name itself, and the SHA-256 of what it holds.
     """
-    made = {
+    return {
         name: [_described(one) for one in ([value] if isinstance(value, str | Path) else value)]
         for name, value in given.items()
         if value is not None
     }
-    claim(out / "inputs.json", made, "a run")
 
 
 def _described(given: str | Path) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rrpo import runs
 from rrpo.checkpoint import claim
-from rrpo.commands.inputs import load_data, load_rewards, record
+from rrpo.commands.inputs import describe, load_data, load_rewards
 from rrpo.errors import UserError
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
@@ -27,8 +27,8 @@ def sft(
     settled = settle(runs.SFTRun, start, config, settings)
     model = load_policy(settled.start)
     examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
-    record(out, start=settled.start, data=data)
-    runs.train_sft(model, examples, settled, out, resume)
+    inputs = describe(start=settled.start, data=data)
+    runs.train_sft(model, examples, settled, out, resume, inputs=inputs)
     write_run_page(out)
     print(f"policy in {out}; {_next_line(out, model)}")
 
@@ -53,8 +53,10 @@ def rewarded(
     examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
     prompts = [example.prompt for example in examples]
     paying = load_rewards(reward_models, model)
-    record(out, start=settled.start, data=data, reward=reward_models)
-    runs.train_rewarded(model, _reference(settled), paying, prompts, settled, out, resume)
+    inputs = describe(start=settled.start, data=data, reward=reward_models)
+    runs.train_rewarded(
+        model, _reference(settled), paying, prompts, settled, out, resume, inputs=inputs
+    )
     write_run_page(out)
     print(f"policy in {out}; {_next_line(out, model)}")
 
@@ -89,8 +91,8 @@ def dpo(
             draw_pairs(model, paying, prompts, settled.pairs, folder, settled.train.seed)
         return read_pairs(folder, tokenizer)
 
-    record(out, start=settled.start, data=data, reward=reward_models, pairs=pairs)
-    runs.train_dpo(model, _reference(settled), drawn, settled, out, resume)
+    inputs = describe(start=settled.start, data=data, reward=reward_models, pairs=pairs)
+    runs.train_dpo(model, _reference(settled), drawn, settled, out, resume, inputs=inputs)
     write_run_page(out)
     print(f"policy in {out}; {_next_line(out, model)}")
 

@@ -15,12 +15,12 @@ from rrpo.checkpoint import read_json, write_json
 from rrpo.commands.inputs import (
     BUNDLED,
     NEW,
+    describe,
     for_tests,
     for_training,
     load_data,
     load_reward,
     new_reward,
-    record,
     require_codec,
 )
 from rrpo.data.shards import Utterance
@@ -65,8 +65,8 @@ def train(
     if settled.fit.nuisance and data is None:
         rows, pool = _with_energy(rows), _with_energy(pool)
     model = new_reward(rows, settled.train.seed) if start == NEW else load_reward(start)
-    record(out, start=start, data=data, mixes=mixes)
-    runs.train_reward(model, rows, pool, settled, out, resume)
+    inputs = describe(start=start, data=data, mixes=mixes)
+    runs.train_reward(model, rows, pool, settled, out, resume, inputs=inputs)
     write_run_page(out)
     print(f"reward model in {out}; test it with: rrpo reward eval {out}")
 
