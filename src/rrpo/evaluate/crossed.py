@@ -82,10 +82,11 @@ def stratified_interval(
         of_speakers, of_utterances = of_speakers + named * degrees, of_utterances + degrees
         own, own_draws = trial_figures(trials, ids, speakers, weights, figure)
         if others is not None:
-            pair = (trials, others[number])
-            if not all(np.array_equal(*both) for both in zip(*map(_utterances, pair), strict=True)):
+            paired = others[number]
+            same_names = np.array_equal(trials.names, paired.names)
+            if not same_names or not np.array_equal(trials.labels, paired.labels):
                 raise UserError("only trials on the same utterances can be compared in pairs")
-            other, other_draws = trial_figures(others[number], ids, speakers, weights, figure)
+            other, other_draws = trial_figures(paired, ids, speakers, weights, figure)
             own, own_draws = own - other, own_draws - other_draws
         mean, draws = mean + own / len(strata), draws + own_draws / len(strata)
     # Utterances count only where no stratum has two speakers: beside those they say too much.
@@ -98,11 +99,6 @@ def stratified_interval(
     cut = float(norm.cdf(-t.ppf(0.975, degrees)))
     low, high = np.quantile(draws, [cut, 1 - cut])
     return {"mean": mean, "low": float(low), "high": float(high)}
-
-
-def _utterances(trials: Trials) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-    """Return what tells the utterances of trials apart: their clusters and classes."""
-    return trials.names, trials.labels
 
 
 def training_draws(
