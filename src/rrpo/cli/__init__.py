@@ -235,5 +235,5 @@ def _mistake(message: str) -> NoReturn:
 
 
 def _interrupted() -> NoReturn:
-    print("interrupted; what is finished is kept, call it again to go on", file=sys.stderr)
+    print("interrupted", file=sys.stderr)
     sys.exit(130)
