@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rrpo import __version__, audio, policy, reward
-from rrpo.checkpoint import read_json, write_json
+from rrpo.checkpoint import alone, read_json, write_json
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.mini.world import World
 from rrpo.policy import LMConfig, SpeechTokenLM
@@ -183,6 +183,18 @@ def test_a_run_is_resumed_with_what_it_was_made_from(tiny: Path, tmp_path: Path)
     made = read_json(tmp_path / "run" / "inputs.json")
     assert [name for name, _ in made["reward"]] == [str(tiny / "reward")]
     assert all(len(digest) == 64 for _, digest in [*made["reward"], *made["data"]])
+
+
+def test_a_run_that_has_just_begun_keeps_its_configuration(tiny: Path, tmp_path: Path) -> None:
+    """It has no checkpoint yet, so nothing but its lock tells that it is there."""
+    pytest.importorskip("fcntl", reason="locks are of POSIX systems")
+    (tmp_path / "config.yaml").write_text("of the run that has begun")
+    run = ["policy", "diffro", "--from", tiny / "policy", "--data", tiny / "data"]
+    with alone(tmp_path):
+        line = mistake(*run, "--reward", tiny / "reward", "--out", tmp_path)
+    assert "another process is writing" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    assert (tmp_path / "config.yaml").read_text() == "of the run that has begun"
 
 
 def test_what_stands_in_the_way_of_pairs_is_found_before_they_are_drawn(

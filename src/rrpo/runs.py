@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from pydantic import Field
 
 from rrpo import config as configuration
-from rrpo.checkpoint import claim, read_json, write_json
+from rrpo.checkpoint import alone, claim, read_json, write_json
 from rrpo.config import Strict
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
@@ -301,15 +301,22 @@ def _settle(
 
     Args:
         inputs: what the run is made from, kept and checked likewise (`inputs.json`).
+
+    Raises:
+        UserError: another process is at this run, or it has another configuration or other inputs.
     """
-    if inputs is not None:
-        claim(folder / "inputs.json", inputs, "a run")
+    if not Accelerator(mixed_precision="no").is_main_process:
+        return
     path = folder / "config.yaml"
-    if resume and path.is_file():
-        stored = configuration.load(type(config), path)
-        configuration.require_same(config, stored.model_dump(mode="json"), path)
-    elif not (folder / "checkpoint").exists():
-        configuration.dump(config, path)
+    # A run that another process has begun may have no checkpoint yet.
+    with alone(folder):
+        if inputs is not None:
+            claim(folder / "inputs.json", inputs, "a run")
+        if resume and path.is_file():
+            stored = configuration.load(type(config), path)
+            configuration.require_same(config, stored.model_dump(mode="json"), path)
+        elif not (folder / "checkpoint").exists():
+            configuration.dump(config, path)
 
 
 def _write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[str, Any]) -> None:

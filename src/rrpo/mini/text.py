@@ -222,32 +222,38 @@ def _pieces(text: str) -> list[str]:
         if word:
             pieces.append(word)
         elif number:
-            pieces.extend(number_words(int(number)))
+            pieces.extend(number_words(number))
         elif comma or stop or question:
             pieces.append(COMMA if comma else STOP if stop else QUESTION)
         position = match.end()
     return pieces
 
 
-def number_words(number: int) -> list[str]:
+def number_words(digits: str) -> list[str]:
     """Return the words of a whole number.
 
     Raises:
         UserError: it is above 999999.
 
     Examples:
-        >>> number_words(1342)
+        >>> number_words("1342")
         ['one', 'thousand', 'three', 'hundred', 'forty', 'two']
     """
-    if number > 999_999:
-        raise UserError(f"cannot read {number} aloud: write numbers above 999999 in words")
+    # The digits are counted first: Python refuses to make a number of some thousand.
+    if len(digits.lstrip("0")) > len("999999"):
+        shown = digits if len(digits) <= 20 else f"{digits[:20]}…"
+        raise UserError(f"cannot read {shown} aloud: write numbers above 999999 in words")
+    return _number_words(int(digits))
+
+
+def _number_words(number: int) -> list[str]:
     if number < 20:
         return [SMALL[number]]
     if number < 100:
-        return [TENS[number // 10 - 2], *(number_words(number % 10) if number % 10 else [])]
+        return [TENS[number // 10 - 2], *(_number_words(number % 10) if number % 10 else [])]
     size, name = (1000, "thousand") if number >= 1000 else (100, "hundred")
-    rest = number_words(number % size) if number % size else []
-    return [*number_words(number // size), name, *rest]
+    rest = _number_words(number % size) if number % size else []
+    return [*_number_words(number // size), name, *rest]
 
 
 def _inflect(word: str, lexicon: dict[str, str]) -> str | None:
