@@ -62,8 +62,8 @@ def test_differences_are_paired() -> None:
     }
     for name in figures:
         figures[name] |= dict.fromkeys(
-            ("judge accuracy", "DNSMOS overall", "PLCMOS", "DistillMOS", "artifacts / s"), None
-        ) | dict.fromkeys(("word error", "KL / token", "tokens"), None)
+            ("judge accuracy", "DNSMOS overall", "DNSMOS P.808", "PLCMOS", "DistillMOS"), None
+        ) | dict.fromkeys(("artifacts / s", "word error", "KL / token", "tokens"), None)
     table = _differences(figures, ("diffro", "rrpo"))
     assert set(table) == {"RRPO − DiffRO", "DiffRO − base"}
     found = table["RRPO − DiffRO"]["judge probability"]
@@ -112,8 +112,8 @@ def test_hardening_is_a_difference_over_seeds() -> None:
 
 def test_the_page_shows_every_measured_figure() -> None:
     cell = {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": [0.4, 0.6]}
-    labels = ["judge probability", "judge accuracy", "DNSMOS overall", "PLCMOS", "DistillMOS"]
-    labels += ["artifacts / s", "word error", "KL / token", "tokens"]
+    labels = ["judge probability", "judge accuracy", "DNSMOS overall", "DNSMOS P.808", "PLCMOS"]
+    labels += ["DistillMOS", "artifacts / s", "word error", "KL / token", "tokens"]
     text = page(
         {
             "command": "rrpo study seeds",

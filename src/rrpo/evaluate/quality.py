@@ -41,8 +41,9 @@ def available() -> dict[str, Scorer]:
 
     `dnsmos_overall`, `dnsmos_signal` (Reddy et al. 2022, P.835) and `dnsmos_p808` (2021) barely
     hear clicks; `plcmos` (Diener et al. 2023, made for lost packets) and `distillmos` (Stahl &
-    Gamper 2025) do. A scorer raises UserError for audio that is empty or not finite; samples
-    beyond ±1 are clipped, as they are when the audio is written.
+    Gamper 2025) do. P.835 asks about noise: the first two do not hear sound that is stuck, the
+    third does. A scorer raises UserError for audio that is empty or not finite; samples beyond ±1
+    are clipped, as they are when the audio is written.
     """
     return dict(_speechmos()[0]) | dict(_distillmos()[0])
 

@@ -19,6 +19,7 @@ MEASURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("judge probability", ("judge_probability",)),
     ("judge accuracy", ("judge_accuracy",)),
     ("DNSMOS overall", ("quality", "dnsmos_overall")),
+    ("DNSMOS P.808", ("quality", "dnsmos_p808")),
     ("PLCMOS", ("quality", "plcmos")),
     ("DistillMOS", ("quality", "distillmos")),
     ("artifacts / s", ("artifacts_per_second",)),

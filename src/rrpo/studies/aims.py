@@ -108,7 +108,7 @@ def of_judges(ways: Mapping[str, Any]) -> list[Aim]:
             surely=True,
         )
         for way in ("clicks", "noise", "held token", "repeated tokens")
-        for scorer in ("DNSMOS overall", "PLCMOS", "DistillMOS")
+        for scorer in ("DNSMOS overall", "DNSMOS P.808", "PLCMOS", "DistillMOS")
         if scorer in ways[way]["measures"]
     ]
     rises = ways["exchanged tokens"]["measures"].get("word error", {}).get("rank")
