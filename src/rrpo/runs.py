@@ -5,6 +5,7 @@ made again by hand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -253,7 +254,6 @@ def train_dpo(
     """
     # What stands in the way is found before hours are spent on pairs.
     prepare(model, config)
-    claim_folder(folder, resume, Accelerator(mixed_precision="no"))
     _settle(config, folder, resume, inputs)
     found = pairs()
     objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
@@ -303,13 +303,16 @@ def _settle(
         inputs: what the run is made from, kept and checked likewise (`inputs.json`).
 
     Raises:
-        UserError: another process is at this run, or it has another configuration or other inputs.
+        UserError: another process is at this run, it is not to be continued, or it has another
+            configuration or other inputs.
     """
-    if not Accelerator(mixed_precision="no").is_main_process:
-        return
+    accelerator = Accelerator(mixed_precision="no")
     path = folder / "config.yaml"
     # A run that another process has begun may have no checkpoint yet.
-    with alone(folder):
+    with alone(folder) if accelerator.is_main_process else nullcontext():
+        claim_folder(folder, resume, accelerator)
+        if not accelerator.is_main_process:
+            return
         if inputs is not None:
             claim(folder / "inputs.json", inputs, "a run")
         if resume and path.is_file():
