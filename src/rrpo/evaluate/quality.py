@@ -39,10 +39,10 @@ SHORTEST = SAMPLE_RATE // 10
 def available() -> dict[str, Scorer]:
     """Return name → scorer of those that are installed; the models are loaded once.
 
-    `dnsmos_overall`, `dnsmos_signal` (Reddy et al. 2022, P.835) and `dnsmos_p808` (2021) barely
-    hear clicks; `plcmos` (Diener et al. 2023, made for lost packets) and `distillmos` (Stahl &
-    Gamper 2025) do. P.835 asks about noise: the first two do not hear sound that is stuck, the
-    third does. A scorer raises UserError for audio that is empty or not finite; samples beyond ±1
+    `dnsmos_overall` and `dnsmos_signal` (Reddy et al. 2022, P.835) were made to rate noise
+    suppressors: they hear many clicks, few not, and no sound that is stuck; `dnsmos_p808` (2021)
+    hears more of both. `plcmos` (Diener et al. 2023, made for lost packets) and `distillmos`
+    (Stahl & Gamper 2025) hear a single click. A scorer raises UserError for audio that is empty or not finite; samples beyond ±1
     are clipped, as they are when the audio is written.
     """
     return dict(_speechmos()[0]) | dict(_distillmos()[0])
