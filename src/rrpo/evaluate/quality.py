@@ -42,8 +42,8 @@ def available() -> dict[str, Scorer]:
     `dnsmos_overall` and `dnsmos_signal` (Reddy et al. 2022, P.835) were made to rate noise
     suppressors: they hear many clicks, few not, and no sound that is stuck; `dnsmos_p808` (2021)
     hears more of both. `plcmos` (Diener et al. 2023, made for lost packets) and `distillmos`
-    (Stahl & Gamper 2025) hear a single click. A scorer raises UserError for audio that is empty or not finite; samples beyond ±1
-    are clipped, as they are when the audio is written.
+    (Stahl & Gamper 2025) hear a single click. A scorer raises UserError for audio that is empty or
+    not finite; samples beyond ±1 are clipped, as they are when the audio is written.
     """
     return dict(_speechmos()[0]) | dict(_distillmos()[0])
 
