@@ -12,9 +12,11 @@ import torch
 from rrpo.checkpoint import read_json, write_json
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
+from rrpo.mini.corpus import lines
 from rrpo.mini.world import World
 from rrpo.studies import aims
 from rrpo.studies import world as study
+from rrpo.studies.world_again import PAIRED, Other, together
 from rrpo.studies.world_codec import transients
 from rrpo.studies.world_page import page as write_page
 from rrpo.studies.world_page import stages
@@ -30,9 +32,10 @@ def test_inserted_clicks_are_found_and_clean_speech_has_none() -> None:
     rows = [row for row in World().shard("test_same") if row.emotion == "neutral"][:6]
     codec = World().codec()
     sounds = codec.decode_batch([torch.from_numpy(row.tokens) for row in rows])
-    click = transients(codec, sounds, [row.text for row in rows])["click"]
-    assert click["found"]["mean"] > 0.5
-    assert click["false_per_second"]["mean"] < click["found"]["mean"]
+    found = transients(codec, sounds)
+    struck = np.mean([row["click_found"] for row in found])
+    assert struck > 0.5
+    assert np.mean([row["click_false_per_second"] for row in found]) < struck
 
 
 def test_a_policy_that_never_stops_runs_away() -> None:
@@ -82,7 +85,11 @@ def test_each_intensity_has_its_own_chance() -> None:
     )
     renderer: Any = Louder()
     texts = ["One.", "Two."]
-    assert study.ranked(renderer, codec, judge, texts)["mean"] == 1.0  # type: ignore[arg-type]
+    found = study.ranked(renderer, codec, judge, texts)  # type: ignore[arg-type]
+    assert [(row["text"], row["emotion"]) for row in found] == [
+        (text, emotion) for text in texts for emotion in EMOTIONS[1:]
+    ]
+    assert {row["right"] for row in found} == {1.0}
     assert len(renderer.drawn) == 2 * (len(EMOTIONS) - 1) * len(study.INTENSITIES)
     assert len(set(renderer.drawn)) == len(renderer.drawn)
 
@@ -139,7 +146,9 @@ def test_seconds_of_a_stage_say_when_they_are_not_all(tmp_path: Path) -> None:
     assert found["assets"]["mean"] == (tmp_path / "recipe.json").stat().st_size / 1e6
 
 
-def test_the_command_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_its_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("hibari", reason="needs the packaged voice: pip install 'rrpo[mini]'")
     pytest.importorskip("pyworld", reason="needs WORLD: pip install 'rrpo[mini]'")
     page = study.run(tmp_path, study.SMOKE, command="rrpo study world --smoke").read_text()
@@ -148,7 +157,8 @@ def test_the_command_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert list(figures["speech"]) == columns
     assert figures["speech"]["codec"]["utterances"] == 6
     assert figures["speech"]["base"]["utterances"] == 12
-    assert list(read_json(tmp_path / "rows.json")) == [*columns[:2], *columns[3:]]
+    rows = read_json(tmp_path / "rows.json")
+    assert list(rows) == [*columns[:2], *columns[3:], "resynthesis", "ranked"]
     assert "`rrpo study world --smoke`" in page
     assert f"{figures['judge']['test_same']['mean']:.2f}" in page
     assert "| base, seed 1 |" in page
@@ -162,27 +172,73 @@ def test_the_command_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     write_json(tmp_path / "plan.json", {"world": "another"})
     with pytest.raises(UserError, match="study with another world"):
         study.run(tmp_path, study.SMOKE)
-    _again(figures)
+    _against_itself(figures, rows)
+    # Neither scorers of others nor the search through all ids belongs to the comparison.
+    monkeypatch.setattr(study.Judges, "installed", lambda judge: study.Judges(judge, {}))
+    monkeypatch.setattr(study, "transient_tokens", lambda *_: {"click": [], "pop": []})
+    _against_another(tmp_path, figures, rows)
 
 
-def _again(figures: dict[str, Any]) -> None:
-    """The same figures as another seed's are the same; one that moved by its interval is not."""
-    assert figures["recipe_seed"] == 0
+def _against_itself(figures: dict[str, Any], rows: dict[str, Any]) -> None:
+    """The same figures are the same; one that moved by more than its interval is not."""
     other = deepcopy(figures) | {"recipe_seed": 1}
-    table = [line for line in write_page(figures, other).splitlines() if line.startswith("| ")]
-    same = [line for line in table if line.endswith("| yes |")]
-    assert len(same) == sum(aim.value is not None for aim in aims.of_world(figures))
-    assert "| | seed 0 | seed 1 | difference | the same |" in table
+    again = together(figures, rows, Other(other, rows))
+    assert [one.asked for one in again.compared if one.paired] == list(PAIRED)
+    assert all(one.same and one.apart["mean"] == 0.0 for one in again.compared)
+    written = write_page(figures, again).splitlines()
+    assert "| | seed 0 | seed 1 | difference | paired | the same |" in written
+    assert sum(line.endswith("| yes | yes |") for line in written) == len(PAIRED)
     other["policy"]["length"] = {"mean": 9.0, "low": 8.0, "high": 10.0}
-    moved = [line for line in write_page(figures, other).splitlines() if line.endswith("| no |")]
-    assert [line.split(" | ")[0] for line in moved] == ["| base, length over real speech"]
+    moved = [
+        one.asked for one in together(figures, rows, Other(other, rows)).compared if not one.same
+    ]
+    assert moved == ["base, length over real speech"]
+    swapped = rows | {"ranked": rows["ranked"][::-1]}
+    with pytest.raises(UserError, match="same sentences"):
+        together(figures, rows, Other(other, swapped))
+
+
+def _against_another(out: Path, figures: dict[str, Any], rows: dict[str, Any]) -> None:
+    """A world of seed 0 against a study said to be of seed 1: its sentences, and pairs of them."""
+    write_json(out / "study.json", figures | {"recipe_seed": 1, "sentences_seed": 1})
+    texts = [line.text for line in lines("test_same", 1) if line.emotion == "neutral"]
+    said = {
+        name: [{**row, "text": texts[-1] if name == "ranked" else texts[0]} for row in measured]
+        for name, measured in rows.items()
+    }
+    write_json(out / "rows.json", said)
+    written = study.run(out / "again", study.SMOKE, against=out).read_text()
+    ours = read_json(out / "again" / "rows.json")
+    assert {row["text"] for row in ours["codec"]} == {texts[0]}
+    assert "unseen sentences (of seed 1)" in written
+    found = read_json(out / "again" / "study.json")
+    other = Other(read_json(out / "study.json"), said)
+    pairs = [one for one in together(found, ours, other).compared if one.paired]
+    assert [one.asked for one in pairs] == [
+        asked
+        for asked in PAIRED
+        if "word error" not in asked
+        and "DistillMOS" not in asked
+        and asked != "the same, at the least"
+    ]
+    for one in pairs:
+        # The mean of the pairs is the difference of the means that the two studies show.
+        assert one.apart["mean"] == pytest.approx(one.ours["mean"] - one.theirs["mean"]), one.asked
 
 
 def test_only_the_study_of_another_seed_is_compared_with(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no study: run `rrpo study world --out"):
         study.run(tmp_path / "out", study.SMOKE, against=tmp_path)
+    write_json(tmp_path / "rows.json", {})
     for found in ({"recipe_seed": 0}, {}):
         write_json(tmp_path / "study.json", found)
         with pytest.raises(UserError, match="seed 0 made, too, or does not say"):
+            study.run(tmp_path / "out", study.SMOKE, against=tmp_path)
+    for found, message in (
+        ({}, "does not say which sentences"),
+        ({"sentences_seed": 1, "sentences": 24, "seeds": 2}, "has 24 sentences with 2 .* not 1"),
+    ):
+        write_json(tmp_path / "study.json", {"recipe_seed": 1, **found})
+        with pytest.raises(UserError, match=message):
             study.run(tmp_path / "out", study.SMOKE, against=tmp_path)
     assert not (tmp_path / "out").exists()

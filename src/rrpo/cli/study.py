@@ -36,7 +36,7 @@ def world(
     folder: WorldFolder = None,
     against: Annotated[
         Path | None,
-        typer.Option(help="Study of a world the recipe made with another seed, to compare with."),
+        typer.Option(help="Study of a world made with another seed: say its sentences, compare."),
     ] = None,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:

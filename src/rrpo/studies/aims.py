@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rrpo.evaluate.statistics import difference_of_intervals
 from rrpo.report.measures import MISSING
 
 Value = Mapping[str, float]
@@ -113,24 +112,6 @@ def of_judges(ways: Mapping[str, Any]) -> list[Aim]:
     ]
     rises = ways["exchanged tokens"]["measures"].get("word error", {}).get("rank")
     return [*falls, Aim("word error rises with exchanged tokens", rises, least=0.0, surely=True)]
-
-
-def compared(
-    ours: Sequence[Aim], others: Sequence[Aim]
-) -> list[tuple[str, Value, Value, dict[str, float]]]:
-    """Compare what is asked of a world with the figures of another, independent run of its recipe.
-
-    Returns:
-        What is asked, our figure, theirs, and ours less theirs; of figures that both have.
-    """
-    theirs = {aim.asked: aim.value for aim in others}
-    rows = []
-    for aim in ours:
-        other = theirs.get(aim.asked)
-        if aim.value is not None and other is not None:
-            apart = difference_of_intervals(aim.value, other)
-            rows.append((aim.asked, aim.value, other, apart))
-    return rows
 
 
 def _of_reward_model(figures: Mapping[str, Mapping[str, Value]]) -> list[Aim]:

@@ -20,7 +20,6 @@ from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS, emotion_index
-from rrpo.errors import UserError
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.run import Judges, Sample, measure, summarise
 from rrpo.evaluate.statistics import interval, paired_interval, unpaired_interval
@@ -36,7 +35,8 @@ from rrpo.reward import RewardModel
 from rrpo.reward.fit import log_posteriors
 from rrpo.studies import aims, demo, plan
 from rrpo.studies.seeds import values_of
-from rrpo.studies.world_codec import codec_figures, transient_tokens, transients
+from rrpo.studies.world_again import read_other, together
+from rrpo.studies.world_codec import by_sentence, codec_figures, resynthesis, transient_tokens
 from rrpo.studies.world_page import page
 from rrpo.studies.world_policy import lengths, policy_figures
 
@@ -94,44 +94,54 @@ def run(
     It writes `study.md`, `study.json` and `rows.json`, every judged utterance of the first table.
 
     Args:
-        against: folder of the study of a world that the recipe made with another seed.
+        against: folder of the study of a world that the recipe made with another seed; this one
+            then says the sentences of that study, which neither has seen, and is paired with it.
 
     Raises:
         UserError: the renderer's packages are not installed, or a folder holds the study of
-            another world, or none, or one of a world with the same seed.
+            another world, or none, or one that this cannot be compared with.
     """
     world = world or World()
     world.check()
-    other = None if against is None else _other(against, world.seed)
+    other = None if against is None else read_other(against, world.seed, size)
     claim(out / "plan.json", {"world": sha256(world.folder / HASHES)}, "a study")
     renderer = Renderer()
     codec, base, judge = world.codec(), world.policy(), world.judge()
     judges = Judges.installed(judge)
-    texts = dict.fromkeys(row.text for row in world.shard("test_same"))
-    said = list(texts)[: size.sentences]
-    # The first sentences of the part, as the recipe made them.
-    asked = [line for line in lines("test_same", world.seed) if line.text in said]
+    # The sentences of the part as the recipe made them.
+    of_seed = world.seed if other is None else other.study["sentences_seed"]
+    part = lines("test_same", of_seed)
+    texts = list(dict.fromkeys(line.text for line in part))
+    asked = [line for line in part if line.text in texts[: size.sentences]]
     acted = [(line, act(renderer, line)) for line in asked]
-    sounds, of = [rendering.audio for _, rendering in acted], [line.text for line in asked]
     reward_model = demo.fine_tune_reward(out, world, "plain", size.reward_steps)
-    measured = judged_speech(world, codec, base, judges, acted, size.seeds)
+    judged = judged_speech(world, codec, base, judges, acted, size.seeds)
+    found = resynthesis(codec, [rendering for _, rendering in acted])
+    measured = {
+        **judged,
+        "resynthesis": [
+            {"text": line.text, "emotion": line.emotion, **row}
+            for line, row in zip(asked, found, strict=True)
+        ],
+        "ranked": ranked(renderer, codec, judge, texts[-size.ranked :]),
+    }
     write_json(out / "rows.json", measured)
     study: dict[str, Any] = {
         "command": command,
         "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
         "recipe_seed": world.seed,
+        "sentences_seed": of_seed,
         "sentences": size.sentences,
         "seeds": size.seeds,
         "reward_model": {"steps": size.reward_steps, **reward_figures(world, reward_model)},
-        "codec": codec_figures(codec, [rendering for _, rendering in acted], of),
-        "transients": transients(codec, sounds, of),
+        **codec_figures(measured["resynthesis"]),
         "contexts": size.contexts,
         "transient_tokens": transient_tokens(world, codec, size.contexts),
-        **speech(measured, acted),
+        **speech(judged, acted),
         "policy": policy_figures(world, base) | lengths(world, base, size.drawn, size.seeds),
         "voices": voices(world, codec, base, judges, size.voiced),
         "judge": judge_figures(world, codec, judge, size.judged)
-        | {"ranked_pairs": ranked(renderer, codec, judge, list(texts)[-size.ranked :])},
+        | {"ranked_pairs": by_sentence(measured["ranked"], "right")},
         **cost(world),
     }
     verdicts = aims.rows(aims.of_world(study))
@@ -139,27 +149,10 @@ def run(
         asked: dict(zip(aims.COLUMNS, cells, strict=True)) for asked, cells in verdicts
     }
     write_json(out / "study.json", study)
-    write_text(out / "study.md", page(study, other))
+    again = None if other is None else together(study, measured, other)
+    write_text(out / "study.md", page(study, again))
     print_rows("Aims", aims.COLUMNS, verdicts, Console())
     return out / "study.md"
-
-
-def _other(folder: Path, seed: int) -> dict[str, Any]:
-    """Read the study of another world.
-
-    Raises:
-        UserError: the folder holds none, or one of a world that the same seed made.
-    """
-    path = folder / "study.json"
-    if not path.is_file():
-        raise UserError(f"{folder} holds no study: run `rrpo study world --out {folder}` first")
-    study: dict[str, Any] = read_json(path)
-    if study.get("recipe_seed") in (None, seed):
-        raise UserError(
-            f"{folder} holds the study of a world that seed {seed} made, too, or does not say "
-            "which: name another with --against, or leave it out"
-        )
-    return study
 
 
 def act(renderer: Renderer, line: Line) -> Rendering:
@@ -353,11 +346,13 @@ def judge_figures(
     return figures
 
 
-def ranked(
-    renderer: Renderer, codec: MiniCodec, judge: EmotionJudge, texts: Sequence[str]
-) -> dict[str, float]:
-    """Return how often the judge's probability orders two intensities of one sentence rightly."""
-    right, said = [], []
+def ranked(renderer: Renderer, codec: MiniCodec, judge: EmotionJudge, texts: Sequence[str]) -> Rows:
+    """Say of each sentence and emotion how often the judge's probability orders two intensities.
+
+    Returns:
+        rows of "text", "emotion" and "right", the share of the three pairs in the right order.
+    """
+    rows = []
     for number, text in enumerate(texts):
         analysis = renderer.analyse(text)
         for emotion in EMOTIONS[1:]:
@@ -369,6 +364,5 @@ def ranked(
                 sounds.append(codec.decode(codec.encode(acted.audio)))
             belief = judge.probabilities_batch(sounds)[:, emotion_index(emotion)]
             pairs = [belief[1] > belief[0], belief[2] > belief[1], belief[2] > belief[0]]
-            right.append(float(np.mean(pairs)))
-            said.append(text)
-    return interval(right, groups=said)
+            rows.append({"text": text, "emotion": emotion, "right": float(np.mean(pairs))})
+    return rows

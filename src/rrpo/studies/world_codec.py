@@ -1,6 +1,6 @@
 """What the mini world's codec loses, and whether it can say a click or a pop."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,47 +22,70 @@ NEAR = 0.04
 """Seconds within which an inserted click must be found again."""
 
 
-def codec_figures(
-    codec: MiniCodec, renderings: Sequence[Rendering], texts: Sequence[str]
-) -> dict[str, Any]:
-    """Return the codec's errors, each a mean over utterances with its interval by sentence."""
-    each = [train_codec.measure(codec, [rendering]) for rendering in renderings]
-    figures = {}
-    for name in CODEC_FIGURES:
-        found = [(one[name], text) for one, text in zip(each, texts, strict=True) if name in one]
-        values, groups = zip(*found, strict=True)
-        figures[name] = interval(values, groups=groups)
-    return figures
-
-
-def transients(codec: MiniCodec, sounds: Sequence[Audio], texts: Sequence[str]) -> dict[str, Any]:
-    """Insert one click or pop into each sound and look for it after the codec.
-
-    Args:
-        texts: what is said in each sound.
+def resynthesis(codec: MiniCodec, renderings: Sequence[Rendering]) -> list[dict[str, float]]:
+    """Measure what the codec does to each rendering.
 
     Returns:
-        Of clicks and of pops: the share that is found within 40 ms, and how many are found a
-        second where none was inserted.
+        of each its errors, those of `CODEC_FIGURES` that it has (no pitch where nothing is voiced),
+        and what `transients` finds.
+    """
+    errors = (train_codec.measure(codec, [rendering]) for rendering in renderings)
+    struck = transients(codec, [rendering.audio for rendering in renderings])
+    return [
+        {name: one[name] for name in CODEC_FIGURES if name in one} | found
+        for one, found in zip(errors, struck, strict=True)
+    ]
+
+
+def transients(codec: MiniCodec, sounds: Sequence[Audio]) -> list[dict[str, float]]:
+    """Insert one click and, by itself, one pop into each sound and look for it after the codec.
+
+    Returns:
+        of each sound and of "click" and "pop" whether it is "_found" within 40 ms, 0 or 1, and how
+        many are found a second where none was inserted, "_false_per_second".
     """
     rng = np.random.default_rng(0)
-    figures: dict[str, Any] = {}
+    rows: list[dict[str, float]] = [{} for _ in sounds]
     for kind in codec_corpus.KINDS:
-        found, false = [], []
-        for sound in sounds:
+        for row, sound in zip(rows, sounds, strict=True):
             clean = to_peak(sound)
             start = int(rng.integers(TOKEN_SAMPLES, clean.size - 2 * TOKEN_SAMPLES))
             shape = PEAK * codec_corpus.transient(kind, rng)
             struck = clean.copy()
             struck[start : start + shape.size] += shape[: struck.size - start]
             heard = _times(codec, struck, kind)
-            found.append(float(any(abs(time - start / SAMPLE_RATE) <= NEAR for time in heard)))
-            false.append(len(_times(codec, clean, kind)) * SAMPLE_RATE / clean.size)
-        figures[kind] = {
-            "found": interval(found, groups=texts),
-            "false_per_second": interval(false, groups=texts),
-        }
-    return figures
+            row[f"{kind}_found"] = float(
+                any(abs(time - start / SAMPLE_RATE) <= NEAR for time in heard)
+            )
+            false = len(_times(codec, clean, kind)) * SAMPLE_RATE / clean.size
+            row[f"{kind}_false_per_second"] = false
+    return rows
+
+
+def codec_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the means of `resynthesis` with their intervals by sentence.
+
+    Args:
+        rows: of each rendering what was found and its "text".
+
+    Returns:
+        "codec": the errors; "transients": of clicks and of pops "found" and "false_per_second".
+    """
+    return {
+        "codec": {name: by_sentence(rows, name) for name in CODEC_FIGURES},
+        "transients": {
+            kind: {
+                what: by_sentence(rows, f"{kind}_{what}") for what in ("found", "false_per_second")
+            }
+            for kind in codec_corpus.KINDS
+        },
+    }
+
+
+def by_sentence(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:
+    """Return the mean of a figure over the rows that have it, with its interval by sentence."""
+    having = [row for row in rows if name in row]
+    return interval([row[name] for row in having], groups=[row["text"] for row in having])
 
 
 def transient_tokens(world: World, codec: MiniCodec, contexts: int) -> dict[str, list[int]]:

@@ -8,6 +8,7 @@ from rrpo.report import markdown
 from rrpo.report.measures import MISSING
 from rrpo.report.terminal import MEASURES, shown
 from rrpo.studies import aims
+from rrpo.studies.world_again import Again
 
 OF_A_POLICY = ("own reward", "KL / token")
 """Measures that mean nothing of real speech."""
@@ -20,25 +21,25 @@ CODEC_FIGURES = {
 }
 
 
-def page(study: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> str:
+def page(study: Mapping[str, Any], again: Again | None = None) -> str:
     """Return the study as a page of markdown tables.
 
     Args:
-        other: that of a world which the recipe made with another seed.
+        again: the world beside one that the recipe made with another seed.
     """
     spoken_by = study["speech"]
     lines = [
-        f"`{study['command']}`, {study['machine']}: {study['sentences']} unseen sentences in six "
-        f"emotions, {study['seeds']} sampling seeds of the base policy; mean with 95 % interval, "
-        "by sentence.",
+        f"`{study['command']}`, {study['machine']}: {study['sentences']} unseen sentences (of "
+        f"seed {study['sentences_seed']}) in six emotions, {study['seeds']} sampling seeds of the "
+        "base policy; mean with 95 % interval, by sentence.",
         "",
         "Aims (met or missed: the mean; the interval may reach over the bar all the same):",
         "",
         *markdown.table("", aims.COLUMNS, aims.rows(aims.of_world(study))),
         "",
     ]
-    if other is not None:
-        lines += _against(study, other)
+    if again is not None:
+        lines += _against(again)
     speech = [
         (label, [_cell(figures, path) for figures in spoken_by.values()])
         for label, path in MEASURES
@@ -67,24 +68,27 @@ def page(study: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> st
     return "\n".join(lines) + "\n"
 
 
-def _against(study: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def _against(again: Again) -> list[str]:
     """Return the table of what is asked, in this world and in another of the same recipe."""
-    seeds = [f"seed {found['recipe_seed']}" for found in (study, other)]
+    seeds = [f"seed {seed}" for seed in again.seeds]
     rows = [
-        (asked, [shown(ours), shown(theirs), shown(apart), _same(apart)])
-        for asked, ours, theirs, apart in aims.compared(aims.of_world(study), aims.of_world(other))
+        (
+            one.asked,
+            [
+                *map(shown, (one.ours, one.theirs, one.apart)),
+                "yes" if one.paired else "no",
+                "yes" if one.same else "no",
+            ],
+        )
+        for one in again.compared
     ]
     return [
-        "The recipe run again with another seed, which says other sentences (the same: the "
-        "interval of the difference holds 0):",
+        "The recipe run again with another seed. Paired: both worlds say the same sentences; the "
+        "rest is of each one's own test sets. The same: the interval of the difference holds 0.",
         "",
-        *markdown.table("", [*seeds, "difference", "the same"], rows),
+        *markdown.table("", [*seeds, "difference", "paired", "the same"], rows),
         "",
     ]
-
-
-def _same(apart: Mapping[str, float]) -> str:
-    return "yes" if apart["low"] <= 0.0 <= apart["high"] else "no"
 
 
 def _parts(study: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
