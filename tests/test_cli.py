@@ -89,58 +89,22 @@ def test_version_and_help() -> None:
 
 def test_a_run_from_shards_to_a_wav(tiny: Path, tmp_path: Path) -> None:
     """Reward model, SFT, DiffRO, speech and evaluation, each by its command."""
-    data = tiny / "data"
+    data, short = tiny / "data", "--set train.steps=2 --set train.warmup_steps=1"
     rrpo(
-        "reward",
-        "train",
-        "--from",
-        tiny / "reward",
-        "--data",
-        data,
-        "--out",
-        tmp_path / "rm",
-        "--plain",
-        "--set",
-        "train.steps=2",
-        "--set",
-        "train.warmup_steps=1",
-        "--set",
-        "fit.batch_size=3",
+        *f"reward train --from {tiny}/reward --data {data} --out {tmp_path}/rm --plain".split(),
+        *f"{short} --set fit.batch_size=3".split(),
     )
     assert "accuracy" in rrpo("reward", "eval", tmp_path / "rm", "--data", data)
     table = rrpo("reward", "eval", tmp_path / "rm", "mini", "--data", data, "--data", data)
     assert "Plain: data: 6 utterances of 2 emotions" in table
     assert "mini: data: 6 utterances of 2 emotions" in table
-    short = ("--set", "train.steps=2", "--set", "train.warmup_steps=1")
     rrpo(
-        "policy",
-        "sft",
-        "--from",
-        tiny / "policy",
-        "--data",
-        data,
-        "--out",
-        tmp_path / "sft",
-        *short,
-        "--set",
-        "sft.batch_size=2",
-        "--set",
-        "validate_every=1",
+        *f"policy sft --from {tiny}/policy --data {data} --out {tmp_path}/sft".split(),
+        *f"{short} --set sft.batch_size=2 --set validate_every=1".split(),
     )
     rrpo(
-        "policy",
-        "diffro",
-        "--from",
-        tmp_path / "sft",
-        "--reward",
-        tmp_path / "rm",
-        "--data",
-        data,
-        "--out",
-        tmp_path / "diffro",
-        *short,
-        "--set",
-        "diffro.batch_size=2",
+        *f"policy diffro --from {tmp_path}/sft --reward {tmp_path}/rm --data {data}".split(),
+        *f"--out {tmp_path}/diffro {short} --set diffro.batch_size=2".split(),
         "--set",
         "diffro.rollout.max_ratio=1.0",
     )
@@ -150,17 +114,8 @@ def test_a_run_from_shards_to_a_wav(tiny: Path, tmp_path: Path) -> None:
             assert (run / file).stat().st_size > 0
         assert (run / "checkpoint" / "model.safetensors").is_file()
     wav = tmp_path / "x.wav"
-    rrpo(
-        "speak",
-        "--policy",
-        tmp_path / "diffro",
-        "--emotion",
-        "happy",
-        "--text",
-        "The train is late.",
-        "--out",
-        wav,
-    )
+    said = ("--emotion", "happy", "--text", "The train is late.")
+    rrpo("speak", "--policy", tmp_path / "diffro", *said, "--out", wav)
     sound = audio.read(wav)
     assert sound.size % 640 == 0
     assert sound.size > 0

@@ -151,30 +151,55 @@ def generate(
     # to be rewarded must not be empty, so our own sampler masks every stop id.
     every = sampler == "multinomial"
     masked = slice(config.codes, None) if every else slice(config.eos, config.eos + 1)
-    rows = torch.arange(len(sizes), device=device)
+    drawn = _decode(decoder, hidden, sample, (lowest, highest), masked, config.codes, generator)
+    lengths = (drawn >= 0).sum(1).tolist()
+    return [row[:length].cpu() for row, length in zip(drawn, lengths, strict=True)]
+
+
+def _decode(
+    decoder: Decoder,
+    hidden: Tensor,
+    sample: Sample,
+    bounds: tuple[Tensor, Tensor],
+    masked: slice,
+    codes: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Draw ids until every utterance has ended; a row that has is dropped from the batch.
+
+    Args:
+        hidden: (B, D) of the last position of each prompt.
+        bounds: (B,) and (B,) int64, the fewest and the most tokens of each.
+        masked: the ids that cannot be drawn before the fewest are out.
+
+    Returns:
+        (B, T) int64, −1 where an utterance is over.
+    """
+    lowest, highest = bounds
+    rows = torch.arange(len(lowest), device=hidden.device)
     alive = torch.ones_like(rows, dtype=torch.bool)
-    drawn = torch.full((len(sizes), int(highest.max())), -1, device=device)
+    drawn = torch.full((len(lowest), int(highest.max())), -1, device=hidden.device)
     longest_least, shortest_most = int(lowest.max()), int(highest.min())
-    for position in range(int(highest.max())):
+    for position in range(drawn.shape[1]):
         scores = decoder.logits(hidden)
         if position < longest_least:
             early = (position < lowest[rows])[:, None]
             scores[:, masked] = scores[:, masked].masked_fill(early, float("-inf"))
         token = sample(scores, drawn[rows, max(0, position - WINDOW) : position], generator)
-        alive &= token < config.codes
+        alive &= token < codes
         drawn[rows, position] = torch.where(alive, token, -1)
         if position + 1 >= shortest_most:
             alive &= position + 1 < highest[rows]
         left = int(alive.sum())
         if left == 0:
             break
-        if not compiled and left < alive.numel():
+        # A compiled step keeps its shape.
+        if not decoder.compiled and left < alive.numel():
             rows, token = rows[alive], token[alive]
             decoder.select(alive)
             alive = alive[alive]
-        hidden = decoder.step(token.clamp(max=config.codes - 1))
-    lengths = (drawn >= 0).sum(1).tolist()
-    return [row[:length].cpu() for row, length in zip(drawn, lengths, strict=True)]
+        hidden = decoder.step(token.clamp(max=codes - 1))
+    return drawn
 
 
 def _sampler(name: str, temperature: float, top_k: int, top_p: float) -> Sample:
