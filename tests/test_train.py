@@ -620,6 +620,14 @@ def test_progress_lines_and_bar(
             progress.update(done, f"loss {done}")
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["fitting: 100/100, 0:00 left, loss 100"]
+    with monkeypatch.context() as patched:
+        patched.setattr("rrpo.progress.LINE_INTERVAL", 0.0)
+        with Progress("fitting", 100, done=40) as progress:
+            for done in (41, 42, 43, 100):
+                progress.update(done)
+    lines = capsys.readouterr().err.splitlines()
+    # 3 of the 60 steps that are left are a twentieth of them.
+    assert ["left" in line for line in lines] == [False, False, True, True]
     with Progress("fitting", 3, visible=False) as progress:
         progress.update(3)
     assert capsys.readouterr().err == ""

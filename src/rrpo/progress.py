@@ -22,6 +22,8 @@ from rrpo.checkpoint import write_text
 
 LINE_INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
+FORETELLING = 0.05
+"""Share of the steps after which the time left is told."""
 
 
 class Progress:
@@ -80,8 +82,11 @@ class Progress:
         if not self.visible or (now - self.last_line < LINE_INTERVAL and done < self.total):
             return
         self.last_line = now
-        left = (now - self.began) / max(1, done - self.first) * (self.total - done)
-        line = f"{self.description}: {done}/{self.total}, {_duration(left)} left"
+        line = f"{self.description}: {done}/{self.total}"
+        # The first steps pay for what is loaded, compiled and evaluated once: they foretell nothing.
+        if (steps := done - self.first) >= FORETELLING * (self.total - self.first):
+            left = (now - self.began) / max(1, steps) * (self.total - done)
+            line += f", {_duration(left)} left"
         self.console.print(f"{line}, {note}" if note else line, highlight=False, soft_wrap=True)
 
 
