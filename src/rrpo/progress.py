@@ -83,7 +83,7 @@ class Progress:
             return
         self.last_line = now
         line = f"{self.description}: {done}/{self.total}"
-        # The first steps pay for what is loaded, compiled and evaluated once: they foretell nothing.
+        # The first steps pay for what is loaded and evaluated once: they foretell nothing.
         if (steps := done - self.first) >= FORETELLING * (self.total - self.first):
             left = (now - self.began) / max(1, steps) * (self.total - done)
             line += f", {_duration(left)} left"
