@@ -45,14 +45,14 @@ smoke: env
 
 # One thread for each worker: two workers with two threads each slow each other many times over.
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: env
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
 	$(BIN)/codespell src tests docs README.md CHANGELOG.md CONTRIBUTING.md
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 format: env
 	$(BIN)/ruff format src tests
