@@ -2,17 +2,22 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import root
+from scipy.special import log_softmax, softmax
 from scipy.stats import norm, t
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from rrpo.errors import UserError
 from rrpo.evaluate.confusion import accuracy, class_recall
 from rrpo.evaluate.crossed import (
     Trials,
     cluster_draws,
+    ranking_figures,
     stratified_interval,
+    stratified_ranking,
     training_draws,
     trial_figures,
+    with_equal_classes,
 )
 
 
@@ -180,3 +185,89 @@ def test_what_does_not_fit_is_the_users_mistake() -> None:
         stratified_interval([Trials(good.predictions, labels, names, [("", 0), ("", 1)])])
     with pytest.raises(UserError, match="on the same utterances"):
         stratified_interval([good], [Trials(good.predictions, labels, names[::-1])])
+
+
+def believed(rng: np.random.Generator, speakers: int, trainings: int, takes: int = 20) -> Trials:
+    """Trials with scores, some of them tied, that prefer the true one of three classes."""
+    names = np.repeat(np.arange(speakers), takes)
+    labels = rng.integers(3, size=names.size)
+    scores = rng.normal(size=(trainings, names.size, 3)).round(1)
+    scores += (labels[:, None] == np.arange(3)) * rng.uniform(0.2, 1.5, (trainings, 1, 1)).round(1)
+    scores = log_softmax(scores, axis=-1)
+    return Trials(scores.argmax(-1), labels, names.astype(str), (), scores)
+
+
+def area(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The mean over classes that are there and are not all there is, as scikit-learn has it."""
+    return float(np.mean([roc_auc_score(labels == k, scores[:, k]) for k in np.unique(labels)]))
+
+
+def test_the_ranking_is_the_area_under_the_curve_of_each_class() -> None:
+    one, other = (believed(np.random.default_rng(seed), 5, 2) for seed in (0, 1))
+    assert one.scores is not None and other.scores is not None
+    own = np.mean([area(one.labels, row) for row in one.scores])
+    assert stratified_ranking([one])["mean"] == pytest.approx(own)
+    both = (own + np.mean([area(other.labels, row) for row in other.scores])) / 2
+    assert stratified_ranking([one, other])["mean"] == pytest.approx(both)
+    same = stratified_ranking([one], [one])
+    assert (same["mean"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+    # Whatever is added to a class leaves the ranking as it is, but for ties that rounding breaks.
+    added = one.scores + np.array([3.0, 0.0, -1.0])
+    louder = Trials(one.predictions, one.labels, one.names, (), added)
+    assert stratified_ranking([louder], [one])["mean"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_resamples_of_a_ranking_are_those_of_a_loop() -> None:
+    rng = np.random.default_rng(4)
+    trials = believed(rng, 6, 3)
+    assert trials.scores is not None
+    ids = trials.names.astype(int)
+    weights, _ = training_draws([trials], 1, 8000)
+    speakers = cluster_draws(6, np.random.default_rng(2), 8000)
+    _, draws = ranking_figures(trials, ids, speakers, weights)
+    loop = []
+    for _ in range(1500):
+        chosen = np.concatenate([np.flatnonzero(ids == one) for one in rng.integers(6, size=5)])
+        runs = rng.integers(3, size=2)
+        figures = [area(trials.labels[chosen], trials.scores[run][chosen]) for run in runs]
+        loop.append(np.mean(figures))
+    assert draws.std() == pytest.approx(np.std(loop), rel=0.06)
+    assert draws.mean() == pytest.approx(np.mean(loop), abs=0.01)
+
+
+def test_a_class_that_a_resample_lacks_is_left_out_of_its_ranking() -> None:
+    """Speaker b alone says class 2: of a alone the other two are ranked."""
+    labels, names = np.array([0, 1, 0, 1, 2, 0]), np.array(list("aaaabb"))
+    scores = log_softmax(np.random.default_rng(0).normal(size=(1, 6, 3)), axis=-1)
+    trials = Trials(scores.argmax(-1), labels, names, (), scores)
+    alone = np.array([[2.0, 0.0]])
+    _, draws = ranking_figures(trials, np.array([0] * 4 + [1] * 2), alone, {("", 0): np.ones(1)})
+    assert draws[0] == pytest.approx(area(labels[:4], scores[0, :4]))
+
+
+def test_classes_are_made_equal_whatever_was_preferred() -> None:
+    trials = believed(np.random.default_rng(2), 4, 2)
+    assert trials.scores is not None
+    equal = with_equal_classes(trials)
+    added = trials.scores + np.array([2.0, 0.0, -1.0])
+    preferring = Trials(trials.predictions, trials.labels, trials.names, (), added)
+    assert np.array_equal(with_equal_classes(preferring).predictions, equal.predictions)
+    # Against the roots of the equations, found otherwise.
+    for scores, choices in zip(trials.scores, equal.predictions, strict=True):
+
+        def excess(bias: np.ndarray, scores: np.ndarray = scores) -> np.ndarray:
+            return softmax(scores + np.array([*bias, 0.0]), axis=-1).mean(0)[:2] - 1 / 3
+
+        found = root(excess, np.zeros(2), tol=1e-12)
+        assert found.success
+        assert np.array_equal((scores + np.array([*found.x, 0.0])).argmax(-1), choices)
+
+
+def test_choices_alone_cannot_be_ranked() -> None:
+    trials = heard(np.random.default_rng(1), 3, np.array([0.5]))
+    for figure in (stratified_ranking, lambda strata: with_equal_classes(strata[0])):
+        with pytest.raises(UserError, match="no scores"):
+            figure([trials])
+    scores = np.zeros((2, trials.labels.size, 4))
+    with pytest.raises(UserError, match="do not fit"):
+        stratified_ranking([Trials(trials.predictions, trials.labels, trials.names, (), scores)])

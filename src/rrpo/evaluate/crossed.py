@@ -6,17 +6,21 @@ training only as far as both are drawn anew. Each is drawn one time fewer than t
 too small, and percentiles are cut where Student's law puts them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from scipy.stats import norm, t
 
 from rrpo.errors import UserError
 from rrpo.evaluate.confusion import confusion_matrices, unweighted_average_recall
 from rrpo.evaluate.statistics import Figure, clusters
 
+ITERATIONS, TOLERANCE = 1000, 1e-9
+"""Of weighing the classes."""
 Training = tuple[str, int]
 """What a training was done on, which is fixed, and its seed, which is drawn."""
 
@@ -32,17 +36,26 @@ class Trials:
         trainings: S of them; by default one seed after the other on the same data. Rows of the same
             training, such as of classifiers to be averaged, are drawn together; so are the
             seeds of two `Trials` that leave this out.
+        scores: (S, N, K) float64, of each class; None where only the choice is known.
     """
 
     predictions: NDArray[np.int64]
     labels: NDArray[np.int64]
     names: NDArray[np.str_]
     trainings: Sequence[Training] = ()
+    scores: NDArray[np.float64] | None = None
 
     @property
     def keys(self) -> list[Training]:
         """The training of each row."""
         return list(self.trainings) or [("", seed) for seed in range(len(self.predictions))]
+
+
+Figures = Callable[
+    [Trials, NDArray[np.int64], NDArray[np.float64], dict[Training, NDArray[np.float64]]],
+    tuple[float, NDArray[np.float64]],
+]
+"""Trials, clusters (N,) and their weights (R, G), weights (R,) of trainings: figure, resamples."""
 
 
 def stratified_interval(
@@ -69,6 +82,34 @@ def stratified_interval(
     Raises:
         UserError: the arrays do not fit.
     """
+    return _interval(strata, others, partial(trial_figures, figure=figure), seed, resamples)
+
+
+def stratified_ranking(
+    strata: Sequence[Trials],
+    others: Sequence[Trials] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> dict[str, float]:
+    """Return the area under the ROC curve of the scores, as `stratified_interval`.
+
+    It is that of each class against the rest, averaged over the classes present: how often an
+    utterance of a class has a higher score of it than one of another class. No choice is made, so
+    nothing hangs on which classes a classifier prefers where it is unsure.
+
+    Raises:
+        UserError: the arrays do not fit, or the trials have no scores.
+    """
+    return _interval(strata, others, ranking_figures, seed, resamples)
+
+
+def _interval(
+    strata: Sequence[Trials],
+    others: Sequence[Trials] | None,
+    figures: Figures,
+    seed: int,
+    resamples: int,
+) -> dict[str, float]:
     for trials in [*strata, *(others or ())]:
         _check_trials(trials)
     weights, of_trainings = training_draws([*strata, *(others or ())], seed, resamples)
@@ -80,13 +121,13 @@ def stratified_interval(
         )
         degrees = speakers.shape[1] - 1
         of_speakers, of_utterances = of_speakers + named * degrees, of_utterances + degrees
-        own, own_draws = trial_figures(trials, ids, speakers, weights, figure)
+        own, own_draws = figures(trials, ids, speakers, weights)
         if others is not None:
             paired = others[number]
             same_names = np.array_equal(trials.names, paired.names)
             if not same_names or not np.array_equal(trials.labels, paired.labels):
                 raise UserError("only trials on the same utterances can be compared in pairs")
-            other, other_draws = trial_figures(paired, ids, speakers, weights, figure)
+            other, other_draws = figures(paired, ids, speakers, weights)
             own, own_draws = own - other, own_draws - other_draws
         mean, draws = mean + own / len(strata), draws + own_draws / len(strata)
     # Utterances count only where no stratum has two speakers: beside those they say too much.
@@ -155,6 +196,79 @@ def trial_figures(
     return float(figure(counts.sum(0)).mean()), (values * drawn).sum(1) / drawn.sum(1)
 
 
+def ranking_figures(
+    trials: Trials,
+    ids: NDArray[np.int64],
+    speakers: NDArray[np.float64],
+    weights: dict[Training, NDArray[np.float64]],
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the area under the ROC curve averaged over classes and trainings, and resamples (R,).
+
+    The area is the share of pairs of an utterance of the class and one of another that the scores
+    put in order, ties counting one half (Hanley & McNeil 1982, "The meaning and use of the area
+    under a receiver operating characteristic curve", Radiology 143). Pairs are counted by cluster,
+    W (G, G), so that a resample with weights w is wᵀ W w / (wᵀ p · wᵀ n), with p and n the numbers
+    of utterances of the class and of the others in each cluster.
+
+    Args:
+        trials: S trainings, with scores.
+        ids: (N,) the cluster of each utterance in 0…G-1.
+        speakers: (R, G) weights of the clusters.
+        weights: (R,) of each training.
+    """
+    if trials.scores is None:
+        raise UserError("these trials have no scores, only choices: nothing can be ranked")
+    member = np.eye(speakers.shape[1])[ids]
+    every = np.concatenate([np.ones((1, speakers.shape[1])), speakers])
+    areas = []
+    for scores in trials.scores:
+        of_classes = []
+        for number in np.unique(trials.labels):
+            own = trials.labels == number
+            one, rest = scores[own, number][:, None], scores[~own, number][None]
+            ordered = (one > rest) + 0.5 * (one == rest)
+            pairs = member[own].T @ ordered @ member[~own]
+            present, absent = member[own].sum(0), member[~own].sum(0)
+            with np.errstate(invalid="ignore"):
+                area = ((every @ pairs) * every).sum(1) / ((every @ present) * (every @ absent))
+            of_classes.append(area)
+        areas.append(_mean_of_present(np.stack(of_classes)))
+    found = np.stack(areas, axis=1)  # (1 + R, S), the first of the utterances as they are
+    drawn = np.stack([weights[key] for key in trials.keys], axis=1)
+    return float(found[0].mean()), (found[1:] * drawn).sum(1) / drawn.sum(1)
+
+
+def with_equal_classes(trials: Trials) -> Trials:
+    """Return trials whose choices take every class equally often, in the mean of the posteriors.
+
+    On speech of another kind a classifier prefers some classes to others. Without labels that can
+    be undone where all are known to be about as frequent: of each training q(k|x) ∝ p(k|x) π_k with
+    the weights π for which the mean of q(k|x) over the utterances is 1 / K (Sinkhorn's algorithm).
+    The choice is the most probable class under q.
+
+    Raises:
+        UserError: the trials have no scores; scores are log-posteriors here.
+    """
+    if trials.scores is None:
+        raise UserError("these trials have no scores, only choices: nothing can be weighed")
+    size = trials.scores.shape[-1]
+    bias = np.zeros((len(trials.scores), 1, size))
+    for _ in range(ITERATIONS):
+        posterior = softmax(trials.scores + bias, axis=-1)
+        share = size * posterior.mean(1, keepdims=True)
+        bias -= np.log(share)
+        if np.abs(share - 1.0).max() < TOLERANCE:
+            break
+    return replace(trials, predictions=(trials.scores + bias).argmax(-1))
+
+
+def _mean_of_present(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean (R,) of the finite ones of (K, R), NaN where there is none."""
+    there = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(there, values, 0.0).sum(0) / there.sum(0))
+
+
 def _check_trials(trials: Trials) -> None:
     shape = trials.predictions.shape
     if (
@@ -162,6 +276,7 @@ def _check_trials(trials: Trials) -> None:
         or not shape[0]
         or not (trials.labels.shape == trials.names.shape == shape[1:])
         or len(trials.keys) != shape[0]
+        or (trials.scores is not None and trials.scores.shape[:2] != shape)
     ):
         raise UserError(
             f"predictions of shape {shape}, {trials.labels.size} labels, {trials.names.size} "

@@ -157,6 +157,7 @@ def joined(models: Sequence[Sequence[Trials]]) -> list[Trials]:
             own[0],
             predictions=np.concatenate([one.predictions for one in own]),
             trainings=[key for one in own for key in one.keys],
+            scores=None,
         )
         for own in zip(*models, strict=True)
     ]

@@ -160,6 +160,7 @@ def _of_speaker(found: Trials, name: str) -> Trials:
     return replace(
         found,
         predictions=found.predictions[:, own],
+        scores=None,
         labels=found.labels[own],
         names=found.names[own],
     )

@@ -13,11 +13,12 @@ def trials(lab: Laboratory, jobs: Sequence[Job], rows: Sequence[int]) -> Trials:
     """Return what finished jobs say of labelled recordings, given as indices into `recordings`."""
     place = {index: number for number, index in enumerate(lab.labelled)}
     chosen = [place[index] for index in rows]
-    found = np.stack([lab.posteriors(job)[chosen].argmax(1) for job in jobs])
+    scores = np.stack([lab.posteriors(job)[chosen] for job in jobs]).astype(np.float64)
     labels = [lab.emotions.index(lab.recordings[index].emotion) for index in rows]
     speakers = [lab.recordings[index].speaker for index in rows]
     trainings = [(job.fold.name, job.seed) for job in jobs]
-    return Trials(found.astype(np.int64), np.array(labels), np.array(speakers), trainings)
+    found = scores.argmax(-1).astype(np.int64)
+    return Trials(found, np.array(labels), np.array(speakers), trainings, scores)
 
 
 def held_out(lab: Laboratory) -> dict[str, Fold]:
