@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from rrpo.cli.study import _published
 from rrpo.codec import whisper
@@ -19,7 +19,7 @@ from rrpo.codec.speech import SpeechTokenizerConfig
 from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
-from rrpo.report.terminal import shown
+from rrpo.report.terminal import shown, signed
 from rrpo.studies import ablation, languages, real_speech
 from rrpo.studies.folds import CEILING, Fold, Job, Size
 from rrpo.studies.real_speech import Laboratory, evenly_mixed, parents
@@ -157,10 +157,33 @@ def test_the_ablation_is_written_and_goes_on(
     seen = strata(lab, "plain", list(held_out(lab).values()), lab.languages, seen=True)
     assert [one.predictions.shape[0] for one in seen] == [4, 4, 4]  # two folds, two seeds
 
+    # Of two emotions one area is that of the other; over languages it is averaged.
+    names = held_out(lab)
+    areas = [
+        roc_auc_score(labels, row[:, 1])
+        for name, fold in names.items()
+        for labels, row in _heard(lab, name, fold)
+    ]
+    beside = study["beside"]["ls"]["unseen languages"]
+    assert beside["Area under the ROC curve"]["mean"] == pytest.approx(np.mean(areas))
+    for name, value in study["beside"]["plain"]["seen languages"].items():
+        if name.endswith("less plain"):
+            assert (value["low"], value["mean"], value["high"]) == (0.0, 0.0, 0.0)
+    assert "**Area under the ROC curve**, hardened less plain: seen languages" in text
+    gain = study["beside"]["eam"]["unseen languages"]["Area under the ROC curve, less plain"]
+    assert signed(gain) in text.split("Area under the ROC curve, and less that")[1]
+
     # Nothing is trained twice; what is missing is made again, and the same.
     monkeypatch.setattr(real_speech, "train", None)
     assert ablation.run(manifests, out, SIZE) == page
     monkeypatch.undo()
+
+
+def _heard(lab: Laboratory, name: str, fold: Fold) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Labels and scores of a language that a fold never heard, for each of two trainings."""
+    found = trials(lab, [Job(fold, "ls", seed) for seed in range(2)], unheard(lab, name, fold))
+    assert found.scores is not None and found.scores.shape[-1] == 2
+    return [(found.labels, row) for row in found.scores]
 
 
 def test_less_data_is_not_mixed_with_the_rest(
@@ -216,6 +239,9 @@ def test_the_languages_study_shares_what_is_there(tmp_path: Path, manifests: lis
     assert study["listening_minutes"] >= 0
     text = page.read_text()
     assert "Trained on one language" in text
+    area = study["curve"]["0.5"]["unseen"]["beside"]["ls_eam_adv"]["Area under the ROC curve"]
+    assert shown(area) in text.split("Area under the ROC curve, and hardened")[1]
+    assert "**Area under the ROC curve**, hardened less plain: seen" in text
     # Every speaker and emotion has its row with intervals.
     one = study["speakers"]["yy"]
     name, found = next(iter(one.items()))

@@ -218,17 +218,13 @@ def ranking_figures(
     """
     if trials.scores is None:
         raise UserError("these trials have no scores, only choices: nothing can be ranked")
-    member = np.eye(speakers.shape[1])[ids]
     every = np.concatenate([np.ones((1, speakers.shape[1])), speakers])
     areas = []
     for scores in trials.scores:
         of_classes = []
         for number in np.unique(trials.labels):
             own = trials.labels == number
-            one, rest = scores[own, number][:, None], scores[~own, number][None]
-            ordered = (one > rest) + 0.5 * (one == rest)
-            pairs = member[own].T @ ordered @ member[~own]
-            present, absent = member[own].sum(0), member[~own].sum(0)
+            pairs, present, absent = _ordered_pairs(scores[:, number], own, ids, speakers.shape[1])
             with np.errstate(invalid="ignore"):
                 area = ((every @ pairs) * every).sum(1) / ((every @ present) * (every @ absent))
             of_classes.append(area)
@@ -236,6 +232,19 @@ def ranking_figures(
     found = np.stack(areas, axis=1)  # (1 + R, S), the first of the utterances as they are
     drawn = np.stack([weights[key] for key in trials.keys], axis=1)
     return float(found[0].mean()), (found[1:] * drawn).sum(1) / drawn.sum(1)
+
+
+def _ordered_pairs(
+    scores: NDArray[np.float64], own: NDArray[np.bool_], ids: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return W, p and n of `ranking_figures` for scores (N,) of a class and who is of it (N,)."""
+    pairs = np.empty((count, count))
+    for cluster in range(count):
+        rest = np.sort(scores[~own & (ids == cluster)])
+        below = [np.searchsorted(rest, scores[own], side) for side in ("left", "right")]
+        pairs[:, cluster] = np.bincount(ids[own], np.mean(below, axis=0), minlength=count)
+    present, absent = (np.bincount(ids[chosen], minlength=count) for chosen in (own, ~own))
+    return pairs, present.astype(np.float64), absent.astype(np.float64)
 
 
 def with_equal_classes(trials: Trials) -> Trials:

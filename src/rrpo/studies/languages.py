@@ -19,7 +19,7 @@ from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.report import markdown
 from rrpo.report.terminal import shown, signed
-from rrpo.studies.ablation import counts, label, recalls
+from rrpo.studies.ablation import compared, counts, label, preferring, recalls
 from rrpo.studies.conclusions import (
     aim,
     notes,
@@ -32,7 +32,7 @@ from rrpo.studies.conclusions import (
 from rrpo.studies.costs import costs
 from rrpo.studies.folds import FULL, Fold, Job, Size
 from rrpo.studies.real_speech import Laboratory
-from rrpo.studies.trials import held_out, strata, trials, unheard
+from rrpo.studies.trials import MEASURES, WHY, beside, held_out, strata, trials, unheard
 
 MODELS = ("plain", "ls_eam_adv")
 SHARES = (0.25, 0.5, 1.0)
@@ -119,6 +119,10 @@ def _point(lab: Laboratory, folds: Sequence[Fold]) -> dict[str, Any]:
             "plain": stratified_interval(plain),
             "ls_eam_adv": stratified_interval(hardened),
             "difference": stratified_interval(hardened, plain),
+            "beside": {
+                model: beside(found, plain)
+                for model, found in zip(MODELS, (plain, hardened), strict=True)
+            },
         }
     return point
 
@@ -191,6 +195,7 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
         f"own: {signed(own['difference'])} ({verdict(own['difference'])}). By pair, not corrected "
         f"for their number: {'; '.join(sorted_by_verdict(differences))}.",
         aim(other["difference"], own["difference"]),
+        *preferring(_beside(study["carried"], "ls_eam_adv")),
     ]
     for name in SETS:
         gains = [
@@ -254,6 +259,20 @@ def page(study: Mapping[str, Any]) -> str:
         "",
     ]
     lines += [*_pair_tables(study["pairs"]), *_curve_table(study["curve"])]
+    points = {"one language": study["carried"]} | {
+        f"all but one, {point['utterances']} utterances": point for point in study["curve"].values()
+    }
+    for measure in MEASURES:
+        lines += ["", f"{measure}, and hardened less plain, paired:", ""]
+        rows = [
+            (f"{trained}, {label(model)}", compared(_beside(point, model), measure))
+            for trained, point in points.items()
+            for model in MODELS
+        ]
+        lines += markdown.table(
+            "trained on", [column for name in SETS for column in (name, "less plain")], rows
+        )
+    lines += ["", WHY]
     for key, title in (("recall", "Recall of each emotion"), ("speakers", "Each speaker")):
         rows = [
             (f"{language}, {name}", _compared(one))
@@ -263,6 +282,10 @@ def page(study: Mapping[str, Any]) -> str:
         lines += ["", f"{title} in the language left out:", ""]
         lines += markdown.table("", COLUMNS, rows)
     return "\n".join(lines) + "\n"
+
+
+def _beside(point: Mapping[str, Any], model: str) -> dict[str, Any]:
+    return {name: point[name]["beside"][model] for name in SETS}
 
 
 def _pair_tables(pairs: Mapping[str, Any]) -> list[str]:

@@ -1,10 +1,15 @@
 """What finished reward models say of speakers and languages that they never heard."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rrpo.evaluate.crossed import Trials
+from rrpo.evaluate.crossed import (
+    Trials,
+    stratified_interval,
+    stratified_ranking,
+    with_equal_classes,
+)
 from rrpo.studies.folds import Fold, Job
 from rrpo.studies.real_speech import Laboratory
 
@@ -59,3 +64,35 @@ def strata(
         jobs = [Job(fold, model, seed) for fold in asked for seed in range(lab.size.seeds)]
         made.append(trials(lab, jobs, unheard(lab, language, asked[0])))
     return made
+
+
+def equal_recall(
+    found: Sequence[Trials], others: Sequence[Trials] | None = None
+) -> dict[str, float]:
+    """Return the mean recall where every class is chosen equally often; see `MEASURES`."""
+    equal = [with_equal_classes(one) for one in found]
+    return stratified_interval(equal, others and [with_equal_classes(one) for one in others])
+
+
+MEASURES: dict[str, Callable[[Sequence[Trials], Sequence[Trials] | None], dict[str, float]]] = {
+    "Area under the ROC curve": stratified_ranking,
+    "Mean recall, classes chosen equally often": equal_recall,
+}
+"""What does not hang on which classes a reward model prefers on speech of another kind."""
+WHY = (
+    "On a language that it never heard a reward model prefers some classes to others, which costs "
+    "mean recall however well it tells them apart. Two measures do without that: the area under "
+    "the ROC curve (each class against the rest, averaged; chance is .5) is how often an utterance "
+    "of a class has a higher log-probability of it than one of another, which is what a policy is "
+    "rewarded by; and the mean recall where a weight for each class, found without labels, makes "
+    "all classes equally frequent among the choices in a language."
+)
+
+
+def beside(found: Sequence[Trials], plain: Sequence[Trials]) -> dict[str, dict[str, float]]:
+    """Return each of `MEASURES` of a reward model, and less that of the plain one, paired."""
+    table = {}
+    for name, measure in MEASURES.items():
+        table[name] = measure(found, None)
+        table[f"{name}, less plain"] = measure(found, plain)
+    return table
