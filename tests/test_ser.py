@@ -104,6 +104,8 @@ def test_the_figures_are_scikit_learns() -> None:
     assert made["unweighted_average_recall"]["mean"] == pytest.approx(wanted)
     wanted = metrics.f1_score(truth, guess, average="macro", zero_division=0)
     assert made["macro_f1"]["mean"] == pytest.approx(wanted)
+    wanted = metrics.roc_auc_score(truth, np.exp(found.log_posteriors), multi_class="ovr")
+    assert made["area_under_roc"]["mean"] == pytest.approx(wanted)
     assert made["confusion"] == metrics.confusion_matrix(truth, guess).tolist()
     loss = metrics.log_loss(truth, np.exp(found.log_posteriors))
     assert made["mean_log_posterior"]["mean"] == pytest.approx(-loss)

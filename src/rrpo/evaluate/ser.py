@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import confusion
-from rrpo.evaluate.crossed import Trials, stratified_interval
+from rrpo.evaluate.crossed import Trials, stratified_interval, stratified_ranking
 from rrpo.evaluate.statistics import (
     Figure,
     clusters,
@@ -30,10 +30,13 @@ from rrpo.reward import RewardModel
 from rrpo.reward.fit import TASK, check_tokens, log_posteriors
 
 CALIBRATION_BINS = 15
+GROUPS = 200
+"""Utterances without speakers are drawn in so many groups where pairs of them are counted."""
 MEASURES = (
     "accuracy",
     "unweighted_average_recall",
     "macro_f1",
+    "area_under_roc",
     "calibration_error",
     "mean_log_posterior",
     "confusion",
@@ -193,6 +196,7 @@ def figures(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[st
     Returns:
         `count`, `interval_over` and `clusters`; `accuracy` (weighted), `unweighted_average_recall`
         (over the classes present), `macro_f1` (over those that occur or are predicted),
+        `area_under_roc` (each class present against the rest, averaged; None of one class alone),
         `calibration_error` (expected calibration error, 15 bins; Guo et al. 2017, arXiv
         1706.04599) and `mean_log_posterior` of the true emotion in nats.
     """
@@ -211,8 +215,20 @@ def figures(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[st
         "accuracy": share(confusion.accuracy),
         "unweighted_average_recall": share(confusion.unweighted_average_recall),
         "macro_f1": share(confusion.macro_f1),
+        "area_under_roc": _ranking(found, ids if named else ids % GROUPS, seed, resamples),
         **_posterior_figures(found, ids, seed, resamples),
     }
+
+
+def _ranking(
+    found: Recognition, ids: NDArray[np.int64], seed: int, resamples: int
+) -> dict[str, float] | None:
+    """Return the area under the ROC curve (`stratified_ranking`) over the clusters ids (N,)."""
+    if len(np.unique(found.labels)) < 2:
+        return None
+    scores = found.log_posteriors[None]
+    trials = Trials(found.predictions[None], found.labels, ids.astype(str), (), scores)
+    return stratified_ranking([trials], seed=seed, resamples=resamples)
 
 
 def _posterior_figures(

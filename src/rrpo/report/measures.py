@@ -162,6 +162,7 @@ ABBREVIATIONS = {
     "adv": "Adv",
     "ls": "LS",
     "f1": "F1",
+    "roc": "ROC",
     "plcmos": "PLCMOS",
     "dnsmos": "DNSMOS",
 } | {

@@ -40,6 +40,7 @@ COLUMNS = (
     (UAR, "Unweighted accuracy", "higher is better"),
     ("accuracy", "Weighted accuracy", "higher is better"),
     ("macro_f1", "Macro F1", "higher is better"),
+    ("area_under_roc", "Area under ROC", "higher is better"),
     ("calibration_error", "Calibration error", "lower is better"),
 )
 
@@ -178,12 +179,12 @@ def print_reports(label: str, reports: Reports, console: Console, details: bool)
     lead = "" if details else f"{label}: "
     if details:
         table = rich.table.Table(title=f"{label}: emotion recognition, with 95 % intervals")
-        table.add_column("Test set")
-        for name in ("Utterances", *(name for _, name, _ in COLUMNS)):
-            table.add_column(name, justify="right", min_width=0 if name == "Utterances" else 17)
-        for name, report in reports.items():
-            cells = [shown(report[key]) for key, _, _ in COLUMNS]
-            table.add_row(name, str(report["count"]), *cells)
+        table.add_column("Measure", max_width=16)
+        for name in reports:
+            table.add_column(name, justify="right", min_width=17)
+        table.add_row("Utterances", *(str(report["count"]) for report in reports.values()))
+        for key, name, _ in COLUMNS:
+            table.add_row(name, *(shown(report[key]) for report in reports.values()))
         console.print(table)
     partly = {
         name: report

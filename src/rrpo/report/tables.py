@@ -161,6 +161,7 @@ def reward_model_table(results: Mapping[str, Any]) -> Table | None:
         "accuracy": "higher",
         "unweighted_average_recall": "higher",
         "macro_f1": "higher",
+        "area_under_roc": "higher",
         "calibration_error": "lower",
     }
     keys = dict.fromkeys([*ways, *(key for model in models.values() for key in model)])
