@@ -91,12 +91,12 @@ def test_a_run_from_shards_to_a_wav(tiny: Path, tmp_path: Path) -> None:
     """Reward model, SFT, DiffRO, speech and evaluation, each by its command."""
     data, short = tiny / "data", "--set train.steps=2 --set train.warmup_steps=1"
     rrpo(
-        *f"reward train --from {tiny}/reward --data {data} --out {tmp_path}/rm --plain".split(),
-        *f"{short} --set fit.batch_size=3".split(),
+        *f"reward train --from {tiny}/reward --data {data} --out {tmp_path}/rm".split(),
+        *f"{short} --set fit.batch_size=3 --set fit.mixup_at=embedding".split(),
     )
     assert "accuracy" in rrpo("reward", "eval", tmp_path / "rm", "--data", data)
     table = rrpo("reward", "eval", tmp_path / "rm", "mini", "--data", data, "--data", data)
-    assert "Plain: data: 6 utterances of 2 emotions" in table
+    assert "LS + EAM + Adv: data: 6 utterances of 2 emotions" in table
     assert "mini: data: 6 utterances of 2 emotions" in table
     rrpo(
         *f"policy sft --from {tiny}/policy --data {data} --out {tmp_path}/sft".split(),

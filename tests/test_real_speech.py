@@ -21,7 +21,7 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.report.terminal import shown, signed
 from rrpo.studies import ablation, languages, real_speech
-from rrpo.studies.folds import CEILING, Fold, Job, Size
+from rrpo.studies.folds import CEILING, EMBEDDED, Fold, Job, Size
 from rrpo.studies.real_speech import Laboratory, evenly_mixed, parents
 from rrpo.studies.recordings import read_recordings
 from rrpo.studies.trials import held_out, strata, trials, unheard
@@ -136,9 +136,9 @@ def test_the_ablation_is_written_and_goes_on(
     page = ablation.run(manifests, out, SIZE)
     study = json.loads((out / "ablation.json").read_text())
     assert set(study["models"]) == {
-        "plain", "ls", "eam", "adv", "ls_eam", "ls_adv", "eam_adv", "ls_eam_adv", CEILING,
+        "plain", "ls", "eam", "adv", "ls_eam", "ls_adv", "eam_adv", "ls_eam_adv", EMBEDDED, CEILING,
     }  # fmt: skip
-    assert study["trainings"] == 3 * 9 * 2
+    assert study["trainings"] == 3 * 10 * 2
     text = page.read_text()
     assert "unseen languages" in text
     assert "The paper's own figures" in text

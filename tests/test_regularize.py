@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from rrpo.reward.regularize import (
     adversarial_delta,
+    embedding_mixup,
     energy_adaptive_mixup,
     label_smoothing,
     mixed_targets,
@@ -221,3 +222,62 @@ def test_delta_of_a_zero_gradient_is_zero() -> None:
     delta = adversarial_delta(gradient, epsilon=0.5)
     torch.testing.assert_close(delta, torch.tensor([[0.0, 0.0], [0.3, 0.4]]))
     assert not delta.requires_grad
+
+
+@given(
+    own=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    other=st.lists(st.integers(1, 12), min_size=4, max_size=4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_embeddings_are_mixed_in_one_segment_by_energy(
+    own: list[int], other: list[int], seed: int
+) -> None:
+    """Places are written into the embeddings, so the mixture tells what was taken from where."""
+    other = other[: len(own)]
+    places = torch.arange(12.0).expand(len(own), 12)
+    zeros, ones = torch.zeros_like(places), torch.ones_like(places)
+    embeddings = torch.stack([ones, zeros, places], -1)
+    partners = torch.stack([zeros, places, zeros], -1)
+    mixtures, weights = embedding_mixup(
+        embeddings, partners, own, other, np.random.default_rng(seed)
+    )
+    for row, (length, partner_length) in enumerate(zip(own, other, strict=True)):
+        share = 1.0 - mixtures[row, :, 0]
+        # The share of the label is that of the partner's energy over the whole utterance.
+        assert weights[row].item() == pytest.approx(share.sum().item() / length, abs=1e-5)
+        assert 0.0 <= weights[row] < 0.5
+        torch.testing.assert_close(mixtures[row, :, 2], (1.0 - share) * places[row])
+        mixed = share.nonzero()[:, 0].tolist()
+        assert len(mixed) <= min(length // 2, partner_length)
+        if length == 1:
+            assert not mixed
+            continue
+        assert mixed == list(range(mixed[0], mixed[0] + len(mixed)))
+        assert mixed[-1] < length
+        level = share[mixed[0]].item()
+        torch.testing.assert_close(share[mixed], torch.full((len(mixed),), level))
+        ratio = level / (1.0 - level)
+        assert 10**-0.5 - 1e-3 <= ratio <= 10.0 + 1e-2
+        taken = mixtures[row, mixed, 1] / level
+        assert taken[-1] < partner_length - 0.5
+        torch.testing.assert_close(taken, taken[0] + torch.arange(float(len(mixed))))
+
+
+def test_gradients_flow_into_both_embeddings() -> None:
+    embeddings, partners = (torch.ones(1, 8, 2, requires_grad=True) for _ in range(2))
+    mixtures, weights = embedding_mixup(
+        embeddings, partners, [8], [8], np.random.default_rng(1), 0.0, 0.0
+    )
+    mixtures.sum().backward()
+    assert embeddings.grad is not None and partners.grad is not None
+    # At 0 dB both have one half of the segment.
+    assert partners.grad.sum().item() / 2 == pytest.approx(8 * weights.item())
+    assert (embeddings.grad.sum() + partners.grad.sum()).item() == pytest.approx(16.0)
+
+
+def test_what_has_no_token_cannot_be_mixed() -> None:
+    some = torch.zeros(1, 4, 2)
+    with pytest.raises(ValueError, match="no token"):
+        embedding_mixup(some, some, [4], [0], np.random.default_rng(0))
+    with pytest.raises(ValueError, match="empty"):
+        embedding_mixup(some, some, [4], [4], np.random.default_rng(0), 1.0, 0.0)

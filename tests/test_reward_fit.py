@@ -170,6 +170,38 @@ def test_delta_is_the_fast_gradient_and_carries_no_gradient(frames: bool) -> Non
         torch.testing.assert_close(found[name].double(), weight.grad, atol=1e-5, rtol=1e-3)
 
 
+def test_embeddings_are_mixed_anew_in_every_step() -> None:
+    """It needs no pool, and with nothing mixed it is the loss without mixup."""
+    model, rows = new_model(), corpus(12)
+    plain, hardened = (
+        RewardObjective(model, rows, FitConfig(batch_size=8, adversarial=False, **settings))
+        for settings in ({"mixup": False}, {"mixup_at": "embedding"})
+    )
+    none = FitConfig(batch_size=8, adversarial=False, mixup_at="embedding", mixup_share=0.0)
+    loss, metrics = RewardObjective(model, rows, none).loss(model, 0, seeded())
+    wanted_loss, _ = plain.loss(model, 0, seeded())
+    assert (loss.item(), metrics["mixed"]) == (wanted_loss.item(), 0.0)
+    generator = seeded()
+    first, metrics = hardened.loss(model, 0, generator)
+    second, _ = hardened.loss(model, 1, generator)
+    again, _ = hardened.loss(model, 0, seeded())
+    assert metrics["mixed"] > 0.5
+    assert first.item() == again.item()
+    assert first.item() not in (second.item(), wanted_loss.item())
+
+    # A model that says the same of everything: its loss is that of the targets alone.
+    with torch.no_grad():
+        model.head["emotion"].weight.zero_()
+    chosen = hardened.draw(seeded())
+    loss, _ = hardened.loss(model, 0, seeded())
+    logits = model.head["emotion"].bias.detach().log_softmax(-1)
+    own = -(hardened.targets(chosen) @ logits).mean()
+    # Partners have half of a label at most, so the loss moves by less than half of the range.
+    assert 0.0 < abs(loss.item() - own.item()) < 0.5 * float(logits.max() - logits.min())
+    with pytest.raises(UserError, match="mix audio"):
+        RewardObjective(model, rows, FitConfig(mixup_at="embedding", nuisance=True))
+
+
 @pytest.mark.parametrize("where", ["pooled", "frames"])
 def test_heads_alone_can_be_tuned(where: str) -> None:
     model = new_model().train()

@@ -47,17 +47,19 @@ def train(
 ) -> None:
     """Fine-tune a reward model and test it on the bundled sets when the data is bundled."""
     settled = configuration.load(runs.RewardRun, config, settings)
-    if mixes is None and data is not None and settled.fit.mixup:
+    of_audio = settled.fit.mixup and settled.fit.mixup_at == "audio"
+    if mixes is None and data is not None and of_audio:
         raise UserError(
             "mixup needs mixed utterances of --data: make them with `rrpo tokenize --mix 10` and "
-            "name them with --mixes, or leave mixup out (--set fit.mixup=false, or --plain)"
+            "name them with --mixes, mix embeddings (--set fit.mixup_at=embedding), or leave mixup "
+            "out (--set fit.mixup=false, or --plain)"
         )
     for given in (data, mixes):
         if given is not None and start in BUNDLED:
             require_codec(given, True, f"the reward model {start!r}")
     if mixes is not None:
         pool = for_training(mixes)
-    elif data is None and settled.fit.mixup:
+    elif data is None and of_audio:
         pool = World().shard("mixes")
     else:
         pool = []

@@ -24,7 +24,13 @@ from rrpo.emotions import emotion_index
 from rrpo.errors import UserError
 from rrpo.reward.model import RewardModel, save
 from rrpo.reward.nuisance import NuisanceModel, nuisances
-from rrpo.reward.regularize import adversarial_delta, label_smoothing, mixed_targets
+from rrpo.reward.regularize import (
+    adversarial_delta,
+    embedding_mixup,
+    label_smoothing,
+    mixed_targets,
+    other_than,
+)
 from rrpo.tokens import length_mask, pad
 
 TASK = "emotion"
@@ -36,9 +42,11 @@ class FitConfig(Strict):
     Attributes:
         batch_size: B, utterances of a step.
         label_smoothing: epsilon of the targets; 0 turns it off.
-        mixup: whether rows of the mix pool take part (energy-adaptive mixup).
-        mixup_share: probability that a row of a batch comes from the mix pool. The paper mixes
-            every sample; stretches are often short, so many mixes are nearly clean.
+        mixup: whether utterances are mixed (energy-adaptive mixup).
+        mixup_at: what is mixed: "audio", before it is tokenized: rows come from a mix pool; or the
+            "embedding" of tokens, anew in every step, which needs no pool. The paper does not say.
+        mixup_share: probability that a row of a batch is mixed. The paper mixes every sample;
+            stretches are often short, so many mixes are nearly clean.
         adversarial: whether the loss at h' + delta is added.
         adversarial_epsilon: length of delta.
         adversarial_weight: alpha, the weight of that loss.
@@ -52,6 +60,7 @@ class FitConfig(Strict):
     batch_size: int = Field(default=32, ge=1)
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
     mixup: bool = True
+    mixup_at: Literal["audio", "embedding"] = "audio"
     mixup_share: float = Field(default=1.0, ge=0.0, le=1.0)
     adversarial: bool = True
     adversarial_epsilon: float = Field(default=0.5, gt=0.0)
@@ -122,12 +131,19 @@ class RewardObjective:
         """
         self.model = model
         self.config = config or FitConfig()
-        if self.config.mixup and not mix_pool:
+        of_audio = self.config.mixup and self.config.mixup_at == "audio"
+        self._of_embeddings = self.config.mixup and not of_audio
+        if of_audio and not mix_pool:
             raise UserError(
                 "mixup is on but there is no mix pool: make one with `rrpo tokenize --mix K`, "
-                "or turn mixup off"
+                "mix embeddings (fit.mixup_at=embedding), or turn mixup off"
             )
-        pool = list(mix_pool) if self.config.mixup else []
+        if self._of_embeddings and self.config.nuisance:
+            raise UserError(
+                "fit.nuisance knows length and energy of audio: mix audio with it, "
+                "fit.mixup_at=audio"
+            )
+        pool = list(mix_pool) if of_audio else []
         check_tokens([*utterances, *pool], model.config.codes)
         classes = model.classes(TASK)
         labels = _labels(utterances, classes)
@@ -188,14 +204,18 @@ class RewardObjective:
 
         Returns:
             L_ser and a dict: `loss_emotion`, `accuracy` (against the utterance's own emotion),
-            `mixed` (share of rows from the pool) and, with adversarial training,
+            `mixed` (share of rows that are mixed) and, with adversarial training,
             `loss_adversarial` and `delta_ratio` (mean of ||delta|| / ||h'||).
         """
         rows = self.draw(generator)
         device = model.table.device
         tokens, mask = _batch([self._tokens[row] for row in rows.tolist()], device)
-        targets = self.targets(rows).to(device)
-        hidden = model.encode(model.embed(tokens), mask)
+        embeddings = model.embed(tokens)
+        if self._of_embeddings:
+            embeddings, targets, mixed = self._mix(model, rows, embeddings, generator)
+        else:
+            targets, mixed = self.targets(rows).to(device), rows >= self._clean
+        hidden = model.encode(embeddings, mask)
         if not hidden.requires_grad:
             hidden.requires_grad_()  # a frozen encoder, but delta still needs its gradient
         pooled = model.pool(hidden, mask, TASK)
@@ -206,7 +226,7 @@ class RewardObjective:
         metrics = {
             "loss_emotion": loss.item(),
             "accuracy": (logits.argmax(dim=-1) == labels).float().mean().item(),
-            "mixed": (rows >= self._clean).float().mean().item(),
+            "mixed": mixed.float().mean().item(),
         }
         if self.config.adversarial:
             adversarial, ratio = self._adversarial(model, loss, hidden, pooled, mask, targets, bias)
@@ -218,6 +238,36 @@ class RewardObjective:
     def save(self, folder: Path) -> None:
         """Write the reward model into a checkpoint folder."""
         save(self.model, folder)
+
+    def _mix(
+        self, model: RewardModel, rows: Tensor, embeddings: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mix the embeddings (B, T, D) of rows (B,), each with another utterance drawn at random.
+
+        Returns:
+            the mixtures (B, T, D), their targets (B, K), mixed and smoothed, and which are mixed.
+        """
+        device = embeddings.device
+        seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
+        rng = np.random.default_rng(int(seed))
+        others = torch.tensor([other_than(row, self._clean, rng) for row in rows.tolist()])
+        tokens, _ = _batch([self._tokens[row] for row in others.tolist()], device)
+        lengths, other_lengths = (
+            [len(self._tokens[row]) for row in chosen.tolist()] for chosen in (rows, others)
+        )
+        mixtures, weights = embedding_mixup(
+            embeddings, model.embed(tokens), lengths, other_lengths, rng
+        )
+        chosen = torch.from_numpy(rng.random(len(rows)) < self.config.mixup_share).to(device)
+        chosen &= weights > 0
+        size = len(model.classes(TASK))
+        own, partner = (
+            functional.one_hot(self._labels[which], size).float().to(device)
+            for which in (rows, others)
+        )
+        targets = mixed_targets(own, partner, torch.where(chosen, weights, 0.0))
+        mixtures = torch.where(chosen[:, None, None], mixtures, embeddings)
+        return mixtures, label_smoothing(targets, self.config.label_smoothing), chosen
 
     def _adversarial(
         self,

@@ -1,9 +1,11 @@
-"""The hybrid regularization of RRPO (arXiv 2512.04552): three functions, three equations.
+"""The hybrid regularization of RRPO (arXiv 2512.04552): three components, three equations.
 
-Label smoothing acts on the targets, energy-adaptive mixup on the audio before it is tokenized,
-adversarial training on the embedding that enters the head.
+Label smoothing acts on the targets, energy-adaptive mixup on the audio before it is tokenized or,
+as another reading, on the embeddings of the tokens, adversarial training on the embedding that
+enters the head.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -122,6 +124,61 @@ def energy_adaptive_mixup(
         mixed /= max(1.0, float(np.abs(mixed).max()))
         return mixed.astype(np.float32), (length / audio_i.size) * ratio / (1.0 + ratio)
     return unmixed, 0.0
+
+
+def embedding_mixup(
+    embeddings: Tensor,
+    partners: Tensor,
+    lengths: Sequence[int],
+    partner_lengths: Sequence[int],
+    rng: np.random.Generator,
+    min_db: float = -5.0,
+    max_db: float = 10.0,
+) -> tuple[Tensor, Tensor]:
+    """Mix a segment of a partner into each utterance, both as token embeddings.
+
+    `energy_adaptive_mixup` of embeddings e: lengths are in tokens, what is drawn and the label's
+    share lambda are the same. The partner's segment is brought to an energy rho times the
+    utterance's own, so lambda hangs on rho and the lengths alone, and where the energy is even
+    within a segment the mixture of two tokens by energy is (e_i + rho e_j) / (1 + rho). Energies of
+    single tokens are not known here. An utterance of one token is left as it is, with lambda = 0.
+
+    Args:
+        embeddings: (B, T, D) of the utterances.
+        partners: (B, T', D) of their partners.
+        lengths: B, how many tokens of each utterance are valid.
+        partner_lengths: B, likewise.
+        rng: source of every draw.
+        min_db: least r in dB, rho = 10^(r/10).
+        max_db: greatest r in dB.
+
+    Returns:
+        the mixtures (B, T, D), through which gradients flow into both, and lambda (B,).
+
+    Raises:
+        ValueError: an utterance or a partner has no token, or min_db > max_db.
+    """
+    if min(*lengths, *partner_lengths) < 1:
+        raise ValueError("an utterance or a partner has no token: leave it out")
+    if min_db > max_db:
+        raise ValueError(f"the range of levels is empty: {min_db} dB to {max_db} dB")
+    share = torch.zeros(embeddings.shape[:2])
+    source = torch.zeros(embeddings.shape[:2], dtype=torch.long)
+    weights = torch.zeros(len(embeddings))
+    for row, (own, other) in enumerate(zip(lengths, partner_lengths, strict=True)):
+        longest = min(own // 2, other)
+        if not longest:
+            continue
+        length = int(rng.integers(1, longest, endpoint=True))
+        start = int(rng.integers(0, own - length, endpoint=True))
+        first = int(rng.integers(0, other - length, endpoint=True))
+        ratio = 10.0 ** (rng.uniform(min_db, max_db) / 10.0)
+        share[row, start : start + length] = ratio / (1.0 + ratio)
+        source[row, start : start + length] = torch.arange(first, first + length)
+        weights[row] = (length / own) * ratio / (1.0 + ratio)
+    index = source[..., None].expand(-1, -1, partners.shape[-1]).to(partners.device)
+    share = share.to(embeddings)
+    return torch.lerp(embeddings, partners.gather(1, index), share[..., None]), weights.to(share)
 
 
 def adversarial_delta(gradient: Tensor, epsilon: float = 0.5) -> Tensor:

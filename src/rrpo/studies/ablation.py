@@ -34,8 +34,8 @@ from rrpo.studies.conclusions import (
     verdict,
 )
 from rrpo.studies.costs import costs
-from rrpo.studies.folds import CEILING, FULL, Job, Size
-from rrpo.studies.real_speech import Laboratory
+from rrpo.studies.folds import CEILING, EMBEDDED, FULL, Job, Size
+from rrpo.studies.real_speech import Laboratory, configurations
 from rrpo.studies.trials import MEASURES, WHY, beside, held_out, strata
 
 SETS = {"seen languages": True, "unseen languages": False}
@@ -53,7 +53,7 @@ def run(
         UserError: see `Laboratory`.
     """
     lab = Laboratory(out, manifests, size)
-    models = [*subsets(), CEILING]
+    models = [*configurations(), CEILING]
     folds = list(held_out(lab).values())
     jobs = [
         Job(fold, model, seed) for fold in folds for model in models for seed in range(size.seeds)
@@ -140,7 +140,7 @@ def effect(
     counts as one training: it draws the same batches.
     """
     pairs = []
-    for model in asked:
+    for model in subsets():
         parts = model.split("_")
         if part in parts:
             rest = "_".join(one for one in parts if one != part)
@@ -185,7 +185,8 @@ def recalls(
 
 def label(model: str) -> str:
     """Name a model as a reader does."""
-    return "continuous states, plain" if model == CEILING else reward_model_label(model)
+    named = {CEILING: "continuous states, plain", EMBEDDED: "LS + EAM + Adv, embeddings mixed"}
+    return named.get(model) or reward_model_label(model)
 
 
 def conclusion(study: Mapping[str, Any]) -> list[str]:
@@ -216,8 +217,9 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
         "**Each regularizer** averaged over the subsets of the other two, on unseen languages: "
         f"{'; '.join(sorted_by_verdict(parts))}. On seen ones: "
         f"{'; '.join(sorted_by_verdict(seen_parts))}.",
-        "**Each subset** against the plain model on unseen languages (not corrected for making "
-        f"{len(others)} comparisons): {'; '.join(sorted_by_verdict(others))}.",
+        "**Each subset**, and embeddings mixed, against the plain model on unseen languages (not "
+        f"corrected for making {len(others)} comparisons): "
+        f"{'; '.join(sorted_by_verdict(others))}.",
         f"**Each emotion**, hardened less plain on unseen languages: "
         f"{'; '.join(sorted_by_verdict(study['recall']['unseen languages'][GAIN]))}. On seen "
         f"ones: {'; '.join(sorted_by_verdict(study['recall']['seen languages'][GAIN]))}.",

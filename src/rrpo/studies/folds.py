@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 CEILING = "continuous"
 """Name of the reward model that reads the encoder's states and no tokens."""
+EMBEDDED = "ls_eam_adv@embedding"
+"""Name of the hardened reward model whose token embeddings are mixed, and not its audio."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Job:
-    """One fine-tuning: `model` is a subset of the regularizers or `CEILING`."""
+    """One fine-tuning: `model` is a subset of the regularizers, `EMBEDDED` or `CEILING`."""
 
     fold: Fold
     model: str

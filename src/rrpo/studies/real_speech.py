@@ -47,10 +47,10 @@ from rrpo.errors import UserError
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
-from rrpo.reward.fit import RewardObjective, log_posteriors, subsets
+from rrpo.reward.fit import FitConfig, RewardObjective, log_posteriors, subsets
 from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.reward.regularize import energy_adaptive_mixup, other_than
-from rrpo.studies.folds import CEILING, Fold, Job, Size
+from rrpo.studies.folds import CEILING, EMBEDDED, Fold, Job, Size
 from rrpo.studies.recordings import read_recordings, shared_emotions
 from rrpo.train import Objective, TrainConfig, train
 
@@ -111,7 +111,7 @@ class Laboratory:
             for row in self.recordings
         ]
         sizes = {key: value for key, value in vars(self.size).items() if key != "seeds"}
-        shapes = [TOKENIZER, SpeechTokenizerFit(), self._shape(), subsets()]
+        shapes = [TOKENIZER, SpeechTokenizerFit(), self._shape(), configurations()]
         loop = _config(1, 1.0, 0, WEIGHT_DECAY)
         settings = [LONGEST, RATES, whisper.WEIGHTS, *map(repr, [*shapes, loop])]
         return hashlib.sha256(json.dumps([rows, sizes, settings]).encode()).hexdigest()
@@ -334,7 +334,7 @@ class Laboratory:
         chosen = self.finetuning(job.fold, job.seed)
         clean = [rows[index] for index in chosen]
         mixes = evenly_mixed(clean, pool, self.size.mixes)
-        objective = RewardObjective(model, clean, subsets()[job.model], mixes)
+        objective = RewardObjective(model, clean, configurations()[job.model], mixes)
         self._train(objective, job, RATES["finetune"])
         return log_posteriors(model, [torch.from_numpy(rows[i].tokens) for i in self.labelled])
 
@@ -385,6 +385,12 @@ class Laboratory:
                         "the study again, it goes on where it stood"
                     ) from None
                 raise
+
+
+def configurations() -> dict[str, FitConfig]:
+    """Return the settings of every reward model on tokens: the subsets, and embeddings mixed."""
+    embedded = subsets()["ls_eam_adv"].model_copy(update={"mixup_at": "embedding"})
+    return subsets() | {EMBEDDED: embedded}
 
 
 def parents(mix: Utterance) -> tuple[int, int]:
