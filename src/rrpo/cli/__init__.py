@@ -61,7 +61,7 @@ def demo(
     systems: Systems = "sft,diffro,rrpo",
     from_scratch: Annotated[
         bool,
-        typer.Option(help="First make the bundled world again (2.5 hours; needs rrpo\\[mini])."),
+        typer.Option(help="First make the bundled world again (4 hours; needs rrpo\\[mini])."),
     ] = False,
 ) -> None:
     """Harden a reward model, post-train a speaking LM in several ways, judge them, show a page."""
