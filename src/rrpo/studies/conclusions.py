@@ -119,8 +119,7 @@ def setting(study: Mapping[str, Any]) -> list[str]:
         f"`{study['command']}`, {seeds}, {study['machine']}. "
         f"Cost: {study['trainings']} fine-tunings {study['core_minutes']} minutes of a core, "
         f"listening to the recordings and their mixes {study['listening_minutes']}, tokenizers and "
-        f"pre-training {study['preparation_minutes']} minutes of the clock with "
-        f"{study['threads']} {'thread' if study['threads'] == 1 else 'threads'}. "
+        f"pre-training {study['preparation_minutes']} minutes of the clock, each on one core. "
         f"Corpora: {corpora}. "
         f"Classes: {', '.join(study['emotions'])}. Languages: {held}."
         + (f" Left out, not in every language: {left_out}." if left_out else ""),

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from rrpo.checkpoint import load_tensors, read_json
 from rrpo.errors import UserError
@@ -23,7 +22,6 @@ def costs(folder: Path, folds: Sequence[Fold], jobs: Sequence[Job]) -> dict[str,
         "core_minutes": round(_finetuning(folder, jobs) / 60, 1),
         "listening_minutes": round(_listening(folder, folds) / 60, 1),
         "preparation_minutes": round(_preparation(folder, folds) / 60, 1),
-        "threads": torch.get_num_threads(),
     }
 
 
@@ -36,20 +34,21 @@ def _finetuning(folder: Path, jobs: Sequence[Job]) -> float:
 
 def _listening(folder: Path, folds: Sequence[Fold]) -> float:
     """Return the seconds of a core that recordings and the mixes of folds took to listen to."""
-    path = folder / "seconds.json"
-    spent = read_json(path) if path.is_file() else {}
     asked = ["listen", *dict.fromkeys(f"mix {'+'.join(fold.languages)}" for fold in folds)]
+    total = 0.0
     for name in asked:
-        if name not in spent:
-            raise UserError(f"{path} does not hold {name!r}: remove {folder} and go anew")
-    return float(sum(spent[name] for name in asked))
+        path = folder / "seconds" / f"{name}.json"
+        if not path.is_file():
+            raise UserError(f"{path} is gone: remove {folder} and go anew")
+        total += read_json(path)["seconds"]
+    return total
 
 
 def _preparation(folder: Path, folds: Sequence[Fold]) -> float:
     """Return the seconds that tokenizers and pre-training took.
 
-    They are those of the clock. The median step stands for all, so a run that was held up counts
-    as one that was not.
+    They are those of the clock, on one core. The median step stands for all, so a run that was
+    held up counts as one that was not.
     """
     total = 0.0
     for languages in dict.fromkeys("+".join(fold.languages) for fold in folds):

@@ -11,10 +11,11 @@ import hashlib
 import json
 import math
 import multiprocessing
+import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -60,7 +61,8 @@ RATES = {"tokenizer": 2e-3, "pretrain": 1e-3, "finetune": 3e-4, "ceiling": 5e-4}
 """Learning rates."""
 WEIGHT_DECAY = 0.05
 """Of fine-tuning."""
-WORKERS = 2
+MOST_WORKERS = 8
+"""Processes at once, however many cores there are: each holds a gigabyte."""
 
 
 class Laboratory:
@@ -215,14 +217,14 @@ class Laboratory:
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
         """Add the seconds of a core that something takes, over all the times it is taken up."""
-        path = self.folder / "seconds.json"
+        # A file for each: several processes write at once.
+        path = self.folder / "seconds" / f"{name}.json"
         began = time.process_time()
         try:
             yield
         finally:
-            spent = read_json(path) if path.is_file() else {}
-            spent[name] = round(spent.get(name, 0.0) + time.process_time() - began, 2)
-            write_json(path, spent)
+            before = read_json(path)["seconds"] if path.is_file() else 0.0
+            write_json(path, {"seconds": round(before + time.process_time() - began, 2)})
 
     def tokenizer(self, fold: Fold) -> SpeechTokenizer:
         """Train the tokenizer of a fold, or read it."""
@@ -308,7 +310,8 @@ class Laboratory:
         return RewardConfig(layers=2, tasks={"emotion": self.emotions})
 
     def prepare(self, fold: Fold) -> None:
-        """Make all that fine-tunings of a fold begin with."""
+        """Make all that fine-tunings of a fold begin with, on one core."""
+        torch.set_num_threads(1)
         self.shards(fold)
         self.pretrained(fold)
 
@@ -356,23 +359,27 @@ class Laboratory:
         shutil.rmtree(run)
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Do all jobs, two at a time, after what they begin with."""
+        """Do all jobs, one on each core, after what they begin with."""
         self.claim()
         left = [
             job for job in jobs if not (self.folder / "jobs" / f"{job.name}.safetensors").is_file()
         ]
-        if not left:
+        self._each(_prepare, dict.fromkeys(Fold(job.fold.languages) for job in left), "folds")
+        self._each(_finetune, left, "reward models")
+
+    def _each(self, work: Callable[[Any], None], things: Collection[Any], name: str) -> None:
+        """Call `work` with what makes this laboratory and each of several things, in processes."""
+        if not things:
             return
-        for fold in dict.fromkeys(Fold(job.fold.languages) for job in left):
-            self.prepare(fold)
-        settings = [(self.folder, self.manifests, self.size, job) for job in left]
         # `spawn` keeps the workers free of the parent's threads.
         context = multiprocessing.get_context("spawn")
+        count = min(len(things), os.cpu_count() or 1, MOST_WORKERS)
         with (
-            Progress("reward models", len(left)) as progress,
-            ProcessPoolExecutor(WORKERS, context) as pool,
+            Progress(name, len(things)) as progress,
+            ProcessPoolExecutor(count, context) as pool,
         ):
-            waiting = [pool.submit(_finetune, one) for one in settings]
+            made_of = (self.folder, self.manifests, self.size)
+            waiting = [pool.submit(work, (*made_of, thing)) for thing in things]
             try:
                 for number, done in enumerate(as_completed(waiting), start=1):
                     done.result()
@@ -381,8 +388,8 @@ class Laboratory:
                 pool.shutdown(wait=False, cancel_futures=True)
                 if isinstance(error, BrokenProcessPool):
                     raise UserError(
-                        "a fine-tuning was killed, perhaps for want of memory: free some and call "
-                        "the study again, it goes on where it stood"
+                        "a training was killed, perhaps for want of memory: free some and call the "
+                        "study again, it goes on where it stood"
                     ) from None
                 raise
 
@@ -422,6 +429,11 @@ def evenly_mixed(
         if own in mixes and partner in mixes:
             mixes[own].append(row)
     return [row for one in clean for row in islice(cycle(mixes[int(one.id)] or [one]), count)]
+
+
+def _prepare(settings: tuple[Path, list[Path], Size, Fold]) -> None:
+    folder, manifests, size, fold = settings
+    Laboratory(folder, manifests, size).prepare(fold)
 
 
 def _finetune(settings: tuple[Path, list[Path], Size, Job]) -> None:
