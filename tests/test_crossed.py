@@ -245,6 +245,29 @@ def test_a_class_that_a_resample_lacks_is_left_out_of_its_ranking() -> None:
     assert draws[0] == pytest.approx(area(labels[:4], scores[0, :4]))
 
 
+def test_the_interval_of_a_ranking_holds_it() -> None:
+    """Pairs within a cluster are in order, those between the two are not; resamples see neither."""
+    labels, names = np.array([0, 1, 0, 1]), np.array(list("aabb"))
+    first = np.array([0.6, 0.5, 0.4, 0.1])
+    scores = np.log(np.stack([first, 1 - first], axis=-1))[None]
+    trials = Trials(scores.argmax(-1), labels, names, (), scores)
+    found = stratified_ranking([trials])
+    assert found["low"] <= found["mean"] == area(labels, scores[0]) == 0.75 <= found["high"]
+
+
+def test_a_class_that_is_impossible_cannot_be_weighed() -> None:
+    trials = believed(np.random.default_rng(2), 4, 1)
+    assert trials.scores is not None
+    scores = trials.scores.copy()
+    scores[0, :, 1] = -np.inf
+    with pytest.raises(UserError, match="impossible for every utterance"):
+        with_equal_classes(Trials(trials.predictions, trials.labels, trials.names, (), scores))
+    # One that is next to impossible can.
+    scores[0, :, 1] = trials.scores[0, :, 1] - 800.0
+    far = with_equal_classes(Trials(trials.predictions, trials.labels, trials.names, (), scores))
+    assert np.array_equal(far.predictions, with_equal_classes(trials).predictions)
+
+
 def test_classes_are_made_equal_whatever_was_preferred() -> None:
     trials = believed(np.random.default_rng(2), 4, 2)
     assert trials.scores is not None

@@ -198,8 +198,12 @@ def test_embeddings_are_mixed_anew_in_every_step() -> None:
     own = -(hardened.targets(chosen) @ logits).mean()
     # Partners have half of a label at most, so the loss moves by less than half of the range.
     assert 0.0 < abs(loss.item() - own.item()) < 0.5 * float(logits.max() - logits.min())
-    with pytest.raises(UserError, match="mix audio"):
-        RewardObjective(model, rows, FitConfig(mixup_at="embedding", nuisance=True))
+    # Mixing takes nothing from the stream that clean rows are drawn from.
+    left, right = seeded(), seeded()
+    for step in range(3):
+        hardened.loss(model, step, left)
+        plain.loss(model, step, right)
+        assert torch.equal(hardened.draw(left), plain.draw(right))
 
 
 @pytest.mark.parametrize("where", ["pooled", "frames"])
@@ -369,6 +373,7 @@ def test_emotion_without_an_example_is_a_warning() -> None:
         {"adversarial_epsilon": 0.0},
         {"adversarial_at": "waveform"},
         {"tune": "table"},
+        {"mixup_at": "embedding", "nuisance": True},
     ],
 )
 def test_configuration_is_strict(change: dict[str, object]) -> None:

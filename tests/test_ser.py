@@ -229,6 +229,10 @@ def test_a_share_of_all_or_none_has_wilsons_interval() -> None:
         )
     made = report(recognised([0, 1, 2], [0, 1, 2]))
     assert made["unweighted_average_recall"]["low"] < 0.6
+    # Of a perfect ranking of 4, 2 and 2: as of two utterances in order.
+    made = report(recognised([0, 0, 0, 0, 1, 1, 2, 2], [0, 0, 0, 0, 1, 1, 2, 2]))
+    assert made["area_under_roc"]["mean"] == 1.0
+    assert made["area_under_roc"]["low"] == binomtest(2, 2).proportion_ci(method="wilson").low
 
 
 def test_the_choice_is_among_the_classes_both_sides_share() -> None:

@@ -235,10 +235,19 @@ def test_only_the_study_of_another_seed_is_compared_with(tmp_path: Path) -> None
         with pytest.raises(UserError, match="seed 0 made, too, or does not say"):
             study.run(tmp_path / "out", study.SMOKE, against=tmp_path)
     for found, message in (
-        ({}, "does not say which sentences"),
+        ([], "holds no study of a world"),
+        ({}, "lacks seeds, sentences, sentences_seed: measure that world again"),
+        (
+            {"sentences_seed": 1, "sentences": 24, "seeds": 2},
+            "lacks codec, ranked, resynthesis: measure",
+        ),
         ({"sentences_seed": 1, "sentences": 24, "seeds": 2}, "has 24 sentences with 2 .* not 1"),
     ):
-        write_json(tmp_path / "study.json", {"recipe_seed": 1, **found})
+        whole = "resynthesis" not in message
+        systems = {system: [] for system, _ in PAIRED.values()}
+        write_json(tmp_path / "rows.json", systems if whole else {})
+        named = {"recipe_seed": 1, **found} if isinstance(found, dict) else found
+        write_json(tmp_path / "study.json", named)
         with pytest.raises(UserError, match=message):
             study.run(tmp_path / "out", study.SMOKE, against=tmp_path)
     assert not (tmp_path / "out").exists()

@@ -636,6 +636,11 @@ def test_progress_lines_and_bar(
         progress.update(3, "loss 0.5")
     shown = capsys.readouterr().err
     assert "fitting" in shown and "3/4" in shown and "loss 0.5" in shown
+    # Bars of processes side by side would be drawn over each other.
+    monkeypatch.setattr("rrpo.progress.parent_process", object)
+    with Progress("fitting", 4) as progress:
+        progress.update(4)
+    assert capsys.readouterr().err.splitlines() == ["fitting: 4/4, 0:00 left"]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from multiprocessing import parent_process
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TextIO
@@ -29,8 +30,9 @@ FORETELLING = 0.05
 class Progress:
     """Show how far a run is and the time left: a bar on a terminal, else a line now and then.
 
-    It writes to the standard error stream. `FORCE_COLOR=1` in the environment asks for the bar
-    where there is no terminal.
+    Processes that work side by side (`multiprocessing`) show lines, for bars would be drawn over
+    each other. It writes to the standard error stream. `FORCE_COLOR=1` in the environment asks for
+    the bar where there is no terminal.
 
     Args:
         description: what is running.
@@ -43,7 +45,7 @@ class Progress:
         self.description, self.total, self.first, self.visible = description, total, done, visible
         self.console = Console(stderr=True)
         self.bar: RichProgress | None = None
-        if visible and self.console.is_terminal:
+        if visible and self.console.is_terminal and parent_process() is None:
             self.bar = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import log_softmax, logsumexp
 from scipy.stats import norm, t
 
 from rrpo.errors import UserError
@@ -97,10 +97,14 @@ def stratified_ranking(
     utterance of a class has a higher score of it than one of another class. No choice is made, so
     nothing hangs on which classes a classifier prefers where it is unsure.
 
+    A resample holds some clusters twice, so it has more pairs within a cluster than there are, and
+    these are more alike. Of the resamples the spread is kept and their middle is not. Of two
+    clusters it never sees a pair between them: then the interval is a poor one.
+
     Raises:
         UserError: the arrays do not fit, or the trials have no scores.
     """
-    return _interval(strata, others, ranking_figures, seed, resamples)
+    return _interval(strata, others, _centred_ranking, seed, resamples)
 
 
 def _interval(
@@ -234,6 +238,18 @@ def ranking_figures(
     return float(found[0].mean()), (found[1:] * drawn).sum(1) / drawn.sum(1)
 
 
+def _centred_ranking(
+    trials: Trials,
+    ids: NDArray[np.int64],
+    speakers: NDArray[np.float64],
+    weights: dict[Training, NDArray[np.float64]],
+) -> tuple[float, NDArray[np.float64]]:
+    """Return `ranking_figures`, its resamples around the figure."""
+    found, draws = ranking_figures(trials, ids, speakers, weights)
+    there = draws[np.isfinite(draws)]
+    return found, np.clip(draws + (found - there.mean() if there.size else 0.0), 0.0, 1.0)
+
+
 def _ordered_pairs(
     scores: NDArray[np.float64], own: NDArray[np.bool_], ids: NDArray[np.int64], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -248,25 +264,30 @@ def _ordered_pairs(
 
 
 def with_equal_classes(trials: Trials) -> Trials:
-    """Return trials whose choices take every class equally often, in the mean of the posteriors.
+    """Return trials to whose classifier all classes are equally probable on average.
 
     On speech of another kind a classifier prefers some classes to others. Without labels that can
     be undone where all are known to be about as frequent: of each training q(k|x) ∝ p(k|x) π_k with
     the weights π for which the mean of q(k|x) over the utterances is 1 / K (Sinkhorn's algorithm).
-    The choice is the most probable class under q.
+    The choice is the most probable class under q, so the choices are about equally many, not
+    exactly.
 
     Raises:
-        UserError: the trials have no scores; scores are log-posteriors here.
+        UserError: the trials have no scores, which are log-posteriors here, or a class is
+            impossible for every utterance.
     """
     if trials.scores is None:
         raise UserError("these trials have no scores, only choices: nothing can be weighed")
     size = trials.scores.shape[-1]
     bias = np.zeros((len(trials.scores), 1, size))
+    if not np.isfinite(trials.scores.max(axis=1)).all():
+        raise UserError("a class is impossible for every utterance: nothing can be weighed")
+    count = trials.scores.shape[1]
     for _ in range(ITERATIONS):
-        posterior = softmax(trials.scores + bias, axis=-1)
-        share = size * posterior.mean(1, keepdims=True)
-        bias -= np.log(share)
-        if np.abs(share - 1.0).max() < TOLERANCE:
+        posterior = log_softmax(trials.scores + bias, axis=-1)
+        log_share = logsumexp(posterior, axis=1, keepdims=True) + np.log(size / count)
+        bias -= log_share
+        if np.abs(log_share).max() < TOLERANCE:
             break
     return replace(trials, predictions=(trials.scores + bias).argmax(-1))
 

@@ -223,12 +223,20 @@ def figures(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[st
 def _ranking(
     found: Recognition, ids: NDArray[np.int64], seed: int, resamples: int
 ) -> dict[str, float] | None:
-    """Return the area under the ROC curve (`stratified_ranking`) over the clusters ids (N,)."""
+    """Return the area under the ROC curve (`stratified_ranking`) over the clusters ids (N,).
+
+    Of one that is 0 or 1 the resamples say nothing; it has the interval of as many utterances as
+    the rarest class has, all or none of them in order.
+    """
     if len(np.unique(found.labels)) < 2:
         return None
     scores = found.log_posteriors[None]
     trials = Trials(found.predictions[None], found.labels, ids.astype(str), (), scores)
-    return stratified_ranking([trials], seed=seed, resamples=resamples)
+    area = stratified_ranking([trials], seed=seed, resamples=resamples)
+    if 0.0 < area["mean"] < 1.0:
+        return area
+    rarest = int(np.unique(found.labels, return_counts=True)[1].min())
+    return _share(area["mean"], np.array([]), 1, rarest)
 
 
 def _posterior_figures(

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -68,6 +68,12 @@ class FitConfig(Strict):
     adversarial_at: Literal["pooled", "frames"] = "pooled"
     tune: Literal["all", "heads"] = "all"
     nuisance: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FitConfig:
+        if self.nuisance and self.mixup and self.mixup_at == "embedding":
+            raise ValueError("nuisance knows length and energy of audio: mix that, mixup_at=audio")
+        return self
 
 
 def subsets() -> dict[str, FitConfig]:
@@ -137,11 +143,6 @@ class RewardObjective:
             raise UserError(
                 "mixup is on but there is no mix pool: make one with `rrpo tokenize --mix K`, "
                 "mix embeddings (fit.mixup_at=embedding), or turn mixup off"
-            )
-        if self._of_embeddings and self.config.nuisance:
-            raise UserError(
-                "fit.nuisance knows length and energy of audio: mix audio with it, "
-                "fit.mixup_at=audio"
             )
         pool = list(mix_pool) if of_audio else []
         check_tokens([*utterances, *pool], model.config.codes)
@@ -248,7 +249,9 @@ class RewardObjective:
             the mixtures (B, T, D), their targets (B, K), mixed and smoothed, and which are mixed.
         """
         device = embeddings.device
-        seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
+        # Of a copy: what is drawn here must not change the clean rows of the next step, see `draw`.
+        copy = generator.clone_state()
+        seed = torch.randint(2**62, (1,), generator=copy, device=copy.device)
         rng = np.random.default_rng(int(seed))
         others = torch.tensor([other_than(row, self._clean, rng) for row in rows.tolist()])
         tokens, _ = _batch([self._tokens[row] for row in others.tolist()], device)

@@ -69,14 +69,14 @@ def strata(
 def equal_recall(
     found: Sequence[Trials], others: Sequence[Trials] | None = None
 ) -> dict[str, float]:
-    """Return the mean recall where every class is chosen equally often; see `MEASURES`."""
+    """Return the mean recall where all classes are equally probable; see `MEASURES`."""
     equal = [with_equal_classes(one) for one in found]
     return stratified_interval(equal, others and [with_equal_classes(one) for one in others])
 
 
 MEASURES: dict[str, Callable[[Sequence[Trials], Sequence[Trials] | None], dict[str, float]]] = {
     "Area under the ROC curve": stratified_ranking,
-    "Mean recall, classes chosen equally often": equal_recall,
+    "Mean recall, classes equally probable": equal_recall,
 }
 """What does not hang on which classes a reward model prefers on speech of another kind."""
 WHY = (
@@ -85,7 +85,7 @@ WHY = (
     "the ROC curve (each class against the rest, averaged; chance is .5) is how often an utterance "
     "of a class has a higher log-probability of it than one of another, which is what a policy is "
     "rewarded by; and the mean recall where a weight for each class, found without labels, makes "
-    "all classes equally frequent among the choices in a language."
+    "all classes equally probable on average over a language's utterances."
 )
 
 

@@ -78,22 +78,27 @@ def read_other(folder: Path, seed: int, size: "Size") -> Other:
     """
     if not all((folder / name).is_file() for name in ("study.json", "rows.json")):
         raise UserError(f"{folder} holds no study: run `rrpo study world --out {folder}` first")
-    study = read_json(folder / "study.json")
+    study, rows = read_json(folder / "study.json"), read_json(folder / "rows.json")
+    if not (isinstance(study, dict) and isinstance(rows, dict)):
+        raise UserError(f"{folder} holds no study of a world: measure that world again")
     if study.get("recipe_seed") in (None, seed):
         raise UserError(
             f"{folder} holds the study of a world that seed {seed} made, too, or does not say "
             "which: name another with --against, or leave it out"
         )
-    if "sentences_seed" not in study:
+    needed = {"sentences_seed", "sentences", "seeds"} - set(study)
+    needed |= {system for system, _ in PAIRED.values()} - set(rows)
+    if needed:
         raise UserError(
-            f"{folder} does not say which sentences were spoken: measure that world again"
+            f"{folder} lacks {', '.join(sorted(needed))}: measure that world again with "
+            f"`rrpo study world --out {folder}`"
         )
     if (study["sentences"], study["seeds"]) != (size.sentences, size.seeds):
         raise UserError(
             f"{folder} has {study['sentences']} sentences with {study['seeds']} sampling seeds of "
             f"the base, not {size.sentences} with {size.seeds}: measure both at the same size"
         )
-    return Other(study, read_json(folder / "rows.json"))
+    return Other(study, rows)
 
 
 def together(study: Study, rows: Rows, other: Other) -> Again:
