@@ -246,7 +246,7 @@ def test_a_class_that_a_resample_lacks_is_left_out_of_its_ranking() -> None:
 
 
 def test_the_interval_of_a_ranking_holds_it() -> None:
-    """Pairs within a cluster are in order, those between the two are not; resamples see neither."""
+    """Pairs within a cluster are in order, those between the two are not: resamples lack them."""
     labels, names = np.array([0, 1, 0, 1]), np.array(list("aabb"))
     first = np.array([0.6, 0.5, 0.4, 0.1])
     scores = np.log(np.stack([first, 1 - first], axis=-1))[None]

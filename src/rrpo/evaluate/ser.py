@@ -236,7 +236,7 @@ def _ranking(
     if 0.0 < area["mean"] < 1.0:
         return area
     rarest = int(np.unique(found.labels, return_counts=True)[1].min())
-    return _share(area["mean"], np.array([]), 1, rarest)
+    return _wilson(area["mean"], rarest)
 
 
 def _posterior_figures(
@@ -317,6 +317,11 @@ def _share(mean: float, draws: NDArray[np.float64], count: int, rows: int) -> di
     """Return a figure between 0 and 1 with its interval, Wilson's where nothing varies."""
     if 0.0 < mean < 1.0:
         return expanded_interval(mean, draws, count)
+    return _wilson(mean, rows)
+
+
+def _wilson(mean: float, rows: int) -> dict[str, float]:
+    """Return a share of so many utterances with Wilson's interval."""
     ends = binomtest(round(mean * rows), rows).proportion_ci(method="wilson")
     return {"mean": mean, "low": float(ends.low), "high": float(ends.high)}
 
