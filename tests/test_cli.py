@@ -1,6 +1,5 @@
-"""The command line by subprocess: help, versions, and one line for each mistake."""
+"""The command line in a process of its own: help, versions, one line for each mistake."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,64 +8,24 @@ import numpy as np
 import pytest
 import torch
 
+from command_line import mistake, rrpo
 from rrpo import __version__, audio, policy, reward
 from rrpo.checkpoint import alone, read_json, write_json
 from rrpo.data.shards import Utterance, read_shard, write_shard
-from rrpo.mini.world import World
-from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.reward import RewardConfig, RewardModel
 
 
-def rrpo(*words: object, code: int = 0, cwd: Path | None = None) -> str:
-    """Run the command line and return what it printed; a traceback is never right."""
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "rrpo"), *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"},
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
-
-
-def mistake(*words: object, cwd: Path | None = None) -> str:
-    """Run a command that must fail with one line; return the line."""
-    lines = [line for line in rrpo(*words, code=2, cwd=cwd).splitlines() if "error:" in line]
-    assert len(lines) == 1
-    return lines[0]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy, a reward model and shards small enough to train in a second."""
-    folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    size = World().tokenizer.vocabulary_size
-    lm = LMConfig(
-        text_vocabulary=size, hidden=16, layers=1, heads=2, key_value_heads=1, intermediate=16
-    )
-    policy.save(SpeechTokenLM(lm), folder / "policy")
-    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16)
-    reward.save(RewardModel(small), folder / "reward")
-    rng = np.random.default_rng(0)
-    rows = [
-        Utterance(
-            id=f"{number}",
-            text=text,
-            emotion=emotion,
-            tokens=rng.integers(6561, size=12),
-        )
-        for number, (text, emotion) in enumerate(
-            (text, emotion)
-            for text in ("The train is late.", "The door is open.", "A bird sat here.")
-            for emotion in ("happy", "sad")
-        )
-    ]
-    write_shard(folder / "data" / "0.parquet", rows)
-    return folder
+def test_it_is_installed(tmp_path: Path) -> None:
+    """As a user calls it: all other tests spare themselves the loading of torch."""
+    command = Path(sys.executable).parent / "rrpo"
+    for words, code, printed in (
+        (["--version"], 0, f"rrpo {__version__}\n"),
+        (["policy", "sft", "--data", str(tmp_path), "--out", str(tmp_path)], 2, ""),
+    ):
+        done = subprocess.run([command, *words], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (code, printed)
+        assert done.stderr.startswith("error: ") == bool(code)
+        assert done.stderr.count("\n") == bool(code)
 
 
 def test_version_and_help() -> None:

@@ -6,21 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from command_line import mistake, rrpo
 from rrpo import policy
 from rrpo.checkpoint import read_json
 from rrpo.objectives.pairs import CHOSEN, REJECTED
-from test_cli import mistake, rrpo, tiny  # noqa: F401 - a fixture
 
 SHORT = ("--set", "train.steps=2", "--set", "train.warmup_steps=1")
 
 
 @pytest.fixture
-def common(tiny: Path) -> tuple[object, ...]:  # noqa: F811 - the fixture
+def common(tiny: Path) -> tuple[object, ...]:
     return ("--from", tiny / "policy", "--data", tiny / "data", *SHORT)
 
 
 def test_grpo_with_two_rewards_and_rloo(
-    tiny: Path,  # noqa: F811
+    tiny: Path,
     common: tuple[object, ...],
     tmp_path: Path,
 ) -> None:
@@ -35,7 +35,7 @@ def test_grpo_with_two_rewards_and_rloo(
 
 
 def test_dpo_draws_its_pairs_and_takes_them_again(
-    tiny: Path,  # noqa: F811
+    tiny: Path,
     common: tuple[object, ...],
     tmp_path: Path,
 ) -> None:
@@ -60,7 +60,7 @@ def test_dpo_draws_its_pairs_and_takes_them_again(
 
 
 def test_rewards_that_cannot_be_paid_are_one_line(
-    tiny: Path,  # noqa: F811
+    tiny: Path,
     common: tuple[object, ...],
     tmp_path: Path,
 ) -> None:
@@ -71,7 +71,7 @@ def test_rewards_that_cannot_be_paid_are_one_line(
     assert not (tmp_path / "x").exists()
 
 
-def test_the_gradient_audit_prints_figures_as_json(tiny: Path) -> None:  # noqa: F811
+def test_the_gradient_audit_prints_figures_as_json(tiny: Path) -> None:
     words = ("--data", tiny / "data", "--blocks", 3, "--prompts", 2, "--group", 2)
     run = ("bench", "gradient", tiny / "policy", "--reward", tiny / "reward")
     for line in rrpo(*run, *words, "--json").splitlines():

@@ -19,6 +19,7 @@ from rrpo.evaluate.crossed import (
     trial_figures,
     with_equal_classes,
 )
+from rrpo.evaluate.statistics import area_under_roc
 
 
 def heard(
@@ -229,7 +230,12 @@ def test_the_resamples_of_a_ranking_are_those_of_a_loop() -> None:
     for _ in range(1500):
         chosen = np.concatenate([np.flatnonzero(ids == one) for one in rng.integers(6, size=5)])
         runs = rng.integers(3, size=2)
-        figures = [area(trials.labels[chosen], trials.scores[run][chosen]) for run in runs]
+        labels, scores = trials.labels[chosen], trials.scores[:, chosen]
+        figures = [
+            area_under_roc(scores[run, labels == k, k], scores[run, labels != k, k])
+            for run in runs
+            for k in np.unique(labels)
+        ]
         loop.append(np.mean(figures))
     assert draws.std() == pytest.approx(np.std(loop), rel=0.06)
     assert draws.mean() == pytest.approx(np.mean(loop), abs=0.01)

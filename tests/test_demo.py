@@ -1,8 +1,6 @@
 """The whole chain in its smoke size: every stage, the files and their schema, and its rules."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,8 +8,6 @@ import pytest
 
 from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
-from rrpo.evaluate.judge import EmotionJudge
-from rrpo.evaluate.run import Judges
 from rrpo.mini.text import SPEAKERS
 from rrpo.studies import demo, voices
 from rrpo.studies.plan import SMOKE
@@ -19,25 +15,8 @@ from rrpo.studies.plan import SMOKE
 INTERVALS = ("reward", "judge_accuracy", "judge_probability", "artifacts_per_second", "tokens")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_scorer() -> Iterator[None]:
-    """Let one quality scorer listen: all of them take half of the time, and have their own test."""
-    installed = Judges.installed
-
-    def quick(judge: EmotionJudge | None) -> Judges:
-        judges = installed(judge)
-        return replace(
-            judges,
-            quality={name: scorer for name, scorer in judges.quality.items() if name == "plcmos"},
-        )
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Judges, "installed", quick)
-        yield
-
-
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def smoke(quick_judges: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
     folder = tmp_path_factory.mktemp("smoke") / "demo"
     demo.run(folder, seed=3, plan=SMOKE)
     return folder

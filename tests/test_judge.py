@@ -12,7 +12,7 @@ from rrpo.audio import read
 from rrpo.checkpoint import save_model
 from rrpo.errors import UserError
 from rrpo.evaluate import judge as room
-from rrpo.evaluate.functionals import NAMES, functionals
+from rrpo.evaluate.functionals import functionals, names
 from rrpo.evaluate.judge import EmotionJudge, _hold_out
 
 CORPORA = Path(__file__).parents[2] / "shared" / "data" / "corpora"
@@ -27,8 +27,8 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def clusters(count: int, seed: int, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 6, count)
-    centres = np.random.default_rng(99).normal(0, 1, (6, len(NAMES)))
-    return centres[labels] * 0.35 + spread * rng.normal(size=(count, len(NAMES))), labels
+    centres = np.random.default_rng(99).normal(0, 1, (6, len(names())))
+    return centres[labels] * 0.35 + spread * rng.normal(size=(count, len(names()))), labels
 
 
 def test_fit_learns_is_calibrated_and_repeats() -> None:
@@ -90,7 +90,7 @@ def test_a_judge_for_other_features_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="other features"):
         EmotionJudge.load(tmp_path / "other")
     state = {name: tensor for name, tensor in judge.state.items() if name != "bias"}
-    save_model(tmp_path / "part", state, config | {"features": list(NAMES)})
+    save_model(tmp_path / "part", state, config | {"features": list(names())})
     with pytest.raises(UserError, match="damaged"):
         EmotionJudge.load(tmp_path / "part")
     with pytest.raises(UserError, match="no judge"):

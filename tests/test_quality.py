@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 
 from rrpo.audio import Audio
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
+from rrpo.evaluate.run import Judges, Sample, measure
 
 NAMES = {"dnsmos_overall", "dnsmos_signal", "dnsmos_p808", "plcmos", "distillmos"}
 
@@ -85,6 +87,18 @@ def test_one_sample_beyond_full_scale_gives_a_finite_score(name: str) -> None:
 def test_bad_audio_is_the_users_mistake(name: str, audio: Audio) -> None:
     with pytest.raises(UserError):
         scorer(name)(audio)
+
+
+def test_all_that_is_installed_listens_at_once(speech: Audio) -> None:
+    """Scorers and recogniser work side by side and hear what each hears alone."""
+    judges = Judges.installed(None)
+    halves = np.array_split(speech, 2)
+    samples = [
+        Sample(str(n), "Hello.", "happy", torch.arange(5), half) for n, half in enumerate(halves)
+    ]
+    for row, half in zip(measure(samples, {}, judges), halves, strict=True):
+        assert row["quality"] == {name: rate(half) for name, rate in quality.available().items()}
+        assert (row["word_error"] is None) == (judges.recogniser is None)
 
 
 def test_the_callers_threads_and_modules_are_left_alone(speech: Audio) -> None:

@@ -49,10 +49,11 @@ def test_putting_a_carrier_into_speech_is_heard_by_the_decoder() -> None:
     size = 2 * reach(codec) + 1
     row = next(row for row in world.shard("test_same") if row.tokens.size > size)
     stretch = torch.from_numpy(row.tokens[:size])
-    ids = carriers(transient_shares(codec, [stretch]))
+    tried = range(0, 6561, 10)
+    ids = carriers(transient_shares(codec, [stretch], tried))
     elsewhere = torch.from_numpy(row.tokens[-size:])
     for kind in ("click", "pop"):
-        assert 0 < len(ids[kind]) < 6561 / 2
+        assert 0 < len(ids[kind]) < len(tried) / 2
         heard = 0
         for carrier in ids[kind][:50]:
             spoken = elsewhere.clone()

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from rich.table import Table
-from scipy.stats import t
+from scipy.special import stdtrit
 from torch import Tensor
 
 from rrpo.benchmarks.measure import Measurement, machine
@@ -141,7 +141,7 @@ def _jackknife(
         return None
     values = torch.tensor(found, dtype=torch.float64)
     spread = ((values - values.mean()).square().sum() * (count - 1) / count).sqrt()
-    half = float(t.ppf(0.975, count - 1) * spread)
+    half = float(stdtrit(count - 1, 0.975) * spread)
     return {"mean": whole, "low": whole - half, "high": whole + half}
 
 

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from scipy.stats import t
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def compare(
     first(), second()
     pairs = [(seconds(first, device), seconds(second, device)) for _ in range(repeats)]
     logs = np.log([one / other for one, other in pairs])
-    half = float(t.ppf(0.975, repeats - 1) * logs.std(ddof=1) / repeats**0.5)
+    half = float(stdtrit(repeats - 1, 0.975) * logs.std(ddof=1) / repeats**0.5)
     middle = float(logs.mean())
     low, high = float(np.exp(middle - half)), float(np.exp(middle + half))
     measured = Measurement(name, float(np.exp(middle)), low, high, unit, machine(device))

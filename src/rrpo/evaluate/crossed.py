@@ -12,8 +12,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, logsumexp
-from scipy.stats import norm, t
+from scipy.special import log_softmax, logsumexp, ndtr, stdtrit
 
 from rrpo.errors import UserError
 from rrpo.evaluate.confusion import confusion_matrices, unweighted_average_recall
@@ -141,7 +140,7 @@ def _interval(
     draws = draws[np.isfinite(draws)]
     if degrees == 0 or draws.size == 0:
         return {"mean": mean, "low": mean, "high": mean}
-    cut = float(norm.cdf(-t.ppf(0.975, degrees)))
+    cut = float(ndtr(-stdtrit(degrees, 0.975)))
     low, high = np.quantile(draws, [cut, 1 - cut])
     return {"mean": mean, "low": float(low), "high": float(high)}
 

@@ -5,11 +5,11 @@ loudness, voice quality and spectrum, summed up by means, spreads, percentiles a
 """
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import find_peaks
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.errors import UserError
@@ -228,6 +228,8 @@ def _timing(level: Curve, voiced: NDArray[np.bool_], spoken: NDArray[np.bool_]) 
     envelope = np.maximum(level[inside] - level.max(), -35.0)
     smooth = np.convolve(envelope, np.hanning(9) / np.hanning(9).sum(), mode="same")
     # Two decibels of dip between tops keep the ripple on one vowel from counting as syllables.
+    from scipy.signal import find_peaks  # takes a second, which most commands do not need
+
     tops, _ = find_peaks(np.pad(smooth, 1, constant_values=-35.0), height=-25.0, prominence=2.0)
     values["syllable_rate"] = tops.size / seconds
     spectrum = np.abs(np.fft.rfft((envelope - envelope.mean()) * np.hanning(envelope.size), 512))
@@ -318,10 +320,12 @@ def _harmonics(power: Curve, tracked: Pitch, voiced: NDArray[np.bool_]) -> dict[
     return values | _moderate("first_harmonic_third_formant", 10 * np.log10(first / third))
 
 
-NAMES: tuple[str, ...] = tuple(describe(np.zeros(SAMPLE_RATE // 2, dtype=np.float32)))
-"""Names of the features, in their order."""
+@cache
+def names() -> tuple[str, ...]:
+    """Return the names of the F features, in their order."""
+    return tuple(describe(np.zeros(SAMPLE_RATE // 2, dtype=np.float32)))
 
 
 def functionals(audio: Audio) -> NDArray[np.float32]:
-    """Return the functionals of audio (N,), 16 kHz, as (F,) float32 in the order of `NAMES`."""
+    """Return the functionals of audio (N,), 16 kHz, as (F,) float32 in the order of `names`."""
     return np.array(list(describe(audio).values()), dtype=np.float32)

@@ -13,7 +13,7 @@ from rrpo.audio import Audio
 from rrpo.checkpoint import load_model, save_model
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.evaluate.functionals import NAMES, functionals
+from rrpo.evaluate.functionals import functionals, names
 
 MEMBERS, HIDDEN, STEPS = 8, 24, 1000
 """Networks of the ensemble, their width, and full-batch steps at most."""
@@ -100,7 +100,7 @@ class EmotionJudge:
 
     def save(self, folder: Path) -> None:
         """Write the judge into a folder."""
-        config = {"kind": "judge", "emotions": list(self.emotions), "features": list(NAMES)}
+        config = {"kind": "judge", "emotions": list(self.emotions), "features": list(names())}
         save_model(folder, self.state, config)
 
     @classmethod
@@ -111,11 +111,11 @@ class EmotionJudge:
             UserError: the folder holds no judge, or one made for other features.
         """
         state, config = load_model(folder, "judge")
-        if config.get("features") != list(NAMES):
+        if config.get("features") != list(names()):
             raise UserError(f"the judge in {folder} was made for other features: train it again")
         judge = cls(tuple(config["emotions"]), state)
         try:
-            judge.classify(np.zeros((1, len(NAMES))))
+            judge.classify(np.zeros((1, len(names()))))
         except (KeyError, RuntimeError) as error:
             raise UserError(f"the judge in {folder} is damaged ({error}): train it again") from None
         return judge

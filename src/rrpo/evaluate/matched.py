@@ -8,7 +8,7 @@ reaches a value.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from rrpo.errors import UserError
 
@@ -85,5 +85,5 @@ def run_interval(values: Sequence[float]) -> dict[str, float]:
     mean = float(sample.mean())
     if sample.size == 1:
         return {"mean": mean, "low": mean, "high": mean}
-    half = float(t.ppf(0.975, sample.size - 1) * sample.std(ddof=1) / np.sqrt(sample.size))
+    half = float(stdtrit(sample.size - 1, 0.975) * sample.std(ddof=1) / np.sqrt(sample.size))
     return {"mean": mean, "low": mean - half, "high": mean + half}

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
@@ -322,6 +321,8 @@ def _share(mean: float, draws: NDArray[np.float64], count: int, rows: int) -> di
 
 def _wilson(mean: float, rows: int) -> dict[str, float]:
     """Return a share of so many utterances with Wilson's interval."""
+    from scipy.stats import binomtest  # takes a second, which most commands do not need
+
     ends = binomtest(round(mean * rows), rows).proportion_ci(method="wilson")
     return {"mean": mean, "low": float(ends.low), "high": float(ends.high)}
 

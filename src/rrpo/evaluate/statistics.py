@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap, norm, t
+from scipy.special import ndtr, stdtrit
 
 from rrpo.errors import UserError
 
@@ -51,6 +51,8 @@ def interval(
         return {"mean": mean, "low": mean, "high": mean}
     if groups is not None:
         return clustered_interval(_grouped(sample, groups), _ratio, seed, resamples)
+    from scipy.stats import bootstrap  # takes a second, which most commands do not need
+
     for method in ("BCa", "percentile"):
         # The acceleration is undefined where the jackknife has no spread (heavily tied values);
         # scipy then warns and returns NaN, and the plain percentile interval stands in.
@@ -241,7 +243,7 @@ def expanded_interval(mean: float, draws: NDArray[np.float64], count: int) -> di
     """
     if count < 2:
         return {"mean": mean, "low": mean, "high": mean}
-    cut = float(norm.cdf(-math.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1)))
+    cut = float(ndtr(-math.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975)))
     low, high = np.quantile(draws, [cut, 1 - cut])
     return {"mean": mean, "low": float(low), "high": float(high)}
 

@@ -1,15 +1,13 @@
 """Line charts as SVG that follows the page's colours, and the README's picture."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from rrpo.checkpoint import atomic_path
 from rrpo.report.curves import by_system, points
@@ -24,6 +22,9 @@ from rrpo.report.measures import (
     section,
     system_label,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 340.0, 236.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 60.0, 12.0, 38.0
@@ -275,6 +276,10 @@ def figure(results: Mapping[str, Any], curves: Sequence[Entry], path: Path) -> N
     any, only the judge is drawn. The suffix of `path` chooses the format (svg or png); the file is
     written atomically.
     """
+    # Every command with a page imports this module, and matplotlib takes a second.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     scorers = quality_measures([row for rows in by_system(curves).values() for row in rows])
     scorers.sort(key=lambda measure: measure.key != "quality.distillmos")
     measures = [JUDGE_PROBABILITY, *scorers[:1]]

@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import soundfile
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -74,6 +73,8 @@ def mel_spectrogram(audio: Audio) -> Floats:
 
 def spectrogram_uri(audio: Audio) -> str:
     """Draw the mel spectrogram of audio (N,), low frequencies below, as a WebP data URI."""
+    from matplotlib import colormaps  # takes a while, and most commands draw no spectrogram
+
     level = mel_spectrogram(audio)
     share = np.clip((level - level.max()) / RANGE_DB + 1.0, 0.0, 1.0)
     colours = colormaps["magma"](share[::-1], bytes=True)[..., :3]

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from torch import Tensor
 
@@ -40,6 +39,8 @@ class NuisanceModel:
             values: (N, F) nuisances.
             targets: (N, K) distributions over the classes.
         """
+        from scipy.optimize import minimize  # takes a while, and few commands need it
+
         self.mean, self.deviation = values.mean(0), values.std(0) + 1e-6
         inputs = self._inputs(values)
         shape = (inputs.shape[1], targets.shape[1])

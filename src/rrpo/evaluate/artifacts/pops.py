@@ -9,7 +9,6 @@ kind of its own.
 """
 
 import numpy as np
-from scipy.signal import butter, sosfiltfilt
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.evaluate.artifacts.events import (
@@ -48,6 +47,8 @@ def scores(signal: Curve) -> Scores:
 
 
 def _peaks(signal: Curve) -> Curve:
+    from scipy.signal import butter, sosfiltfilt  # takes a second, which most commands do not need
+
     low = sosfiltfilt(butter(2, HIGHEST, fs=SAMPLE_RATE, output="sos"), signal)
     return block_peaks(low, BLOCK)
 

@@ -1,0 +1,49 @@
+"""The command line in processes of its own, forked from one that has loaded torch already."""
+
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# Most of the time of a short command is theirs.
+multiprocessing.set_forkserver_preload(
+    ["torch", "rrpo.cli", "rrpo.commands.policy", "rrpo.commands.reward", "rrpo.commands.speech"]
+)
+
+
+def rrpo(*words: object, code: int = 0, cwd: Path | None = None) -> str:
+    """Run a command and return what it printed; a traceback is never right."""
+    with TemporaryDirectory() as folder:
+        names = [Path(folder) / name for name in ("stdout", "stderr")]
+        process = multiprocessing.get_context("forkserver").Process(
+            target=_run, args=([str(word) for word in words], cwd or Path.cwd(), names)
+        )
+        process.start()
+        process.join()
+        printed, complaint = (name.read_text(encoding="utf-8") for name in names)
+    assert process.exitcode == code, printed + complaint
+    assert "Traceback" not in complaint
+    return printed + complaint
+
+
+def mistake(*words: object, cwd: Path | None = None) -> str:
+    """Run a command that must fail with one line; return the line."""
+    lines = [line for line in rrpo(*words, code=2, cwd=cwd).splitlines() if "error:" in line]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def _run(words: list[str], folder: Path, names: list[Path]) -> None:
+    """Be the command: its streams, its folder, its environment."""
+    for stream, name in zip((sys.stdout, sys.stderr), names, strict=True):
+        stream.flush()
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
+    os.chdir(folder)
+    os.environ.update(COLUMNS="200", NO_COLOR="1")
+    sys.argv = ["rrpo", *words]
+    from rrpo.cli import main
+
+    main()
