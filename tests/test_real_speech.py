@@ -179,6 +179,32 @@ def test_the_ablation_is_written_and_goes_on(
     monkeypatch.undo()
 
 
+def test_some_of_the_reward_models_alone(tmp_path: Path, manifests: list[Path]) -> None:
+    """Without one that mixes audio no mix is heard; the page lacks what was not trained."""
+    out = tmp_path / "out"
+    page = ablation.run(manifests, out, SIZE, models=[EMBEDDED]).read_text()
+    study = json.loads((out / "ablation.json").read_text())
+    assert list(study["models"]) == ["plain", EMBEDDED]
+    assert study["trainings"] == 3 * 2 * 2
+    assert study["hardened"] == EMBEDDED
+    assert not list(out.rglob("mixes.parquet"))
+    assert "the hardened reward model (LS + EAM + Adv, embeddings mixed)" in page
+    gain = study["recall"]["unseen languages"]["hardened less plain, paired"]["sad"]
+    assert signed(gain) in page
+    for absent in ("Ceiling", "Each regularizer**", "What each adds", "LS + Adv"):
+        assert absent not in page
+    # The others join what is there; mixes are made for those that need them.
+    ablation.run(manifests, out, SIZE, models=["plain", "eam"])
+    assert len(list(out.rglob("mixes.parquet"))) == 3
+    assert json.loads((out / "ablation.json").read_text())["hardened"] == "eam"
+    for wrong, message in (
+        (["typo"], "'typo': choose from plain, ls,"),
+        ([CEILING], "no hardened"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ablation.run(manifests, out, SIZE, models=wrong)
+
+
 def _heard(lab: Laboratory, name: str, fold: Fold) -> list[tuple[np.ndarray, np.ndarray]]:
     """Labels and scores of a language that a fold never heard, for each of two trainings."""
     found = trials(lab, [Job(fold, "ls", seed) for seed in range(2)], unheard(lab, name, fold))
@@ -200,7 +226,7 @@ def test_less_data_is_not_mixed_with_the_rest(
     monkeypatch.setattr(real_speech, "RewardObjective", watched)
     lab.run([job])
     chosen = set(lab.finetuning(job.fold, job.seed))
-    _, pool = lab.shards(job.fold)
+    pool = lab.pool(job.fold)
     assert {parent for row in given for parent in parents(row)} <= chosen
     mixed = [row for row in given if "+" in row.id]
     assert {row.id for row in mixed} == {row.id for row in pool if set(parents(row)) <= chosen}

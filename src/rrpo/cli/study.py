@@ -99,13 +99,18 @@ def ablation(
     data: Manifests,
     out: Out,
     seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
+    models: Annotated[
+        str, typer.Option(help="Which, such as plain,ls_eam_adv@embedding; all by default.")
+    ] = "",
     pages: Pages = None,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Train reward models on real speech with every subset of the regularizers (rrpo\\[speech])."""
     from rrpo.studies import ablation as study
 
-    page = study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]]))
+    command = " ".join(["rrpo", *sys.argv[1:]])
+    chosen = models.split(",") if models else ()
+    page = study.run(data, out, _size(seeds, smoke), command, chosen)
     print(_published(page, pages))
 
 

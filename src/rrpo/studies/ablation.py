@@ -34,8 +34,16 @@ from rrpo.studies.conclusions import (
     verdict,
 )
 from rrpo.studies.costs import costs
-from rrpo.studies.folds import CEILING, EMBEDDED, FULL, Job, Size
-from rrpo.studies.real_speech import Laboratory, configurations
+from rrpo.studies.folds import (
+    CEILING,
+    EMBEDDED,
+    FULL,
+    Job,
+    Size,
+    chosen_models,
+    configurations,
+)
+from rrpo.studies.real_speech import Laboratory
 from rrpo.studies.trials import MEASURES, WHY, beside, held_out, strata
 
 SETS = {"seen languages": True, "unseen languages": False}
@@ -45,15 +53,27 @@ FIGURES = {"unweighted_average_recall": unweighted_average_recall, "accuracy": a
 
 
 def run(
-    manifests: Sequence[Path], out: Path, size: Size = FULL, command: str = "rrpo study ablation"
+    manifests: Sequence[Path],
+    out: Path,
+    size: Size = FULL,
+    command: str = "rrpo study ablation",
+    models: Sequence[str] = (),
 ) -> Path:
     """Train and test every subset; write `ablation.json`, `ablation.md` and `ablation.svg`.
 
+    Args:
+        manifests: of the corpora.
+        out: where everything is kept.
+        size: how much is done.
+        command: what the page says it was made by.
+        models: which reward models, see `chosen_models`; none: all.
+
     Raises:
-        UserError: see `Laboratory`.
+        UserError: a reward model is unknown; see `Laboratory`.
     """
+    models = chosen_models(models or [*configurations(), CEILING])
     lab = Laboratory(out, manifests, size)
-    models = [*configurations(), CEILING]
+    hardened = HARDENED if HARDENED in models else [one for one in models if one != CEILING][-1]
     folds = list(held_out(lab).values())
     jobs = [
         Job(fold, model, seed) for fold in folds for model in models for seed in range(size.seeds)
@@ -72,6 +92,7 @@ def run(
         "left_out": lab.left_out,
         "corpora": lab.corpora,
         "trainings": len(jobs),
+        "hardened": hardened,
         **costs(out, folds, jobs),
         "models": {model: tested(lab.languages, found) for model, found in asked.items()},
         "differences": {
@@ -83,10 +104,12 @@ def run(
             model: {name: beside(found[name], asked["plain"][name]) for name in SETS}
             for model, found in asked.items()
         },
-        "effects": {part: effect(part, asked) for part in HARDENED.split("_")},
+        "effects": {part: effect(part, asked) for part in HARDENED.split("_")}
+        if set(subsets()) <= set(models)
+        else {},
         "recall": {
             name: {model: recalls(lab.emotions, found[name]) for model, found in asked.items()}
-            | {GAIN: recalls(lab.emotions, asked[HARDENED][name], asked["plain"][name])}
+            | {GAIN: recalls(lab.emotions, asked[hardened][name], asked["plain"][name])}
             for name in SETS
         },
     }
@@ -191,34 +214,31 @@ def label(model: str) -> str:
 
 def conclusion(study: Mapping[str, Any]) -> list[str]:
     """Return what the figures say, in plain words, a sentence or two each."""
-    hardened = study["differences"][HARDENED]
+    chosen = study["hardened"]
+    hardened = study["differences"][chosen]
     unseen, seen = (hardened[name] for name in ("unseen languages", "seen languages"))
     loss = f"; a loss of {-seen['low']:.3f} is not excluded" if seen["low"] < 0 else ""
     figures = {
         model: {name: found[name]["unweighted_average_recall"] for name in SETS}
         for model, found in study["models"].items()
     }
-    ceiling = figures.pop(CEILING)
+    ceiling = figures.pop(CEILING, None)
     best = max(figures, key=lambda one: figures[one]["unseen languages"]["mean"])
     others = {
         label(model): found["unseen languages"]
         for model, found in study["differences"].items()
         if model != CEILING
     }
-    parts = {label(part): found["unseen languages"] for part, found in study["effects"].items()}
-    seen_parts = {label(part): found["seen languages"] for part, found in study["effects"].items()}
     return [
-        f"**On unseen languages** the hardened reward model ({label(HARDENED)}) differs "
+        f"**On unseen languages** the hardened reward model ({label(chosen)}) differs "
         f"from the plain one by {signed(unseen)}: {verdict(unseen)}.",
         f"**On seen languages** the difference is {signed(seen)}: {verdict(seen)}{loss}.",
         aim(unseen, seen),
-        *preferring(study["beside"][HARDENED]),
+        *preferring(study["beside"][chosen]),
         f"**Power**: {power(hardened)}",
-        "**Each regularizer** averaged over the subsets of the other two, on unseen languages: "
-        f"{'; '.join(sorted_by_verdict(parts))}. On seen ones: "
-        f"{'; '.join(sorted_by_verdict(seen_parts))}.",
-        "**Each subset**, and embeddings mixed, against the plain model on unseen languages (not "
-        f"corrected for making {len(others)} comparisons): "
+        *_each_alone(study["effects"]),
+        "**Each reward model** against the plain one on unseen languages (not corrected for "
+        f"making {len(others)} comparison{'s' if len(others) > 1 else ''}): "
         f"{'; '.join(sorted_by_verdict(others))}.",
         f"**Each emotion**, hardened less plain on unseen languages: "
         f"{'; '.join(sorted_by_verdict(study['recall']['unseen languages'][GAIN]))}. On seen "
@@ -226,12 +246,7 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
         f"**Highest** on unseen languages: {label(best)}, "
         f"{shown(figures[best]['unseen languages'])}; plain has "
         f"{shown(figures['plain']['unseen languages'])}.",
-        f"**Ceiling**: on the encoder's continuous states in place of tokens the plain reward "
-        f"model has a mean recall of {shown(ceiling['seen languages'])} on seen and "
-        f"{shown(ceiling['unseen languages'])} on unseen languages; on tokens "
-        f"{shown(figures['plain']['seen languages'])} and "
-        f"{shown(figures['plain']['unseen languages'])}. "
-        "It starts from random weights, those on tokens are pre-trained.",
+        *_at_most(ceiling, figures["plain"]),
         *under_chance(
             {
                 f"{label(model)}, {name}": found[name]["unweighted_average_recall"]
@@ -240,6 +255,35 @@ def conclusion(study: Mapping[str, Any]) -> list[str]:
             },
             len(study["emotions"]),
         ),
+    ]
+
+
+def _each_alone(effects: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """Say what each regularizer adds, where every subset was trained."""
+    if not effects:
+        return []
+    unseen, seen = (
+        "; ".join(sorted_by_verdict({label(part): found[name] for part, found in effects.items()}))
+        for name in ("unseen languages", "seen languages")
+    )
+    return [
+        "**Each regularizer** averaged over the subsets of the other two, on unseen languages: "
+        f"{unseen}. On seen ones: {seen}."
+    ]
+
+
+def _at_most(
+    ceiling: Mapping[str, Mapping[str, float]] | None, plain: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    """Say what can be had without tokens, where it was tried."""
+    if ceiling is None:
+        return []
+    return [
+        f"**Ceiling**: on the encoder's continuous states in place of tokens the plain reward "
+        f"model has a mean recall of {shown(ceiling['seen languages'])} on seen and "
+        f"{shown(ceiling['unseen languages'])} on unseen languages; on tokens "
+        f"{shown(plain['seen languages'])} and {shown(plain['unseen languages'])}. "
+        "It starts from random weights, those on tokens are pre-trained."
     ]
 
 
@@ -275,11 +319,10 @@ def page(study: Mapping[str, Any]) -> str:
         "Mean recall less that of the plain reward model, paired:",
         "",
         *markdown.table("", list(SETS), _rows(study["differences"])),
-        "",
-        "What each adds, averaged over the subsets of the other two:",
-        "",
-        *markdown.table("", list(SETS), _rows(study["effects"])),
     ]
+    if study["effects"]:
+        lines += ["", "What each adds, averaged over the subsets of the other two:", ""]
+        lines += markdown.table("", list(SETS), _rows(study["effects"]))
     for measure in MEASURES:
         lines += ["", f"{measure}, and less that of the plain model, paired:", ""]
         lines += markdown.table(

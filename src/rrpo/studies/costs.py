@@ -9,7 +9,7 @@ import numpy as np
 
 from rrpo.checkpoint import load_tensors, read_json
 from rrpo.errors import UserError
-from rrpo.studies.folds import Fold, Job
+from rrpo.studies.folds import Fold, Job, mixes_audio
 
 
 def costs(folder: Path, folds: Sequence[Fold], jobs: Sequence[Job]) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def costs(folder: Path, folds: Sequence[Fold], jobs: Sequence[Job]) -> dict[str,
     """
     return {
         "core_minutes": round(_finetuning(folder, jobs) / 60, 1),
-        "listening_minutes": round(_listening(folder, folds) / 60, 1),
+        "listening_minutes": round(_listening(folder, jobs) / 60, 1),
         "preparation_minutes": round(_preparation(folder, folds) / 60, 1),
     }
 
@@ -32,9 +32,10 @@ def _finetuning(folder: Path, jobs: Sequence[Job]) -> float:
     )
 
 
-def _listening(folder: Path, folds: Sequence[Fold]) -> float:
-    """Return the seconds of a core that recordings and the mixes of folds took to listen to."""
-    asked = ["listen", *dict.fromkeys(f"mix {'+'.join(fold.languages)}" for fold in folds)]
+def _listening(folder: Path, jobs: Sequence[Job]) -> float:
+    """Return the seconds of a core that recordings and the mixes for jobs took to listen to."""
+    mixed = (f"mix {'+'.join(job.fold.languages)}" for job in jobs if mixes_audio(job.model))
+    asked = ["listen", *dict.fromkeys(mixed)]
     total = 0.0
     for name in asked:
         path = folder / "seconds" / f"{name}.json"

@@ -1,6 +1,10 @@
 """What the studies on real speech train: how much, on which languages, with which regularizers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from rrpo.errors import UserError
+from rrpo.reward.fit import FitConfig, subsets
 
 CEILING = "continuous"
 """Name of the reward model that reads the encoder's states and no tokens."""
@@ -60,3 +64,30 @@ class Job:
     def name(self) -> str:
         """As a file is called."""
         return f"{self.fold.name}/{self.model}-{self.seed}"
+
+
+def configurations() -> dict[str, FitConfig]:
+    """Return the settings of every reward model on tokens: the subsets, and embeddings mixed."""
+    embedded = subsets()["ls_eam_adv"].model_copy(update={"mixup_at": "embedding"})
+    return subsets() | {EMBEDDED: embedded}
+
+
+def mixes_audio(model: str) -> bool:
+    """Say whether a reward model is fine-tuned on mixed audio, and so needs a mix pool."""
+    config = configurations().get(model)
+    return config is not None and config.mixup and config.mixup_at == "audio"
+
+
+def chosen_models(names: Sequence[str]) -> list[str]:
+    """Return the reward models of these names in the order of a table; the plain one is always one.
+
+    Raises:
+        UserError: one is unknown, or there is none but the plain one.
+    """
+    every = [*configurations(), CEILING]
+    asked = {name.strip() for name in names} | {"plain"}
+    unknown = sorted(asked - set(every))
+    if unknown or not asked & {*configurations()} - {"plain"}:
+        wrong = f"unknown reward model {unknown[0]!r}" if unknown else "no hardened reward model"
+        raise UserError(f"{wrong}: choose from {', '.join(every)}")
+    return [name for name in every if name in asked]

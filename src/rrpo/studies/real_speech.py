@@ -48,10 +48,10 @@ from rrpo.errors import UserError
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
-from rrpo.reward.fit import FitConfig, RewardObjective, log_posteriors, subsets
+from rrpo.reward.fit import RewardObjective, log_posteriors
 from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.reward.regularize import energy_adaptive_mixup, other_than
-from rrpo.studies.folds import CEILING, EMBEDDED, Fold, Job, Size
+from rrpo.studies.folds import CEILING, Fold, Job, Size, configurations, mixes_audio
 from rrpo.studies.recordings import read_recordings, shared_emotions
 from rrpo.train import Objective, TrainConfig, train
 
@@ -244,25 +244,26 @@ class Laboratory:
         speakers = [self.recordings[index].speaker for index in rows]
         return Hearing([self.states(index) for index in rows], speakers, model)
 
-    def shards(self, fold: Fold) -> tuple[list[Utterance], list[Utterance]]:
-        """Turn every recording, and the mixes of a fold, into tokens, or read them.
-
-        Returns:
-            a row for each of `recordings`, and the mix pool; see `parents`.
-        """
-        folder = self.folder / "tokens" / "+".join(fold.languages)
-        if not (folder / "tokens.parquet").is_file():
+    def tokens(self, fold: Fold) -> list[Utterance]:
+        """Turn every recording into tokens, or read them: a row for each of `recordings`."""
+        path = self.folder / "tokens" / "+".join(fold.languages) / "tokens.parquet"
+        if not path.is_file():
             model = self.tokenizer(fold)
             rows = [
                 self._row(index, str(index), model.tokens(self.states(index)))
                 for index in range(len(self.recordings))
             ]
-            pool = self._pool(fold, model)
-            write_shard(folder / "mixes.parquet", pool)
-            write_shard(folder / "tokens.parquet", rows)
-        return read_shard(folder / "tokens.parquet"), read_shard(folder / "mixes.parquet")
+            write_shard(path, rows)
+        return read_shard(path)
 
-    def _pool(self, fold: Fold, model: SpeechTokenizer) -> list[Utterance]:
+    def pool(self, fold: Fold) -> list[Utterance]:
+        """Turn the mixes of a fold into tokens, or read them; see `parents`."""
+        path = self.folder / "tokens" / "+".join(fold.languages) / "mixes.parquet"
+        if not path.is_file():
+            write_shard(path, self._mixed(fold, self.tokenizer(fold)))
+        return read_shard(path)
+
+    def _mixed(self, fold: Fold, model: SpeechTokenizer) -> list[Utterance]:
         pool = []
         chosen = self.finetuning(Fold(fold.languages))
         name = f"mix {'+'.join(fold.languages)}"
@@ -292,7 +293,7 @@ class Laboratory:
         """Pre-train the reward model of a fold, or read it; all seeds start from the same."""
         folder = self.folder / "pretrained" / "+".join(fold.languages)
         if not (folder / "model.json").is_file():
-            rows, _ = self.shards(fold)
+            rows = self.tokens(fold)
             tokenizer = self.tokenizer(fold)
             hearing = self._hearing(fold, tokenizer)
             torch.manual_seed(0)
@@ -309,11 +310,12 @@ class Laboratory:
     def _shape(self) -> RewardConfig:
         return RewardConfig(layers=2, tasks={"emotion": self.emotions})
 
-    def prepare(self, fold: Fold) -> None:
-        """Make all that fine-tunings of a fold begin with, on one core."""
+    def prepare(self, fold: Fold, mixed: bool) -> None:
+        """Make all that fine-tunings of a fold begin with, on one core; mixes only for those."""
         torch.set_num_threads(1)
-        self.shards(fold)
         self.pretrained(fold)
+        if mixed:
+            self.pool(fold)
 
     def posteriors(self, job: Job) -> NDArray[np.float32]:
         """Return the log-posteriors (N, K) of a finished job for the N recordings of `labelled`."""
@@ -333,10 +335,12 @@ class Laboratory:
 
     def _hardened(self, job: Job) -> Tensor:
         model = self.pretrained(job.fold).requires_grad_(True).train()
-        rows, pool = self.shards(job.fold)
+        rows = self.tokens(job.fold)
         chosen = self.finetuning(job.fold, job.seed)
         clean = [rows[index] for index in chosen]
-        mixes = evenly_mixed(clean, pool, self.size.mixes)
+        mixes: list[Utterance] = []
+        if mixes_audio(job.model):
+            mixes = evenly_mixed(clean, self.pool(job.fold), self.size.mixes)
         objective = RewardObjective(model, clean, configurations()[job.model], mixes)
         self._train(objective, job, RATES["finetune"])
         return log_posteriors(model, [torch.from_numpy(rows[i].tokens) for i in self.labelled])
@@ -364,7 +368,10 @@ class Laboratory:
         left = [
             job for job in jobs if not (self.folder / "jobs" / f"{job.name}.safetensors").is_file()
         ]
-        self._each(_prepare, dict.fromkeys(Fold(job.fold.languages) for job in left), "folds")
+        folds = dict.fromkeys((Fold(job.fold.languages) for job in left), False)
+        for job in left:
+            folds[Fold(job.fold.languages)] |= mixes_audio(job.model)
+        self._each(_prepare, list(folds.items()), "folds")
         self._each(_finetune, left, "reward models")
 
     def _each(self, work: Callable[[Any], None], things: Collection[Any], name: str) -> None:
@@ -392,12 +399,6 @@ class Laboratory:
                         "study again, it goes on where it stood"
                     ) from None
                 raise
-
-
-def configurations() -> dict[str, FitConfig]:
-    """Return the settings of every reward model on tokens: the subsets, and embeddings mixed."""
-    embedded = subsets()["ls_eam_adv"].model_copy(update={"mixup_at": "embedding"})
-    return subsets() | {EMBEDDED: embedded}
 
 
 def parents(mix: Utterance) -> tuple[int, int]:
@@ -431,9 +432,9 @@ def evenly_mixed(
     return [row for one in clean for row in islice(cycle(mixes[int(one.id)] or [one]), count)]
 
 
-def _prepare(settings: tuple[Path, list[Path], Size, Fold]) -> None:
-    folder, manifests, size, fold = settings
-    Laboratory(folder, manifests, size).prepare(fold)
+def _prepare(settings: tuple[Path, list[Path], Size, tuple[Fold, bool]]) -> None:
+    folder, manifests, size, (fold, mixed) = settings
+    Laboratory(folder, manifests, size).prepare(fold, mixed)
 
 
 def _finetune(settings: tuple[Path, list[Path], Size, Job]) -> None:
