@@ -23,7 +23,7 @@ from rrpo.audio import read
 from rrpo.checkpoint import write_json
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.evaluate.confusion import unweighted_average_recall
-from rrpo.evaluate.functionals import NAMES, functionals
+from rrpo.evaluate.functionals import functionals, names
 from rrpo.evaluate.statistics import clustered_interval
 from rrpo.progress import Progress
 
@@ -33,7 +33,7 @@ SHOWN = ("pitch_mean", "level_mean", "voiced_centroid_mean", "voiced_rate")
 
 def described(rows: list[Recording]) -> NDArray[np.float64]:
     """Return the functionals (N, F) of recordings, standardised within each speaker."""
-    table = np.empty((len(rows), len(NAMES)))
+    table = np.empty((len(rows), len(names())))
     with Progress("listen", len(rows)) as progress:
         for number, row in enumerate(rows):
             table[number] = functionals(read(row.path))
@@ -86,7 +86,7 @@ def main() -> None:
             one[key] = recall(exchanged, said, people[own], len(emotions))
         speakers = np.unique(people[own])
         for functional in SHOWN if {"angry", "sad"} <= shared else ():
-            column = heard[own, NAMES.index(functional)]
+            column = heard[own, names().index(functional)]
             means = [
                 [
                     column[(people[own] == who) & (labels[own] == emotions.index(emotion))].mean()

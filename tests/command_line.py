@@ -7,19 +7,28 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 # Most of the time of a short command is theirs.
+METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 multiprocessing.set_forkserver_preload(
     ["torch", "rrpo.cli", "rrpo.commands.policy", "rrpo.commands.reward", "rrpo.commands.speech"]
 )
+
+TIMEOUT = 300
+"""Seconds after which a command has hung."""
 
 
 def rrpo(*words: object, code: int = 0, cwd: Path | None = None) -> str:
     """Run a command and return what it printed; a traceback is never right."""
     with TemporaryDirectory() as folder:
         names = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = multiprocessing.get_context("forkserver").Process(
-            target=_run, args=([str(word) for word in words], cwd or Path.cwd(), names)
+        for name in names:
+            name.touch()
+        environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+        process = multiprocessing.get_context(METHOD).Process(  # type: ignore[attr-defined]
+            target=_run, args=([str(word) for word in words], cwd or Path.cwd(), environment, names)
         )
         process.start()
+        process.join(TIMEOUT)
+        process.kill()
         process.join()
         printed, complaint = (name.read_text(encoding="utf-8") for name in names)
     assert process.exitcode == code, printed + complaint
@@ -34,16 +43,20 @@ def mistake(*words: object, cwd: Path | None = None) -> str:
     return lines[0]
 
 
-def _run(words: list[str], folder: Path, names: list[Path]) -> None:
+def _run(words: list[str], folder: Path, environment: dict[str, str], names: list[Path]) -> None:
     """Be the command: its streams, its folder, its environment."""
     for stream, name in zip((sys.stdout, sys.stderr), names, strict=True):
         stream.flush()
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT)
+        descriptor = os.open(name, os.O_WRONLY)
         os.dup2(descriptor, stream.fileno())
         os.close(descriptor)
     os.chdir(folder)
-    os.environ.update(COLUMNS="200", NO_COLOR="1")
+    os.environ.clear()
+    os.environ.update(environment)
     sys.argv = ["rrpo", *words]
+    import torch
+
     from rrpo.cli import main
 
+    torch.set_num_threads(1)
     main()

@@ -28,6 +28,18 @@ def test_it_is_installed(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == bool(code)
 
 
+def test_what_takes_long_to_load_is_loaded_where_it_is_used() -> None:
+    """A command begins with torch alone; its modules load in a process that has loaded no other."""
+    code = """
+import importlib, pkgutil, sys, rrpo.commands, rrpo.studies.demo
+for module in pkgutil.iter_modules(rrpo.commands.__path__, "rrpo.commands."):
+    importlib.import_module(module.name)
+print({"scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
+
+
 def test_version_and_help() -> None:
     assert rrpo("--version").strip() == f"rrpo {__version__}"
     text = rrpo("--help")
@@ -148,6 +160,10 @@ def test_mistakes_of_usage_are_one_line(tmp_path: Path) -> None:
         (("demo", "--seed", "x"), "--seed"),
         (("demo", "--out", tmp_path / "demo", "--systems", "typo", "--from-scratch"), "'typo'"),
         (("bench", "all", tmp_path / "none"), "no policy in"),
+        (
+            ("study", "ablation", "--data", "x", "--out", tmp_path / "a", "--models", "ls,typo"),
+            "'typo': choose from plain, ls,",
+        ),
     ):
         printed = rrpo(*words, code=2).strip()
         assert said in printed

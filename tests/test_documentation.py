@@ -1,5 +1,7 @@
 """What the documentation shows works: Python examples run, commands exist, links lead somewhere."""
 
+import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -60,3 +62,14 @@ def test_relative_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.name)
+def test_benchmarks_import_what_is_there(script: Path) -> None:
+    """They are run rarely, and some need packages that are not installed here."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "rrpo":
+            module = importlib.import_module(str(node.module))
+            for one in node.names:
+                if not hasattr(module, one.name):
+                    importlib.import_module(f"{node.module}.{one.name}")

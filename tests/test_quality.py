@@ -92,13 +92,16 @@ def test_bad_audio_is_the_users_mistake(name: str, audio: Audio) -> None:
 def test_all_that_is_installed_listens_at_once(speech: Audio) -> None:
     """Scorers and recogniser work side by side and hear what each hears alone."""
     judges = Judges.installed(None)
+    if not judges.quality or judges.recogniser is None:
+        pytest.skip("a scorer and the recogniser are not both installed")
     halves = np.array_split(speech, 2)
     samples = [
         Sample(str(n), "Hello.", "happy", torch.arange(5), half) for n, half in enumerate(halves)
     ]
     for row, half in zip(measure(samples, {}, judges), halves, strict=True):
-        assert row["quality"] == {name: rate(half) for name, rate in quality.available().items()}
-        assert (row["word_error"] is None) == (judges.recogniser is None)
+        alone = {name: rate(half) for name, rate in quality.available().items()}
+        assert row["quality"] == pytest.approx(alone)
+        assert row["word_error"] is not None
 
 
 def test_the_callers_threads_and_modules_are_left_alone(speech: Audio) -> None:

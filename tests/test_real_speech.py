@@ -191,15 +191,19 @@ def test_some_of_the_reward_models_alone(tmp_path: Path, manifests: list[Path]) 
     assert "the hardened reward model (LS + EAM + Adv, embeddings mixed)" in page
     gain = study["recall"]["unseen languages"]["hardened less plain, paired"]["sad"]
     assert signed(gain) in page
-    for absent in ("Ceiling", "Each regularizer**", "What each adds", "LS + Adv"):
+    for absent in ("Ceiling", "Each regularizer", "What each adds", "LS + Adv", "their mixes"):
         assert absent not in page
-    # The others join what is there; mixes are made for those that need them.
-    ablation.run(manifests, out, SIZE, models=["plain", "eam"])
+    # Others join what is there, and mixes are made for those that need them.
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("plain-*.safetensors")}
+    page = ablation.run(manifests, out, SIZE, models=["plain", "eam", "ls_eam_adv", ""]).read_text()
+    assert "their mixes" in page
+    assert len(made) == 6
+    assert made == {path: path.stat().st_mtime_ns for path in made}
     assert len(list(out.rglob("mixes.parquet"))) == 3
-    assert json.loads((out / "ablation.json").read_text())["hardened"] == "eam"
+    assert json.loads((out / "ablation.json").read_text())["hardened"] == "ls_eam_adv"
     for wrong, message in (
         (["typo"], "'typo': choose from plain, ls,"),
-        ([CEILING], "no hardened"),
+        (["plain", "ls", CEILING], "no reward model is hardened"),
     ):
         with pytest.raises(UserError, match=message):
             ablation.run(manifests, out, SIZE, models=wrong)

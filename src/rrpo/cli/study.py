@@ -100,12 +100,12 @@ def ablation(
     out: Out,
     seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
     models: Annotated[
-        str, typer.Option(help="Which, such as plain,ls_eam_adv@embedding; all by default.")
+        str, typer.Option(help="Which, such as ls_eam_adv@embedding, beside plain; default: all.")
     ] = "",
     pages: Pages = None,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
-    """Train reward models on real speech with every subset of the regularizers (rrpo\\[speech])."""
+    """Train reward models on real speech, with each subset of the regularizers (rrpo\\[speech])."""
     from rrpo.studies import ablation as study
 
     command = " ".join(["rrpo", *sys.argv[1:]])

@@ -118,8 +118,9 @@ def setting(study: Mapping[str, Any]) -> list[str]:
     return [
         f"`{study['command']}`, {seeds}, {study['machine']}. "
         f"Cost: {study['trainings']} fine-tunings {study['core_minutes']} minutes of a core, "
-        f"listening to the recordings and their mixes {study['listening_minutes']}, tokenizers and "
-        f"pre-training {study['preparation_minutes']} minutes of the clock, each on one core. "
+        f"listening to the recordings{' and their mixes' if study['mixes'] else ''} "
+        f"{study['listening_minutes']}, tokenizers and pre-training "
+        f"{study['preparation_minutes']} minutes of the clock, each on one core. "
         f"Corpora: {corpora}. "
         f"Classes: {', '.join(study['emotions'])}. Languages: {held}."
         + (f" Left out, not in every language: {left_out}." if left_out else ""),

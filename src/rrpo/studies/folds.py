@@ -8,6 +8,8 @@ from rrpo.reward.fit import FitConfig, subsets
 
 CEILING = "continuous"
 """Name of the reward model that reads the encoder's states and no tokens."""
+HARDENED = "ls_eam_adv"
+"""Name of the hardened reward model."""
 EMBEDDED = "ls_eam_adv@embedding"
 """Name of the hardened reward model whose token embeddings are mixed, and not its audio."""
 
@@ -68,7 +70,7 @@ class Job:
 
 def configurations() -> dict[str, FitConfig]:
     """Return the settings of every reward model on tokens: the subsets, and embeddings mixed."""
-    embedded = subsets()["ls_eam_adv"].model_copy(update={"mixup_at": "embedding"})
+    embedded = subsets()[HARDENED].model_copy(update={"mixup_at": "embedding"})
     return subsets() | {EMBEDDED: embedded}
 
 
@@ -82,12 +84,13 @@ def chosen_models(names: Sequence[str]) -> list[str]:
     """Return the reward models of these names in the order of a table; the plain one is always one.
 
     Raises:
-        UserError: one is unknown, or there is none but the plain one.
+        UserError: one is unknown, or none of them is hardened.
     """
     every = [*configurations(), CEILING]
-    asked = {name.strip() for name in names} | {"plain"}
+    asked = {name.strip() for name in names if name.strip()} | {"plain"}
     unknown = sorted(asked - set(every))
-    if unknown or not asked & {*configurations()} - {"plain"}:
-        wrong = f"unknown reward model {unknown[0]!r}" if unknown else "no hardened reward model"
-        raise UserError(f"{wrong}: choose from {', '.join(every)}")
+    if unknown:
+        raise UserError(f"unknown reward model {unknown[0]!r}: choose from {', '.join(every)}")
+    if not asked & {HARDENED, EMBEDDED}:
+        raise UserError(f"no reward model is hardened: name {HARDENED} or {EMBEDDED}, too")
     return [name for name in every if name in asked]

@@ -30,11 +30,11 @@ from rrpo.studies.conclusions import (
     verdict,
 )
 from rrpo.studies.costs import costs
-from rrpo.studies.folds import FULL, Fold, Job, Size
+from rrpo.studies.folds import FULL, HARDENED, Fold, Job, Size
 from rrpo.studies.real_speech import Laboratory
 from rrpo.studies.trials import MEASURES, WHY, beside, held_out, strata, trials, unheard
 
-MODELS = ("plain", "ls_eam_adv")
+MODELS = ("plain", HARDENED)
 SHARES = (0.25, 0.5, 1.0)
 SETS = {"seen": True, "unseen": False}
 COLUMNS = ("plain", "hardened", "hardened less plain")
@@ -69,6 +69,7 @@ def run(
         "left_out": lab.left_out,
         "corpora": lab.corpora,
         "trainings": len(jobs),
+        "mixes": True,
         **costs(out, folds, jobs),
         "carried": _point(lab, list(single.values())),
         "pairs": {start: _pairs(lab, fold) for start, fold in single.items()},
