@@ -9,7 +9,14 @@ from tempfile import TemporaryDirectory
 # Most of the time of a short command is theirs.
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 multiprocessing.set_forkserver_preload(
-    ["torch", "rrpo.cli", "rrpo.commands.policy", "rrpo.commands.reward", "rrpo.commands.speech"]
+    [
+        "torch",
+        "torch._dynamo",
+        "rrpo.cli",
+        "rrpo.commands.policy",
+        "rrpo.commands.reward",
+        "rrpo.commands.speech",
+    ]
 )
 
 TIMEOUT = 300
