@@ -381,7 +381,7 @@ def _rows(
 def draw(found: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> None:
     """Draw the paired differences with their intervals."""
     models = [model for model in found if model != CEILING]
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 1.2 + 0.22 * len(models)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(SETS), sharex=True, sharey=True)
     for axis, name in zip(axes, SETS, strict=True):
