@@ -216,6 +216,8 @@ def _loudness(level: Curve, spoken: NDArray[np.bool_]) -> dict[str, float]:
 
 
 def _timing(level: Curve, voiced: NDArray[np.bool_], spoken: NDArray[np.bool_]) -> dict[str, float]:
+    from scipy.signal import find_peaks  # takes a second, which most commands do not need
+
     where = np.flatnonzero(spoken)
     inside = slice(int(where[0]), int(where[-1]) + 1) if where.size else slice(0, 1)
     seconds = (inside.stop - inside.start) * HOP / SAMPLE_RATE
@@ -228,8 +230,6 @@ def _timing(level: Curve, voiced: NDArray[np.bool_], spoken: NDArray[np.bool_]) 
     envelope = np.maximum(level[inside] - level.max(), -35.0)
     smooth = np.convolve(envelope, np.hanning(9) / np.hanning(9).sum(), mode="same")
     # Two decibels of dip between tops keep the ripple on one vowel from counting as syllables.
-    from scipy.signal import find_peaks  # takes a second, which most commands do not need
-
     tops, _ = find_peaks(np.pad(smooth, 1, constant_values=-35.0), height=-25.0, prominence=2.0)
     values["syllable_rate"] = tops.size / seconds
     spectrum = np.abs(np.fft.rfft((envelope - envelope.mean()) * np.hanning(envelope.size), 512))
