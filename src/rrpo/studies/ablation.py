@@ -43,7 +43,6 @@ from rrpo.studies.folds import (
     Size,
     chosen_models,
     configurations,
-    mixes_audio,
 )
 from rrpo.studies.real_speech import Laboratory
 from rrpo.studies.trials import MEASURES, WHY, beside, held_out, strata
@@ -95,7 +94,6 @@ def run(
         "corpora": lab.corpora,
         "trainings": len(jobs),
         "hardened": hardened,
-        "mixes": any(map(mixes_audio, models)),
         **costs(out, folds, jobs),
         "models": {model: tested(lab.languages, found) for model, found in asked.items()},
         "differences": {

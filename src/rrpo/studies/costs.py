@@ -13,12 +13,15 @@ from rrpo.studies.folds import Fold, Job, mixes_audio
 
 
 def costs(folder: Path, folds: Sequence[Fold], jobs: Sequence[Job]) -> dict[str, Any]:
-    """Return what a study in a folder cost; parts that two studies share are counted in both.
+    """Return what a study in a folder cost, and whether mixes are part of it.
+
+    Parts that two studies share are counted in both.
 
     Raises:
         UserError: what was written of a part is gone.
     """
     return {
+        "mixes": any(mixes_audio(job.model) for job in jobs),
         "core_minutes": round(_finetuning(folder, jobs) / 60, 1),
         "listening_minutes": round(_listening(folder, jobs) / 60, 1),
         "preparation_minutes": round(_preparation(folder, folds) / 60, 1),

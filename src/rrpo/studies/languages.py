@@ -69,7 +69,6 @@ def run(
         "left_out": lab.left_out,
         "corpora": lab.corpora,
         "trainings": len(jobs),
-        "mixes": True,
         **costs(out, folds, jobs),
         "carried": _point(lab, list(single.values())),
         "pairs": {start: _pairs(lab, fold) for start, fold in single.items()},
