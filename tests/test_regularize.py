@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from rrpo.reward.regularize import (
     adversarial_delta,
-    embedding_mixup,
     energy_adaptive_mixup,
+    feature_mixup,
     label_smoothing,
     mixed_targets,
 )
@@ -78,20 +78,19 @@ def test_smoothing_and_mixing_commute() -> None:
     length_i=st.integers(2, 3000),
     length_j=st.integers(1, 3000),
     level=st.floats(-20.0, 20.0),
-    sign=st.sampled_from(["level", "snr"]),
 )
 def test_mixup_follows_its_equation(
-    seed: int, length_i: int, length_j: int, level: float, sign: str
+    seed: int, length_i: int, length_j: int, level: float
 ) -> None:
     audio_i, audio_j = noise(seed, length_i, 0.05), noise(seed + 1, length_j, 0.2)
     before = audio_i.copy(), audio_j.copy()
     rng = np.random.default_rng(seed)
-    mixed, weight = energy_adaptive_mixup(audio_i, audio_j, rng, level, level, sign)  # type: ignore[arg-type]
+    mixed, weight = energy_adaptive_mixup(audio_i, audio_j, rng, level, level)
     assert mixed.shape == audio_i.shape
     assert mixed.dtype == np.float32
     assert np.array_equal(audio_i, before[0])
     assert np.array_equal(audio_j, before[1])
-    ratio = 10 ** ((level if sign == "level" else -level) / 10)
+    ratio = 10 ** (-level / 10)  # the level is the utterance's over the partner's
     length = weight * length_i * (1 + ratio) / ratio
     assert length == pytest.approx(round(length))
     assert 1 <= round(length) <= min(length_i // 2, length_j)
@@ -122,7 +121,7 @@ def test_mixup_draws_lengths_places_and_levels_evenly() -> None:
         start, end = added(mixed, audio_i)
         counts[start, end - start] = counts.get((start, end - start), 0) + 1
         share = weight * 6 / (end - start)
-        levels.append(10 * np.log10(share / (1 - share)))
+        levels.append(10 * np.log10((1 - share) / share))  # the utterance over the partner
     expected = {(s, n): 1000 / (7 - n) for n in (1, 2, 3) for s in range(7 - n)}
     assert counts.keys() == expected.keys()
     assert sum((counts[key] - expected[key]) ** 2 / expected[key] for key in expected) < 40
@@ -168,7 +167,7 @@ def test_one_sample_is_left_unmixed() -> None:
 
 def test_loud_mixture_is_scaled_not_clipped() -> None:
     audio_i, audio_j = noise(0, 800, peak=0.9), noise(1, 800, peak=0.9)
-    mixed, weight = energy_adaptive_mixup(audio_i, audio_j, np.random.default_rng(1), 10.0, 10.0)
+    mixed, weight = energy_adaptive_mixup(audio_i, audio_j, np.random.default_rng(1), -10.0, -10.0)
     assert np.abs(mixed).max() == pytest.approx(1.0)
     gain = float(np.median(mixed / audio_i))  # more than half of the samples are untouched
     assert gain < 1.0
@@ -203,7 +202,7 @@ def test_mixup_refuses_what_is_no_audio() -> None:
     seed=st.integers(0, 1000),
     exponent=st.integers(-42, 37),
     epsilon=st.floats(0.01, 10.0),
-    shape=st.sampled_from([(3,), (4, 3), (2, 5, 3)]),
+    shape=st.sampled_from([(1, 3), (4, 3), (2, 5, 3)]),
 )
 def test_delta_has_the_direction_of_the_gradient_and_the_length_epsilon(
     seed: int, exponent: int, epsilon: float, shape: tuple[int, ...]
@@ -213,71 +212,120 @@ def test_delta_has_the_direction_of_the_gradient_and_the_length_epsilon(
     scaled = (gradient * 10.0**exponent).float()
     delta = adversarial_delta(scaled, epsilon)
     exact = scaled.double()
-    expected = epsilon * exact / exact.norm(dim=-1, keepdim=True)
-    torch.testing.assert_close(delta.double(), expected, rtol=1e-4, atol=1e-6)
+    norm = exact.flatten(1).norm(dim=-1).view(-1, *[1] * (len(shape) - 1))
+    torch.testing.assert_close(delta.double(), epsilon * exact / norm, rtol=1e-4, atol=1e-6)
 
 
-def test_delta_of_a_zero_gradient_is_zero() -> None:
-    gradient = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
-    delta = adversarial_delta(gradient, epsilon=0.5)
-    torch.testing.assert_close(delta, torch.tensor([[0.0, 0.0], [0.3, 0.4]]))
+def test_delta_is_one_step_an_utterance_and_zero_at_padding() -> None:
+    gradient = torch.randn(3, 7, 4, generator=torch.Generator().manual_seed(0))
+    gradient[1, 4:] = 0.0
+    gradient[2] = 0.0
+    delta = adversarial_delta(gradient.requires_grad_(), epsilon=0.5)
+    torch.testing.assert_close(delta.flatten(1).norm(dim=1), torch.tensor([0.5, 0.5, 0.0]))
+    assert (delta[1, 4:] == 0).all()
     assert not delta.requires_grad
+    with pytest.raises(ValueError, match="expected"):
+        adversarial_delta(torch.ones(3))
 
 
+def literal_mixup(
+    features: list[np.ndarray], rng: np.random.Generator, min_db: float, max_db: float
+) -> tuple[list[np.ndarray], list[int], list[float]]:
+    """The published algorithm, utterance by utterance, with energies as means of squares."""
+    size = len(features)
+    partners = [int(one) for one in rng.permutation(size)]
+    partners = [(i + 1) % size if i == j else j for i, j in enumerate(partners)]
+    mixtures, weights = [], []
+    for f_i, f_j in zip(features, [features[j] for j in partners], strict=True):
+        length_i, length_j = len(f_i), len(f_j)
+        mixture, weight = f_i.copy(), 0.0
+        if length_i > 1 and size > 1:
+            length = min(int(rng.uniform(1.0, length_i / 2)), length_j)
+            b_i = int(rng.integers(length_i - length, endpoint=True))
+            b_j = int(rng.integers(length_j - length, endpoint=True))
+            r = rng.uniform(min_db, max_db)
+            s_i, s_j = f_i[b_i : b_i + length], f_j[b_j : b_j + length]
+            e_i, e_j = np.mean(s_i**2), np.mean(s_j**2)
+            scaled_e_j = e_i / 10 ** (r / 10)
+            mixture[b_i : b_i + length] += np.sqrt(scaled_e_j / e_j) * s_j
+            weight = length / length_i * scaled_e_j / (e_i + scaled_e_j)
+        mixtures.append(mixture)
+        weights.append(weight)
+    return mixtures, partners, weights
+
+
+@settings(deadline=None, max_examples=80)
 @given(
-    own=st.lists(st.integers(1, 12), min_size=1, max_size=4),
-    other=st.lists(st.integers(1, 12), min_size=4, max_size=4),
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
     seed=st.integers(0, 2**32 - 1),
+    span=st.sampled_from([(-5.0, 10.0), (3.0, 3.0), (-20.0, -20.0)]),
 )
-def test_embeddings_are_mixed_in_one_segment_by_energy(
-    own: list[int], other: list[int], seed: int
+def test_features_are_mixed_as_published(
+    lengths: list[int], seed: int, span: tuple[float, float]
 ) -> None:
-    """Places are written into the embeddings, so the mixture tells what was taken from where."""
-    other = other[: len(own)]
-    places = torch.arange(12.0).expand(len(own), 12)
-    zeros, ones = torch.zeros_like(places), torch.ones_like(places)
-    embeddings = torch.stack([ones, zeros, places], -1)
-    partners = torch.stack([zeros, places, zeros], -1)
-    mixtures, weights = embedding_mixup(
-        embeddings, partners, own, other, np.random.default_rng(seed)
+    drawn = np.random.default_rng(seed).normal(size=(len(lengths), 12, 3))
+    mixtures, partners, weights = feature_mixup(
+        torch.from_numpy(drawn), lengths, np.random.default_rng(seed), *span
     )
-    for row, (length, partner_length) in enumerate(zip(own, other, strict=True)):
-        share = 1.0 - mixtures[row, :, 0]
-        # The share of the label is that of the partner's energy over the whole utterance.
-        assert weights[row].item() == pytest.approx(share.sum().item() / length, abs=1e-5)
-        assert 0.0 <= weights[row] < 0.5
-        torch.testing.assert_close(mixtures[row, :, 2], (1.0 - share) * places[row])
-        mixed = share.nonzero()[:, 0].tolist()
-        assert len(mixed) <= min(length // 2, partner_length)
-        if length == 1:
-            assert not mixed
-            continue
-        assert mixed == list(range(mixed[0], mixed[0] + len(mixed)))
-        assert mixed[-1] < length
-        level = share[mixed[0]].item()
-        torch.testing.assert_close(share[mixed], torch.full((len(mixed),), level))
-        ratio = level / (1.0 - level)
-        assert 10**-0.5 - 1e-3 <= ratio <= 10.0 + 1e-2
-        taken = mixtures[row, mixed, 1] / level
-        assert taken[-1] < partner_length - 0.5
-        torch.testing.assert_close(taken, taken[0] + torch.arange(float(len(mixed))))
+    assert partners.dtype == torch.int64
+    expected = literal_mixup(
+        [row[:length] for row, length in zip(drawn, lengths, strict=True)],
+        np.random.default_rng(seed),
+        *span,
+    )
+    assert partners.tolist() == expected[1]
+    np.testing.assert_allclose(weights.numpy(), expected[2], rtol=1e-6)
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(mixtures[row, :length].numpy(), expected[0][row], rtol=1e-9)
+        np.testing.assert_array_equal(mixtures[row, length:].numpy(), drawn[row, length:])
+    assert ((weights >= 0) & (weights < 0.5)).all()
 
 
-def test_gradients_flow_into_both_embeddings() -> None:
-    embeddings, partners = (torch.ones(1, 8, 2, requires_grad=True) for _ in range(2))
-    mixtures, weights = embedding_mixup(
-        embeddings, partners, [8], [8], np.random.default_rng(1), 0.0, 0.0
-    )
+def test_the_ratio_is_a_signal_to_noise_ratio() -> None:
+    """At 10 dB the utterance has ten times the energy of what is added: the share is 1/11."""
+    features = torch.ones(2, 20, 4)
+    mixtures, _, weights = feature_mixup(features, [20, 20], np.random.default_rng(3), 10.0, 10.0)
+    added = mixtures - features
+    length = (added[0, :, 0] != 0).sum()
+    torch.testing.assert_close(added[0][added[0] != 0].square().mean(), torch.tensor(0.1))
+    assert weights[0].item() == pytest.approx(length.item() / 20 / 11)
+
+
+def test_partners_are_a_permutation_but_for_fixed_points() -> None:
+    """Nobody is mixed with himself, and every utterance is a partner about once."""
+    counts = np.zeros(4)
+    for seed in range(500):
+        _, partners, _ = feature_mixup(torch.ones(4, 4, 1), [4] * 4, np.random.default_rng(seed))
+        assert all(i != j for i, j in enumerate(partners.tolist()))
+        counts += np.bincount(partners.numpy(), minlength=4)
+    assert (np.abs(counts / 500 - 1) < 0.15).all()
+
+
+def test_gradients_flow_into_both_utterances() -> None:
+    features = torch.randn(2, 8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    features.requires_grad_()
+
+    def mixed(values: torch.Tensor) -> torch.Tensor:
+        return feature_mixup(values, [8, 6], np.random.default_rng(1))[0]
+
+    assert torch.autograd.gradcheck(mixed, features)  # energies included
+    (gradient,) = torch.autograd.grad(mixed(features)[0].sum(), features)
+    assert (gradient[0] != 0).all()
+    assert (gradient[1] != 0).any()
+
+
+def test_what_cannot_be_mixed_is_left_or_refused() -> None:
+    alone = torch.randn(1, 6, 2, generator=torch.Generator().manual_seed(0))
+    mixtures, partners, weights = feature_mixup(alone, [6], np.random.default_rng(0))
+    assert torch.equal(mixtures, alone)
+    assert (partners.tolist(), weights.tolist()) == ([0], [0.0])
+    silent = torch.zeros(2, 6, 2, requires_grad=True)
+    mixtures, _, weights = feature_mixup(silent, [6, 6], np.random.default_rng(0))
+    assert weights.tolist() == [0.0, 0.0]
     mixtures.sum().backward()
-    assert embeddings.grad is not None and partners.grad is not None
-    # At 0 dB both have one half of the segment.
-    assert partners.grad.sum().item() / 2 == pytest.approx(8 * weights.item())
-    assert (embeddings.grad.sum() + partners.grad.sum()).item() == pytest.approx(16.0)
-
-
-def test_what_has_no_token_cannot_be_mixed() -> None:
-    some = torch.zeros(1, 4, 2)
-    with pytest.raises(ValueError, match="no token"):
-        embedding_mixup(some, some, [4], [0], np.random.default_rng(0))
+    assert silent.grad is not None and silent.grad.isfinite().all()
+    for lengths in ([4, 0], [4, 7], [4]):
+        with pytest.raises(ValueError, match="do not fit"):
+            feature_mixup(torch.zeros(2, 6, 2), lengths, np.random.default_rng(0))
     with pytest.raises(ValueError, match="empty"):
-        embedding_mixup(some, some, [4], [4], np.random.default_rng(0), 1.0, 0.0)
+        feature_mixup(torch.zeros(1, 4, 2), [4], np.random.default_rng(0), 1.0, 0.0)

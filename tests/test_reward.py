@@ -1,5 +1,6 @@
 """Rewards: each term against the model's own figures, ensembles, shaping, wrong requests."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,9 +10,11 @@ from torch import Tensor
 from rrpo.errors import UserError
 from rrpo.policy.examples import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
-from rrpo.reward.model import IMPOSSIBLE
+from rrpo.reward.model import IMPOSSIBLE, LossConfig
+from rrpo.reward.regularize import adversarial_delta, label_smoothing
 from rrpo.tokens import length_mask, pad
 
+FORMS = ("robust", "log_posterior")
 SHAPE = {"width": 16, "layers": 1, "heads": 2, "feedforward": 16, "dropout": 0.0, "codes": 27}
 TASKS = {"speaker": ["main", "maple"], "quality": ["spoilt", "clean"], "event": ["none", "click"]}
 SPEECH = [torch.tensor([1, 5, 9, 2, 2, 7]), torch.tensor([3, 4, 26, 8])]
@@ -133,3 +136,136 @@ def test_requests_that_cannot_be_paid_are_named() -> None:
     foreign = Prompt("ab", "happy", torch.tensor([9]), torch.tensor([0]))
     with pytest.raises(UserError, match="another policy's text"):
         Reward([listening()], {"content": 1.0}).score(SPEECH[:1], [foreign])
+
+
+def hardened(seed: int, at: str = "frames", alpha: float = 0.5) -> RewardModel:
+    torch.manual_seed(seed)
+    loss = LossConfig(label_smoothing=0.1, adversarial_weight=alpha, adversarial_at=at)
+    return RewardModel(RewardConfig(tasks={"emotion": ["happy", "sad", "angry"]}, loss=loss, **SHAPE))
+
+
+def by_hand(model: RewardModel, labels: list[int], epsilon: float, alpha: float) -> list[float]:
+    """−L_ser of each utterance in numpy: FGM at the pooled embedding of a linear head."""
+    tokens, mask = pad(SPEECH), length_mask(torch.tensor([6, 4]))
+    with torch.no_grad():
+        pooled = model.pool(model.encode(model.embed(tokens), mask), mask).double().numpy()
+    weight, bias = (value.detach().double().numpy() for value in model.head["emotion"].parameters())
+    found = []
+    for h, label in zip(pooled, labels, strict=True):
+        target = np.full(3, epsilon / 3)
+        target[label] += 1 - epsilon
+        losses, moved = [], h
+        for _ in range(2):
+            logits = weight @ moved + bias
+            log_p = logits - np.log(np.exp(logits).sum())
+            losses.append(-(target * log_p).sum())
+            gradient = weight.T @ (np.exp(log_p) - target)
+            moved = h + 0.5 * gradient / np.linalg.norm(gradient)
+        found.append(-(losses[0] + alpha * losses[1]))
+    return found
+
+
+def test_the_robust_reward_is_minus_the_loss_by_hand() -> None:
+    model = hardened(3, "pooled")
+    found = Reward([model], form="robust").score(SPEECH, PROMPTS)["emotion"]
+    assert found.shape == (2,)
+    assert found.tolist() == pytest.approx(by_hand(model, [0, 1], 0.1, 0.5), abs=1e-5)
+
+
+def test_a_plain_models_robust_reward_is_its_log_posterior() -> None:
+    model = emotional(2)
+    both = [Reward([model], form=form).score(SPEECH, PROMPTS) for form in FORMS]
+    torch.testing.assert_close(both[0]["emotion"], both[1]["emotion"])
+    model = hardened(2)
+    both = [Reward([model], form=form).score(SPEECH, PROMPTS) for form in FORMS]
+    assert (both[0]["emotion"] < both[1]["emotion"] - 0.05).all()
+
+
+@pytest.mark.parametrize("at", ["frames", "pooled"])
+def test_delta_is_a_constant_in_the_gradient_of_the_robust_reward(at: str) -> None:
+    """By finite differences of −(L_emo(h') + α L_emo(h' + δ)) with δ held where it is."""
+    model = hardened(4, at).double()
+    mask, prompts = length_mask(torch.tensor([6, 4])), PROMPTS
+    tokens = pad(SPEECH)
+    leaf = model.embed(tokens).detach().requires_grad_()
+    reward = Reward([model])
+    (gradient,) = torch.autograd.grad(reward.terms(leaf, mask, prompts)["emotion"].sum(), leaf)
+
+    targets = label_smoothing(torch.eye(3, dtype=torch.float64)[[0, 1]], 0.1)
+
+    def loss(hidden: Tensor, moved: Tensor | float) -> Tensor:
+        vector = hidden if at == "frames" else model.pool(hidden, mask)
+        vector = vector + moved
+        logits = model.classify(model.pool(vector, mask) if at == "frames" else vector)
+        return -(targets * logits.log_softmax(-1)).sum(1)
+
+    with torch.no_grad():
+        hidden = model.encode(leaf, mask)
+    vector = (hidden if at == "frames" else model.pool(hidden, mask)).detach().requires_grad_()
+    logits = model.classify(model.pool(vector, mask) if at == "frames" else vector)
+    attacked = -(targets * logits.log_softmax(-1)).sum()
+    delta = adversarial_delta(torch.autograd.grad(attacked, vector)[0], 0.5)
+    torch.testing.assert_close(delta.flatten(1).norm(dim=1), torch.full((2,), 0.5).double())
+
+    def value(embeddings: Tensor) -> float:
+        with torch.no_grad():
+            states = model.encode(embeddings, mask)
+            return -float((loss(states, 0.0) + 0.5 * loss(states, delta)).sum())
+
+    for place in [(0, 0, 0), (0, 5, 3), (1, 2, 7), (1, 3, 15)]:
+        step = torch.zeros_like(leaf)
+        step[place] = 1e-5
+        expected = (value(leaf.detach() + step) - value(leaf.detach() - step)) / 2e-5
+        assert float(gradient[place]) == pytest.approx(expected, rel=1e-4, abs=1e-8)
+    assert (gradient[1, 4:] == 0).all()
+
+
+@given(shift=st.lists(st.floats(-3, 3), min_size=3, max_size=3), alpha=st.sampled_from([0.0, 0.5]))
+@settings(max_examples=40, deadline=None)
+def test_the_robust_reward_is_greatest_at_the_smoothed_target(
+    shift: list[float], alpha: float
+) -> None:
+    """A head that says the smoothed target of everything; any other posterior is paid less."""
+    model = hardened(5, alpha=alpha)
+    head = model.head["emotion"]
+    best = label_smoothing(torch.tensor([[1.0, 0.0, 0.0]]), 0.1).log()[0]
+    found = []
+    for bias in (best, best + torch.tensor(shift)):
+        with torch.no_grad():
+            head.weight.zero_()
+            head.bias.copy_(bias)
+        found.append(float(Reward([model]).score(SPEECH[:1], PROMPTS[:1])["emotion"]))
+    entropy = -float((best.exp() * best).sum())
+    assert found[0] == pytest.approx(-(1 + alpha) * entropy, abs=1e-5)
+    assert found[1] <= found[0] + 1e-5
+    if max(shift) - min(shift) > 0.5:
+        assert found[1] < found[0] - 1e-3
+
+
+def test_a_reward_that_is_not_finite_stops() -> None:
+    model = emotional(0)
+    with torch.no_grad():
+        model.head["emotion"].bias[0] = float("nan")
+    with pytest.raises(UserError, match="the reward 'emotion' is not finite for 2 of 2 utterances"):
+        Reward([model]).score(SPEECH, PROMPTS)
+
+
+def test_below_the_content_gate_the_emotion_is_not_paid() -> None:
+    models, weights = [emotional(0), listening()], {"emotion": 1.0, "content": 1.0}
+    free = Reward(models, weights).score(SPEECH, PROMPTS)
+    gate = float(free["content"].mean())  # one of the two lies below
+    reward = Reward(models, weights, content_gate=gate)
+    leaf = reward.table[pad(SPEECH)].detach().requires_grad_()
+    mask = length_mask(torch.tensor([6, 4]))
+    found = reward.terms(leaf, mask, PROMPTS)
+    (gradient,) = torch.autograd.grad(found["emotion"].sum(), leaf)
+    passed = free["content"] >= gate
+    assert passed.sum() == 1
+    assert bool((gradient[passed] != 0).any()) and bool((gradient[~passed] == 0).all())
+    chance = torch.full((2,), 0.5).log()
+    torch.testing.assert_close(
+        found["emotion"], torch.where(passed, free["emotion"], free["emotion"].minimum(chance))
+    )
+    torch.testing.assert_close(found["content"], free["content"])
+    with pytest.raises(UserError, match="content_gate needs the rewards emotion and content"):
+        Reward([emotional(0)], content_gate=-1.0)

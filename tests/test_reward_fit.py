@@ -14,7 +14,8 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate.ser import evaluate
 from rrpo.reward.fit import FitConfig, RewardObjective, log_posteriors, subset_name, subsets
-from rrpo.reward.model import RewardConfig, RewardModel, load
+from rrpo.reward.model import LossConfig, RewardConfig, RewardModel, load
+from rrpo.reward.regularize import feature_mixup
 from rrpo.tokens import length_mask, pad
 from rrpo.train import TrainConfig
 from rrpo.train import train as loop
@@ -92,7 +93,9 @@ def test_loss_is_that_of_the_paper(epsilon: float, mixup: bool, adversarial: boo
         batch_size=8,
         label_smoothing=epsilon,
         mixup=mixup,
+        mixup_at="audio",
         adversarial=adversarial,
+        adversarial_at="pooled",
         adversarial_epsilon=0.7,
         adversarial_weight=0.3,
     )
@@ -161,8 +164,8 @@ def test_delta_is_the_fast_gradient_and_carries_no_gradient(frames: bool) -> Non
             step = torch.zeros_like(embedding)
             step[place] = 1e-5
             gradient[place] = perturbed_loss(model, chosen, step, frames)[0] - half
-    norm = gradient.norm(dim=-1, keepdim=True)
-    delta = torch.where(norm > 1e-12, 0.5 * gradient / norm.clamp_min(1e-12), 0.0)
+    norm = gradient.flatten(1).norm(dim=1).view(-1, *[1] * (gradient.ndim - 1))
+    delta = 0.5 * gradient / norm
     expected, _ = perturbed_loss(model, chosen, delta, frames)
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
@@ -170,40 +173,72 @@ def test_delta_is_the_fast_gradient_and_carries_no_gradient(frames: bool) -> Non
         torch.testing.assert_close(found[name].double(), weight.grad, atol=1e-5, rtol=1e-3)
 
 
-def test_embeddings_are_mixed_anew_in_every_step() -> None:
+def test_features_are_mixed_within_the_batch_anew_in_every_step() -> None:
     """It needs no pool, and with nothing mixed it is the loss without mixup."""
     model, rows = new_model(), corpus(12)
-    plain, hardened = (
+    plain, hardened, none = (
         RewardObjective(model, rows, FitConfig(batch_size=8, adversarial=False, **settings))
-        for settings in ({"mixup": False}, {"mixup_at": "embedding"})
+        for settings in ({"mixup": False}, {}, {"mixup_share": 0.0})
     )
-    none = FitConfig(batch_size=8, adversarial=False, mixup_at="embedding", mixup_share=0.0)
-    loss, metrics = RewardObjective(model, rows, none).loss(model, 0, seeded())
+    loss, metrics = none.loss(model, 0, seeded())
     wanted_loss, _ = plain.loss(model, 0, seeded())
     assert (loss.item(), metrics["mixed"]) == (wanted_loss.item(), 0.0)
     generator = seeded()
     first, metrics = hardened.loss(model, 0, generator)
     second, _ = hardened.loss(model, 1, generator)
     again, _ = hardened.loss(model, 0, seeded())
-    assert metrics["mixed"] > 0.5
+    assert metrics["mixed"] == 1.0
     assert first.item() == again.item()
     assert first.item() not in (second.item(), wanted_loss.item())
-
-    # A model that says the same of everything: its loss is that of the targets alone.
-    with torch.no_grad():
-        model.head["emotion"].weight.zero_()
-    chosen = hardened.draw(seeded())
-    loss, _ = hardened.loss(model, 0, seeded())
-    logits = model.head["emotion"].bias.detach().log_softmax(-1)
-    own = -(hardened.targets(chosen) @ logits).mean()
-    # Partners have half of a label at most, so the loss moves by less than half of the range.
-    assert 0.0 < abs(loss.item() - own.item()) < 0.5 * float(logits.max() - logits.min())
     # Mixing takes nothing from the stream that clean rows are drawn from.
     left, right = seeded(), seeded()
     for step in range(3):
         hardened.loss(model, step, left)
         plain.loss(model, step, right)
         assert torch.equal(hardened.draw(left), plain.draw(right))
+
+
+def test_the_loss_of_mixed_features_is_that_of_the_paper() -> None:
+    """L_emo = mean (1 - lambda) CE(y'_i) + lambda CE(y'_j), with the mixtures made once more."""
+    model, rows = new_model(), corpus(12)
+    objective = RewardObjective(model, rows, FitConfig(batch_size=8, adversarial=False))
+    loss, _ = objective.loss(model, 0, seeded())
+    generator = seeded()
+    chosen = [rows[row] for row in objective.draw(generator).tolist()]
+    rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+    tokens, mask = batch_of(chosen)
+    mixtures, partners, weights = feature_mixup(
+        model.embed(tokens), [row.tokens.size for row in chosen], rng
+    )
+    logits = model.classify(model.pool(model.encode(mixtures, mask), mask))
+    logits = logits.detach().double().numpy()
+    targets = wanted(chosen, 0.1)
+    others = targets[partners.numpy()]
+    losses = [-(one * log_softmax(logits)).sum(-1) for one in (targets, others)]
+    share = weights.detach().double().numpy()
+    assert 0 < share.max() < 0.5
+    expected = ((1 - share) * losses[0] + share * losses[1]).mean()
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_model_keeps_the_loss_it_was_fine_tuned_with(tmp_path: Path) -> None:
+    model = new_model()
+    assert model.config.loss == LossConfig()
+    config = FitConfig(adversarial_epsilon=0.7, adversarial_at="pooled", mixup=False)
+    objective = RewardObjective(model, corpus(), config)
+    objective.save(tmp_path)
+    assert load(tmp_path).config.loss == LossConfig(
+        label_smoothing=0.1,
+        adversarial_weight=0.5,
+        adversarial_epsilon=0.7,
+        adversarial_at="pooled",
+    )
+    RewardObjective(model, corpus(), PLAIN)
+    assert model.config.loss.adversarial_weight == model.config.loss.label_smoothing == 0.0
+    path = tmp_path / "model.json"
+    path.write_text(path.read_text().replace('"loss"', '"los"'))
+    with pytest.raises(UserError, match=r"lacks the key `loss`.*train it again"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("where", ["pooled", "frames"])
@@ -228,7 +263,7 @@ def test_heads_alone_can_be_tuned(where: str) -> None:
 def test_batches_depend_on_the_generator_alone() -> None:
     clean, pool = corpus(), corpus(20, seed=1, mixed=True)
     model = new_model()
-    hardened = RewardObjective(model, clean, FitConfig(batch_size=8), pool)
+    hardened = RewardObjective(model, clean, FitConfig(batch_size=8, mixup_at="audio"), pool)
     plain = RewardObjective(model, clean, PLAIN)
     first, again, other = (hardened.draw(seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -247,7 +282,7 @@ def test_batches_depend_on_the_generator_alone() -> None:
 
 def test_every_row_is_drawn_evenly_and_the_pool_by_its_share() -> None:
     clean, pool = corpus(6), corpus(9, seed=1, mixed=True)
-    config = FitConfig(batch_size=20_000, mixup_share=0.3)
+    config = FitConfig(batch_size=20_000, mixup_share=0.3, mixup_at="audio")
     rows = RewardObjective(new_model(), clean, config, pool).draw(seeded())
     counts = torch.bincount(rows, minlength=15).numpy()
     expected = np.array([14_000 / 6] * 6 + [6_000 / 9] * 9)
@@ -347,7 +382,7 @@ def test_bad_data_is_refused_before_training(rows: list[Utterance], message: str
 @pytest.mark.parametrize(
     ("pool", "message"),
     [
-        ([], "no mix pool"),
+        ([], "mixup_at=audio needs a mix pool"),
         (changed(partner_emotion="bored", partner_weight=0.1), "unknown emotion 'bored'"),
         (changed(partner_emotion=None, partner_weight=0.1), "'odd' has partner None"),
         (changed(partner_emotion="sad", partner_weight=1.5), "with weight 1.5"),
@@ -356,7 +391,7 @@ def test_bad_data_is_refused_before_training(rows: list[Utterance], message: str
 )
 def test_bad_mix_pool_is_refused_before_training(pool: list[Utterance], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        RewardObjective(new_model(), corpus(), FitConfig(), pool)
+        RewardObjective(new_model(), corpus(), FitConfig(mixup_at="audio"), pool)
 
 
 def test_emotion_without_an_example_is_a_warning() -> None:
@@ -373,7 +408,7 @@ def test_emotion_without_an_example_is_a_warning() -> None:
         {"adversarial_epsilon": 0.0},
         {"adversarial_at": "waveform"},
         {"tune": "table"},
-        {"mixup_at": "embedding", "nuisance": True},
+        {"mixup_at": "features", "nuisance": True},
     ],
 )
 def test_configuration_is_strict(change: dict[str, object]) -> None:
@@ -385,7 +420,13 @@ def test_defaults_are_the_papers() -> None:
     config = FitConfig()
     assert (config.label_smoothing, config.mixup, config.adversarial) == (0.1, True, True)
     assert (config.adversarial_epsilon, config.adversarial_weight) == (0.5, 0.5)
-    assert (config.adversarial_at, config.tune) == ("pooled", "all")
+    assert (config.mixup_at, config.adversarial_at) == ("features", "frames")
+    assert (config.mixup_share, config.tune) == (1.0, "all")
+
+
+def test_a_name_of_an_earlier_version_names_the_new_one() -> None:
+    with pytest.raises(ValidationError, match="mixup_at=embedding is no more.*features"):
+        FitConfig.model_validate({"mixup_at": "embedding"})
 
 
 def test_the_subsets_are_eight_in_a_fixed_order_and_name_themselves() -> None:

@@ -79,19 +79,27 @@ for _kind, _pattern, _first in (
     _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, _first)
 
 
-def load(kind: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Fill a configuration from a YAML file and options.
+def load(
+    kind: type[Config],
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    preset: Path | None = None,
+) -> Config:
+    """Fill a configuration from a preset, a YAML file and options, each over those before.
 
     Args:
         kind: the configuration to fill, such as `TrainConfig`.
         path: a YAML file; None starts from the defaults.
         overrides: options such as `train.steps=40`, applied in order; values are YAML.
+        preset: a YAML file that is read before `path`.
 
     Raises:
         UserError: the file cannot be read, or a key or value is wrong; the line names the file or
             option, the dotted key, what was found and what is accepted.
     """
-    values = _merge(_nested_defaults(kind), {} if path is None else read(path))
+    values = _nested_defaults(kind)
+    for file in (preset, path):
+        values = values if file is None else _merge(values, read(file))
     for override in overrides:
         _apply(values, override)
     try:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from rrpo.policy.rollout import truncate
+from rrpo.policy.rollout import draw, truncate
 from rrpo.relax import ESTIMATORS, vector_jacobian
 
 CHUNK_ELEMENTS = 1 << 20
@@ -140,6 +140,24 @@ def choices(
     return Choices(
         *_Choices.apply(output.hidden, output.weight, output.bias, table, rest)  # type: ignore[no-untyped-call]
     )
+
+
+@torch.no_grad()
+def draw_codes(output: Output, law: Law, generator: torch.Generator | None = None) -> Tensor:
+    """Draw one code for each of n positions, (n,) int64, given that none of them is an end.
+
+    Args:
+        output: of the policy.
+        law: what is drawn from, over the codes alone.
+        generator: a CPU generator.
+    """
+    kind = output.hidden.device.type
+    precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    drawn = torch.empty(output.hidden.shape[0], dtype=torch.int64, device=output.hidden.device)
+    for part in _parts(drawn.numel(), output.weight.shape[0]):
+        logits = _logits(output, part, precision)[:, : law.codes]
+        drawn[part] = draw(truncate(logits, law.temperature, law.top_k, law.top_p), generator)
+    return drawn
 
 
 class _Choices(torch.autograd.Function):

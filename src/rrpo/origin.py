@@ -78,10 +78,16 @@ def beginning(start: str, depth: int = 0) -> PolicyRun:
     )
 
 
-def settle(kind: type[Run], start: str | None, config: Path | None, settings: Sequence[str]) -> Run:
+def settle(
+    kind: type[Run],
+    start: str | None,
+    config: Path | None,
+    settings: Sequence[str],
+    preset: Path | None = None,
+) -> Run:
     """Fill a policy run's configuration: paths absolute, language and instructions inherited."""
     given = [] if start is None else [f"start={json.dumps(start)}"]
-    run = configuration.load(kind, config, [*given, *settings])
+    run = configuration.load(kind, config, [*given, *settings], preset)
     first = beginning(run.start)
     told = run.instructions or first.instructions
     return run.model_copy(

@@ -27,8 +27,9 @@ from rrpo.objectives.pairs import PairsConfig
 from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
-from rrpo.policy.examples import Example, Prompt
+from rrpo.policy.examples import Example
 from rrpo.reward import Reward, RewardModel
+from rrpo.reward.reward import Form
 from rrpo.reward.fit import FitConfig, RewardObjective
 from rrpo.state import claim_folder
 from rrpo.stopping import EarlyStopping
@@ -85,21 +86,23 @@ class ReferencedRun(PolicyRun):
 
     `rewards` weighs the reward's terms (emotion, content, speaker, quality, event), `bound` shapes
     them, and several models with a head for the same term pay as an ensemble: mean − `caution` ·
-    standard deviation (`rrpo.reward.Reward`).
+    standard deviation. Where the content lies below `content_gate` (nats per symbol) the emotion
+    is not paid (`rrpo.reward.Reward`).
     """
 
     reference_precision: Literal["float32", "bfloat16"] = "float32"
     rewards: dict[str, float] = Field(default_factory=lambda: {"emotion": 1.0})
     bound: float | None = Field(None, gt=0)
     caution: float = Field(1.0, ge=0)
+    content_gate: float | None = Field(None, le=0)
 
-    def paid_by(self, models: Sequence[RewardModel]) -> Reward:
+    def paid_by(self, models: Sequence[RewardModel], form: Form) -> Reward:
         """Return what these reward models pay."""
-        return Reward(models, self.rewards, self.caution, self.bound)
+        return Reward(models, self.rewards, self.caution, self.bound, form, self.content_gate)
 
 
 class DiffRORun(ReferencedRun):
-    """DiffRO against a frozen reward model; with a hardened one this is RRPO."""
+    """DiffRO; with the robust reward of a hardened reward model this is RRPO."""
 
     diffro: DiffROConfig = DiffROConfig()
 
@@ -197,7 +200,7 @@ def train_rewarded(
     model: SpeechTokenLM,
     reference: SpeechTokenLM | None,
     reward_models: Sequence[RewardModel],
-    prompts: Sequence[Prompt],
+    examples: Sequence[Example],
     config: DiffRORun | GRPORun,
     folder: Path,
     resume: bool = False,
@@ -209,18 +212,23 @@ def train_rewarded(
     """Optimize a policy in place against a reward, held by the KL to the reference.
 
     The configuration says how, by DiffRO or by policy gradient. With adapters the reference is
-    None: it is the model without them.
+    None: it is the model without them. The examples are what is asked for, each with its recording.
     """
     prepare(model, config)
-    held_by, paying = _cast(reference, config), config.paid_by(reward_models)
+    held_by = _cast(reference, config)
+    prompts = [example.prompt for example in examples]
+    recordings = [example.speech for example in examples]
     objective: DiffROObjective | GRPOObjective
     if isinstance(config, DiffRORun):
         kind, title = "diffro", "DiffRO"
-        steps = config.train.steps
-        objective = DiffROObjective(model, held_by, paying, prompts, config.diffro, steps)
+        reward = config.paid_by(reward_models, config.diffro.reward_form)
+        objective = DiffROObjective(
+            model, held_by, reward, prompts, config.diffro, config.train.steps, recordings
+        )
     else:
         kind, title = "grpo", config.grpo.advantage.upper()
-        objective = GRPOObjective(model, held_by, paying, prompts, config.grpo)
+        reward = config.paid_by(reward_models, config.grpo.reward_form)
+        objective = GRPOObjective(model, held_by, reward, prompts, config.grpo, recordings)
     _settle(config, folder, resume, inputs)
     result = train(
         objective,
@@ -316,8 +324,8 @@ def _settle(
         if inputs is not None:
             claim(folder / "inputs.json", inputs, "a run")
         if resume and path.is_file():
-            stored = configuration.load(type(config), path)
-            configuration.require_same(config, stored.model_dump(mode="json"), path)
+            # As it was written: a key that it lacks is of an earlier version, and no default.
+            configuration.require_same(config, configuration.read(path), path)
         elif not (folder / "checkpoint").exists():
             configuration.dump(config, path)
 

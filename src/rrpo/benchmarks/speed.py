@@ -227,12 +227,12 @@ def hardening(device: torch.device) -> Iterator[Measurement]:
     from rrpo.mini.world import World
 
     world = World()
-    rows, mixes = world.shard("finetune"), world.shard("mixes")
+    rows = world.shard("finetune")
     plain = FitConfig(label_smoothing=0.0, mixup=False, adversarial=False)
     actions = []
-    for config, pool in ((FitConfig(), mixes), (plain, [])):
+    for config in (FitConfig(), plain):
         model = world.reward_model().to(device)
-        objective = RewardObjective(model, rows, config, pool)
+        objective = RewardObjective(model, rows, config)
         actions.append(_fit_step(objective, model))
     yield compare("hardening", actions[0], actions[1], "× a plain step", device, repeats=15)[0]
 

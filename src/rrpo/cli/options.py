@@ -36,10 +36,19 @@ Rewards = Annotated[
 ]
 
 Systems = Annotated[
-    str, typer.Option(help="What to post-train, of sft, dpo, grpo, diffro, rrpo and multitask.")
+    str,
+    typer.Option(
+        help="What to post-train, of sft, best_of_8, dpo, grpo, diffro_published, diffro, "
+        "rrpo_paper and rrpo."
+    ),
 ]
 
 PolicyStart = Annotated[
     str | None,
     typer.Option("--from", help="`mini` (the default), a CosyVoice folder, or that of a run."),
+]
+
+Preset = Annotated[
+    str | None,
+    typer.Option(help="`paper`, the literal reading, or `recommended`; --set changes parts of it."),
 ]

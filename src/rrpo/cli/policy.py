@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from rrpo.cli.options import ConfigFile, Data, Out, PolicyStart, Resume, Rewards, Settings
+from rrpo.cli.options import (
+    ConfigFile,
+    Data,
+    Out,
+    PolicyStart,
+    Preset,
+    Resume,
+    Rewards,
+    Settings,
+)
 
 policy_app = typer.Typer(no_args_is_help=True, help="Post-train a speech-token LM.")
 
@@ -31,6 +40,7 @@ def diffro(
     out: Out,
     data: Data = None,
     start: PolicyStart = None,
+    preset: Preset = None,
     config: ConfigFile = None,
     settings: Settings = None,
     resume: Resume = False,
@@ -38,7 +48,7 @@ def diffro(
     """Follow the reward model's gradient through the token choices, held by the KL."""
     from rrpo.commands import policy
 
-    options = (out, config, settings or [], resume)
+    options = (out, config, settings or [], resume, preset)
     policy.rewarded("diffro", start, reward, data, *options)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rrpo.cli.options import ConfigFile, Data, Out, Resume, Settings
+from rrpo.cli.options import ConfigFile, Data, Out, Preset, Resume, Settings
 
 reward_app = typer.Typer(no_args_is_help=True, help="Train and test reward models.")
 
@@ -15,12 +15,13 @@ def reward_train(
     out: Out,
     data: Data = None,
     mixes: Annotated[
-        Path | None, typer.Option(help="Mix pool; default: bundled, if --data is.")
+        Path | None, typer.Option(help="Mix pool, for fit.mixup_at=audio.")
     ] = None,
     start: Annotated[
         str, typer.Option("--from", help="`mini`, the folder of a run, or `new`: untrained.")
     ] = "mini",
     plain: Annotated[bool, typer.Option("--plain", help="No regularizer at all.")] = False,
+    preset: Preset = None,
     config: ConfigFile = None,
     settings: Settings = None,
     resume: Resume = False,
@@ -30,7 +31,7 @@ def reward_train(
 
     off = ["fit.label_smoothing=0.0", "fit.mixup=false", "fit.adversarial=false"]
     options = [*(off if plain else []), *(settings or [])]
-    command.train(start, data, mixes, out, config, options, resume)
+    command.train(start, data, mixes, out, config, options, resume, preset)
 
 
 @reward_app.command("eval")

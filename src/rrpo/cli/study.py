@@ -183,9 +183,8 @@ def overoptimization(
 
     plan = replace(
         FULL,
-        systems=("diffro", "rrpo"),
-        beta=0.0,
-        learning_rate=3 * FULL.learning_rate,
+        systems=("sft", "diffro", "rrpo"),
+        settings=("diffro.beta=0.0", "train.learning_rate=3e-4", "rewards={emotion: 1.0}"),
         diffro_steps=steps,
     )
     demo.run(out, seed, plan, command=" ".join(["rrpo", *sys.argv[1:]]))

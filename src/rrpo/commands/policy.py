@@ -12,6 +12,7 @@ from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
 from rrpo.origin import is_mini, load_policy, load_tokenizer, settle
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples
+from rrpo.presets import preset as preset_file
 from rrpo.report.page import write_run_page
 
 
@@ -42,20 +43,26 @@ def rewarded(
     config: Path | None,
     settings: Sequence[str],
     resume: bool,
+    preset: str | None = None,
 ) -> None:
     """Optimize a policy against frozen reward models, by "diffro" or by "grpo"."""
     settled: runs.DiffRORun | runs.GRPORun
+    if preset is not None and start is None:
+        raise UserError(
+            f"the preset {preset!r} starts from an SFT run and is held to it: make one with `rrpo "
+            "policy sft --out SFT` and give --from SFT, or --from mini for the bundled base"
+        )
     if method == "diffro":
-        settled = settle(runs.DiffRORun, start, config, settings)
+        base = None if preset is None else preset_file("diffro", preset)
+        settled = settle(runs.DiffRORun, start, config, settings, base)
     else:
         settled = settle(runs.GRPORun, start, config, settings)
     model = load_policy(settled.start)
     examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
-    prompts = [example.prompt for example in examples]
     paying = load_rewards(reward_models, model)
     inputs = describe(start=settled.start, data=data, reward=reward_models)
     runs.train_rewarded(
-        model, _reference(settled), paying, prompts, settled, out, resume, inputs=inputs
+        model, _reference(settled), paying, examples, settled, out, resume, inputs=inputs
     )
     write_run_page(out)
     print(f"policy in {out}; {_next_line(out, model)}")
@@ -87,7 +94,7 @@ def dpo(
         if not (folder / REJECTED).is_file():
             examples = make_examples(tokenizer, load_data(data, model))
             prompts = [example.prompt for example in examples]
-            paying = settled.paid_by(load_rewards(reward_models, model))
+            paying = settled.paid_by(load_rewards(reward_models, model), settled.pairs.reward_form)
             draw_pairs(model, paying, prompts, settled.pairs, folder, settled.train.seed)
         return read_pairs(folder, tokenizer)
 

@@ -27,6 +27,7 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
 from rrpo.mini.world import World
+from rrpo.presets import preset as preset_file
 from rrpo.progress import Progress
 from rrpo.report.measures import reward_model_label
 from rrpo.report.page import write_run_page
@@ -44,25 +45,20 @@ def train(
     config: Path | None,
     settings: Sequence[str],
     resume: bool,
+    preset: str | None = None,
 ) -> None:
     """Fine-tune a reward model and test it on the bundled sets when the data is bundled."""
-    settled = configuration.load(runs.RewardRun, config, settings)
-    of_audio = settled.fit.mixup and settled.fit.mixup_at == "audio"
-    if mixes is None and data is not None and of_audio:
+    base = None if preset is None else preset_file("reward", preset)
+    settled = configuration.load(runs.RewardRun, config, settings, base)
+    if settled.fit.needs_mix_pool and mixes is None:
         raise UserError(
-            "mixup needs mixed utterances of --data: make them with `rrpo tokenize --mix 10` and "
-            "name them with --mixes, mix embeddings (--set fit.mixup_at=embedding), or leave mixup "
-            "out (--set fit.mixup=false, or --plain)"
+            "fit.mixup_at=audio needs mixed utterances of --data: make them with `rrpo tokenize "
+            "--mix 10` and name them with --mixes, or mix features (fit.mixup_at=features)"
         )
     for given in (data, mixes):
         if given is not None and start in BUNDLED:
             require_codec(given, True, f"the reward model {start!r}")
-    if mixes is not None:
-        pool = for_training(mixes)
-    elif data is None and of_audio:
-        pool = World().shard("mixes")
-    else:
-        pool = []
+    pool = [] if mixes is None else for_training(mixes)
     rows = load_data(data)
     if settled.fit.nuisance and data is None:
         rows, pool = _with_energy(rows), _with_energy(pool)

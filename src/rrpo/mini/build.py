@@ -36,7 +36,6 @@ from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.fit import FitConfig, RewardObjective
 from rrpo.reward.multitask import MultiTaskObjective, Sample
-from rrpo.reward.regularize import energy_adaptive_mixup, other_than
 from rrpo.train import TrainConfig, train
 
 CODEC_STEPS = 10_000
@@ -48,8 +47,6 @@ REWARD_STEPS = 900
 TASKS_STEPS = 6000
 TASKS_HELD_OUT = 0.02
 """Share of the texts that the multi-task reward model is tested on."""
-MIXES = 10
-"""Mixed versions of each fine-tuning utterance in the mix pool."""
 WRONG_LABELS = 0.15
 """Share of the general data whose label is drawn at random, as pseudo-labels err."""
 HEARD = ("codec", "judge")
@@ -101,7 +98,6 @@ def _stages(seed: int, scale: float) -> list[tuple[str, Stage]]:
             for name in PARTS
             if name not in HEARD
         ),
-        ("mixes", partial(_mixes, seed)),
         ("policy", partial(_policy, seed, scale)),
         ("reward", partial(_reward, seed, scale)),
         ("tasks", partial(_tasks, seed, scale)),
@@ -188,33 +184,6 @@ def _utterance(line: Line, emotion: str, tokens: torch.Tensor) -> Utterance:
         language=line.language,
         intensity=line.intensity,
     )
-
-
-def _mixes(seed: int, folder: Path) -> dict[str, Any]:
-    """Energy-adaptive mixup acts on audio: mix each fine-tuning utterance, then tokenize."""
-    codec = MiniCodec.load(folder.parent / "codec")
-    rng = np.random.default_rng([seed, 8])
-    parts = list(read_part(folder.parent / "render-finetune"))
-    rows = []
-    with Progress("mix pool", len(parts) * MIXES) as progress:
-        for version in range(MIXES):
-            for number, (line, audio) in enumerate(parts):
-                partner, partner_audio = parts[other_than(number, len(parts), rng)]
-                mixed, weight = energy_adaptive_mixup(audio, partner_audio, rng)
-                row = _utterance(line, line.emotion, codec.encode(mixed))
-                rows.append(
-                    Utterance(
-                        **{
-                            **vars(row),
-                            "id": f"{line.id}-mix{version}",
-                            "partner_emotion": partner.emotion,
-                            "partner_weight": float(weight),
-                        }
-                    )
-                )
-                progress.update(version * len(parts) + number + 1)
-    write_shard(folder / "tokens.parquet", rows)
-    return {"utterances": len(rows)}
 
 
 def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
@@ -372,7 +341,6 @@ def _pack(seed: int, folder: Path) -> dict[str, Any]:
     reward.save(reward.load(built / "reward"), folder / "reward", torch.float16)
     reward.save(reward.load(built / "tasks"), folder / "tasks", torch.float16)
     EmotionJudge.load(built / "judge").save(folder / "judge")
-    write_shard(folder / "shards" / "mixes.parquet", read_shard(built / "mixes"))
     for name in PARTS:
         made = (built / f"tokens-{name}" / "tokens.parquet").is_file()
         if made and name.startswith(("finetune", "test")):

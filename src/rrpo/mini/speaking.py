@@ -1,6 +1,7 @@
 """Letting a policy of the mini world speak: its prompts, its sampler, its codec."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,10 +13,19 @@ from rrpo.mini.world import World
 from rrpo.objectives.on_policy import SHORTEST, RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate
 from rrpo.policy.examples import Prompt, make_prompt
+from rrpo.reward import Reward, RewardModel
 
 SPEAKING = RolloutConfig(temperature=0.8, top_k=25)
 """How every system speaks when it is heard: cooler than it is trained, the same for all."""
 BATCH = 48
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """Several utterances of each prompt, of which a reward model chooses the best."""
+
+    count: int
+    reward_model: RewardModel
 
 
 def unseen_utterances(
@@ -70,6 +80,17 @@ def speak(
     return speech
 
 
+def speak_best(
+    model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int, best: BestOf
+) -> list[Tensor]:
+    """Draw several utterances for each prompt and return the one of the highest log-posterior."""
+    many = [prompt for prompt in prompts for _ in range(best.count)]
+    speech = speak(model, many, seed)
+    scores = Reward([best.reward_model], form="log_posterior").score(speech, many)["emotion"]
+    chosen = scores.view(-1, best.count).argmax(1).tolist()
+    return [speech[row * best.count + index] for row, index in enumerate(chosen)]
+
+
 def limits(model: SpeechTokenLM, prompts: Sequence[Prompt]) -> list[int]:
     """Return how many tokens each prompt may get; what is that long did not end by itself."""
     _, most = SPEAKING.ratios(model.config.text_vocabulary)
@@ -83,11 +104,14 @@ def spoken(
     base: SpeechTokenLM,
     utterances: Sequence[Utterance],
     seed: int,
+    best: BestOf | None = None,
 ) -> list[Sample]:
     """Let a policy speak the texts of labelled utterances; None gives their own real tokens.
 
     Args:
-        base: what the KL of each utterance is measured against.
+        base: what the KL of each utterance is measured against; of the best of several there is
+            none, as no policy draws them.
+        best: take the best of several.
     """
     prompts = [
         make_prompt(world.tokenizer, row.text, row.emotion, row.speaker) for row in utterances
@@ -95,6 +119,9 @@ def spoken(
     divergence: list[float | None]
     if model is None:
         tokens = [torch.from_numpy(row.tokens) for row in utterances]
+        divergence = [None] * len(tokens)
+    elif best is not None:
+        tokens = speak_best(model, prompts, seed, best)
         divergence = [None] * len(tokens)
     else:
         tokens = speak(model, prompts, seed)

@@ -102,7 +102,7 @@ class World:
     def shard(self, name: str) -> list[Utterance]:
         """Read a token shard.
 
-        That is finetune, mixes, one of `TEST_SETS`, or finetune_… or test_… of a voice in
+        That is finetune, one of `TEST_SETS`, or finetune_… or test_… of a voice in
         `rrpo.mini.text.SPEAKERS`.
         """
         return read_shard(self._path(name))

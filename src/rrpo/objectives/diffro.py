@@ -1,9 +1,9 @@
-"""Differentiable reward optimization (DiffRO); against a hardened reward model it is RRPO.
+"""Differentiable reward optimization (DiffRO); with the robust reward of a hardened model it is RRPO.
 
-One step: draw tokens with the current policy, run one teacher-forced pass over them, relax them for
-the reward model, and follow the gradient of
+One step: take tokens, drawn by the current policy or recorded, run one teacher-forced pass over
+them, relax the tokens that the pass draws for the reward model, and follow the gradient of
 
-    E[log p_RM(emotion asked for | tokens)] − β · KL(policy ‖ reference)
+    E[R(tokens)] − β · KL(policy ‖ reference)
 
 through the frozen reward model into every logit.
 """
@@ -13,34 +13,69 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from rrpo import policy
 from rrpo.config import Strict
 from rrpo.errors import UserError
-from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts
+from rrpo.objectives.on_policy import (
+    Estimator,
+    OnPolicy,
+    Pass,
+    RolloutConfig,
+    Rollouts,
+    recorded,
+)
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt, choose
 from rrpo.reward import Reward
+from rrpo.reward.reward import Form
 
 
 class DiffROConfig(Strict):
-    """Settings of DiffRO; the defaults are the paper's where it names them.
+    """Settings of DiffRO and RRPO.
 
-    `tau` is the temperature of the relaxation, or a list of them that the training passes through,
-    evenly spaced and straight in between. `context_passes` lets the gradient through so many of the
-    tokens' own contexts (`Estimator.passes`); the published form is 0.
+    Attributes:
+        batch_size: B, utterances of a step.
+        beta: weight of the KL.
+        kl_reduction: over the positions of an utterance: "sum", as published, or "mean".
+        reward_form: of the emotion's reward, see `rrpo.reward.Reward`.
+        history: what precedes each token that is drawn: "rollout", the policy's own draws, or
+            "recorded", the data's tokens, as published: one pass and no rollout.
+        skip_broken: whether utterances that loop or do not end by themselves give no reward.
+        duration: weight of −|T − T*| / T*, T* the length of the recording of the same prompt. A
+            length has no gradient through the tokens; it is a policy gradient, with the other
+            utterances of the batch for a baseline. 0: none.
+        estimator: how the gradient passes the draw, one of `rrpo.relax.ESTIMATORS`.
+        tau: temperature of the relaxation, or a list of them that the training passes through,
+            evenly spaced and straight in between.
+        context_passes: lets the gradient through so many of the tokens' own contexts
+            (`Estimator.passes`); the published form is 0.
+        rollout: how tokens are drawn.
     """
 
     batch_size: int = Field(16, ge=1)
     beta: float = Field(0.1, ge=0)
+    kl_reduction: Literal["sum", "mean"] = "mean"
+    reward_form: Form = "robust"
+    history: Literal["rollout", "recorded"] = "rollout"
+    skip_broken: bool = True
+    duration: float = Field(0.0, ge=0)
     estimator: Literal[
         "straight_through", "conditional_gumbel", "gumbel_rao", "reinmax", "gapped"
     ] = "conditional_gumbel"
     tau: float | list[float] = 1.0
     context_passes: int = Field(0, ge=0)
     rollout: RolloutConfig = RolloutConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DiffROConfig":
+        if self.history == "recorded" and self.context_passes:
+            raise ValueError("context_passes needs history=rollout: recorded tokens are constants")
+        if self.history == "recorded" and self.duration:
+            raise ValueError("duration needs history=rollout: recordings keep their length")
+        return self
 
 
 def temperature(tau: float | Sequence[float], step: int, steps: int) -> float:
@@ -70,21 +105,34 @@ class DiffROObjective:
         prompts: Sequence[Prompt],
         config: DiffROConfig,
         steps: int = 1,
+        recordings: Sequence[Tensor] = (),
     ) -> None:
         """Freeze what is not trained.
 
         Args:
             reference: what the KL is measured against; None is the model without its adapters.
             steps: of the training, which a list of temperatures is spread over.
+            recordings: the tokens (T,) of each prompt's own recording, which
+                `history="recorded"` and `duration` need.
 
         Raises:
-            UserError: what `OnPolicy` refuses, or a temperature that is not positive.
+            UserError: what `OnPolicy` refuses, a temperature that is not positive, or recordings
+                that are missing or empty.
         """
         taus = [config.tau] if isinstance(config.tau, float) else config.tau
         if not taus or min(taus) <= 0:
             raise UserError(f"tau={config.tau}: give a positive temperature, or a list of them")
+        if config.history == "recorded" or config.duration:
+            if len(recordings) != len(prompts):
+                raise UserError(
+                    f"{len(recordings)} recordings for {len(prompts)} prompts: "
+                    "history=recorded and duration need one of each"
+                )
+            if not all(tokens.numel() for tokens in recordings):
+                raise UserError("a recording has no tokens: leave it out")
         self.on_policy = OnPolicy(model, reference, reward, prompts, config.rollout)
         self.model, self.config, self.steps = model, config, steps
+        self.recordings = list(recordings)
 
     def loss(
         self,
@@ -92,15 +140,30 @@ class DiffROObjective:
         step: int,
         generator: torch.Generator,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of one rollout batch and its metrics."""
-        prompts = self.on_policy.prompts
-        chosen = choose(self.config.batch_size, len(prompts), generator)
-        rollouts = self.on_policy.draw([prompts[index] for index in chosen], generator)
-        made = self.on_policy.evaluate(rollouts, self.estimator(step), generator)
-        paying = self.on_policy.reward
-        terms = paying.terms(made.embeddings, made.mask, rollouts.prompts)
-        loss = -paying.total(terms).mean() + self.config.beta * made.kl
-        return loss, figures(rollouts, paying, terms, made.kl)
+        """Return the loss of one batch and its metrics."""
+        config, prompts = self.config, self.on_policy.prompts
+        chosen = choose(config.batch_size, len(prompts), generator)
+        asked = [prompts[index] for index in chosen]
+        redraw = config.history == "recorded"
+        if redraw:
+            rollouts = recorded(asked, [self.recordings[index] for index in chosen])
+        else:
+            rollouts = self.on_policy.draw(asked, generator)
+        made = self.on_policy.evaluate(rollouts, self.estimator(step), generator, redraw)
+        reward = self.on_policy.reward
+        terms = reward.terms(made.embeddings, made.mask, rollouts.prompts)
+        total = reward.total(terms)
+        metrics = figures(rollouts, reward, terms, made)
+        if config.skip_broken and not redraw:
+            total = total * rollouts.sound().to(total)
+        kl = made.kl_per_utterance() if config.kl_reduction == "sum" else made.kl_per_token()
+        loss = -total.mean() + config.beta * kl
+        if config.duration:
+            wanted = torch.tensor([self.recordings[index].numel() for index in chosen])
+            kept = duration_reward(rollouts.lengths, wanted).to(total)
+            loss = loss - config.duration * score_function(made.log_probability, kept)
+            metrics["reward_duration"] = float(kept.mean())
+        return loss, metrics
 
     def estimator(self, step: int) -> Estimator:
         """Return how the gradient passes the draw at a step."""
@@ -112,16 +175,50 @@ class DiffROObjective:
         policy.save(self.model, folder)
 
 
+def duration_reward(lengths: Tensor, wanted: Tensor) -> Tensor:
+    """Return −|T − T*| / T* (B,) of lengths T (B,) and wanted lengths T* (B,), in tokens.
+
+    After arXiv 2509.18569, with the length of the prompt's own recording for the median.
+
+    Examples:
+        >>> duration_reward(torch.tensor([50, 75]), torch.tensor([50, 50]))
+        tensor([-0.0000, -0.5000])
+    """
+    return -(lengths - wanted).abs() / wanted
+
+
+def score_function(log_probability: Tensor, reward: Tensor) -> Tensor:
+    """Return a scalar whose gradient is a policy gradient of the mean reward.
+
+    mean_b A_b · mean_t log p_bt with A_b the reward less the mean of the other utterances'.
+
+    Args:
+        log_probability: (B, S) of each choice, zero where nothing was chosen.
+        reward: (B,), without gradient.
+    """
+    count = reward.numel()
+    advantage = (reward - reward.mean()) * count / max(1, count - 1)
+    chosen = (log_probability != 0).sum(1).clamp(min=1)
+    return (advantage * log_probability.sum(1) / chosen).mean()
+
+
 def figures(
-    rollouts: Rollouts, reward: Reward, terms: Mapping[str, Tensor], kl: Tensor
+    rollouts: Rollouts, reward: Reward, terms: Mapping[str, Tensor], made: Pass
 ) -> dict[str, float]:
-    """Return what a step logs of its rollouts; several terms of the reward also apart."""
-    parts = {f"reward_{term}": float(value.mean().detach()) for term, value in terms.items()}
-    lengths = torch.tensor([tokens.numel() for tokens in rollouts.speech])
-    return {
-        "reward": float(reward.total(terms).mean().detach()),
-        **(parts if len(parts) > 1 else {}),
-        "kl": float(kl.detach()),
-        "tokens": float(lengths.float().mean()),
-        "stopped": float(rollouts.stopped.float().mean()),
+    """Return what a step logs; several terms of the reward also apart.
+
+    `kl` is in nats per token whatever the loss takes; `broken` is the share of utterances that loop
+    or did not end by themselves, `gated` of those whose content lies below the gate.
+    """
+    found = {
+        "reward": reward.total(terms),
+        "kl": made.kl_per_token(),
+        "tokens": rollouts.lengths.float(),
+        "stopped": rollouts.stopped.float(),
+        "broken": (~rollouts.sound()).float(),
     }
+    if len(terms) > 1:
+        found |= {f"reward_{term}": value for term, value in terms.items()}
+    if reward.content_gate is not None:
+        found["gated"] = (terms["content"] < reward.content_gate).float()
+    return {name: float(value.detach().mean()) for name, value in found.items()}

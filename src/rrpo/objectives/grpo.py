@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from rrpo import policy
 from rrpo.config import Strict
-from rrpo.objectives.diffro import figures
+from rrpo.errors import UserError
+from rrpo.objectives.diffro import duration_reward, figures
 from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt, choose
 from rrpo.reward import Reward
+from rrpo.reward.reward import Form
 from rrpo.tokens import pad
 
 
@@ -28,34 +30,55 @@ class GRPOConfig(Strict):
 
     `prompts` times `group` utterances are drawn at a time and used for `updates` steps; beyond the
     first, the probability ratio of a token is clipped to 1 ± `clip`. `diffro` is the weight of
-    DiffRO's reward on the utterances that did better than their group (0: none).
+    DiffRO's reward on the utterances that did better than their group (0: none). `kl_reduction`,
+    `reward_form`, `skip_broken` and `duration` are as in `DiffROConfig`; a duration is one more
+    reward here.
     """
 
     prompts: int = Field(4, ge=1)
     group: int = Field(8, ge=2)
     advantage: Literal["grpo", "rloo"] = "grpo"
     beta: float = Field(0.1, ge=0)
+    kl_reduction: Literal["sum", "mean"] = "mean"
+    reward_form: Form = "robust"
+    skip_broken: bool = True
+    duration: float = Field(0.0, ge=0)
     clip: float = Field(0.2, gt=0)
     updates: int = Field(1, ge=1)
     diffro: float = Field(0.0, ge=0)
     rollout: RolloutConfig = RolloutConfig()
 
 
-def group_advantage(reward: Tensor, group: int, kind: str) -> Tensor:
+def group_advantage(
+    reward: Tensor, group: int, kind: str, kept: Tensor | None = None
+) -> Tensor:
     """Return the advantages (B,) of B = P · group rewards, those of a prompt one after the other.
 
     "rloo": R_i minus the mean of the others in the group (Ahmadian et al. 2024), unbiased.
     "grpo": (R_i − mean) / standard deviation of the group (Shao et al. 2024); zero where all are
     paid the same.
+
+    Args:
+        reward: (B,).
+        group: utterances of a prompt.
+        kind: see above.
+        kept: (B,) bool; the others are left out of their group and have no advantage. None: all.
     """
+    if kept is None:
+        kept = torch.ones_like(reward, dtype=torch.bool)
     # In float32 the mean of equal rewards may miss them by a rounding, which the small divisor of
     # such a group would magnify into an advantage.
+    inside = kept.view(-1, group).to(reward.device).double()
     grouped = reward.view(-1, group).double()
-    advantage = grouped - grouped.mean(1, keepdim=True)
+    count = inside.sum(1, keepdim=True)
+    mean = (grouped * inside).sum(1, keepdim=True) / count.clamp(min=1)
+    advantage = (grouped - mean) * inside
+    others = (count - 1).clamp(min=1)
     if kind == "rloo":
-        advantage = advantage * group / (group - 1)
+        advantage = advantage * count / others
     else:
-        advantage = advantage / (grouped.std(1, keepdim=True) + 1e-4)
+        deviation = (advantage.square().sum(1, keepdim=True) / others).sqrt()
+        advantage = advantage / (deviation + 1e-4)
     return advantage.flatten().to(reward.dtype)
 
 
@@ -102,14 +125,22 @@ class GRPOObjective:
         reward: Reward,
         prompts: Sequence[Prompt],
         config: GRPOConfig,
+        recordings: Sequence[Tensor] = (),
     ) -> None:
         """Freeze what is not trained.
 
+        Args:
+            recordings: the tokens (T,) of each prompt's own recording, which `duration` needs.
+
         Raises:
-            UserError: what `OnPolicy` refuses.
+            UserError: what `OnPolicy` refuses, or a recording is missing.
         """
+        if config.duration and len(recordings) != len(prompts):
+            raise UserError(
+                f"{len(recordings)} recordings for {len(prompts)} prompts: duration needs one each"
+            )
         self.on_policy = OnPolicy(model, reference, reward, prompts, config.rollout)
-        self.model, self.config = model, config
+        self.model, self.config, self.recordings = model, config, list(recordings)
         self.carried: dict[str, Tensor] = {}
 
     def loss(
@@ -126,16 +157,26 @@ class GRPOObjective:
         device = self.model.head.weight.device  # a checkpoint brings back everything on the CPU
         terms = {term: self.carried[f"paid {term}"].to(device) for term in paying.weights}
         reward = paying.total(terms)
+        more = {}
+        if config.duration:
+            wanted = torch.tensor(
+                [self.recordings[row].numel() for row in self.carried["chosen"].tolist()]
+            ).repeat_interleave(config.group)
+            kept_length = duration_reward(rollouts.lengths, wanted).to(reward)
+            reward = reward + config.duration * kept_length
+            more["reward_duration"] = float(kept_length.mean())
+        kept = rollouts.sound() if config.skip_broken else None
         estimator = Estimator("conditional_gumbel") if config.diffro else None
         made = self.on_policy.evaluate(rollouts, estimator, generator)
         if "old" not in self.carried:
             self.carried["old"] = made.log_probability.detach().clone()
-        advantage = group_advantage(reward, config.group, config.advantage)
+        advantage = group_advantage(reward, config.group, config.advantage, kept)
         old = self.carried["old"].to(device)
         loss = policy_loss(
             made.log_probability, old, advantage, made.valid, config.clip, config.advantage
         )
-        loss = loss + config.beta * made.kl
+        kl = made.kl_per_utterance() if config.kl_reduction == "sum" else made.kl_per_token()
+        loss = loss + config.beta * kl
         better = advantage > 0
         if config.diffro and bool(better.any()):
             relaxed = paying(made.embeddings, made.mask, rollouts.prompts)
@@ -143,8 +184,8 @@ class GRPOObjective:
         ratio = (made.log_probability - old).detach()[made.valid].exp()
         clipped = ((ratio - 1).abs() > config.clip).float().mean()
         spread = reward.view(-1, config.group).std(1).mean()
-        more = {"clipped": float(clipped), "group_spread": float(spread)}
-        return loss, figures(rollouts, paying, terms, made.kl) | more
+        more |= {"clipped": float(clipped), "group_spread": float(spread)}
+        return loss, figures(rollouts, paying, terms, made) | more
 
     def save(self, folder: Path) -> None:
         """Write the policy."""

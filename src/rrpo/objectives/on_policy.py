@@ -1,4 +1,4 @@
-"""Rollouts of the policy in training, and one differentiable pass over them.
+"""What the policy in training says, and one differentiable pass over it.
 
 DiffRO and GRPO share all of it: how tokens are drawn, the KL to the frozen reference, the
 log-probability of what was drawn, and the relaxed tokens that the reward is differentiated through.
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from rrpo.config import Strict
 from rrpo.errors import UserError
-from rrpo.fused import Law, Output, Relaxation, choices
+from rrpo.evaluate.artifacts.tokens import repetition
+from rrpo.fused import Law, Output, Relaxation, choices, draw_codes
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
 from rrpo.policy.examples import Prompt
@@ -23,6 +24,8 @@ from rrpo.policy.rollout import generate
 from rrpo.reward import Reward
 from rrpo.tokens import IGNORE, length_mask
 
+LOOPING = 0.5
+"""Share of its tokens from which an utterance that is stuck or repeats itself counts as a loop."""
 SHORTEST = 1
 """Tokens of a rollout at the least: the reward model needs something to read."""
 
@@ -63,6 +66,22 @@ class Rollouts:
     stopped: Tensor
     lowest: Tensor
 
+    @property
+    def lengths(self) -> Tensor:
+        """T_b (B,) int64, on the CPU."""
+        return torch.tensor([tokens.numel() for tokens in self.speech])
+
+    def sound(self) -> Tensor:
+        """Return which utterances (B,) bool, on the CPU, ended by themselves and do not loop."""
+        looping = [repetition(tokens.numpy()) >= LOOPING for tokens in self.speech]
+        return self.stopped & ~torch.tensor(looping)
+
+
+def recorded(prompts: Sequence[Prompt], speech: Sequence[Tensor]) -> Rollouts:
+    """Return recordings (T_b,) as what was said: they ended by themselves, and not before."""
+    lengths = torch.tensor([tokens.numel() for tokens in speech])
+    return Rollouts(list(prompts), list(speech), torch.ones_like(lengths).bool(), lengths)
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -72,7 +91,8 @@ class Pass:
         log_probability: (B, T + 1) of each choice under the law it was drawn from, an end at T_b
             included; zero where nothing was chosen.
         valid: (B, T + 1) bool, where something was chosen.
-        kl: KL(policy ‖ reference) in nats per token, a mean over the valid positions.
+        kl: (B, T + 1), KL(policy ‖ reference) in nats of each position; zero where nothing was
+            chosen.
         embeddings: (B, T, E) relaxed tokens; E is 0 where no relaxation was asked for.
         mask: (B, T) bool, true at tokens.
     """
@@ -82,6 +102,14 @@ class Pass:
     kl: Tensor
     embeddings: Tensor
     mask: Tensor
+
+    def kl_per_token(self) -> Tensor:
+        """Return the mean of the KL over all valid positions of the batch, in nats per token."""
+        return self.kl.sum() / self.valid.sum()
+
+    def kl_per_utterance(self) -> Tensor:
+        """Return the sum of the KL over an utterance's positions, a mean over the batch."""
+        return self.kl.sum(1).mean()
 
 
 @dataclass(frozen=True)
@@ -140,12 +168,15 @@ class OnPolicy:
         rollouts: Rollouts,
         estimator: Estimator | None = None,
         generator: torch.Generator | None = None,
+        redraw: bool = False,
     ) -> Pass:
         """Run one teacher-forced pass over rollouts.
 
         Args:
             estimator: how the tokens are relaxed for the reward; None: not at all.
-            generator: of the relaxation's noise.
+            generator: of the relaxation's noise, and of tokens drawn again.
+            redraw: draw a token afresh at every position, given the tokens before it as they are;
+                ends stay. The result is of these tokens. Else it is of the rollouts' own.
         """
         config = self.model.config
         device = self.model.head.weight.device
@@ -171,8 +202,11 @@ class OnPolicy:
         if estimator is not None:
             seed = int(torch.randint(2**62, (), generator=generator))
             relaxation = Relaxation(self.reward.table, estimator.name, estimator.tau, seed)
-        inputs = self.model.embed(ids)
-        policy = self._output(self.model.hidden(ids, inputs=inputs)[keep])
+        policy = self._output(self.model.hidden(ids)[keep])
+        if redraw:
+            tokens = torch.where(
+                tokens < config.codes, draw_codes(policy, law, generator), tokens
+            )
         reference = self.reference_output(ids, keep)
         passes = 0 if estimator is None else estimator.passes
         found = choices(policy, tokens, law, may_stop, reference, None if passes else relaxation)
@@ -184,15 +218,11 @@ class OnPolicy:
         mask = length_mask(lengths)
         embeddings = embedded.new_zeros(*mask.shape, embedded.shape[-1])
         embeddings[mask] = embedded[length_mask(lengths, size + 1)[place]]
-        log_probability = found.log_probability.new_zeros(place.shape)
-        log_probability[place] = found.log_probability
-        return Pass(
-            log_probability.masked_fill(~valid, 0.0),
-            valid,
-            kl_per_token(found.kl, lengths, stopped),
-            embeddings,
-            mask,
+        log_probability, kl = (
+            values.new_zeros(place.shape).masked_scatter(place, values).masked_fill(~valid, 0.0)
+            for values in (found.log_probability, found.kl)
         )
+        return Pass(log_probability, valid, kl, embeddings, mask)
 
     def _output(self, hidden: Tensor) -> Output:
         return Output(hidden, self.model.head.weight, self.model.head.bias)
@@ -278,19 +308,3 @@ def draw(
     stopped = [tokens.numel() < limit for tokens, limit in zip(speech, limits, strict=True)]
     lowest = torch.tensor([max(SHORTEST, int(least * size)) for size in sizes])
     return Rollouts(every, speech, torch.tensor(stopped), lowest)
-
-
-def kl_per_token(kl: Tensor, lengths: Tensor, stopped: Tensor) -> Tensor:
-    """Return the mean of a divergence over the positions that were a choice, in nats per token.
-
-    Those are each drawn token, and the end of utterances that ended by themselves.
-
-    Args:
-        kl: (n,), T_b + 1 positions of each utterance, one after the other.
-        lengths: (B,) int64, the T_b.
-        stopped: (B,) bool.
-    """
-    size = int(lengths.max()) + 1
-    valid = length_mask(lengths + stopped.long(), size)
-    weight = valid[length_mask(lengths + 1, size)].float()
-    return (kl * weight).sum() / weight.sum()

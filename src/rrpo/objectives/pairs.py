@@ -20,6 +20,7 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt, Tokenizer, choose, make_prompt
 from rrpo.progress import Progress
 from rrpo.reward import Reward
+from rrpo.reward.reward import Form
 
 CHOSEN, REJECTED = "chosen.parquet", "rejected.parquet"
 PROMPTS_AT_A_TIME = 8
@@ -29,12 +30,13 @@ class PairsConfig(Strict):
     """The best and the worst paid of `count` utterances of each of `prompts` prompts.
 
     An utterance that did not end before its length limit is left out: its end was no choice.
-    Two that are closer than `margin` (nats of log-posterior) are no pair.
+    Two that are closer than `margin` (nats) are no pair. `reward_form` is as in `DiffROConfig`.
     """
 
     count: int = Field(8, ge=2)
     prompts: int = Field(200, ge=1)
     margin: float = Field(0.5, ge=0)
+    reward_form: Form = "robust"
     rollout: RolloutConfig = RolloutConfig()
 
 

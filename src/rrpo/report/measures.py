@@ -149,11 +149,13 @@ SYSTEMS = {
     "reference": "Reference",
     "base": "Base",
     "sft": "SFT",
+    "best_of_8": "Best of 8",
     "dpo": "DPO",
     "grpo": "GRPO",
+    "diffro_published": "DiffRO as published",
     "diffro": "DiffRO",
+    "rrpo_paper": "RRPO as published",
     "rrpo": "RRPO",
-    "multitask": "RRPO, more rewards",
 }
 ABBREVIATIONS = {
     "kl": "KL",
@@ -166,9 +168,10 @@ ABBREVIATIONS = {
     "plcmos": "PLCMOS",
     "dnsmos": "DNSMOS",
 } | {
-    name: label for name, label in SYSTEMS.items() if name not in ("reference", "base", "multitask")
+    name: label for name, label in SYSTEMS.items() if " " not in label and name not in ("reference", "base")
 }
 REWARD_MODELS = {
+    "pretrained": "Pre-trained only",
     "plain": "Plain",
     "ls": "LS",
     "eam": "EAM",

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,18 +22,11 @@ from rrpo.config import Strict
 from rrpo.data.shards import Utterance
 from rrpo.emotions import emotion_index
 from rrpo.errors import UserError
-from rrpo.reward.model import RewardModel, save
+from rrpo.reward.loss import TASK, emotion_loss
+from rrpo.reward.model import LossConfig, RewardModel, save
 from rrpo.reward.nuisance import NuisanceModel, nuisances
-from rrpo.reward.regularize import (
-    adversarial_delta,
-    embedding_mixup,
-    label_smoothing,
-    mixed_targets,
-    other_than,
-)
+from rrpo.reward.regularize import feature_mixup, label_smoothing, mixed_targets
 from rrpo.tokens import length_mask, pad
-
-TASK = "emotion"
 
 
 class FitConfig(Strict):
@@ -43,15 +36,15 @@ class FitConfig(Strict):
         batch_size: B, utterances of a step.
         label_smoothing: epsilon of the targets; 0 turns it off.
         mixup: whether utterances are mixed (energy-adaptive mixup).
-        mixup_at: what is mixed: "audio", before it is tokenized: rows come from a mix pool; or the
-            "embedding" of tokens, anew in every step, which needs no pool. The paper does not say.
+        mixup_at: what is mixed: the "features" that enter the encoder (token embeddings), within
+            each batch; or the "audio" before it is tokenized: rows come from a mix pool.
         mixup_share: probability that a row of a batch is mixed. The paper mixes every sample;
             stretches are often short, so many mixes are nearly clean.
         adversarial: whether the loss at h' + delta is added.
         adversarial_epsilon: length of delta.
         adversarial_weight: alpha, the weight of that loss.
-        adversarial_at: h': "pooled" is the utterance embedding (B, D), one delta per utterance;
-            "frames" the encoder's output (B, T, D), one delta per frame.
+        adversarial_at: h': "frames" is the encoder's output (B, L, D), "pooled" the utterance
+            embedding (B, D); one delta per utterance either way.
         tune: "all" weights, or only the pooling and the "heads" of the task.
         nuisance: whether what length and energy explain is left to a bias model (see
             `rrpo.reward.nuisance`); not of the paper.
@@ -60,20 +53,42 @@ class FitConfig(Strict):
     batch_size: int = Field(default=32, ge=1)
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
     mixup: bool = True
-    mixup_at: Literal["audio", "embedding"] = "audio"
+    mixup_at: Literal["features", "audio"] = "features"
     mixup_share: float = Field(default=1.0, ge=0.0, le=1.0)
     adversarial: bool = True
     adversarial_epsilon: float = Field(default=0.5, gt=0.0)
     adversarial_weight: float = Field(default=0.5, ge=0.0)
-    adversarial_at: Literal["pooled", "frames"] = "pooled"
+    adversarial_at: Literal["frames", "pooled"] = "frames"
     tune: Literal["all", "heads"] = "all"
     nuisance: bool = False
 
+    @field_validator("mixup_at", mode="before")
+    @classmethod
+    def _renamed(cls, value: object) -> object:
+        if value == "embedding":
+            raise ValueError("mixup_at=embedding is no more: the published form is features")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> FitConfig:
-        if self.nuisance and self.mixup and self.mixup_at == "embedding":
+        if self.nuisance and self.mixup and self.mixup_at == "features":
             raise ValueError("nuisance knows length and energy of audio: mix that, mixup_at=audio")
         return self
+
+    @property
+    def loss(self) -> LossConfig:
+        """The constants of L_ser, as the reward model keeps them."""
+        return LossConfig(
+            label_smoothing=self.label_smoothing,
+            adversarial_weight=self.adversarial_weight if self.adversarial else 0.0,
+            adversarial_epsilon=self.adversarial_epsilon,
+            adversarial_at=self.adversarial_at,
+        )
+
+    @property
+    def needs_mix_pool(self) -> bool:
+        """Whether audio is mixed, which takes a pool of mixed utterances."""
+        return self.mixup and self.mixup_at == "audio"
 
 
 def subsets() -> dict[str, FitConfig]:
@@ -137,14 +152,12 @@ class RewardObjective:
         """
         self.model = model
         self.config = config or FitConfig()
-        of_audio = self.config.mixup and self.config.mixup_at == "audio"
-        self._of_embeddings = self.config.mixup and not of_audio
-        if of_audio and not mix_pool:
+        if self.config.needs_mix_pool and not mix_pool:
             raise UserError(
-                "mixup is on but there is no mix pool: make one with `rrpo tokenize --mix K`, "
-                "mix embeddings (fit.mixup_at=embedding), or turn mixup off"
+                "fit.mixup_at=audio needs a mix pool: make one with `rrpo tokenize --mix K` and "
+                "name it with --mixes, or mix features (fit.mixup_at=features)"
             )
-        pool = list(mix_pool) if of_audio else []
+        pool = list(mix_pool) if self.config.needs_mix_pool else []
         check_tokens([*utterances, *pool], model.config.codes)
         classes = model.classes(TASK)
         labels = _labels(utterances, classes)
@@ -162,6 +175,8 @@ class RewardObjective:
             values = nuisances([*utterances, *pool])
             bias = NuisanceModel(values, self.targets(every).double().numpy())
             self._bias = bias.log_posterior(values)
+        # What it is fine-tuned on is what the policy will be paid by: the model keeps it.
+        model.config = model.config.model_copy(update={"loss": self.config.loss})
         if self.config.tune == "heads":
             model.requires_grad_(False)
             model.pooling[TASK].requires_grad_(True)
@@ -210,90 +225,57 @@ class RewardObjective:
         """
         rows = self.draw(generator)
         device = model.table.device
-        tokens, mask = _batch([self._tokens[row] for row in rows.tolist()], device)
-        embeddings = model.embed(tokens)
-        if self._of_embeddings:
-            embeddings, targets, mixed = self._mix(model, rows, embeddings, generator)
-        else:
-            targets, mixed = self.targets(rows).to(device), rows >= self._clean
-        hidden = model.encode(embeddings, mask)
-        if not hidden.requires_grad:
-            hidden.requires_grad_()  # a frozen encoder, but delta still needs its gradient
-        pooled = model.pool(hidden, mask, TASK)
-        logits = model.classify(pooled, TASK)
-        bias = 0.0 if self._bias is None else self._bias[rows].to(device)
-        loss = functional.cross_entropy(logits + bias, targets)
+        chosen = [self._tokens[row] for row in rows.tolist()]
+        tokens, mask = _batch(chosen, device)
+        features, mixed = model.embed(tokens), rows >= self._clean
+        targets = self.targets(rows)
+        if self.config.mixup and self.config.mixup_at == "features":
+            lengths = [one.numel() for one in chosen]
+            features, targets, mixed = self._mix(features, lengths, targets, generator)
+        found = emotion_loss(
+            model,
+            model.encode(features, mask),
+            mask,
+            targets.to(device),
+            self.config.loss,
+            None if self._bias is None else self._bias[rows].to(device),
+        )
         labels = self._labels[rows].to(device)
         metrics = {
-            "loss_emotion": loss.item(),
-            "accuracy": (logits.argmax(dim=-1) == labels).float().mean().item(),
+            "loss_emotion": found.emotion.mean().item(),
+            "accuracy": (found.logits.argmax(dim=-1) == labels).float().mean().item(),
             "mixed": mixed.float().mean().item(),
         }
-        if self.config.adversarial:
-            adversarial, ratio = self._adversarial(model, loss, hidden, pooled, mask, targets, bias)
-            loss = loss + self.config.adversarial_weight * adversarial
-            metrics["loss_adversarial"] = adversarial.item()
-            metrics["delta_ratio"] = ratio
-        return loss, metrics
+        if found.adversarial is not None and found.delta_ratio is not None:
+            metrics["loss_adversarial"] = found.adversarial.mean().item()
+            metrics["delta_ratio"] = found.delta_ratio.mean().item()
+        return found.total(self.config.loss.adversarial_weight).mean(), metrics
 
     def save(self, folder: Path) -> None:
         """Write the reward model into a checkpoint folder."""
         save(self.model, folder)
 
     def _mix(
-        self, model: RewardModel, rows: Tensor, embeddings: Tensor, generator: torch.Generator
+        self, features: Tensor, lengths: Sequence[int], targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mix the embeddings (B, T, D) of rows (B,), each with another utterance drawn at random.
+        """Mix the features (B, T, D) of a batch.
+
+        Args:
+            lengths: B, in frames.
+            targets: (B, K), smoothed.
 
         Returns:
-            the mixtures (B, T, D), their targets (B, K), mixed and smoothed, and which are mixed.
+            the mixtures (B, T, D), their targets (B, K) on the CPU, and which are mixed (B,).
         """
-        device = embeddings.device
         # Of a copy: what is drawn here must not change the clean rows of the next step, see `draw`.
         copy = generator.clone_state()
-        seed = torch.randint(2**62, (1,), generator=copy, device=copy.device)
-        rng = np.random.default_rng(int(seed))
-        others = torch.tensor([other_than(row, self._clean, rng) for row in rows.tolist()])
-        tokens, _ = _batch([self._tokens[row] for row in others.tolist()], device)
-        lengths, other_lengths = (
-            [len(self._tokens[row]) for row in chosen.tolist()] for chosen in (rows, others)
-        )
-        mixtures, weights = embedding_mixup(
-            embeddings, model.embed(tokens), lengths, other_lengths, rng
-        )
-        chosen = torch.from_numpy(rng.random(len(rows)) < self.config.mixup_share).to(device)
-        chosen &= weights > 0
-        size = len(model.classes(TASK))
-        own, partner = (
-            functional.one_hot(self._labels[which], size).float().to(device)
-            for which in (rows, others)
-        )
-        targets = mixed_targets(own, partner, torch.where(chosen, weights, 0.0))
-        mixtures = torch.where(chosen[:, None, None], mixtures, embeddings)
-        return mixtures, label_smoothing(targets, self.config.label_smoothing), chosen
-
-    def _adversarial(
-        self,
-        model: RewardModel,
-        loss: Tensor,
-        hidden: Tensor,
-        pooled: Tensor,
-        mask: Tensor,
-        targets: Tensor,
-        bias: Tensor | float,
-    ) -> tuple[Tensor, float]:
-        """Return L_adv, the same loss at h' + delta, and the mean of ||delta|| / ||h'||."""
-        frames = self.config.adversarial_at == "frames"
-        embedding = hidden if frames else pooled
-        (gradient,) = torch.autograd.grad(loss, embedding, retain_graph=True)
-        delta = adversarial_delta(gradient, self.config.adversarial_epsilon)
-        moved = embedding + delta
-        logits = model.classify(model.pool(moved, mask, TASK) if frames else moved, TASK)
-        norms = embedding.detach().norm(dim=-1)
-        ratio = delta.norm(dim=-1) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
-        mean_ratio = (ratio[mask] if frames else ratio).mean().item()
-        return functional.cross_entropy(logits + bias, targets), mean_ratio
-
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=copy)))
+        mixtures, partners, weights = feature_mixup(features, lengths, rng)
+        share = torch.from_numpy(rng.random(len(lengths)) < self.config.mixup_share)
+        mixed = share.to(weights.device) & (weights > 0)
+        mixtures = torch.where(mixed[:, None, None], mixtures, features)
+        weights = torch.where(mixed, weights, 0.0).detach().cpu()
+        return mixtures, mixed_targets(targets, targets[partners.cpu()], weights), mixed
 
 def log_posteriors(
     model: RewardModel, tokens: Sequence[Tensor], task: str = TASK, batch_size: int = 64

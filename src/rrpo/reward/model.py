@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -30,8 +30,25 @@ IMPOSSIBLE = -10.0
 """Nats per symbol of a text that cannot be aligned."""
 
 
+class LossConfig(Strict):
+    """Constants of L_ser that a reward model was fine-tuned with; the robust reward takes them.
+
+    Attributes:
+        label_smoothing: epsilon of the targets; 0: none.
+        adversarial_weight: alpha of L_ser = L_emo + alpha L_adv; 0: no adversarial loss.
+        adversarial_epsilon: length of delta.
+        adversarial_at: h': "frames" is the encoder's output (B, L, D), "pooled" the utterance
+            embedding (B, D).
+    """
+
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    adversarial_weight: float = Field(default=0.0, ge=0.0)
+    adversarial_epsilon: float = Field(default=0.5, gt=0.0)
+    adversarial_at: Literal["frames", "pooled"] = "frames"
+
+
 class RewardConfig(Strict):
-    """Shape of a reward model.
+    """Shape of a reward model, and the loss it was fine-tuned with.
 
     Attributes:
         width: D, of the embeddings and of the encoder.
@@ -42,6 +59,7 @@ class RewardConfig(Strict):
         codes: V, rows of the embedding table.
         tasks: the classes of each task, in the order of its posterior.
         phones: symbols of the content head, the ids of the policy's text; 0: there is none.
+        loss: of its fine-tuning; by default the plain cross-entropy.
     """
 
     width: int = Field(default=128, ge=2)
@@ -52,6 +70,7 @@ class RewardConfig(Strict):
     codes: int = Field(default=SPEECH_CODES, ge=2, le=SPEECH_CODES)
     tasks: dict[str, list[str]] = Field(default_factory=lambda: {"emotion": list(EMOTIONS)})
     phones: int = Field(default=0, ge=0)
+    loss: LossConfig = LossConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> RewardConfig:
@@ -345,6 +364,11 @@ def load(path: Path | str) -> RewardModel:
         UserError: it is missing, damaged, or not a reward model.
     """
     state, description = load_model(Path(path), KIND)
+    if "loss" not in description:
+        raise UserError(
+            f"{path}: its model.json lacks the key `loss`, which says how it was fine-tuned: it is "
+            "of an earlier version, whose mixup and adversarial step were others; train it again"
+        )
     shape = {name: value for name, value in description.items() if name != "kind"}
     model = RewardModel(parse(RewardConfig, shape, Path(path)))
     load_state(model, state, Path(path))

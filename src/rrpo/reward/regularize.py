@@ -1,12 +1,11 @@
 """The hybrid regularization of RRPO (arXiv 2512.04552): three components, three equations.
 
-Label smoothing acts on the targets, energy-adaptive mixup on the audio before it is tokenized or,
-as another reading, on the embeddings of the tokens, adversarial training on the embedding that
-enters the head.
+Label smoothing acts on the targets, energy-adaptive mixup on the features that enter the encoder
+(the token embeddings) or, as a variant, on the audio before it is tokenized, adversarial training
+on the encoder's output.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -71,14 +70,14 @@ def energy_adaptive_mixup(
     rng: np.random.Generator,
     min_db: float = -5.0,
     max_db: float = 10.0,
-    sign: Literal["level", "snr"] = "level",
 ) -> tuple[Audio, float]:
-    """Add a segment of a partner to an utterance, at a drawn level: RRPO's second component.
+    """Add a segment of a partner's audio to an utterance: `feature_mixup` before tokenization.
 
     A length l_mix ~ U{1 ... min(l_i / 2, l_j)} and a segment of that length in each are drawn; with
-    E_i, E_j their energies and r ~ U[min_db, max_db], the partner's is scaled to the energy
-    E'_j = rho E_i, rho = 10^(r/10), and added onto the other. The partner's share of the label is
-    lambda = (l_mix / l_i) E'_j / (E_i + E'_j) = (l_mix / l_i) rho / (1 + rho), below 1/2.
+    E_i, E_j their energies and r ~ U[min_db, max_db] a signal-to-noise ratio, the partner's is
+    scaled to the energy E'_j = E_i / 10^(r/10) and added onto the other. The partner's share of the
+    label is lambda = (l_mix / l_i) E'_j / (E_i + E'_j) = (l_mix / l_i) / (1 + 10^(r/10)), below
+    1/2.
 
     A draw in which either segment lies under -60 dBFS is repeated; after five the utterance is
     returned unmixed with lambda = 0, as is one of a single sample. Nothing is clipped: if the
@@ -91,8 +90,6 @@ def energy_adaptive_mixup(
         rng: source of every draw.
         min_db: least r in dB.
         max_db: greatest r in dB; the range is that of arXiv 2512.04551.
-        sign: "level": r is the partner's level relative to the utterance; "snr": r is the
-            utterance's relative to the partner, rho = 10^(-r/10).
 
     Returns:
         The mixture (N_i,) float32 and lambda.
@@ -117,8 +114,7 @@ def energy_adaptive_mixup(
         energy_i, energy_j = float(own @ own), float(partner @ partner)
         if min(energy_i, energy_j) < SILENCE_ENERGY * length:
             continue
-        level = rng.uniform(min_db, max_db) * (1.0 if sign == "level" else -1.0)
-        ratio = 10.0 ** (level / 10.0)
+        ratio = 10.0 ** (-rng.uniform(min_db, max_db) / 10.0)
         mixed = audio_i.astype(np.float64)
         mixed[start_i : start_i + length] += partner * np.sqrt(ratio * energy_i / energy_j)
         mixed /= max(1.0, float(np.abs(mixed).max()))
@@ -126,77 +122,99 @@ def energy_adaptive_mixup(
     return unmixed, 0.0
 
 
-def embedding_mixup(
-    embeddings: Tensor,
-    partners: Tensor,
+def feature_mixup(
+    features: Tensor,
     lengths: Sequence[int],
-    partner_lengths: Sequence[int],
     rng: np.random.Generator,
     min_db: float = -5.0,
     max_db: float = 10.0,
-) -> tuple[Tensor, Tensor]:
-    """Mix a segment of a partner into each utterance, both as token embeddings.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mix each utterance of a batch with another of it: RRPO's second component (EAM).
 
-    `energy_adaptive_mixup` of embeddings e: lengths are in tokens, what is drawn and the label's
-    share lambda are the same. The partner's segment is brought to an energy rho times the
-    utterance's own, so lambda hangs on rho and the lengths alone, and where the energy is even
-    within a segment the mixture of two tokens by energy is (e_i + rho e_j) / (1 + rho). Energies of
-    single tokens are not known here. An utterance of one token is left as it is, with lambda = 0.
+    Partners are a random permutation of the batch; who would be his own takes the next. For each
+    utterance i with partner j, l_mix ~ U(1, l_i / 2), cast to an integer and at most l_j; a segment
+    of that length in each is drawn. E is the mean square of the values of a segment. With
+    r ~ U[min_db, max_db], a signal-to-noise ratio,
+
+        E'_j = E_i / 10^(r/10),  s'_j = sqrt(E'_j / E_j) s_j,  f'_i = f_i, plus s'_j on the segment,
+        lambda_i = (l_mix / l_i) E'_j / (E_i + E'_j) = (l_mix / l_i) / (1 + 10^(r/10)).
+
+    An utterance of a single frame, a batch of one, and a segment without energy are left unmixed,
+    lambda = 0.
 
     Args:
-        embeddings: (B, T, D) of the utterances.
-        partners: (B, T', D) of their partners.
-        lengths: B, how many tokens of each utterance are valid.
-        partner_lengths: B, likewise.
+        features: f (B, T, D), what enters the encoder.
+        lengths: B, how many frames of each are valid, at least 1; the rest is left as it is.
         rng: source of every draw.
-        min_db: least r in dB, rho = 10^(r/10).
-        max_db: greatest r in dB.
+        min_db: least r in dB.
+        max_db: greatest r in dB; the range is that of arXiv 2512.04551.
 
     Returns:
-        the mixtures (B, T, D), through which gradients flow into both, and lambda (B,).
+        the mixtures (B, T, D), through which gradients flow into both utterances and both energies,
+        the partners (B,) int64 and lambda (B,) in the features' type.
 
     Raises:
-        ValueError: an utterance or a partner has no token, or min_db > max_db.
+        ValueError: a length is below 1 or above T, there are not B of them, or min_db > max_db.
     """
-    if min(*lengths, *partner_lengths) < 1:
-        raise ValueError("an utterance or a partner has no token: leave it out")
+    size, longest = features.shape[:2]
+    if len(lengths) != size or min(lengths, default=1) < 1 or max(lengths, default=1) > longest:
+        raise ValueError(f"lengths {list(lengths)} do not fit features {tuple(features.shape)}")
     if min_db > max_db:
-        raise ValueError(f"the range of levels is empty: {min_db} dB to {max_db} dB")
-    share = torch.zeros(embeddings.shape[:2])
-    source = torch.zeros(embeddings.shape[:2], dtype=torch.long)
-    weights = torch.zeros(len(embeddings))
-    for row, (own, other) in enumerate(zip(lengths, partner_lengths, strict=True)):
-        longest = min(own // 2, other)
-        if not longest:
+        raise ValueError(f"the range of signal-to-noise ratios is empty: {min_db} to {max_db} dB")
+    drawn = rng.permutation(size).tolist()
+    partners = [(i + 1) % size if i == j else j for i, j in enumerate(drawn)]
+    inside = torch.zeros(size, longest, dtype=torch.bool)
+    source = torch.zeros(size, longest, dtype=torch.int64)
+    ratios = torch.ones(size, dtype=torch.float64)
+    shares = torch.zeros(size, dtype=torch.float64)
+    for i, j in enumerate(partners):
+        if lengths[i] < 2 or i == j:
             continue
-        length = int(rng.integers(1, longest, endpoint=True))
-        start = int(rng.integers(0, own - length, endpoint=True))
-        first = int(rng.integers(0, other - length, endpoint=True))
-        ratio = 10.0 ** (rng.uniform(min_db, max_db) / 10.0)
-        share[row, start : start + length] = ratio / (1.0 + ratio)
-        source[row, start : start + length] = torch.arange(first, first + length)
-        weights[row] = (length / own) * ratio / (1.0 + ratio)
-    index = source[..., None].expand(-1, -1, partners.shape[-1]).to(partners.device)
-    share = share.to(embeddings)
-    return torch.lerp(embeddings, partners.gather(1, index), share[..., None]), weights.to(share)
+        length = min(int(rng.uniform(1.0, lengths[i] / 2)), lengths[j])
+        start = int(rng.integers(lengths[i] - length, endpoint=True))
+        first = int(rng.integers(lengths[j] - length, endpoint=True))
+        ratios[i] = 10.0 ** (rng.uniform(min_db, max_db) / 10.0)
+        shares[i] = length / lengths[i]
+        inside[i, start : start + length] = True
+        source[i, start : start + length] = torch.arange(first, first + length)
+    device = features.device
+    chosen, keep = torch.tensor(partners, device=device), inside.to(features)[..., None]
+    index = source.to(device)[..., None].expand_as(features)
+    segment = features[chosen].gather(1, index) * keep
+    own_energy, energy = ((part * keep).square().sum((1, 2)) for part in (features, segment))
+    mixed = (own_energy > 0) & (energy > 0)
+    wanted = own_energy / ratios.to(own_energy)
+    # Both energies are sums over the same number of values, so their ratio is that of the means.
+    scale = torch.where(mixed, wanted / torch.where(mixed, energy, 1.0), 0.0)
+    scale = torch.where(mixed, scale, 1.0).sqrt() * mixed
+    weights = torch.where(mixed, (shares / (1.0 + ratios)).to(energy), 0.0)
+    return features + scale[:, None, None] * segment, chosen, weights
 
 
 def adversarial_delta(gradient: Tensor, epsilon: float = 0.5) -> Tensor:
-    """Return the perturbation delta = epsilon g / ||g||_2, the norm over the last axis.
+    """Return the perturbation delta = epsilon g / ||g||_2, one norm for each utterance.
 
     RRPO's third component (fast gradient method, Miyato 2017, arXiv 1605.07725), with g the
-    gradient of the loss in the embedding h' that enters the head.
+    gradient of the loss in the embedding h'. The norm is over all frames and dimensions of an
+    utterance, so that each utterance is moved by a step of length epsilon.
 
     Args:
-        gradient: g (..., D); a vector of zeros, as at padding, gives a delta of zeros.
+        gradient: g (B, L, D) in the encoder's frames, zero at padding, or (B, D) in one vector an
+            utterance. Where it is zero, delta is zero.
         epsilon: the length of each delta.
 
     Returns:
-        delta (..., D), detached: no gradient flows through it.
+        delta, shaped as g, detached: no gradient flows through it.
+
+    Raises:
+        ValueError: g has fewer than two axes.
     """
-    direction = gradient.detach()
+    if gradient.ndim < 2:
+        raise ValueError(f"gradient of shape {tuple(gradient.shape)}: expected (B, L, D) or (B, D)")
+    direction = gradient.detach().flatten(1)
     # Late in training g is so small that its square underflows: bring it to unit size first.
     largest = direction.abs().amax(dim=-1, keepdim=True)
     direction = direction / torch.where(largest > 0, largest, torch.ones_like(largest))
     norm = direction.norm(dim=-1, keepdim=True)
-    return epsilon * direction / torch.where(norm > 0, norm, torch.ones_like(norm))
+    delta = epsilon * direction / torch.where(norm > 0, norm, torch.ones_like(norm))
+    return delta.view_as(gradient)

@@ -1,18 +1,24 @@
 """What frozen reward models pay for speech, differentiable in the tokens' embeddings.
 
-Each term is a log-likelihood of what was asked for: the emotion, the text, the voice, and speech
-that is neither spoilt nor struck by clicks (the multi-task reward of arXiv 2507.05911).
+The emotion is paid by −L_ser (RRPO, arXiv 2512.04552) or by its log-posterior (DiffRO, arXiv
+2507.05911). The other terms are log-likelihoods of what was asked for: the text, the voice, and
+speech that is neither spoilt nor struck by clicks.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rrpo.emotions import emotion_index
 from rrpo.errors import UserError
 from rrpo.policy.examples import Prompt
+from rrpo.reward.loss import emotion_loss
 from rrpo.reward.model import RewardModel
+from rrpo.reward.regularize import label_smoothing
 from rrpo.tokens import length_mask, pad
 
 MAIN_VOICE = "main"
@@ -20,6 +26,7 @@ MAIN_VOICE = "main"
 WANTED = {"quality": "clean", "event": "none"}
 """Classes that are wanted whatever the prompt."""
 TERMS = ("emotion", "content", "speaker", *WANTED)
+Form = Literal["robust", "log_posterior"]
 
 
 class Reward:
@@ -36,6 +43,8 @@ class Reward:
         weights: Mapping[str, float] | None = None,
         caution: float = 1.0,
         bound: float | None = None,
+        form: Form = "robust",
+        content_gate: float | None = None,
     ) -> None:
         """Freeze the models.
 
@@ -45,10 +54,15 @@ class Reward:
             bound: b of the shaping b · tanh(r / b) of what each model pays, which is r near zero
                 and never below −b: what is hopeless pays no less for becoming worse. Of an
                 ensemble that is before the caution. None: no shaping.
+            form: of the emotion's term: "robust" is −L_ser with the constants each model was
+                fine-tuned with (a plain one gives its log-posterior), "log_posterior" is
+                log p(emotion asked for).
+            content_gate: nats per symbol. Where the content's term lies below, the emotion pays
+                no more than chance, and its gradient is zero. None: no gate.
 
         Raises:
-            UserError: there is no model or no term, a term that no model can pay, or models that
-                know different emotions.
+            UserError: there is no model or no term, a term that no model can pay, a gate without
+                the terms it needs, or models that know different emotions.
         """
         if not models:
             raise UserError("no reward model: name at least one")
@@ -62,6 +76,8 @@ class Reward:
                 raise UserError(f"unknown reward {term!r}: choose from {', '.join(TERMS)}")
             if not members:
                 raise UserError(f"no reward model has a head for {term!r}: name one that has")
+        if content_gate is not None and not {"emotion", "content"} <= self.weights.keys():
+            raise UserError("content_gate needs the rewards emotion and content: weigh both")
         known = [models[index].classes() for index in self.members.get("emotion", [])]
         if any(emotions != known[0] for emotions in known):
             raise UserError(
@@ -70,7 +86,8 @@ class Reward:
             )
         self.emotions = known[0] if known else None
         self.models = [model.eval().requires_grad_(False) for model in models]
-        self.caution, self.bound = caution, bound
+        self.caution, self.bound, self.form = caution, bound, form
+        self.content_gate = content_gate
 
     @property
     def table(self) -> Tensor:
@@ -104,6 +121,9 @@ class Reward:
             embeddings: (B, T, E), rows of `table`.
             mask: (B, T) bool, true at valid tokens; at least one a row.
             prompts: B, what was asked for.
+
+        Raises:
+            UserError: a term is not finite.
         """
         widths = [model.table.shape[1] for model in self.models]
         parts = torch.split(embeddings, widths, dim=-1)
@@ -112,14 +132,24 @@ class Reward:
         found = {}
         for term, members in self.members.items():
             paid = torch.stack(
-                [_term(self.models[index], term, hidden[index], mask, prompts) for index in members]
+                [
+                    _term(self.models[index], term, self.form, hidden[index], mask, prompts)
+                    for index in members
+                ]
             )
             if self.bound is not None:
                 paid = self.bound * (paid / self.bound).tanh()
             value = paid.mean(0)
             if len(members) > 1:
                 value = value - self.caution * paid.std(0, unbiased=False)
+            _require_finite(term, value, prompts)
             found[term] = value
+        if self.content_gate is not None:
+            passed = found["content"].detach() >= self.content_gate
+            chance = -math.log(len(self.emotions or ()))
+            found["emotion"] = torch.where(
+                passed, found["emotion"], found["emotion"].detach().clamp(max=chance)
+            )
         return found
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -153,11 +183,50 @@ def _class_index(model: RewardModel, task: str, prompt: Prompt) -> int:
 
 
 def _term(
-    model: RewardModel, term: str, hidden: Tensor, mask: Tensor, prompts: Sequence[Prompt]
+    model: RewardModel,
+    term: str,
+    form: Form,
+    hidden: Tensor,
+    mask: Tensor,
+    prompts: Sequence[Prompt],
 ) -> Tensor:
     """Return what one model pays (B,) for one term."""
     if term == "content":
         return model.content_log_likelihood(hidden, mask, [prompt.text_ids for prompt in prompts])
     asked = torch.tensor([_class_index(model, term, prompt) for prompt in prompts])
+    asked = asked.to(hidden.device)
+    if term == "emotion" and form == "robust":
+        return robust_reward(model, hidden, mask, asked)
     logits = model.classify(model.pool(hidden, mask, term), term)
-    return logits.log_softmax(-1).gather(1, asked.to(logits.device)[:, None])[:, 0]
+    return logits.log_softmax(-1).gather(1, asked[:, None])[:, 0]
+
+
+def robust_reward(model: RewardModel, hidden: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
+    """Return R_robust = −L_ser (B,) in nats: eq. 5 of arXiv 2512.04552 on a frozen model.
+
+    Nothing is mixed in a policy's batch, so lambda is 0: L_ser is the cross-entropy with the
+    smoothed target y' plus alpha times that at h' + delta. It is greatest where the posterior is
+    y'. The constants are those that the model was fine-tuned with.
+
+    Args:
+        model: the reward model.
+        hidden: the encoder's output (B, L, D), with gradient.
+        mask: (B, L) bool, true at valid frames.
+        asked: (B,) int64, the class asked for.
+    """
+    constants = model.config.loss
+    wanted = functional.one_hot(asked, len(model.classes())).to(hidden.dtype)
+    targets = label_smoothing(wanted, constants.label_smoothing)
+    found = emotion_loss(model, hidden, mask, targets, constants)
+    return -found.total(constants.adversarial_weight)
+
+
+def _require_finite(term: str, value: Tensor, prompts: Sequence[Prompt]) -> None:
+    wrong = (~value.detach().isfinite()).nonzero()
+    if wrong.numel():
+        prompt = prompts[int(wrong[0])]
+        raise UserError(
+            f"the reward {term!r} is not finite for {len(wrong)} of {len(prompts)} utterances, "
+            f"first {prompt.text!r} as {prompt.emotion}: the reward model is damaged or its "
+            "training had failed; test it with `rrpo reward eval`"
+        )

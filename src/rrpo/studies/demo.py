@@ -1,7 +1,7 @@
-"""The demo: harden a reward model, post-train a speaking LM four ways, judge them, show it.
+"""The demo: harden a reward model, post-train a speaking LM in several ways, judge them, show it.
 
-Base, SFT, DiffRO (plain reward model) and RRPO (hardened reward model) start from the same bundled
-policy. Every stage is a run folder of its own; one that is finished is not run again, so an
+SFT starts from the bundled base; DiffRO (plain reward model) and RRPO (hardened reward model) start
+from SFT and are held to it. Every stage is a run folder of its own; one that is finished is not run again, so an
 interrupted demo goes on where it stood.
 """
 
@@ -26,7 +26,7 @@ from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
 from rrpo.evaluate.run import Judges, measure, summarise
-from rrpo.mini.speaking import spoken, unseen_utterances
+from rrpo.mini.speaking import BestOf, spoken, unseen_utterances
 from rrpo.mini.world import HASHES, World
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
@@ -34,14 +34,15 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt, make_examples
 from rrpo.report.page import write_page
 from rrpo.report.terminal import print_table
-from rrpo.reward import Reward, RewardModel
+from rrpo.reward import RewardModel
 from rrpo.studies.plan import (
+    BEST_OF,
     FULL,
+    PRETRAINED,
     REWARD_OF,
     SMOKE,
+    SYSTEMS,
     TABLE_2,
-    TASK_REWARDS,
-    TITLES,
     Plan,
     diffro_config,
     dpo_config,
@@ -49,6 +50,10 @@ from rrpo.studies.plan import (
     reward_config,
     sft_config,
 )
+
+
+CURVE_SCORERS = ("dnsmos_p808", "plcmos")
+"""What rates the quality of a policy in training."""
 
 
 @dataclass
@@ -107,7 +112,7 @@ def run(
         seed,
         plan,
         world,
-        TABLE_2 if ablation else ("plain", "ls_eam_adv"),
+        TABLE_2 if ablation else (PRETRAINED, "plain", "ls_eam_adv"),
         world.codec(),
         Judges.installed(world.judge()),
         read_json(out / "seconds.json") if (out / "seconds.json").is_file() else {},
@@ -133,6 +138,8 @@ def _claim(out: Path, plan: Mapping[str, Any]) -> None:
 
 
 def _reward_model(demo: Demo, name: str) -> RewardModel:
+    if name == PRETRAINED:
+        return demo.world.reward_model()
     with demo.stage(f"reward model {name}"):
         return fine_tune_reward(demo.out, demo.world, name, demo.plan.reward_steps, demo.seed)
 
@@ -150,7 +157,7 @@ def fine_tune_reward(
     runs.train_reward(
         world.reward_model(),
         world.shard("finetune"),
-        world.shard("mixes"),
+        [],
         reward_config(name, steps, seed),
         folder,
         resume=True,
@@ -160,49 +167,62 @@ def fine_tune_reward(
 
 
 def _systems(demo: Demo, reward_models: Mapping[str, RewardModel]) -> dict[str, SpeechTokenLM]:
-    """Post-train the policies, each from the bundled base; or load those that are finished."""
+    """Post-train the policies, or load those that are finished."""
     base = demo.world.policy()
     for name in demo.plan.systems:
-        with demo.stage(name):
-            _train(demo, name, base, reward_models)
-    folders = {name: demo.out / "systems" / name for name in demo.plan.systems}
-    return {"base": base} | {name: policy.load(path) for name, path in folders.items()}
+        if SYSTEMS[name].method != "best_of":
+            with demo.stage(name):
+                _train(demo, name, base, reward_models)
+    return {"base": base} | {name: policy.load(_folder(demo, name)) for name in demo.plan.systems}
+
+
+def _folder(demo: Demo, name: str) -> Path:
+    """Return the run of a system; the best of several utterances are SFT's."""
+    return demo.out / "systems" / ("sft" if SYSTEMS[name].method == "best_of" else name)
+
+
+def _start(demo: Demo, name: str) -> SpeechTokenLM:
+    """Load what a system starts from and is held to."""
+    return demo.world.policy() if SYSTEMS[name].start == "base" else policy.load(_folder(demo, "sft"))
 
 
 def _train(
     demo: Demo, name: str, base: SpeechTokenLM, reward_models: Mapping[str, RewardModel]
 ) -> None:
-    """Post-train one system from the base."""
-    model, folder = demo.world.policy(), demo.out / "systems" / name
+    """Post-train one system."""
+    system, folder = SYSTEMS[name], _folder(demo, name)
+    model, reference = _start(demo, name), _start(demo, name)
     examples = make_examples(demo.world.tokenizer, demo.world.shard("finetune"))
-    prompts = [example.prompt for example in examples]
 
     def validate(step: int) -> Mapping[str, float]:  # noqa: ARG001 - part of the loop's protocol
         return _curve(demo, model, base, reward_models)
 
-    if name == "sft":
+    if system.method == "sft":
         runs.train_sft(model, examples, sft_config(demo.plan, demo.seed), folder, True, validate)
         return
-    paying = [reward.load(demo.out / "reward_models" / REWARD_OF[name])]
     rest: dict[str, Any] = {
         "folder": folder,
         "resume": True,
         "validate": validate,
         "validate_every": demo.plan.curve_every,
-        "description": TITLES[name],
+        "description": system.title,
     }
-    if name == "dpo":
+    paying = [reward.load(demo.out / "reward_models" / system.reward_model)]
+    config: runs.DiffRORun | runs.GRPORun | runs.DPORun
+    if system.method == "dpo":
         config = dpo_config(demo.plan, demo.seed)
-        pairs = partial(_pairs, demo, model, paying, prompts, config)
-        runs.train_dpo(model, base, pairs, config, **rest)
-        return
-    rewarded: runs.DiffRORun | runs.GRPORun = diffro_config(demo.plan, demo.seed)
-    if name == "grpo":
-        rewarded = grpo_config(demo.plan, demo.seed)
-    elif name == "multitask":
-        rewarded = rewarded.model_copy(update={"rewards": TASK_REWARDS})
+    elif system.method == "grpo":
+        config = grpo_config(demo.plan, demo.seed)
+    else:
+        config = diffro_config(demo.plan, name, demo.seed)
+    if set(config.rewards) - {"emotion"}:
         paying.append(demo.world.task_model())
-    runs.train_rewarded(model, base, paying, prompts, rewarded, **rest)
+    if isinstance(config, runs.DPORun):
+        prompts = [example.prompt for example in examples]
+        pairs = partial(_pairs, demo, model, paying, prompts, config)
+        runs.train_dpo(model, reference, pairs, config, **rest)
+    else:
+        runs.train_rewarded(model, reference, paying, examples, config, **rest)
 
 
 def _pairs(
@@ -214,7 +234,8 @@ def _pairs(
 ) -> list[Pair]:
     folder = demo.out / "systems" / "dpo" / "pairs"
     if not (folder / REJECTED).is_file():
-        draw_pairs(model, Reward(paying), prompts, config.pairs, folder, demo.seed)
+        paid = config.paid_by(paying, config.pairs.reward_form)
+        draw_pairs(model, paid, prompts, config.pairs, folder, demo.seed)
     return read_pairs(folder, demo.world.tokenizer)
 
 
@@ -227,8 +248,8 @@ def _curve(
     """Judge a policy in training on a few sentences: one point of the curves, flat by name."""
     utterances = _unseen(demo, demo.plan.curve_sentences)
     samples = spoken(demo.world, demo.codec, model, base, utterances, demo.seed)
-    # The two that hear clicks; DNSMOS nearly misses them.
-    scorers = [name for name in ("plcmos", "distillmos") if name in demo.judges.quality]
+    # DistillMOS takes a second an utterance, more than the training in between.
+    scorers = [name for name in CURVE_SCORERS if name in demo.judges.quality]
     rows = measure(samples, reward_models, demo.judges, scorers)
     return flatten(rows)
 
@@ -270,7 +291,12 @@ def _samples(
         return rows
     with demo.stage("evaluate"):
         utterances = _unseen(demo, demo.plan.sentences)
-        samples = spoken(demo.world, demo.codec, model, demo.world.policy(), utterances, demo.seed)
+        best = None
+        if name in SYSTEMS and SYSTEMS[name].method == "best_of":
+            best = BestOf(BEST_OF, reward_models[SYSTEMS[name].reward_model])
+        samples = spoken(
+            demo.world, demo.codec, model, demo.world.policy(), utterances, demo.seed, best
+        )
         rows = measure(samples, reward_models, demo.judges)
         for sample, row in zip(samples, rows, strict=True):
             path = folder / f"{sample.id}.wav"
@@ -321,7 +347,7 @@ def _results(
 
 def _training(demo: Demo, name: str) -> dict[str, Any]:
     """Return how a system's training ended: the last step, the step kept, the rule if any."""
-    results = read_json(demo.out / "systems" / name / "results.json")
+    results = read_json(_folder(demo, name) / "results.json")
     return {key: results[key] for key in ("stopped_at", "best_step", "rule") if key in results}
 
 
@@ -336,6 +362,8 @@ def _write(
     write_text(demo.out / "samples.jsonl", "\n".join(lines) + "\n")
     points = []
     for name in demo.plan.systems:
+        if SYSTEMS[name].method == "best_of":
+            continue
         validations = read_json(demo.out / "systems" / name / "results.json")["validations"]
         points += [_point(name, record) for record in validations]
     write_text(demo.out / "curves.jsonl", "".join(json.dumps(point) + "\n" for point in points))

@@ -2,57 +2,85 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
+from rrpo import config as configuration
 from rrpo import runs
 from rrpo.errors import UserError
-from rrpo.objectives.diffro import DiffROConfig
 from rrpo.objectives.dpo import DPOConfig
 from rrpo.objectives.grpo import GRPOConfig
 from rrpo.objectives.pairs import PairsConfig
+from rrpo.presets import preset
 from rrpo.reward.fit import subsets
 from rrpo.train import TrainConfig
 
-TABLE_2 = ("plain", "ls", "ls_eam", "ls_eam_adv")
+PRETRAINED = "pretrained"
+"""The reward model before its fine-tuning, the first row of Table 2."""
+TABLE_2 = (PRETRAINED, "plain", "ls", "ls_eam", "ls_eam_adv")
 """The reward models of the paper's Table 2: each adds a regularizer."""
-REWARD_OF = {
-    "base": "plain",
-    "sft": "plain",
-    "dpo": "plain",
-    "grpo": "plain",
-    "diffro": "plain",
-    "rrpo": "ls_eam_adv",
-    "multitask": "ls_eam_adv",
+
+
+@dataclass(frozen=True)
+class System:
+    """How a policy is post-trained.
+
+    Attributes:
+        title: as pages name it.
+        reward_model: what it is optimized against; its score is called the system's own reward.
+        method: of training; "best_of" trains nothing and takes the best of several utterances.
+        preset: of DiffRO.
+        settings: options over the preset, as for `--set`.
+        start: where it starts and what it is held to.
+    """
+
+    title: str
+    reward_model: str = "plain"
+    method: Literal["base", "sft", "diffro", "grpo", "dpo", "best_of"] = "diffro"
+    preset: str = "recommended"
+    settings: tuple[str, ...] = ()
+    start: Literal["base", "sft"] = "sft"
+
+
+PUBLISHED = ("diffro.reward_form=log_posterior", "rewards={emotion: 1.0, content: 1.0}")
+"""DiffRO's own setting for emotion: its log-posterior, with the content's kept beside it."""
+SYSTEMS = {
+    "base": System("base", method="base"),
+    "sft": System("SFT", method="sft", start="base"),
+    "best_of_8": System("best of 8 of SFT (plain reward model)", method="best_of"),
+    "dpo": System("DPO", method="dpo"),
+    "grpo": System("GRPO", method="grpo"),
+    "diffro_published": System("DiffRO as published", preset="paper", settings=PUBLISHED),
+    "diffro": System(
+        "DiffRO (plain reward model)", settings=("diffro.reward_form=log_posterior",)
+    ),
+    "rrpo_paper": System("RRPO as published", "ls_eam_adv", preset="paper"),
+    "rrpo": System("RRPO", "ls_eam_adv"),
 }
-"""Which reward model a system is optimized against; its score is called the system's own reward."""
-TITLES = {
-    "sft": "SFT",
-    "dpo": "DPO",
-    "grpo": "GRPO",
-    "diffro": "DiffRO (plain reward model)",
-    "rrpo": "RRPO",
-    "multitask": "RRPO with rewards for content, quality and events",
-}
-TASK_REWARDS = {"emotion": 1.0, "content": 3.0, "quality": 1.0, "event": 1.0}
-"""What the system `multitask` is paid."""
+"""Every system by name, in the order of a table."""
+REWARD_OF = {name: system.reward_model for name, system in SYSTEMS.items()}
+TITLES = {name: system.title for name, system in SYSTEMS.items() if name != "base"}
+BEST_OF = 8
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything, and what is post-trained how."""
+    """How much of everything, and what is post-trained how.
+
+    `diffro_steps` and `batch_size` are of the preset where they are None.
+    """
 
     systems: tuple[str, ...] = ("sft", "diffro", "rrpo")
-    beta: float = 0.1
-    learning_rate: float = 1e-4
     reward_steps: int = 240
     sft_steps: int = 200
-    diffro_steps: int = 100
+    diffro_steps: int | None = None
+    batch_size: int | None = None
     dpo_steps: int = 100
-    batch_size: int = 16
     sentences: int = 6
     curve_sentences: int = 4
     curve_every: int = 25
     sft_every: int = 25
     test_utterances: int | None = None
+    settings: tuple[str, ...] = ()
 
 
 FULL = Plan()
@@ -81,6 +109,8 @@ def with_systems(plan: Plan, names: Sequence[str]) -> Plan:
     if unknown or not asked:
         wrong = f"unknown system {unknown[0]!r}" if unknown else "no system to post-train"
         raise UserError(f"{wrong}: choose from {', '.join(TITLES)}")
+    if any(SYSTEMS[name].start == "sft" for name in asked):
+        asked.add("sft")
     return replace(plan, systems=tuple(name for name in TITLES if name in asked))
 
 
@@ -107,33 +137,37 @@ def sft_config(plan: Plan, seed: int) -> runs.SFTRun:
     return runs.SFTRun(train=train, validate_every=plan.sft_every)
 
 
-def diffro_config(plan: Plan, seed: int) -> runs.DiffRORun:
-    """Return the settings DiffRO and RRPO share."""
-    train = TrainConfig(
-        steps=plan.diffro_steps,
-        learning_rate=plan.learning_rate,
-        warmup_steps=min(5, plan.diffro_steps),
-        seed=seed,
-        weight_decay=0.0,
-    )
-    return runs.DiffRORun(
-        train=train,
-        diffro=DiffROConfig(batch_size=plan.batch_size, beta=plan.beta),
+def diffro_config(plan: Plan, name: str, seed: int) -> runs.DiffRORun:
+    """Return the settings of a system that DiffRO trains: its preset, its own, the plan's."""
+    system = SYSTEMS[name]
+    sizes = {"train.steps": plan.diffro_steps, "diffro.batch_size": plan.batch_size}
+    options = [f"{key}={value}" for key, value in sizes.items() if value is not None]
+    if plan.diffro_steps is not None:
+        options.append(f"train.warmup_steps={min(5, plan.diffro_steps)}")
+    return configuration.load(
+        runs.DiffRORun,
+        None,
+        [*system.settings, *plan.settings, *options, f"train.seed={seed}"],
+        preset("diffro", system.preset),
     )
 
 
 def grpo_config(plan: Plan, seed: int) -> runs.GRPORun:
-    """Return the settings of GRPO: as many utterances a step as DiffRO, in groups of four."""
-    group = 4 if plan.batch_size >= 8 else 2
+    """Return the settings of GRPO: as many utterances a step as RRPO, in groups of four."""
+    same = diffro_config(plan, "rrpo", seed)
+    size = same.diffro.batch_size
+    group = 4 if size >= 8 else 2
     return runs.GRPORun(
-        train=diffro_config(plan, seed).train,
-        grpo=GRPOConfig(prompts=plan.batch_size // group, group=group, beta=plan.beta),
+        train=same.train,
+        rewards=same.rewards,
+        grpo=GRPOConfig(prompts=size // group, group=group, beta=same.diffro.beta),
     )
 
 
 def dpo_config(plan: Plan, seed: int) -> runs.DPORun:
-    """Return the settings of DPO: pairs from half as many utterances as DiffRO draws."""
-    utterances = plan.diffro_steps * plan.batch_size // 2
+    """Return the settings of DPO: pairs from half as many utterances as RRPO draws."""
+    same = diffro_config(plan, "rrpo", seed)
+    utterances = same.train.steps * same.diffro.batch_size // 2
     train = TrainConfig(
         steps=plan.dpo_steps,
         learning_rate=5e-5,
@@ -143,6 +177,7 @@ def dpo_config(plan: Plan, seed: int) -> runs.DPORun:
     )
     return runs.DPORun(
         train=train,
-        dpo=DPOConfig(batch_size=min(8, plan.batch_size)),
+        rewards=same.rewards,
+        dpo=DPOConfig(batch_size=min(8, same.diffro.batch_size)),
         pairs=PairsConfig(prompts=max(1, utterances // 8), count=8, margin=0.0),
     )

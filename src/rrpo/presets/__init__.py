@@ -1,0 +1,29 @@
+"""Named settings: `paper`, the literal reading, and `recommended`, what measurements say is best.
+
+A preset is a YAML file beside this one; `--config` and `--set` change single settings of it.
+"""
+
+from pathlib import Path
+
+from rrpo.errors import UserError
+
+NAMES = ("paper", "recommended")
+
+
+def preset(command: str, name: str) -> Path:
+    """Return the file of a preset.
+
+    Args:
+        command: "reward" or "diffro".
+        name: one of `NAMES`.
+
+    Raises:
+        UserError: there is no such preset.
+
+    Examples:
+        >>> preset("diffro", "paper").name
+        'diffro-paper.yaml'
+    """
+    if name not in NAMES:
+        raise UserError(f"there is no preset {name!r}: choose from {', '.join(NAMES)}")
+    return Path(__file__).parent / f"{command}-{name}.yaml"
