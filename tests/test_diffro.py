@@ -159,8 +159,9 @@ def test_a_recorded_step_draws_each_token_given_the_recording() -> None:
 
     generator, order = advanced(0), order_of(0)
     torch.randint(2**62, (), generator=generator)  # of the relaxation's noise
-    uniform = torch.rand(sum(one.numel() for one in RECORDINGS) + 3, 1, dtype=torch.float64,
-                         generator=generator)[:, 0].tolist()
+    uniform = torch.rand(
+        sum(one.numel() for one in RECORDINGS) + 3, 1, dtype=torch.float64, generator=generator
+    )[:, 0].tolist()
     reward_model, reference = made.on_policy.reward.models[0], made.on_policy.reference
     assert reference is not None
     rewards, divergence, positions = [], [], 0

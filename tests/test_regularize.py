@@ -79,9 +79,7 @@ def test_smoothing_and_mixing_commute() -> None:
     length_j=st.integers(1, 3000),
     level=st.floats(-20.0, 20.0),
 )
-def test_mixup_follows_its_equation(
-    seed: int, length_i: int, length_j: int, level: float
-) -> None:
+def test_mixup_follows_its_equation(seed: int, length_i: int, length_j: int, level: float) -> None:
     audio_i, audio_j = noise(seed, length_i, 0.05), noise(seed + 1, length_j, 0.2)
     before = audio_i.copy(), audio_j.copy()
     rng = np.random.default_rng(seed)

@@ -141,7 +141,9 @@ def test_requests_that_cannot_be_paid_are_named() -> None:
 def hardened(seed: int, at: str = "frames", alpha: float = 0.5) -> RewardModel:
     torch.manual_seed(seed)
     loss = LossConfig(label_smoothing=0.1, adversarial_weight=alpha, adversarial_at=at)
-    return RewardModel(RewardConfig(tasks={"emotion": ["happy", "sad", "angry"]}, loss=loss, **SHAPE))
+    return RewardModel(
+        RewardConfig(tasks={"emotion": ["happy", "sad", "angry"]}, loss=loss, **SHAPE)
+    )
 
 
 def by_hand(model: RewardModel, labels: list[int], epsilon: float, alpha: float) -> list[float]:

@@ -425,7 +425,7 @@ def test_defaults_are_the_papers() -> None:
 
 
 def test_a_name_of_an_earlier_version_names_the_new_one() -> None:
-    with pytest.raises(ValidationError, match="mixup_at=embedding is no more.*features"):
+    with pytest.raises(ValidationError, match=r"mixup_at=embedding is no more.*features"):
         FitConfig.model_validate({"mixup_at": "embedding"})
 
 

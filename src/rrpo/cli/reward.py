@@ -14,9 +14,7 @@ reward_app = typer.Typer(no_args_is_help=True, help="Train and test reward model
 def reward_train(
     out: Out,
     data: Data = None,
-    mixes: Annotated[
-        Path | None, typer.Option(help="Mix pool, for fit.mixup_at=audio.")
-    ] = None,
+    mixes: Annotated[Path | None, typer.Option(help="Mix pool, for fit.mixup_at=audio.")] = None,
     start: Annotated[
         str, typer.Option("--from", help="`mini`, the folder of a run, or `new`: untrained.")
     ] = "mini",

@@ -1,4 +1,4 @@
-"""Differentiable reward optimization (DiffRO); with the robust reward of a hardened model it is RRPO.
+"""Differentiable reward optimization (DiffRO); RRPO is its robust reward on a hardened model.
 
 One step: take tokens, drawn by the current policy or recorded, run one teacher-forced pass over
 them, relax the tokens that the pass draws for the reward model, and follow the gradient of

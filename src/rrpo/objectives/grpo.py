@@ -49,9 +49,7 @@ class GRPOConfig(Strict):
     rollout: RolloutConfig = RolloutConfig()
 
 
-def group_advantage(
-    reward: Tensor, group: int, kind: str, kept: Tensor | None = None
-) -> Tensor:
+def group_advantage(reward: Tensor, group: int, kind: str, kept: Tensor | None = None) -> Tensor:
     """Return the advantages (B,) of B = P · group rewards, those of a prompt one after the other.
 
     "rloo": R_i minus the mean of the others in the group (Ahmadian et al. 2024), unbiased.

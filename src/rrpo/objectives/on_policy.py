@@ -204,9 +204,7 @@ class OnPolicy:
             relaxation = Relaxation(self.reward.table, estimator.name, estimator.tau, seed)
         policy = self._output(self.model.hidden(ids)[keep])
         if redraw:
-            tokens = torch.where(
-                tokens < config.codes, draw_codes(policy, law, generator), tokens
-            )
+            tokens = torch.where(tokens < config.codes, draw_codes(policy, law, generator), tokens)
         reference = self.reference_output(ids, keep)
         passes = 0 if estimator is None else estimator.passes
         found = choices(policy, tokens, law, may_stop, reference, None if passes else relaxation)

@@ -168,7 +168,9 @@ ABBREVIATIONS = {
     "plcmos": "PLCMOS",
     "dnsmos": "DNSMOS",
 } | {
-    name: label for name, label in SYSTEMS.items() if " " not in label and name not in ("reference", "base")
+    name: label
+    for name, label in SYSTEMS.items()
+    if " " not in label and name not in ("reference", "base")
 }
 REWARD_MODELS = {
     "pretrained": "Pre-trained only",

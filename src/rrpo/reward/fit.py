@@ -277,6 +277,7 @@ class RewardObjective:
         weights = torch.where(mixed, weights, 0.0).detach().cpu()
         return mixtures, mixed_targets(targets, targets[partners.cpu()], weights), mixed
 
+
 def log_posteriors(
     model: RewardModel, tokens: Sequence[Tensor], task: str = TASK, batch_size: int = 64
 ) -> Tensor:

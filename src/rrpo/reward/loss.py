@@ -33,7 +33,9 @@ class EmotionLoss:
 
     def total(self, weight: float) -> Tensor:
         """Return L_ser = L_emo + alpha L_adv (B,)."""
-        return self.emotion if self.adversarial is None else self.emotion + weight * self.adversarial
+        return (
+            self.emotion if self.adversarial is None else self.emotion + weight * self.adversarial
+        )
 
 
 def emotion_loss(

@@ -1,8 +1,8 @@
 """The demo: harden a reward model, post-train a speaking LM in several ways, judge them, show it.
 
 SFT starts from the bundled base; DiffRO (plain reward model) and RRPO (hardened reward model) start
-from SFT and are held to it. Every stage is a run folder of its own; one that is finished is not run again, so an
-interrupted demo goes on where it stood.
+from SFT and are held to it. Every stage is a run folder of its own; one that is finished is not run
+again, so an interrupted demo goes on where it stood.
 """
 
 import json
@@ -50,7 +50,6 @@ from rrpo.studies.plan import (
     reward_config,
     sft_config,
 )
-
 
 CURVE_SCORERS = ("dnsmos_p808", "plcmos")
 """What rates the quality of a policy in training."""
@@ -183,7 +182,9 @@ def _folder(demo: Demo, name: str) -> Path:
 
 def _start(demo: Demo, name: str) -> SpeechTokenLM:
     """Load what a system starts from and is held to."""
-    return demo.world.policy() if SYSTEMS[name].start == "base" else policy.load(_folder(demo, "sft"))
+    return (
+        demo.world.policy() if SYSTEMS[name].start == "base" else policy.load(_folder(demo, "sft"))
+    )
 
 
 def _train(

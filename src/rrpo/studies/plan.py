@@ -50,9 +50,7 @@ SYSTEMS = {
     "dpo": System("DPO", method="dpo"),
     "grpo": System("GRPO", method="grpo"),
     "diffro_published": System("DiffRO as published", preset="paper", settings=PUBLISHED),
-    "diffro": System(
-        "DiffRO (plain reward model)", settings=("diffro.reward_form=log_posterior",)
-    ),
+    "diffro": System("DiffRO (plain reward model)", settings=("diffro.reward_form=log_posterior",)),
     "rrpo_paper": System("RRPO as published", "ls_eam_adv", preset="paper"),
     "rrpo": System("RRPO", "ls_eam_adv"),
 }
