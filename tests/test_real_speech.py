@@ -21,7 +21,7 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.report.terminal import shown, signed
 from rrpo.studies import ablation, languages, real_speech
-from rrpo.studies.folds import CEILING, EMBEDDED, Fold, Job, Size
+from rrpo.studies.folds import AUDIO, CEILING, HARDENED, PRETRAINED, Fold, Job, Size
 from rrpo.studies.real_speech import Laboratory, evenly_mixed, parents
 from rrpo.studies.recordings import read_recordings
 from rrpo.studies.trials import held_out, strata, trials, unheard
@@ -136,8 +136,9 @@ def test_the_ablation_is_written_and_goes_on(
     page = ablation.run(manifests, out, SIZE)
     study = json.loads((out / "ablation.json").read_text())
     assert set(study["models"]) == {
-        "plain", "ls", "eam", "adv", "ls_eam", "ls_adv", "eam_adv", "ls_eam_adv", EMBEDDED, CEILING,
+        PRETRAINED, "plain", "ls", "eam", "adv", "ls_eam", "ls_adv", "eam_adv", "ls_eam_adv", CEILING,
     }  # fmt: skip
+    assert not list(out.rglob("mixes.parquet"))
     assert study["trainings"] == 3 * 10 * 2
     text = page.read_text()
     assert "unseen languages" in text
@@ -182,27 +183,27 @@ def test_the_ablation_is_written_and_goes_on(
 def test_some_of_the_reward_models_alone(tmp_path: Path, manifests: list[Path]) -> None:
     """Without one that mixes audio no mix is heard; the page lacks what was not trained."""
     out = tmp_path / "out"
-    page = ablation.run(manifests, out, SIZE, models=[EMBEDDED]).read_text()
+    page = ablation.run(manifests, out, SIZE, models=[HARDENED]).read_text()
     study = json.loads((out / "ablation.json").read_text())
-    assert list(study["models"]) == ["plain", EMBEDDED]
+    assert list(study["models"]) == ["plain", HARDENED]
     assert study["trainings"] == 3 * 2 * 2
-    assert study["hardened"] == EMBEDDED
+    assert study["hardened"] == HARDENED
     assert not list(out.rglob("mixes.parquet"))
-    assert "the hardened reward model (LS + EAM + Adv, embeddings mixed)" in page
+    assert "the hardened reward model (LS + EAM + Adv)" in page
     gain = study["recall"]["unseen languages"]["hardened less plain, paired"]["sad"]
     assert signed(gain) in page
     for absent in ("Ceiling", "Each regularizer", "What each adds", "LS + Adv", "their mixes"):
         assert absent not in page
     # Others join what is there, and mixes are made for those that need them.
     made = {path: path.stat().st_mtime_ns for path in out.rglob("plain-*.safetensors")}
-    page = ablation.run(manifests, out, SIZE, models=["plain", "eam", "ls_eam_adv", ""]).read_text()
+    page = ablation.run(manifests, out, SIZE, models=["plain", "eam", AUDIO, ""]).read_text()
     assert "their mixes" in page
     assert len(made) == 6
     assert made == {path: path.stat().st_mtime_ns for path in made}
     assert len(list(out.rglob("mixes.parquet"))) == 3
-    assert json.loads((out / "ablation.json").read_text())["hardened"] == "ls_eam_adv"
+    assert json.loads((out / "ablation.json").read_text())["hardened"] == AUDIO
     for wrong, message in (
-        (["typo"], "'typo': choose from plain, ls,"),
+        (["typo"], "'typo': choose from pretrained, plain, ls,"),
         (["plain", "ls", CEILING], "no reward model is hardened"),
     ):
         with pytest.raises(UserError, match=message):
@@ -220,7 +221,7 @@ def test_less_data_is_not_mixed_with_the_rest(
     tmp_path: Path, manifests: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=9))
-    job, given = Job(Fold(("xx", "zz"), 0.5), "ls_eam", 1), []
+    job, given = Job(Fold(("xx", "zz"), 0.5), AUDIO, 1), []
     objective = real_speech.RewardObjective
 
     def watched(model: Any, rows: Any, fit: Any, mixes: Any) -> Any:

@@ -100,7 +100,8 @@ def ablation(
     out: Out,
     seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
     models: Annotated[
-        str, typer.Option(help="Which, such as ls_eam_adv@embedding, beside plain; default: all.")
+        str,
+        typer.Option(help="Which, such as ls_eam_adv@audio, beside plain; default: all but that."),
     ] = "",
     pages: Pages = None,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,

@@ -27,6 +27,7 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
 from rrpo.mini.world import World
+from rrpo.origin import MINI
 from rrpo.presets import preset as preset_file
 from rrpo.progress import Progress
 from rrpo.report.measures import reward_model_label
@@ -156,9 +157,12 @@ def _differences(
 
 def _hardening_labels(folders: Sequence[str]) -> dict[str, str]:
     """Return the rows of Table 2: each folder's regularizers, or its name, in the table's order."""
-    order = list(subsets())
+    order = ["pretrained", *subsets()]
     names = {}
     for folder in folders:
+        if folder == MINI:
+            names[folder] = "pretrained"
+            continue
         try:
             names[folder] = subset_name(
                 configuration.load(runs.RewardRun, Path(folder) / "config.yaml").fit

@@ -19,12 +19,13 @@ MEASURES = {
 }
 PAPER_SETS = ("IEMOCAP (en)", "MER2023 (zh)", "ESD (zh)")
 PAPER = {
-    "fine-tuned, no regularization": (66.0, 50.9, 64.4),
-    "+ LS": (66.8, None, 72.8),
+    "DiffRO (baseline)": (66.0, 50.9, 64.4),
+    "+ LS": (66.8, 51.4, 72.8),
     "+ LS + EAM": (69.1, 52.7, 82.3),
     "+ LS + EAM + Adv": (68.0, 54.8, 81.7),
 }
-"""Accuracy in per cent (arXiv 2512.04552, Table 2), quoted from a secondary source."""
+"""Weighted accuracy in per cent (arXiv 2512.04552, Table 2). The first row is probably the
+pre-trained model: 66.0 on IEMOCAP is what DiffRO's paper gives for its own."""
 
 
 def table2(models: Models) -> str:
@@ -47,14 +48,11 @@ def table2(models: Models) -> str:
             *markdown.table("reward model", sets, rows),
             "",
         ]
-    paper = [
-        (label, [MISSING if value is None else f"{value:.1f}" for value in values])
-        for label, values in PAPER.items()
-    ]
+    paper = [(label, [f"{value:.1f}" for value in values]) for label, values in PAPER.items()]
     lines += [
-        "The paper's own figures: accuracy in per cent of other models on other data, quoted from "
-        "a secondary source. Number by number they cannot be compared with ours, only the order "
-        "of the rows can.",
+        "The paper's own figures: weighted accuracy in per cent, of other models on other data; "
+        "only the order of the rows can be compared with ours. Its first row is probably the "
+        "pre-trained model: DiffRO's paper gives the same 66.0 for that.",
         "",
         *markdown.table("paper's reward model", PAPER_SETS, paper),
     ]

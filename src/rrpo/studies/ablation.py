@@ -36,13 +36,13 @@ from rrpo.studies.conclusions import (
 from rrpo.studies.costs import costs
 from rrpo.studies.folds import (
     CEILING,
-    EMBEDDED,
+    AUDIO,
     FULL,
     HARDENED,
+    PRETRAINED,
     Job,
     Size,
     chosen_models,
-    configurations,
 )
 from rrpo.studies.real_speech import Laboratory
 from rrpo.studies.trials import MEASURES, WHY, beside, held_out, strata
@@ -66,15 +66,15 @@ def run(
         out: where everything is kept.
         size: how much is done.
         command: what the page says it was made by.
-        models: which reward models, see `chosen_models`; none: every subset of the regularizers,
-            the one whose embeddings are mixed, and that of the encoder's states.
+        models: which reward models, see `chosen_models`; none: the pre-trained one, every subset of
+            the regularizers, and that of the encoder's states.
 
     Raises:
         UserError: see `chosen_models` and `Laboratory`.
     """
-    models = chosen_models(models or [*configurations(), CEILING])
+    models = chosen_models(models or [PRETRAINED, *subsets(), CEILING])
     lab = Laboratory(out, manifests, size)
-    hardened = HARDENED if HARDENED in models else EMBEDDED
+    hardened = HARDENED if HARDENED in models else AUDIO
     folds = list(held_out(lab).values())
     jobs = [
         Job(fold, model, seed) for fold in folds for model in models for seed in range(size.seeds)
@@ -209,7 +209,11 @@ def recalls(
 
 def label(model: str) -> str:
     """Name a model as a reader does."""
-    named = {CEILING: "continuous states, plain", EMBEDDED: "LS + EAM + Adv, embeddings mixed"}
+    named = {
+        CEILING: "continuous states, plain",
+        AUDIO: "LS + EAM + Adv, audio mixed",
+        PRETRAINED: "Pre-trained only (head fitted)",
+    }
     return named.get(model) or reward_model_label(model)
 
 

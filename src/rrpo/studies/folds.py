@@ -10,8 +10,11 @@ CEILING = "continuous"
 """Name of the reward model that reads the encoder's states and no tokens."""
 HARDENED = "ls_eam_adv"
 """Name of the hardened reward model."""
-EMBEDDED = "ls_eam_adv@embedding"
-"""Name of the hardened reward model whose token embeddings are mixed, and not its audio."""
+AUDIO = "ls_eam_adv@audio"
+"""Name of the hardened reward model whose audio is mixed, and not its features."""
+PRETRAINED = "pretrained"
+"""Name of the pre-trained model of which only the head is fitted, without any regularizer: nothing
+of a head is pre-trained here, as no label is used."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Job:
-    """One fine-tuning: `model` is a subset of the regularizers, `EMBEDDED` or `CEILING`."""
+    """One fine-tuning: `model` is a key of `configurations`, or `CEILING`."""
 
     fold: Fold
     model: str
@@ -69,15 +72,16 @@ class Job:
 
 
 def configurations() -> dict[str, FitConfig]:
-    """Return the settings of every reward model on tokens: the subsets, and embeddings mixed."""
-    embedded = subsets()[HARDENED].model_copy(update={"mixup_at": "embedding"})
-    return subsets() | {EMBEDDED: embedded}
+    """Return the settings of every reward model on tokens, in the order of a table."""
+    head = subsets()["plain"].model_copy(update={"tune": "heads"})
+    audio = subsets()[HARDENED].model_copy(update={"mixup_at": "audio"})
+    return {PRETRAINED: head} | subsets() | {AUDIO: audio}
 
 
 def mixes_audio(model: str) -> bool:
     """Say whether a reward model is fine-tuned on mixed audio, and so needs a mix pool."""
     config = configurations().get(model)
-    return config is not None and config.mixup and config.mixup_at == "audio"
+    return config is not None and config.needs_mix_pool
 
 
 def chosen_models(names: Sequence[str]) -> list[str]:
@@ -91,6 +95,6 @@ def chosen_models(names: Sequence[str]) -> list[str]:
     unknown = sorted(asked - set(every))
     if unknown:
         raise UserError(f"unknown reward model {unknown[0]!r}: choose from {', '.join(every)}")
-    if not asked & {HARDENED, EMBEDDED}:
-        raise UserError(f"no reward model is hardened: name {HARDENED} or {EMBEDDED}, too")
+    if not asked & {HARDENED, AUDIO}:
+        raise UserError(f"no reward model is hardened: name {HARDENED} or {AUDIO}, too")
     return [name for name in every if name in asked]

@@ -249,8 +249,7 @@ def page(study: Mapping[str, Any]) -> str:
         "What the figures do not say:",
         "",
         *(f"- {line}" for line in notes(study)),
-        "- With less data there are fewer different mixes of each utterance: both parents of one "
-        "have to be among it. The tokenizer and the pre-training hear all of it, without labels.",
+        "- With less data the tokenizer and the pre-training still hear all of it, without labels.",
         "",
         "## Figures",
         "",
