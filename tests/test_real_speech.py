@@ -136,7 +136,7 @@ def test_the_ablation_is_written_and_goes_on(
     page = ablation.run(manifests, out, SIZE)
     study = json.loads((out / "ablation.json").read_text())
     assert set(study["models"]) == {
-        PRETRAINED, "plain", "ls", "eam", "adv", "ls_eam", "ls_adv", "eam_adv", "ls_eam_adv", CEILING,
+        PRETRAINED, "plain", "ls", "eam", "adv", "ls_eam", "ls_adv", "eam_adv", HARDENED, CEILING,
     }  # fmt: skip
     assert not list(out.rglob("mixes.parquet"))
     assert study["trainings"] == 3 * 10 * 2

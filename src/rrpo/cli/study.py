@@ -20,14 +20,24 @@ def seeds(
     out: Out,
     seeds: Annotated[int, typer.Option(min=1, help="How many: 0 to N-1.")] = 3,
     systems: Systems = "sft,diffro,rrpo",
+    sentences: Annotated[
+        int | None, typer.Option(min=1, help="Of each seed, each × 6 emotions; default: 6.")
+    ] = None,
+    ablation: Annotated[
+        bool, typer.Option(help="Also the reward models between plain and hardened.")
+    ] = False,
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
-    """Run the demo for several seeds and pool its tables, with paired differences."""
+    """Run the demo for several seeds, one on each core, and pool its tables."""
+    from dataclasses import replace
+
     from rrpo.studies import plan
     from rrpo.studies import seeds as study
 
     chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
-    print(study.run(out, seeds, chosen, " ".join(["rrpo", *sys.argv[1:]])))
+    if sentences is not None:
+        chosen = replace(chosen, sentences=sentences)
+    print(study.run(out, seeds, chosen, " ".join(["rrpo", *sys.argv[1:]]), ablation))
 
 
 @study_app.command()

@@ -35,8 +35,8 @@ from rrpo.studies.conclusions import (
 )
 from rrpo.studies.costs import costs
 from rrpo.studies.folds import (
-    CEILING,
     AUDIO,
+    CEILING,
     FULL,
     HARDENED,
     PRETRAINED,

@@ -26,6 +26,7 @@ from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
 from rrpo.evaluate.run import Judges, measure, summarise
+from rrpo.mini.mixes import mix_pool
 from rrpo.mini.speaking import BestOf, spoken, unseen_utterances
 from rrpo.mini.world import HASHES, World
 from rrpo.objectives.dpo import Pair
@@ -51,6 +52,8 @@ from rrpo.studies.plan import (
     sft_config,
 )
 
+MIXES = 10
+"""Mixed versions of each utterance where audio is mixed."""
 CURVE_SCORERS = ("dnsmos_p808", "plcmos")
 """What rates the quality of a policy in training."""
 
@@ -111,7 +114,7 @@ def run(
         seed,
         plan,
         world,
-        TABLE_2 if ablation else (PRETRAINED, "plain", "ls_eam_adv"),
+        _reward_names(plan, ablation),
         world.codec(),
         Judges.installed(world.judge()),
         read_json(out / "seconds.json") if (out / "seconds.json").is_file() else {},
@@ -126,6 +129,12 @@ def run(
     print_table(results, console)
     console.print(f"\nListen and look: {out / 'report.html'}")
     return results
+
+
+def _reward_names(plan: Plan, ablation: bool) -> list[str]:
+    """Return the reward models that are trained and tested: Table 2's or some, and the systems'."""
+    table = TABLE_2 if ablation else (PRETRAINED, "plain", "ls_eam_adv")
+    return list(dict.fromkeys([*table, *(SYSTEMS[name].reward_model for name in plan.systems)]))
 
 
 def _claim(out: Path, plan: Mapping[str, Any]) -> None:
@@ -153,11 +162,14 @@ def fine_tune_reward(
         name: of its regularizers (`rrpo.reward.fit.subsets`).
     """
     folder = out / "reward_models" / name
+    config, rows = reward_config(name, steps, seed), world.shard("finetune")
+    if (folder / "results.json").is_file():
+        return reward.load(folder)
     runs.train_reward(
         world.reward_model(),
-        world.shard("finetune"),
-        [],
-        reward_config(name, steps, seed),
+        rows,
+        mix_pool(world.codec(), rows, MIXES, seed) if config.fit.needs_mix_pool else [],
+        config,
         folder,
         resume=True,
         description=f"reward model {name}",

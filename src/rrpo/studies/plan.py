@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from rrpo import config as configuration
 from rrpo import runs
@@ -43,6 +43,20 @@ class System:
 
 PUBLISHED = ("diffro.reward_form=log_posterior", "rewards={emotion: 1.0, content: 1.0}")
 """DiffRO's own setting for emotion: its log-posterior, with the content's kept beside it."""
+PAPER = {"reward_model": "ls_eam_adv", "preset": "paper"}
+DEPARTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "log_posterior": (
+        "paid the log-posterior",
+        {"settings": ("diffro.reward_form=log_posterior",)},
+    ),
+    "audio": ("audio mixed", {"reward_model": "ls_eam_adv@audio"}),
+    "pooled": ("FGM on the pooled vector", {"reward_model": "ls_eam_adv@pooled"}),
+    "base": ("from the base", {"start": "base"}),
+    "rollout": ("on rollouts", {"settings": ("diffro.history=rollout",)}),
+    "mean": ("mean KL", {"settings": ("diffro.kl_reduction=mean",)}),
+    "content": ("paid for content, too", {"settings": ("rewards.content=5.0",)}),
+}
+"""What is changed of the paper's setting, one thing at a time."""
 SYSTEMS = {
     "base": System("base", method="base"),
     "sft": System("SFT", method="sft", start="base"),
@@ -53,6 +67,10 @@ SYSTEMS = {
     "diffro": System("DiffRO (plain reward model)", settings=("diffro.reward_form=log_posterior",)),
     "rrpo_paper": System("RRPO as published", "ls_eam_adv", preset="paper"),
     "rrpo": System("RRPO", "ls_eam_adv"),
+    **{
+        f"paper_{name}": System(f"RRPO as published, but {title}", **(PAPER | changes))
+        for name, (title, changes) in DEPARTURES.items()
+    },
 }
 """Every system by name, in the order of a table."""
 REWARD_OF = {name: system.reward_model for name, system in SYSTEMS.items()}
@@ -113,7 +131,13 @@ def with_systems(plan: Plan, names: Sequence[str]) -> Plan:
 
 
 def reward_config(name: str, steps: int, seed: int) -> runs.RewardRun:
-    """Return the settings of a reward model, by the name of its regularizers."""
+    """Return the settings of a reward model, by the name of its regularizers.
+
+    "@audio" after it mixes audio and not features, "@pooled" takes the adversarial step on the
+    pooled vector.
+    """
+    regularizers, _, variant = name.partition("@")
+    changes = {"audio": {"mixup_at": "audio"}, "pooled": {"adversarial_at": "pooled"}}
     train = TrainConfig(
         steps=steps,
         learning_rate=3e-4,
@@ -121,7 +145,8 @@ def reward_config(name: str, steps: int, seed: int) -> runs.RewardRun:
         schedule="cosine",
         seed=seed,
     )
-    return runs.RewardRun(train=train, fit=subsets()[name])
+    fit = subsets()[regularizers].model_copy(update=changes.get(variant, {}))
+    return runs.RewardRun(train=train, fit=fit)
 
 
 def sft_config(plan: Plan, seed: int) -> runs.SFTRun:

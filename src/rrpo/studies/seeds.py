@@ -2,25 +2,34 @@
 
 Each seed trains anew and says other sentences, so the means of the seeds are independent, and every
 interval is Student's over them: it holds for other trainings and other sentences. Differences are
-paired within a seed. The curves of the systems are also compared where their KL, or the judge's
+paired within a seed, utterance by utterance; the goal of word error also by sentence, with a
+bootstrap over sentences. The curves of the systems are also compared where their KL, or the judge's
 probability, is the same.
 """
 
 import json
+import multiprocessing
+import os
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from rrpo import __version__
 from rrpo.checkpoint import read_json, write_json, write_text
 from rrpo.evaluate.matched import mean_difference, run_interval
+from rrpo.evaluate.statistics import paired_interval
 from rrpo.report import markdown
-from rrpo.report.measures import MISSING, SYSTEMS
+from rrpo.report.measures import MISSING, SYSTEMS, reward_model_label
 from rrpo.report.plots import figure
-from rrpo.report.terminal import MEASURES, shown
+from rrpo.report.terminal import MEASURES, shown, signed
 from rrpo.studies import demo
-from rrpo.studies.plan import FULL, Plan
+from rrpo.studies.plan import DEPARTURES, FULL, Plan
+from rrpo.studies.plan import SYSTEMS as TRAINED
 
 PAIRS = (
     ("diffro", "sft"),
@@ -40,8 +49,11 @@ PAIRS = (
     ("sft", "base"),
     ("diffro", "grpo"),
     ("diffro", "dpo"),
+    *((f"paper_{name}", "rrpo_paper") for name in DEPARTURES),
 )
 """Which differences are tested, first minus second, where both were measured."""
+ACCURACIES = {"accuracy": "weighted", "unweighted_average_recall": "unweighted"}
+"""Accuracies of a reward model: of all utterances, and the mean of the classes' recalls."""
 COMPARED = ("plain", "ls_eam_adv")
 """The reward models without and with all regularizers."""
 KEYS = {"kl": "KL", "judge_probability": "judge probability"}
@@ -61,10 +73,48 @@ MEASURED = {
 }
 
 
-def run(out: Path, seeds: int, plan: Plan = FULL, command: str = "") -> Path:
-    """Run the demo for seeds 0 … seeds-1 and write `study.md`, `study.json` and `figure.svg`."""
+def run(
+    out: Path, seeds: int, plan: Plan = FULL, command: str = "", ablation: bool = False
+) -> Path:
+    """Run the demo for seeds 0 … seeds-1; write `study.md`, `study.json` and `figure.svg`.
+
+    Also writes `results.json`, the figures alone. Seeds run side by side, one on each core.
+
+    Args:
+        ablation: also fine-tune the reward models between plain and hardened.
+    """
     folders = [out / f"seed-{seed}" for seed in range(seeds)]
-    results = [demo.run(folder, seed, plan, command=command) for seed, folder in enumerate(folders)]
+    asked = [(folder, seed, plan, ablation, command) for seed, folder in enumerate(folders)]
+    workers = min(seeds, os.cpu_count() or 1)
+    if workers == 1:
+        results = [_demo(one) for one in asked]
+    else:
+        # `spawn` keeps the workers free of the parent's threads.
+        with ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), _one_thread
+        ) as pool:
+            results = list(pool.map(_demo, asked))
+    return pool_seeds(out, folders, results, plan, command)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _demo(asked: tuple[Path, int, Plan, bool, str]) -> dict[str, Any]:
+    folder, seed, plan, ablation, command = asked
+    return demo.run(folder, seed, plan, ablation, command=command)
+
+
+def pool_seeds(
+    out: Path,
+    folders: Sequence[Path],
+    results: Sequence[Mapping[str, Any]],
+    plan: Plan,
+    command: str,
+) -> Path:
+    """Pool the results of finished demos, one of each seed, and write the study."""
+    seeds = len(folders)
     rows = [_rows(folder) for folder in folders]
     systems = ["reference", "base", *plan.systems]
     figures = {
@@ -82,14 +132,73 @@ def run(out: Path, seeds: int, plan: Plan = FULL, command: str = "") -> Path:
         "matched": _matched([_points(folder) for folder in folders], plan.systems),
         "reward_models": _reward_models(results),
         "hardening": _hardening(results),
+        "words": {name: _words(rows, name) for name in plan.systems},
         "seconds": [sum(result["seconds"].values()) for result in results],
     }
     write_json(out / "study.json", study)
+    write_json(out / "results.json", summary(study))
     write_text(out / "study.md", page(study))
     # Each seed's real tokens are of its own sentences.
     reference = _mean([result["reference"] for result in results])
     figure({**results[0], "reference": reference}, _curves(folders), out / "figure.svg")
     return out / "study.md"
+
+
+def summary(study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures alone: of each system and each reward model, mean and interval."""
+
+    def plain(value: Mapping[str, Any] | None) -> dict[str, float] | None:
+        return None if value is None else {end: value[end] for end in ("mean", "low", "high")}
+
+    return {
+        "command": study["command"],
+        "commit": commit(),
+        "machine": study["machine"],
+        "seeds": study["seeds"],
+        "systems": {
+            name: {measure: plain(value) for measure, value in found.items()}
+            | (
+                {"word error less the base's, by sentence": study["words"][name]}
+                if study["words"].get(name)
+                else {}
+            )
+            for name, found in study["systems"].items()
+        },
+        "reward_models": {
+            name: {test: plain(value) for test, value in found.items()}
+            for name, found in study["reward_models"].items()
+        },
+        "differences": {
+            pair: {measure: plain(value) for measure, value in found.items()}
+            for pair, found in study["differences"].items()
+        },
+    }
+
+
+def commit() -> str:
+    """Return the commit of the code, or the version where it is no checkout."""
+    here = Path(__file__).parent
+    done = subprocess.run(
+        ["git", "-C", str(here), "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or __version__
+
+
+def _words(
+    rows: Sequence[Mapping[str, Sequence[Mapping[str, Any]]]], system: str
+) -> dict[str, float] | None:
+    """Return the word error less the base's, paired by utterance, its interval over sentences."""
+    own, base = ([row for seed in rows for row in seed[name]] for name in (system, "base"))
+    if own[0]["word_error"] is None:
+        return None
+    return paired_interval(
+        [row["word_error"] for row in own],
+        [row["word_error"] for row in base],
+        groups=[row["text"] for row in own],
+    )
 
 
 def page(study: Mapping[str, Any]) -> str:
@@ -106,6 +215,15 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         *by_measure(study["differences"], MEASURED),
     ]
+    words = {title_of(name): value for name, value in study["words"].items() if value}
+    if words:
+        lines += [
+            "",
+            "Word error less the base's, paired by utterance; bootstrap over sentences, those of "
+            "all seeds together:",
+            "",
+            *markdown.table("", ["less the base's"], [(n, [signed(v)]) for n, v in words.items()]),
+        ]
     for key, title in KEYS.items():
         lines += [
             "",
@@ -117,11 +235,14 @@ def page(study: Mapping[str, Any]) -> str:
         lines += by_measure(
             matched, dict.fromkeys(name for one in matched.values() for name in one)
         )
-    accuracy = study["reward_models"]
-    sets = list(next(iter(accuracy.values())))
-    right = [(name, [cell(found[test]) for test in sets]) for name, found in accuracy.items()]
+    models = study["reward_models"]
+    sets = list(next(iter(models.values())))
+    right = [
+        (reward_model_label(name), [cell(found[test]) for test in sets])
+        for name, found in models.items()
+    ]
     changed = [(name, list(map(cell, values))) for name, values in study["hardening"].items()]
-    lines += ["", "Reward models, accuracy:", "", *markdown.table("", sets, right)]
+    lines += ["", "Reward models by test set:", "", *markdown.table("", sets, right)]
     lines += [
         "",
         "What hardening changes in the reward model (means over seeds, Student's 95 % interval):",
@@ -224,12 +345,13 @@ def _differences(
 
 
 def _reward_models(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return reward model → test set → accuracy; all seeds are tested on the same utterances."""
+    """Return reward model → test set and measure → figure; all seeds have the same test sets."""
     found = [result["reward_models"] for result in results]
     return {
         name: {
-            test: pooled([[one[name]["accuracy"][test]["mean"]] for one in found])
-            for test in figures["accuracy"]
+            f"{test}, {title}": pooled([[one[name][measure][test]["mean"]] for one in found])
+            for measure, title in ACCURACIES.items()
+            for test in figures[measure]
         }
         for name, figures in found[0].items()
     }
@@ -277,7 +399,8 @@ def _mean(points: Sequence[Any]) -> Any:
 
 def title_of(name: str) -> str:
     """Return a system's name as the tables say it."""
-    return {"reference": "real tokens", "base": "base"}.get(name, SYSTEMS.get(name, name))
+    titled = TRAINED[name].title if name in TRAINED else name
+    return {"reference": "real tokens", "base": "base"}.get(name, SYSTEMS.get(name, titled))
 
 
 def cell(value: Mapping[str, Any] | None) -> str:
