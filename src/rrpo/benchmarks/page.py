@@ -9,6 +9,7 @@ from rrpo.report.measures import MISSING
 
 TITLES = {
     "step": "DiffRO step over its bare parts in minimal torch",
+    "history": "DiffRO step on recorded tokens over one that draws its own",
     "rollout": "rollout",
     "relaxation": "KL, log-probabilities and relaxation in chunks",
     "hardening": "step of the hardened reward model",

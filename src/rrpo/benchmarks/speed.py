@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -94,22 +94,55 @@ def step(setting: Setting, device: torch.device) -> Iterator[Measurement]:
     """
     model, reference = setting.model().to(device), setting.model().to(device)
     paying = RewardModel(RewardConfig()).to(device).eval()
-    rollout = RolloutConfig(min_ratio=setting.ratio(), max_ratio=setting.ratio())
-    config = DiffROConfig(batch_size=setting.batch, rollout=rollout)
-    prompts = setting.prompts()
-    objective = DiffROObjective(model, reference, Reward([paying]), prompts, config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    ours = _step(setting, "rollout", model, reference, paying, optimizer)
+    least = _bare_step(setting, model, reference, paying, optimizer, device)
+    unit = f"× the bare parts, batch {setting.batch} × {setting.speech} tokens"
+    yield compare(f"step/{setting.name}", ours, least, unit, device, setting.repeats)[0]
+
+
+def history(setting: Setting, device: torch.device) -> Iterator[Measurement]:
+    """Measure a DiffRO step on recorded tokens against one that draws its own."""
+    model, reference = setting.model().to(device), setting.model().to(device)
+    paying = RewardModel(RewardConfig()).to(device).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    recorded, drawn = (
+        _step(setting, history, model, reference, paying, optimizer)
+        for history in ("recorded", "rollout")
+    )
+    unit = f"× a step with a rollout, batch {setting.batch} × {setting.speech} tokens"
+    yield compare(f"history/{setting.name}", recorded, drawn, unit, device, setting.repeats)[0]
+
+
+def _step(
+    setting: Setting,
+    history: Literal["recorded", "rollout"],
+    model: SpeechTokenLM,
+    reference: SpeechTokenLM,
+    paying: RewardModel,
+    optimizer: torch.optim.Optimizer,
+) -> Callable[[], None]:
+    """Return a whole DiffRO step; drawn or recorded, every utterance has the same length."""
+    rollout = RolloutConfig(min_ratio=setting.ratio(), max_ratio=setting.ratio())
+    config = DiffROConfig(
+        batch_size=setting.batch, rollout=rollout, history=history, skip_broken=False
+    )
+    prompts = setting.prompts()
+    speech = torch.randint(
+        SPEECH_CODES, (len(prompts), setting.speech), generator=torch.Generator().manual_seed(2)
+    )
+    objective = DiffROObjective(
+        model, reference, Reward([paying]), prompts, config, recordings=list(speech)
+    )
     generator = torch.Generator().manual_seed(0)
 
-    def ours() -> None:
+    def one() -> None:
         loss, _ = objective.loss(model, 1, generator)
         torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    least = _bare_step(setting, model, reference, paying, optimizer, device)
-    unit = f"× the bare parts, batch {setting.batch} × {setting.speech} tokens"
-    yield compare(f"step/{setting.name}", ours, least, unit, device, setting.repeats)[0]
+    return one
 
 
 def _bare_step(
@@ -262,14 +295,16 @@ def measure(names: Sequence[str], full_size: bool = False) -> Iterator[Measureme
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = [SETTINGS["mini"], *([SETTINGS["full"]] if full_size else [])]
     for name in names or NAMES:
-        if name in ("step", "rollout"):
+        if name in SIZED:
             for setting in settings:
-                yield from (step if name == "step" else rollout)(setting, device)
+                yield from SIZED[name](setting, device)
         else:
             yield from (relaxation if name == "relaxation" else hardening)(device)
 
 
-NAMES = ("step", "rollout", "relaxation", "hardening")
+SIZED = {"step": step, "history": history, "rollout": rollout}
+"""Benchmarks that are run for each setting."""
+NAMES = (*SIZED, "relaxation", "hardening")
 FORMS = ("chunked", "dense")
 
 
