@@ -41,6 +41,8 @@ class System:
     start: Literal["base", "sft"] = "sft"
 
 
+MINI_SIZE = ("train.steps=60", "train.learning_rate=1e-4", "train.weight_decay=0.0")
+"""Of the paper's preset here: the mini world's LM has a hundredth of the paper's weights."""
 PUBLISHED = ("diffro.reward_form=log_posterior", "rewards={emotion: 1.0, content: 1.0}")
 """DiffRO's own setting for emotion: its log-posterior, with the content's kept beside it."""
 PAPER = {"reward_model": "ls_eam_adv", "preset": "paper"}
@@ -93,7 +95,7 @@ class Plan:
     dpo_steps: int = 100
     sentences: int = 6
     curve_sentences: int = 4
-    curve_every: int = 25
+    curve_every: int = 20
     sft_every: int = 25
     test_utterances: int | None = None
     settings: tuple[str, ...] = ()
@@ -167,10 +169,11 @@ def diffro_config(plan: Plan, name: str, seed: int) -> runs.DiffRORun:
     options = [f"{key}={value}" for key, value in sizes.items() if value is not None]
     if plan.diffro_steps is not None:
         options.append(f"train.warmup_steps={min(5, plan.diffro_steps)}")
+    scale = MINI_SIZE if system.preset == "paper" else ()
     return configuration.load(
         runs.DiffRORun,
         None,
-        [*system.settings, *plan.settings, *options, f"train.seed={seed}"],
+        [*scale, *system.settings, *plan.settings, *options, f"train.seed={seed}"],
         preset("diffro", system.preset),
     )
 
