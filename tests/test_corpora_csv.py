@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from corpus_trees import wav, write
-from rrpo.data.corpora import import_corpus
+from rrpo.data.corpora import TableOptions, import_corpus
 from rrpo.errors import UserError
 
 
@@ -27,8 +27,8 @@ def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
     )
     columns = {"path": "file", "emotion": "mood", "speaker": "who", "intensity": "level"}
     with pytest.raises(UserError, match=r"b\.wav has the unknown label 'bored'"):
-        import_corpus("csv", file, tmp_path / "out", {}, columns)
-    done = import_corpus("csv", file, tmp_path / "out", {"Bored": "sad"}, columns)
+        import_corpus("csv", file, tmp_path / "out", {}, TableOptions(columns))
+    done = import_corpus("csv", file, tmp_path / "out", {"Bored": "sad"}, TableOptions(columns))
     assert [
         (one.emotion, one.speaker, one.intensity, one.partition) for one in done.recordings
     ] == [
@@ -43,8 +43,8 @@ def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (
-            "path,emotion\na.wav,sad\ngone.wav,sad\n",
-            r"line 3: no such audio file: gone\.wav is nei",
+            "path,emotion\ngone.wav,sad\n",
+            r"line 2: no such audio file: gone\.wav is neither in .* \(1 of 1 are not there\)",
         ),
         ("path,emotion\na.wav,\n", "line 2: path or emotion is empty"),
         ("path,emotion\na.wav,sad\n./a.wav,sad\n", r"a\.wav is there twice"),
@@ -52,7 +52,7 @@ def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
         ("path,emotion\n", "holds no rows"),
         ("path,emotion\na.wav,melancholic\n", "unknown label 'melancholic'"),
         ("path,emotion,intensity\na.wav,sad,high\n", "line 2: intensity is 'high'"),
-        ("path,emotion,intensity\na.wav,sad,nan\n", "line 2: intensity is 'nan'"),
+        ("path,emotion,intensity\na.wav,sad,inf\n", "line 2: intensity is 'inf'"),
         ("path,emotion,partition\na.wav,sad,dev\n", "the partition is 'dev'"),
         (
             "path,emotion,speaker,partition\na.wav,sad,s,train\nb.wav,sad,s,test\n",

@@ -138,7 +138,7 @@ def test_what_is_wrong_with_a_parquet_list_is_said(tmp_path: Path) -> None:
         import_cosyvoice(tmp_path / "gone.parquet", out)
     silent = rows(tmp_path, emotion=["happy", "sad"], audio_data=[None, None])
     parquet.write_table(arrow.table(silent), tmp_path / "gone.parquet")
-    with pytest.raises(UserError, match="x/1 has no audio_data and no audio file at"):
+    with pytest.raises(UserError, match=r"no such audio file: /elsewhere/1\.wav of x/1, "):
         import_cosyvoice(tmp_path / "gone.parquet", tmp_path / "fresh")
 
 
