@@ -186,7 +186,7 @@ def test_files_that_cannot_be_what_they_should_are_named(tiny: Path, tmp_path: P
     table = tmp_path / "manifest.csv"
     table.write_text(f"{rest}{long}.wav,sad,\n")
     printed = rrpo("tokenize", table, "--out", tmp_path / "out", code=2)
-    assert f"left out: 1 recordings are not there (line 5: {long}.wav)" in printed
+    assert f"left out: 1 not there (line 5: {long}.wav)" in printed
     table.write_text(f"path,emotion\n\n{long}.wav,sad\n")
     assert "line 3: no such audio file" in mistake("tokenize", table, "--out", tmp_path / "o")
     table.write_text(rest)

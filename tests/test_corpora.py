@@ -436,9 +436,15 @@ def test_the_command_says_what_it_found(place: Callable[[str], Path], tmp_path: 
         (["esd", ".", "--label", "sad"], "--label sad: sad is not of the form KEY=VALUE"),
         (["esd", ".", "--label", "a=sad", "--label", "a=happy"], "a stands twice"),
         (["esd", ".", "--emotions", "x"], "--emotions is for cosyvoice"),
-        (["esd", ".", "--column", "path=file"], "--column, --separator and --encoding are of a csv"),
+        (
+            ["esd", ".", "--column", "path=file"],
+            "--column, --separator and --encoding are of a csv",
+        ),
         (["csv", ".", "--column", "file=path"], "--column file=…: our columns are path, emotion"),
-        (["cosyvoice", ".", "--label", "a=sad"], "--label, --column, --separator and --encoding are for other corpora"),
+        (
+            ["cosyvoice", ".", "--label", "a=sad"],
+            "--label, --column, --separator and --encoding are for other corpora",
+        ),
     ],
 )
 def test_wrong_options_are_the_users_mistakes(
@@ -460,10 +466,10 @@ def test_what_the_tables_of_esd_list_and_is_not_there_is_said(
     place: Callable[[str], Path], tmp_path: Path
 ) -> None:
     root = place("esd")
-    assert "are not there" not in said("esd", root, tmp_path / "whole")
+    assert "left out:" not in said("esd", root, tmp_path / "whole")
     (root / "0001" / "Surprise" / "0001_001401.wav").unlink()
     (root / "0016" / "Happy" / "test" / "0016_000721.wav").unlink()
-    line = "left out: 2 recordings are not there (0001_001401, 0016_000721): copy them again"
+    line = "left out: 2 not there (0001_001401, 0016_000721): copy them again"
     assert line in said("esd", root, tmp_path / "part")
 
 
@@ -475,12 +481,12 @@ def test_files_of_no_bytes_are_left_out_and_said(
         (root / "wav" / f"{name}.wav").write_bytes(b"")
     lines = said("emodb", root, tmp_path / "out")
     named = "(03a01Fa.wav, 16a04Lc.wav)"
-    assert f"left out: 2 recordings are of 0 bytes {named}: copy them again" in lines
+    assert f"left out: 2 of 0 bytes {named}: copy them again" in lines
     assert "labelled L" not in lines
     assert len(read_manifest(tmp_path / "out")) == 5
     for file in (root / "wav").iterdir():
         file.write_bytes(b"")
-    with pytest.raises(UserError, match="no recording can be used: left out: 7 recordings are of 0 bytes"):
+    with pytest.raises(UserError, match="no recording can be used: left out: 7 of 0 bytes"):
         import_corpus("emodb", root, tmp_path / "none")
 
 

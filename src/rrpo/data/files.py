@@ -57,8 +57,11 @@ def visible(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield all files of a folder and of those below; links are followed, each folder once."""
-    yield from _below(folder, set())
+    """Yield all files of a folder and of those below; links are followed, each folder once.
+
+    A link that leads up, to a folder that holds this one, is not followed.
+    """
+    yield from _below(folder, set(folder.resolve().parents))
 
 
 def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:

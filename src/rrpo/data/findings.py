@@ -68,16 +68,16 @@ class Findings:
         """Return a line for each kind of what was left out, and the notes."""
         said = []
         for names, what, cure in (
-            (self.missing, "are not there", self.cure),
-            ([one.name for one in self.empty], "are of 0 bytes", COPY),
+            (self.missing, "not there", self.cure),
+            ([one.name for one in self.empty], "of 0 bytes", COPY),
             (
                 [one.name for one in self.pointers],
-                "are git-LFS pointers and no sounds",
+                "that are git-LFS pointers and no sounds",
                 "run `git lfs pull` in their folder",
             ),
         ):
             if names:
-                said.append(f"left out: {len(names)} recordings {what} ({first(names)}): {cure}")
+                said.append(f"left out: {len(names)} {what} ({first(names)}): {cure}")
         return [*said, *dict.fromkeys(self.notes)]
 
 

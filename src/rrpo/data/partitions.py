@@ -105,7 +105,9 @@ def _taken_apart(name: str) -> tuple[str, int]:
 
 def _person(one: Recording) -> Person:
     """Return what tells a speaker from others: names are unique within a corpus."""
-    return one.corpus, folded(one.speaker)
+    name = folded(one.speaker)
+    number = re.fullmatch(r"0*([0-9]+)(?:\.0)?", name)  # 1, 01 and 1.0 are what programs make of 01
+    return one.corpus, number[1] if number else name
 
 
 def _listed_partition(one: Recording, renamed: dict[str, str]) -> str:
@@ -157,8 +159,8 @@ def _notes(divided: Sequence[Recording], renamed: Mapping[str, str]) -> list[str
     if all(one.partition != TEST for one in divided):
         known = len({_person(one) for one in divided if one.speaker})
         notes.append(
-            f"nobody is held out for tests: {known or 'no'} speakers are named, and of three or "
-            "more one is; a column `partition` may say who"
+            f"nobody is held out for tests (speakers that are named: {known}): a column "
+            "`partition` may say who"
         )
     return notes
 
