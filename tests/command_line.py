@@ -61,6 +61,9 @@ def _run(words: list[str], folder: Path, environment: dict[str, str], names: lis
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["rrpo", *words]
+    if encoding := environment.get("RRPO_TEST_ENCODING"):
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding=encoding, errors="strict")  # type: ignore[union-attr]
     import torch
 
     from rrpo.cli import main

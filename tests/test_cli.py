@@ -185,8 +185,10 @@ def test_files_that_cannot_be_what_they_should_are_named(tiny: Path, tmp_path: P
     (tmp_path / "a.raw").write_bytes(b"\0" * 100)
     table = tmp_path / "manifest.csv"
     table.write_text(f"{rest}{long}.wav,sad,\n")
-    line = mistake("tokenize", table, "--out", tmp_path / "out")
-    assert "line 5: no such audio file" in line
+    printed = rrpo("tokenize", table, "--out", tmp_path / "out", code=2)
+    assert f"left out: 1 not there (line 5: {long}.wav)" in printed
+    table.write_text(f"path,emotion\n\n{long}.wav,sad\n")
+    assert "line 3: no such audio file" in mistake("tokenize", table, "--out", tmp_path / "o")
     table.write_text(rest)
     assert "cannot read" in mistake("tokenize", table, "--out", tmp_path / "out")
     table.write_text("path,emotion,partition\na.raw,happy,Test\n")

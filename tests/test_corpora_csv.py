@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from corpus_trees import wav, write
-from rrpo.data.corpora import import_corpus
+from rrpo.data.corpora import TableOptions, import_corpus
 from rrpo.errors import UserError
 
 
@@ -27,8 +27,8 @@ def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
     )
     columns = {"path": "file", "emotion": "mood", "speaker": "who", "intensity": "level"}
     with pytest.raises(UserError, match=r"b\.wav has the unknown label 'bored'"):
-        import_corpus("csv", file, tmp_path / "out", {}, columns)
-    done = import_corpus("csv", file, tmp_path / "out", {"Bored": "sad"}, columns)
+        import_corpus("csv", file, tmp_path / "out", {}, TableOptions(columns))
+    done = import_corpus("csv", file, tmp_path / "out", {"Bored": "sad"}, TableOptions(columns))
     assert [
         (one.emotion, one.speaker, one.intensity, one.partition) for one in done.recordings
     ] == [
@@ -43,8 +43,8 @@ def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (
-            "path,emotion\na.wav,sad\ngone.wav,sad\n",
-            r"line 3: no such audio file: gone\.wav is nei",
+            "path,emotion\ngone.wav,sad\n",
+            r"line 2: no such audio file: gone\.wav is neither in .* \(1 of 1 are not there\)",
         ),
         ("path,emotion\na.wav,\n", "line 2: path or emotion is empty"),
         ("path,emotion\na.wav,sad\n./a.wav,sad\n", r"a\.wav is there twice"),
@@ -52,7 +52,7 @@ def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
         ("path,emotion\n", "holds no rows"),
         ("path,emotion\na.wav,melancholic\n", "unknown label 'melancholic'"),
         ("path,emotion,intensity\na.wav,sad,high\n", "line 2: intensity is 'high'"),
-        ("path,emotion,intensity\na.wav,sad,nan\n", "line 2: intensity is 'nan'"),
+        ("path,emotion,intensity\na.wav,sad,inf\n", "line 2: intensity is 'inf'"),
         ("path,emotion,partition\na.wav,sad,dev\n", "the partition is 'dev'"),
         (
             "path,emotion,speaker,partition\na.wav,sad,s,train\nb.wav,sad,s,test\n",
@@ -96,3 +96,56 @@ def test_without_speakers_there_are_no_partitions(tmp_path: Path) -> None:
     wav(tmp_path / "a.wav")
     file = table(tmp_path / "list.csv", "path,emotion\na.wav,sad\n")
     assert import_corpus("csv", file, tmp_path / "out").recordings[0].partition == ""
+
+
+def speakers(folder: Path, names: list[str], more: str = "") -> Path:
+    """Write a table of a recording for each speaker; `more` names and gives a last column."""
+    column, _, value = more.partition("=")
+    for number in range(len(names)):
+        wav(folder / f"{number}.wav")
+    rows = [f"{number}.wav,sad,{name},{value}\n" for number, name in enumerate(names)]
+    return table(folder / "t.csv", f"path,emotion,speaker,{column}\n" + "".join(rows))
+
+
+def test_speakers_of_a_known_corpus_may_be_spelt_otherwise(tmp_path: Path) -> None:
+    """fastai/fastai#1008: programs take 0011 for a number, and write 11 or 11.0."""
+    names = ["5", "06", "11.0", "Actor_12", "actor01"]
+    done = import_corpus("csv", speakers(tmp_path, names, "corpus=RAVDESS"), tmp_path / "out")
+    assert [(one.speaker, one.partition, one.corpus) for one in done.recordings] == [
+        ("5", "validation", "ravdess"),
+        ("06", "validation", "ravdess"),
+        ("11.0", "test", "ravdess"),
+        ("Actor_12", "test", "ravdess"),
+        ("actor01", "train", "ravdess"),
+    ]
+    assert "held out by the names of the corpus: 06 is actor06, 11.0 is" in done.findings.lines()[0]
+    with pytest.raises(UserError, match=r"0\.wav: RAVDESS has no speaker 'x5': name its speakers"):
+        import_corpus("csv", speakers(tmp_path, ["x5"], "corpus=ravdess"), tmp_path / "again")
+
+
+def test_a_speaker_in_two_spellings_is_one(tmp_path: Path) -> None:
+    names = ["Anna", "bob", "ＡＮＮＡ", "carl", "anna", "dora", "7", "07"]
+    done = import_corpus("csv", speakers(tmp_path, names, "session=a"), tmp_path / "out")
+    found = {one.speaker: one.partition for one in done.recordings}
+    assert found["Anna"] == found["anna"] == found["ＡＮＮＡ"]
+    assert found["7"] == found["07"]
+    said = "speakers that differ in spelling alone share a partition: Anna and anna and ＡＮＮＡ"
+    assert said in done.findings.lines()[0]
+    text = "path,emotion,speaker,partition\n0.wav,sad,Anna,train\n1.wav,sad,anna,test\n"
+    with pytest.raises(UserError, match=r"speaker Anna is in train and in test \(as anna\)"):
+        import_corpus("csv", table(tmp_path / "t.csv", text), tmp_path / "again")
+
+
+def test_it_is_said_that_nobody_is_held_out(tmp_path: Path) -> None:
+    done = import_corpus("csv", speakers(tmp_path, ["a", "b"], "session="), tmp_path / "out")
+    assert done.findings.lines()[-1].startswith("nobody is held out for tests (speakers that are")
+    done = import_corpus("csv", speakers(tmp_path, ["a", "b", "c"], "session="), tmp_path / "more")
+    assert not done.findings.lines()
+
+
+def test_a_label_of_a_slip_is_no_class(tmp_path: Path) -> None:
+    file = speakers(tmp_path, ["a"], "session=")
+    with pytest.raises(UserError, match="there is no emotion 'hapy': did you mean happy"):
+        import_corpus("csv", file, tmp_path / "out", {"sad": "hapy"})
+    done = import_corpus("csv", file, tmp_path / "out", {"sad": "Joy"})
+    assert done.recordings[0].emotion == "happy"

@@ -12,7 +12,7 @@ import soundfile
 
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.manifest import read_manifest
-from rrpo.data.shards import read_shard
+from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
 
 
@@ -138,7 +138,7 @@ def test_what_is_wrong_with_a_parquet_list_is_said(tmp_path: Path) -> None:
         import_cosyvoice(tmp_path / "gone.parquet", out)
     silent = rows(tmp_path, emotion=["happy", "sad"], audio_data=[None, None])
     parquet.write_table(arrow.table(silent), tmp_path / "gone.parquet")
-    with pytest.raises(UserError, match="x/1 has no audio_data and no audio file at"):
+    with pytest.raises(UserError, match=r"no such audio file: /elsewhere/1\.wav of x/1, "):
         import_cosyvoice(tmp_path / "gone.parquet", tmp_path / "fresh")
 
 
@@ -160,3 +160,61 @@ def test_columns_of_another_kind_are_said_and_nothing_is_left(
         import_cosyvoice(tmp_path / "x.parquet", tmp_path / "out")
     parquet.write_table(arrow.table(good), tmp_path / "x.parquet")
     assert import_cosyvoice(tmp_path / "x.parquet", tmp_path / "out").utterances == 1
+
+
+def test_labels_have_one_spelling_at_every_door(kaldi: Path, tmp_path: Path) -> None:
+    (kaldi / "utt2emo").write_text("a HAPPY\nb Ａnger\n", encoding="utf-8")
+    import_cosyvoice(kaldi, tmp_path / "out")
+    assert [one.emotion for one in read_manifest(tmp_path / "out")] == ["happy", "angry"]
+    table = tmp_path / "t.csv"
+    table.write_text(f"path,emotion\n{kaldi}/wavs/a.wav,Joy\n{kaldi}/wavs/b.wav,Calm\n")
+    assert [one.emotion for one in read_manifest(table)] == ["happy", "calm"]
+    data = rows(tmp_path, emotion=["SAD", "Sad"])
+    parquet.write_table(arrow.table(data), tmp_path / "x.parquet")
+    import_cosyvoice(tmp_path / "x.parquet", tmp_path / "fresh")
+    assert {one.emotion for one in read_manifest(tmp_path / "fresh")} == {"sad"}
+    shard = tmp_path / "0.parquet"
+    mixed = Utterance("a", "Hi.", "Happy", np.array([1]), partner_emotion="SAD", partner_weight=0.1)
+    write_shard(shard, [mixed])
+    assert [(one.emotion, one.partner_emotion) for one in read_shard(shard)] == [("happy", "sad")]
+
+
+def test_a_text_keeps_what_is_no_line_end(kaldi: Path, tmp_path: Path) -> None:
+    text = "First\u2028second\x85third\x0bfourth\x0cfifth"
+    write = (kaldi / "text").write_bytes
+    write(f"\ufeffa\t{text}\r\nb  nan\r\nc Nobody\r\n".encode())
+    done = import_cosyvoice(kaldi, tmp_path / "out")
+    assert [one.text for one in read_manifest(tmp_path / "out")] == [text, ""]
+    assert "text has utterances that wav.scp lacks: c" in done.findings.lines()[-1]
+
+
+@pytest.mark.parametrize("table", ["utt2spk", "utt2emo", "text", "wav.scp"])
+def test_an_utterance_twice_names_both_lines(kaldi: Path, tmp_path: Path, table: str) -> None:
+    """Speech-Lab-IITM/Hindi-ASR-Challenge#6: kaldi's own check tells neither line nor name."""
+    with (kaldi / table).open("a", encoding="utf-8") as stream:
+        stream.write("\na again\n")
+    with pytest.raises(UserError, match=f"{table}, line 4: a stands twice, in line 1 too"):
+        import_cosyvoice(kaldi, tmp_path / "out")
+
+
+def test_an_utterance_in_two_parquet_files_is_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        table = arrow.table(rows(tmp_path, emotion=["sad", "sad"]))
+        parquet.write_table(table, tmp_path / f"{name}.tar")
+    names = tmp_path / "data.list"
+    out = tmp_path / "out"
+    names.write_text("one.tar\ntwo.tar\n")
+    with pytest.raises(UserError, match=r"two\.tar: x/1 stands twice, in .*one\.tar too"):
+        import_cosyvoice(names, out)
+    names.write_text("one.tar\r\n\r\n./one.tar\r\n")
+    with pytest.raises(UserError, match=r"line 3: one\.tar is named twice, in line 1 too"):
+        import_cosyvoice(names, out)
+    assert not out.exists()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "data.list").write_text("../one.tar\n")
+    with pytest.raises(UserError, match=r"name its list, .*data\.list"):
+        import_cosyvoice(tmp_path / "folder", out)
+    halves = rows(tmp_path, emotion=["sad", "sad"], speech_token=[[1.0, 2.5], [1.0, 2.0]])
+    parquet.write_table(arrow.table(halves), tmp_path / "one.tar")
+    with pytest.raises(UserError, match="of x/1 are no numbers, or no whole ones"):
+        import_cosyvoice(tmp_path / "one.tar", out)

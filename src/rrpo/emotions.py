@@ -8,7 +8,7 @@ EMOTIONS: tuple[str, ...] = ("neutral", "angry", "happy", "sad", "surprised", "f
 
 
 def emotion_index(name: str, emotions: Sequence[str] = EMOTIONS) -> int:
-    """Return the position of an emotion in `emotions`.
+    """Return the position of an emotion in `emotions`, whatever its capitals.
 
     Raises:
         UserError: the name is not among them; the message lists those that are.
@@ -17,7 +17,9 @@ def emotion_index(name: str, emotions: Sequence[str] = EMOTIONS) -> int:
         >>> emotion_index("happy")
         2
     """
-    try:
+    folded = [emotion.casefold() for emotion in emotions]
+    if name in emotions:
         return list(emotions).index(name)
-    except ValueError:
-        raise UserError(f"unknown emotion {name!r}: choose one of {', '.join(emotions)}") from None
+    if folded.count(name.casefold()) == 1:
+        return folded.index(name.casefold())
+    raise UserError(f"unknown emotion {name!r}: choose one of {', '.join(emotions)}")

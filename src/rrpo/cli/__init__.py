@@ -1,5 +1,7 @@
 """The command line."""
 
+import errno
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -9,7 +11,7 @@ from rich.console import Console
 
 from rrpo import __version__
 from rrpo.cli.bench import bench_app
-from rrpo.cli.options import Data, Out, Systems
+from rrpo.cli.options import Data, Out, Systems, short_enough
 from rrpo.cli.policy import policy_app
 from rrpo.cli.reward import reward_app
 from rrpo.cli.study import study_app
@@ -106,11 +108,22 @@ def data_import(
             metavar="OURS=THEIRS", help="Of csv: a column by another name, such as path=file."
         ),
     ] = None,
+    separator: Annotated[
+        str,
+        typer.Option(
+            help="Of csv: between its cells: comma, semicolon, tab, pipe or any sign; default: "
+            "found by the header."
+        ),
+    ] = "",
+    encoding: Annotated[
+        str,
+        typer.Option(help="Of csv: such as cp949; default: found, and said where it is not sure."),
+    ] = "",
 ) -> None:
     """Write a manifest.csv for `rrpo tokenize`, and token shards where the data has tokens."""
     from rrpo.commands.data import data_import as run
 
-    run(corpus, path, out, emotions, label or [], column or [])
+    run(corpus, path, out, emotions, label or [], column or [], separator, encoding)
 
 
 @app.command()
@@ -137,7 +150,7 @@ def tokenize(
 def speak(
     policy: Annotated[str, typer.Option(help="Folder of a policy, or `mini` for the base.")],
     text: Annotated[str, typer.Option(help="What to say.")],
-    out: Annotated[Path, typer.Option(help="A wav file.")],
+    out: Annotated[Path, typer.Option(help="A wav file.", callback=short_enough)],
     emotion: Annotated[str, typer.Option(help="How to say it.")] = "neutral",
     speaker: Annotated[
         str, typer.Option(help="cedar, maple, hazel or willow instead of the main voice.")
@@ -205,12 +218,20 @@ def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs or d
 
 def main() -> None:
     """Run the command line: exit code 2 and one line for the user's mistakes."""
+    for stream in (sys.stdout, sys.stderr):
+        # A console that cannot show a sign shows its number, and the command goes on.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except UserError as error:
         _mistake(str(error))
     except KeyboardInterrupt:
         _interrupted()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _mistake(f"the name {str(error.filename)[:60]}… is too long: choose a shorter one")
     except Exception as error:
         # Typer raises click's exceptions, or those of a copy that it brings along.
         kind = type(error).__name__

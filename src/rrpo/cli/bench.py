@@ -9,6 +9,7 @@ import typer
 from rrpo.cli.options import (
     Data,
     Rewards,
+    short_enough,
 )
 
 bench_app = typer.Typer(no_args_is_help=True, help="How good and how fast, each as a ratio.")
@@ -50,7 +51,9 @@ def bench_all(
         bool, typer.Option("--full-size", help="Also with CosyVoice2's sizes (8 GB, minutes).")
     ] = False,
     blocks: Annotated[int, typer.Option(min=3, help="Of 64 rollouts for the audit.")] = 16,
-    out: Annotated[Path, typer.Option("--out", help="Page to write.")] = Path("docs/benchmarks.md"),
+    out: Annotated[
+        Path, typer.Option("--out", help="Page to write.", callback=short_enough)
+    ] = Path("docs/benchmarks.md"),
 ) -> None:
     """Run every benchmark (10 minutes, 25 with --full-size) and write docs/benchmarks.md."""
     from rrpo.commands import bench

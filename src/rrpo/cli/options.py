@@ -1,11 +1,36 @@
 """Options that several commands share."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Out = Annotated[Path, typer.Option("--out", help="Folder to write; nothing else is written.")]
+from rrpo.errors import UserError
+
+LONGEST = 255
+"""Bytes of a name that file systems take."""
+
+
+def short_enough(path: Path) -> Path:
+    """Return a path to be written if every name in it can be one.
+
+    Raises:
+        UserError: a name in it is too long.
+    """
+    for name in path.parts:
+        if len(os.fsencode(name)) > LONGEST:
+            raise UserError(
+                f"--out: the name {name[:20]}… has {len(os.fsencode(name))} bytes, and {LONGEST} "
+                "are the most: choose a shorter one"
+            )
+    return path
+
+
+Out = Annotated[
+    Path,
+    typer.Option("--out", help="Folder to write; nothing else is written.", callback=short_enough),
+]
 
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 

@@ -12,8 +12,9 @@ from rrpo.codec import speech as speech_codec
 from rrpo.codec import whisper
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.data.catalogue import known_corpora
-from rrpo.data.corpora import import_corpus
+from rrpo.data.corpora import TableOptions, import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
+from rrpo.data.findings import Findings
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.errors import UserError
 from rrpo.mini.world import World
@@ -28,7 +29,9 @@ def data_import(
     out: Path,
     emotions: Path | None,
     labels: Sequence[str],
-    columns: Sequence[str],
+    columns: Sequence[str] = (),
+    separator: str = "",
+    encoding: str = "",
 ) -> None:
     """Import a corpus and say what it holds, what was left out, and what to do with it."""
     if corpus not in known_corpora():
@@ -38,14 +41,21 @@ def data_import(
         if emotions is not None:
             raise UserError("--emotions is for cosyvoice: leave it out (see --label)")
         named, renamed = _pairs("--label", labels), _pairs("--column", columns)
-        imported = import_corpus(corpus, path, out, named, renamed)
+        given = bool(columns or separator or encoding)
+        options = TableOptions(renamed, separator, encoding) if given else None
+        imported = import_corpus(corpus, path, out, named, options)
         print_imported(imported, corpus, Console(soft_wrap=True, highlight=False))
         _say_narrow(imported.recordings)
         count, tokens = len(imported.recordings), 0
-    elif labels or columns:
-        raise UserError("--label and --column are for other corpora: leave them out (see utt2emo)")
+    elif labels or columns or separator or encoding:
+        raise UserError(
+            "--label, --column, --separator and --encoding are for other corpora: leave them out "
+            "(see utt2emo)"
+        )
     else:
         done = import_cosyvoice(path, out, emotions)
+        for line in done.findings.lines():
+            print(line)
         count, tokens = done.utterances, done.tokens
     print(f"{count} utterances in {out / 'manifest.csv'}: turn them into tokens with")
     print(f"rrpo tokenize {out} --codec s3:FOLDER --out TOKENS")
@@ -76,7 +86,10 @@ def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
 
 def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
     """Turn labelled audio into token shards and mixes, by the bundled codec or CosyVoice's."""
-    recordings = read_manifest(data)
+    found = Findings()
+    recordings = read_manifest(data, found)
+    for line in found.lines():
+        print(line)
     _say_narrow(recordings)
     name = codec
     chosen: Codec

@@ -1,5 +1,7 @@
 """What is known of published corpora: `corpora.yaml`, checked."""
 
+import difflib
+import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -9,6 +11,7 @@ from pydantic import Field, model_validator
 from rrpo import config
 from rrpo.config import Strict
 from rrpo.emotions import EMOTIONS
+from rrpo.errors import UserError
 
 FILE = Path(__file__).with_name("corpora.yaml")
 CLASSES = (*EMOTIONS, "disgust", "contempt")
@@ -93,3 +96,51 @@ class Catalogue(Strict):
 def known_corpora() -> dict[str, Corpus]:
     """Return every corpus of `corpora.yaml`."""
     return config.load(Catalogue, FILE).corpora
+
+
+def folded(name: str) -> str:
+    """Return a name without capitals, full-width letters and blanks around it.
+
+    Examples:
+        >>> folded(" ＡＮＮＡ "), folded("Straße")
+        ('anna', 'strasse')
+    """
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+@cache
+def emotion_name(label: str) -> str:
+    """Return one spelling for a label wherever it comes from: Happy, HAPPY and joy are happy.
+
+    A label that is none of a table's (`csv` of `corpora.yaml`) is only folded.
+
+    Examples:
+        >>> emotion_name("ANGER"), emotion_name("Calm"), emotion_name("高兴")
+        ('angry', 'calm', '高兴')
+    """
+    name = folded(label)
+    return known_corpora()["csv"].emotions.get(name, name)
+
+
+def require_no_slip(option: str, emotion: str) -> None:
+    """Refuse the name of an emotion that is nearly one of ours: it would be a class of its own.
+
+    Raises:
+        UserError: it is; the message says which is meant.
+    """
+    meant = difflib.get_close_matches(emotion, CLASSES, n=1, cutoff=0.86)
+    if meant and emotion not in CLASSES:
+        raise UserError(f"{option}: there is no emotion {emotion!r}: did you mean {meant[0]}?")
+
+
+def corpus_key(name: str) -> str:
+    """Return the key of a known corpus by another spelling of its name, or the name itself.
+
+    Examples:
+        >>> corpus_key("RAVDESS"), corpus_key("CREMA-D"), corpus_key("Own set")
+        ('ravdess', 'cremad', 'Own set')
+    """
+    plain = "".join(filter(str.isalnum, folded(name)))
+    known = known_corpora()
+    match = next((key for key in known if "".join(filter(str.isalnum, key)) == plain), name)
+    return match if match not in ("csv", "cosyvoice") else name

@@ -11,8 +11,13 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 
 from rrpo.checkpoint import atomic_path, writing
-from rrpo.data.manifest import Recording, is_file, require_empty, write_manifest
+from rrpo.data.catalogue import emotion_name
+from rrpo.data.encodings import read_text
+from rrpo.data.files import POINTER, is_file, is_pointer, near
+from rrpo.data.findings import Findings, first
+from rrpo.data.manifest import Recording, require_empty, write_manifest
 from rrpo.data.shards import Utterance, write_shard
+from rrpo.data.text_table import is_nothing, lines, read_pairs
 from rrpo.errors import UserError
 from rrpo.tokens import SPEECH_CODES
 
@@ -24,10 +29,11 @@ READ = 200
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import wrote: rows of the manifest, and how many came with speech tokens."""
+    """What an import wrote: rows of the manifest, how many came with tokens, and what is said."""
 
     utterances: int
     tokens: int
+    findings: Findings
 
 
 def import_cosyvoice(source: Path, out: Path, emotions: Path | None = None) -> Imported:
@@ -44,20 +50,24 @@ def import_cosyvoice(source: Path, out: Path, emotions: Path | None = None) -> I
             which.
     """
     require_empty(out)
+    found = Findings()
     beside = source if source.is_dir() else source.parent
     named = emotions or beside / "utt2emo"
-    labels = _table(named) if named.is_file() else {}
+    if source.is_dir() and not is_file(source / "wav.scp") and is_file(source / "data.list"):
+        raise UserError(f"{source} holds no wav.scp: name its list, {source / 'data.list'}")
+    labels = _pairs(named, found) if is_file(named) else {}
     if emotions is not None and not labels:
         raise UserError(f"no emotions at {emotions}: a file of lines with utterance and emotion")
     if source.is_dir():
         if not labels:
             raise UserError(f"{named} is missing: write a line for each utterance with its emotion")
-        return _import_kaldi(source, out, labels)
+        return _import_kaldi(source, out, labels, found)
     if not source.is_file():
         raise UserError(f"nothing at {source}: name a folder with wav.scp, or a parquet list")
     files = _parquet_files(source)
+    _require_new(files)
     try:
-        return _import_parquet(files, out, labels)
+        return _import_parquet(files, out, labels, found)
     except UserError:
         # So that a second call, after the mend, finds the folder as empty as the first did.
         for made in ("audio", "tokens"):
@@ -65,69 +75,118 @@ def import_cosyvoice(source: Path, out: Path, emotions: Path | None = None) -> I
         raise
 
 
-def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str]) -> Imported:
+def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Findings) -> Imported:
     tables = {}
     for name in ("wav.scp", "text", "utt2spk"):
-        if not (folder / name).is_file():
+        if not is_file(folder / name):
             raise UserError(f"{folder} holds no {name}: name a folder of CosyVoice's data recipe")
-        tables[name] = _table(folder / name)
+        tables[name] = _pairs(folder / name, found, empty=name != "wav.scp")
     rows = []
     for name, given in tables["wav.scp"].items():
         if given.endswith("|"):
             raise UserError(f"{folder / 'wav.scp'}: {name} is a command: write its audio to a file")
-        audio = folder / given if is_file(folder / given) else Path(given).absolute()
-        if not is_file(audio):
-            raise UserError(f"{folder / 'wav.scp'}: no such audio file: {given} of {name}")
         spoken, speaker = tables["text"].get(name), tables["utt2spk"].get(name)
         if spoken is None or speaker is None:
             lacking = "text" if spoken is None else "utt2spk"
-            raise UserError(f"{folder / lacking} has no line for {name}")
-        rows.append(Recording(audio.absolute(), _label(name, labels), spoken, speaker))
+            raise UserError(f"{folder / lacking} has no line for {name}: add it")
+        emotion = _label(name, labels)
+        audio = near(given, (folder, Path())) or folder / given
+        if found.usable(audio, f"{given} of {name}"):
+            rows.append(Recording(audio.absolute(), emotion, spoken, speaker))
+    if found.lines() and not rows:
+        raise UserError(f"{folder / 'wav.scp'}: {found.refusal()}")
+    for table in ("text", "utt2spk"):
+        if more := [name for name in tables[table] if name not in tables["wav.scp"]]:
+            found.notes.append(f"{folder / table} has utterances that wav.scp lacks: {first(more)}")
     write_manifest(out, rows)
-    return Imported(len(rows), 0)
+    return Imported(len(rows), 0, found)
 
 
-def _import_parquet(files: Sequence[Path], out: Path, labels: Mapping[str, str]) -> Imported:
+def _import_parquet(
+    files: Sequence[Path], out: Path, labels: Mapping[str, str], found: Findings
+) -> Imported:
     rows: list[Recording] = []
     tokens = 0
     for number, file in enumerate(files):
         spoken = []
         for row in _parquet_rows(file):
             name = str(row["utt"])
-            emotion = _label(name, labels or {name: str(row.get("emotion") or "")})
+            emotion = _label(name, labels or {name: _said(row, "emotion")})
             recording = _keep_audio(row, out, len(rows))
-            text, speaker = str(row.get("text") or ""), str(row.get("spk") or "")
+            if not found.usable(recording, f"{recording} of {name}"):
+                continue
+            text, speaker = _said(row, "text"), _said(row, "spk")
             rows.append(Recording(recording, emotion, text, speaker))
             if row.get("speech_token"):
                 spoken.append(Utterance(name, text, emotion, _codes(row, file), speaker))
         if spoken:
             write_shard(out / "tokens" / f"{number:05d}.parquet", spoken)
             tokens += len(spoken)
+    if found.lines() and not rows:
+        raise UserError(f"{files[0]}: {found.refusal()}")
     write_manifest(out, rows)
-    return Imported(len(rows), tokens)
+    return Imported(len(rows), tokens, found)
+
+
+def _said(row: Mapping[str, Any], column: str) -> str:
+    """Return a value as text; what says nothing is empty."""
+    value = str(row.get(column) or "")
+    return "" if is_nothing(value) else value
+
+
+def _require_new(files: Sequence[Path]) -> None:
+    """Check that every utterance is in one place, before any audio is written.
+
+    Raises:
+        UserError: one stands twice, or has no name.
+    """
+    places: dict[str, Path] = {}
+    for file in files:
+        for row in _parquet_rows(file, ("utt",)):
+            name = str(row["utt"] or "")
+            if is_nothing(name):
+                raise UserError(f"{file}: an utterance has no name in the column utt: name it")
+            if name in places:
+                raise UserError(
+                    f"{file}: {name} stands twice, in {places[name]} too: leave one of them out"
+                )
+            places[name] = file
 
 
 def _parquet_files(source: Path) -> list[Path]:
     """Return the files of a list, whose lines are relative to it or to here, or the one file."""
     if source.suffix in (".parquet", ".tar"):
         return [source]
-    lines = [line.strip() for line in _text(source).splitlines() if line.strip()]
-    files = [near if (near := source.parent / line).is_file() else Path(line) for line in lines]
+    files: dict[Path, int] = {}
+    for number, line in enumerate(lines(read_text(source).content), start=1):
+        if not line.strip():
+            continue
+        file = near(line.strip(), (source.parent, Path()))
+        if file is None:
+            raise UserError(
+                f"{source} names {line.strip()}, which is not there: mend line {number}"
+            )
+        other = files.setdefault(file.resolve(), number)
+        if other != number:
+            raise UserError(
+                f"{source}, line {number}: {file.name} is named twice, in line {other} too: leave "
+                "one of them out"
+            )
     if not files:
-        raise UserError(f"{source} names no parquet file")
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"{source} names {file}, which is not there")
-    return files
+        raise UserError(f"{source} names no parquet file: write one a line")
+    return list(files)
 
 
-def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
+def _parquet_rows(file: Path, columns: Sequence[str] = PARQUET_COLUMNS) -> Iterator[dict[str, Any]]:
+    if is_pointer(file):
+        raise UserError(f"{file} is a git-LFS pointer and not the file: run `git lfs pull`")
     try:
         table = parquet.ParquetFile(file)
         held = [name for name in PARQUET_COLUMNS if name in table.schema_arrow.names]
         if "utt" not in held or not {"audio_data", "wav"} & set(held):
             raise UserError(f"{file} lacks the columns utt and audio_data: not one of CosyVoice's")
-        for batch in table.iter_batches(batch_size=READ, columns=held):
+        wanted = [name for name in held if name in columns]
+        for batch in table.iter_batches(batch_size=READ, columns=wanted):
             yield from batch.to_pylist()
     except (arrow.ArrowInvalid, OSError) as error:
         raise UserError(f"{file} is not a parquet file ({str(error).splitlines()[0]})") from None
@@ -137,12 +196,17 @@ def _keep_audio(row: Mapping[str, Any], out: Path, number: int) -> Path:
     """Return the recording of a row, written beside the manifest where the row holds it."""
     data = row.get("audio_data")
     if not data:
-        named = Path(str(row.get("wav") or ""))
-        if not named.is_file():
-            raise UserError(f"{row['utt']} has no audio_data and no audio file at {named}")
-        return named.absolute()
+        named = str(row.get("wav") or "")
+        if not named:
+            raise UserError(f"{row['utt']} has no audio_data and no audio file in `wav`: name it")
+        return Path(named).absolute()
     if not isinstance(data, bytes):
         raise UserError(f"the audio_data of {row['utt']} are no bytes of a sound file")
+    if data.startswith(POINTER):
+        raise UserError(
+            f"the audio_data of {row['utt']} are a git-LFS pointer and no sound: run "
+            "`git lfs pull` where the recordings are, and make the parquet file again"
+        )
     kind = next((end for start, end in MAGIC.items() if data.startswith(start)), ".wav")
     path = out / "audio" / f"{number:06d}{kind}"
     with writing(path), atomic_path(path) as temporary:
@@ -156,37 +220,29 @@ MAGIC = {b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3"}
 
 def _codes(row: Mapping[str, Any], file: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
     try:
-        codes = np.asarray(row["speech_token"], dtype=np.int64).ravel()
+        given = np.asarray(row["speech_token"]).ravel()
+        codes = given.astype(np.int64)
+        whole = bool((codes == given).all())
     except (TypeError, ValueError):
-        raise UserError(f"{file}: the speech tokens of {row['utt']} are no numbers") from None
+        whole = False
+    if not whole:
+        raise UserError(
+            f"{file}: the speech tokens of {row['utt']} are no numbers, or no whole ones"
+        )
     if codes.min() < 0 or codes.max() >= SPEECH_CODES:
         raise UserError(f"{file}: {row['utt']} has a speech token outside 0…{SPEECH_CODES - 1}")
     return codes
 
 
 def _label(name: str, labels: Mapping[str, str]) -> str:
-    emotion = labels.get(name, "")
+    emotion = emotion_name(labels.get(name, ""))
     if not emotion:
         raise UserError(f"{name} has no emotion: add it to utt2emo, or leave the utterance out")
     return emotion
 
 
-def _table(file: Path) -> dict[str, str]:
-    """Read lines of an utterance and what belongs to it."""
-    table = {}
-    for number, line in enumerate(_text(file).splitlines(), start=1):
-        name, _, value = line.strip().partition(" ")
-        if not name:
-            continue
-        if not value.strip() or name in table:
-            what = "stands twice" if name in table else "has no value"
-            raise UserError(f"{file}, line {number}: {name} {what}")
-        table[name] = value.strip()
-    return table
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig").replace("\t", " ")
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{file} cannot be read as text in UTF-8 ({error})") from None
+def _pairs(file: Path, found: Findings, empty: bool = False) -> dict[str, str]:
+    """Read lines of an utterance and what belongs to it (see `read_pairs`)."""
+    pairs, notes = read_pairs(file, empty)
+    found.notes += notes
+    return pairs

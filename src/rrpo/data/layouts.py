@@ -1,159 +1,111 @@
 """Published corpora in the layouts they come in: one function each, from a folder to recordings.
 
-A function takes the folder that holds the corpus (see `find_roots`) and what is known of it, and
-returns recordings whose `emotion` is still the corpus' own label. Of the manifest's other fields it
-sets those that only the files tell.
+A function takes the folder that holds the corpus (see `roots.find_roots`), what is known of it, and
+what notes the things that are not as they should be, such as a recording that a table names and
+that is not there. It returns recordings whose `emotion` is still the corpus' own label. Of the
+manifest's other fields it sets those that only the files tell.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rrpo.data.catalogue import Corpus, known_corpora
-from rrpo.data.manifest import Recording, read_rows
+from rrpo.data.catalogue import Corpus
+from rrpo.data.esd import read_esd
+from rrpo.data.files import by_name, files_below, is_file, sounds_below, sounds_in, visible
+from rrpo.data.findings import Findings, read_lines
+from rrpo.data.manifest import Recording
+from rrpo.data.text_table import read_table
 from rrpo.errors import UserError
 
-DEPTH = 4
-"""Levels of folders that are searched for a corpus, the named one included."""
-SHOWN = 4
-"""Names of files, or of speakers, that a message shows."""
-ESD_LINE = re.compile(
-    r"(?P<name>\d{4}_\d{6})\s+(?P<text>.+?)\s*"
-    r"(?:\s(?:Neutral|Angry|Happy|Sad|Surprise|中立|生气|快乐|伤心|惊喜))?$"
-)
+FILMS = (".avi", ".mp4", ".mkv", ".mov", ".webm")
+"""Suffixes that a table may name and that are no part of the sound's name."""
 IEMOCAP_LABEL = re.compile(r"\[[\d.]+\s*-\s*[\d.]+\]\s+(?P<name>Ses\w+)\s+(?P<label>\w+)")
 IEMOCAP_TEXT = re.compile(r"(?P<name>Ses\w+)\s+\[[^\]]*\]:\s*(?P<text>.*\S)")
 
 
-def find_roots(path: Path, name: str) -> list[Path]:
-    """Return the folders that hold a corpus: `path`, or those of the first level below that do.
-
-    Raises:
-        UserError: there is none; the message says what was expected, what is there, and which
-            other corpus that looks like.
-    """
-    corpus = known_corpora()[name]
-    if not path.exists():
-        raise UserError(f"nothing at {path}: name the folder of {corpus.title}")
-    if not path.is_dir():
-        raise UserError(f"{path} is a file: name the folder of {corpus.title}, or import it as csv")
-    level = [path]
-    for _ in range(DEPTH):
-        if roots := [folder for folder in level if _holds(folder, corpus)]:
-            return roots
-        level = [inner for folder in level for inner in _visible(folder) if inner.is_dir()]
-    there = [entry.name for entry in islice(_visible(path), SHOWN + 1)]
-    found = ", ".join(there[:SHOWN]) + (" …" if len(there) > SHOWN else "")
-    near = [path, *(inner for inner in _visible(path) if inner.is_dir())]
-    others = [
-        other
-        for other, known in known_corpora().items()
-        if other != name and any(_holds(folder, known) for folder in near)
-    ]
-    hint = f": that looks like {others[0]}" if others else ""
-    raise UserError(
-        f"{path} is not {corpus.title}: expected {corpus.layout}; found {found or 'nothing'}{hint}"
-    )
-
-
-def read_esd(root: Path, corpus: Corpus) -> list[Recording]:
-    """Zhou et al., 2022; an older release keeps three subsets below each emotion.
-
-    The label files come in several encodings, and a few lines lack a tabulator. What they list and
-    is not there is told by `listed_esd`.
-    """
-    recordings = []
-    for speaker in sorted(root.glob("00[0-2][0-9]")):
-        texts = _esd_texts(speaker)
-        for audio in _files(speaker, "**/*.wav"):
-            recordings.append(
-                Recording(
-                    audio,
-                    emotion=audio.relative_to(speaker).parts[0],
-                    text=texts.get(audio.stem, ""),
-                    speaker=speaker.name,
-                    language=corpus.languages[0 if _chinese(speaker) else 1],
-                )
-            )
-    return recordings
-
-
-def listed_esd(root: Path) -> list[str]:
-    """Return the names, without suffix, of all recordings that the label files list."""
-    return [name for speaker in sorted(root.glob("00[0-2][0-9]")) for name in _esd_texts(speaker)]
-
-
-def _esd_texts(speaker: Path) -> dict[str, str]:
-    """Return recording → text of a speaker's label file; nothing where there is none."""
-    labels = speaker / f"{speaker.name}.txt"
-    lines = _text(labels, "gb18030" if _chinese(speaker) else "cp1252").splitlines()
-    matches = [match for line in lines if (match := ESD_LINE.match(line.strip()))]
-    return _table(((match["name"], match["text"]) for match in matches), labels)
-
-
-def _chinese(speaker: Path) -> bool:
-    return speaker.name <= "0010"
-
-
-def read_iemocap(root: Path, corpus: Corpus) -> list[Recording]:  # noqa: ARG001
+def read_iemocap(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:  # noqa: ARG001
     """Busso et al., 2008. The speaker of Ses01F_impro01_M003 is the man of the first session."""
-    recordings: dict[str, Recording] = {}
+    recordings: dict[str, Recording | None] = {}
     for session in sorted(root.glob("Session[1-5]")):
         texts: dict[str, str] = {}
-        for file in _files(session / "dialog" / "transcriptions", "*.txt"):
-            lines = _text(file, "cp1252").splitlines()
-            matches = [match for line in lines if (match := IEMOCAP_TEXT.match(line.strip()))]
-            texts.update((match["name"], match["text"]) for match in matches)
-        for file in _files(session / "dialog" / "EmoEvaluation", "*.txt"):
-            for match in IEMOCAP_LABEL.finditer(_text(file, "cp1252")):
-                name, dialog = match["name"], match["name"].rpartition("_")[0]
+        for file in _texts(session / "dialog" / "transcriptions"):
+            read = (IEMOCAP_TEXT.match(line.strip()) for line in read_lines(file, found))
+            texts.update((match["name"], match["text"]) for match in read if match)
+        sounds = by_name(sounds_below(session / "sentences" / "wav"))
+        for file in _texts(session / "dialog" / "EmoEvaluation"):
+            for match in filter(None, map(IEMOCAP_LABEL.search, read_lines(file, found))):
+                name = match["name"]
                 if name in recordings:
                     raise UserError(f"{file}: {name} stands twice")
-                audio = session / "sentences" / "wav" / dialog / f"{name}.wav"
+                recordings[name] = None
+                if name not in sounds:
+                    found.missing.append(name)
+                    continue
                 recordings[name] = Recording(
-                    _there(audio, f"{file} names {name}"),
+                    sounds[name],
                     emotion=match["label"],
                     text=texts.get(name, ""),
                     speaker=name[:5] + name.rpartition("_")[2][:1],
                     session=session.name,
                 )
-    return list(recordings.values())
+    return [one for one in recordings.values() if one is not None]
 
 
-def read_mer2023(root: Path, corpus: Corpus) -> list[Recording]:  # noqa: ARG001
+def read_mer2023(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:  # noqa: ARG001
     """Lian et al., 2023: tables of labels and videos; neither speakers nor texts are released.
 
     Their sound must have been taken out of the videos: train/NAME.avi to NAME.wav, in any folder.
     """
-    sounds: dict[str, Path] = {}
-    for audio in _files(root, "**/*.wav"):
-        if audio.stem in sounds:
-            raise UserError(f"{audio.name} is there twice: {sounds[audio.stem]} and {audio}")
-        sounds[audio.stem] = audio
-    recordings: dict[str, Recording] = {}
-    for table in sorted(root.rglob("*-label.csv")):
-        subset = table.name.removesuffix("-label.csv")
-        if not re.fullmatch(r"train|test[1-3]", subset):
-            continue
-        for _, row in read_rows(table, ("name", "discrete"))[1]:
-            name = row["name"]
-            if name in recordings:
-                raise UserError(f"{table}: {name} stands twice, here or in another table")
-            if name not in sounds:
-                raise UserError(
-                    f"{table} names {name}, but no {name}.wav is below {root}: take the sound out "
-                    f"of the videos, as with ffmpeg -i {name}.avi -ac 1 -ar 16000 {name}.wav"
-                )
-            recordings[name] = Recording(sounds[name], row["discrete"], session=subset)
-    return list(recordings.values())
-
-
-def read_ravdess(root: Path, corpus: Corpus) -> list[Recording]:
-    """Livingstone & Russo, 2018: seven numbers name modality, channel, emotion, intensity, …."""
+    found.cure = (
+        "take their sound out of the videos, as with ffmpeg -i NAME.avi -ac 1 -ar 16000 NAME.wav"
+    )
+    sounds = by_name(sounds_below(root))
+    stands: dict[str, str] = {}
     recordings = []
-    for audio in _files(root, "Actor_[0-2][0-9]/*.wav"):
-        parts = _named(audio, r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)", corpus)
+    for table in sorted(files_below(root)):
+        subset = table.name.removesuffix("-label.csv")
+        if subset == table.name or not re.fullmatch(r"train|test[1-3]", subset):
+            continue
+        read = read_table(table, ("name", "discrete"))
+        found.notes += read.notes
+        for row in read.rows:
+            name, where = row.cells["name"], f"{table}, line {row.number}"
+            name = Path(name).stem if name.lower().endswith(FILMS) else name
+            if other := stands.get(name):
+                raise UserError(f"{where}: {name} stands twice, also in {other}: keep one of them")
+            stands[name] = where
+            if name in sounds:
+                recordings.append(Recording(sounds[name], row.cells["discrete"], session=subset))
+            else:
+                found.missing.append(name)
+    return recordings
+
+
+def read_ravdess(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:
+    """Livingstone & Russo, 2018: seven numbers name modality, channel, emotion, intensity, ….
+
+    The sound of a film (modality 01) is that of the sound file (03) again, and a film of modality
+    02 has none.
+    """
+    read = {}
+    for folder in sorted(root.glob("Actor_[0-2][0-9]")):
+        for audio in sounds_in(folder):
+            parts = _named(audio, "-".join([r"(\d\d)"] * 7), corpus)
+            read[parts[0], audio] = parts
+    heard = {parts[1:] for parts in read.values() if parts[0] == "03"}
+    films = [audio for (kind, audio), parts in read.items() if kind == "01" and parts[1:] in heard]
+    mute = [audio for kind, audio in read if kind == "02"]
+    for left, what in (
+        (films, "sounds of films (modality 01), as their sound files (03) are there"),
+        (mute, "of films without sound (modality 02)"),
+    ):
+        if left:
+            found.notes.append(f"left out: {len(left)} {what}, the first {left[0].name}")
+    recordings = []
+    for (_, audio), parts in read.items():
+        if audio in {*films, *mute}:
+            continue
         _, channel, emotion, intensity, statement, _, actor = parts
         recordings.append(
             Recording(
@@ -167,10 +119,10 @@ def read_ravdess(root: Path, corpus: Corpus) -> list[Recording]:
     return recordings
 
 
-def read_emodb(root: Path, corpus: Corpus) -> list[Recording]:
+def read_emodb(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:  # noqa: ARG001
     """Burkhardt et al., 2005: speaker, code of the text, emotion, version."""
     recordings = []
-    for audio in _files(root / "wav" if (root / "wav").is_dir() else root, "*.wav"):
+    for audio in sounds_in(root / "wav" if (root / "wav").is_dir() else root):
         speaker, text, emotion = _named(audio, r"(\d\d)([ab]\d\d)([A-Z])\w*", corpus)
         recordings.append(
             Recording(audio, emotion, text=corpus.texts.get(text, ""), speaker=speaker)
@@ -178,35 +130,48 @@ def read_emodb(root: Path, corpus: Corpus) -> list[Recording]:
     return recordings
 
 
-def read_nemo(root: Path, corpus: Corpus) -> list[Recording]:  # noqa: ARG001
+def read_nemo(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:  # noqa: ARG001
     """Christop, 2024: data.tsv names every file of samples."""
-    table = _there(root / "data.tsv", f"{root / 'samples'} is there")
-    _, rows = read_rows(table, ("file_id", "emotion"), delimiter="\t", quotes=False)
-    recordings: dict[str, Recording] = {}
-    for number, row in rows:
-        name = row["file_id"].removesuffix(".wav")
-        if name in recordings:
-            raise UserError(f"{table}, line {number}: {name} stands twice")
-        recordings[name] = Recording(
-            _there(root / "samples" / f"{name}.wav", f"{table}, line {number}"),
-            emotion=row["emotion"],
-            text=row.get("raw_text", ""),
-            speaker=row.get("speaker_id") or name.partition("_")[0],
+    file = root / "data.tsv"
+    if not is_file(file):
+        raise UserError(f"{root / 'samples'} is there, but there is no {file}: copy it again")
+    table = read_table(
+        file, ("file_id", "emotion"), ("raw_text", "speaker_id"), separator="\t", quotes=False
+    )
+    found.notes += table.notes
+    sounds = by_name(sounds_in(root / "samples"))
+    stands: dict[str, int] = {}
+    recordings = []
+    for row in table.rows:
+        name = row.cells["file_id"].removesuffix(".wav")
+        if (other := stands.setdefault(name, row.number)) != row.number:
+            raise UserError(f"{file}, line {row.number}: {name} stands twice, in line {other} too")
+        if name not in sounds:
+            found.missing.append(name)
+            continue
+        recordings.append(
+            Recording(
+                sounds[name],
+                emotion=row.cells["emotion"],
+                text=row.cells.get("raw_text", ""),
+                speaker=row.cells.get("speaker_id") or name.partition("_")[0],
+            )
         )
-    return list(recordings.values())
+    return recordings
 
 
-def read_cremad(root: Path, corpus: Corpus) -> list[Recording]:
+def read_cremad(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:
     """Cao et al., 2014: actor, code of the sentence, emotion, level."""
     folder = root / "AudioWAV" if (root / "AudioWAV").is_dir() else root
     genders: dict[str, str] = {}
     for near in (root, root.parent):
         table = near / "VideoDemographics.csv"
-        if table.is_file() and not genders:
-            rows = read_rows(table, ("ActorID", "Sex"))[1]
-            genders = {row["ActorID"]: row["Sex"].lower() for _, row in rows}
+        if is_file(table) and not genders:
+            read = read_table(table, ("ActorID", "Sex"))
+            found.notes += read.notes
+            genders = {row.cells["ActorID"]: row.cells["Sex"].lower() for row in read.rows}
     recordings = []
-    for audio in _files(folder, "*.wav"):
+    for audio in sounds_in(folder):
         speaker, text, emotion, level = _named(
             audio, r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]+)", corpus
         )
@@ -223,41 +188,43 @@ def read_cremad(root: Path, corpus: Corpus) -> list[Recording]:
     return recordings
 
 
-def read_casia(root: Path, corpus: Corpus) -> list[Recording]:
+def read_casia(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:  # noqa: ARG001
     """Four speakers, a folder each, and in it one for each emotion."""
     speakers = {*corpus.speakers.female, *corpus.speakers.male}
     return [
         Recording(audio, emotion.name, speaker=folder.name.lower())
-        for folder in _visible(root)
+        for folder in visible(root)
         if folder.name.lower() in speakers
-        for emotion in _visible(folder)
-        for audio in _files(emotion, "*.wav")
+        for emotion in visible(folder)
+        for audio in sounds_in(emotion)
     ]
 
 
-def read_emotiontts_ko(root: Path, corpus: Corpus) -> list[Recording]:
+def read_emotiontts_ko(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:
     """The emotional part; the number of a sentence tells its emotion.
 
     The script is what was given to be read; where it is missing, the transcript spells it out.
     """
     recordings = []
-    for audio in _files(root, "**/wav/*.wav"):
+    for audio in sounds_below(root):
+        if audio.parent.name != "wav":
+            continue
         speaker, number = _named(audio, r"([a-z]{3})(\d{5})", corpus)
         folder = audio.parent.parent
         scripts = [folder / kind / f"{audio.stem}.txt" for kind in ("script", "transcript")]
-        text = next((_text(file, "cp949") for file in scripts if file.is_file()), "")
+        text = next((read_lines(file, found, "cp949") for file in scripts if is_file(file)), [])
         recordings.append(
             Recording(
                 audio,
                 emotion=str((int(number) - 1) // 100),
-                text=" ".join(text.split()),
+                text=" ".join(" ".join(text).split()),
                 speaker=speaker,
             )
         )
     return recordings
 
 
-READERS: dict[str, Callable[[Path, Corpus], list[Recording]]] = {
+READERS: dict[str, Callable[[Path, Corpus, Findings], list[Recording]]] = {
     "esd": read_esd,
     "iemocap": read_iemocap,
     "mer2023": read_mer2023,
@@ -269,33 +236,9 @@ READERS: dict[str, Callable[[Path, Corpus], list[Recording]]] = {
     "emotiontts_ko": read_emotiontts_ko,
 }
 
-LISTED: dict[str, Callable[[Path], list[str]]] = {"esd": listed_esd}
-"""Corpora whose tables list recordings that a reader does not ask for."""
 
-
-def _holds(folder: Path, corpus: Corpus) -> bool:
-    return any(next(folder.glob(sign), None) is not None for sign in corpus.signs)
-
-
-def _visible(folder: Path) -> Iterable[Path]:
-    """Yield what a folder holds in the order of names, without what systems leave behind."""
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError:  # no folder, or one that may not be read
-        entries = []
-    return (entry for entry in entries if not entry.name.startswith((".", "__MACOSX")))
-
-
-def _files(folder: Path, pattern: str) -> list[Path]:
-    """Return the files of a pattern in their order, likewise."""
-    found = (file for file in folder.glob(pattern) if not file.name.startswith("."))
-    return sorted(file for file in found if "__MACOSX" not in file.parts)
-
-
-def _there(file: Path, because: str) -> Path:
-    if not file.is_file():
-        raise UserError(f"{because}, but there is no {file}: the corpus is incomplete")
-    return file
+def _texts(folder: Path) -> list[Path]:
+    return [file for file in visible(folder) if file.suffix == ".txt"]
 
 
 def _named(audio: Path, pattern: str, corpus: Corpus) -> Sequence[str]:
@@ -304,24 +247,3 @@ def _named(audio: Path, pattern: str, corpus: Corpus) -> Sequence[str]:
     if not match:
         raise UserError(f"{audio} is not named as in {corpus.title}: expected {corpus.layout}")
     return match.groups()
-
-
-def _table(pairs: Iterable[tuple[str, str]], file: Path) -> dict[str, str]:
-    table: dict[str, str] = {}
-    for name, value in pairs:
-        if table.setdefault(name, value) != value:
-            raise UserError(f"{file}: {name} stands twice, with different texts")
-    return table
-
-
-def _text(file: Path, encoding: str) -> str:
-    """Read a text in UTF-8 or UTF-16, or else in an encoding of its country."""
-    if not file.is_file():
-        return ""
-    data = file.read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:64]:
-        return data.decode("utf-16", errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode(encoding, errors="replace")

@@ -3,12 +3,16 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import NoReturn
 
 from rrpo.checkpoint import write_text
+from rrpo.data.catalogue import corpus_key, emotion_name, folded
+from rrpo.data.files import is_file, near
+from rrpo.data.findings import Findings
+from rrpo.data.text_table import Table, read_table
 from rrpo.errors import UserError
 
 REQUIRED = ("path", "emotion")
@@ -41,71 +45,92 @@ class Recording:
 COLUMNS = tuple(field.name for field in fields(Recording))
 
 
-def read_manifest(path: Path) -> list[Recording]:
-    """Read `manifest.csv` of a folder, or a CSV file, and check that every file is there.
+def read_manifest(path: Path, found: Findings | None = None) -> list[Recording]:
+    """Read `manifest.csv` of a folder, or another table, and check that every file is there.
 
     Columns: path and emotion; the other fields of `Recording` where known; others are ignored.
+    Labels come in one spelling (`emotion_name`).
+
+    Args:
+        found: takes recordings that cannot be used, which are left out; None: they are a mistake.
 
     Raises:
         UserError: there is no manifest, a column or a label is missing, it holds no rows, an
-            intensity is no number in 0…1, or it names files that are absent; the message says
-            which line.
+            intensity is no number in 0…1, a file stands twice, or files are absent, all of them
+            with `found`; the message says which line.
     """
-    file, rows = read_rows(path)
+    table = read_table(table_file(path), REQUIRED, COLUMNS)
+    recordings = rows_to_recordings(table, {name: name for name in COLUMNS}, found)
+    return [replace(one, emotion=emotion_name(one.emotion)) for one in recordings]
+
+
+def table_file(path: Path) -> Path:
+    """Return the table that a path names, which is `manifest.csv` of a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    file = path / "manifest.csv" if path.is_dir() else path
+    if not is_file(file):
+        raise UserError(f"no manifest at {file}: a CSV with the columns {' and '.join(REQUIRED)}")
+    return file
+
+
+def rows_to_recordings(
+    table: Table,
+    columns: Mapping[str, str],
+    found: Findings | None = None,
+    blank_labels: Container[str] = (),
+) -> list[Recording]:
+    """Return the recordings of a table; paths are relative to its folder, or to the one above.
+
+    Args:
+        columns: our column → the table's.
+        found: see `read_manifest`.
+        blank_labels: words for nothing, in small letters, that are labels here.
+
+    Raises:
+        UserError: see `read_manifest`.
+    """
+    file = table.file
+    folders = (file.parent, file.absolute().parent.parent)
+    lost = Findings()
+    first: dict[Path, int] = {}
     recordings = []
-    for number, row in rows:
-        where = f"{file}, line {number}"
-        if not row["path"] or not row["emotion"]:
-            raise UserError(f"{where}: path or emotion is empty: fill it in")
-        audio = file.parent / row["path"]
-        above = file.absolute().parent.parent / row["path"]
-        if not is_file(audio) and is_file(above):
-            audio = above
-        if not is_file(audio):
-            raise UserError(f"{where}: no such audio file: {audio}")
-        recordings.append(make_recording(audio, row, where))
+    for row in table.rows:
+        where = f"{file}, line {row.number}"
+        known = {ours: row.cells[name] for ours, name in columns.items() if name in row.cells}
+        blank = row.blanked.get(columns["emotion"], "")
+        known["emotion"] = known["emotion"] or (blank if folded(blank) in blank_labels else "")
+        if not known["path"] or not known["emotion"]:
+            said = f" ({', '.join(row.blanked.values())})" if row.blanked else ""
+            raise UserError(f"{where}: path or emotion is empty{said}: fill it in")
+        audio = near(known["path"], folders)
+        place = (audio or folders[0] / known["path"]).absolute()
+        if not lost.usable(place, f"line {row.number}: {known['path']}"):
+            continue
+        if (other := first.setdefault(place.resolve(), row.number)) != row.number:
+            raise UserError(
+                f"{where}: {place.name} is there twice, in line {other} too: keep one of them"
+            )
+        recordings.append(make_recording(audio or place, known, where))
+    if lost.lines() and (found is None or not recordings):
+        _refuse(file, lost, folders, len(table.rows))
+    if found is not None:
+        found.add(lost)
+        found.notes += table.notes
     return recordings
 
 
-def read_rows(
-    path: Path, required: Sequence[str] = REQUIRED, delimiter: str = ",", quotes: bool = True
-) -> tuple[Path, list[tuple[int, dict[str, str]]]]:
-    """Read a table with a header, or `manifest.csv` of a folder; values are stripped.
-
-    Returns:
-        The file, and its rows in order, at least one, each with the number of its (last) line.
-
-    Raises:
-        UserError: it is missing or no text in UTF-8, lacks a required column, or holds no rows.
-    """
-    file = path / "manifest.csv" if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(f"no manifest at {file}: a CSV with the columns {' and '.join(required)}")
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter=delimiter, quoting=quoting)
-            columns = list(reader.fieldnames or [])
-            rows = [
-                (reader.line_num, {name: (row[name] or "").strip() for name in columns})
-                for row in reader
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} is not a CSV file in UTF-8 ({error})") from None
-    missing = [name for name in required if name not in columns]
-    if missing:
-        raise UserError(f"{file} lacks the column {missing[0]}: it has {', '.join(columns)}")
-    if not rows:
-        raise UserError(f"{file} holds no rows: name at least one audio file")
-    return file, rows
-
-
-def is_file(path: Path) -> bool:
-    """Say whether a file is there; a name that no system allows is of none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+def _refuse(file: Path, lost: Findings, folders: Sequence[Path], count: int) -> NoReturn:
+    """Say what of a table cannot be used."""
+    if lost.missing:
+        line, _, name = lost.missing[0].partition(": ")
+        raise UserError(
+            f"{file}, {line}: no such audio file: {name} is neither in {folders[0]} nor in "
+            f"{folders[1]} ({len(lost.missing)} of {count} are not there): mend the paths"
+        )
+    raise UserError(f"{file}: of its {count} recordings {lost.lines()[0]}")
 
 
 def make_recording(audio: Path, row: dict[str, str], where: str) -> Recording:
@@ -116,6 +141,8 @@ def make_recording(audio: Path, row: dict[str, str], where: str) -> Recording:
             f"{where}: the partition is {known['partition']!r}: "
             f"name one of {', '.join(PARTITIONS)}, or leave it blank"
         )
+    if known.get("corpus"):
+        known["corpus"] = corpus_key(known["corpus"])
     graded = known.pop("intensity", "")
     try:
         intensity = float(graded) if graded else None

@@ -10,6 +10,8 @@ import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 from rrpo.checkpoint import atomic_path
+from rrpo.data.catalogue import emotion_name
+from rrpo.data.files import is_pointer
 from rrpo.data.manifest import PARTITIONS
 from rrpo.errors import UserError
 from rrpo.tokens import SPEECH_CODES
@@ -84,6 +86,8 @@ def read_shard(path: Path) -> list[Utterance]:
         raise UserError(f"no token shard at {path}: make one with `rrpo tokenize`")
     rows: list[Utterance] = []
     for file in files:
+        if is_pointer(file):
+            raise UserError(f"{file} is a git-LFS pointer and not the file: run `git lfs pull`")
         try:
             table = parquet.read_table(file, schema=None)
         except (arrow.ArrowException, OSError) as error:
@@ -150,4 +154,7 @@ def _utterance(row: dict[str, object], file: Path) -> Utterance:
             "it was made by a codec with another vocabulary"
         )
     known = {name: row[name] for name in SCHEMA.names if name in row}
+    for name in ("emotion", "partner_emotion"):
+        if known.get(name):
+            known[name] = emotion_name(str(known[name]))
     return Utterance(tokens=tokens, **known)  # type: ignore[arg-type]

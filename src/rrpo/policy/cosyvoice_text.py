@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rrpo import config as configuration
+from rrpo.data.catalogue import emotion_name
 from rrpo.errors import UserError
 
 END_OF_PROMPT = "<|endofprompt|>"
@@ -100,10 +101,11 @@ class CosyVoiceTokenizer:
         Raises:
             UserError: the file has no instruction for the emotion.
         """
-        if emotion not in self._instructions:
+        name = emotion_name(emotion)
+        if name not in self._instructions:
             known = ", ".join(self._instructions)
             raise UserError(f"no instruction for {emotion!r}: the file has {known}")
-        return self._instructions[emotion]
+        return self._instructions[name]
 
 
 def read_tokenizer(model: Path, version: int = 2, rows: int | None = None) -> Any:
@@ -172,5 +174,8 @@ def _read_instructions(path: Path, language: str, version: int) -> dict[str, str
     for emotion, line in table.items():
         if line.count(END_OF_PROMPT) > 1 or END_OF_PROMPT in line.rstrip()[: -len(END_OF_PROMPT)]:
             raise UserError(f"{path}: {END_OF_PROMPT} must stand once, at the end of {emotion!r}")
-        lines[str(emotion)] = prefix + line.rstrip().removesuffix(END_OF_PROMPT) + END_OF_PROMPT
+        name = emotion_name(str(emotion))
+        if name in lines:
+            raise UserError(f"{path}: {emotion!r} is {name} again: keep one line for an emotion")
+        lines[name] = prefix + line.rstrip().removesuffix(END_OF_PROMPT) + END_OF_PROMPT
     return lines

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.corpora import Imported
-from rrpo.data.layouts import SHOWN
+from rrpo.data.findings import first
 from rrpo.data.manifest import PARTITIONS, Recording
 from rrpo.report.measures import MISSING
 
@@ -102,37 +102,22 @@ def print_imported(imported: Imported, name: str, console: Console) -> None:
     for reason, count in imported.left_out.most_common():
         console.print(escape(f"left out: {count} labelled {reason}"))
     corpus = known[name]
-    if imported.empty:
-        first, files = imported.empty[0].name, len(imported.empty)
-        console.print(escape(f"left out: {files} of 0 bytes, the first {first}: copy them again"))
-    if imported.missing:
-        console.print(
-            escape(
-                f"its tables list {len(imported.missing)} recordings that are not there, the first "
-                f"{imported.missing[0]}: copy them again"
-            )
-        )
+    for line in imported.findings.lines():
+        console.print(escape(line))
     read = len(recordings) + sum(imported.left_out.values())
     if corpus.utterances is not None and read != corpus.utterances:
         console.print(f"the published corpus has {corpus.utterances} utterances, here are {read}")
     if corpus.speakers_published is not None:
         lacking = [one for one in corpus.speakers.names if one not in imported.speakers_read]
+        missing = f"; missing: {first(sorted(lacking))}" if lacking else ""
         if lacking or len(imported.speakers_read) != corpus.speakers_published:
             console.print(
                 f"it has {corpus.speakers_published} speakers, here are "
-                f"{len(imported.speakers_read)}{_missing(sorted(lacking))}"
+                f"{len(imported.speakers_read)}{missing}"
             )
     silent = sum(not one.text for one in recordings)
     if silent:
         console.print(f"{silent} have no text: enough for a reward model, not for a policy")
-
-
-def _missing(names: Sequence[str]) -> str:
-    """Name the first of those that are missing, and count the others."""
-    if not names:
-        return ""
-    others = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"; missing: {', '.join(names[:SHOWN])}{others}"
 
 
 def _by_emotion(recordings: Sequence[Recording]) -> Table:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from rrpo.data.catalogue import CLASSES
-from rrpo.data.corpora import with_partitions
 from rrpo.data.manifest import Recording, read_manifest
+from rrpo.data.partitions import with_partitions
 from rrpo.errors import UserError
 
 NO_CLASS = "other"

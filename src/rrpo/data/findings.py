@@ -1,0 +1,106 @@
+"""What an import leaves out of what it was given, and what else is to be said of it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rrpo.data.encodings import read_text
+from rrpo.data.files import is_file, is_pointer, require_nameable
+from rrpo.data.text_table import lines, notes_of
+
+SHOWN = 4
+"""Names of files, or of speakers, that a message shows."""
+COPY = "copy them again"
+
+
+@dataclass
+class Findings:
+    """What was found besides the recordings that can be used.
+
+    Attributes:
+        missing: recordings that are named and not there.
+        empty: files of 0 bytes.
+        pointers: what git-LFS left in the place of sounds.
+        notes: lines to be said as they are.
+        cure: what to do about those that are missing.
+    """
+
+    missing: list[str] = field(default_factory=list)
+    empty: list[Path] = field(default_factory=list)
+    pointers: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    cure: str = COPY
+
+    def usable(self, path: Path, name: str = "") -> bool:
+        """Say whether a recording can be used; note what cannot.
+
+        Args:
+            name: what a message calls it, such as the row that names it; default: its path.
+
+        Raises:
+            UserError: its name cannot be written into a table.
+        """
+        if not is_file(path):
+            self.missing.append(name or str(path))
+        elif path.stat().st_size == 0:
+            self.empty.append(path)
+        elif is_pointer(path):
+            self.pointers.append(path)
+        else:
+            require_nameable(path.absolute())
+            return True
+        return False
+
+    def add(self, other: "Findings") -> None:
+        """Take in what was found elsewhere."""
+        self.missing += other.missing
+        self.empty += other.empty
+        self.pointers += other.pointers
+        self.notes += other.notes
+
+    def refusal(self) -> str:
+        """Return what is wrong where nothing can be used."""
+        if self.missing:
+            return f"no such audio file: {first(self.missing)}: {self.cure}"
+        return self.lines()[0]
+
+    def lines(self) -> list[str]:
+        """Return a line for each kind of what was left out, and the notes."""
+        said = []
+        for names, what, cure in (
+            (self.missing, "not there", self.cure),
+            ([one.name for one in self.empty], "of 0 bytes", COPY),
+            (
+                [one.name for one in self.pointers],
+                "that are git-LFS pointers and no sounds",
+                "run `git lfs pull` in their folder",
+            ),
+        ):
+            if names:
+                said.append(f"left out: {len(names)} {what} ({first(names)}): {cure}")
+        return [*said, *dict.fromkeys(self.notes)]
+
+
+def first(names: Sequence[str] | Iterable[str]) -> str:
+    """Name the first of some, and count the others.
+
+    Examples:
+        >>> first("abcdef"), first("ab")
+        ('a, b, c, d and 2 more', 'a, b')
+    """
+    names = list(names)
+    others = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + others
+
+
+def read_lines(file: Path, found: Findings, likely: str = "") -> list[str]:
+    """Return the lines of a text of a corpus, none where there is no such file.
+
+    Args:
+        likely: what such files are written in where they are not Unicode.
+    """
+    if not is_file(file):
+        return []
+    text = read_text(file, likely=likely)
+    found.notes += notes_of(file, text)
+    return lines(text.content)
