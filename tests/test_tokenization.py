@@ -12,7 +12,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from rrpo import audio
+from rrpo import sound_file
 from rrpo.audio import Audio
 from rrpo.checkpoint import read_json
 from rrpo.commands import data as commands
@@ -61,7 +61,7 @@ def test_a_shard_without_the_later_columns_is_read(tmp_path: Path) -> None:
 def test_a_plain_manifest_has_the_digest_it_always_had(tmp_path: Path) -> None:
     """So an interrupted call goes on with a manifest that names nothing new."""
     audio = tmp_path / "a.wav"
-    soundfile.write(audio, np.full(1600, 0.1), 16_000)
+    soundfile.write(audio, np.random.default_rng(0).normal(0, 0.1, 1600), 16_000)
     tokenize(Counting(), [Recording(audio, "sad", "A.", "s", "en")], tmp_path / "out")
     text = json.dumps([[str(audio), "sad", "A.", "s", "en"]])
     stored = read_json(tmp_path / "out" / "tokenize.json")["recordings"]
@@ -83,7 +83,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
             return torch.zeros(25, dtype=torch.int64)
 
     short = tmp_path / "short.wav"
-    soundfile.write(short, np.full(800, 0.1), 16000)
+    soundfile.write(short, np.random.default_rng(1).normal(0, 0.1, 800), 16000)
     paths = [good, tiny, cut, short]
     made = tokenize(Refusing(), [Recording(path, "sad") for path in paths], tmp_path / "out", 3)
     assert (made.tokens, made.mixes) == (1, 3)
@@ -124,18 +124,21 @@ def test_a_rate_without_speech_in_it_is_refused_and_a_narrow_one_is_said(
     for rate in (100, 7999):
         expected = rf"{rate}\.wav has a sample rate of {rate} Hz: speech needs 8000 Hz at least"
         with pytest.raises(UserError, match=expected):
-            audio.read(tmp_path / f"{rate}.wav")
-    assert audio.read(tmp_path / "8000.wav").size == pytest.approx(32_000, abs=2)
+            sound_file.read(tmp_path / f"{rate}.wav")
+    assert sound_file.read(tmp_path / "8000.wav").size == pytest.approx(32_000, abs=2)
     write_manifest(tmp_path / "data", [Recording(path, "sad") for path in tmp_path.glob("*.wav")])
     commands.tokenize(tmp_path / "data", tmp_path / "out", "mini", 0, 0)
     said = capsys.readouterr().out
-    assert said.count("3 of 6 recordings have a sample rate under 16000 Hz: their band") == 1
+    assert said.count("1 of 6 recordings have a sample rate under 16000 Hz: their band") == 1
     assert "3 files could not be used" in said
     write_manifest(tmp_path / "wide", [Recording(tmp_path / "44100.wav", "sad")])
     commands.data_import("csv", tmp_path / "wide", tmp_path / "again", None, [], [])
     assert "narrower" not in capsys.readouterr().out
     commands.data_import("csv", tmp_path / "data", tmp_path / "imported", None, [], [])
-    assert "3 of 6 recordings have a sample rate under" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 of 6 recordings have a sample rate under" in said
+    assert "left out: 3 of 6 recordings" in said
+    assert "7999.wav has a sample rate" in (tmp_path / "imported" / "sounds.csv").read_text()
 
 
 def test_tests_are_mixed_with_tests_alone(tmp_path: Path) -> None:
