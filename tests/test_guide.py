@@ -70,7 +70,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_speech_tokenizer(model)
     write_corpus(tmp_path / "corpus", 8)
     write_corpus(tmp_path / "held-out", 4)
-    soundfile.write(tmp_path / "voice.wav", np.zeros(16_000), 16_000)
+    soundfile.write(
+        tmp_path / "voice.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000
+    )
     write_package(tmp_path / "packages")
     monkeypatch.syspath_prepend(tmp_path / "packages")
     yield tmp_path

@@ -41,6 +41,26 @@ def write(path: Path, audio: Audio, sample_rate: int = SAMPLE_RATE) -> None:
             ) from None
 
 
+def checked(audio: ArrayLike) -> Audio:
+    """Return audio that a codec can take: (N,) float32, N at least 1.
+
+    Raises:
+        UserError: it is empty or not one channel, or a sample is not finite or over `LOUDEST`.
+    """
+    samples = np.asarray(audio, dtype=np.float32)
+    if samples.ndim != 1 or samples.size == 0:
+        raise UserError(f"audio of shape {samples.shape} cannot be heard: give mono samples")
+    if not np.isfinite(samples).all():
+        raise UserError("audio with NaN or infinite samples cannot be heard: record it again")
+    peak = float(np.abs(samples).max())
+    if peak > LOUDEST:
+        raise UserError(
+            f"audio with a peak of {peak:.5g} cannot be heard, for 1 is full scale: divide its "
+            "samples, as by 32768"
+        )
+    return samples
+
+
 def to_peak(audio: Audio, peak: float = 0.7) -> Audio:
     """Scale audio (N,) so that its greatest sample is `peak`; silence stays silence.
 

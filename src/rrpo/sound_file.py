@@ -36,6 +36,8 @@ from rrpo.sound_stream import check_mp3, check_ogg, is_mp3, tag_size
 
 HIGHEST_RATE = 768_000
 """Samples per second, those of the fastest converters; beyond them a header is damaged."""
+LONGEST_VOICE = 30
+"""Seconds of a recording whose voice is taken over."""
 BLOCK = 1 << 16
 """Samples decoded at once: a damaged header may say that there are billions."""
 HOT = 1.5
@@ -119,7 +121,28 @@ def load_speech(
     if is_silent(sound.samples):
         raise SilentError(
             f"{path} is silent: but for a constant its peak is under {QUIETEST:g}, record it "
-            "again or leave it out of the manifest"
+            "again or leave it out"
+        )
+    return sound
+
+
+def load_voice(path: Path) -> Sound:
+    """Read a recording whose voice is taken over, at the rate it has.
+
+    Raises:
+        UserError: see `load_speech`; or it is over 30 s long or under 16 kHz, as CosyVoice's
+            package takes none.
+    """
+    sound = load_speech(path, sample_rate=None)
+    seconds = sound.samples.size / sound.rate
+    if seconds > LONGEST_VOICE:
+        raise UserError(
+            f"{path} is {seconds:.1f} s long: a --voice has {LONGEST_VOICE} s at most, cut it"
+        )
+    if sound.rate < SAMPLE_RATE:
+        raise UserError(
+            f"{path} has a sample rate of {sound.rate} Hz: a --voice needs {SAMPLE_RATE} Hz at "
+            "least, record it again"
         )
     return sound
 
