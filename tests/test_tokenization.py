@@ -1,5 +1,6 @@
 """What a manifest says of a recording arrives in its token shard."""
 
+import csv
 import hashlib
 import json
 from pathlib import Path
@@ -12,20 +13,24 @@ import soundfile
 import torch
 from torch import Tensor
 
-from rrpo import sound_file
+from rrpo import sound_file, tokenization
 from rrpo.audio import Audio
 from rrpo.checkpoint import read_json
 from rrpo.commands import data as commands
 from rrpo.data.manifest import Recording, read_manifest, write_manifest
 from rrpo.data.shards import OPTIONAL, Utterance, read_shard, write_shard
 from rrpo.errors import UserError
+from rrpo.survey import read_recording
 from rrpo.tokenization import tokenize
 
 
 class Counting:
     """A codec whose one token is the length of the audio in tenths of a second."""
 
+    calls = 0
+
     def encode(self, audio: Audio) -> Tensor:
+        self.calls += 1
         return torch.tensor([audio.size // 1600])
 
     def decode(self, ids: Tensor) -> Audio:
@@ -139,6 +144,87 @@ def test_a_rate_without_speech_in_it_is_refused_and_a_narrow_one_is_said(
     assert "1 of 6 recordings have a sample rate under" in said
     assert "left out: 3 of 6 recordings" in said
     assert "7999.wav has a sample rate" in (tmp_path / "imported" / "sounds.csv").read_text()
+
+
+def test_a_changed_sound_is_tokenized_again_and_heard_in_its_mixes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EveryVoiceTTS/EveryVoice#44: what was made of a file before it was mended stayed."""
+    monkeypatch.setattr(tokenization, "SHARD", 2)  # one recording with its mix in each
+    paths = [tmp_path / f"{number}.wav" for number in range(5)]
+    for number, path in enumerate(paths):
+        soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 3200), 16_000)
+    rows = [Recording(path, "sad") for path in paths]
+    codec = Counting()
+    first = tokenize(codec, rows, tmp_path / "out", mixes=1)
+    calls = codec.calls
+    assert (first.tokens, calls) == (5, 10)
+    tokenize(codec, rows, tmp_path / "out", mixes=1)
+    assert codec.calls == calls  # nothing has changed
+    soundfile.write(paths[1], np.random.default_rng(9).normal(0, 0.1, 8000), 16_000)
+    heard = [
+        read_json(path)["heard"] for path in sorted((tmp_path / "out" / "shards").glob("*.json"))
+    ]
+    hearing = sum("1" in one for one in heard)
+    assert 1 < hearing < 5
+    tokenize(codec, rows, tmp_path / "out", mixes=1)
+    assert codec.calls == calls + 2 * hearing
+    tokenize(Counting(), rows, tmp_path / "anew", mixes=1)
+    for kind in ("tokens", "mixes"):
+        again, anew = (read_shard(tmp_path / folder / kind) for folder in ("out", "anew"))
+        assert [vars(one) | {"tokens": one.tokens.tolist()} for one in again] == [
+            vars(one) | {"tokens": one.tokens.tolist()} for one in anew
+        ]
+    assert read_shard(tmp_path / "anew" / "tokens")[1].tokens.tolist() == [5]
+    # One that cannot be used any more leaves nothing behind.
+    paths[1].write_bytes(paths[1].read_bytes()[:900])
+    last = tokenize(codec, rows, tmp_path / "out", mixes=1)
+    assert (last.tokens, len(last.skipped)) == (4, 1)
+    left = read_shard(tmp_path / "out" / "tokens")
+    assert [one.id for one in left] == ["000000", "000002", "000003", "000004"]
+
+
+def test_every_sound_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 3200)
+    soundfile.write(tmp_path / "good.wav", noise, 16_000)
+    soundfile.write(tmp_path / "offset.wav", noise + 0.3, 16_000)
+    soundfile.write(tmp_path / "turned.wav", np.stack([noise, -noise], 1), 16_000)
+    (tmp_path / "page.wav").write_text("<html>")
+    names = ["good", "offset", "turned", "page"]
+    rows = [Recording(tmp_path / f"{name}.wav", "sad") for name in names]
+    write_manifest(tmp_path / "data", rows)
+    commands.tokenize(tmp_path / "data", tmp_path / "out", "mini", 0, 0)
+    said = capsys.readouterr().out
+    assert "left out: 1 of 4 recordings" in said
+    assert "suspicious: 2 of 4 recordings" in said
+    assert "sounds: 3 taken, 2 of them suspicious, 1 left out" in said
+    with (tmp_path / "out" / "sounds.csv").open(newline="") as stream:
+        report = list(csv.DictReader(stream))
+    assert [Path(row["path"]).stem for row in report] == names
+    assert [row["verdict"] for row in report] == ["taken", "suspicious", "suspicious", "left out"]
+    whys = ["", "an offset of", "turned over", "holds text"]
+    assert all(why in row["why"] for why, row in zip(whys, report, strict=True))
+    # Where most is left out, what goes on by itself stops; the tokens stay.
+    write_manifest(tmp_path / "few", [rows[0], *[rows[3]] * 2])
+    with pytest.raises(UserError, match=r"2 of 3 recordings were left out.*page\.wav holds text"):
+        commands.tokenize(tmp_path / "few", tmp_path / "less", "mini", 0, 0)
+    assert len(read_shard(tmp_path / "less" / "tokens")) == 1
+    # Where nothing is left, nothing is begun; a mended manifest may take the same folder.
+    write_manifest(tmp_path / "none", [rows[3]])
+    with pytest.raises(UserError, match=r"none of 1 recordings can be used: .*page\.wav"):
+        commands.tokenize(tmp_path / "none", tmp_path / "empty", "mini", 0, 0)
+    commands.tokenize(tmp_path / "data", tmp_path / "empty", "mini", 0, 0)
+
+
+def test_emodb_as_it_was_recorded_is_the_voices_channel(tmp_path: Path) -> None:
+    """audeering's EmoDB 2.0: the laryngograph stands in the second channel."""
+    noise = np.random.default_rng(0).normal(0, 0.1, (3200, 2))
+    path = tmp_path / "03a01Faxx.wav"
+    soundfile.write(path, noise, 16_000, subtype="FLOAT")
+    sound = read_recording(Recording(path, "happy", corpus="emodb"))
+    np.testing.assert_allclose(sound.samples, noise[:, 0], atol=1e-6)
+    with pytest.raises(UserError, match="hold different sounds"):
+        read_recording(Recording(path, "happy"))
 
 
 def test_tests_are_mixed_with_tests_alone(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def _check_wav_format(data: Buffer, begin: int, order: Order) -> tuple[int, bool
     rate, speed = number(data, begin + 4, 4, order), number(data, begin + 8, 4, order)
     align, bits = number(data, begin + 12, 2, order), number(data, begin + 14, 2, order)
     if tag not in PLAIN:
-        return align, tag in PACKED, []
+        return 1, tag in PACKED, []  # a block is many samples: none may be missing
     if align != channels * ((bits + 7) // 8) or not align:
         raise DamageError(
             f"contradicts itself: its header says {channels} channels of {bits} bits, and {align} "

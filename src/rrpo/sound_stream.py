@@ -152,8 +152,9 @@ def check_mp3(data: Buffer) -> Whole:
         raise DamageError(
             f"is cut off: {max(lacking, 1)} of {counts[0]} frames are missing, copy it again"
         )
-    notes = [f"its header counts {counts[0]} frames, and there are {len(frames)}"]
-    return Whole(_counted(data, frames), notes=notes if lacking < 0 or len(counts) > 1 else [])
+    wrong = lacking < 0 or len(counts) > 1
+    notes = [f"its header counts {counts[0]} frames, and there are {len(frames)}"] if wrong else []
+    return Whole(_counted(data, frames), notes=notes)
 
 
 def _check_tail(data: Buffer, end: int, frames: int) -> None:

@@ -66,7 +66,8 @@ class CosyVoiceCodec:
             # What our reader made of it: the package averages channels, whatever they hold.
             with tempfile.TemporaryDirectory() as place:
                 heard = Path(place) / f"{voice.stem}.wav"
-                write(heard, sound.samples, sound.rate)
+                loudest = max(1.0, float(np.abs(sound.samples).max()))
+                write(heard, sound.samples / loudest, sound.rate)
                 given = self._model.frontend.frontend_zero_shot(
                     "", "", str(heard), self._model.sample_rate, ""
                 )
