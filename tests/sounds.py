@@ -47,5 +47,6 @@ def encoded(kind: str, sound: NDArray[np.float32], rate: int = RATE) -> bytes:
 
 def written(path: Path, data: bytes) -> Path:
     """Write bytes to a file and return its path."""
+    path.unlink(missing_ok=True)  # some file systems write an old file's place at once: slow
     path.write_bytes(data)
     return path
