@@ -12,6 +12,7 @@ from rrpo.errors import UserError
 from rrpo.sound_file import inspect, load, load_speech, load_voice
 from sounds import FORMATS, RATE, encoded, voice, written
 
+CORPORA = Path(__file__).parents[2] / "shared" / "data" / "corpora"
 LOSSY = ("ogg", "opus", "mp3", "adpcm", "gsm")
 
 
@@ -256,3 +257,14 @@ def test_codecs_refuse_what_files_would_be_refused_for() -> None:
     ):
         with pytest.raises(UserError, match=said):
             checked(wrong)
+
+
+@pytest.mark.skipif(not CORPORA.is_dir(), reason="no real speech here")
+def test_real_speech_is_taken_as_it_is() -> None:
+    for corpus in sorted(CORPORA.iterdir()):
+        paths = sorted(path for path in corpus.iterdir() if path.suffix in (".flac", ".wav"))
+        for path in paths[:: max(1, len(paths) // 5)]:
+            found = load_speech(path, sample_rate=None)
+            expected, rate = soundfile.read(path, dtype="float32")
+            assert (found.rate, found.notes) == (rate, ())
+            np.testing.assert_array_equal(found.samples, expected)
