@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from rrpo.audio import read
 from rrpo.checkpoint import write_json
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.evaluate.confusion import unweighted_average_recall
 from rrpo.evaluate.functionals import functionals, names
 from rrpo.evaluate.statistics import clustered_interval
 from rrpo.progress import Progress
+from rrpo.survey import read_recording
 
 SHOWN = ("pitch_mean", "level_mean", "voiced_centroid_mean", "voiced_rate")
 """Functionals in which angry and sad speech are known to differ; sad has less of each."""
@@ -36,7 +36,7 @@ def described(rows: list[Recording]) -> NDArray[np.float64]:
     table = np.empty((len(rows), len(names())))
     with Progress("listen", len(rows)) as progress:
         for number, row in enumerate(rows):
-            table[number] = functionals(read(row.path))
+            table[number] = functionals(read_recording(row).samples)
             progress.update(number + 1)
     people = np.array([f"{row.corpus} {row.speaker}" for row in rows])
     for name in np.unique(people):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from command_line import mistake, rrpo
-from rrpo import __version__, audio, policy, reward
+from rrpo import __version__, policy, reward, sound_file
+from rrpo.audio import write
 from rrpo.checkpoint import alone, read_json, write_json
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.reward import RewardConfig, RewardModel
@@ -87,7 +88,7 @@ def test_a_run_from_shards_to_a_wav(tiny: Path, tmp_path: Path) -> None:
     wav = tmp_path / "x.wav"
     said = ("--emotion", "happy", "--text", "The train is late.")
     rrpo("speak", "--policy", tmp_path / "diffro", *said, "--out", wav)
-    sound = audio.read(wav)
+    sound = sound_file.read(wav)
     assert sound.size % 640 == 0
     assert sound.size > 0
     assert rrpo("report", tmp_path / "diffro").strip() == str(tmp_path / "diffro" / "report.html")
@@ -199,7 +200,7 @@ def test_tokenize_and_mix(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         tone = 0.3 * np.sin(np.arange(16000) * 0.05) + 0.01 * rng.standard_normal(16000)
-        audio.write(tmp_path / "corpus" / f"{name}.wav", tone.astype(np.float32))
+        write(tmp_path / "corpus" / f"{name}.wav", tone.astype(np.float32))
     (tmp_path / "corpus" / "manifest.csv").write_text("path,emotion\na.wav,happy\nb.wav,sad\n")
     rrpo("tokenize", tmp_path / "corpus", "--out", tmp_path / "out", "--mix", 2)
     rows = read_shard(tmp_path / "out" / "tokens")

@@ -1,5 +1,6 @@
 """docs/cosyvoice.md from end to end on a tiny model folder: every command of it, in its order."""
 
+import importlib
 import re
 import shlex
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch import Tensor
 from typer.testing import CliRunner
 
 from model_folder import HEADS, write_llm, write_package, write_speech_tokenizer, write_tokenizer
@@ -70,7 +72,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_speech_tokenizer(model)
     write_corpus(tmp_path / "corpus", 8)
     write_corpus(tmp_path / "held-out", 4)
-    soundfile.write(tmp_path / "voice.wav", np.zeros(16_000), 16_000)
+    soundfile.write(
+        tmp_path / "voice.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000
+    )
     write_package(tmp_path / "packages")
     monkeypatch.syspath_prepend(tmp_path / "packages")
     yield tmp_path
@@ -119,6 +123,38 @@ def test_tokens_are_spoken_by_the_users_package(place: Path) -> None:
     for wrong in (torch.tensor([], dtype=torch.int64), torch.tensor([6561])):
         with pytest.raises(UserError, match="cannot speak"):
             codec.decode(wrong)
+
+
+def test_a_voice_is_heard_as_every_other_recording(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """m-bain/whisperX#750: the package would average channels, and hear nothing."""
+    given = []
+
+    class Frontend:
+        def frontend_zero_shot(self, *words: object) -> dict[str, Tensor]:
+            given.append(soundfile.read(words[2], dtype="float32"))
+            names = ("flow_prompt_speech_token", "prompt_speech_feat", "flow_embedding")
+            return dict.fromkeys(names, torch.zeros(1))
+
+    package = importlib.import_module("cosyvoice.cli.cosyvoice")
+    monkeypatch.setattr(package, "Frontend", Frontend)
+    model, path = place / "CosyVoice2-0.5B", place / "odd.wav"
+    noise = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)
+    soundfile.write(path, np.stack([noise, -noise], 1), 24_000, subtype="FLOAT")
+    CosyVoiceCodec(model, path)
+    ((heard, rate),) = given
+    assert rate == 24_000
+    np.testing.assert_allclose(heard, noise, atol=2**-15)
+    assert "a channel is turned over" in capsys.readouterr().out
+    for sound, said in ((np.zeros(9000), "is silent"), (90 * noise, "a peak of")):
+        soundfile.write(path, sound, 24_000, subtype="FLOAT")
+        with pytest.raises(UserError, match=said):
+            CosyVoiceCodec(model, path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(UserError, match="is cut off"):
+        CosyVoiceCodec(model, path)
+    assert len(given) == 1
 
 
 def test_what_is_missing_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

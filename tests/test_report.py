@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from rrpo import audio
+from rrpo import audio, sound_file
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.report import figure, summarize, write_page, write_run_page
@@ -243,7 +243,7 @@ def test_page_sound_is_the_sample(demo: Path) -> None:
     reader = read_page(demo / "report.html")
     uri = str(reader.all_of("audio")[0]["src"])
     found, rate = soundfile.read(io.BytesIO(base64.b64decode(uri.split(",")[1])), dtype="float32")
-    wanted = audio.read(demo / "audio" / "reference_neutral_0.wav")
+    wanted = sound_file.read(demo / "audio" / "reference_neutral_0.wav")
     assert rate == audio.SAMPLE_RATE
     np.testing.assert_array_equal(found, wanted)
 

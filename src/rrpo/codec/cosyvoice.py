@@ -6,6 +6,7 @@ folders you trust.
 """
 
 import importlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import soxr
 import torch
 from torch import Tensor
 
-from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.audio import SAMPLE_RATE, Audio, write
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.errors import UserError
+from rrpo.sound_file import load_voice
 from rrpo.tokens import SPEECH_CODES
 
 SOURCE = "https://github.com/FunAudioLLM/CosyVoice"
@@ -36,16 +38,21 @@ class CosyVoiceCodec:
 
         Args:
             folder: a CosyVoice2 or CosyVoice3 model folder.
-            voice: a recording of at most 30 s whose voice is taken over.
+            voice: a recording of at most 30 s whose voice is taken over; what is odd about it is
+                printed.
 
         Raises:
-            UserError: the recording or the folder is missing, the package is not installed, or it
-                cannot load the folder.
+            UserError: the recording or the folder is missing, the recording cannot be used (see
+                `sound_file.load_voice`), the package is not installed, or it cannot load the
+                folder.
         """
         if not voice.is_file():
             raise UserError(f"no reference recording at {voice}: name a wav file of the voice")
+        sound = load_voice(voice)
         if not folder.is_dir():
             raise UserError(f"no CosyVoice model folder at {folder}")
+        for note in sound.notes:
+            print(f"{voice}: {note}")
         try:
             package = importlib.import_module("cosyvoice.cli.cosyvoice")
         except Exception as error:  # what a large package raises while it is imported
@@ -56,9 +63,14 @@ class CosyVoiceCodec:
             ) from None
         try:
             self._model: Any = package.AutoModel(model_dir=str(folder))
-            given = self._model.frontend.frontend_zero_shot(
-                "", "", str(voice), self._model.sample_rate, ""
-            )
+            # What our reader made of it: the package averages channels, whatever they hold.
+            with tempfile.TemporaryDirectory() as place:
+                heard = Path(place) / f"{voice.stem}.wav"
+                loudest = max(1.0, float(np.abs(sound.samples).max()))
+                write(heard, sound.samples / loudest, sound.rate)
+                given = self._model.frontend.frontend_zero_shot(
+                    "", "", str(heard), self._model.sample_rate, ""
+                )
         except Exception as error:  # the package's own, of any kind
             raise UserError(
                 f"CosyVoice cannot load {folder} or read {voice}: {_line(error)}"

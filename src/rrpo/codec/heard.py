@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rrpo.audio import Audio
+from rrpo.audio import Audio, checked
 from rrpo.checkpoint import load_tensors, save_tensors
 from rrpo.codec.whisper import WhisperEncoder
-from rrpo.errors import UserError
 
 TOKEN_SAMPLES = 640
 """Samples of a token, 40 ms at 16 kHz: two states of the encoder."""
@@ -27,13 +26,9 @@ def hear(encoder: WhisperEncoder, audio: Audio) -> Tensor:
     The states of the two halves of a token stand side by side.
 
     Raises:
-        UserError: the audio is empty, not one channel, not finite, or over 30 seconds long.
+        UserError: see `rrpo.audio.checked`; or the audio is over 30 seconds long.
     """
-    samples = np.asarray(audio, dtype=np.float32)
-    if samples.ndim != 1 or samples.size == 0:
-        raise UserError(f"audio of shape {samples.shape} cannot be heard: give mono samples")
-    if not np.isfinite(samples).all():
-        raise UserError("audio with NaN or infinite samples cannot be heard: record it again")
+    samples = checked(audio)
     states = encoder.hear(np.pad(samples, (0, -samples.size % TOKEN_SAMPLES)))
     return states.reshape(-1, 2 * encoder.config.width)
 

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.audio import SAMPLE_RATE, Audio, checked
 from rrpo.checkpoint import load_model, load_state, save_model
 from rrpo.codec.features import FEATURES, HOP, features
 from rrpo.codec.vocoder import (
@@ -153,13 +152,9 @@ class MiniCodec(nn.Module):
         """Turn audio (N,) float32 at 16 kHz into ids (T,) int64, T = ceil(N / 640).
 
         Raises:
-            UserError: the audio is empty, not one channel, or holds a value that is not finite.
+            UserError: see `rrpo.audio.checked`.
         """
-        samples = np.asarray(audio, dtype=np.float32)
-        if samples.ndim != 1 or samples.size == 0:
-            raise UserError(f"audio of shape {samples.shape} cannot be encoded: give mono samples")
-        if not np.isfinite(samples).all():
-            raise UserError("audio with NaN or infinite samples cannot be encoded: record it again")
+        samples = checked(audio)
         device = self.expand.weight.device
         wave = torch.from_numpy(samples)[None].to(device)
         wave = nn.functional.pad(wave, (0, -samples.size % TOKEN_SAMPLES))

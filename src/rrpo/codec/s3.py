@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.audio import SAMPLE_RATE, Audio, checked
 from rrpo.checkpoint import sha256
 from rrpo.codec.mel import WINDOW, log_mel
 from rrpo.errors import UserError
@@ -77,14 +77,12 @@ class S3Tokenizer:
         """Turn audio (N,) float32 at 16 kHz into ids (T,) int64, 25 a second.
 
         Raises:
-            UserError: the audio is shorter than one window (25 ms), not one channel, not finite,
-                or the tokenizer gives ids outside 0…6560.
+            UserError: the audio is shorter than one window (25 ms), the tokenizer gives ids outside
+                0…6560, or see `rrpo.audio.checked`.
         """
-        samples = np.asarray(audio, dtype=np.float32)
-        if samples.ndim != 1 or samples.size < WINDOW:
-            raise UserError(f"audio of shape {samples.shape} is not mono or shorter than 25 ms")
-        if not np.isfinite(samples).all():
-            raise UserError("audio with NaN or infinite samples cannot be tokenized")
+        samples = checked(audio)
+        if samples.size < WINDOW:
+            raise UserError(f"audio of {samples.size} samples is shorter than 25 ms: leave it out")
         pieces = []
         step = LONGEST - OVERLAP
         seconds = samples.size / SAMPLE_RATE

@@ -6,7 +6,6 @@ from pathlib import Path
 from rich.console import Console
 
 from rrpo import tokenization
-from rrpo.audio import SAMPLE_RATE, count_narrow
 from rrpo.checkpoint import sha256
 from rrpo.codec import speech as speech_codec
 from rrpo.codec import whisper
@@ -20,7 +19,11 @@ from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.origin import MINI
 from rrpo.report.terminal import print_imported
-from rrpo.tokenization import Codec
+from rrpo.survey import REPORT, report_lines, survey_headers, write_report
+from rrpo.tokenization import Codec, Tokenized
+
+MOST_LEFT_OUT = 0.5
+"""Share of the recordings over which `rrpo tokenize` ends with a mistake."""
 
 
 def data_import(
@@ -45,7 +48,7 @@ def data_import(
         options = TableOptions(renamed, separator, encoding) if given else None
         imported = import_corpus(corpus, path, out, named, options)
         print_imported(imported, corpus, Console(soft_wrap=True, highlight=False))
-        _say_narrow(imported.recordings)
+        _say_headers(imported.recordings, out)
         count, tokens = len(imported.recordings), 0
     elif labels or columns or separator or encoding:
         raise UserError(
@@ -63,13 +66,14 @@ def data_import(
         print(f"{tokens} of them came with tokens, now in {out / 'tokens'}")
 
 
-def _say_narrow(recordings: Sequence[Recording]) -> None:
-    """Say how many recordings have a narrower band than the rest: it can betray the corpus."""
-    if narrow := count_narrow(one.path for one in recordings):
-        print(
-            f"{narrow} of {len(recordings)} recordings have a sample rate under {SAMPLE_RATE} Hz: "
-            "their band is narrower, and a model may tell corpora apart by it"
-        )
+def _say_headers(recordings: Sequence[Recording], out: Path) -> None:
+    """Say by their headers which recordings cannot be read, and which have a narrower band."""
+    verdicts = survey_headers(recordings)
+    for line in report_lines(verdicts):
+        print(line)
+    if any(one.mistake for one in verdicts):
+        write_report(out, verdicts)
+        print(f"{out / REPORT} says it of every file; `rrpo tokenize` will leave these out")
 
 
 def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
@@ -90,7 +94,6 @@ def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
     recordings = read_manifest(data, found)
     for line in found.lines():
         print(line)
-    _say_narrow(recordings)
     name = codec
     chosen: Codec
     if codec == MINI:
@@ -108,8 +111,28 @@ def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
         name = f"speech {sha256(folder / 'model.safetensors')}"
     else:
         raise UserError(f"unknown codec {codec!r}: choose mini, s3:FOLDER or speech:FOLDER")
-    made = tokenization.tokenize(chosen, recordings, out, mixes, seed, name)
+    made = tokenization.tokenize(chosen, recordings, out, mixes, seed, name, say=print)
+    _say_made(made, out)
+
+
+def _say_made(made: Tokenized, out: Path) -> None:
+    """Say what was made and left out.
+
+    Raises:
+        UserError: most was left out, so that what goes on by itself stops; the tokens stay.
+    """
     more = f" and {made.mixes} mixes in {out / 'mixes'}" if made.mixes else ""
     print(f"{made.tokens} utterances in {out / 'tokens'}{more}")
+    odd = sum(one.word == "suspicious" for one in made.verdicts)
     if made.skipped:
         print(f"{len(made.skipped)} files could not be used: {out / 'skipped.txt'} says why")
+    print(
+        f"sounds: {made.tokens} taken, {odd} of them suspicious, {len(made.skipped)} left out; "
+        f"{out / REPORT} says it of every file"
+    )
+    if len(made.skipped) > MOST_LEFT_OUT * len(made.verdicts):
+        raise UserError(
+            f"{len(made.skipped)} of {len(made.verdicts)} recordings were left out, more than "
+            f"half ({made.skipped[0]}): the tokens of the others are in {out / 'tokens'}; mend "
+            "the files, or leave them out of the manifest"
+        )

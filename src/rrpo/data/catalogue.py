@@ -48,7 +48,8 @@ class Corpus(Strict):
 
     `signs` are patterns of paths: a folder that holds one of them holds the corpus. The keys of
     `emotions`, `left_out`, `intensities` and `texts` are the codes of the corpus. `utterances` and
-    `speakers_published` are counts, None where there is no one answer.
+    `speakers_published` are counts, None where there is no one answer. `voice_channel` is the
+    number, from 0, of the channel with the voice, where another may hold something else.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Corpus(Strict):
     signs: tuple[str, ...] = ()
     utterances: int | None = None
     speakers_published: int | None = None
+    voice_channel: int | None = None
     emotions: dict[str, str]
     left_out: dict[str, str] = Field(default_factory=dict)
     intensities: dict[str, float] = Field(default_factory=dict)

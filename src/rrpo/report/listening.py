@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rrpo.audio import SAMPLE_RATE, Audio, read
+from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.report.measures import (
@@ -22,6 +22,7 @@ from rrpo.report.measures import (
     system_label,
 )
 from rrpo.report.sound import flac_uri, outline, spectrogram_uri
+from rrpo.sound_file import read
 
 SENTENCES = 3
 """Sentences of each emotion in the grid, and highest-reward samples of each system."""

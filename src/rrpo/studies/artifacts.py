@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from rrpo.audio import SAMPLE_RATE, is_silent, read, to_peak
+from rrpo.audio import SAMPLE_RATE, to_peak
 from rrpo.checkpoint import write_json, write_text
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.errors import UserError
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, detect
 from rrpo.mini.world import World
 from rrpo.progress import Progress
+from rrpo.sound_file import SilentError
 from rrpo.studies import artifact_page, artifact_quality, artifact_tokens
 from rrpo.studies.artifact_trials import (
     ALL_REAL,
@@ -38,6 +39,7 @@ from rrpo.studies.artifact_trials import (
 )
 from rrpo.studies.insertions import WAYS, Inserted, Way
 from rrpo.studies.peers import EVERY, Essentia, count
+from rrpo.survey import read_recording
 
 
 @dataclass(frozen=True)
@@ -228,12 +230,12 @@ def _real(manifest: Path, rows: Sequence[Recording], size: Size, seed: int) -> R
     for row in [rows[index] for index in drawn]:
         name = f"{folder} ({row.language})" if row.language else folder
         try:
-            audio = read(row.path)
+            audio = read_recording(row).samples
+        except SilentError:
+            silent.append(row.path.name)
+            continue
         except UserError:
             unreadable.append(row.path.name)
-            continue
-        if is_silent(audio):
-            silent.append(row.path.name)
             continue
         speaker = f"{name} {row.speaker}" if row.speaker else ""
         found.append(Speech(name, row.emotion, str(row.path), to_peak(audio), speaker))

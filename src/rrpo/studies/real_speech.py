@@ -30,8 +30,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rrpo import audio, reward
-from rrpo.audio import Audio
+from rrpo import reward
+from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json
 from rrpo.codec import speech, whisper
 from rrpo.codec.heard import HeardCache, hear
@@ -53,6 +53,7 @@ from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.reward.regularize import energy_adaptive_mixup, other_than
 from rrpo.studies.folds import CEILING, Fold, Job, Size, configurations, mixes_audio
 from rrpo.studies.recordings import read_recordings, shared_emotions
+from rrpo.survey import REPORT, read_recording, survey, write_report
 from rrpo.train import Objective, TrainConfig, train
 
 TOKENIZER = SpeechTokenizerConfig()
@@ -122,7 +123,7 @@ class Laboratory:
         """Listen to everything and write what is studied, or check that it is what is there.
 
         Raises:
-            UserError: the folder holds another study, or a recording is silent.
+            UserError: the folder holds another study, or a recording cannot be used.
         """
         path = self.folder / "parts.json"
         if not path.is_file():
@@ -174,7 +175,7 @@ class Laboratory:
 
     def sound(self, index: int) -> Audio:
         """Read a recording, of a long one the beginning."""
-        return audio.read(self.recordings[index].path)[: int(LONGEST * audio.SAMPLE_RATE)]
+        return read_recording(self.recordings[index]).samples[: int(LONGEST * SAMPLE_RATE)]
 
     def states(self, index: int) -> Tensor:
         """Return what the encoder hears in a recording: (T, 2 D) float16."""
@@ -199,20 +200,20 @@ class Laboratory:
         """Fill the cache with every recording.
 
         Raises:
-            UserError: a recording is silent.
+            UserError: a recording cannot be used; all are read before any is listened to.
         """
-        silent = []
+        verdicts = survey(self.recordings)
+        write_report(self.folder, verdicts)
+        bad = [one.mistake for one in verdicts if one.mistake]
+        if bad:
+            raise UserError(
+                f"{len(bad)} of {len(verdicts)} recordings cannot be used, see "
+                f"{self.folder / REPORT}; the first: {bad[0]}"
+            )
         with Progress("listen", len(self.recordings)) as progress, self._timed("listen"):
-            for index, row in enumerate(self.recordings):
-                sound = self.sound(index)
-                if audio.is_silent(sound):
-                    silent.append(row.path)
-                else:
-                    self.cache.hear(sound)
+            for index in range(len(self.recordings)):
+                self.cache.hear(self.sound(index))
                 progress.update(index + 1)
-        if silent:
-            others = f" and {len(silent) - 1} more are" if len(silent) > 1 else " is"
-            raise UserError(f"{silent[0]}{others} silent: leave them out of the manifest")
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

@@ -1,0 +1,108 @@
+"""Every recording of a manifest read once: what is taken, what is left out and why, what is odd."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrpo.audio import SAMPLE_RATE
+from rrpo.checkpoint import write_text
+from rrpo.data.catalogue import known_corpora
+from rrpo.data.manifest import Recording
+from rrpo.errors import UserError
+from rrpo.progress import Progress
+from rrpo.sound_file import Sound, digest_of, inspect, load_speech
+
+REPORT = "sounds.csv"
+"""A row for each recording, beside a manifest or shards."""
+SHOWN = 3
+"""Recordings that a printed report names."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a recording before it is used.
+
+    Attributes:
+        path: its file.
+        digest: SHA-256 of the file; empty where it was not asked for or cannot be read.
+        rate: samples per second; 0 where it cannot be read.
+        mistake: why it is left out, in a line that names the file; empty where it is taken.
+        notes: what is odd about it.
+    """
+
+    path: Path
+    digest: str = ""
+    rate: int = 0
+    mistake: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> str:
+        """Taken, suspicious or left out."""
+        return "left out" if self.mistake else "suspicious" if self.notes else "taken"
+
+
+def read_recording(recording: Recording) -> Sound:
+    """Read the speech of a recording at 16 kHz, of a corpus with other channels the voice's.
+
+    Raises:
+        UserError: see `sound_file.load_speech`.
+    """
+    corpus = known_corpora().get(recording.corpus)
+    return load_speech(recording.path, voice=None if corpus is None else corpus.voice_channel)
+
+
+def survey(recordings: Sequence[Recording]) -> list[Verdict]:
+    """Decode every recording: that takes minutes where tokens take hours."""
+    verdicts = []
+    with Progress("check sounds", len(recordings)) as progress:
+        for number, one in enumerate(recordings, start=1):
+            try:
+                sound = read_recording(one)
+                verdicts.append(Verdict(one.path, sound.digest, sound.rate, notes=sound.notes))
+            except UserError as error:
+                verdicts.append(Verdict(one.path, digest_of(one.path), mistake=str(error)))
+            progress.update(number)
+    return verdicts
+
+
+def survey_headers(recordings: Sequence[Recording]) -> list[Verdict]:
+    """Check by its header alone whether every recording is whole: nothing is decoded."""
+    verdicts = []
+    for one in recordings:
+        try:
+            verdicts.append(Verdict(one.path, rate=inspect(one.path)))
+        except UserError as error:
+            verdicts.append(Verdict(one.path, mistake=str(error)))
+    return verdicts
+
+
+def write_report(folder: Path, verdicts: Sequence[Verdict]) -> None:
+    """Write `sounds.csv` with path, verdict (taken, suspicious or left out) and why."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["path", "verdict", "why"])
+    for one in verdicts:
+        writer.writerow([one.path, one.word, one.mistake or "; ".join(one.notes)])
+    write_text(folder / REPORT, stream.getvalue())
+
+
+def report_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Yield what is printed of a survey: counts, and the first of those left out and of the odd."""
+    for word in ("left out", "suspicious"):
+        found = [one for one in verdicts if one.word == word]
+        if not found:
+            continue
+        yield f"{word}: {len(found)} of {len(verdicts)} recordings"
+        for one in found[:SHOWN]:
+            yield f"  {one.mistake or f'{one.path}: ' + '; '.join(one.notes)}"
+        if len(found) > SHOWN:
+            yield f"  and {len(found) - SHOWN} more"
+    taken = [one for one in verdicts if not one.mistake]
+    if narrow := sum(one.rate < SAMPLE_RATE for one in taken):
+        yield (
+            f"{narrow} of {len(verdicts)} recordings have a sample rate under {SAMPLE_RATE} Hz: "
+            "their band is narrower, and a model may tell corpora apart by it"
+        )
