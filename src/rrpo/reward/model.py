@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rrpo.checkpoint import load_model, load_state, save_model
+from rrpo.checkpoint import load_model, load_state, require_fit, save_model
 from rrpo.config import Strict, parse
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
@@ -346,6 +346,8 @@ def load(path: Path | str) -> RewardModel:
     """
     state, description = load_model(Path(path), KIND)
     shape = {name: value for name, value in description.items() if name != "kind"}
-    model = RewardModel(parse(RewardConfig, shape, Path(path)))
+    config = parse(RewardConfig, shape, Path(path))
+    require_fit(lambda: RewardModel(config), config.layers, state, Path(path))
+    model = RewardModel(config)
     load_state(model, state, Path(path))
     return model.eval()
