@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"no such file: {path}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a number of 5000 digits is the second
         raise UserError(f"{path} is not readable JSON ({error}): make it again") from None
 
 
@@ -128,7 +128,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"no such file: {path}")
     try:
         return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged header raises whatever its content leads to
         raise UserError(
             f"{path} is truncated or not a safetensors file ({error}): copy or make it again"
         ) from None
@@ -143,19 +143,32 @@ def save_model(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, A
     )
 
 
+def model_place(path: Path) -> Path:
+    """Return the folder of a model that `save_model` wrote: a run's checkpoint, or a file's own."""
+    if path.name in ("model.json", "model.safetensors") and path.is_file():
+        return path.parent
+    # While a checkpoint is being replaced, or after a kill just then, the old one stands aside.
+    places = [path, path / "checkpoint", path / "checkpoint.old"]
+    return next((place for place in places if (place / "model.json").is_file()), path)
+
+
+def is_ours(path: Path) -> bool:
+    """Say whether a path holds a model that `save_model` wrote."""
+    return (model_place(path) / "model.json").is_file()
+
+
 def load_model(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_model` wrote: the state (floating point as fp32) and the configuration.
 
     Args:
-        folder: where `model.safetensors` and `model.json` lie; a run folder is also taken.
+        folder: where `model.safetensors` and `model.json` lie; a run folder is also taken, and so
+            is either file.
         kind: what the configuration's key "kind" must say, such as "policy".
 
     Raises:
         UserError: a file is missing or damaged, the hash differs, or it is another kind of model.
     """
-    # While a checkpoint is being replaced, or after a kill just then, the old one stands aside.
-    places = [folder, folder / "checkpoint", folder / "checkpoint.old"]
-    folder = next((place for place in places if (place / "model.json").is_file()), folder)
+    folder = model_place(folder)
     if not (folder / "model.json").is_file():
         raise UserError(f"no {kind} in {folder}: expected model.json and model.safetensors there")
     description = read_json(folder / "model.json")
@@ -181,13 +194,35 @@ def load_model(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     )
 
 
-def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Load a state dict strictly into a module.
+def require_fit(
+    make: Callable[[], torch.nn.Module], layers: int, state: Mapping[str, Tensor], source: Path
+) -> None:
+    """Refuse a state that is not that of a module, before the module takes any memory.
+
+    Args:
+        make: makes the module of a stored description, whose sizes may be damaged.
+        layers: how many layers it would have.
 
     Raises:
         UserError: a key is missing, unexpected, or a shape differs; the message names the first.
     """
-    own = module.state_dict()
+    if layers > len(state):
+        raise UserError(f"{source} is described with {layers} layers and has fewer: copy it again")
+    try:
+        with torch.device("meta"):
+            own = make().state_dict()
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{source}: no model has its sizes ({reason}): copy it again") from None
+    require_state(own, state, source)
+
+
+def require_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: Path) -> None:
+    """Compare the names and shapes of a state with a module's own.
+
+    Raises:
+        UserError: a key is missing, unexpected, or a shape differs; the message names the first.
+    """
     for name in own:
         if name not in state:
             raise UserError(f"{source} lacks the weight {name}: it was made for another model")
@@ -199,6 +234,15 @@ def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: Pat
                 f"{source}: weight {name} has shape {tuple(tensor.shape)}, "
                 f"expected {tuple(own[name].shape)}"
             )
+
+
+def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Load a state dict strictly into a module.
+
+    Raises:
+        UserError: as `require_state` does.
+    """
+    require_state(module.state_dict(), state, source)
     module.load_state_dict(dict(state))
 
 

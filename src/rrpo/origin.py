@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from rrpo import config as configuration
 from rrpo import policy
+from rrpo.checkpoint import is_ours
 from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM, cosyvoice
@@ -23,17 +24,20 @@ Run = TypeVar("Run", bound=PolicyRun)
 
 
 def load_policy(start: str) -> SpeechTokenLM:
-    """Load the bundled base for `mini`, a CosyVoice model, or else the policy of a run folder."""
+    """Load the bundled base for `mini`, a CosyVoice model, or else the policy of a run folder.
+
+    Raises:
+        UserError: it is missing, damaged, of an unknown form, or would run code.
+    """
     if start == MINI:
         return World().policy()
     return cosyvoice.load(start) if is_cosyvoice(start) else policy.load(Path(start))
 
 
 def is_cosyvoice(start: str) -> bool:
-    """Say whether a path is a CosyVoice model folder, its llm.pt, or the Hugging Face form."""
+    """Say whether a path is to be read as a CosyVoice model, and not as a policy of ours."""
     path = Path(start)
-    files = (path / "llm.pt", path / "config.json")
-    return path.suffix == ".pt" or any(file.is_file() for file in files)
+    return not is_ours(path) and cosyvoice.is_cosyvoice(path)
 
 
 def is_mini(model: SpeechTokenLM) -> bool:
@@ -115,7 +119,7 @@ def load_tokenizer(run: PolicyRun, model: SpeechTokenLM) -> Tokenizer:
             "needed, put the folder back or mend `start` in the run's config.yaml"
         )
     return CosyVoiceTokenizer(
-        Path(start) if Path(start).is_dir() else Path(start).parent,
+        cosyvoice.model_folder(Path(start)),
         model.config.version,
         run.language or "en",
         INSTRUCTIONS if run.instructions is None else Path(run.instructions),

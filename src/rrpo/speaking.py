@@ -14,7 +14,7 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate.run import Sample
 from rrpo.origin import beginning, load_tokenizer
-from rrpo.policy import SpeechTokenLM, generate
+from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.policy.examples import make_prompt
 
@@ -56,7 +56,7 @@ class CosyVoiceSpeech:
             run = run.model_copy(update={"start": str(folder)})
         tokenizer = load_tokenizer(run, model)
         assert isinstance(tokenizer, CosyVoiceTokenizer)  # as it is no policy of the mini world
-        began = Path(run.start) if Path(run.start).is_dir() else Path(run.start).parent
+        began = cosyvoice.model_folder(Path(run.start))
         self._model, self._tokenizer = model, tokenizer
         self.codec = _codec(began, voice)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from rrpo.checkpoint import load_model, load_state, save_model
+from rrpo.checkpoint import load_model, load_state, require_fit, save_model
 from rrpo.config import parse
 from rrpo.policy import cosyvoice
 from rrpo.policy.adapter import plain_state
@@ -33,13 +33,15 @@ def save(model: SpeechTokenLM, folder: Path, dtype: torch.dtype = torch.float32)
 
 
 def load(folder: Path) -> SpeechTokenLM:
-    """Read a policy from a run folder or from the folder of its weights.
+    """Read a policy from a run folder, from the folder of its weights or from a file there.
 
     Raises:
         UserError: it is not there, damaged, or not a policy.
     """
     state, config = load_model(folder, "policy")
     config.pop("kind")
-    model = SpeechTokenLM(parse(LMConfig, config, folder))
+    shape = parse(LMConfig, config, folder)
+    require_fit(lambda: SpeechTokenLM(shape), shape.layers, state, folder)
+    model = SpeechTokenLM(shape)
     load_state(model, state, folder)
     return model.eval()

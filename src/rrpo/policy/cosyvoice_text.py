@@ -10,6 +10,7 @@ from rrpo.errors import UserError
 END_OF_PROMPT = "<|endofprompt|>"
 END_OF_PROMPT_ID = 151646
 """As published; upstream's code has this number in it."""
+FIRST_CODE = "<|s_0|>"
 ADDED = [
     "<|im_start|>",
     "<|im_end|>",
@@ -65,7 +66,7 @@ class CosyVoiceTokenizer:
             UserError: the folder has no tokenizer, transformers is not installed, or the
                 instructions cannot be read or lack the language.
         """
-        self.version, self.language = version, language
+        self.version, self.language, self._rows = version, language, rows
         self._tokenizer = read_tokenizer(model, version, rows)
         self._instructions = _read_instructions(instructions, language, version)
         self.end_of_prompt = int(self._tokenizer.convert_tokens_to_ids(END_OF_PROMPT))
@@ -83,7 +84,12 @@ class CosyVoiceTokenizer:
         return self._ids(text)
 
     def _ids(self, text: str) -> list[int]:
-        return [int(number) for number in self._tokenizer(text)["input_ids"]]
+        found = [int(number) for number in self._tokenizer(text)["input_ids"]]
+        if self._rows is not None and any(number >= self._rows for number in found):
+            raise UserError(
+                f"the text {text[:40]!r} holds a speech token of <|s_0|>…: leave it out"
+            )
+        return found
 
     def instruct(self, emotion: str, speaker: str = "") -> list[int]:  # noqa: ARG002
         """Return the ids of the instruction for an emotion; they end in <|endofprompt|>, once.
@@ -147,9 +153,12 @@ def read_tokenizer(model: Path, version: int = 2, rows: int | None = None) -> An
             f"{folder}: {END_OF_PROMPT} has id {found} and not {END_OF_PROMPT_ID}: "
             "this is not CosyVoice's tokenizer, copy the folder again"
         )
-    if rows is not None and len(tokenizer) > rows:
+    words = len(tokenizer)
+    if FIRST_CODE in tokenizer.get_vocab():  # the Hugging Face form's, whose codes follow its text
+        words = int(tokenizer.convert_tokens_to_ids(FIRST_CODE))
+    if rows is not None and words > rows:
         raise UserError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens and the LM {rows} rows of text: "
+            f"{folder}: the tokenizer has {words} tokens and the LM {rows} rows of text: "
             "it belongs to another model"
         )
     return tokenizer

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rrpo.checkpoint import load_model, load_state, save_model
+from rrpo.checkpoint import load_model, load_state, require_fit, save_model
 from rrpo.config import Strict, parse
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
@@ -370,6 +370,8 @@ def load(path: Path | str) -> RewardModel:
             "of an earlier version, whose mixup and adversarial step were others; train it again"
         )
     shape = {name: value for name, value in description.items() if name != "kind"}
-    model = RewardModel(parse(RewardConfig, shape, Path(path)))
+    config = parse(RewardConfig, shape, Path(path))
+    require_fit(lambda: RewardModel(config), config.layers, state, Path(path))
+    model = RewardModel(config)
     load_state(model, state, Path(path))
     return model.eval()
