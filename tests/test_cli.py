@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from command_line import mistake, rrpo
-from rrpo import __version__, policy, reward, sound_file
+from rrpo import __version__, policy, reward
 from rrpo.audio import write
 from rrpo.checkpoint import alone, read_json, write_json
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.reward import RewardConfig, RewardModel
+from rrpo.sound import file as sound_file
 
 
 def test_it_is_installed(tmp_path: Path) -> None:

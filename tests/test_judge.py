@@ -13,7 +13,7 @@ from rrpo.errors import UserError
 from rrpo.evaluate import judge as room
 from rrpo.evaluate.functionals import functionals, names
 from rrpo.evaluate.judge import EmotionJudge, _hold_out
-from rrpo.sound_file import read
+from rrpo.sound.file import read
 
 CORPORA = Path(__file__).parents[2] / "shared" / "data" / "corpora"
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from rrpo import audio, sound_file
+from rrpo import audio
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.report import figure, summarize, write_page, write_run_page
@@ -30,6 +30,7 @@ from rrpo.report.sound import BANDS, HIGHEST, LOWEST, flac_uri, mel_spectrogram,
 from rrpo.report.summary import Summary
 from rrpo.report.tables import standout
 from rrpo.report.terminal import print_systems
+from rrpo.sound import file as sound_file
 
 HOSTILE = "<script>alert(\"x\")</script> & 'quoted'"
 STYLE = Path(__file__).parents[1] / "src" / "rrpo" / "report" / "style.css"

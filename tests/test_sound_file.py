@@ -9,7 +9,7 @@ import soundfile
 
 from rrpo.audio import checked, is_silent
 from rrpo.errors import UserError
-from rrpo.sound_file import inspect, load, load_speech, load_voice
+from rrpo.sound.file import inspect, load, load_speech, load_voice
 from sounds import FORMATS, RATE, encoded, voice, written
 
 CORPORA = Path(__file__).parents[2] / "shared" / "data" / "corpora"

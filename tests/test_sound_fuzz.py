@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from rrpo.errors import UserError
-from rrpo.sound_file import Sound, inspect, load, load_speech
+from rrpo.sound.file import Sound, inspect, load, load_speech
 from sounds import FORMATS, encoded, voice, written
 
 FUZZ = Path("fuzz.wav")

@@ -13,14 +13,15 @@ import soundfile
 import torch
 from torch import Tensor
 
-from rrpo import sound_file, tokenization
+from rrpo import tokenization
 from rrpo.audio import Audio
 from rrpo.checkpoint import read_json
 from rrpo.commands import data as commands
 from rrpo.data.manifest import Recording, read_manifest, write_manifest
 from rrpo.data.shards import OPTIONAL, Utterance, read_shard, write_shard
 from rrpo.errors import UserError
-from rrpo.survey import read_recording
+from rrpo.sound import file as sound_file
+from rrpo.sound.survey import read_recording
 from rrpo.tokenization import tokenize
 
 

@@ -1,4 +1,4 @@
-"""Mono audio at the rate the package works in; files are read by `rrpo.sound_file`."""
+"""Mono audio at the rate the package works in; files are read by `rrpo.sound.file`."""
 
 import math
 from pathlib import Path

@@ -19,7 +19,7 @@ from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.progress import Progress
 from rrpo.reward.regularize import energy_adaptive_mixup, other_than
-from rrpo.survey import Verdict, read_recording, report_lines, survey, write_report
+from rrpo.sound.survey import Verdict, read_recording, report_lines, survey, write_report
 
 SHARD = 200
 """Utterances and mixes of one parquet file, the unit an interrupted call goes on from."""

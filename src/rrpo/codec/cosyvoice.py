@@ -18,7 +18,7 @@ from torch import Tensor
 from rrpo.audio import SAMPLE_RATE, Audio, write
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.errors import UserError
-from rrpo.sound_file import load_voice
+from rrpo.sound.file import load_voice
 from rrpo.tokens import SPEECH_CODES
 
 SOURCE = "https://github.com/FunAudioLLM/CosyVoice"
@@ -43,7 +43,7 @@ class CosyVoiceCodec:
 
         Raises:
             UserError: the recording or the folder is missing, the recording cannot be used (see
-                `sound_file.load_voice`), the package is not installed, or it cannot load the
+                `rrpo.sound.file.load_voice`), the package is not installed, or it cannot load the
                 folder.
         """
         if not voice.is_file():

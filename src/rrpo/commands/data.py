@@ -19,7 +19,7 @@ from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.origin import MINI
 from rrpo.report.terminal import print_imported
-from rrpo.survey import REPORT, report_lines, survey_headers, write_report
+from rrpo.sound.survey import REPORT, report_lines, survey_headers, write_report
 from rrpo.tokenization import Codec, Tokenized
 
 MOST_LEFT_OUT = 0.5

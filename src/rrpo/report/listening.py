@@ -22,7 +22,7 @@ from rrpo.report.measures import (
     system_label,
 )
 from rrpo.report.sound import flac_uri, outline, spectrogram_uri
-from rrpo.sound_file import read
+from rrpo.sound.file import read
 
 SENTENCES = 3
 """Sentences of each emotion in the grid, and highest-reward samples of each system."""

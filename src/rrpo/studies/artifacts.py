@@ -21,7 +21,8 @@ from rrpo.errors import UserError
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, detect
 from rrpo.mini.world import World
 from rrpo.progress import Progress
-from rrpo.sound_file import SilentError
+from rrpo.sound.file import SilentError
+from rrpo.sound.survey import read_recording
 from rrpo.studies import artifact_page, artifact_quality, artifact_tokens
 from rrpo.studies.artifact_trials import (
     ALL_REAL,
@@ -39,7 +40,6 @@ from rrpo.studies.artifact_trials import (
 )
 from rrpo.studies.insertions import WAYS, Inserted, Way
 from rrpo.studies.peers import EVERY, Essentia, count
-from rrpo.survey import read_recording
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,9 @@ from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
 from rrpo.reward.fit import RewardObjective, log_posteriors
 from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.reward.regularize import energy_adaptive_mixup, other_than
+from rrpo.sound.survey import REPORT, read_recording, survey, write_report
 from rrpo.studies.folds import CEILING, Fold, Job, Size, configurations, mixes_audio
 from rrpo.studies.recordings import read_recordings, shared_emotions
-from rrpo.survey import REPORT, read_recording, survey, write_report
 from rrpo.train import Objective, TrainConfig, train
 
 TOKENIZER = SpeechTokenizerConfig()

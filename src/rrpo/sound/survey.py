@@ -12,7 +12,7 @@ from rrpo.data.catalogue import known_corpora
 from rrpo.data.manifest import Recording
 from rrpo.errors import UserError
 from rrpo.progress import Progress
-from rrpo.sound_file import Sound, digest_of, inspect, load_speech
+from rrpo.sound.file import Sound, digest_of, inspect, load_speech
 
 REPORT = "sounds.csv"
 """A row for each recording, beside a manifest or shards."""

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from rrpo.audio import LOUDEST, LOWEST_RATE, QUIETEST, SAMPLE_RATE, Audio, is_silent
 from rrpo.errors import UserError
-from rrpo.sound_channels import to_mono
-from rrpo.sound_header import (
+from rrpo.sound.channels import to_mono
+from rrpo.sound.header import (
     Buffer,
     DamageError,
     Whole,
@@ -32,7 +32,7 @@ from rrpo.sound_header import (
     check_wav,
     name_foreign,
 )
-from rrpo.sound_stream import check_mp3, check_ogg, is_mp3, tag_size
+from rrpo.sound.stream import check_mp3, check_ogg, is_mp3, tag_size
 
 HIGHEST_RATE = 768_000
 """Samples per second, those of the fastest converters; beyond them a header is damaged."""

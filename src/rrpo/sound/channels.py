@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrpo.audio import Audio
-from rrpo.sound_header import DamageError
+from rrpo.sound.header import DamageError
 
 DEAD = 10.0 ** (-30.0 / 10.0)
 """Energy beside that of the loudest channel, under which another is hiss and crosstalk."""

@@ -3,7 +3,7 @@
 import zlib
 from dataclasses import dataclass
 
-from rrpo.sound_header import Buffer, DamageError, Whole, number
+from rrpo.sound.header import Buffer, DamageError, Whole, number
 
 REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}

@@ -1,0 +1,1 @@
+"""Reading sound files: whole by their header, one channel, noted where odd."""
