@@ -10,16 +10,16 @@ from typing import TypeVar
 
 from rrpo import config as configuration
 from rrpo import policy
-from rrpo.checkpoint import is_ours
+from rrpo.checkpoint import is_ours, sha256
 from rrpo.errors import UserError
+from rrpo.identity import codec_name, identity, is_same, shown
+from rrpo.mini.world import MINI as MINI
 from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer
 from rrpo.policy.examples import Tokenizer
-from rrpo.policy.lm import BYTES
 from rrpo.runs import PolicyRun
 
-MINI = "mini"
 Run = TypeVar("Run", bound=PolicyRun)
 
 
@@ -31,7 +31,15 @@ def load_policy(start: str) -> SpeechTokenLM:
     """
     if start == MINI:
         return World().policy()
-    return cosyvoice.load(start) if is_cosyvoice(start) else policy.load(Path(start))
+    if not is_cosyvoice(start):
+        return policy.load(Path(start))
+    model = cosyvoice.load(start)
+    # It speaks the tokens of the speech tokenizer in its folder, where that is there.
+    tokenizer = cosyvoice.model_folder(Path(start)) / f"{model.config.codec}.onnx"
+    if tokenizer.is_file():
+        line = identity(model.config.codec, sha256(tokenizer))
+        model.config = model.config.model_copy(update={"codec": line})
+    return model
 
 
 def is_cosyvoice(start: str) -> bool:
@@ -41,18 +49,22 @@ def is_cosyvoice(start: str) -> bool:
 
 
 def is_mini(model: SpeechTokenLM) -> bool:
-    """Say whether a policy reads the mini world's phones, and so speaks its codec's tokens.
+    """Say whether a policy speaks the mini codec's tokens.
 
     Raises:
-        UserError: it reads phones of another mini world than the bundled one.
+        UserError: it speaks those of another mini world than the bundled one, or does not say.
     """
-    known, bundled = model.config.text_vocabulary, World().tokenizer.vocabulary_size
-    if known != bundled and known < BYTES:
+    line, bundled = model.config.codec, World().codec_identity
+    if not line:
+        raise UserError("this policy does not say which codec its tokens are of: train it again")
+    if codec_name(line) != MINI:
+        return False
+    if not is_same(line, bundled):
         raise UserError(
-            f"this policy was made in another mini world (its text table has {known} rows, that of "
-            f"the bundled one {bundled}): train it again"
+            f"this policy was made in another mini world (its codec is {shown(line)}, that of the "
+            f"bundled one {shown(bundled)}): train it again"
         )
-    return known == bundled
+    return True
 
 
 def beginning(start: str, depth: int = 0) -> PolicyRun:

@@ -123,15 +123,11 @@ class DPORun(ReferencedRun):
     pairs: PairsConfig = PairsConfig()
 
 
-LARGE_TEXT_TABLE = 10_000
-"""Rows from which a text table is a language model's and not the mini world's phones."""
-
-
 def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
     """Set what a run trains of a policy, and what it keeps in memory."""
     model.recompute = config.recompute
-    large = model.config.text_vocabulary >= LARGE_TEXT_TABLE
-    frozen = config.text_table == "frozen" or (config.text_table == "auto" and large)
+    language_model = model.config.text == "byte_pairs"
+    frozen = config.text_table == "frozen" or (config.text_table == "auto" and language_model)
     model.text_embedding.weight.requires_grad_(not frozen)
     if config.lora_rank:
         add_adapters(model, config.lora_rank, config.train.seed)

@@ -68,7 +68,7 @@ def tokenize(
     `out/skipped.txt`, too.
 
     Args:
-        name: of the codec; what is there from another codec is refused.
+        name: identity of the codec (`rrpo.identity`); what is there from another one is refused.
         say: is given lines about what was found before anything is made.
 
     Raises:
@@ -92,7 +92,7 @@ def tokenize(
             if not _is_current(path, work.verdicts):
                 rng = np.random.default_rng([seed, number])
                 chosen = range(start, min(start + size, len(recordings)))
-                _write_shard(out, f"{number:05d}", work.shard(chosen, rng, progress))
+                _write_shard(out, f"{number:05d}", work.shard(chosen, rng, progress), name)
             stored = read_json(path)
             result.tokens += stored["tokens"]
             result.mixes += stored["mixes"]
@@ -139,11 +139,11 @@ def _is_current(path: Path, verdicts: Sequence[Verdict]) -> bool:
     return all(verdicts[int(place)].digest == digest for place, digest in heard.items())
 
 
-def _write_shard(out: Path, name: str, shard: _Shard) -> None:
+def _write_shard(out: Path, name: str, shard: _Shard, codec: str) -> None:
     for kind, rows in (("tokens", shard.rows), ("mixes", shard.mixed)):
         path = out / kind / f"{name}.parquet"
         if rows:
-            write_shard(path, rows)
+            write_shard(path, rows, codec)
         else:
             path.unlink(missing_ok=True)  # of sounds that could be used before
     counts = {"tokens": len(shard.rows), "mixes": len(shard.mixed)}

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rrpo import __version__
 from rrpo.cli.bench import bench_app
-from rrpo.cli.options import Data, Out, Systems, short_enough
+from rrpo.cli.options import CodecOf, Data, Out, Systems, short_enough
 from rrpo.cli.policy import policy_app
 from rrpo.cli.reward import reward_app
 from rrpo.cli.study import study_app
@@ -119,11 +119,12 @@ def data_import(
         str,
         typer.Option(help="Of csv: such as cp949; default: found, and said where it is not sure."),
     ] = "",
+    codec_of: CodecOf = None,
 ) -> None:
     """Write a manifest.csv for `rrpo tokenize`, and token shards where the data has tokens."""
     from rrpo.commands.data import data_import as run
 
-    run(corpus, path, out, emotions, label or [], column or [], separator, encoding)
+    run(corpus, path, out, emotions, label or [], column or [], separator, encoding, codec_of)
 
 
 @app.command()
@@ -195,6 +196,7 @@ def evaluate(
     ] = 8,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     data: Data = None,
+    codec_of: CodecOf = None,
     voice: Annotated[
         Path | None, typer.Option(help="CosyVoice: a recording whose voice is taken over.")
     ] = None,
@@ -205,7 +207,7 @@ def evaluate(
     """Let policies speak unseen sentences and have every judge listen."""
     from rrpo.commands import speech
 
-    speech.evaluate(runs, reward or [], sentences, seed, data, voice, model)
+    speech.evaluate(runs, reward or [], sentences, seed, data, voice, model, codec_of)
 
 
 @app.command()

@@ -53,6 +53,14 @@ Data = Annotated[
     typer.Option("--data", help="Token shards (parquet file or folder); default: bundled."),
 ]
 
+CodecOf = Annotated[
+    str | None,
+    typer.Option(
+        help="Which codec the tokens are of, where shards or models do not say it: mini, "
+        "s3:FOLDER, speech:FOLDER, or a name."
+    ),
+]
+
 Rewards = Annotated[
     list[str],
     typer.Option(

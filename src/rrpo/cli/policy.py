@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from rrpo.cli.options import (
+    CodecOf,
     ConfigFile,
     Data,
     Out,
@@ -23,6 +24,7 @@ policy_app = typer.Typer(no_args_is_help=True, help="Post-train a speech-token L
 def sft(
     out: Out,
     data: Data = None,
+    codec_of: CodecOf = None,
     start: PolicyStart = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -31,7 +33,7 @@ def sft(
     """Fine-tune on labelled speech, stopped by the held-out loss."""
     from rrpo.commands import policy
 
-    policy.sft(start, data, out, config, settings or [], resume)
+    policy.sft(start, data, out, config, settings or [], resume, codec_of)
 
 
 @policy_app.command()
@@ -39,6 +41,7 @@ def diffro(
     reward: Rewards,
     out: Out,
     data: Data = None,
+    codec_of: CodecOf = None,
     start: PolicyStart = None,
     preset: Preset = None,
     config: ConfigFile = None,
@@ -48,7 +51,7 @@ def diffro(
     """Follow the reward model's gradient through the token choices, held by the KL."""
     from rrpo.commands import policy
 
-    options = (out, config, settings or [], resume, preset)
+    options = (out, config, settings or [], resume, preset, codec_of)
     policy.rewarded("diffro", start, reward, data, *options)
 
 
@@ -57,6 +60,7 @@ def grpo(
     reward: Rewards,
     out: Out,
     data: Data = None,
+    codec_of: CodecOf = None,
     start: PolicyStart = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -65,7 +69,7 @@ def grpo(
     """Policy gradient against the same reward (GRPO; --set grpo.advantage=rloo for RLOO)."""
     from rrpo.commands import policy
 
-    options = (out, config, settings or [], resume)
+    options = (out, config, settings or [], resume, None, codec_of)
     policy.rewarded("grpo", start, reward, data, *options)
 
 
@@ -79,6 +83,7 @@ def dpo(
         Path | None, typer.Option(help="Folder of chosen.parquet and rejected.parquet instead.")
     ] = None,
     data: Data = None,
+    codec_of: CodecOf = None,
     start: PolicyStart = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -87,5 +92,5 @@ def dpo(
     """Learn from pairs of utterances, the better and the worse paid of the policy's own."""
     from rrpo.commands import policy
 
-    options = (out, config, settings or [], resume)
+    options = (out, config, settings or [], resume, codec_of)
     policy.dpo(start, reward or [], pairs, data, *options)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rrpo.cli.options import ConfigFile, Data, Out, Preset, Resume, Settings
+from rrpo.cli.options import CodecOf, ConfigFile, Data, Out, Preset, Resume, Settings
 
 reward_app = typer.Typer(no_args_is_help=True, help="Train and test reward models.")
 
@@ -14,6 +14,7 @@ reward_app = typer.Typer(no_args_is_help=True, help="Train and test reward model
 def reward_train(
     out: Out,
     data: Data = None,
+    codec_of: CodecOf = None,
     mixes: Annotated[Path | None, typer.Option(help="Mix pool, for fit.mixup_at=audio.")] = None,
     start: Annotated[
         str, typer.Option("--from", help="`mini`, the folder of a run, or `new`: untrained.")
@@ -29,7 +30,7 @@ def reward_train(
 
     off = ["fit.label_smoothing=0.0", "fit.mixup=false", "fit.adversarial=false"]
     options = [*(off if plain else []), *(settings or [])]
-    command.train(start, data, mixes, out, config, options, resume, preset)
+    command.train(start, data, mixes, out, config, options, resume, preset, codec_of)
 
 
 @reward_app.command("eval")
@@ -43,8 +44,9 @@ def reward_eval(
         str | None,
         typer.Option(help="Of --data: test, validation, train, all; default: test where there is."),
     ] = None,
+    codec_of: CodecOf = None,
 ) -> None:
     """Test reward models as recognisers of emotion; several are laid out as the paper's Table 2."""
     from rrpo.commands import reward as command
 
-    command.test(runs, data or [], partition)
+    command.test(runs, data or [], partition, codec_of)

@@ -10,12 +10,14 @@ from rrpo.checkpoint import sha256
 from rrpo.codec import speech as speech_codec
 from rrpo.codec import whisper
 from rrpo.codec.s3 import S3Tokenizer
+from rrpo.commands.inputs import named_codec
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.corpora import TableOptions, import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.findings import Findings
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.errors import UserError
+from rrpo.identity import identity
 from rrpo.mini.world import World
 from rrpo.origin import MINI
 from rrpo.report.terminal import print_imported
@@ -35,6 +37,7 @@ def data_import(
     columns: Sequence[str] = (),
     separator: str = "",
     encoding: str = "",
+    codec_of: str | None = None,
 ) -> None:
     """Import a corpus and say what it holds, what was left out, and what to do with it."""
     if corpus not in known_corpora():
@@ -43,6 +46,8 @@ def data_import(
     if corpus != "cosyvoice":
         if emotions is not None:
             raise UserError("--emotions is for cosyvoice: leave it out (see --label)")
+        if codec_of is not None:
+            raise UserError("--codec-of is for tokens that CosyVoice's parquet has: leave it out")
         named, renamed = _pairs("--label", labels), _pairs("--column", columns)
         given = bool(columns or separator or encoding)
         options = TableOptions(renamed, separator, encoding) if given else None
@@ -56,7 +61,7 @@ def data_import(
             "(see utt2emo)"
         )
     else:
-        done = import_cosyvoice(path, out, emotions)
+        done = import_cosyvoice(path, out, emotions, named_codec(codec_of))
         for line in done.findings.lines():
             print(line)
         count, tokens = done.utterances, done.tokens
@@ -98,17 +103,17 @@ def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
     chosen: Codec
     if codec == MINI:
         chosen = World().codec()
-        name = f"mini {sha256(World().folder / 'codec' / 'model.safetensors')}"
+        name = World().codec_identity
     elif codec.startswith("s3:"):
         chosen = S3Tokenizer(Path(codec.removeprefix("s3:")))
-        name = f"{chosen.path.name} {chosen.checksum}"
+        name = identity(chosen.path.stem, chosen.checksum)
         print(f"{chosen.path}: SHA-256 {chosen.checksum}")
     elif codec.startswith("speech:"):
         folder = Path(codec.removeprefix("speech:"))
         chosen = speech_codec.load(folder)
         # Without its encoder every recording would be skipped, one by one.
         chosen.whisper = whisper.load(chosen.config.layers)
-        name = f"speech {sha256(folder / 'model.safetensors')}"
+        name = identity("speech", sha256(folder / "model.safetensors"))
     else:
         raise UserError(f"unknown codec {codec!r}: choose mini, s3:FOLDER or speech:FOLDER")
     made = tokenization.tokenize(chosen, recordings, out, mixes, seed, name, say=print)

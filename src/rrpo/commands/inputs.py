@@ -7,19 +7,19 @@ from pathlib import Path
 import torch
 
 from rrpo import reward
-from rrpo.checkpoint import read_json, sha256
+from rrpo.checkpoint import sha256
+from rrpo.codec import s3
 from rrpo.data.manifest import PARTITIONS, TEST
-from rrpo.data.shards import Utterance, read_shard
+from rrpo.data.shards import Utterance, read_shard, shard_codec
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
+from rrpo.identity import identity, require_one_codec
 from rrpo.mini.world import World
 from rrpo.origin import MINI, is_mini
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardConfig, RewardModel
 
 NEW = "new"
-MADE = "tokenize.json"
-"""What `rrpo tokenize` writes beside its shards."""
 ALL = "all"
 """Every utterance, whatever its partition."""
 
@@ -34,38 +34,67 @@ def load_reward(start: str) -> RewardModel:
     return reward.load(Path(start))
 
 
-def refuse_bundled(start: str) -> None:
-    """Refuse a reward model that reads another codec's tokens than CosyVoice's."""
-    if start in BUNDLED:
-        raise UserError(
-            f"the bundled reward model {start!r} reads the mini codec's tokens: train a --reward"
-        )
+def load_rewards(
+    starts: Sequence[str], model: SpeechTokenLM, codec_of: str | None = None
+) -> list[RewardModel]:
+    """Load the reward models that a policy is to be paid by; all read the tokens it speaks.
+
+    Args:
+        codec_of: what the user says of those that do not know their codec (`named_codec`).
+    """
+    models = {start: load_reward(start) for start in starts}
+    known = {"the policy": model.config.codec}
+    known |= {f"the reward model {start}": one.config.codec for start, one in models.items()}
+    require_one_codec(known, named_codec(codec_of))
+    return list(models.values())
 
 
-def load_rewards(starts: Sequence[str], model: SpeechTokenLM) -> list[RewardModel]:
-    """Load the reward models that a policy is to be paid by."""
-    for start in starts if not is_mini(model) else []:
-        refuse_bundled(start)
-    return [load_reward(start) for start in starts]
+def named_codec(codec_of: str | None) -> str:
+    """Return the identity of a codec that a user names: `mini`, s3:FOLDER, speech:FOLDER or a name.
+
+    Raises:
+        UserError: a folder does not hold such a codec.
+    """
+    kind, _, folder = (codec_of or "").partition(":")
+    if kind == MINI:
+        return World().codec_identity
+    if not folder:
+        return kind
+    if kind == "speech":
+        weights = Path(folder) / "model.safetensors"
+        names = {"speech": weights}
+    elif kind == "s3":
+        names = {Path(name).stem: Path(folder) / name for name in s3.FILES}
+    else:
+        raise UserError(f"unknown codec {codec_of!r}: name mini, s3:FOLDER or speech:FOLDER")
+    for name, path in names.items():
+        if path.is_file():
+            return identity(name, sha256(path))
+    raise UserError(f"--codec-of {codec_of}: {folder} holds no {' and no '.join(names)}")
 
 
-def new_reward(rows: Sequence[Utterance], seed: int) -> RewardModel:
+def new_reward(rows: Sequence[Utterance], seed: int, codec: str) -> RewardModel:
     """Make an untrained reward model whose classes are the emotions of the data."""
     found = {row.emotion for row in rows}
     names = [name for name in EMOTIONS if name in found] + sorted(found - set(EMOTIONS))
     if len(names) < 2:
         raise UserError(f"every utterance is {names[0]!r}: a reward model needs two emotions")
     torch.manual_seed(seed)
-    return RewardModel(RewardConfig(tasks={"emotion": names}))
+    return RewardModel(RewardConfig(tasks={"emotion": names}, codec=codec))
 
 
 def load_data(
-    data: Path | None, model: SpeechTokenLM | None = None, tested: bool = False
+    data: Path | None,
+    model: SpeechTokenLM | None = None,
+    tested: bool = False,
+    codec_of: str | None = None,
 ) -> list[Utterance]:
     """Read token shards, by default the bundled fine-tuning set, which is the mini codec's.
 
     Args:
-        model: a policy to be trained or tested on them; then every row needs its text.
+        model: a policy to be trained or tested on them; then every row needs its text, and the
+            tokens are of the codec whose tokens it speaks.
+        codec_of: what the user says of shards that do not know their codec (`named_codec`).
         tested: whether it is tested (`for_tests`); else what is held out for that is left out.
     """
     if data is None:
@@ -75,7 +104,8 @@ def load_data(
             )
         return World().shard("finetune")
     if model is not None:
-        require_codec(data, is_mini(model), "the policy")
+        known = {"the policy": model.config.codec, str(data): shard_codec(data)}
+        require_one_codec(known, named_codec(codec_of))
     rows = for_tests(data) if tested else for_training(data)
     for row in rows if model is not None else []:
         if not row.text.strip():
@@ -84,25 +114,6 @@ def load_data(
                 "give the manifest a column `text` and tokenize it again"
             )
     return rows
-
-
-def require_codec(data: Path, mini: bool, reader: str) -> None:
-    """Refuse tokens of another codec than what is to read them; shards alone do not tell theirs.
-
-    Args:
-        mini: whether the reader takes the mini codec's tokens, or else another's.
-        reader: such as "the policy".
-    """
-    places = (data.parent, data.parent.parent) if data.is_file() else (data.parent,)
-    made = next((one / MADE for one in places if (one / MADE).is_file()), None)
-    codec = "" if made is None else str(read_json(made).get("codec", ""))
-    name = codec.partition(" ")[0]  # its checksum comes after
-    if name and (name == MINI) != mini:
-        wanted = "those of the mini codec" if mini else "CosyVoice's own"
-        raise UserError(
-            f"{data} holds tokens of the codec {name!r}, and {reader} reads {wanted}: "
-            "tokenize with --codec, or begin with another --from"
-        )
 
 
 def describe(

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from rrpo import runs
 from rrpo.checkpoint import claim
-from rrpo.commands.inputs import describe, load_data, load_rewards
+from rrpo.commands.inputs import describe, load_data, load_rewards, named_codec
+from rrpo.data.shards import shard_codec
 from rrpo.errors import UserError
+from rrpo.identity import require_one_codec
 from rrpo.objectives.dpo import Pair
-from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
+from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs
 from rrpo.origin import is_mini, load_policy, load_tokenizer, settle
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples
@@ -23,11 +25,13 @@ def sft(
     config: Path | None,
     settings: Sequence[str],
     resume: bool,
+    codec_of: str | None = None,
 ) -> None:
     """Fine-tune a policy on labelled speech."""
     settled = settle(runs.SFTRun, start, config, settings)
     model = load_policy(settled.start)
-    examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
+    rows = load_data(data, model, codec_of=codec_of)
+    examples = make_examples(load_tokenizer(settled, model), rows)
     inputs = describe(start=settled.start, data=data)
     runs.train_sft(model, examples, settled, out, resume, inputs=inputs)
     write_run_page(out)
@@ -44,6 +48,7 @@ def rewarded(
     settings: Sequence[str],
     resume: bool,
     preset: str | None = None,
+    codec_of: str | None = None,
 ) -> None:
     """Optimize a policy against frozen reward models, by "diffro" or by "grpo"."""
     settled: runs.DiffRORun | runs.GRPORun
@@ -58,8 +63,9 @@ def rewarded(
     else:
         settled = settle(runs.GRPORun, start, config, settings)
     model = load_policy(settled.start)
-    examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
-    paying = load_rewards(reward_models, model)
+    rows = load_data(data, model, codec_of=codec_of)
+    examples = make_examples(load_tokenizer(settled, model), rows)
+    paying = load_rewards(reward_models, model, codec_of)
     inputs = describe(start=settled.start, data=data, reward=reward_models)
     runs.train_rewarded(
         model, _reference(settled), paying, examples, settled, out, resume, inputs=inputs
@@ -77,6 +83,7 @@ def dpo(
     config: Path | None,
     settings: Sequence[str],
     resume: bool,
+    codec_of: str | None = None,
 ) -> None:
     """Train a policy on preference pairs, given or drawn from itself."""
     if (pairs is None) != bool(reward_models):
@@ -87,14 +94,19 @@ def dpo(
 
     def drawn() -> list[Pair]:
         if pairs is not None:
+            known = {"the policy": model.config.codec}
+            known |= {str(pairs / one): shard_codec(pairs / one) for one in (CHOSEN, REJECTED)}
+            require_one_codec(known, named_codec(codec_of))
             return read_pairs(pairs, tokenizer)
         folder = out / "pairs"
         drawing = {"seed": settled.train.seed, **settled.pairs.model_dump(mode="json")}
         claim(folder / "plan.json", drawing, "pairs")
         if not (folder / REJECTED).is_file():
-            examples = make_examples(tokenizer, load_data(data, model))
+            rows = load_data(data, model, codec_of=codec_of)
+            examples = make_examples(tokenizer, rows)
             prompts = [example.prompt for example in examples]
-            paying = settled.paid_by(load_rewards(reward_models, model), settled.pairs.reward_form)
+            models = load_rewards(reward_models, model, codec_of)
+            paying = settled.paid_by(models, settled.pairs.reward_form)
             draw_pairs(model, paying, prompts, settled.pairs, folder, settled.train.seed)
         return read_pairs(folder, tokenizer)
 

@@ -13,19 +13,19 @@ from rrpo import audio, runs
 from rrpo import config as configuration
 from rrpo.checkpoint import read_json, write_json
 from rrpo.commands.inputs import (
-    BUNDLED,
     NEW,
     describe,
     for_tests,
     for_training,
     load_data,
     load_reward,
+    named_codec,
     new_reward,
-    require_codec,
 )
-from rrpo.data.shards import Utterance
+from rrpo.data.shards import Utterance, shard_codec
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
+from rrpo.identity import require_one_codec
 from rrpo.mini.world import World
 from rrpo.origin import MINI
 from rrpo.presets import preset as preset_file
@@ -47,6 +47,7 @@ def train(
     settings: Sequence[str],
     resume: bool,
     preset: str | None = None,
+    codec_of: str | None = None,
 ) -> None:
     """Fine-tune a reward model and test it on the bundled sets when the data is bundled."""
     base = None if preset is None else preset_file("reward", preset)
@@ -56,14 +57,22 @@ def train(
             "fit.mixup_at=audio needs mixed utterances of --data: make them with `rrpo tokenize "
             "--mix 10` and name them with --mixes, or mix features (fit.mixup_at=features)"
         )
-    for given in (data, mixes):
-        if given is not None and start in BUNDLED:
-            require_codec(given, True, f"the reward model {start!r}")
+    told = named_codec(codec_of)
+    known = {str(one): shard_codec(one) for one in (data, mixes) if one is not None}
+    if data is None:
+        known = {"the bundled data": World().codec_identity, **known}
+    codec = require_one_codec(known, told)
     pool = [] if mixes is None else for_training(mixes)
     rows = load_data(data)
     if settled.fit.nuisance and data is None:
         rows, pool = _with_energy(rows), _with_energy(pool)
-    model = new_reward(rows, settled.train.seed) if start == NEW else load_reward(start)
+    if start == NEW:
+        model = new_reward(rows, settled.train.seed, codec)
+    else:
+        model = load_reward(start)
+        parts = {f"the reward model {start}": model.config.codec, "the data": codec}
+        codec = require_one_codec(parts, told)
+        model.config = model.config.model_copy(update={"codec": codec})
     inputs = describe(start=start, data=data, mixes=mixes)
     runs.train_reward(model, rows, pool, settled, out, resume, inputs=inputs)
     write_run_page(out)
@@ -81,12 +90,22 @@ def _with_energy(rows: Sequence[Utterance]) -> list[Utterance]:
     return known
 
 
-def test(folders: Sequence[str], data: Sequence[Path], partition: str | None = None) -> None:
+def test(
+    folders: Sequence[str],
+    data: Sequence[Path],
+    partition: str | None = None,
+    codec_of: str | None = None,
+) -> None:
     """Print reward models' figures as recognisers and, in run folders, add them to the results."""
     if partition is not None and not data:
         raise UserError("--partition chooses among the utterances of --data: give that, too")
     tests = _test_sets(data, partition) if data else World().tests()
     models = {folder: load_reward(folder) for folder in folders}
+    known = {f"the reward model {folder}": one.config.codec for folder, one in models.items()}
+    known |= {str(one): shard_codec(one) for one in data}
+    if not data:
+        known["the bundled test sets"] = World().codec_identity
+    require_one_codec(known, named_codec(codec_of))
     found = {folder: _recognitions(folder, model, tests) for folder, model in models.items()}
     evaluations = {
         folder: {

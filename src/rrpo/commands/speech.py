@@ -12,10 +12,11 @@ from torch import Tensor
 from rrpo import audio
 from rrpo.audio import Audio
 from rrpo.checkpoint import begin_folder, commit_folder, write_json, write_text
-from rrpo.commands.inputs import load_data, load_reward, refuse_bundled
+from rrpo.commands.inputs import load_data, load_reward, named_codec
 from rrpo.data.manifest import require_empty
 from rrpo.errors import UserError
 from rrpo.evaluate.run import Judges, Sample, measure, summarise
+from rrpo.identity import require_one_codec
 from rrpo.mini.speaking import first_texts, spoken
 from rrpo.mini.speaking import speak as draw
 from rrpo.mini.text import SPEAKERS
@@ -84,6 +85,7 @@ def evaluate(
     data: Path | None,
     voice: Path | None,
     model_folder: Path | None,
+    codec_of: str | None = None,
 ) -> None:
     """Judge policies on unseen sentences; figures go into each run's `evaluation.json`."""
     for folder in folders:
@@ -91,6 +93,9 @@ def evaluate(
             raise UserError(f"no policy at {folder}")
     reward_models = {str(path): load_reward(str(path)) for path in rewards}
     policies = {str(folder): load_policy(str(folder)) for folder in folders}
+    known = {f"the policy {name}": one.config.codec for name, one in policies.items()}
+    known |= {f"the reward model {name}": one.config.codec for name, one in reward_models.items()}
+    require_one_codec(known, named_codec(codec_of))
     synthetic = all(is_mini(model) for model in policies.values())
     if synthetic:
         if voice is not None or model_folder is not None:
@@ -98,7 +103,9 @@ def evaluate(
         world = World()
         judges = Judges.installed(world.judge())
         codec, base = world.codec(), world.policy()
-        given = load_data(data, base, tested=True) if data is not None else world.shard("test_same")
+        given = (
+            load_data(data, base, True, codec_of) if data is not None else world.shard("test_same")
+        )
         utterances = first_texts(given, sentences)
         emotions = [row.emotion for row in utterances]
         spoken_by = {
@@ -106,13 +113,8 @@ def evaluate(
             for name, model in {"real tokens": None, **policies}.items()
         }
     else:
-        for name, model in policies.items():
-            if is_mini(model):
-                raise UserError(f"{name} speaks the mini codec's tokens: evaluate it by itself")
-        for name in reward_models:
-            refuse_bundled(name)
         judges = Judges.installed(None)
-        given = load_data(data, next(iter(policies.values())), tested=True)
+        given = load_data(data, next(iter(policies.values())), True, codec_of)
         asked = asked_of(given, sentences)
         emotions = [emotion for _, emotion in asked]
         spoken_by = {

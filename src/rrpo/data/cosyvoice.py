@@ -36,7 +36,9 @@ class Imported:
     findings: Findings
 
 
-def import_cosyvoice(source: Path, out: Path, emotions: Path | None = None) -> Imported:
+def import_cosyvoice(
+    source: Path, out: Path, emotions: Path | None = None, codec: str = ""
+) -> Imported:
     """Import data in the form CosyVoice's own recipes make.
 
     Args:
@@ -44,6 +46,7 @@ def import_cosyvoice(source: Path, out: Path, emotions: Path | None = None) -> I
             as data.list, or one of them.
         out: gets manifest.csv; from parquet also the recordings, and tokens/ where there are any.
         emotions: a file of lines "utterance emotion", by default utt2emo beside the data.
+        codec: identity of what the tokens are of (`rrpo.identity`); parquet does not say it.
 
     Raises:
         UserError: a file is missing or malformed, or an utterance has no emotion; the message says
@@ -67,7 +70,7 @@ def import_cosyvoice(source: Path, out: Path, emotions: Path | None = None) -> I
     files = _parquet_files(source)
     _require_new(files)
     try:
-        return _import_parquet(files, out, labels, found)
+        return _import_parquet(files, out, labels, found, codec)
     except UserError:
         # So that a second call, after the mend, finds the folder as empty as the first did.
         for made in ("audio", "tokens"):
@@ -103,7 +106,7 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
 
 
 def _import_parquet(
-    files: Sequence[Path], out: Path, labels: Mapping[str, str], found: Findings
+    files: Sequence[Path], out: Path, labels: Mapping[str, str], found: Findings, codec: str
 ) -> Imported:
     rows: list[Recording] = []
     tokens = 0
@@ -120,7 +123,7 @@ def _import_parquet(
             if row.get("speech_token"):
                 spoken.append(Utterance(name, text, emotion, _codes(row, file), speaker))
         if spoken:
-            write_shard(out / "tokens" / f"{number:05d}.parquet", spoken)
+            write_shard(out / "tokens" / f"{number:05d}.parquet", spoken, codec)
             tokens += len(spoken)
     if found.lines() and not rows:
         raise UserError(f"{files[0]}: {found.refusal()}")

@@ -14,6 +14,7 @@ from rrpo.data.catalogue import emotion_name
 from rrpo.data.files import is_pointer
 from rrpo.data.manifest import PARTITIONS
 from rrpo.errors import UserError
+from rrpo.identity import require_one_codec
 from rrpo.tokens import SPEECH_CODES
 
 SCHEMA = arrow.schema(
@@ -61,15 +62,24 @@ class Utterance:
     energy: float | None = None
 
 
-def write_shard(path: Path, utterances: Sequence[Utterance]) -> None:
-    """Write utterances as one parquet file, in their order."""
+CODEC = b"rrpo.codec"
+"""Key of the codec's identity (`rrpo.identity`) in a shard's metadata."""
+
+
+def write_shard(path: Path, utterances: Sequence[Utterance], codec: str = "") -> None:
+    """Write utterances as one parquet file, in their order.
+
+    Args:
+        codec: identity of what the tokens are of (`rrpo.identity`); empty where it is not known.
+    """
     columns = {
         name: [getattr(utterance, name) for utterance in utterances]
         for name in SCHEMA.names
         if name != "tokens"
     }
     columns["tokens"] = [utterance.tokens.astype(np.int16) for utterance in utterances]
-    table = arrow.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
+    schema = SCHEMA.with_metadata({CODEC: codec}) if codec else SCHEMA
+    table = arrow.table({name: columns[name] for name in SCHEMA.names}, schema=schema)
     with atomic_path(path) as temporary:
         parquet.write_table(table, temporary, compression="zstd")
 
@@ -81,9 +91,7 @@ def read_shard(path: Path) -> list[Utterance]:
         UserError: nothing is there, a file is damaged or has other columns, it holds no rows, or a
             token lies outside 0…6560.
     """
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise UserError(f"no token shard at {path}: make one with `rrpo tokenize`")
+    files = _files(path)
     rows: list[Utterance] = []
     for file in files:
         if is_pointer(file):
@@ -103,6 +111,38 @@ def read_shard(path: Path) -> list[Utterance]:
     if not rows:
         raise UserError(f"{path} holds no utterances: tokenize at least one")
     return rows
+
+
+def _files(path: Path) -> list[Path]:
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise UserError(f"no token shard at {path}: make one with `rrpo tokenize`")
+    return files
+
+
+def shard_codec(path: Path) -> str:
+    """Return the identity of the codec of one parquet file, or of every one of a folder.
+
+    Returns:
+        empty, where no file says it.
+
+    Raises:
+        UserError: nothing is there, a file is damaged, or two files are of different codecs.
+    """
+    found: dict[str, str] = {}
+    for file in _files(path):
+        try:
+            metadata = parquet.read_schema(file).metadata or {}
+        except (arrow.ArrowException, OSError) as error:
+            raise UserError(f"{file} is not a readable parquet file ({error})") from None
+        found[str(file)] = metadata.get(CODEC, b"").decode("utf-8", "replace")
+    if len(set(found.values())) > 1 and "" in found.values():
+        silent = next(file for file, line in found.items() if not line)
+        raise UserError(
+            f"{silent} does not say which codec its tokens are of, other shards beside it do: "
+            "keep them in folders of their own"
+        )
+    return require_one_codec(found) if any(found.values()) else ""
 
 
 def _check_columns(table: arrow.Table, file: Path) -> None:

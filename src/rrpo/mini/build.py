@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from rrpo import policy, reward
-from rrpo.checkpoint import claim, read_json, write_json
+from rrpo.checkpoint import claim, read_json, sha256, write_json
 from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.emotions import EMOTIONS, emotion_index
@@ -24,11 +24,12 @@ from rrpo.evaluate.functionals import functionals
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.ser import evaluate
 from rrpo.evaluate.tasks import figures
+from rrpo.identity import identity
 from rrpo.mini import codec_corpus, mandarin, tasks, train_codec
 from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part
 from rrpo.mini.pretraining import PretrainingObjective
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer
-from rrpo.mini.world import TEST_SETS, World
+from rrpo.mini.world import MINI, TEST_SETS, World
 from rrpo.objectives.sft import SFTConfig, held_out_loss
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.examples import make_examples
@@ -165,13 +166,18 @@ def _tokenize(name: str, seed: int, folder: Path) -> dict[str, Any]:
             emotion = str(rng.choice(EMOTIONS)) if wrong else line.emotion
             rows.append(_utterance(line, emotion, codec.encode(audio)))
             progress.update(number + 1)
-    write_shard(folder / "tokens.parquet", rows)
+    write_shard(folder / "tokens.parquet", rows, _identity(folder.parent))
     ids = np.concatenate([row.tokens for row in rows])
     return {
         "utterances": len(rows),
         "minutes": round(ids.size / 25 / 60, 1),
         "distinct_tokens": int(np.unique(ids).size),
     }
+
+
+def _identity(built: Path) -> str:
+    """Return the identity of the codec that was made in a folder."""
+    return identity(MINI, sha256(built / "codec" / "model.safetensors"))
 
 
 def _utterance(line: Line, emotion: str, tokens: torch.Tensor) -> Utterance:
@@ -197,7 +203,9 @@ def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     held = [example for example in examples if example.prompt.text in held_texts]
     kept = [example for example in examples if example.prompt.text not in held_texts]
     torch.manual_seed(seed)
-    model = SpeechTokenLM(LMConfig(text_vocabulary=tokenizer.vocabulary_size))
+    model = SpeechTokenLM(
+        LMConfig(text_vocabulary=tokenizer.vocabulary_size, codec=_identity(folder.parent))
+    )
     steps = max(20, round(POLICY_STEPS * scale))
     config = TrainConfig(
         steps=steps,
@@ -224,7 +232,9 @@ def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
 def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     rows = _tokens(folder, "general")
     torch.manual_seed(seed)
-    model = RewardModel(RewardConfig(tasks={"emotion": list(EMOTIONS)}))
+    model = RewardModel(
+        RewardConfig(tasks={"emotion": list(EMOTIONS)}, codec=_identity(folder.parent))
+    )
     steps = max(20, round(REWARD_STEPS * scale))
     config = TrainConfig(
         steps=steps,
@@ -278,7 +288,9 @@ def _tasks(seed: int, scale: float, folder: Path) -> dict[str, Any]:
         side = test if row.text in held else kept
         side[1].append(tasks.as_sample(row, tokenizer, kind))
     torch.manual_seed(seed)
-    model = RewardModel(tasks.config(tokenizer))
+    model = RewardModel(
+        tasks.config(tokenizer).model_copy(update={"codec": _identity(folder.parent)})
+    )
     steps = max(20, round(TASKS_STEPS * scale))
     config = TrainConfig(
         steps=steps,
@@ -344,7 +356,8 @@ def _pack(seed: int, folder: Path) -> dict[str, Any]:
     for name in PARTS:
         made = (built / f"tokens-{name}" / "tokens.parquet").is_file()
         if made and name.startswith(("finetune", "test")):
-            write_shard(folder / "shards" / f"{name}.parquet", _tokens(folder, name))
+            rows = _tokens(folder, name)
+            write_shard(folder / "shards" / f"{name}.parquet", rows, _identity(folder))
     costs = {path.parent.name: read_json(path) for path in sorted(built.glob("*/done.json"))}
     write_json(folder / "recipe.json", {"seed": seed, **costs})
     World(folder).pin()

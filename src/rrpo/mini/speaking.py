@@ -62,7 +62,7 @@ def speak(
     """
     generator = torch.Generator().manual_seed(seed)
     speech: list[Tensor] = []
-    least, most = SPEAKING.ratios(model.config.text_vocabulary)
+    least, most = SPEAKING.ratios(model.config)
     for start in range(0, len(prompts), BATCH):
         part = prompts[start : start + BATCH]
         speech += generate(
@@ -93,7 +93,7 @@ def speak_best(
 
 def limits(model: SpeechTokenLM, prompts: Sequence[Prompt]) -> list[int]:
     """Return how many tokens each prompt may get; what is that long did not end by itself."""
-    _, most = SPEAKING.ratios(model.config.text_vocabulary)
+    _, most = SPEAKING.ratios(model.config)
     return [int(most * prompt.text_ids.numel()) for prompt in prompts]
 
 

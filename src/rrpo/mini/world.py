@@ -10,12 +10,15 @@ from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.errors import UserError
 from rrpo.evaluate.judge import EmotionJudge
+from rrpo.identity import identity
 from rrpo.mini.text import PhoneTokenizer
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardModel
 
 BUNDLED = Path(__file__).parent / "assets" / "world"
 HASHES = "sha256.json"
+MINI = "mini"
+"""Name of the mini codec."""
 TEST_SETS = {"same": "test_same", "altered": "test_altered", "mandarin": "test_mandarin"}
 """Name in results → shard: the same voice and unseen text; altered voices, half of them in noise,
 weak and strong; another language (a world made without the Mandarin voice lacks it)."""
@@ -70,6 +73,11 @@ class World:
     def tokenizer(self) -> PhoneTokenizer:
         """Text and emotions as ids of the base policy."""
         return PhoneTokenizer()
+
+    @cached_property
+    def codec_identity(self) -> str:
+        """Identity of the codec (`rrpo.identity`)."""
+        return identity(MINI, sha256(self.folder / "codec" / "model.safetensors"))
 
     def codec(self) -> MiniCodec:
         """Load the codec."""

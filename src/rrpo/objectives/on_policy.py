@@ -19,7 +19,7 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
 from rrpo.policy.examples import Prompt
 from rrpo.policy.layout import unistream
-from rrpo.policy.lm import BYTES
+from rrpo.policy.lm import LMConfig
 from rrpo.policy.rollout import generate
 from rrpo.reward import Reward
 from rrpo.tokens import IGNORE, length_mask
@@ -43,9 +43,9 @@ class RolloutConfig(Strict):
     min_ratio: float | None = Field(None, ge=0)
     max_ratio: float | None = Field(None, gt=0)
 
-    def ratios(self, text_vocabulary: int) -> tuple[float, float]:
-        """Return the least and the greatest length for a policy with so many text ids."""
-        least, most = (0.5, 4.0) if text_vocabulary < BYTES else (2.0, 20.0)
+    def ratios(self, policy: LMConfig) -> tuple[float, float]:
+        """Return the least and the greatest length for a policy, in tokens per text id."""
+        least, most = (0.5, 4.0) if policy.text == "phones" else (2.0, 20.0)
         most = most if self.max_ratio is None else self.max_ratio
         return min(least, most) if self.min_ratio is None else self.min_ratio, most
 
@@ -281,7 +281,7 @@ def draw(
     Raises:
         UserError: the longest that a text may become is no token at all.
     """
-    least, most = config.ratios(model.config.text_vocabulary)
+    least, most = config.ratios(model.config)
     every = [prompt for prompt in prompts for _ in range(count)]
     sizes = [prompt.text_ids.numel() for prompt in every]
     limits = [int(most * size) for size in sizes]

@@ -83,8 +83,8 @@ def draw_pairs(
             f"of {count} prompts none gave two utterances that ended and are {config.margin:g} "
             "nats apart: lower pairs.margin, raise pairs.count or pairs.rollout.max_ratio"
         )
-    write_shard(folder / CHOSEN, chosen)
-    write_shard(folder / REJECTED, rejected)
+    write_shard(folder / CHOSEN, chosen, model.config.codec)
+    write_shard(folder / REJECTED, rejected, model.config.codec)
 
 
 def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:

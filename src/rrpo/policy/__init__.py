@@ -6,6 +6,7 @@ import torch
 
 from rrpo.checkpoint import load_model, load_state, require_fit, save_model
 from rrpo.config import parse
+from rrpo.errors import UserError
 from rrpo.policy import cosyvoice
 from rrpo.policy.adapter import plain_state
 from rrpo.policy.layout import teacher_forced
@@ -40,6 +41,11 @@ def load(folder: Path) -> SpeechTokenLM:
     """
     state, config = load_model(folder, "policy")
     config.pop("kind")
+    if "codec" not in config:
+        raise UserError(
+            f"{folder}: its model.json lacks the key `codec`, which says whose tokens it speaks: "
+            "it is of an earlier version; train it again"
+        )
     shape = parse(LMConfig, config, folder)
     require_fit(lambda: SpeechTokenLM(shape), shape.layers, state, folder)
     model = SpeechTokenLM(shape)

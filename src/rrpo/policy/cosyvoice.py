@@ -36,6 +36,8 @@ __all__ += ["save_hugging_face"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 """Those a checkpoint is written in; float64 is read as float32."""
+SPEECH_TOKENIZERS = {2: "speech_tokenizer_v2", 3: "speech_tokenizer_v3"}
+"""Version of an LLM → name of the codec whose tokens it speaks."""
 _LAYER_KEY = re.compile(re.escape(LAYERS) + r"\.([0-9]{1,3})\.")
 
 
@@ -225,6 +227,8 @@ def _sizes(
         codes=rows - SPECIALS[version],
         specials=SPECIALS[version],
         precision=precision,
+        text="byte_pairs",
+        codec=SPEECH_TOKENIZERS[version],
     )
 
 

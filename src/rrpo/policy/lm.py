@@ -16,10 +16,6 @@ from torch.utils.checkpoint import checkpoint
 from rrpo.config import Strict
 from rrpo.tokens import SPEECH_CODES
 
-BYTES = 256
-"""Least rows of a CosyVoice text table, whose tokenizer has an id for every byte; the mini world's
-phones are fewer."""
-
 
 class LMConfig(Strict):
     """Sizes of a speech-token LM; where its specials stand follows CosyVoice2 or CosyVoice3.
@@ -41,6 +37,10 @@ class LMConfig(Strict):
     specials: int = Field(3, gt=0)
     # Of the weights in the CosyVoice checkpoint this came from, and will be exported to.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    # What a text id is: a phone of the mini world, or a byte pair of CosyVoice's text.
+    text: Literal["phones", "byte_pairs"] = "phones"
+    # Identity of the codec whose tokens it speaks (`rrpo.identity`); empty: not known.
+    codec: str = ""
 
     @property
     def speech_rows(self) -> int:

@@ -60,6 +60,7 @@ class RewardConfig(Strict):
         tasks: the classes of each task, in the order of its posterior.
         phones: symbols of the content head, the ids of the policy's text; 0: there is none.
         loss: of its fine-tuning; by default the plain cross-entropy.
+        codec: identity of the codec whose tokens it reads (`rrpo.identity`); empty: not known.
     """
 
     width: int = Field(default=128, ge=2)
@@ -71,6 +72,7 @@ class RewardConfig(Strict):
     tasks: dict[str, list[str]] = Field(default_factory=lambda: {"emotion": list(EMOTIONS)})
     phones: int = Field(default=0, ge=0)
     loss: LossConfig = LossConfig()
+    codec: str = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> RewardConfig:

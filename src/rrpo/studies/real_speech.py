@@ -32,7 +32,7 @@ from torch import Tensor
 
 from rrpo import reward
 from rrpo.audio import SAMPLE_RATE, Audio
-from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json
+from rrpo.checkpoint import load_tensors, read_json, save_tensors, sha256, write_json
 from rrpo.codec import speech, whisper
 from rrpo.codec.heard import HeardCache, hear
 from rrpo.codec.speech import SpeechTokenizer, SpeechTokenizerConfig
@@ -45,6 +45,7 @@ from rrpo.codec.train_speech import (
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
+from rrpo.identity import identity
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
@@ -240,6 +241,12 @@ class Laboratory:
             speech.save(model, folder)
         return speech.load(folder)
 
+    def _codec(self, fold: Fold) -> str:
+        """Return the identity of the tokenizer of a fold."""
+        self.tokenizer(fold)
+        weights = self.folder / "tokenizers" / "+".join(fold.languages) / "model.safetensors"
+        return identity("speech", sha256(weights))
+
     def _hearing(self, fold: Fold, model: SpeechTokenizer) -> Hearing:
         rows = self.training(fold)
         speakers = [self.recordings[index].speaker for index in rows]
@@ -254,14 +261,14 @@ class Laboratory:
                 self._row(index, str(index), model.tokens(self.states(index)))
                 for index in range(len(self.recordings))
             ]
-            write_shard(path, rows)
+            write_shard(path, rows, self._codec(fold))
         return read_shard(path)
 
     def pool(self, fold: Fold) -> list[Utterance]:
         """Turn the mixes of a fold into tokens, or read them; see `parents`."""
         path = self.folder / "tokens" / "+".join(fold.languages) / "mixes.parquet"
         if not path.is_file():
-            write_shard(path, self._mixed(fold, self.tokenizer(fold)))
+            write_shard(path, self._mixed(fold, self.tokenizer(fold)), self._codec(fold))
         return read_shard(path)
 
     def _mixed(self, fold: Fold, model: SpeechTokenizer) -> list[Utterance]:
@@ -298,7 +305,8 @@ class Laboratory:
             tokenizer = self.tokenizer(fold)
             hearing = self._hearing(fold, tokenizer)
             torch.manual_seed(0)
-            model = RewardModel(self._shape())
+            shape = self._shape().model_copy(update={"codec": self._codec(fold)})
+            model = RewardModel(shape)
             telling = Telling(model, TOKENIZER.states, TOKENIZER.summary)
             tokens = [torch.from_numpy(rows[index].tokens) for index in self.training(fold)]
             objective = PretrainObjective(telling, tokens, hearing)
