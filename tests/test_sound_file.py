@@ -180,6 +180,8 @@ def test_an_offset_is_no_sound(tmp_path: Path) -> None:
         path = written(tmp_path / "a.wav", encoded("float", np.full(8000, level, np.float32)))
         assert "is silent" in mistake(path)
         assert is_silent(np.full(7, level))
+        short = encoded("float", np.full(40, level, np.float32), 8000)
+        assert "is silent" in mistake(written(tmp_path / "d.wav", short))
     sound = voice()
     for level in (0.2, -0.6):
         for rate in (RATE, 48_000):

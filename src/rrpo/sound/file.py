@@ -71,12 +71,14 @@ class Sound:
         rate: samples per second of the file, before it was resampled.
         notes: what is odd about the file, each a clause; none of most.
         digest: SHA-256 of the file.
+        silent: whether nothing is heard; resampling would make ripples of a constant's ends.
     """
 
     samples: Audio
     rate: int
     notes: tuple[str, ...]
     digest: str
+    silent: bool
 
 
 def load(path: Path, sample_rate: int | None = SAMPLE_RATE, voice: int | None = None) -> Sound:
@@ -100,12 +102,13 @@ def load(path: Path, sample_rate: int | None = SAMPLE_RATE, voice: int | None = 
     except DamageError as error:
         raise UserError(f"{path} {error}") from None
     notes = [*whole.notes, *notes, *_oddities(channels)]
+    silent = is_silent(mono)
     if sample_rate is not None and rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate)
         if mono.size == 0:
             raise UserError(f"{path} is shorter than a sample at {sample_rate} Hz: remove it")
     samples = np.asarray(mono, dtype=np.float32)
-    return Sound(samples, rate, tuple(notes), hashlib.sha256(data).hexdigest())
+    return Sound(samples, rate, tuple(notes), hashlib.sha256(data).hexdigest(), silent)
 
 
 def load_speech(
@@ -118,7 +121,7 @@ def load_speech(
         SilentError: nothing is heard in it: silence has tokens, too, but no emotion and no voice.
     """
     sound = load(path, sample_rate, voice)
-    if is_silent(sound.samples):
+    if sound.silent:
         raise SilentError(
             f"{path} is silent: but for a constant its peak is under {QUIETEST:g}, record it "
             "again or leave it out"
