@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rrpo.errors import UserError
+from rrpo.mini.mixes import mix_pool
 from rrpo.mini.speaking import speak, unseen_utterances
 from rrpo.mini.world import BUNDLED, TEST_SETS, World
 from rrpo.policy.examples import make_prompt
@@ -39,13 +40,18 @@ def test_training_and_test_texts_differ() -> None:
         assert not finetune & {row.text for row in world.shard(shard)}
 
 
-def test_mix_pool_rows_name_their_partner() -> None:
+def test_a_mix_pool_of_the_worlds_own_speech() -> None:
     world = World()
-    originals = {row.id: row for row in world.shard("finetune")}
-    for row in world.shard("mixes"):
+    rows = world.shard("finetune")[:4]
+    pool = mix_pool(world.codec(), rows, 2, seed=0)
+    originals = {row.id: row for row in rows}
+    assert len(pool) == 8
+    for row in pool:
         source = originals[row.id.rsplit("-", 1)[0]]
         assert (row.text, row.emotion) == (source.text, source.emotion)
+        assert row.tokens.size == source.tokens.size
         assert 0 <= row.partner_weight < 0.5  # at most half is covered, by less than everything
+    assert any((row.tokens != originals[row.id.rsplit("-", 1)[0]].tokens).any() for row in pool)
 
 
 def test_the_base_speaks_unseen_sentences() -> None:
