@@ -1,4 +1,4 @@
-"""Named settings: `paper`, the literal reading, and `recommended`, what measurements say is best.
+"""Named settings: `paper`, the literal reading, `recommended`, what measurements say is best.
 
 A preset is a YAML file beside this one; `--config` and `--set` change single settings of it.
 """
@@ -7,7 +7,11 @@ from pathlib import Path
 
 from rrpo.errors import UserError
 
-NAMES = ("paper", "recommended")
+NAMES = {
+    "reward": ("paper", "recommended", "strong_step"),
+    "diffro": ("paper", "recommended"),
+}
+"""Presets of each command."""
 
 
 def preset(command: str, name: str) -> Path:
@@ -15,7 +19,7 @@ def preset(command: str, name: str) -> Path:
 
     Args:
         command: "reward" or "diffro".
-        name: one of `NAMES`.
+        name: one of its `NAMES`.
 
     Raises:
         UserError: there is no such preset.
@@ -24,6 +28,6 @@ def preset(command: str, name: str) -> Path:
         >>> preset("diffro", "paper").name
         'diffro-paper.yaml'
     """
-    if name not in NAMES:
-        raise UserError(f"there is no preset {name!r}: choose from {', '.join(NAMES)}")
+    if name not in NAMES[command]:
+        raise UserError(f"there is no preset {name!r}: choose from {', '.join(NAMES[command])}")
     return Path(__file__).parent / f"{command}-{name}.yaml"
