@@ -27,7 +27,8 @@ SHARD = re.compile(r"-[0-9]+-of-([0-9]+)\.(?:safetensors|bin)$")
 FSDP = re.compile(r"model_world_size_[0-9]+_rank_[0-9]+\.pt$")
 ZERO = re.compile(r"(?:.*zero_pp_rank_.*|mp_rank_(?!00_)[0-9]+_model_states)\.pt$")
 HARMLESS = ("collections.OrderedDict", "torch._utils.", "torch.storage.", "torch.FloatStorage")
-_CLASS = re.compile(r"(?:GLOBAL|[Uu]nsupported class) ([\w.]+)")
+_NAME = r"[A-Za-z_]\w{0,60}(?:\.\w{1,60}){0,9}"
+_CLASS = re.compile(rf"(?:GLOBAL|[Uu]nsupported class) ({_NAME})")
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -274,7 +275,7 @@ def _first_class(file: Path) -> str | None:
             elif isinstance(argument, str):
                 words.append(argument)
             if name is not None and not name.startswith(HARMLESS):
-                return name if re.fullmatch(r"[\w.]{1,99}", name) else None
+                return name if re.fullmatch(_NAME, name) else None
     except Exception:  # no pickle at all
         return None
     return None
