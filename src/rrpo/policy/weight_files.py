@@ -28,7 +28,7 @@ FSDP = re.compile(r"model_world_size_[0-9]+_rank_[0-9]+\.pt$")
 ZERO = re.compile(r"(?:.*zero_pp_rank_.*|mp_rank_(?!00_)[0-9]+_model_states)\.pt$")
 HARMLESS = ("collections.OrderedDict", "torch._utils.", "torch.storage.", "torch.FloatStorage")
 _NAME = r"[A-Za-z_]\w{0,60}(?:\.\w{1,60}){0,9}"
-_CLASS = re.compile(rf"(?:GLOBAL|[Uu]nsupported class) ({_NAME})")
+_CLASS = re.compile(r"(?:GLOBAL|[Uu]nsupported class) (\S{0,60}\w\S{0,60})")
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
