@@ -22,12 +22,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy, a reward model and shards small enough to train in a second."""
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
-    size = World().tokenizer.vocabulary_size
+    size, codec = World().tokenizer.vocabulary_size, World().codec_identity
     lm = LMConfig(
-        text_vocabulary=size, hidden=16, layers=1, heads=2, key_value_heads=1, intermediate=16
+        text_vocabulary=size,
+        hidden=16,
+        layers=1,
+        heads=2,
+        key_value_heads=1,
+        intermediate=16,
+        codec=codec,
     )
     policy.save(SpeechTokenLM(lm), folder / "policy")
-    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16)
+    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16, codec=codec)
     reward.save(RewardModel(small), folder / "reward")
     rng = np.random.default_rng(0)
     rows = [
@@ -43,7 +49,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for emotion in ("happy", "sad")
         )
     ]
-    write_shard(folder / "data" / "0.parquet", rows)
+    write_shard(folder / "data" / "0.parquet", rows, codec)
     return folder
 
 

@@ -142,12 +142,11 @@ def test_what_stands_in_the_way_of_pairs_is_found_before_they_are_drawn(
 
 def test_tokens_of_another_codec_are_refused(tiny: Path, tmp_path: Path) -> None:
     shard = tmp_path / "tokens"
-    write_shard(shard / "0.parquet", read_shard(tiny / "data"))
-    write_json(tmp_path / "tokenize.json", {"codec": "CosyVoice2-0.5B 1234"})
+    write_shard(shard / "0.parquet", read_shard(tiny / "data"), "speech_tokenizer_v2 1234")
     for command in (("policy", "sft"), ("reward", "train", "--plain")):
         line = mistake(*command, "--data", shard, "--out", tmp_path / "out")
-        assert "tokens of the codec 'CosyVoice2-0.5B'" in line
-        assert "reads those of the mini codec" in line
+        assert "of the codec speech_tokenizer_v2 (1234)" in line
+        assert "of mini (" in line
     write_json(tmp_path / "tokenize.json", {"codec": "mini 1234"})
     assert "mixup needs mixed utterances" in mistake(
         "reward", "train", "--data", shard, "--out", tmp_path / "out"
@@ -235,7 +234,7 @@ def test_bad_input_is_one_line(tiny: Path, tmp_path: Path) -> None:
         "speak", "--policy", tiny / "reward", "--text", "Hello.", "--out", tmp_path / "x.wav"
     )
     unknown = tmp_path / "unknown" / "0.parquet"
-    write_shard(unknown, [Utterance("a", "", "proud", np.array([1]))])
+    write_shard(unknown, [Utterance("a", "", "proud", np.array([1]))], "mini")
     line = mistake("reward", "eval", tiny / "reward", "--data", unknown.parent)
     assert "on unknown: no utterance has an emotion that this reward model knows" in line
     assert "no manifest" in mistake("tokenize", tmp_path, "--out", out)
@@ -264,7 +263,7 @@ def test_damaged_files_are_named(tiny: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "other" / "model.json", description)
     assert "shape" in mistake(*speak, tmp_path / "other")
     shard = tmp_path / "wrong"
-    write_shard(shard / "0.parquet", [Utterance("a", "Hi.", "happy", np.array([6561]))])
+    write_shard(shard / "0.parquet", [Utterance("a", "Hi.", "happy", np.array([6561]))], "mini")
     assert "outside" in mistake("policy", "sft", "--data", shard, "--out", tmp_path / "out")
     (shard / "0.parquet").write_bytes(b"PAR1 not really")
     assert "not a readable parquet" in mistake(

@@ -134,8 +134,9 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
             (text, emotion) for text in ("one", "two", "three") for emotion in ("happy", "sad")
         )
     ]
-    write_shard(tmp_path / "tokens.parquet", rows)
-    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16)
+    write_shard(tmp_path / "tokens.parquet", rows, "speech_tokenizer_v2")
+    codec = "speech_tokenizer_v2"
+    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16, codec=codec)
     reward.save(RewardModel(small), tmp_path / "reward")
     quick = [
         "train.steps=2",
@@ -178,12 +179,12 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
         policy_commands.sft(str(folder), None, tmp_path / "x", None, [], False)
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
         policy_commands.sft(str(tmp_path / "run"), None, tmp_path / "x", None, [], False)
-    with pytest.raises(UserError, match="reads the mini codec's tokens"):
+    with pytest.raises(UserError, match="the reward model mini is of the codec mini"):
         policy_commands.rewarded(
             "diffro", str(folder), ["mini"], tmp_path, tmp_path / "x", None, [], False
         )
     rows[2] = Utterance("mute", " ", "sad", np.arange(5))
-    write_shard(tmp_path / "mute" / "0.parquet", rows)
+    write_shard(tmp_path / "mute" / "0.parquet", rows, "speech_tokenizer_v2")
     with pytest.raises(UserError, match="'mute' has no text"):
         policy_commands.sft(str(folder), tmp_path / "mute", tmp_path / "x", None, [], False)
     model = policy.load(tmp_path / "run")

@@ -198,10 +198,11 @@ def test_an_emotion_the_reward_model_lacks_is_said_before_anything_is_spoken(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = {"emotion": ["bored", "proud"]}
-    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16, tasks=tasks)
+    codec = "speech_tokenizer_v2"
+    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16, tasks=tasks, codec=codec)
     reward.save(RewardModel(small), place / "other")
     rows = [Utterance("a", "one two", "happy", np.arange(9))]
-    write_shard(place / "shard" / "0.parquet", rows)
+    write_shard(place / "shard" / "0.parquet", rows, codec)
     monkeypatch.setattr(CosyVoiceSpeech, "draw", None)  # whoever speaks fails
     folder, voice = place / "CosyVoice2-0.5B", place / "voice.wav"
     with pytest.raises(UserError, match="does not know the emotion 'happy'"):

@@ -17,7 +17,7 @@ def shard(path: Path, *partitions: str) -> Path:
         Utterance(str(number), name or "none", "sad", np.array([1]), partition=name)
         for number, name in enumerate(partitions)
     ]
-    write_shard(path, rows)
+    write_shard(path, rows, World().codec_identity)
     return path
 
 

@@ -433,12 +433,14 @@ def test_a_confusion_matrix_is_drawn_by_shares_of_its_rows() -> None:
 def folders(tmp_path: Path) -> tuple[Path, list[Path]]:
     """A shard in two folders of the same name, and runs: hardened, plain, and no run of ours."""
     for name in ("one", "two"):
-        write_shard(tmp_path / name / "tokens" / "0.parquet", corpus())
+        write_shard(tmp_path / name / "tokens" / "0.parquet", corpus(), "own")
     found = []
     for index, subset in enumerate(("ls_eam_adv", "plain", "")):
         folder = tmp_path / (f"run-{subset}" if subset else "other")
         where = folder / "checkpoint" if subset else folder
-        reward.save(model_of(CLASSES, seed=index), where)
+        model = model_of(CLASSES, seed=index)
+        model.config = model.config.model_copy(update={"codec": "own"})
+        reward.save(model, where)
         if subset:
             config.dump(runs.RewardRun(fit=subsets()[subset]), folder / "config.yaml")
             write_json(folder / "results.json", {"schema": 1, "kind": "reward"})
@@ -481,7 +483,7 @@ def test_one_reward_model_is_shown_in_detail(
     printed = capsys.readouterr().out
     assert "0: 60 utterances of 3 emotions in de and en; intervals over its 6 speakers." in printed
     with pytest.raises(UserError, match=r"plain on tokens: no utterance has an emotion"):
-        write_shard(root / "odd" / "tokens" / "0.parquet", corpus(9, ["proud", "shy"]))
+        write_shard(root / "odd" / "tokens" / "0.parquet", corpus(9, ["proud", "shy"]), "own")
         commands.test([str(found[1])], [root / "odd" / "tokens"])
 
 
