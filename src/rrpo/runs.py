@@ -29,7 +29,8 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.examples import Example
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.fit import FitConfig, RewardObjective
+from rrpo.reward.fit import RewardObjective
+from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.reward import Form
 from rrpo.state import claim_folder
 from rrpo.stopping import EarlyStopping

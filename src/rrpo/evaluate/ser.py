@@ -26,7 +26,8 @@ from rrpo.evaluate.statistics import (
     resampled_sums,
 )
 from rrpo.reward import RewardModel
-from rrpo.reward.fit import TASK, check_tokens, log_posteriors
+from rrpo.reward.fit import TASK, log_posteriors
+from rrpo.reward.labels import check_tokens
 
 CALIBRATION_BINS = 15
 GROUPS = 200
