@@ -1,11 +1,13 @@
 """Fine-tuning of the reward model with the hybrid regularization.
 
 `RewardObjective` is what the training loop minimises; every regularizer is a switch of `FitConfig`,
-so the plain and the hardened reward model are one code path.
+so the plain and the hardened reward model are one code path. A content head can be trained beside
+the emotion's.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,11 +24,16 @@ from rrpo.reward.loss import TASK, emotion_loss
 from rrpo.reward.model import RewardModel, save
 from rrpo.reward.nuisance import NuisanceModel, nuisances
 from rrpo.reward.regularize import feature_mixup, label_smoothing, mixed_targets
+from rrpo.reward.transcripts import Transcripts, readable_texts
 from rrpo.tokens import length_mask, pad
 
 
 class RewardObjective:
     """The loss of reward-model fine-tuning: L_ser = L_emo + alpha L_adv (arXiv 2512.04552).
+
+    With the task content it is L_ser + w L_content, the CTC loss in nats per symbol, a mean over
+    the utterances of the batch that have text. That one is of the utterances as they are: a mixture
+    says two things at once, and the paper regularizes the emotion alone.
 
     Attributes:
         model: the reward model to be trained.
@@ -39,6 +46,7 @@ class RewardObjective:
         utterances: Sequence[Utterance],
         config: FitConfig | None = None,
         mix_pool: Sequence[Utterance] = (),
+        transcripts: Transcripts | None = None,
     ) -> None:
         """Check the data and choose the weights to be trained.
 
@@ -47,10 +55,12 @@ class RewardObjective:
             utterances: labelled utterances as they are.
             config: the switches, by default all on.
             mix_pool: mixed versions of utterances, with the partner's emotion and weight.
+            transcripts: what the utterances say, for the task content (`prepare_head` gives the
+                model a head for them).
 
         Raises:
             UserError: no utterance, an emotion or a token the model does not know, fewer than two
-                emotions, or mixup without a usable mix pool.
+                emotions, mixup without a usable mix pool, or content without a text or a head.
         """
         self.model = model
         self.config = config or FitConfig()
@@ -79,10 +89,21 @@ class RewardObjective:
             self._bias = bias.log_posterior(values)
         # What it is fine-tuned on is what the policy will be paid by: the model keeps it.
         model.config = model.config.model_copy(update={"loss": self.config.loss})
+        self._texts: list[Tensor | None] | None = None
+        if "content" in self.config.tasks:
+            self._texts = readable_texts(model, utterances, transcripts)
+        elif model.content is not None and self.config.tune == "all":
+            warnings.warn(
+                "the reward model's content head is not trained, and the encoder under it is: "
+                "train both (--tasks emotion,content), or do not pay by its content any more",
+                stacklevel=2,
+            )
         if self.config.tune == "heads":
             model.requires_grad_(False)
             model.pooling[TASK].requires_grad_(True)
             model.head[TASK].requires_grad_(True)
+            if self._texts is not None:
+                model.content_head().requires_grad_(True)
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """Draw the rows (B,) int64 of a batch; those from `len(utterances)` on are of the pool.
@@ -90,12 +111,16 @@ class RewardObjective:
         The same numbers are drawn whatever the switches, so that runs that differ in a switch see
         the same clean rows.
         """
+        return self._draw(generator)[1]
+
+    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw clean rows (B,) int64, and the same with rows of the pool in place of some."""
         size, device = self.config.batch_size, generator.device
         clean = torch.randint(self._clean, (size,), generator=generator, device=device)
         chance, place = torch.rand(2, size, generator=generator, device=device, dtype=torch.float64)
         mixed = self._clean + (place * self._mixed).long()
         use = chance < (self.config.mixup_share if self._mixed else 0.0)
-        return torch.where(use, mixed, clean).cpu()
+        return clean.cpu(), torch.where(use, mixed, clean).cpu()
 
     def targets(self, rows: Tensor) -> Tensor:
         """Return the target distributions (B, K) of rows (B,): mixed, then smoothed."""
@@ -121,11 +146,12 @@ class RewardObjective:
             generator: source of the batch; dropout draws from torch's global generator.
 
         Returns:
-            L_ser and a dict: `loss_emotion`, `accuracy` (against the utterance's own emotion),
-            `mixed` (share of rows that are mixed) and, with adversarial training,
-            `loss_adversarial` and `delta_ratio` (mean of ||delta|| / ||h'||).
+            the loss and a dict: `loss_emotion`, `accuracy` (against the utterance's own emotion),
+            `mixed` (share of rows that are mixed); with adversarial training `loss_adversarial`
+            and `delta_ratio` (mean of ||delta|| / ||h'||); with content `loss_content`, where an
+            utterance of the batch has text.
         """
-        rows = self.draw(generator)
+        clean, rows = self._draw(generator)
         device = model.table.device
         chosen = [self._tokens[row] for row in rows.tolist()]
         tokens, mask = _batch(chosen, device)
@@ -134,9 +160,10 @@ class RewardObjective:
         if self.config.mixup and self.config.mixup_at == "features":
             lengths = [one.numel() for one in chosen]
             features, targets, mixed = self._mix(features, lengths, targets, generator)
+        hidden = model.encode(features, mask)
         found = emotion_loss(
             model,
-            model.encode(features, mask),
+            hidden,
             mask,
             targets.to(device),
             self.config.loss,
@@ -151,7 +178,35 @@ class RewardObjective:
         if found.adversarial is not None and found.delta_ratio is not None:
             metrics["loss_adversarial"] = found.adversarial.mean().item()
             metrics["delta_ratio"] = found.delta_ratio.mean().item()
-        return found.total(self.config.loss.adversarial_weight).mean(), metrics
+        total = found.total(self.config.loss.adversarial_weight).mean()
+        heard = None if bool(mixed.any()) else (hidden, mask)
+        content = self._content_loss(model, clean, heard)
+        if content is not None:
+            metrics["loss_content"] = content.item()
+            total = total + self.config.content_weight * content
+        return total, metrics
+
+    def _content_loss(
+        self, model: RewardModel, rows: Tensor, heard: tuple[Tensor, Tensor] | None
+    ) -> Tensor | None:
+        """Return the mean CTC loss in nats per symbol of rows (B,); None where none has text.
+
+        Args:
+            rows: of utterances as they are.
+            heard: their frames (B, T, D) and mask (B, T), where nothing of the batch was mixed.
+        """
+        said = [] if self._texts is None else [self._texts[row] for row in rows.tolist()]
+        texts = [text for text in said if text is not None]
+        if not texts:
+            return None
+        places = [place for place, text in enumerate(said) if text is not None]
+        if heard is None:
+            chosen = [self._tokens[row] for row in rows[places].tolist()]
+            tokens, mask = _batch(chosen, model.table.device)
+            hidden = model.encode(model.embed(tokens), mask)
+        else:
+            hidden, mask = (part[places] for part in heard)
+        return -model.content_log_likelihood(hidden, mask, texts).mean()
 
     def save(self, folder: Path) -> None:
         """Write the reward model into a checkpoint folder."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from rrpo.config import Strict
 from rrpo.reward.model import LossConfig
 
+Task = Literal["emotion", "content"]
+TASKS: tuple[Task, ...] = get_args(Task)
+
 
 class FitConfig(Strict):
     """Switches and constants of the hybrid regularization; the defaults are RRPO's.
 
     Attributes:
+        tasks: what is trained: the emotion, and beside it the "content", which is not of the paper.
+        content_weight: of the content's CTC loss in nats per symbol, added to L_ser.
         batch_size: B, utterances of a step.
         label_smoothing: epsilon of the targets; 0 turns it off.
         mixup: whether utterances are mixed (energy-adaptive mixup).
@@ -31,6 +36,8 @@ class FitConfig(Strict):
             `rrpo.reward.nuisance`); not of the paper.
     """
 
+    tasks: list[Task] = Field(default_factory=lambda: ["emotion"])
+    content_weight: float = Field(default=1.0, gt=0.0)
     batch_size: int = Field(default=32, ge=1)
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
     mixup: bool = True
@@ -49,6 +56,13 @@ class FitConfig(Strict):
         if value == "embedding":
             raise ValueError("mixup_at=embedding is no more: the published form is features")
         return value
+
+    @field_validator("tasks", mode="after")
+    @classmethod
+    def _named_once(cls, value: list[Task]) -> list[Task]:
+        if "emotion" not in value or len(set(value)) < len(value):
+            raise ValueError("name emotion, and content where it is to be trained, each once")
+        return sorted(value, key=TASKS.index)
 
     @model_validator(mode="after")
     def _consistent(self) -> FitConfig:
