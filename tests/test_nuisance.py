@@ -5,7 +5,8 @@ from sklearn.linear_model import LogisticRegression
 
 from rrpo.data.shards import Utterance
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.reward.fit import FitConfig, RewardObjective, log_posteriors
+from rrpo.reward.fit import RewardObjective, log_posteriors
+from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.nuisance import RIDGE, NuisanceModel, nuisances
 
 PLAIN = {"label_smoothing": 0.0, "mixup": False, "adversarial": False}

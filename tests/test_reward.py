@@ -10,7 +10,8 @@ from torch import Tensor
 from rrpo.errors import UserError
 from rrpo.policy.examples import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
-from rrpo.reward.model import IMPOSSIBLE, LossConfig
+from rrpo.reward.content import IMPOSSIBLE
+from rrpo.reward.model import LossConfig
 from rrpo.reward.regularize import adversarial_delta, label_smoothing
 from rrpo.tokens import length_mask, pad
 

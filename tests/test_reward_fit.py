@@ -13,7 +13,8 @@ from torch import Tensor
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate.ser import evaluate
-from rrpo.reward.fit import FitConfig, RewardObjective, log_posteriors, subset_name, subsets
+from rrpo.reward.fit import RewardObjective, log_posteriors
+from rrpo.reward.fit_config import FitConfig, subset_name, subsets
 from rrpo.reward.model import LossConfig, RewardConfig, RewardModel, load
 from rrpo.reward.regularize import feature_mixup
 from rrpo.tokens import length_mask, pad

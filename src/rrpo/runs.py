@@ -29,20 +29,27 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.examples import Example
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.fit import FitConfig, RewardObjective
+from rrpo.reward.fit import RewardObjective
+from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.reward import Form
+from rrpo.reward.transcripts import Transcripts, prepare_head
 from rrpo.state import claim_folder
 from rrpo.stopping import EarlyStopping
 from rrpo.train import TrainConfig, TrainResult, Validate, train
 
 
 class RewardRun(Strict):
-    """Fine-tuning a reward model."""
+    """Fine-tuning a reward model.
+
+    `text_of` says what text is to the content head: the mini world's phones ("mini"), a CosyVoice
+    folder's text ids, or "characters"; None: where there is no such task, or it is up to the data.
+    """
 
     train: TrainConfig = TrainConfig(
         steps=300, learning_rate=3e-4, warmup_steps=30, schedule="cosine"
     )
     fit: FitConfig = FitConfig()
+    text_of: str | None = None
 
 
 class PolicyRun(Strict):
@@ -142,9 +149,16 @@ def train_reward(
     resume: bool = False,
     description: str = "reward model",
     inputs: Mapping[str, Any] | None = None,
+    transcripts: Transcripts | None = None,
 ) -> TrainResult:
-    """Fine-tune a reward model in place; `folder` is its run."""
-    objective = RewardObjective(model, utterances, config.fit, mixes)
+    """Fine-tune a reward model in place; `folder` is its run.
+
+    With the task content the transcripts say what the utterances do; a model without a content head
+    gets one.
+    """
+    if transcripts is not None:
+        prepare_head(model, transcripts, config.train.seed)
+    objective = RewardObjective(model, utterances, config.fit, mixes, transcripts)
     _settle(config, folder, resume, inputs)
     result = train(objective, config.train, folder, resume, description=description)
     _write_results(folder, "reward", result, {})

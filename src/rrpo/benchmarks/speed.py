@@ -23,7 +23,8 @@ from rrpo.policy.layout import unistream
 from rrpo.policy.rollout import generate
 from rrpo.relax import relax
 from rrpo.reward import Reward, RewardConfig, RewardModel
-from rrpo.reward.fit import FitConfig, RewardObjective
+from rrpo.reward.fit import RewardObjective
+from rrpo.reward.fit_config import FitConfig
 from rrpo.tokens import SPEECH_CODES
 
 MINI = LMConfig(text_vocabulary=91)

@@ -1,5 +1,6 @@
 """`rrpo reward`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,17 @@ def reward_train(
         str, typer.Option("--from", help="`mini`, the folder of a run, or `new`: untrained.")
     ] = "mini",
     plain: Annotated[bool, typer.Option("--plain", help="No regularizer at all.")] = False,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="`emotion` (the default), or `emotion,content`: a content head, too."),
+    ] = None,
+    text_of: Annotated[
+        str | None,
+        typer.Option(
+            help="What text is to the content head: `mini` (phones; default for bundled data), a "
+            "CosyVoice folder (its text ids) or `characters` (any script)."
+        ),
+    ] = None,
     preset: Preset = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -30,6 +42,10 @@ def reward_train(
 
     off = ["fit.label_smoothing=0.0", "fit.mixup=false", "fit.adversarial=false"]
     options = [*(off if plain else []), *(settings or [])]
+    if tasks is not None:
+        options.append(f"fit.tasks={json.dumps(tasks.split(','))}")
+    if text_of is not None:
+        options.append(f"text_of={json.dumps(text_of)}")
     command.train(start, data, mixes, out, config, options, resume, preset, codec_of)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rrpo import audio, runs
 from rrpo import config as configuration
 from rrpo.checkpoint import read_json, write_json
+from rrpo.commands import symbols
 from rrpo.commands.inputs import (
     NEW,
     describe,
@@ -25,6 +26,7 @@ from rrpo.commands.inputs import (
 from rrpo.data.shards import Utterance, shard_codec
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
+from rrpo.evaluate.tasks import symbol_error
 from rrpo.identity import require_one_codec
 from rrpo.mini.world import World
 from rrpo.origin import MINI
@@ -34,8 +36,9 @@ from rrpo.report.measures import reward_model_label
 from rrpo.report.page import write_run_page
 from rrpo.report.recognition import print_reports
 from rrpo.report.table2 import print_differences, print_table2
+from rrpo.report.terminal import shown
 from rrpo.reward import RewardModel
-from rrpo.reward.fit import subset_name, subsets
+from rrpo.reward.fit_config import subset_name, subsets
 
 
 def train(
@@ -52,6 +55,7 @@ def train(
     """Fine-tune a reward model and test it on the bundled sets when the data is bundled."""
     base = None if preset is None else preset_file("reward", preset)
     settled = configuration.load(runs.RewardRun, config, settings, base)
+    settled = symbols.settle(settled, bundled=data is None)
     if settled.fit.needs_mix_pool and mixes is None:
         raise UserError(
             "fit.mixup_at=audio needs mixed utterances of --data: make them with `rrpo tokenize "
@@ -73,8 +77,9 @@ def train(
         parts = {f"the reward model {start}": model.config.codec, "the data": codec}
         codec = require_one_codec(parts, told)
         model.config = model.config.model_copy(update={"codec": codec})
+    said = None if settled.text_of is None else symbols.transcribe(rows, settled.text_of)
     inputs = describe(start=start, data=data, mixes=mixes)
-    runs.train_reward(model, rows, pool, settled, out, resume, inputs=inputs)
+    runs.train_reward(model, rows, pool, settled, out, resume, inputs=inputs, transcripts=said)
     write_run_page(out)
     print(f"reward model in {out}; test it with: rrpo reward eval {out}")
 
@@ -107,10 +112,12 @@ def test(
         known["the bundled test sets"] = World().codec_identity
     require_one_codec(known, named_codec(codec_of))
     found = {folder: _recognitions(folder, model, tests) for folder, model in models.items()}
+    read = {folder: _symbol_errors(folder, model, tests) for folder, model in models.items()}
     evaluations = {
         folder: {
             **_evaluation(found[folder]),
             "robustness": robustness.figures(model, next(iter(tests.values()))),
+            **({"symbol_error": read[folder]} if read[folder] else {}),
         }
         for folder, model in models.items()
     }
@@ -125,6 +132,9 @@ def test(
             print_differences(labels[first], paired, console)
     for label, each in reports.items():
         print_reports(label, each, console, details=len(reports) == 1)
+    for folder, label in labels.items():
+        for name, error in read[folder].items():
+            print(f"{label}: symbol error of the content head on {name}: {shown(error)}")
     for folder, evaluation in evaluations.items():
         results = Path(folder) / "results.json"
         if results.is_file():
@@ -154,6 +164,26 @@ def _recognitions(
             found[test] = ser.recognise(model, rows)
         except UserError as error:
             raise UserError(f"{name} on {test}: {error}") from None
+    return found
+
+
+def _symbol_errors(
+    folder: str, model: RewardModel, tests: Mapping[str, Sequence[Utterance]]
+) -> dict[str, dict[str, float]]:
+    """Return the content head's symbol error on each test set whose texts it can read."""
+    try:
+        known = symbols.spelling_of(folder, model)
+    except UserError as error:
+        print(f"{folder}: its content head is not tested: {error}")
+        return {}
+    if known is None:
+        return {}
+    found = {}
+    for name, rows in tests.items():
+        texts, _ = symbols.spell(rows, known.spell)
+        kept = [(row, text) for row, text in zip(rows, texts, strict=True) if text.numel()]
+        if kept:
+            found[name] = symbol_error(model, [row for row, _ in kept], [text for _, text in kept])
     return found
 
 

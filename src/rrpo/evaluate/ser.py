@@ -26,7 +26,8 @@ from rrpo.evaluate.statistics import (
     resampled_sums,
 )
 from rrpo.reward import RewardModel
-from rrpo.reward.fit import check_tokens, log_posteriors
+from rrpo.reward.fit import log_posteriors
+from rrpo.reward.labels import check_tokens
 from rrpo.reward.loss import TASK
 
 CALIBRATION_BINS = 15

@@ -7,27 +7,61 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rrpo.errors import UserError
+from rrpo.data.shards import Utterance
 from rrpo.evaluate.statistics import interval
 from rrpo.reward.fit import log_posteriors
+from rrpo.reward.labels import check_tokens
 from rrpo.reward.model import RewardModel
 from rrpo.reward.multitask import CLEAN, SPOILT, Sample, spoil
 from rrpo.tokens import length_mask, pad
 
 
 @torch.no_grad()
-def read_phones(model: RewardModel, tokens: Sequence[Tensor]) -> list[list[int]]:
-    """Return what the content head reads in utterances (T_b,), its best path without blanks."""
-    if model.content is None:
-        raise UserError("this reward model has no content head")
-    mask = length_mask(torch.tensor([one.numel() for one in tokens]))
-    hidden = model.eval().encode(model.embed(pad(tokens)), mask)
-    best = model.content(hidden).argmax(-1)
+def read_classes(
+    model: RewardModel, tokens: Sequence[Tensor], batch_size: int = 64
+) -> list[list[int]]:
+    """Return the classes that the content head reads in utterances (T_b,), from 1: the best path.
+
+    The model is used in evaluation mode, and left in it.
+
+    Raises:
+        UserError: the model has no content head.
+    """
+    head, device = model.eval().content_head(), model.table.device
     read = []
-    for row, size in zip(best.tolist(), mask.sum(1).tolist(), strict=True):
-        kept = [one for one, before in zip(row[:size], [None, *row], strict=False) if one != before]
-        read.append([one - 1 for one in kept if one])
+    for start in range(0, len(tokens), batch_size):
+        part = tokens[start : start + batch_size]
+        mask = length_mask(torch.tensor([one.numel() for one in part])).to(device)
+        read += head.read(model.encode(model.embed(pad(part).to(device)), mask), mask)
     return read
+
+
+def symbol_error(
+    model: RewardModel,
+    utterances: Sequence[Utterance],
+    texts: Sequence[Tensor],
+    seed: int = 0,
+) -> dict[str, float]:
+    """Return the symbol error of a content head with its 95 % interval, over speakers if named.
+
+    Of an utterance that is edits over symbols of its text. What the head has no class for is always
+    an error.
+
+    Args:
+        texts: of each utterance its symbols (L,) int64, none empty.
+
+    Raises:
+        UserError: the model has no content head, a token is not its codec's, or a symbol is beyond
+            its own.
+    """
+    check_tokens(utterances, model.config.codes)
+    head = model.content_head()
+    read = read_classes(model, [torch.from_numpy(row.tokens) for row in utterances])
+    errors = []
+    for found, text in zip(read, texts, strict=True):
+        said = [0 if one == head.unknown else one for one in head.classes(text).tolist()]
+        errors.append(edits(found, said) / len(said))
+    return interval(errors, seed, groups=[row.speaker or "" for row in utterances])
 
 
 def edits(first: Sequence[int], second: Sequence[int]) -> int:
@@ -56,14 +90,10 @@ def figures(
     codes = model.config.codes
     spoilt = [torch.from_numpy(spoil(one.tokens.numpy(), codes, rng)) for one in samples]
     clean = [one.tokens for one in samples]
-    read = [
-        found
-        for start in range(0, len(clean), 64)
-        for found in read_phones(model, clean[start : start + 64])
-    ]
+    head = model.content_head()
     errors = [
-        edits(found, one.text.tolist()) / one.text.numel()
-        for found, one in zip(read, samples, strict=True)
+        edits(found, head.classes(one.text).tolist()) / one.text.numel()
+        for found, one in zip(read_classes(model, clean), samples, strict=True)
     ]
     checks: dict[str, list[tuple[Tensor, str]]] = {
         "speaker": [(one.tokens, one.speaker) for one in samples],

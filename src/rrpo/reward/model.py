@@ -19,15 +19,14 @@ from rrpo.checkpoint import load_model, load_state, require_fit, save_model
 from rrpo.config import Strict, parse
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.tokens import SPEECH_CODES, digits, pad
+from rrpo.reward.content import ContentHead, TextKind
+from rrpo.tokens import SPEECH_CODES, digits
 
 KIND = "reward"
 TABLE_NOISE = 0.1
 ROTARY_BASE = 10_000.0
 TOGETHER = 8
 """Utterances that attend in one grid, padded to the longest of them."""
-IMPOSSIBLE = -10.0
-"""Nats per symbol of a text that cannot be aligned."""
 
 
 class LossConfig(Strict):
@@ -58,7 +57,11 @@ class RewardConfig(Strict):
         dropout: rate inside the encoder layers, while training.
         codes: V, rows of the embedding table.
         tasks: the classes of each task, in the order of its posterior.
-        phones: symbols of the content head, the ids of the policy's text; 0: there is none.
+        phones: n, where the content head knows the symbols 0…n-1; 0: it has a list, or there is
+            none.
+        symbols: those that the content head knows, ascending, where it has a list.
+        text: what its symbols are: "ids" of the policy's text, or "characters" of the text itself
+            (`rrpo.reward.content.characters`).
         loss: of its fine-tuning; by default the plain cross-entropy.
         codec: identity of the codec whose tokens it reads (`rrpo.identity`); empty: not known.
     """
@@ -71,6 +74,8 @@ class RewardConfig(Strict):
     codes: int = Field(default=SPEECH_CODES, ge=2, le=SPEECH_CODES)
     tasks: dict[str, list[str]] = Field(default_factory=lambda: {"emotion": list(EMOTIONS)})
     phones: int = Field(default=0, ge=0)
+    symbols: list[int] = Field(default_factory=list)
+    text: TextKind = "ids"
     loss: LossConfig = LossConfig()
     codec: str = ""
 
@@ -85,6 +90,10 @@ class RewardConfig(Strict):
                 raise ValueError(f"task name {task!r} is not letters, digits and underscores")
             if len(classes) < 2 or len(set(classes)) < len(classes):
                 raise ValueError(f"task {task!r} needs two or more classes, each named once")
+        if self.phones and (self.symbols or self.text != "ids"):
+            raise ValueError("phones are ids that need no list: give either phones or symbols")
+        if self.symbols != sorted(set(self.symbols)) or min(self.symbols, default=0) < 0:
+            raise ValueError("symbols are to be numbers from 0, ascending, each named once")
         return self
 
 
@@ -235,8 +244,8 @@ class RewardModel(nn.Module):
         self.head = nn.ModuleDict(
             {task: nn.Linear(width, len(names)) for task, names in self.config.tasks.items()}
         )
-        phones = self.config.phones
-        self.content = nn.Linear(width, phones + 1) if phones else None
+        phones, symbols = self.config.phones, self.config.symbols
+        self.content = ContentHead(width, phones, symbols) if phones or symbols else None
 
     @property
     def table(self) -> Tensor:
@@ -305,34 +314,31 @@ class RewardModel(nn.Module):
     ) -> Tensor:
         """Return log p(text | speech) in nats per symbol (B,), by CTC (Graves et al. 2006).
 
-        A row with fewer frames than CTC needs for its text gets `IMPOSSIBLE`, without gradient.
-
-        Args:
-            hidden: (B, T, D) frame embeddings.
-            mask: (B, T) bool.
-            texts: B tensors (L_b,) int64 of symbols below `phones`, none empty.
+        See `ContentHead.log_likelihood`.
 
         Raises:
-            UserError: the model has no content head, or a symbol is not one of its own.
+            UserError: the model has no content head, or it cannot read a text.
+        """
+        return self.content_head().log_likelihood(hidden, mask, texts)
+
+    def content_head(self) -> ContentHead:
+        """Return the content head.
+
+        Raises:
+            UserError: the model has none.
         """
         if self.content is None:
             raise UserError("this reward model has no content head")
-        if max(int(text.max()) for text in texts) >= self.config.phones:
-            raise UserError(
-                f"a text id is not below {self.config.phones}: the reward model's content head "
-                "belongs to another policy's text"
-            )
-        targets = pad(texts).to(mask.device) + 1  # 0 is the blank
-        sizes = torch.tensor([text.numel() for text in texts], device=mask.device)
-        log_p = self.content(hidden).float().log_softmax(-1).transpose(0, 1)
-        loss = functional.ctc_loss(
-            log_p, targets, mask.sum(1), sizes, reduction="none", zero_infinity=True
-        )
-        repeats = torch.tensor(
-            [int((text[1:] == text[:-1]).sum()) for text in texts], device=mask.device
-        )
-        possible = mask.sum(1) >= sizes + repeats
-        return torch.where(possible, -loss / sizes, IMPOSSIBLE)
+        return self.content
+
+    def add_content_head(self, text: TextKind, phones: int, symbols: Sequence[int]) -> None:
+        """Give the model an untrained content head; arguments as of `RewardConfig`.
+
+        The weights are drawn from torch's global generator.
+        """
+        told = {"text": text, "phones": phones, "symbols": list(symbols)}
+        self.config = RewardConfig.model_validate({**self.config.model_dump(), **told})
+        self.content = ContentHead(self.config.width, phones, symbols).to(self.table.device)
 
     def forward(self, tokens: Tensor, mask: Tensor, task: str = "emotion") -> Tensor:
         """Map token ids (B, T) int64 and mask (B, T) bool to logits (B, K)."""

@@ -16,6 +16,7 @@ from torch.nn import functional
 from rrpo.emotions import emotion_index
 from rrpo.errors import UserError
 from rrpo.policy.examples import Prompt
+from rrpo.reward.content import characters
 from rrpo.reward.loss import emotion_loss
 from rrpo.reward.model import RewardModel
 from rrpo.reward.regularize import label_smoothing
@@ -105,12 +106,14 @@ class Reward:
         """Refuse a prompt that asks for what the reward does not know.
 
         Raises:
-            UserError: its emotion or its speaker is unknown.
+            UserError: its emotion or speaker is unknown, or a content head cannot read its text.
         """
         if self.emotions is not None:
             emotion_index(prompt.emotion, self.emotions)
         for index in self.members.get("speaker", []):
             _class_index(self.models[index], "speaker", prompt)
+        for index in self.members.get("content", []):
+            _check_text(self.models[index], prompt)
 
     def terms(
         self, embeddings: Tensor, mask: Tensor, prompts: Sequence[Prompt]
@@ -182,6 +185,21 @@ def _class_index(model: RewardModel, task: str, prompt: Prompt) -> int:
     return classes.index(wanted)
 
 
+def _said(model: RewardModel, prompt: Prompt) -> Tensor:
+    """Return the text of a prompt as symbols (L,) int64 of a model's content head."""
+    if model.config.text == "characters":
+        return torch.tensor(characters(prompt.text), dtype=torch.int64)
+    return prompt.text_ids
+
+
+def _check_text(model: RewardModel, prompt: Prompt) -> None:
+    """Refuse a prompt whose text a model's content head cannot read."""
+    try:
+        model.content_head().require(_said(model, prompt))
+    except UserError as error:
+        raise UserError(f"{prompt.text[:40]!r}: {error}") from None
+
+
 def _term(
     model: RewardModel,
     term: str,
@@ -192,7 +210,7 @@ def _term(
 ) -> Tensor:
     """Return what one model pays (B,) for one term."""
     if term == "content":
-        return model.content_log_likelihood(hidden, mask, [prompt.text_ids for prompt in prompts])
+        return model.content_log_likelihood(hidden, mask, [_said(model, one) for one in prompts])
     asked = torch.tensor([_class_index(model, term, prompt) for prompt in prompts])
     asked = asked.to(hidden.device)
     if term == "emotion" and form == "robust":

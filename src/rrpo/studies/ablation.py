@@ -22,7 +22,7 @@ from rrpo.report import markdown
 from rrpo.report.measures import reward_model_label
 from rrpo.report.table2 import table2
 from rrpo.report.terminal import shown, signed
-from rrpo.reward.fit import subsets
+from rrpo.reward.fit_config import subsets
 from rrpo.studies.conclusions import (
     AIM,
     aim,

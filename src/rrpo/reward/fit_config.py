@@ -1,0 +1,118 @@
+"""Switches and constants of a reward model's fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from rrpo.config import Strict
+from rrpo.reward.model import LossConfig
+
+Task = Literal["emotion", "content"]
+TASKS: tuple[Task, ...] = get_args(Task)
+
+
+class FitConfig(Strict):
+    """Switches and constants of the hybrid regularization; the defaults are RRPO's.
+
+    Attributes:
+        tasks: what is trained: the emotion, and beside it the "content", which is not of the paper.
+        content_weight: of the content's CTC loss in nats per symbol, added to L_ser.
+        batch_size: B, utterances of a step.
+        label_smoothing: epsilon of the targets; 0 turns it off.
+        mixup: whether utterances are mixed (energy-adaptive mixup).
+        mixup_at: what is mixed: the "features" that enter the encoder (token embeddings), within
+            each batch; or the "audio" before it is tokenized: rows come from a mix pool.
+        mixup_share: probability that a row of a batch is mixed. The paper mixes every sample;
+            stretches are often short, so many mixes are nearly clean.
+        adversarial: whether the loss at h' + delta is added.
+        adversarial_epsilon: length of delta.
+        adversarial_weight: alpha, the weight of that loss.
+        adversarial_at: h': "frames" is the encoder's output (B, L, D), "pooled" the utterance
+            embedding (B, D); one delta per utterance either way.
+        tune: "all" weights, or only the pooling and the "heads" of the task.
+        nuisance: whether what length and energy explain is left to a bias model (see
+            `rrpo.reward.nuisance`); not of the paper.
+    """
+
+    tasks: list[Task] = Field(default_factory=lambda: ["emotion"])
+    content_weight: float = Field(default=1.0, gt=0.0)
+    batch_size: int = Field(default=32, ge=1)
+    label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
+    mixup: bool = True
+    mixup_at: Literal["features", "audio"] = "features"
+    mixup_share: float = Field(default=1.0, ge=0.0, le=1.0)
+    adversarial: bool = True
+    adversarial_epsilon: float = Field(default=0.5, gt=0.0)
+    adversarial_weight: float = Field(default=0.5, ge=0.0)
+    adversarial_at: Literal["frames", "pooled"] = "frames"
+    tune: Literal["all", "heads"] = "all"
+    nuisance: bool = False
+
+    @field_validator("mixup_at", mode="before")
+    @classmethod
+    def _renamed(cls, value: object) -> object:
+        if value == "embedding":
+            raise ValueError("mixup_at=embedding is no more: the published form is features")
+        return value
+
+    @field_validator("tasks", mode="after")
+    @classmethod
+    def _named_once(cls, value: list[Task]) -> list[Task]:
+        if "emotion" not in value or len(set(value)) < len(value):
+            raise ValueError("name emotion, and content where it is to be trained, each once")
+        return sorted(value, key=TASKS.index)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FitConfig:
+        if self.nuisance and self.mixup and self.mixup_at == "features":
+            raise ValueError("nuisance knows length and energy of audio: mix that, mixup_at=audio")
+        return self
+
+    @property
+    def loss(self) -> LossConfig:
+        """The constants of L_ser, as the reward model keeps them."""
+        return LossConfig(
+            label_smoothing=self.label_smoothing,
+            adversarial_weight=self.adversarial_weight if self.adversarial else 0.0,
+            adversarial_epsilon=self.adversarial_epsilon,
+            adversarial_at=self.adversarial_at,
+        )
+
+    @property
+    def needs_mix_pool(self) -> bool:
+        """Whether audio is mixed, which takes a pool of mixed utterances."""
+        return self.mixup and self.mixup_at == "audio"
+
+
+def subsets() -> dict[str, FitConfig]:
+    """Return the eight subsets of {LS, EAM, Adv} by name, from plain to all, always in this order.
+
+    The paper's Table 2 shows four of them, each with one regularizer more: plain, ls, ls_eam and
+    ls_eam_adv.
+    """
+    table = {}
+    for name in ("plain", "ls", "eam", "adv", "ls_eam", "ls_adv", "eam_adv", "ls_eam_adv"):
+        parts = name.split("_")
+        table[name] = FitConfig(
+            label_smoothing=FitConfig().label_smoothing if "ls" in parts else 0.0,
+            mixup="eam" in parts,
+            adversarial="adv" in parts,
+        )
+    return table
+
+
+def subset_name(config: FitConfig) -> str:
+    """Name the regularizers that a configuration has on, as `subsets` does.
+
+    Examples:
+        >>> subset_name(FitConfig(mixup=False))
+        'ls_adv'
+    """
+    on = {
+        "ls": config.label_smoothing > 0,
+        "eam": config.mixup and config.mixup_share > 0,
+        "adv": config.adversarial and config.adversarial_weight > 0,
+    }
+    return "_".join(name for name, used in on.items() if used) or "plain"
