@@ -4,4 +4,47 @@ A reward model is trained on speech tokens, hardened, attacked, and only then is
 language model post-trained against it, by gradients straight through its token choices.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rrpo import evaluate as evaluate
+    from rrpo.api import (
+        load_policy,
+        load_reward_model,
+        speak,
+        train_diffro,
+        train_dpo,
+        train_grpo,
+        train_reward,
+        train_sft,
+    )
+
 __version__ = "0.1.0"
+__all__ = [
+    "evaluate",
+    "load_policy",
+    "load_reward_model",
+    "speak",
+    "train_diffro",
+    "train_dpo",
+    "train_grpo",
+    "train_reward",
+    "train_sft",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a function of the API when it is asked for: torch takes seconds."""
+    import importlib
+
+    if name == "evaluate":  # a package that can be called
+        return importlib.import_module("rrpo.evaluate")
+    if name in __all__:
+        found: object = getattr(importlib.import_module("rrpo.api"), name)
+        return found
+    raise AttributeError(f"module 'rrpo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the API beside what is loaded."""
+    return sorted({*globals(), *__all__})

@@ -45,19 +45,31 @@ def speak(
         raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
     if out.is_dir():
         raise UserError(f"{out} is a folder: give a name for a wav file")
+    tokens, sound, rate = spoken_text(start, text, emotion, speaker, voice, model_folder, seed)
+    audio.write(out, sound, rate)
+    print(f"{out}: {sound.size / rate:.2f} s, {tokens.numel()} tokens")
+
+
+def spoken_text(
+    start: str,
+    text: str,
+    emotion: str,
+    speaker: str,
+    voice: Path | None,
+    model_folder: Path | None,
+    seed: int,
+) -> tuple[Tensor, Audio, int]:
+    """Speak a text; return its tokens (T,), audio (N,) and samples per second."""
     model = load_policy(start)
     if is_mini(model):
         if voice is not None or model_folder is not None:
             raise UserError("--voice and --model are for CosyVoice's policies: leave them out")
-        tokens, sound, rate = _speak_mini(model, text, emotion, speaker, seed)
-    elif speaker:
+        return _speak_mini(model, text, emotion, speaker, seed)
+    if speaker:
         raise UserError("--speaker names voices of the mini world: give CosyVoice a --voice")
-    else:
-        speech = CosyVoiceSpeech(start, model, voice, model_folder)
-        tokens = _some(speech.draw([(text, emotion)], seed)[0])
-        sound, rate = speech.codec.decode_native(tokens), speech.codec.native_rate
-    audio.write(out, sound, rate)
-    print(f"{out}: {sound.size / rate:.2f} s, {tokens.numel()} tokens")
+    speech = CosyVoiceSpeech(start, model, voice, model_folder)
+    tokens = _some(speech.draw([(text, emotion)], seed)[0])
+    return tokens, speech.codec.decode_native(tokens), speech.codec.native_rate
 
 
 def _speak_mini(
@@ -87,7 +99,27 @@ def evaluate(
     model_folder: Path | None,
     codec_of: str | None = None,
 ) -> None:
-    """Judge policies on unseen sentences; figures go into each run's `evaluation.json`."""
+    """Judge policies on unseen sentences and print it."""
+    systems = judged(folders, rewards, sentences, seed, data, voice, model_folder, codec_of)
+    synthetic = all(is_mini(load_policy(str(folder))) for folder in folders)
+    print_systems(systems, Console(), [str(path) for path in rewards], synthetic)
+
+
+def judged(
+    folders: Sequence[Path],
+    rewards: Sequence[Path],
+    sentences: int,
+    seed: int,
+    data: Path | None,
+    voice: Path | None,
+    model_folder: Path | None,
+    codec_of: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Judge policies on unseen sentences; figures go into each run's `evaluation.json`.
+
+    Returns:
+        name of a policy, and "real tokens" of the mini world → its figures (`summarise`).
+    """
     for folder in folders:
         if str(folder) != MINI and not folder.exists():
             raise UserError(f"no policy at {folder}")
@@ -132,7 +164,7 @@ def evaluate(
         systems[name] = summarise(rows, "", judges.content_reason)
         if name in policies and (Path(name) / "config.yaml").is_file():
             _keep(Path(name), samples, rows, {"seed": seed, "system": systems[name]})
-    print_systems(systems, Console(), list(reward_models), synthetic)
+    return systems
 
 
 def _keep(

@@ -1,0 +1,317 @@
+"""The Python API: what the commands do, as functions that take paths and return models.
+
+`import rrpo` offers all of them; nothing heavy is loaded before one is called. Data is a parquet
+file or a folder of token shards; by default what is bundled. Each training leaves a run folder, as
+the command of the same name does, and goes on from it with `resume`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rrpo import policy, reward
+from rrpo.audio import Audio
+from rrpo.commands import policy as policy_commands
+from rrpo.commands import reward as reward_commands
+from rrpo.commands import speech
+from rrpo.commands.inputs import load_reward
+from rrpo.origin import load_policy as load_any_policy
+from rrpo.policy import SpeechTokenLM
+from rrpo.reward import RewardModel
+
+Location = str | Path
+"""A path, or `mini` for what is bundled."""
+Settings = Mapping[str, object]
+"""Settings by their dotted names, as for `--set`: {"train.steps": 40}."""
+
+__all__ = [
+    "evaluate",
+    "load_policy",
+    "load_reward_model",
+    "speak",
+    "train_diffro",
+    "train_dpo",
+    "train_grpo",
+    "train_reward",
+    "train_sft",
+]
+
+
+def load_policy(path: Location = "mini") -> SpeechTokenLM:
+    """Load a policy: the bundled base, a run, or a CosyVoice folder or checkpoint.
+
+    Raises:
+        UserError: it is missing, damaged or no policy.
+
+    Examples:
+        >>> load_policy("mini").config.codes
+        6561
+    """
+    return load_any_policy(str(path))
+
+
+def load_reward_model(path: Location = "mini") -> RewardModel:
+    """Load a reward model: the bundled pre-trained one, `mini-tasks`, or that of a run.
+
+    Raises:
+        UserError: it is missing, damaged or no reward model.
+
+    Examples:
+        >>> load_reward_model("mini").classes()[:3]
+        ['neutral', 'angry', 'happy']
+    """
+    return load_reward(str(path))
+
+
+def train_reward(
+    out: Location,
+    data: Location | None = None,
+    *,
+    start: Location = "mini",
+    preset: str | None = None,
+    settings: Settings | None = None,
+    mixes: Location | None = None,
+    codec_of: str | None = None,
+    resume: bool = False,
+) -> RewardModel:
+    """Fine-tune a reward model (`rrpo reward train`); by default hardened as RRPO describes.
+
+    Args:
+        out: folder of the run.
+        data: token shards with emotions.
+        start: "mini", "new" or a run.
+        preset: "paper", "recommended" or "strong_step".
+        settings: over the preset.
+        mixes: a mix pool, for `fit.mixup_at=audio`.
+        codec_of: which codec the tokens are of, where the shards do not say it.
+        resume: continue an interrupted run.
+
+    Raises:
+        UserError: as the command, in one line.
+
+    Examples:
+        >>> model = train_reward("rm", settings={"train.steps": 1, "train.warmup_steps": 0})
+        reward model in rm; test it with: rrpo reward eval rm
+        >>> model.config.loss.label_smoothing
+        0.1
+    """
+    options = _options(settings)
+    reward_commands.train(
+        str(start), _path(data), _path(mixes), Path(out), None, options, resume, preset, codec_of
+    )
+    return reward.load(Path(out))
+
+
+def train_sft(
+    out: Location,
+    data: Location | None = None,
+    *,
+    start: Location = "mini",
+    settings: Settings | None = None,
+    codec_of: str | None = None,
+    resume: bool = False,
+) -> SpeechTokenLM:
+    """Fine-tune a policy on labelled speech (`rrpo policy sft`); arguments as of `train_reward`.
+
+    Examples:
+        >>> small = {"train.steps": 1, "train.warmup_steps": 0, "sft.batch_size": 2}
+        >>> model = train_sft("sft", settings=small)  # doctest: +ELLIPSIS
+        policy in sft; ...
+        >>> model.config.codec[:4]
+        'mini'
+    """
+    options = _options(settings)
+    policy_commands.sft(str(start), _path(data), Path(out), None, options, resume, codec_of)
+    return policy.load(Path(out))
+
+
+def train_diffro(
+    out: Location,
+    rewards: Sequence[Location],
+    data: Location | None = None,
+    *,
+    start: Location,
+    preset: str | None = None,
+    settings: Settings | None = None,
+    codec_of: str | None = None,
+    resume: bool = False,
+) -> SpeechTokenLM:
+    """Follow the reward's gradient through the token choices (`rrpo policy diffro`).
+
+    With the robust reward of a hardened reward model this is RRPO.
+
+    Args:
+        out: folder of the run.
+        rewards: reward models; several with the same head are an ensemble.
+        data: token shards whose texts and emotions are asked for.
+        start: where the policy starts and what it is held to; as published, an SFT run.
+        preset: "paper" or "recommended".
+        settings, codec_of, resume: as of `train_reward`.
+
+    Raises:
+        UserError: as the command, in one line.
+
+    Examples:
+        >>> small = {"train.steps": 1, "train.warmup_steps": 0, "diffro.batch_size": 2}
+        >>> run = train_diffro("rrpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
+        policy in rrpo; ...
+    """
+    return _rewarded("diffro", out, rewards, data, start, preset, settings, codec_of, resume)
+
+
+def train_grpo(
+    out: Location,
+    rewards: Sequence[Location],
+    data: Location | None = None,
+    *,
+    start: Location,
+    settings: Settings | None = None,
+    codec_of: str | None = None,
+    resume: bool = False,
+) -> SpeechTokenLM:
+    """Policy gradient on the same rollouts and rewards (`rrpo policy grpo`); as `train_diffro`.
+
+    Examples:
+        >>> small = {"train.steps": 1, "train.warmup_steps": 0, "grpo.prompts": 1, "grpo.group": 2}
+        >>> model = train_grpo("grpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
+        policy in grpo; ...
+    """
+    return _rewarded("grpo", out, rewards, data, start, None, settings, codec_of, resume)
+
+
+def train_dpo(
+    out: Location,
+    rewards: Sequence[Location] = (),
+    data: Location | None = None,
+    *,
+    pairs: Location | None = None,
+    start: Location,
+    settings: Settings | None = None,
+    codec_of: str | None = None,
+    resume: bool = False,
+) -> SpeechTokenLM:
+    """Learn from preference pairs (`rrpo policy dpo`), drawn by rewards or given as a folder.
+
+    Examples:
+        >>> small = {"train.steps": 1, "train.warmup_steps": 0, "dpo.batch_size": 1}
+        >>> drawn = {"pairs.prompts": 2, "pairs.count": 2, "pairs.margin": 0.0}
+        >>> model = train_dpo(
+        ...     "dpo", ["mini"], start="mini", settings=small | drawn
+        ... )  # doctest: +ELLIPSIS
+        policy in dpo; ...
+    """
+    policy_commands.dpo(
+        str(start),
+        [str(one) for one in rewards],
+        _path(pairs),
+        _path(data),
+        Path(out),
+        None,
+        _options(settings),
+        resume,
+        codec_of,
+    )
+    return policy.load(Path(out))
+
+
+def speak(
+    policy: Location,
+    text: str,
+    emotion: str = "neutral",
+    *,
+    speaker: str = "",
+    voice: Location | None = None,
+    model: Location | None = None,
+    seed: int = 0,
+) -> tuple[Audio, int]:
+    """Speak a text; return audio (N,) float32 and its samples per second (`rrpo speak`).
+
+    Args:
+        policy: a run, `mini` or a CosyVoice model.
+        text: what to say.
+        emotion: how to say it.
+        speaker: of the mini world: cedar, maple, hazel or willow instead of the main voice.
+        voice: CosyVoice: a recording whose voice is taken over.
+        model: CosyVoice: its model folder, where it is not the one the policy began from.
+        seed: the same seed says the same.
+
+    Raises:
+        UserError: the policy, the voice or the emotion cannot be used.
+
+    Examples:
+        >>> audio, rate = speak("mini", "The train leaves at noon.", "happy")
+        >>> rate, 1.0 < audio.size / rate < 5.0
+        (16000, True)
+    """
+    _, audio, rate = speech.spoken_text(
+        str(policy), text, emotion, speaker, _path(voice), _path(model), seed
+    )
+    return audio, rate
+
+
+def evaluate(
+    policies: Sequence[Location],
+    rewards: Sequence[Location] = (),
+    *,
+    sentences: int = 8,
+    seed: int = 0,
+    data: Location | None = None,
+    voice: Location | None = None,
+    model: Location | None = None,
+    codec_of: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Let policies speak unseen sentences and have every judge listen (`rrpo evaluate`).
+
+    Args:
+        policies: runs, or `mini`.
+        rewards: reward models to score with.
+        sentences: how many, each with every emotion.
+        seed: of what is drawn.
+        data: shards whose held-out texts are said.
+        voice, model: as of `speak`.
+        codec_of: as of `train_reward`.
+
+    Returns:
+        name of a policy, and of the real tokens → measure → "mean", "low" and "high".
+
+    Examples:
+        >>> figures = evaluate(["mini"], sentences=1)
+        >>> 0.0 <= figures["mini"]["judge_probability"]["mean"] <= 1.0
+        True
+    """
+    return speech.judged(
+        [Path(one) for one in policies],
+        [Path(one) for one in rewards],
+        sentences,
+        seed,
+        _path(data),
+        _path(voice),
+        _path(model),
+        codec_of,
+    )
+
+
+def _rewarded(
+    method: str,
+    out: Location,
+    rewards: Sequence[Location],
+    data: Location | None,
+    start: Location,
+    preset: str | None,
+    settings: Settings | None,
+    codec_of: str | None,
+    resume: bool,
+) -> SpeechTokenLM:
+    names = [str(one) for one in rewards]
+    options = (Path(out), None, _options(settings), resume, preset, codec_of)
+    policy_commands.rewarded(method, str(start), names, _path(data), *options)
+    return policy.load(Path(out))
+
+
+def _options(settings: Settings | None) -> list[str]:
+    return [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
+
+
+def _path(location: Location | None) -> Path | None:
+    return None if location is None else Path(location)
