@@ -30,6 +30,8 @@ def tiny(version: int = 2, precision: str = "float32") -> SpeechTokenLM:
             intermediate=12,
             specials=cosyvoice.SPECIALS[version],
             precision=precision,  # type: ignore[arg-type]
+            text="byte_pairs",
+            codec=f"speech_tokenizer_v{version}",
         )
     )
     for parameter in model.parameters():

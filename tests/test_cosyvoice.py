@@ -34,6 +34,8 @@ def tiny(version: int, precision: str = "float32") -> SpeechTokenLM:
             intermediate=48,
             specials=cosyvoice.SPECIALS[version],
             precision=precision,  # type: ignore[arg-type]
+            text="byte_pairs",
+            codec=f"speech_tokenizer_v{version}",
         )
     ).eval()
 

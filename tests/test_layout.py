@@ -21,6 +21,8 @@ def imports() -> set[tuple[str, str]]:
     """Return (importer, imported) of the package's parts, imports inside functions included."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
+        if path == PACKAGE / "__init__.py":
+            continue  # it offers the API
         part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:

@@ -125,5 +125,5 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
         tokenizer.decode(torch.tensor([1]))
     corpus(tmp_path, 1)
     (tmp_path / "0.wav").write_bytes(b"")
-    with pytest.raises(UserError, match="none of 1 recordings"):
+    with pytest.raises(UserError, match="of its 1 recordings left out: 1 of 0 bytes"):
         tokenization.tokenize(tokenizer, read_manifest(tmp_path), tmp_path / "out")

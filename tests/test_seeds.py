@@ -65,7 +65,7 @@ def test_differences_are_paired() -> None:
             ("judge accuracy", "DNSMOS overall", "DNSMOS P.808", "PLCMOS", "DistillMOS"), None
         ) | dict.fromkeys(("artifacts / s", "word error", "KL / token", "tokens"), None)
     table = _differences(figures, ("diffro", "rrpo"))
-    assert set(table) == {"RRPO − DiffRO", "DiffRO − base"}
+    assert set(table) == {"RRPO − DiffRO", "DiffRO − base", "RRPO − base"}
     found = table["RRPO − DiffRO"]["judge probability"]
     assert found["low"] == pytest.approx(0.2)
     assert found["high"] == pytest.approx(0.2)
@@ -125,7 +125,9 @@ def test_the_page_shows_every_measured_figure() -> None:
             "matched": {key: {"RRPO − DiffRO": {"PLCMOS": cell}} for key in KEYS},
             "reward_models": {"plain": {"same": cell}},
             "hardening": {"accuracy, same": [cell, cell, cell]},
+            "words": {"rrpo": {"mean": 0.031, "low": -0.011, "high": 0.072}, "sft": None},
         }
     )
+    assert "| RRPO | +0.031 [-0.011, +0.072] |" in text
     assert text.count("0.50 [0.40, 0.60] (0.40, 0.60)") == len(labels) + 7
     assert "rrpo study seeds" in text

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -206,8 +207,11 @@ def test_every_sound_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[s
     whys = ["", "an offset of", "turned over", "holds text"]
     assert all(why in row["why"] for why, row in zip(whys, report, strict=True))
     # Where most is left out, what goes on by itself stops; the tokens stay.
-    write_manifest(tmp_path / "few", [rows[0], *[rows[3]] * 2])
-    with pytest.raises(UserError, match=r"2 of 3 recordings were left out.*page\.wav holds text"):
+    copies = [tmp_path / "data" / f"copy{number}.wav" for number in range(2)]
+    for copy in copies:
+        copy.write_bytes(rows[3].path.read_bytes())
+    write_manifest(tmp_path / "few", [rows[0], *(replace(rows[3], path=one) for one in copies)])
+    with pytest.raises(UserError, match=r"2 of 3 recordings were left out.*copy0\.wav holds text"):
         commands.tokenize(tmp_path / "few", tmp_path / "less", "mini", 0, 0)
     assert len(read_shard(tmp_path / "less" / "tokens")) == 1
     # Where nothing is left, nothing is begun; a mended manifest may take the same folder.

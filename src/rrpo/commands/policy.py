@@ -91,21 +91,23 @@ def dpo(
     settled = settle(runs.DPORun, start, config, settings)
     model = load_policy(settled.start)
     tokenizer = load_tokenizer(settled, model)
+    # What is of another codec is refused before a run is begun.
+    if pairs is None:
+        examples = make_examples(tokenizer, load_data(data, model, codec_of=codec_of))
+        models = load_rewards(reward_models, model, codec_of)
+    else:
+        known = {"the policy": model.config.codec}
+        known |= {str(pairs / one): shard_codec(pairs / one) for one in (CHOSEN, REJECTED)}
+        require_one_codec(known, named_codec(codec_of))
 
     def drawn() -> list[Pair]:
         if pairs is not None:
-            known = {"the policy": model.config.codec}
-            known |= {str(pairs / one): shard_codec(pairs / one) for one in (CHOSEN, REJECTED)}
-            require_one_codec(known, named_codec(codec_of))
             return read_pairs(pairs, tokenizer)
         folder = out / "pairs"
         drawing = {"seed": settled.train.seed, **settled.pairs.model_dump(mode="json")}
         claim(folder / "plan.json", drawing, "pairs")
         if not (folder / REJECTED).is_file():
-            rows = load_data(data, model, codec_of=codec_of)
-            examples = make_examples(tokenizer, rows)
             prompts = [example.prompt for example in examples]
-            models = load_rewards(reward_models, model, codec_of)
             paying = settled.paid_by(models, settled.pairs.reward_form)
             draw_pairs(model, paying, prompts, settled.pairs, folder, settled.train.seed)
         return read_pairs(folder, tokenizer)
