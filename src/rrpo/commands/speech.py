@@ -11,11 +11,12 @@ from torch import Tensor
 
 from rrpo import audio
 from rrpo.audio import Audio
-from rrpo.checkpoint import begin_folder, commit_folder, write_json, write_text
+from rrpo.checkpoint import write_json, write_text
 from rrpo.commands.inputs import load_data, load_reward, refuse_bundled
 from rrpo.data.manifest import require_empty
 from rrpo.errors import UserError
 from rrpo.evaluate.run import Judges, Sample, measure, summarise
+from rrpo.folder import begin_folder, commit_folder
 from rrpo.mini.speaking import first_texts, spoken
 from rrpo.mini.speaking import speak as draw
 from rrpo.mini.text import SPEAKERS
