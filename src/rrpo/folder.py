@@ -5,6 +5,7 @@ so that a file that was cut or changed since is found before it is used.
 """
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from rrpo.checkpoint import sha256, write_text
 from rrpo.errors import UserError
 
 SUMS = "SHA256SUMS"
+HALF_WRITTEN = re.compile(r"\.[a-z]+\.(json|jsonl|yaml)\.[a-z0-9_]{8}")
+"""Names of temporary files of what lies in a run's folder."""
 
 
 def begin_folder(folder: Path) -> Path:
@@ -52,8 +55,13 @@ def drop_kept(folder: Path) -> None:
 
 
 def discard_fresh(folder: Path) -> None:
-    """Remove a `NAME.new` that could not be filled, so that it takes up no space."""
-    shutil.rmtree(neighbours(folder)[0], ignore_errors=True)
+    """Remove a `NAME.new` that could not be filled, so that it takes up no space.
+
+    One that is to take the place of a folder that stands aside already is whole, and stays.
+    """
+    fresh, old = neighbours(folder)
+    if folder.exists() or not old.exists():
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def recover_folder(folder: Path, keep: bool = False) -> None:
@@ -68,6 +76,13 @@ def recover_folder(folder: Path, keep: bool = False) -> None:
     for leftover in (fresh,) if keep else (fresh, old):
         if leftover.exists():
             shutil.rmtree(leftover)
+
+
+def sweep(folder: Path) -> None:
+    """Remove from a run's folder the files that a kill left half written (`atomic_path`)."""
+    for path in folder.iterdir():
+        if HALF_WRITTEN.fullmatch(path.name):
+            path.unlink()
 
 
 def fall_back(folder: Path) -> Path:
@@ -95,11 +110,13 @@ def require_whole(folder: Path) -> None:
         UserError: a file is missing, or is not what it was; the message names it.
     """
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        lines = (folder / SUMS).read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise UserError(f"{folder} has lost its {SUMS}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / SUMS} cannot be read ({error})") from None
+    if lines.pop():  # what follows the last line's end
+        raise UserError(f"{folder / SUMS} is cut")
     named = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     found = {path.name for path in folder.iterdir() if path.name != SUMS}
     for name in sorted(found | named.keys()):

@@ -178,12 +178,11 @@ def save_state(
             accelerator.wait_for_everyone()
             if main:
                 seal(fresh)
+                commit_folder(target, keep=not state.finished)
         except Exception:
             if main:
                 discard_fresh(target)
             raise
-        if main:
-            commit_folder(target, keep=not state.finished)
         accelerator.wait_for_everyone()
     state.saved_step = state.step
 

@@ -22,7 +22,7 @@ from rrpo.checkpoint import alone, writing
 from rrpo.diverged import Divergence, Rows, broken, forget_batch, keep_batch, not_finite
 from rrpo.diverged import TrainingDiverged as TrainingDiverged
 from rrpo.errors import NotFinite, UserError
-from rrpo.folder import drop_kept
+from rrpo.folder import drop_kept, sweep
 from rrpo.objective import Model
 from rrpo.objective import Objective as Objective
 from rrpo.processes import training_processes, working_precision
@@ -139,6 +139,7 @@ def train(
 def _tidy(folder: Path, state: TrainingState) -> None:
     """Bring what lies beside the checkpoint to what it was when that was written."""
     forget_batch(folder)
+    sweep(folder)
     if state.step > 0:
         restore_metrics(folder, state.step)
     if state.finished:  # a kill may have come before this
