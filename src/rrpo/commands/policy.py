@@ -12,6 +12,7 @@ from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
 from rrpo.origin import is_mini, load_policy, load_tokenizer, settle
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples
+from rrpo.processes import require_launcher
 from rrpo.report.page import write_run_page
 
 
@@ -24,6 +25,7 @@ def sft(
     resume: bool,
 ) -> None:
     """Fine-tune a policy on labelled speech."""
+    require_launcher()
     settled = settle(runs.SFTRun, start, config, settings)
     model = load_policy(settled.start)
     examples = make_examples(load_tokenizer(settled, model), load_data(data, model))
@@ -44,6 +46,7 @@ def rewarded(
     resume: bool,
 ) -> None:
     """Optimize a policy against frozen reward models, by "diffro" or by "grpo"."""
+    require_launcher()
     settled: runs.DiffRORun | runs.GRPORun
     if method == "diffro":
         settled = settle(runs.DiffRORun, start, config, settings)
@@ -72,15 +75,18 @@ def dpo(
     resume: bool,
 ) -> None:
     """Train a policy on preference pairs, given or drawn from itself."""
+    require_launcher()
     if (pairs is None) != bool(reward_models):
         raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
     settled = settle(runs.DPORun, start, config, settings)
     model = load_policy(settled.start)
     tokenizer = load_tokenizer(settled, model)
+    # Before anything is written: what is wrong with them can be mended and tried again.
+    given = None if pairs is None else read_pairs(pairs, tokenizer)
 
     def drawn() -> list[Pair]:
-        if pairs is not None:
-            return read_pairs(pairs, tokenizer)
+        if given is not None:
+            return given
         folder = out / "pairs"
         drawing = {"seed": settled.train.seed, **settled.pairs.model_dump(mode="json")}
         claim(folder / "plan.json", drawing, "pairs")

@@ -27,6 +27,7 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
 from rrpo.mini.world import World
+from rrpo.processes import require_launcher
 from rrpo.progress import Progress
 from rrpo.report.measures import reward_model_label
 from rrpo.report.page import write_run_page
@@ -46,6 +47,7 @@ def train(
     resume: bool,
 ) -> None:
     """Fine-tune a reward model and test it on the bundled sets when the data is bundled."""
+    require_launcher()
     settled = configuration.load(runs.RewardRun, config, settings)
     of_audio = settled.fit.mixup and settled.fit.mixup_at == "audio"
     if mixes is None and data is not None and of_audio:

@@ -93,14 +93,19 @@ def spoken(
         make_prompt(world.tokenizer, row.text, row.emotion, row.speaker) for row in utterances
     ]
     divergence: list[float | None]
+    ended: list[bool | None]
     if model is None:
         tokens = [torch.from_numpy(row.tokens) for row in utterances]
-        divergence = [None] * len(tokens)
+        divergence, ended = [None] * len(tokens), [None] * len(tokens)
     else:
         tokens = speak(model, prompts, seed)
         divergence = [*kl_of(model, base, prompts, tokens)]
+        most = limits(model, prompts)
+        ended = [said.numel() < limit for said, limit in zip(tokens, most, strict=True)]
     sounds = codec.decode_batch(tokens)
     return [
-        Sample(row.id, row.text, row.emotion, said, sound, kl)
-        for row, said, sound, kl in zip(utterances, tokens, sounds, divergence, strict=True)
+        Sample(row.id, row.text, row.emotion, said, sound, kl, ended=over)
+        for row, said, sound, kl, over in zip(
+            utterances, tokens, sounds, divergence, ended, strict=True
+        )
     ]
