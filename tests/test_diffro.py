@@ -220,7 +220,7 @@ def test_what_history_and_duration_need_is_asked_for() -> None:
 
 
 def test_speech_that_loops_or_does_not_end_is_broken() -> None:
-    said = [torch.tensor([1, 2, 1, 2, 1, 2, 1, 2]), torch.arange(8), torch.arange(8)]
+    said = [torch.tensor([1, 2] * 6), torch.arange(8), torch.arange(8)]
     stopped = torch.tensor([True, False, True])
     rollouts = Rollouts(prompts(1, 1, 1), said, stopped, torch.zeros(3).long())
     assert rollouts.sound().tolist() == [False, False, True]

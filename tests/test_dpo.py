@@ -164,9 +164,15 @@ def test_utterances_that_did_not_end_are_in_no_pair(tmp_path: Path) -> None:
         assert 4 <= pair.rejected.numel() < 8
 
 
-def write(folder: Path, chosen: list[tuple[str, str]], rejected: list[tuple[str, str]]) -> Path:
-    for name, rows in ((CHOSEN, chosen), (REJECTED, rejected)):
-        shard = [Utterance(key, text, "happy", speech(1, 2).numpy()) for key, text in rows]
+Row = tuple[str, str]
+
+
+def write(folder: Path, chosen: list[Row], rejected: list[Row], partition: str = "") -> Path:
+    for name, rows, tokens in ((CHOSEN, chosen, (1, 2)), (REJECTED, rejected, (1, 3))):
+        shard = [
+            Utterance(key, text, "happy", speech(*tokens).numpy(), partition=partition)
+            for key, text in rows
+        ]
         write_shard(folder / name, shard)
     return folder
 
@@ -174,16 +180,58 @@ def write(folder: Path, chosen: list[tuple[str, str]], rejected: list[tuple[str,
 @pytest.mark.parametrize(
     ("chosen", "rejected", "message"),
     [
-        ([("a", "x"), ("b", "y")], [("a", "x")], "'b' is in one of"),
-        ([("a", "x")], [("a", "y")], "two texts"),
-        ([("a", " ")], [("a", " ")], "no text"),
+        ([("a", "x"), ("b", "y")], [("a", "x")], r"rejected\.parquet lacks 'b'.*remove it"),
+        ([("a", "x")], [("a", "x"), ("b", "y")], r"chosen\.parquet lacks 'b'"),
+        ([("a", "x")], [("a", "y")], "'a' has two texts.*remove both"),
+        ([("a", " ")], [("a", " ")], "'a' has no text"),
+        ([("a", "x")], [("a", "x"), ("a", "x")], r"rejected\.parquet: the id 'a' stands twice"),
+        ([("a", "x"), ("a", "x")], [("a", "x")], r"chosen\.parquet: the id 'a' stands twice"),
     ],
 )
 def test_pairs_that_do_not_fit_are_named(
-    chosen: list[tuple[str, str]], rejected: list[tuple[str, str]], message: str, tmp_path: Path
+    chosen: list[Row], rejected: list[Row], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
         read_pairs(write(tmp_path, chosen, rejected), Letters())
+
+
+def test_a_pair_of_the_same_is_named(tmp_path: Path) -> None:
+    write(tmp_path, [("a", "x")], [("a", "x")])
+    (tmp_path / REJECTED).write_bytes((tmp_path / CHOSEN).read_bytes())
+    with pytest.raises(UserError, match=r"pair 'a' are the same.*remove both rows"):
+        read_pairs(tmp_path, Letters())
+    (tmp_path / REJECTED).unlink()
+    with pytest.raises(UserError, match=r"lacks rejected\.parquet: pairs are two"):
+        read_pairs(tmp_path, Letters())
+
+
+def test_pairs_that_are_held_out_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, [("a", "x"), ("b", "y")], [("b", "y"), ("a", "x")], "test")
+    with pytest.raises(UserError, match="every pair is in the partition 'test'"):
+        read_pairs(tmp_path, Letters())
+    rows = [
+        Utterance(key, key, "happy", speech(1, 2).numpy(), partition=part)
+        for key, part in (("a", "train"), ("b", "test"), ("c", "validation"))
+    ]
+    write_shard(tmp_path / CHOSEN, rows)
+    worse = [Utterance(key, key, "happy", speech(4).numpy()) for key in "abc"]
+    write_shard(tmp_path / REJECTED, worse)
+    assert [pair.prompt.text for pair in read_pairs(tmp_path, Letters())] == ["a", "c"]
+    assert "1 of 3 pairs are held out for tests" in capsys.readouterr().out
+
+
+def test_the_last_batch_can_be_looked_at() -> None:
+    made = objective()
+    made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    rows = sorted(made.batch(), key=lambda row: row["chosen"])
+    assert [(row["chosen"], row["rejected"]) for row in rows] == [
+        ([1, 2, 3], [4, 5]),
+        ([3, 3], [0, 26]),
+        ([7], [8, 9, 10, 11]),
+    ]
+    assert {"text", "emotion", "speaker"} < rows[0].keys()
 
 
 def test_no_pairs_and_empty_utterances_are_refused() -> None:

@@ -23,18 +23,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from rrpo.checkpoint import (
-    alone,
-    begin_folder,
-    commit_folder,
-    load_model,
-    recover_folder,
-    save_model,
-    sha256,
-)
-from rrpo.errors import UserError
+from rrpo.checkpoint import alone, load_model, save_model, sha256
+from rrpo.errors import NotFinite, UserError
+from rrpo.folder import begin_folder, commit_folder, recover_folder
+from rrpo.processes import LAUNCHED, require_launcher
 from rrpo.progress import Progress, read_metrics
-from rrpo.state import random_states, restore_random_states
+from rrpo.random_states import random_states, restore_random_states
 from rrpo.stopping import EarlyStopping
 from rrpo.train import (
     TrainConfig,
@@ -83,7 +77,7 @@ class Toy:
         noise = random.random() + np.random.standard_normal() + torch.randn((), generator=generator)
         target = torch.sin(tokens.float()) + noise.to(device)
         loss = (model(tokens).squeeze(-1) - target).square().mean()
-        return loss, {"noise": noise.item(), "nothing": math.nan}
+        return loss, {"noise": noise.item()}
 
     def save(self, folder: Path) -> None:
         """Write the model."""
@@ -157,7 +151,7 @@ KILLS: dict[str, Callable[[Toy], None]] = {
     "second checkpoint, weights": lambda _: die_at(safetensors.torch, "save_file", 5),
     "second checkpoint, old aside": lambda _: die_at(Path, "rename", 2),
     "second checkpoint, in place": lambda _: die_at(Path, "rename", 3),
-    "second checkpoint, old half removed": lambda _: die_at(os, "rmdir", 1),
+    "third checkpoint, kept one half removed": lambda _: die_at(os, "rmdir", 1),
     "last checkpoint, in place": lambda _: die_at(Path, "rename", 5),
 }
 
@@ -338,7 +332,6 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     for record in steps:
         assert record["learning_rate"] == learning_rate(CONFIG, record["step"])
         assert math.isfinite(record["loss"] + record["gradient_norm"] + record["noise"])
-        assert record["nothing"] is None
         assert record["seconds"] > 0
     assert [r["validation"]["loss"] for r in records if "validation" in r] == [0, 5, 10, 12]
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -438,25 +431,47 @@ def test_early_stopping_rule() -> None:
     assert stop.best(history) == 1
 
 
-@pytest.mark.parametrize("kind", ["loss", "gradient"])
-def test_divergence(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("loss", "loss nan, gradient norm nan"),
+        ("gradient", "gradient norm nan"),
+        ("figure", "reward -inf"),
+        ("scores", "no scores"),
+    ],
+)
+def test_divergence(tmp_path: Path, kind: str, named: str) -> None:
     class Diverging(Toy):
         def loss(
             self, model: nn.Sequential, step: int, generator: torch.Generator
         ) -> tuple[Tensor, dict[str, float]]:
             loss, figures = super().loss(model, step, generator)
-            if step == 7:
+            if step == 7 and kind == "loss":
+                loss = loss * math.nan
+            if step == 7 and kind == "gradient":
                 # The derivative of a root is infinite at zero, while its value is finite.
-                loss = loss * math.nan if kind == "loss" else (loss - loss.detach()).sqrt()
+                loss = (loss - loss.detach()).sqrt()
+            if step == 7 and kind == "figure":
+                figures["reward"] = -math.inf
+            if step == 7 and kind == "scores":
+                raise NotFinite("no scores")
             return loss, figures
+
+        def batch(self) -> list[dict[str, Any]]:
+            return [{"text": "It is late.", "tokens": [1, 2]}]
 
     toy = Diverging()
     with pytest.raises(TrainingDiverged) as caught:
         train(toy, CONFIG, tmp_path)
     message = str(caught.value)
     assert "\n" not in message
-    for part in ("step 7", "keeps step 4", "learning_rate=0.02", "warmup_steps=3"):
+    kept = tmp_path / "diverged.json"
+    parts = ("step 7", "keeps step 4", "learning_rate=0.02", "warmup_steps=3", named, str(kept))
+    for part in parts:
         assert part in message
+    record = json.loads(kept.read_text())
+    assert (record["step"], record["batch"]) == (7, [{"text": "It is late.", "tokens": [1, 2]}])
+    assert record["figures"]["loss"] == "nan" or kind in ("gradient", "figure")
     assert all(torch.isfinite(tensor).all() for tensor in toy.model.state_dict().values())
     saved, _ = load_model(tmp_path, "toy")
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())
@@ -469,6 +484,55 @@ def test_divergence_before_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(TrainingDiverged, match=r"step 1 .*no checkpoint was written yet"):
         train(toy, CONFIG, tmp_path)
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    toy = Toy()
+
+    def spoil(step: int) -> None:
+        if step == 8:
+            toy.model[2].running_mean.fill_(math.nan)  # which no loss in training mode shows
+
+    toy.before = spoil
+    with pytest.raises(TrainingDiverged, match=r"step 8 .*2\.running_mean .*keeps step 4"):
+        train(toy, CONFIG, tmp_path)
+    saved, _ = load_model(tmp_path, "toy")
+    assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+
+
+def test_a_watched_figure_that_is_never_finite_ends_the_training(tmp_path: Path) -> None:
+    figures = {0: math.nan, 4: math.inf, 8: math.nan, 12: 1.0}
+    options: dict[str, Any] = {"validate": scripted(figures), "validate_every": 4}
+    with pytest.raises(TrainingDiverged, match=r"step 4 .*loss was not finite"):
+        train(Toy(), CONFIG, tmp_path, stop=EarlyStopping("loss", 2), **options)
+    # What nothing hangs on is only logged.
+    train(Toy(), CONFIG, tmp_path / "unwatched", **options)
+    lines = read_metrics(tmp_path / "unwatched" / "metrics.jsonl")
+    assert [line["validation"]["loss"] for line in lines if "validation" in line][1] is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "unset WORLD_SIZE RANK LOCAL_RANK"),
+        ({"LOCAL_RANK": "0"}, "unset LOCAL_RANK"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE="),
+    ],
+)
+def test_left_over_processes(
+    environment: dict[str, str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", *LAUNCHED):
+        monkeypatch.delenv(name, raising=False)
+    require_launcher()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=named):
+        train(Toy(), CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    require_launcher()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -281,55 +280,5 @@ def alone(folder: Path) -> Iterator[None]:
         except OSError:
             pass  # a file system without locks
         yield
-    finally:
-        os.close(handle)
-
-
-def begin_folder(folder: Path) -> Path:
-    """Make the empty folder `NAME.new` beside `folder`, to be filled before `commit_folder`."""
-    recover_folder(folder)
-    fresh, _ = _neighbours(folder)
-    fresh.mkdir(parents=True)
-    return fresh
-
-
-def commit_folder(folder: Path) -> None:
-    """Put the filled `NAME.new` in the place of `folder`.
-
-    A folder cannot be replaced in one rename, so the old one steps aside first. Whenever the
-    process is killed, `recover_folder` finds one complete folder: `NAME.old` exists only once
-    `NAME.new` is complete and on the disk.
-    """
-    fresh, old = _neighbours(folder)
-    for path in [*fresh.iterdir(), fresh]:
-        _flush(path)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    _flush(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover_folder(folder: Path) -> None:
-    """Finish or undo what a killed `commit_folder` left beside `folder`."""
-    fresh, old = _neighbours(folder)
-    if not folder.exists() and old.exists():
-        (fresh if fresh.exists() else old).rename(folder)
-    for leftover in (fresh, old):
-        if leftover.exists():
-            shutil.rmtree(leftover)
-
-
-def _neighbours(folder: Path) -> tuple[Path, Path]:
-    return folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk, where the system can say so."""
-    if path.is_dir() and os.name != "posix":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)

@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one line that says what is wrong, where, and how to mend it. The command line
     prints it and exits with code 2; nothing else in the package is caught that way.
     """
+
+
+class NotFinite(UserError):  # noqa: N818
+    """Scores or losses that are NaN or infinite; while training the loop adds step and way out."""

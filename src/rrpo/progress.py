@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from rrpo.checkpoint import write_text
+from rrpo.checkpoint import write_text, writing
 
+METRICS = "metrics.jsonl"
 LINE_INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
 FORETELLING = 0.05
@@ -102,15 +103,15 @@ class Metrics:
     """
 
     def __init__(self, folder: Path, step: int, active: bool = True) -> None:
+        self.folder = folder
         self.stream: TextIO | None = None
         if not active:
             return
         # Imported here: it takes longer than the rest and only a training run needs it.
         from torch.utils.tensorboard import SummaryWriter
 
-        path = folder / "metrics.jsonl"
-        records = [record for record in read_metrics(path) if step > 0 and record["step"] <= step]
-        write_text(path, "".join(f"{json.dumps(record)}\n" for record in records))
+        path = folder / METRICS
+        restore_metrics(folder, step)
         self.stream = path.open("a", encoding="utf-8")
         self.board = SummaryWriter(
             str(folder / "tensorboard"), purge_step=step + 1 if step > 0 else 0
@@ -126,11 +127,18 @@ class Metrics:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close both files."""
+        """Close both files; a full disk that has ended the run already is not told again."""
         if self.stream is None:
             return
-        self.stream.close()
-        self.board.close()
+        failures = []
+        for close in (self.stream.close, self.board.close):
+            try:
+                close()
+            except OSError as failure:
+                failures.append(failure)
+        if failures and error is None:
+            with writing(self.folder):
+                raise failures[0]
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write one record: "step" and figures, or a dictionary of figures; NaN becomes null."""
@@ -175,12 +183,27 @@ def interruption() -> Iterator[threading.Event]:
         restore()
 
 
+def restore_metrics(folder: Path, step: int) -> None:
+    """Bring `metrics.jsonl` of a run to what it was when the checkpoint of a step was written.
+
+    The checkpoint holds a copy; one of before that is cut after the step.
+    """
+    path, kept = folder / METRICS, folder / "checkpoint" / METRICS
+    if step > 0 and kept.is_file():
+        text = kept.read_text(encoding="utf-8")
+    else:
+        records = [record for record in read_metrics(path) if step > 0 and record["step"] <= step]
+        text = "".join(f"{json.dumps(record)}\n" for record in records)
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read the whole lines of `metrics.jsonl`; a line cut short by a kill ends the reading."""
     records: list[dict[str, Any]] = []
     if path.is_file():
         with contextlib.suppress(json.JSONDecodeError):
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 records.append(json.loads(line))
     return records
 

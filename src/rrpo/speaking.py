@@ -19,6 +19,8 @@ from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.policy.examples import make_prompt
 
 BATCH = 16
+LONGEST = 20.0
+"""Tokens per text id at the most, as upstream."""
 SILENT = (1, 2, 28, 29, 55, 248, 494, 2241, 2242, 2322, 2323)
 """CosyVoice3's ids of silence and breath."""
 LONGEST_SILENCE = 5
@@ -60,28 +62,34 @@ class CosyVoiceSpeech:
         self._model, self._tokenizer = model, tokenizer
         self.codec = _codec(began, voice)
 
-    def draw(self, asked: Sequence[Asked], seed: int) -> list[Tensor]:
-        """Draw the tokens (T,) of each text by repetition-aware sampling."""
+    def draw(self, asked: Sequence[Asked], seed: int) -> list[tuple[Tensor, bool]]:
+        """Draw the tokens (T,) of each text by repetition-aware sampling, and whether they ended.
+
+        What is as long as it may become did not end by itself.
+        """
         generator = torch.Generator().manual_seed(seed)
-        speech: list[Tensor] = []
+        speech: list[tuple[Tensor, bool]] = []
         for start in range(0, len(asked), BATCH):
             part = [make_prompt(self._tokenizer, *each) for each in asked[start : start + BATCH]]
-            speech += generate(
+            drawn = generate(
                 self._model,
                 [prompt.text_ids for prompt in part],
                 [prompt.instruct_ids for prompt in part],
                 sampler="ras",
+                max_ratio=LONGEST,
                 generator=generator,
             )
-        if self._model.config.version == 3:
-            speech = [cap_silence(tokens) for tokens in speech]
+            for prompt, tokens in zip(part, drawn, strict=True):
+                ended = tokens.numel() < int(LONGEST * prompt.text_ids.numel())
+                capped = self._model.config.version == 3
+                speech.append((cap_silence(tokens) if capped else tokens, ended))
         return speech
 
     def samples(self, asked: Sequence[Asked], seed: int) -> list[Sample]:
         """Speak each text, for the judges; where the policy says nothing, they hear silence."""
         samples = []
         empty = torch.full((EMPTY,), SILENT[0])
-        for number, (drawn, (text, emotion)) in enumerate(
+        for number, ((drawn, ended), (text, emotion)) in enumerate(
             zip(self.draw(asked, seed), asked, strict=True)
         ):
             told = self._tokenizer.instruction(emotion)
@@ -95,7 +103,9 @@ class CosyVoiceSpeech:
             else:
                 sound = self.codec.decode(tokens)
             name = f"{number:04d}-{emotion}"
-            samples.append(Sample(name, text, emotion, tokens, sound, instruction=told))
+            samples.append(
+                Sample(name, text, emotion, tokens, sound, instruction=told, ended=ended)
+            )
         return samples
 
 

@@ -1,7 +1,7 @@
 """The state of a training: what a checkpoint holds so that a run goes on to the same weights."""
 
-import math
 import random
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,18 +13,23 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 
-from rrpo.checkpoint import (
-    begin_folder,
-    commit_folder,
-    load_tensors,
-    read_json,
-    recover_folder,
-    save_tensors,
-    write_json,
-    writing,
-)
+from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json, writing
 from rrpo.config import Strict, require_same
 from rrpo.errors import UserError
+from rrpo.folder import (
+    SUMS,
+    begin_folder,
+    commit_folder,
+    discard_fresh,
+    neighbours,
+    recover_folder,
+    seal,
+)
+from rrpo.progress import METRICS
+from rrpo.random_states import random_states, restore_random_states
+
+SEALED = 2
+"""The form of a checkpoint from which on every file's hash stands in `SHA256SUMS`."""
 
 
 @dataclass
@@ -93,27 +98,13 @@ def claim_folder(folder: Path, resume: bool, accelerator: Accelerator) -> None:
     if accelerator.is_main_process:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            recover_folder(target)
+            recover_folder(target, keep=True)
     accelerator.wait_for_everyone()
-    if target.exists() and not (target / "training.json").is_file():
+    ours = any((target / name).is_file() for name in ("training.json", SUMS))
+    if target.exists() and not ours:
         raise UserError(f"{target} cannot be continued (no training.json): choose another --out")
     if target.exists() and not resume:
         raise UserError(f"{folder} already holds a training run: pass --resume or another --out")
-
-
-def working_precision(choice: str, device: torch.device) -> torch.dtype | None:
-    """Return the dtype to cast to ("auto", "no", "bf16", "fp16" asked for), None for no casting.
-
-    Raises:
-        UserError: fp16 where there is no CUDA device.
-    """
-    cuda = device.type == "cuda"
-    if choice == "fp16" and not cuda:
-        raise UserError("mixed_precision=fp16 needs a CUDA device: use no or bf16")
-    if choice == "auto":
-        native = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else None
-    return {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[choice]
 
 
 def initial_state(
@@ -160,28 +151,38 @@ def save_state(
     `save_model` writes the model as other programs read it. `training.safetensors` holds the exact
     trained weights beside AdamW's moments, so that the form `save_model` chooses (half precision,
     other names) does not matter for going on. Every process adds its own random states, and what
-    its objective carries from step to step.
+    its objective carries from step to step. The metrics so far are part of it, so that they agree
+    with it whatever becomes of the file that is written on. While the training is not over, the
+    checkpoint before is kept beside it, in case a file of this one is damaged.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    fresh = target.with_name(f"{target.name}.new")
+    fresh, _ = neighbours(target)
     main = accelerator.is_main_process
     with writing(target):
-        if main:
-            begin_folder(target)
-            save_model(fresh)
-            save_tensors(fresh / "training.safetensors", _tensors(state))
-            description = _description(state, accelerator)
-            description["config"] = config.model_dump(mode="json")
-            write_json(fresh / "training.json", description)
-        accelerator.wait_for_everyone()
-        states = random_states(state.generator, accelerator.device)
-        states |= {f"carried.{name}": tensor for name, tensor in state.carried.items()}
-        save_tensors(fresh / f"random-{accelerator.process_index}.safetensors", states)
-        accelerator.wait_for_everyone()
-        if main:
-            commit_folder(target)
+        try:
+            if main:
+                begin_folder(target)
+                save_model(fresh)
+                save_tensors(fresh / "training.safetensors", _tensors(state))
+                description = _description(state, accelerator)
+                description["config"] = config.model_dump(mode="json")
+                write_json(fresh / "training.json", description)
+                if (target.parent / METRICS).is_file():
+                    shutil.copyfile(target.parent / METRICS, fresh / METRICS)
+            accelerator.wait_for_everyone()
+            states = random_states(state.generator, accelerator.device)
+            states |= {f"carried.{name}": tensor for name, tensor in state.carried.items()}
+            save_tensors(fresh / f"random-{accelerator.process_index}.safetensors", states)
+            accelerator.wait_for_everyone()
+            if main:
+                seal(fresh)
+                commit_folder(target, keep=not state.finished)
+        except Exception:
+            if main:
+                discard_fresh(target)
+            raise
         accelerator.wait_for_everyone()
     state.saved_step = state.step
 
@@ -231,6 +232,7 @@ def restore_state(
 
 def _description(state: TrainingState, accelerator: Accelerator) -> dict[str, Any]:
     return {
+        "form": SEALED,
         "step": state.step,
         "finished": state.finished,
         "seconds": state.seconds,
@@ -263,44 +265,3 @@ def _set_moments(state: TrainingState, moments: Mapping[str, Mapping[str, Tensor
         if any(name in tensors for tensors in moments.values()):  # none before its first gradient
             restored[index] = {kind: tensors[name] for kind, tensors in moments.items()}
     state.optimizer.load_state_dict({"state": restored, "param_groups": described})
-
-
-def random_states(generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
-    """Read every random state as tensors: the generator's and the global ones.
-
-    The global ones are those of torch on the CPU and on `device`, of numpy and of Python.
-    """
-    python = random.getstate()
-    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    states = {
-        "generator": generator.get_state(),
-        "torch": torch.get_rng_state(),
-        "numpy.keys": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
-        "numpy.position": torch.tensor([position, has_gauss]),
-        "numpy.gauss": torch.tensor(gauss, dtype=torch.float64),
-        "python.state": torch.tensor(python[1]),
-        # NaN stands for None: no second value of a pair of normal draws is waiting.
-        "python.gauss": torch.tensor(
-            float("nan") if python[2] is None else python[2], dtype=torch.float64
-        ),
-    }
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def restore_random_states(
-    states: Mapping[str, Tensor], generator: torch.Generator, device: torch.device
-) -> None:
-    """Set every random state to what `random_states` read."""
-    generator.set_state(states["generator"])
-    torch.set_rng_state(states["torch"])
-    keys = states["numpy.keys"].numpy().astype(np.uint32)
-    position, has_gauss = states["numpy.position"].tolist()
-    np.random.set_state(("MT19937", keys, position, has_gauss, states["numpy.gauss"].item()))
-    gauss = states["python.gauss"].item()
-    random.setstate(
-        (3, tuple(states["python.state"].tolist()), None if math.isnan(gauss) else gauss)
-    )
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)

@@ -13,83 +13,28 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any
 
-import pydantic
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from rrpo.checkpoint import alone, writing
-from rrpo.config import Strict
-from rrpo.errors import UserError
-from rrpo.progress import Metrics, Progress, finite, interruption
-from rrpo.state import (
-    TrainingState,
-    claim_folder,
-    initial_state,
-    restore_state,
-    save_state,
-    working_precision,
-)
+from rrpo.diverged import Divergence, Rows, broken, forget_batch, keep_batch, not_finite
+from rrpo.diverged import TrainingDiverged as TrainingDiverged
+from rrpo.errors import NotFinite, UserError
+from rrpo.folder import drop_kept, sweep
+from rrpo.objective import Model
+from rrpo.objective import Objective as Objective
+from rrpo.processes import training_processes, working_precision
+from rrpo.progress import Metrics, Progress, finite, interruption, restore_metrics
+from rrpo.recovery import find_whole
+from rrpo.schedule import TrainConfig as TrainConfig
+from rrpo.schedule import learning_rate as learning_rate
+from rrpo.state import TrainingState, claim_folder, initial_state, restore_state, save_state
 from rrpo.stopping import EarlyStopping as EarlyStopping
 from rrpo.stopping import Stop
 
-Model = TypeVar("Model", bound=torch.nn.Module)
 Validate = Callable[[int], Mapping[str, float]]
-
-
-class TrainConfig(Strict):
-    """How to train, whatever the objective."""
-
-    steps: int = pydantic.Field(ge=1)
-    learning_rate: float = pydantic.Field(gt=0)
-    warmup_steps: int = pydantic.Field(0, ge=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    weight_decay: float = pydantic.Field(0.01, ge=0)
-    max_gradient_norm: float = pydantic.Field(1.0, gt=0)
-    seed: int = pydantic.Field(0, ge=0)
-    save_every: int = pydantic.Field(100, ge=1)
-    # auto: bf16 on a CUDA device that has it, otherwise no.
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    # None: as many as torch chose; a resumed run takes the number of the run it continues.
-    threads: int | None = pydantic.Field(None, ge=1)
-
-
-class Objective(Protocol[Model]):
-    """What is trained, and towards what.
-
-    An objective that takes tensors from one step to the next keeps them in a dictionary `carried`,
-    which becomes part of the checkpoint.
-    """
-
-    @property
-    def model(self) -> Model:
-        """The model whose parameters with `requires_grad` are trained, in place."""
-        ...
-
-    def loss(
-        self, model: Model, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Return the scalar loss of one step, and figures to log.
-
-        Args:
-            model: the trained model, in training mode, on its device. Frozen companions of the
-                objective are brought to that device by the objective.
-            step: 1 … steps, the number that `metrics.jsonl` shows.
-            generator: on the CPU; the only source of chance besides the global states of torch
-                (dropout), numpy and Python. A loss must depend on nothing else that changes but
-                `carried`.
-        """
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write the model into a checkpoint folder (`model.safetensors`, `model.json`)."""
-        ...
-
-
-class TrainingDiverged(UserError):  # noqa: N818
-    """The loss or the gradient is no longer finite; the last good checkpoint stands."""
 
 
 class TrainingInterrupted(UserError):  # noqa: N818
@@ -158,11 +103,12 @@ def train(
 
     Raises:
         UserError: the folder holds another run, is written by another process, cannot be written,
-            or differs in configuration.
-        TrainingDiverged: the loss or gradient norm is not finite; the last checkpoint stands.
+            differs in configuration, or has no whole checkpoint to go on from.
+        TrainingDiverged: a number is not finite; the last checkpoint stands, and `diverged.json`
+            holds the batch.
         TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
     """
-    accelerator = Accelerator(mixed_precision="no")  # the loop casts and scales by itself
+    accelerator = training_processes()
     main = accelerator.is_main_process
     precision = working_precision(config.mixed_precision, accelerator.device)
     with alone(folder) if main else contextlib.nullcontext():
@@ -173,7 +119,11 @@ def train(
         state = initial_state(objective.model, config.weight_decay, config.seed, accelerator, half)
         state.carried = getattr(objective, "carried", state.carried)
         if (folder / "checkpoint").exists():
+            find_whole(folder / "checkpoint", accelerator)
             restore_state(state, folder / "checkpoint", config, accelerator)
+        if main:
+            with writing(folder):
+                _tidy(folder, state)
         if not state.finished:
             settings = (objective, config, folder, accelerator, precision)
             run = _Run(*settings, state, validate, validate_every, stop)
@@ -186,18 +136,14 @@ def train(
     return TrainResult(state.step, state.best_step, state.seconds, state.validations)
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the learning rate of a step (1 … steps): linear warm-up, then the schedule.
-
-    The cosine begins at `learning_rate` on the first step after the warm-up and would reach zero
-    on the step after the last.
-    """
-    if step <= config.warmup_steps:
-        return config.learning_rate * step / config.warmup_steps
-    if config.schedule == "constant":
-        return config.learning_rate
-    done = (step - 1 - config.warmup_steps) / (config.steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+def _tidy(folder: Path, state: TrainingState) -> None:
+    """Bring what lies beside the checkpoint to what it was when that was written."""
+    forget_batch(folder)
+    sweep(folder)
+    if state.step > 0:
+        restore_metrics(folder, state.step)
+    if state.finished:  # a kill may have come before this
+        drop_kept(folder / "checkpoint")
 
 
 def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.Event) -> None:
@@ -237,42 +183,53 @@ def _advance(run: _Run, signalled: threading.Event) -> tuple[dict[str, Any], boo
     rate = learning_rate(run.config, step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    model = run.objective.model.train()
-    device = accelerator.device.type
-    with torch.autocast(device, run.precision, enabled=run.precision is not None):
-        loss, figures = run.objective.loss(model, step, state.generator)
-    torch.autograd.backward(state.scaler.scale(loss))
-    value, interrupted = loss.item(), signalled.is_set()
+    loss, figures, what = _loss(run, step)
+    interrupted, good = signalled.is_set(), not (what or not_finite(figures))
     if accelerator.num_processes > 1:
-        value, interrupted = _share(run, value, interrupted)
+        loss, interrupted, good = _share(run, loss, interrupted, good)
     state.scaler.unscale_(state.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(
         state.parameters.values(), run.config.max_gradient_norm
     ).item()
     # Half precision overflows now and then: the scaler skips such a step and lowers its scale.
     overflow = state.scaler.is_enabled() and state.scaler.get_scale() >= 1.0
-    if not math.isfinite(value) or not (math.isfinite(norm) or overflow):
-        raise _diverged(run, step, value, norm)
+    record = {"step": step, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
+    figures = {name: figure for name, figure in figures.items() if name not in record}
+    if not (good and math.isfinite(loss) and (math.isfinite(norm) or overflow)):
+        raise _diverged(run, step, {**record, **figures}, what)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
     state.step = step
     seconds = time.perf_counter() - began
     state.seconds += seconds
-    record = {"step": step, "loss": value, "learning_rate": rate, "gradient_norm": norm}
-    figures = {name: float(figure) for name, figure in figures.items() if name not in record}
     return {**record, **figures, "seconds": seconds}, interrupted
 
 
-def _share(run: _Run, loss: float, interrupted: bool) -> tuple[float, bool]:
-    """Average loss and gradients over the processes; hear an interruption of any of them."""
+def _loss(run: _Run, step: int) -> tuple[float, dict[str, float], str]:
+    """Compute the loss of a step and its gradient; return it, its figures and what went wrong."""
+    state, accelerator = run.state, run.accelerator
+    model = run.objective.model.train()
+    device = accelerator.device.type
+    try:
+        with torch.autocast(device, run.precision, enabled=run.precision is not None):
+            loss, figures = run.objective.loss(model, step, state.generator)
+    except NotFinite as error:
+        return math.nan, {}, str(error)
+    torch.autograd.backward(state.scaler.scale(loss))
+    return loss.item(), {name: float(figure) for name, figure in figures.items()}, ""
+
+
+def _share(run: _Run, loss: float, interrupted: bool, good: bool) -> tuple[float, bool, bool]:
+    """Average loss and gradients over the processes; hear what has happened to any of them."""
     reduce, device = run.accelerator.reduce, run.accelerator.device
-    mean, signals = reduce(torch.tensor([loss, float(interrupted)], device=device), "mean").tolist()
+    told = torch.tensor([loss, float(interrupted), float(not good)], device=device)
+    mean, signals, failures = reduce(told, "mean").tolist()
     for parameter in run.state.parameters.values():
         if parameter.grad is None:  # another process may have a gradient for it
             parameter.grad = torch.zeros_like(parameter)
         parameter.grad.copy_(reduce(parameter.grad, "mean"))
-    return mean, signals > 0
+    return mean, signals > 0, failures == 0
 
 
 def _validate(run: _Run, metrics: Metrics) -> None:
@@ -288,7 +245,12 @@ def _validate(run: _Run, metrics: Metrics) -> None:
     state.validations.append({"step": state.step, **finite(figures)})
     with writing(run.folder):
         metrics.write({"step": state.step, "validation": figures})
-    if isinstance(run.stop, EarlyStopping) and run.stop.improved(state.validations):
+    if not isinstance(run.stop, EarlyStopping):
+        return
+    watched = run.stop.metric
+    if state.step > 0 and all(one[watched] is None for one in state.validations):
+        raise _diverged(run, state.step, figures, f"{watched} was not finite in any validation")
+    if run.stop.improved(state.validations):
         state.best_step, state.best = state.step, state.weights()
 
 
@@ -301,18 +263,36 @@ def _over(run: _Run) -> bool:
 
 
 def _save(run: _Run) -> None:
+    found = next(broken(run.state.weights()), None)
+    if found is not None:
+        raise _diverged(run, run.state.step, {}, f"the weight {found} is not finite")
     target = run.folder / "checkpoint"
     save_state(run.state, target, run.config, run.accelerator, run.objective.save)
 
 
-def _diverged(run: _Run, step: int, loss: float, norm: float) -> TrainingDiverged:
-    saved, config = run.state.saved_step, run.config
-    kept = "no checkpoint was written yet"
-    if saved is not None:
-        kept = f"{run.folder / 'checkpoint'} keeps step {saved}"
+def _diverged(
+    run: _Run, step: int, figures: Mapping[str, float], what: str = ""
+) -> TrainingDiverged:
+    """Keep what a step is to be looked at by, and say what can be done.
+
+    Args:
+        figures: of the step; those that are not finite are named.
+        what: what is wrong, where no figure says it.
+    """
+    state, config = run.state, run.config
+    figures = {name: figure for name, figure in figures.items() if name != "step"}
+    offered: Callable[[], Rows] = getattr(run.objective, "batch", tuple)
+    what = what or ", ".join(not_finite(figures)) or "another process has a number not finite"
+    found = Divergence(step, what, figures, offered() if step > state.step else ())
+    left = keep_batch(found, run.folder, run.accelerator.process_index)
+    kept, advice = "no checkpoint was written yet", "start again in another --out"
+    if state.saved_step is not None:
+        kept = f"{run.folder / 'checkpoint'} keeps step {state.saved_step}"
+    if state.step == 0:
+        advice = f"nothing was trained yet, so look at the model and the data first, or {advice}"
     return TrainingDiverged(
-        f"training diverged at step {step} (loss {loss:.4g}, gradient norm {norm:.4g}; {kept}): "
+        f"training diverged at step {step} ({what}; {kept}; {left}): "
         f"lower learning_rate={config.learning_rate:g} or "
         f"max_gradient_norm={config.max_gradient_norm:g}, or raise "
-        f"warmup_steps={config.warmup_steps}, and start again in another --out"
+        f"warmup_steps={config.warmup_steps}, and {advice}"
     )

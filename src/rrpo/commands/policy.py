@@ -15,6 +15,7 @@ from rrpo.origin import is_mini, load_policy, load_tokenizer, settle
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples
 from rrpo.presets import preset as preset_file
+from rrpo.processes import require_launcher
 from rrpo.report.page import write_run_page
 
 
@@ -28,6 +29,7 @@ def sft(
     codec_of: str | None = None,
 ) -> None:
     """Fine-tune a policy on labelled speech."""
+    require_launcher()
     settled = settle(runs.SFTRun, start, config, settings)
     model = load_policy(settled.start)
     rows = load_data(data, model, codec_of=codec_of)
@@ -51,6 +53,7 @@ def rewarded(
     codec_of: str | None = None,
 ) -> None:
     """Optimize a policy against frozen reward models, by "diffro" or by "grpo"."""
+    require_launcher()
     settled: runs.DiffRORun | runs.GRPORun
     if preset is not None and start is None:
         raise UserError(
@@ -86,6 +89,7 @@ def dpo(
     codec_of: str | None = None,
 ) -> None:
     """Train a policy on preference pairs, given or drawn from itself."""
+    require_launcher()
     if (pairs is None) != bool(reward_models):
         raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
     settled = settle(runs.DPORun, start, config, settings)
@@ -99,10 +103,12 @@ def dpo(
         known = {"the policy": model.config.codec}
         known |= {str(pairs / one): shard_codec(pairs / one) for one in (CHOSEN, REJECTED)}
         require_one_codec(known, named_codec(codec_of))
+    # Before anything is written: what is wrong with pairs can be mended and tried again.
+    given = None if pairs is None else read_pairs(pairs, tokenizer)
 
     def drawn() -> list[Pair]:
-        if pairs is not None:
-            return read_pairs(pairs, tokenizer)
+        if given is not None:
+            return given
         folder = out / "pairs"
         drawing = {"seed": settled.train.seed, **settled.pairs.model_dump(mode="json")}
         claim(folder / "plan.json", drawing, "pairs")

@@ -31,6 +31,7 @@ from rrpo.identity import require_one_codec
 from rrpo.mini.world import World
 from rrpo.origin import MINI
 from rrpo.presets import preset as preset_file
+from rrpo.processes import require_launcher
 from rrpo.progress import Progress
 from rrpo.report.measures import reward_model_label
 from rrpo.report.page import write_run_page
@@ -53,6 +54,7 @@ def train(
     codec_of: str | None = None,
 ) -> None:
     """Fine-tune a reward model and test it on the bundled sets when the data is bundled."""
+    require_launcher()
     base = None if preset is None else preset_file("reward", preset)
     settled = configuration.load(runs.RewardRun, config, settings, base)
     settled = symbols.settle(settled, bundled=data is None)

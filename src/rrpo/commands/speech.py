@@ -1,23 +1,27 @@
 """`rrpo speak`, `rrpo evaluate` and `rrpo export`: what is done with a policy."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from torch import Tensor
 
 from rrpo import audio
 from rrpo.audio import Audio
-from rrpo.checkpoint import begin_folder, commit_folder, write_json, write_text
+from rrpo.checkpoint import write_json, write_text
 from rrpo.commands.inputs import load_data, load_reward, named_codec
 from rrpo.data.manifest import require_empty
-from rrpo.errors import UserError
+from rrpo.errors import NotFinite, UserError
+from rrpo.evaluate import artifacts
 from rrpo.evaluate.run import Judges, Sample, measure, summarise
+from rrpo.folder import begin_folder, commit_folder
 from rrpo.identity import require_one_codec
-from rrpo.mini.speaking import first_texts, spoken
+from rrpo.mini.speaking import first_texts, limits, spoken
 from rrpo.mini.speaking import speak as draw
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
@@ -28,6 +32,8 @@ from rrpo.policy.examples import make_prompt
 from rrpo.report.page import write_run_page
 from rrpo.report.terminal import print_systems
 from rrpo.speaking import CosyVoiceSpeech, asked_of
+
+REMEDY = "try another --seed, or a policy that was trained for fewer steps"
 
 
 def speak(
@@ -64,23 +70,48 @@ def spoken_text(
     if is_mini(model):
         if voice is not None or model_folder is not None:
             raise UserError("--voice and --model are for CosyVoice's policies: leave them out")
-        return _speak_mini(model, text, emotion, speaker, seed)
-    if speaker:
+        with _naming(start):
+            tokens, sound, rate, ended = _speak_mini(model, text, emotion, speaker, seed)
+    elif speaker:
         raise UserError("--speaker names voices of the mini world: give CosyVoice a --voice")
-    speech = CosyVoiceSpeech(start, model, voice, model_folder)
-    tokens = _some(speech.draw([(text, emotion)], seed)[0])
-    return tokens, speech.codec.decode_native(tokens), speech.codec.native_rate
+    else:
+        speech = CosyVoiceSpeech(start, model, voice, model_folder)
+        with _naming(start):
+            tokens, ended = speech.draw([(text, emotion)], seed)[0]
+        _some(tokens)
+        sound, rate = speech.codec.decode_native(tokens), speech.codec.native_rate
+    if not np.isfinite(sound).all():
+        raise UserError(f"{start}: its speech decodes to samples that are no numbers: not written")
+    if not ended:
+        print(
+            f"note: {start} did not end the utterance by itself: it was cut at the greatest length "
+            f"for this text; {REMEDY}"
+        )
+    if artifacts.loops(tokens):
+        share = artifacts.repetition(tokens)
+        print(f"note: {start} loops: {share:.0%} of the tokens are stuck or repeated; {REMEDY}")
+    return tokens, sound, rate
 
 
 def _speak_mini(
     model: SpeechTokenLM, text: str, emotion: str, speaker: str, seed: int
-) -> tuple[Tensor, Audio, int]:
+) -> tuple[Tensor, Audio, int, bool]:
     if speaker and speaker not in SPEAKERS:
         raise UserError(f"unknown speaker {speaker!r}: choose one of {', '.join(SPEAKERS)}")
     world = World()
     prompt = make_prompt(world.tokenizer, text, emotion, speaker)
     tokens = _some(draw(model, [prompt], seed)[0])
-    return tokens, world.codec().decode(tokens), audio.SAMPLE_RATE
+    ended = tokens.numel() < limits(model, [prompt])[0]
+    return tokens, world.codec().decode(tokens), audio.SAMPLE_RATE, ended
+
+
+@contextmanager
+def _naming(start: str) -> Iterator[None]:
+    """Say which policy it is whose scores are no numbers."""
+    try:
+        yield
+    except NotFinite as error:
+        raise UserError(f"{start}: {error}") from None
 
 
 def _some(tokens: Tensor) -> Tensor:
@@ -157,14 +188,30 @@ def judged(
         for emotion in emotions:
             if emotion not in paying.classes():
                 raise UserError(f"{name} does not know the emotion {emotion!r}, which is asked for")
-    systems = {}
+    systems, unruly = {}, []
     for name, speech in spoken_by.items():
-        samples = speech()
+        with _naming(name):
+            samples = speech()
+        unruly += _unruly(name, samples) if name in policies else []
         rows = measure(samples, reward_models, judges)
         systems[name] = summarise(rows, "", judges.content_reason)
         if name in policies and (Path(name) / "config.yaml").is_file():
             _keep(Path(name), samples, rows, {"seed": seed, "system": systems[name]})
+    for note in unruly:
+        print(note)
     return systems
+
+
+def _unruly(name: str, samples: Sequence[Sample]) -> list[str]:
+    """Return a line for each way in which a policy's speech got out of hand."""
+    endless = sum(sample.ended is False for sample in samples)
+    looping = sum(artifacts.loops(sample.tokens) for sample in samples)
+    told = ((endless, "did not end by themselves"), (looping, "loop"))
+    return [
+        f"note: {name}: {count} of {len(samples)} utterances {what}; {REMEDY}"
+        for count, what in told
+        if count
+    ]
 
 
 def _keep(

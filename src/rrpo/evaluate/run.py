@@ -29,7 +29,8 @@ from rrpo.tokens import IGNORE
 class Sample:
     """One utterance of a system: what was asked for, the tokens (T,) and their audio (N,).
 
-    `instruction` is what the policy was told in words, which must not be heard.
+    `instruction` is what the policy was told in words, which must not be heard. `ended` says
+    whether the utterance ended by itself, not by a limit of its length; None where no policy spoke.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Sample:
     audio: Audio
     kl: float | None = None
     instruction: str = ""
+    ended: bool | None = None
 
 
 @dataclass
@@ -139,6 +141,8 @@ def measure(
                 "seconds": sample.audio.size / SAMPLE_RATE,
                 "tokens": sample.tokens.numel(),
                 "repetition": artifacts.repetition(sample.tokens),
+                "loops": artifacts.loops(sample.tokens),
+                "ended": sample.ended,
                 "kl": sample.kl,
                 "word_error": None if heard is None else _lost(sample.text, heard[index]),
                 **_leak(sample, heard, index),
@@ -215,6 +219,8 @@ def summarise(
         "repetition": over([row["repetition"] for row in rows]),
         "utterances": len(rows),
     }
+    if rows[0].get("ended") is not None:
+        system["never_ended"] = over([float(not row["ended"]) for row in rows])
     if "judge_emotion" in rows[0]:
         right = [float(row["judge_emotion"] == row["emotion"]) for row in rows]
         system["judge_accuracy"] = over(right)

@@ -126,8 +126,14 @@ def spoken(
     else:
         tokens = speak(model, prompts, seed)
         divergence = [*kl_of(model, base, prompts, tokens)]
+    ended: list[bool | None] = [None] * len(tokens)
+    if model is not None:
+        most = limits(model, prompts)
+        ended = [said.numel() < limit for said, limit in zip(tokens, most, strict=True)]
     sounds = codec.decode_batch(tokens)
     return [
-        Sample(row.id, row.text, row.emotion, said, sound, kl)
-        for row, said, sound, kl in zip(utterances, tokens, sounds, divergence, strict=True)
+        Sample(row.id, row.text, row.emotion, said, sound, kl, ended=over)
+        for row, said, sound, kl, over in zip(
+            utterances, tokens, sounds, divergence, ended, strict=True
+        )
     ]

@@ -10,7 +10,7 @@ through the frozen reward model into every logit.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -133,6 +133,7 @@ class DiffROObjective:
         self.on_policy = OnPolicy(model, reference, reward, prompts, config.rollout)
         self.model, self.config, self.steps = model, config, steps
         self.recordings = list(recordings)
+        self._last: Rollouts | None = None
 
     def loss(
         self,
@@ -149,6 +150,7 @@ class DiffROObjective:
             rollouts = recorded(asked, [self.recordings[index] for index in chosen])
         else:
             rollouts = self.on_policy.draw(asked, generator)
+        self._last = rollouts
         made = self.on_policy.evaluate(rollouts, self.estimator(step), generator, redraw)
         reward = self.on_policy.reward
         terms = reward.terms(made.embeddings, made.mask, rollouts.prompts)
@@ -169,6 +171,10 @@ class DiffROObjective:
         """Return how the gradient passes the draw at a step."""
         tau = temperature(self.config.tau, step, self.steps)
         return Estimator(self.config.estimator, tau, self.config.context_passes)
+
+    def batch(self) -> list[dict[str, Any]]:
+        """Return what the last loss was computed from."""
+        return [] if self._last is None else self._last.described()
 
     def save(self, folder: Path) -> None:
         """Write the policy."""

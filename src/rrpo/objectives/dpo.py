@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from rrpo.errors import UserError
 from rrpo.fused import Law, Output, choices
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
-from rrpo.policy.examples import Example, Prompt, choose
+from rrpo.policy.examples import Example, Prompt, choose, described
 from rrpo.policy.layout import unistream
 from rrpo.tokens import IGNORE, length_mask
 
@@ -97,6 +98,7 @@ class DPOObjective:
             if min(pair.chosen.numel(), pair.rejected.numel()) == 0:
                 raise UserError(f"an utterance of the pair {pair.prompt.text!r} is empty")
         self.model, self.pairs, self.config = model, list(pairs), config
+        self._drawn: list[int] = []
         self.reference = None if reference is None else reference.eval().requires_grad_(False)
 
     def loss(
@@ -107,8 +109,8 @@ class DPOObjective:
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a random batch of pairs and its metrics."""
         config = self.config
-        drawn = choose(config.batch_size, len(self.pairs), generator)
-        pairs = [self.pairs[index] for index in drawn]
+        self._drawn = choose(config.batch_size, len(self.pairs), generator)
+        pairs = [self.pairs[index] for index in self._drawn]
         examples = [Example(pair.prompt, pair.chosen) for pair in pairs]
         examples += [Example(pair.prompt, pair.rejected) for pair in pairs]
         found, lengths = log_probability(self.model, examples)
@@ -132,6 +134,13 @@ class DPOObjective:
             return log_probability(reference, examples)[0]
         with without_adapters(self.model):
             return log_probability(self.model, examples)[0]
+
+    def batch(self) -> list[dict[str, Any]]:
+        """Return what the last loss was computed from."""
+        return [
+            described(pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
+            for pair in (self.pairs[index] for index in self._drawn)
+        ]
 
     def save(self, folder: Path) -> None:
         """Write the policy."""

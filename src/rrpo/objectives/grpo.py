@@ -7,7 +7,7 @@ has to beat.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -184,6 +184,10 @@ class GRPOObjective:
         spread = reward.view(-1, config.group).std(1).mean()
         more |= {"clipped": float(clipped), "group_spread": float(spread)}
         return loss, figures(rollouts, paying, terms, made) | more
+
+    def batch(self) -> list[dict[str, Any]]:
+        """Return what the last loss was computed from."""
+        return self._rollouts().described() if self.carried else []
 
     def save(self, folder: Path) -> None:
         """Write the policy."""

@@ -6,6 +6,7 @@ log-probability of what was drawn, and the relaxed tokens that the reward is dif
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -13,19 +14,17 @@ from torch import Tensor
 
 from rrpo.config import Strict
 from rrpo.errors import UserError
-from rrpo.evaluate.artifacts.tokens import repetition
+from rrpo.evaluate.artifacts.tokens import loops
 from rrpo.fused import Law, Output, Relaxation, choices, draw_codes
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
-from rrpo.policy.examples import Prompt
+from rrpo.policy.examples import Prompt, described
 from rrpo.policy.layout import unistream
 from rrpo.policy.lm import LMConfig
 from rrpo.policy.rollout import generate
 from rrpo.reward import Reward
 from rrpo.tokens import IGNORE, length_mask
 
-LOOPING = 0.5
-"""Share of its tokens from which an utterance that is stuck or repeats itself counts as a loop."""
 SHORTEST = 1
 """Tokens of a rollout at the least: the reward model needs something to read."""
 
@@ -71,9 +70,14 @@ class Rollouts:
         """T_b (B,) int64, on the CPU."""
         return torch.tensor([tokens.numel() for tokens in self.speech])
 
+    def described(self) -> list[dict[str, Any]]:
+        """Return a row for each utterance that JSON can hold, for a look at a batch."""
+        rows = zip(self.prompts, self.speech, strict=True)
+        return [described(prompt, tokens=tokens) for prompt, tokens in rows]
+
     def sound(self) -> Tensor:
         """Return which utterances (B,) bool, on the CPU, ended by themselves and do not loop."""
-        looping = [repetition(tokens.numpy()) >= LOOPING for tokens in self.speech]
+        looping = [loops(tokens) for tokens in self.speech]
         return self.stopped & ~torch.tensor(looping)
 
 

@@ -8,10 +8,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import Field
 
 from rrpo.config import Strict
+from rrpo.data.manifest import TEST
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.objectives.dpo import Pair
@@ -71,6 +73,8 @@ def draw_pairs(
                 worst = int(paid[row].masked_fill(~ended[row], math.inf).argmin())
                 if best == worst or float(paid[row, best] - paid[row, worst]) < config.margin:
                     continue
+                if torch.equal(*(rollouts.speech[row * config.count + n] for n in (best, worst))):
+                    continue  # without a margin the same may be drawn twice
                 for kept, index in ((chosen, best), (rejected, worst)):
                     tokens = rollouts.speech[row * config.count + index].numpy()
                     name = f"{start + row:05d}"
@@ -88,24 +92,65 @@ def draw_pairs(
 
 
 def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
-    """Read a folder of pairs.
+    """Read a folder of pairs; those that are held out for tests are left out, and counted.
 
     Raises:
-        UserError: a shard is missing or damaged, a text is empty, or the two do not fit.
+        UserError: a shard is missing or damaged, an id stands twice, the two do not fit, a text is
+            empty, both utterances of a pair are the same, or all are held out.
     """
-    chosen, rejected = (
-        {row.id: row for row in read_shard(folder / name)} for name in (CHOSEN, REJECTED)
-    )
+    for name in (CHOSEN, REJECTED):
+        if folder.is_dir() and not (folder / name).is_file():
+            raise UserError(
+                f"{folder} lacks {name}: pairs are two token shards, {CHOSEN} and {REJECTED}"
+            )
+    chosen, rejected = (_by_id(folder / name) for name in (CHOSEN, REJECTED))
     if chosen.keys() != rejected.keys():
         lone = sorted(chosen.keys() ^ rejected.keys())[0]
-        raise UserError(f"{folder}: {lone!r} is in one of {CHOSEN} and {REJECTED} only")
-    pairs = []
-    for name, row in chosen.items():
-        other = rejected[name]
-        if (row.text, row.emotion) != (other.text, other.emotion):
-            raise UserError(f"{folder}: the pair {name!r} has two texts or two emotions")
-        if not row.text.strip():
-            raise UserError(f"{folder}: the pair {name!r} has no text")
-        prompt = make_prompt(tokenizer, row.text, row.emotion, row.speaker)
-        pairs.append(Pair(prompt, torch.from_numpy(row.tokens), torch.from_numpy(other.tokens)))
-    return pairs
+        lacking = folder / (REJECTED if lone in chosen else CHOSEN)
+        raise UserError(
+            f"{lacking} lacks {lone!r}, which the other has: add it there, or remove it"
+        )
+    held_out = {
+        name for name in chosen if TEST in (chosen[name].partition, rejected[name].partition)
+    }
+    if len(held_out) == len(chosen):
+        raise UserError(f"{folder}: every pair is in the partition {TEST!r}: none to train on")
+    if held_out:
+        print(f"{folder}: {len(held_out)} of {len(chosen)} pairs are held out for tests")
+    return [
+        _pair(folder, row, rejected[name], tokenizer)
+        for name, row in chosen.items()
+        if name not in held_out
+    ]
+
+
+def _by_id(file: Path) -> dict[str, Utterance]:
+    """Read a shard whose ids are unique, by id."""
+    rows: dict[str, Utterance] = {}
+    for row in read_shard(file):
+        if row.id in rows:
+            raise UserError(
+                f"{file}: the id {row.id!r} stands twice, so it is not clear which utterances are "
+                "a pair: give every pair an id of its own"
+            )
+        rows[row.id] = row
+    return rows
+
+
+def _pair(folder: Path, chosen: Utterance, rejected: Utterance, tokenizer: Tokenizer) -> Pair:
+    """Make a pair of two rows."""
+    name = chosen.id
+    if (chosen.text, chosen.emotion) != (rejected.text, rejected.emotion):
+        raise UserError(
+            f"{folder}: the pair {name!r} has two texts or two emotions: both of a pair answer one "
+            "prompt, so mend a row or remove both"
+        )
+    if not chosen.text.strip():
+        raise UserError(f"{folder}: the pair {name!r} has no text: fill it in or remove both rows")
+    if np.array_equal(chosen.tokens, rejected.tokens):
+        raise UserError(
+            f"{folder}: the chosen and the rejected utterance of the pair {name!r} are the same, "
+            "which teaches nothing: remove both rows"
+        )
+    prompt = make_prompt(tokenizer, chosen.text, chosen.emotion, chosen.speaker)
+    return Pair(prompt, torch.from_numpy(chosen.tokens), torch.from_numpy(rejected.tokens))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from rrpo import policy
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Example, choose
+from rrpo.policy.examples import Example, choose, described
 from rrpo.policy.layout import unistream
 from rrpo.tokens import IGNORE
 
@@ -30,6 +31,7 @@ class SFTObjective:
         if not examples:
             raise UserError("no utterance to fine-tune on: the shard or the training part is empty")
         self.model, self.examples, self.config = model, list(examples), config
+        self._chosen: list[int] = []
 
     def loss(
         self,
@@ -38,9 +40,14 @@ class SFTObjective:
         generator: torch.Generator,
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a random batch and its metrics."""
-        chosen = choose(self.config.batch_size, len(self.examples), generator)
-        loss = cross_entropy(model, self.model, [self.examples[index] for index in chosen])
+        self._chosen = choose(self.config.batch_size, len(self.examples), generator)
+        loss = cross_entropy(model, self.model, [self.examples[index] for index in self._chosen])
         return loss, {"cross_entropy": float(loss.detach())}
+
+    def batch(self) -> list[dict[str, Any]]:
+        """Return what the last loss was computed from."""
+        drawn = [self.examples[index] for index in self._chosen]
+        return [described(example.prompt, tokens=example.speech) for example in drawn]
 
     def save(self, folder: Path) -> None:
         """Write the policy."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -65,6 +65,17 @@ def make_examples(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list
         )
         for utterance in utterances
     ]
+
+
+def described(prompt: Prompt, **speech: Tensor) -> dict[str, Any]:
+    """Return a prompt and utterances (T,) by name as JSON can hold them, for a look."""
+    tokens = {name: ids.tolist() for name, ids in speech.items()}
+    return {
+        "text": prompt.text,
+        "emotion": prompt.emotion,
+        "speaker": prompt.speaker,
+        **tokens,
+    }
 
 
 def choose(count: int, size: int, generator: torch.Generator) -> list[int]:

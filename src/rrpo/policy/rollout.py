@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from rrpo.errors import UserError
+from rrpo.errors import NotFinite, UserError
 from rrpo.policy.decoding import Decoder
 from rrpo.policy.layout import Recording, prompt
 from rrpo.policy.lm import KeyValueCache, SpeechTokenLM
@@ -122,6 +122,7 @@ def generate(
     Raises:
         UserError: an unknown sampler, settings of another, a count under 1, or an id outside its
             vocabulary.
+        NotFinite: the policy's scores are NaN or infinite.
     """
     sample = _sampler(sampler, temperature, top_k, top_p)
     if count < 1:
@@ -180,17 +181,24 @@ def _decode(
     alive = torch.ones_like(rows, dtype=torch.bool)
     drawn = torch.full((len(lowest), int(highest.max())), -1, device=hidden.device)
     longest_least, shortest_most = int(lowest.max()), int(highest.min())
+    sound = torch.ones((), dtype=torch.bool, device=hidden.device)
     for position in range(drawn.shape[1]):
         scores = decoder.logits(hidden)
         if position < longest_least:
             early = (position < lowest[rows])[:, None]
             scores[:, masked] = scores[:, masked].masked_fill(early, float("-inf"))
+        sound = sound & scores.amax(1).isfinite().all()
         token = sample(scores, drawn[rows, max(0, position - WINDOW) : position], generator)
         alive &= token < codes
         drawn[rows, position] = torch.where(alive, token, -1)
         if position + 1 >= shortest_most:
             alive &= position + 1 < highest[rows]
-        left = int(alive.sum())
+        left, finite = torch.stack([alive.sum(), sound.long()]).tolist()
+        if not finite:
+            raise NotFinite(
+                f"the policy's scores are not finite numbers at token {position + 1}: its training "
+                "had failed, or its file is damaged; take an earlier checkpoint of it"
+            )
         if left == 0:
             break
         # A compiled step keeps its shape.

@@ -23,6 +23,8 @@ MEASURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("PLCMOS", ("quality", "plcmos")),
     ("DistillMOS", ("quality", "distillmos")),
     ("artifacts / s", ("artifacts_per_second",)),
+    ("repetition", ("repetition",)),
+    ("never ended", ("never_ended",)),
     ("word error", ("content_error",)),
     ("instruction heard", ("instruction_heard",)),
     ("KL / token", ("kl",)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,6 +78,8 @@ class RewardObjective:
         self._clean = len(utterances)
         self._mixed = len(pool)
         self._tokens = [torch.from_numpy(row.tokens) for row in [*utterances, *pool]]
+        self._ids = [row.id for row in [*utterances, *pool]]
+        self._last: list[int] = []
         self._labels = torch.from_numpy(np.concatenate([labels, class_indices(pool, classes)]))
         others, weights = partners(pool, classes)
         self._partners = torch.cat([torch.from_numpy(labels), others])
@@ -152,6 +155,7 @@ class RewardObjective:
             utterance of the batch has text.
         """
         clean, rows = self._draw(generator)
+        self._last = rows.tolist()
         device = model.table.device
         chosen = [self._tokens[row] for row in rows.tolist()]
         tokens, mask = _batch(chosen, device)
@@ -207,6 +211,10 @@ class RewardObjective:
         else:
             hidden, mask = (part[places] for part in heard)
         return -model.content_log_likelihood(hidden, mask, texts).mean()
+
+    def batch(self) -> list[dict[str, Any]]:
+        """Return what the last loss was computed from."""
+        return [{"id": self._ids[row], "tokens": self._tokens[row].tolist()} for row in self._last]
 
     def save(self, folder: Path) -> None:
         """Write the reward model into a checkpoint folder."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rrpo.emotions import emotion_index
-from rrpo.errors import UserError
+from rrpo.errors import NotFinite, UserError
 from rrpo.policy.examples import Prompt
 from rrpo.reward.content import characters
 from rrpo.reward.loss import emotion_loss
@@ -126,7 +126,7 @@ class Reward:
             prompts: B, what was asked for.
 
         Raises:
-            UserError: a term is not finite.
+            NotFinite: a term is NaN or infinite.
         """
         widths = [model.table.shape[1] for model in self.models]
         parts = torch.split(embeddings, widths, dim=-1)
@@ -243,7 +243,7 @@ def _require_finite(term: str, value: Tensor, prompts: Sequence[Prompt]) -> None
     wrong = (~value.detach().isfinite()).nonzero()
     if wrong.numel():
         prompt = prompts[int(wrong[0])]
-        raise UserError(
+        raise NotFinite(
             f"the reward {term!r} is not finite for {len(wrong)} of {len(prompts)} utterances, "
             f"first {prompt.text!r} as {prompt.emotion}: the reward model is damaged or its "
             "training had failed; test it with `rrpo reward eval`"

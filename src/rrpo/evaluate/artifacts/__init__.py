@@ -3,7 +3,13 @@
 from rrpo.evaluate.artifacts.detectors import KINDS, THRESHOLDS, TRANSIENTS, detect, scores
 from rrpo.evaluate.artifacts.drops import quality_drops
 from rrpo.evaluate.artifacts.events import Artifact, Scores
-from rrpo.evaluate.artifacts.tokens import carrier_shares, distinct, repetition, token_artifacts
+from rrpo.evaluate.artifacts.tokens import (
+    carrier_shares,
+    distinct,
+    loops,
+    repetition,
+    token_artifacts,
+)
 
 __all__ = [
     "KINDS",
@@ -14,6 +20,7 @@ __all__ = [
     "carrier_shares",
     "detect",
     "distinct",
+    "loops",
     "quality_drops",
     "repetition",
     "scores",

@@ -1,0 +1,39 @@
+"""How a training goes, whatever its objective, and the learning rate of each of its steps."""
+
+import math
+from typing import Literal
+
+import pydantic
+
+from rrpo.config import Strict
+
+
+class TrainConfig(Strict):
+    """How to train, whatever the objective."""
+
+    steps: int = pydantic.Field(ge=1)
+    learning_rate: float = pydantic.Field(gt=0)
+    warmup_steps: int = pydantic.Field(0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    weight_decay: float = pydantic.Field(0.01, ge=0)
+    max_gradient_norm: float = pydantic.Field(1.0, gt=0)
+    seed: int = pydantic.Field(0, ge=0)
+    save_every: int = pydantic.Field(100, ge=1)
+    # auto: bf16 on a CUDA device that has it, otherwise no.
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    # None: as many as torch chose; a resumed run takes the number of the run it continues.
+    threads: int | None = pydantic.Field(None, ge=1)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the learning rate of a step (1 … steps): linear warm-up, then the schedule.
+
+    The cosine begins at `learning_rate` on the first step after the warm-up and would reach zero
+    on the step after the last.
+    """
+    if step <= config.warmup_steps:
+        return config.learning_rate * step / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    done = (step - 1 - config.warmup_steps) / (config.steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
