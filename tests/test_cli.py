@@ -13,6 +13,7 @@ from rrpo import __version__, policy, reward
 from rrpo.audio import write
 from rrpo.checkpoint import alone, read_json, write_json
 from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.mini.world import World
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.sound import file as sound_file
 
@@ -65,7 +66,7 @@ def test_a_run_from_shards_to_a_wav(tiny: Path, tmp_path: Path) -> None:
     data, short = tiny / "data", "--set train.steps=2 --set train.warmup_steps=1"
     rrpo(
         *f"reward train --from {tiny}/reward --data {data} --out {tmp_path}/rm".split(),
-        *f"{short} --set fit.batch_size=3 --set fit.mixup_at=embedding".split(),
+        *f"{short} --set fit.batch_size=3 --preset paper".split(),
     )
     assert "accuracy" in rrpo("reward", "eval", tmp_path / "rm", "--data", data)
     table = rrpo("reward", "eval", tmp_path / "rm", "mini", "--data", data, "--data", data)
@@ -99,7 +100,8 @@ def test_a_run_is_resumed_with_what_it_was_made_from(tiny: Path, tmp_path: Path)
     """Another reward or other data would be another run."""
     other = tmp_path / "other"
     torch.manual_seed(1)
-    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16)
+    codec = World().codec_identity
+    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16, codec=codec)
     reward.save(RewardModel(small), other)
     run = ["policy", "diffro", "--from", tiny / "policy", "--data", tiny / "data"]
     run += ["--out", tmp_path / "run", "--resume"]
@@ -147,9 +149,9 @@ def test_tokens_of_another_codec_are_refused(tiny: Path, tmp_path: Path) -> None
         line = mistake(*command, "--data", shard, "--out", tmp_path / "out")
         assert "of the codec speech_tokenizer_v2 (1234)" in line
         assert "of mini (" in line
-    write_json(tmp_path / "tokenize.json", {"codec": "mini 1234"})
-    assert "mixup needs mixed utterances" in mistake(
-        "reward", "train", "--data", shard, "--out", tmp_path / "out"
+    assert "fit.mixup_at=audio needs mixed utterances" in mistake(
+        *("reward", "train", "--data", tiny / "data", "--set", "fit.mixup_at=audio"),
+        *("--out", tmp_path / "out"),
     )
     assert not (tmp_path / "out").exists()
 
@@ -163,7 +165,7 @@ def test_mistakes_of_usage_are_one_line(tmp_path: Path) -> None:
         (("bench", "all", tmp_path / "none"), "no policy in"),
         (
             ("study", "ablation", "--data", "x", "--out", tmp_path / "a", "--models", "ls,typo"),
-            "'typo': choose from plain, ls,",
+            "'typo': choose from pretrained, plain, ls,",
         ),
     ):
         printed = rrpo(*words, code=2).strip()
@@ -191,7 +193,7 @@ def test_files_that_cannot_be_what_they_should_are_named(tiny: Path, tmp_path: P
     table.write_text(f"path,emotion\n\n{long}.wav,sad\n")
     assert "line 3: no such audio file" in mistake("tokenize", table, "--out", tmp_path / "o")
     table.write_text(rest)
-    assert "cannot read" in mistake("tokenize", table, "--out", tmp_path / "out")
+    assert "a.raw is no sound" in mistake("tokenize", table, "--out", tmp_path / "out")
     table.write_text("path,emotion,partition\na.raw,happy,Test\n")
     assert "line 2: the partition is 'Test'" in mistake("tokenize", table, "--out", tmp_path / "o")
 

@@ -27,13 +27,13 @@ def test_results_follow_the_schema(smoke: Path) -> None:
     assert results["schema"] == 1
     assert results["seed"] == 3
     assert set(results["systems"]) == {"base", "sft", "diffro", "rrpo"}
-    assert set(results["reward_models"]) == {"plain", "ls_eam_adv"}
+    assert set(results["reward_models"]) == {"pretrained", "plain", "ls_eam_adv"}
     for name, system in {**results["systems"], "reference": results["reference"]}.items():
         for measure in INTERVALS:
             value = system[measure]
             assert value["low"] <= value["mean"] <= value["high"], (name, measure)
         assert isinstance(system["quality"], dict)
-        assert set(system["rewards"]) == {"plain", "ls_eam_adv"}
+        assert set(system["rewards"]) == {"pretrained", "plain", "ls_eam_adv"}
         if system["content_error"] is None:
             assert system["content_error_reason"]
         assert (system["kl"] is None) == (name == "reference")

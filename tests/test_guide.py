@@ -186,7 +186,8 @@ def test_an_utterance_without_a_token_is_judged_as_silence(
     model = cosyvoice.load(place / "CosyVoice2-0.5B")
     spoken = CosyVoiceSpeech(str(place / "CosyVoice2-0.5B"), model, place / "voice.wav", None)
     said = [torch.tensor([], dtype=torch.int64), torch.tensor([5, 6])]
-    monkeypatch.setattr(spoken, "draw", lambda asked, seed: said)  # noqa: ARG005
+    drawn = [(tokens, True) for tokens in said]
+    monkeypatch.setattr(spoken, "draw", lambda asked, seed: drawn)  # noqa: ARG005
     with pytest.warns(UserWarning, match="nothing was said to 'one'"):
         silent, other = spoken.samples([("one", "happy"), ("two", "sad")], 0)
     assert silent.audio.size == 640 * silent.tokens.numel() > 0
@@ -221,6 +222,6 @@ def test_a_folder_that_moved_is_named_with_model(place: Path) -> None:
     model = cosyvoice.load(place / "CosyVoice2-0.5B")
     (place / "CosyVoice2-0.5B").rename(moved)
     speech = CosyVoiceSpeech("CosyVoice2-0.5B", model, place / "voice.wav", moved)
-    assert speech.draw([("Hello.", "happy")], seed=0)[0].ndim == 1
+    assert speech.draw([("Hello.", "happy")], seed=0)[0][0].ndim == 1
     with pytest.raises(UserError, match="is not at"):
         CosyVoiceSpeech("CosyVoice2-0.5B", model, place / "voice.wav", None)

@@ -29,6 +29,8 @@ def rows(offset: float) -> dict[str, list[dict[str, object]]]:
                 "word_error": None,
                 "kl": 0.1,
                 "tokens": 50,
+                "repetition": 0.0,
+                "ended": True,
             }
             for index in range(3)
         ]
@@ -64,6 +66,7 @@ def test_differences_are_paired() -> None:
         figures[name] |= dict.fromkeys(
             ("judge accuracy", "DNSMOS overall", "DNSMOS P.808", "PLCMOS", "DistillMOS"), None
         ) | dict.fromkeys(("artifacts / s", "word error", "KL / token", "tokens"), None)
+        figures[name] |= dict.fromkeys(("repetition", "never ended"), None)
     table = _differences(figures, ("diffro", "rrpo"))
     assert set(table) == {"RRPO − DiffRO", "DiffRO − base", "RRPO − base"}
     found = table["RRPO − DiffRO"]["judge probability"]

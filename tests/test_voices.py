@@ -24,6 +24,8 @@ def rows(values: list[float]) -> list[dict[str, Any]]:
             "word_error": None,
             "kl": 0.0,
             "tokens": 50,
+            "repetition": 0.0,
+            "ended": True,
         }
         for text, value in zip(TEXTS, values, strict=True)
     ]

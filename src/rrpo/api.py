@@ -6,6 +6,7 @@ the command of the same name does, and goes on from it with `resume`.
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -244,9 +245,11 @@ def speak(
         >>> rate, 1.0 < audio.size / rate < 5.0
         (16000, True)
     """
-    _, audio, rate = speech.spoken_text(
+    _, audio, rate, notes = speech.spoken_text(
         str(policy), text, emotion, speaker, _path(voice), _path(model), seed
     )
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     return audio, rate
 
 

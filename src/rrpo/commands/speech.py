@@ -51,9 +51,12 @@ def speak(
         raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
     if out.is_dir():
         raise UserError(f"{out} is a folder: give a name for a wav file")
-    tokens, sound, rate = spoken_text(start, text, emotion, speaker, voice, model_folder, seed)
+    spoken = (text, emotion, speaker, voice, model_folder, seed)
+    tokens, sound, rate, notes = spoken_text(start, *spoken)
     audio.write(out, sound, rate)
     print(f"{out}: {sound.size / rate:.2f} s, {tokens.numel()} tokens")
+    for note in notes:
+        print(f"note: {note}")
 
 
 def spoken_text(
@@ -64,8 +67,8 @@ def spoken_text(
     voice: Path | None,
     model_folder: Path | None,
     seed: int,
-) -> tuple[Tensor, Audio, int]:
-    """Speak a text; return its tokens (T,), audio (N,) and samples per second."""
+) -> tuple[Tensor, Audio, int, list[str]]:
+    """Speak a text; return tokens (T,), audio (N,), samples per second, and what is odd."""
     model = load_policy(start)
     if is_mini(model):
         if voice is not None or model_folder is not None:
@@ -82,15 +85,16 @@ def spoken_text(
         sound, rate = speech.codec.decode_native(tokens), speech.codec.native_rate
     if not np.isfinite(sound).all():
         raise UserError(f"{start}: its speech decodes to samples that are no numbers: not written")
+    notes = []
     if not ended:
-        print(
-            f"note: {start} did not end the utterance by itself: it was cut at the greatest length "
+        notes.append(
+            f"{start} did not end the utterance by itself: it was cut at the greatest length "
             f"for this text; {REMEDY}"
         )
     if artifacts.loops(tokens):
         share = artifacts.repetition(tokens)
-        print(f"note: {start} loops: {share:.0%} of the tokens are stuck or repeated; {REMEDY}")
-    return tokens, sound, rate
+        notes.append(f"{start} loops: {share:.0%} of the tokens are stuck or repeated; {REMEDY}")
+    return tokens, sound, rate, notes
 
 
 def _speak_mini(

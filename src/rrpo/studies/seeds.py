@@ -312,6 +312,8 @@ def _figure(row: Mapping[str, Any], label: str) -> float | None:
         return float(row["judge_emotion"] == row["emotion"])
     if label == "artifacts / s":
         return len(row["artifacts"]) / float(row["seconds"])
+    if label == "never ended":
+        return None if row["ended"] is None else float(not row["ended"])
     path = MEASURED[label]
     if path[0] == "quality":
         value = row["quality"].get(path[1])
