@@ -21,7 +21,7 @@ class Transcripts:
         kind: what the symbols are.
         texts: of each utterance its symbols (L,) int64, empty where it has no text.
         phones: n, where the symbols are 0…n-1 and each is to have a class of its own; 0: those that
-            occur at least twice have one, and the others share one.
+            occur at least twice in different texts have one, and the others share one.
     """
 
     kind: TextKind
@@ -42,7 +42,10 @@ def prepare_head(model: RewardModel, transcripts: Transcripts, seed: int) -> Non
     if not transcripts.phones:
         symbols = frequent_symbols(text.tolist() for text in transcripts.texts)
         if not symbols:
-            raise UserError("no symbol occurs twice in the texts: a content head needs more text")
+            raise UserError(
+                "no symbol occurs twice in the texts: a content head needs utterances with text, and "
+                "more than one"
+            )
     config = model.config
     if model.content is None:
         with torch.random.fork_rng(devices=[]):
