@@ -34,6 +34,7 @@ from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.reward import RewardModel
 from rrpo.tokens import length_mask, pad
+from rrpo.train import TrainConfig, learning_rate
 
 HEADS = ("ctc", "attention")
 CHANGES = ("exchanged", "dropped", "doubled")
@@ -131,20 +132,24 @@ def fit(
     """Train a reader on speech (T,) with its text (L,); return the seconds of a step."""
     rng = np.random.default_rng([seed, 1])
     optimizer = torch.optim.AdamW(reader.parameters(), asked.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, asked.learning_rate, total_steps=max(asked.steps, 10), pct_start=0.1
+    rates = TrainConfig(
+        steps=asked.steps,
+        learning_rate=asked.learning_rate,
+        warmup_steps=asked.steps // 10,
+        schedule="cosine",
     )
     reader.train()
     began = time.perf_counter()
     with Progress("train", asked.steps) as progress:
         for step in range(asked.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(rates, step + 1)
             batch = [rows[row] for row in rng.integers(len(rows), size=asked.batch_size)]
             loss = -reader(*zip(*batch, strict=True)).mean()
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
             progress.update(step + 1, f"loss {loss.item():.3g}")
     return (time.perf_counter() - began) / asked.steps
 

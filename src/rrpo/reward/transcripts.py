@@ -42,10 +42,7 @@ def prepare_head(model: RewardModel, transcripts: Transcripts, seed: int) -> Non
     if not transcripts.phones:
         symbols = frequent_symbols(text.tolist() for text in transcripts.texts)
         if not symbols:
-            raise UserError(
-                "no symbol occurs twice in the texts: a content head needs utterances with text, and "
-                "more than one"
-            )
+            raise UserError("no symbol occurs twice in the texts: a content head needs more text")
     config = model.config
     if model.content is None:
         with torch.random.fork_rng(devices=[]):
