@@ -21,7 +21,7 @@ BLANK = 0
 IMPOSSIBLE = -10.0
 """Nats per symbol of a text that cannot be aligned."""
 OFTEN = 2
-"""Times that a symbol must occur in training to have a class of its own."""
+"""Times that a symbol must occur in the different texts of the data to have a class of its own."""
 APOSTROPHES = "'\u2018\u2019\u02bc"
 
 
@@ -44,13 +44,15 @@ def characters(text: str) -> list[int]:
 
 
 def frequent_symbols(texts: Iterable[Sequence[int]]) -> list[int]:
-    """Return the symbols that occur at least twice in texts, in ascending order.
+    """Return the symbols that occur at least twice in different texts, in ascending order.
+
+    The same text said again, in another emotion or by another voice, counts once.
 
     Examples:
-        >>> frequent_symbols([[7, 3], [3, 5, 7]])
+        >>> frequent_symbols([[7, 3], [3, 5, 7], [3, 5, 7]])
         [3, 7]
     """
-    counts = Counter(symbol for text in texts for symbol in text)
+    counts = Counter(symbol for text in set(map(tuple, texts)) for symbol in text)
     return sorted(symbol for symbol, count in counts.items() if count >= OFTEN)
 
 

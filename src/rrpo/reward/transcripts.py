@@ -21,7 +21,7 @@ class Transcripts:
         kind: what the symbols are.
         texts: of each utterance its symbols (L,) int64, empty where it has no text.
         phones: n, where the symbols are 0…n-1 and each is to have a class of its own; 0: those that
-            occur at least twice have one, and the others share one.
+            occur at least twice in different texts have one, and the others share one.
     """
 
     kind: TextKind
