@@ -71,7 +71,7 @@ def test_a_run_from_shards_to_a_wav(tiny: Path, tmp_path: Path) -> None:
     assert "accuracy" in rrpo("reward", "eval", tmp_path / "rm", "--data", data)
     table = rrpo("reward", "eval", tmp_path / "rm", "mini", "--data", data, "--data", data)
     assert "LS + EAM + Adv: data: 6 utterances of 2 emotions" in table
-    assert "mini: data: 6 utterances of 2 emotions" in table
+    assert "Pre-trained only: data: 6 utterances of 2 emotions" in table
     rrpo(
         *f"policy sft --from {tiny}/policy --data {data} --out {tmp_path}/sft".split(),
         *f"{short} --set sft.batch_size=2 --set validate_every=1".split(),

@@ -24,7 +24,8 @@ def voices(tmp_path: Path) -> Path:
     """A few bundled utterances with text, of two speakers, and one text that cannot be read."""
     rows = World().shard("finetune")[:12]
     named = [replace(row, speaker=("one", "two")[number % 2]) for number, row in enumerate(rows)]
-    write_shard(tmp_path / "voices" / "0.parquet", [*named, replace(rows[0], text="你好")])
+    rows = [*named, replace(rows[0], text="你好")]
+    write_shard(tmp_path / "voices" / "0.parquet", rows, World().codec_identity)
     return tmp_path / "voices"
 
 
@@ -86,7 +87,7 @@ def test_mistakes_are_one_line(tiny: Path, tmp_path: Path) -> None:
     assert "fit.tasks" in mistake(*train, "--tasks", "emotion,speaker")
     assert "name emotion, and content" in mistake(*train, "--tasks", "content")
     rows = [replace(row, text="") for row in read_shard(tiny / "data")]
-    write_shard(tmp_path / "silent" / "0.parquet", rows)
+    write_shard(tmp_path / "silent" / "0.parquet", rows, World().codec_identity)
     silent = ("--data", tmp_path / "silent", "--from", tiny / "reward", "--text-of", "mini")
     assert "needs utterances with text" in mistake(*train, *both, *silent)
     assert not (tmp_path / "out").exists()

@@ -188,7 +188,7 @@ def duration_reward(lengths: Tensor, wanted: Tensor) -> Tensor:
 
     Examples:
         >>> duration_reward(torch.tensor([50, 75]), torch.tensor([50, 50]))
-        tensor([-0.0000, -0.5000])
+        tensor([ 0.0000, -0.5000])
     """
     return -(lengths - wanted).abs() / wanted
 
