@@ -62,7 +62,9 @@ def test_characters_of_own_data(tiny: Path, voices: Path, tmp_path: Path) -> Non
     again = ("reward", "train", "--from", run, *SHORT)
     rrpo(*again, *both, "--data", voices, "--out", tmp_path / "again")
     assert load(tmp_path / "again").config.symbols == config.symbols
-    line = mistake(*again, *both, "--data", tiny / "data", "--out", tmp_path / "other")
+    rows = [replace(row, text="Žluťoučký kůň pěl.") for row in read_shard(voices)]
+    write_shard(tmp_path / "czech" / "0.parquet", rows, World().codec_identity)
+    line = mistake(*again, *both, "--data", tmp_path / "czech", "--out", tmp_path / "other")
     assert "content head of other symbols" in line
 
 
