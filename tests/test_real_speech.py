@@ -297,6 +297,7 @@ def test_the_languages_study_shares_what_is_there(tmp_path: Path, manifests: lis
         (lambda text: text.replace(",b,", ",a,").replace(",c,", ",a,"), "at least three speakers"),
         (lambda text: text.replace("sad,", "angry,"), "fewer than two"),
         (lambda text: text.replace(",xx", ",Xhosa"), "has the language 'Xhosa': name it by"),
+        (lambda text: text.replace("sad,", "Glum,"), "has the label 'glum': name it one of"),
         (
             lambda text: text.replace("a_sad_0.wav,sad,a,xx", "a_sad_0.wav,sad,a,uu"),
             "speaks uu and",

@@ -60,6 +60,8 @@ def read_manifest(path: Path, found: Findings | None = None) -> list[Recording]:
             with `found`; the message says which line.
     """
     table = read_table(table_file(path), REQUIRED, COLUMNS)
+    for note in table.notes if found is None else ():
+        print(note)  # with nobody to take it, it is still said
     recordings = rows_to_recordings(table, {name: name for name in COLUMNS}, found)
     return [replace(one, emotion=emotion_name(one.emotion)) for one in recordings]
 
