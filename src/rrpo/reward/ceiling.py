@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rrpo.reward.fit import TASK
+from rrpo.reward.loss import TASK
 from rrpo.reward.model import RewardModel, save
 from rrpo.tokens import length_mask
 

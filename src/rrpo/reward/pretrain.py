@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rrpo.codec.train_speech import Hearing, told_errors
-from rrpo.reward.fit import TASK
+from rrpo.reward.loss import TASK
 from rrpo.reward.model import RewardModel, save
 from rrpo.tokens import length_mask, pad
 
