@@ -36,7 +36,7 @@ class FitConfig(Strict):
             `rrpo.reward.nuisance`); not of the paper.
     """
 
-    tasks: list[Task] = Field(default=["emotion"])
+    tasks: list[Task] = Field(default_factory=lambda: [*TASKS[:1]])
     content_weight: float = Field(default=1.0, gt=0.0)
     batch_size: int = Field(default=32, ge=1)
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
