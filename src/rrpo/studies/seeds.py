@@ -129,7 +129,7 @@ def pool_seeds(
             for name, measured in figures.items()
         },
         "differences": _differences(figures, plan.systems),
-        "matched": _matched([_points(folder) for folder in folders], plan.systems),
+        "matched": _matched([_points(folder) for folder in folders]),
         "reward_models": _reward_models(results),
         "hardening": _hardening(results),
         "words": {name: _words(rows, name) for name in plan.systems},
@@ -259,14 +259,14 @@ def by_measure(columns: Mapping[str, Mapping[str, Any]], measures: Iterable[str]
 
 
 def _matched(
-    seeds: Sequence[Mapping[str, Sequence[Mapping[str, float]]]], systems: Sequence[str]
+    seeds: Sequence[Mapping[str, Sequence[Mapping[str, float]]]],
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Return key → pair of systems → measure → mean difference with its interval over seeds."""
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for key in KEYS:
         table[key] = {}
         for first, second in PAIRS:
-            if first not in systems or second not in systems:
+            if first not in seeds[0] or second not in seeds[0]:  # best of several: no curve
                 continue
             measured = table[key][f"{title_of(first)} − {title_of(second)}"] = {}
             for name in seeds[0][first][0]:
