@@ -10,7 +10,6 @@ from rrpo.checkpoint import sha256
 from rrpo.codec import speech as speech_codec
 from rrpo.codec import whisper
 from rrpo.codec.s3 import S3Tokenizer
-from rrpo.commands.inputs import named_codec
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.corpora import TableOptions, import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
@@ -18,8 +17,8 @@ from rrpo.data.findings import Findings
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.errors import UserError
 from rrpo.identity import identity
+from rrpo.loading import MINI, codec_identity
 from rrpo.mini.world import World
-from rrpo.origin import MINI
 from rrpo.report.terminal import print_imported
 from rrpo.sound.survey import REPORT, report_lines, survey_headers, write_report
 from rrpo.tokenization import Codec, Tokenized
@@ -61,7 +60,7 @@ def data_import(
             "(see utt2emo)"
         )
     else:
-        done = import_cosyvoice(path, out, emotions, named_codec(codec_of))
+        done = import_cosyvoice(path, out, emotions, codec_identity(codec_of))
         for line in done.findings.lines():
             print(line)
         count, tokens = done.utterances, done.tokens
