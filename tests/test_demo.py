@@ -9,8 +9,8 @@ import pytest
 from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
 from rrpo.mini.text import SPEAKERS
-from rrpo.studies import demo, voices
-from rrpo.studies.plan import SMOKE
+from rrpo.studies.demo import demo, voices
+from rrpo.studies.demo.plan import SMOKE
 
 INTERVALS = ("reward", "judge_accuracy", "judge_probability", "artifacts_per_second", "tokens")
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rrpo.benchmarks import gradient as module
-from rrpo.benchmarks.gradient import REFERENCE, Size, audit, compare, label, noise, sketch
+from rrpo.bench import gradient as module
+from rrpo.bench.gradient import REFERENCE, Size, audit, compare, label, noise, sketch
 from rrpo.errors import UserError
 from rrpo.objectives.on_policy import Estimator
 from test_enumeration import PROMPT, SEQUENCES, Truth, rollouts

@@ -20,11 +20,11 @@ from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.report.terminal import shown, signed
-from rrpo.studies import ablation, languages, real_speech
-from rrpo.studies.folds import AUDIO, CEILING, HARDENED, PRETRAINED, Fold, Job, Size
-from rrpo.studies.real_speech import Laboratory, evenly_mixed, parents
-from rrpo.studies.recordings import read_recordings
-from rrpo.studies.trials import held_out, strata, trials, unheard
+from rrpo.studies.real_speech import ablation, laboratory, languages
+from rrpo.studies.real_speech.folds import AUDIO, CEILING, HARDENED, PRETRAINED, Fold, Job, Size
+from rrpo.studies.real_speech.laboratory import Laboratory, evenly_mixed, parents
+from rrpo.studies.real_speech.recordings import read_recordings
+from rrpo.studies.real_speech.trials import held_out, strata, trials, unheard
 
 SIZE = Size(seeds=2, mixes=1, tokenizer_steps=2, pretrain_steps=2, finetune_steps=2)
 EMOTIONS = ("sad", "happy", "angry")
@@ -72,8 +72,8 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     small = SpeechTokenizerConfig(states=12, layers=1, width=16, dilations=(1,), summary=4)
     monkeypatch.setattr(whisper, "load", tiny)
-    monkeypatch.setattr(real_speech, "TOKENIZER", small)
-    monkeypatch.setattr(real_speech, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(laboratory, "TOKENIZER", small)
+    monkeypatch.setattr(laboratory, "ProcessPoolExecutor", Inline)
     return [
         manifest(tmp_path / "one", "xx"),
         manifest(tmp_path / "two", "yy"),
@@ -175,7 +175,7 @@ def test_the_ablation_is_written_and_goes_on(
     assert signed(gain) in text.split("Area under the ROC curve, and less that")[1]
 
     # Nothing is trained twice; what is missing is made again, and the same.
-    monkeypatch.setattr(real_speech, "train", None)
+    monkeypatch.setattr(laboratory, "train", None)
     assert ablation.run(manifests, out, SIZE) == page
     monkeypatch.undo()
 
@@ -222,13 +222,13 @@ def test_less_data_is_not_mixed_with_the_rest(
 ) -> None:
     lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=9))
     job, given = Job(Fold(("xx", "zz"), 0.5), AUDIO, 1), []
-    objective = real_speech.RewardObjective
+    objective = laboratory.RewardObjective
 
     def watched(model: Any, rows: Any, fit: Any, mixes: Any) -> Any:
         given.extend(mixes)
         return objective(model, rows, fit, mixes)
 
-    monkeypatch.setattr(real_speech, "RewardObjective", watched)
+    monkeypatch.setattr(laboratory, "RewardObjective", watched)
     lab.run([job])
     chosen = set(lab.finetuning(job.fold, job.seed))
     pool = lab.pool(job.fold)

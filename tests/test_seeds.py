@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rrpo.studies.seeds import (
+from rrpo.studies.demo.seeds import (
     KEYS,
     _differences,
     _hardening,

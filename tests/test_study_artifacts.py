@@ -13,11 +13,11 @@ from rrpo.data.manifest import Recording, write_manifest
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.mini.world import World
-from rrpo.studies import artifact_trials as trials
-from rrpo.studies import artifacts as study
-from rrpo.studies.artifact_tokens import stretches
-from rrpo.studies.insertions import WAYS
-from rrpo.studies.peers import Essentia, count, highest
+from rrpo.studies.artifacts import artifacts as study
+from rrpo.studies.artifacts import quality, trials
+from rrpo.studies.artifacts.insertions import WAYS
+from rrpo.studies.artifacts.peers import Essentia, count, highest
+from rrpo.studies.artifacts.tokens import stretches
 from test_artifacts import sentence
 
 
@@ -124,18 +124,18 @@ def test_drops_of_quality_are_followed_in_utterances_of_every_part(
         heard.append(float(part[0]))
         return 4.0 - 20.0 * float(np.square(part).mean())
 
-    monkeypatch.setattr(study.artifact_quality.quality, "available", lambda: {"plcmos": scorer})
+    monkeypatch.setattr(quality.quality, "available", lambda: {"plcmos": scorer})
     sounds = [np.full((4 if n % 2 else 2) * SAMPLE_RATE, 0.1 + n / 1e3) for n in range(40)]
     speech = [
         trials.Speech("a", "sad", str(n), sound.astype(np.float32))
         for n, sound in enumerate(sounds)
     ]
-    found = study.artifact_quality.measure(speech, 5, 0)
+    found = quality.measure(speech, 5, 0)
     assert (found["utterances"], found["drawn_by"]) == (5, "5 utterances")
     assert {round(1e3 * (level - 0.1)) for level in heard} >= {1, 39}
     assert found["auc"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert found["false_per_minute"]["mean"] == 0.0
-    assert study.artifact_quality.measure(speech[::2], 5, 0) == {"reason": "no utterance lasts 3 s"}
+    assert quality.measure(speech[::2], 5, 0) == {"reason": "no utterance lasts 3 s"}
 
 
 def test_recordings_that_say_nothing_are_counted_and_a_manifest_of_them_is_refused(
@@ -207,8 +207,8 @@ def test_the_command_writes_its_pages(tmp_path: Path, monkeypatch: pytest.Monkey
     soundfile.write(corpus / "2.wav", np.zeros(30_000), SAMPLE_RATE)
     rows = "".join(f"mine/{number}.wav,sad,de\n" for number in range(3))
     (corpus / "manifest.csv").write_text("path,emotion,language\n" + rows)
-    monkeypatch.setattr(study.artifact_quality.quality, "available", dict)
-    monkeypatch.setattr(study.artifact_quality.quality, "missing", lambda: {"plcmos": "gone"})
+    monkeypatch.setattr(quality.quality, "available", dict)
+    monkeypatch.setattr(quality.quality, "missing", lambda: {"plcmos": "gone"})
     size = study.Size(inserted=2, clean=3, windows=1, resamples=5, ids=4, contexts=1, rated=1)
     text = study.run(tmp_path / "out", [corpus], size).read_text(encoding="utf-8")
     figures = read_json(tmp_path / "out" / "study.json")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from rrpo.audio import to_peak
 from rrpo.checkpoint import read_json
 from rrpo.emotions import EMOTIONS
-from rrpo.evaluate.run import Judges
+from rrpo.evaluate.panel import Judges
 from rrpo.mini.world import World
-from rrpo.studies import judges as study
+from rrpo.studies.artifacts import judges as study
 
 
 @given(st.integers(10, 80), st.floats(0.0, 1.0), st.integers(0, 9))

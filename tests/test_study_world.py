@@ -15,13 +15,14 @@ from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.mini.corpus import lines
 from rrpo.mini.world import World
-from rrpo.studies import aims, world_codec
-from rrpo.studies import world as study
-from rrpo.studies.world_again import PAIRED, Other, together
-from rrpo.studies.world_codec import transients
-from rrpo.studies.world_page import page as write_page
-from rrpo.studies.world_page import stages
-from rrpo.studies.world_policy import lengths, policy_figures
+from rrpo.studies import aims
+from rrpo.studies.world import codec as world_codec
+from rrpo.studies.world import world as study
+from rrpo.studies.world.again import PAIRED, Other, together
+from rrpo.studies.world.codec import transients
+from rrpo.studies.world.page import page as write_page
+from rrpo.studies.world.page import stages
+from rrpo.studies.world.policy import lengths, policy_figures
 from rrpo.tokens import SPEECH_CODES
 
 

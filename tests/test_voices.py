@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from scipy.stats import ttest_1samp
 
-from rrpo.studies.voices import differences, page
+from rrpo.studies.demo.voices import differences, page
 
 TEXTS = ["a", "a", "b", "b", "c", "c"]
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from scipy.special import stdtrit
 from torch import Tensor
 
-from rrpo.benchmarks.measure import Measurement, machine
+from rrpo.bench.measure import Measurement, machine
 from rrpo.errors import UserError
 from rrpo.objectives.grpo import group_advantage
 from rrpo.objectives.on_policy import Estimator, OnPolicy, Rollouts

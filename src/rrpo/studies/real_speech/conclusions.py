@@ -85,7 +85,7 @@ def under_chance(found: Mapping[str, Interval], classes: int) -> list[str]:
         return []
     return [
         f"**Under chance** ({1 / classes:.2f}) with the whole interval: {', '.join(low)}. Do the "
-        "labels of these recordings mean what they say? (`benchmarks/exchanged_labels.py`)."
+        "labels of these recordings mean what they say? (`scripts/exchanged_labels.py`)."
     ]
 
 

@@ -1,8 +1,8 @@
 """How well artifacts are heard: each detector on artifacts of known place and level.
 
 Clean speech, real recordings of a manifest and the mini world's own, is brought to a peak of 0.7,
-and each artifact of `rrpo.studies.insertions` is put into it at each level, one an utterance. What
-the detector scores around it is compared with what it scores elsewhere in clean speech.
+and each artifact of `insertions` is put into it at each level, one an utterance. What the detector
+scores around it is compared with what it scores elsewhere in clean speech.
 """
 
 import platform
@@ -23,8 +23,10 @@ from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.sound.file import SilentError
 from rrpo.sound.survey import read_recording
-from rrpo.studies import artifact_page, artifact_quality, artifact_tokens
-from rrpo.studies.artifact_trials import (
+from rrpo.studies.artifacts import page, quality, tokens
+from rrpo.studies.artifacts.insertions import WAYS, Inserted, Way
+from rrpo.studies.artifacts.peers import EVERY, Essentia, count
+from rrpo.studies.artifacts.trials import (
     ALL_REAL,
     SYNTHETIC,
     Speech,
@@ -38,8 +40,6 @@ from rrpo.studies.artifact_trials import (
     selected,
     trials,
 )
-from rrpo.studies.insertions import WAYS, Inserted, Way
-from rrpo.studies.peers import EVERY, Essentia, count
 
 
 @dataclass(frozen=True)
@@ -112,17 +112,17 @@ def run(
         "detectors": figures(ours, THRESHOLDS, size.resamples),
         "goal": goal(ours, size.resamples),
         "false_alarms": false_alarms(speech),
-        "tokens": artifact_tokens.measure(world, size.ids, size.contexts, seed),
-        "quality": artifact_quality.measure(chosen, size.rated, seed),
+        "tokens": tokens.measure(world, size.ids, size.contexts, seed),
+        "quality": quality.measure(chosen, size.rated, seed),
     }
     if other is not None:
         study["peer"] = _compared(other, chosen, ours, theirs, size)
     write_json(out / "study.json", study)
-    write_text(out / "study.md", artifact_page.page(study))
+    write_text(out / "study.md", page.page(study))
     groups = {ALL_REAL: lambda name: name != SYNTHETIC, SYNTHETIC: lambda name: name == SYNTHETIC}
     curves = {name: selected(ours, belongs) for name, belongs in groups.items()}
-    artifact_page.draw(curves, out / "figure.svg")
-    artifact_page.write(out, _examples(chosen, seed), study)
+    page.draw(curves, out / "figure.svg")
+    page.write(out, _examples(chosen, seed), study)
     return out / "study.md"
 
 
@@ -265,7 +265,7 @@ def _lasts(one: Speech) -> bool:
     return one.audio.size > SAMPLE_RATE
 
 
-def _examples(speech: Sequence[Speech], seed: int) -> list[artifact_page.Example]:
+def _examples(speech: Sequence[Speech], seed: int) -> list[page.Example]:
     """Return one example of each way in real speech, where there is any, and in synthetic."""
     corpora = list(dict.fromkeys(one.corpus for one in speech))
     shown = []
@@ -276,9 +276,7 @@ def _examples(speech: Sequence[Speech], seed: int) -> list[artifact_page.Example
             one = pool[index % len(pool)]
             inserted = _example(one, way, level, seed)
             title = f"{name}, {level:g} {way.unit}"
-            shown.append(
-                artifact_page.Example(title, corpus, way.kind, inserted, detect(inserted.audio))
-            )
+            shown.append(page.Example(title, corpus, way.kind, inserted, detect(inserted.audio)))
     return shown
 
 

@@ -26,7 +26,7 @@ from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate.judge import EmotionJudge
-from rrpo.evaluate.run import Judges, Sample, measure
+from rrpo.evaluate.panel import Judges, Sample, measure
 from rrpo.evaluate.statistics import interval, paired_interval
 from rrpo.mini.codec_corpus import transient
 from rrpo.mini.corpus import add_noise

@@ -17,10 +17,10 @@ from rrpo.checkpoint import read_json
 from rrpo.errors import UserError
 from rrpo.evaluate.statistics import difference_of_intervals, paired_interval
 from rrpo.studies import aims
-from rrpo.studies.seeds import values_of
+from rrpo.studies.demo.seeds import values_of
 
 if TYPE_CHECKING:
-    from rrpo.studies.world import Size
+    from rrpo.studies.world.world import Size
 
 Study = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]

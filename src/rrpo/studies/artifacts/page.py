@@ -20,8 +20,8 @@ from rrpo.report.measures import MISSING
 from rrpo.report.page import write_html
 from rrpo.report.sound import flac_uri, outline, spectrogram_uri
 from rrpo.report.terminal import shown
-from rrpo.studies.artifact_trials import NEAR, SYNTHETIC
-from rrpo.studies.insertions import WAYS, Inserted
+from rrpo.studies.artifacts.insertions import WAYS, Inserted
+from rrpo.studies.artifacts.trials import NEAR, SYNTHETIC
 
 COLOURS = ("#bdbdbd", "#86c5e8", "#2b8cbe", "#0b5394", "#1b1b3a")
 STYLES = ("-", "--")

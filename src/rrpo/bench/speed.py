@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rrpo.benchmarks import bare
-from rrpo.benchmarks.measure import Measurement, compare, machine
+from rrpo.bench import bare
+from rrpo.bench.measure import Measurement, compare, machine
 from rrpo.errors import UserError
 from rrpo.fused import Law, Output, Relaxation, choices
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
@@ -362,7 +362,7 @@ def peak_memory(form: str, count: int, device: torch.device) -> float:
         before = torch.cuda.memory_allocated(device)
         action()
         return (torch.cuda.max_memory_allocated(device) - before) / 1e6
-    command = [sys.executable, "-m", "rrpo.benchmarks.speed", form, str(count)]
+    command = [sys.executable, "-m", "rrpo.bench.speed", form, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 

@@ -25,7 +25,7 @@ from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
-from rrpo.evaluate.run import Judges, measure, summarise
+from rrpo.evaluate.panel import Judges, measure, summarise
 from rrpo.mini.mixes import mix_pool
 from rrpo.mini.speaking import BestOf, spoken, unseen_utterances
 from rrpo.mini.world import HASHES, World
@@ -36,7 +36,7 @@ from rrpo.policy.examples import Prompt, make_examples
 from rrpo.report.page import write_page
 from rrpo.report.terminal import print_table
 from rrpo.reward import RewardModel
-from rrpo.studies.plan import (
+from rrpo.studies.demo.plan import (
     BEST_OF,
     FULL,
     PRETRAINED,

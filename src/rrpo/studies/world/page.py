@@ -1,4 +1,4 @@
-"""The page of how good a mini world is: the figures of `rrpo.studies.world` as tables."""
+"""The page of how good a mini world is: the figures of `rrpo.studies.world.world` as tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from rrpo.report import markdown
 from rrpo.report.measures import MISSING
 from rrpo.report.terminal import MEASURES, shown
 from rrpo.studies import aims
-from rrpo.studies.world_again import Again
+from rrpo.studies.world.again import Again
 
 OF_A_POLICY = ("own reward", "KL / token")
 """Measures that mean nothing of real speech."""

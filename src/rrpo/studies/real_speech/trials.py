@@ -10,8 +10,8 @@ from rrpo.evaluate.crossed import (
     stratified_ranking,
     with_equal_classes,
 )
-from rrpo.studies.folds import Fold, Job
-from rrpo.studies.real_speech import Laboratory
+from rrpo.studies.real_speech.folds import Fold, Job
+from rrpo.studies.real_speech.laboratory import Laboratory
 
 
 def trials(lab: Laboratory, jobs: Sequence[Job], rows: Sequence[int]) -> Trials:

@@ -27,9 +27,9 @@ from rrpo.report import markdown
 from rrpo.report.measures import MISSING, SYSTEMS, reward_model_label
 from rrpo.report.plots import figure
 from rrpo.report.terminal import MEASURES, shown, signed
-from rrpo.studies import demo
-from rrpo.studies.plan import DEPARTURES, FULL, Plan
-from rrpo.studies.plan import SYSTEMS as TRAINED
+from rrpo.studies.demo import demo
+from rrpo.studies.demo.plan import DEPARTURES, FULL, Plan
+from rrpo.studies.demo.plan import SYSTEMS as TRAINED
 
 PAIRS = (
     ("diffro", "sft"),

@@ -23,7 +23,7 @@ from rrpo.report.measures import reward_model_label
 from rrpo.report.table2 import table2
 from rrpo.report.terminal import shown, signed
 from rrpo.reward.fit_config import subsets
-from rrpo.studies.conclusions import (
+from rrpo.studies.real_speech.conclusions import (
     AIM,
     aim,
     notes,
@@ -33,8 +33,8 @@ from rrpo.studies.conclusions import (
     under_chance,
     verdict,
 )
-from rrpo.studies.costs import costs
-from rrpo.studies.folds import (
+from rrpo.studies.real_speech.costs import costs
+from rrpo.studies.real_speech.folds import (
     AUDIO,
     CEILING,
     FULL,
@@ -44,8 +44,8 @@ from rrpo.studies.folds import (
     Size,
     chosen_models,
 )
-from rrpo.studies.real_speech import Laboratory
-from rrpo.studies.trials import MEASURES, WHY, beside, held_out, strata
+from rrpo.studies.real_speech.laboratory import Laboratory
+from rrpo.studies.real_speech.trials import MEASURES, WHY, beside, held_out, strata
 
 SETS = {"seen languages": True, "unseen languages": False}
 GAIN = "hardened less plain, paired"

@@ -1,7 +1,7 @@
 """The LM at CosyVoice2's full size, on random weights: parity with `transformers`, memory and time.
 
-    python benchmarks/full_size.py parity
-    python benchmarks/full_size.py step --batches 1 2 4 8 16
+    python scripts/full_size.py parity
+    python scripts/full_size.py step --batches 1 2 4 8 16
 
 `parity` compares logits with Qwen2Model of the same weights: in one pass with right padding, alone,
 and through the key-value cache with left padding. `step` takes one step of DiffRO for each batch

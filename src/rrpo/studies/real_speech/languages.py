@@ -19,8 +19,8 @@ from rrpo.checkpoint import atomic_path, write_json, write_text
 from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.report import markdown
 from rrpo.report.terminal import shown, signed
-from rrpo.studies.ablation import compared, counts, label, preferring, recalls
-from rrpo.studies.conclusions import (
+from rrpo.studies.real_speech.ablation import compared, counts, label, preferring, recalls
+from rrpo.studies.real_speech.conclusions import (
     aim,
     notes,
     power,
@@ -29,10 +29,10 @@ from rrpo.studies.conclusions import (
     under_chance,
     verdict,
 )
-from rrpo.studies.costs import costs
-from rrpo.studies.folds import FULL, HARDENED, Fold, Job, Size
-from rrpo.studies.real_speech import Laboratory
-from rrpo.studies.trials import MEASURES, WHY, beside, held_out, strata, trials, unheard
+from rrpo.studies.real_speech.costs import costs
+from rrpo.studies.real_speech.folds import FULL, HARDENED, Fold, Job, Size
+from rrpo.studies.real_speech.laboratory import Laboratory
+from rrpo.studies.real_speech.trials import MEASURES, WHY, beside, held_out, strata, trials, unheard
 
 MODELS = ("plain", HARDENED)
 SHARES = (0.25, 0.5, 1.0)

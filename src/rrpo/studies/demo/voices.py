@@ -17,13 +17,13 @@ from rrpo import policy
 from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.errors import UserError
 from rrpo.evaluate.matched import run_interval
-from rrpo.evaluate.run import Judges, measure
+from rrpo.evaluate.panel import Judges, measure
 from rrpo.evaluate.statistics import clusters
 from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World
 from rrpo.progress import Progress
-from rrpo.studies.seeds import MEASURED, by_measure, pooled, title_of, values_of
+from rrpo.studies.demo.seeds import MEASURED, by_measure, pooled, title_of, values_of
 
 Rows = list[dict[str, Any]]
 

@@ -1,7 +1,7 @@
 """How good the mini world is: its codec, base policy, judge and reward model, with intervals.
 
 The renderer speaks the test sentences again, so this needs `rrpo[mini]`; scores appear for the
-judges that are installed. What the judges can hear is `rrpo.studies.judges`. Utterances of one
+judges that are installed. What the judges can hear is `rrpo study judges`. Utterances of one
 sentence are not independent, so sentences are resampled.
 """
 
@@ -21,7 +21,7 @@ from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate.judge import EmotionJudge
-from rrpo.evaluate.run import Judges, Sample, measure, summarise
+from rrpo.evaluate.panel import Judges, Sample, measure, summarise
 from rrpo.evaluate.statistics import interval, paired_interval, unpaired_interval
 from rrpo.mini.corpus import Line, lines
 from rrpo.mini.renderer import VOICES, Renderer, Rendering
@@ -33,12 +33,13 @@ from rrpo.progress import Progress
 from rrpo.report.terminal import print_rows
 from rrpo.reward import RewardModel
 from rrpo.reward.fit import log_posteriors
-from rrpo.studies import aims, demo, plan
-from rrpo.studies.seeds import values_of
-from rrpo.studies.world_again import read_other, together
-from rrpo.studies.world_codec import by_sentence, codec_figures, resynthesis, transient_tokens
-from rrpo.studies.world_page import page
-from rrpo.studies.world_policy import lengths, policy_figures
+from rrpo.studies import aims
+from rrpo.studies.demo import demo, plan
+from rrpo.studies.demo.seeds import values_of
+from rrpo.studies.world.again import read_other, together
+from rrpo.studies.world.codec import by_sentence, codec_figures, resynthesis, transient_tokens
+from rrpo.studies.world.page import page
+from rrpo.studies.world.policy import lengths, policy_figures
 
 Rows = list[dict[str, Any]]
 

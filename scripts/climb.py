@@ -1,7 +1,7 @@
 """How long until the judge hears the emotion? DiffRO, our GRPO, and TRL's GRPOTrainer beside them.
 
     rrpo study seeds --seeds 3 --out seeds
-    python benchmarks/climb.py --demos seeds/seed-0 seeds/seed-1 seeds/seed-2 --out climb
+    python scripts/climb.py --demos seeds/seed-0 seeds/seed-1 seeds/seed-2 --out climb
 
 Every trainer starts from the bundled base policy and is paid by the same plain reward model (that
 of the demo of its seed). Every `--every` scored utterances the judge listens to held-out sentences;
@@ -31,10 +31,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rrpo import reward
-from rrpo.benchmarks.measure import machine
+from rrpo.bench.measure import machine
 from rrpo.checkpoint import read_json, write_json
 from rrpo.evaluate.matched import mean_difference, run_interval
-from rrpo.evaluate.run import Judges, measure
+from rrpo.evaluate.panel import Judges, measure
 from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.world import World
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
@@ -42,7 +42,7 @@ from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples
 from rrpo.reward import Reward, RewardModel
-from rrpo.studies.demo import flatten
+from rrpo.studies.demo.demo import flatten
 from rrpo.train import TrainConfig, train
 
 DIFFRO = {"batch": 16, "learning_rate": 1e-4, "beta": 0.1}

@@ -9,7 +9,7 @@ import numpy as np
 
 from rrpo.checkpoint import load_tensors, read_json
 from rrpo.errors import UserError
-from rrpo.studies.folds import Fold, Job, mixes_audio
+from rrpo.studies.real_speech.folds import Fold, Job, mixes_audio
 
 
 def costs(folder: Path, folds: Sequence[Fold], jobs: Sequence[Job]) -> dict[str, Any]:

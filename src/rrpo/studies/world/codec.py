@@ -13,8 +13,8 @@ from rrpo.evaluate.statistics import interval
 from rrpo.mini import codec_corpus, train_codec
 from rrpo.mini.renderer import Rendering
 from rrpo.mini.world import World
-from rrpo.studies.artifact_tokens import stretches
-from rrpo.studies.world_page import CODEC_FIGURES
+from rrpo.studies.artifacts.tokens import stretches
+from rrpo.studies.world.page import CODEC_FIGURES
 
 PEAK = 0.3
 """Of an inserted click or pop; the speech about it is brought to a peak of 0.7."""

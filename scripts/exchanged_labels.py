@@ -1,7 +1,7 @@
 """Are two labels of a corpus exchanged? Other corpora, heard by their sound alone, say.
 
     rrpo data import csv corpora/emodb --out emodb       # and so on
-    python benchmarks/exchanged_labels.py emodb ravdess nemo emotiontts_ko --out exchanged
+    python scripts/exchanged_labels.py emodb ravdess nemo emotiontts_ko --out exchanged
 
 Every recording is described by the emotion judge's functionals, standardised within its speaker,
 so that voices, microphones and levels cancel. A logistic regression learns the emotions that all

@@ -11,8 +11,8 @@ from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.evaluate.artifacts import KINDS, Scores, scores
 from rrpo.evaluate.statistics import clustered_area_under_roc, clustered_interval, clusters
 from rrpo.progress import Progress
-from rrpo.studies.insertions import WAYS, Inserted
-from rrpo.studies.peers import EVERY, Essentia, Event, highest
+from rrpo.studies.artifacts.insertions import WAYS, Inserted
+from rrpo.studies.artifacts.peers import EVERY, Essentia, Event, highest
 
 NEAR = 0.04
 """Seconds around an artifact that count as its place."""

@@ -53,8 +53,8 @@ from rrpo.reward.fit import RewardObjective, log_posteriors
 from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.reward.regularize import energy_adaptive_mixup, other_than
 from rrpo.sound.survey import REPORT, read_recording, survey, write_report
-from rrpo.studies.folds import CEILING, Fold, Job, Size, configurations, mixes_audio
-from rrpo.studies.recordings import read_recordings, shared_emotions
+from rrpo.studies.real_speech.folds import CEILING, Fold, Job, Size, configurations, mixes_audio
+from rrpo.studies.real_speech.recordings import read_recordings, shared_emotions
 from rrpo.train import Objective, TrainConfig, train
 
 TOKENIZER = SpeechTokenizerConfig()

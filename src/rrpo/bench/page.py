@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rrpo.benchmarks.measure import Measurement
+from rrpo.bench.measure import Measurement
 from rrpo.report import markdown
 from rrpo.report.measures import MISSING
 

@@ -10,7 +10,7 @@ from rrpo.evaluate import quality
 from rrpo.evaluate.artifacts.drops import drops_of, quality_below
 from rrpo.evaluate.statistics import clustered_area_under_roc
 from rrpo.progress import Progress
-from rrpo.studies.artifact_trials import Speech, drawn_by, rate
+from rrpo.studies.artifacts.trials import Speech, drawn_by, rate
 
 SCORER = "plcmos"
 NOISY = 1.0
