@@ -18,7 +18,7 @@ from rrpo.studies.artifacts import quality, trials
 from rrpo.studies.artifacts.insertions import WAYS
 from rrpo.studies.artifacts.peers import Essentia, count, highest
 from rrpo.studies.artifacts.tokens import stretches
-from test_artifacts import sentence
+from synthetic_speech import sentence
 
 
 @pytest.mark.parametrize("name", WAYS)
