@@ -17,7 +17,7 @@ from rrpo.checkpoint import write_json, write_text
 from rrpo.data.manifest import require_empty
 from rrpo.errors import NotFinite, UserError
 from rrpo.evaluate import artifacts
-from rrpo.evaluate.run import Judges, Sample, measure, summarise
+from rrpo.evaluate.panel import Judges, Sample, measure, summarise
 from rrpo.folder import begin_folder, commit_folder
 from rrpo.identity import require_one_codec
 from rrpo.loading import (
