@@ -11,18 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rrpo.audio import SAMPLE_RATE
-from rrpo.codec.features import (
-    FEATURES,
-    LAGS,
-    MEL_BANDS,
-    features,
-    hertz_to_mel,
-    mel_to_hertz,
-    pitch_grid,
-)
-from rrpo.codec.mini import CodecConfig, MiniCodec
-from rrpo.codec.vocoder import Parameters
 from rrpo.errors import UserError
+from rrpo.mini.codec import CodecConfig, MiniCodec
 from rrpo.mini.codec_corpus import (
     Corpus,
     crops,
@@ -32,9 +22,19 @@ from rrpo.mini.codec_corpus import (
     split,
     training_arrays,
 )
+from rrpo.mini.features import (
+    FEATURES,
+    LAGS,
+    MEL_BANDS,
+    features,
+    hertz_to_mel,
+    mel_to_hertz,
+    pitch_grid,
+)
 from rrpo.mini.prosody import Prosody
 from rrpo.mini.renderer import Rendering, Transient
 from rrpo.mini.train_codec import SHARPEST, _compare, losses, mean_losses, measure, train
+from rrpo.mini.vocoder import Parameters
 from rrpo.tokens import digits
 
 SMALL = CodecConfig(width=16, encoder_dilations=(1,), decoder_dilations=(1, 2))

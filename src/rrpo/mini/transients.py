@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rrpo.codec.mini import MiniCodec
 from rrpo.errors import UserError
+from rrpo.mini.codec import MiniCodec
 from rrpo.tokens import SPEECH_CODES, digits
 
 BATCH = 512
