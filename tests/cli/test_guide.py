@@ -1,0 +1,228 @@
+"""docs/cosyvoice.md from end to end on a tiny model folder: every command of it, in its order."""
+
+import importlib
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from model_folder import HEADS, write_llm, write_package, write_speech_tokenizer, write_tokenizer
+from places import ROOT
+from rrpo import policy, reward
+from rrpo.checkpoint import read_json
+from rrpo.cli import app
+from rrpo.codec.cosyvoice import CosyVoiceCodec
+from rrpo.commands.speech import evaluate
+from rrpo.data.shards import Utterance, write_shard
+from rrpo.errors import UserError
+from rrpo.mini.world import World
+from rrpo.policy import cosyvoice
+from rrpo.reward import RewardConfig, RewardModel
+from rrpo.speaking import CosyVoiceSpeech, cap_silence
+
+pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
+pytest.importorskip("librosa", reason="needs librosa: pip install 'rrpo[cosyvoice]'")
+pytest.importorskip("onnx", reason="onnx makes the speech tokenizer of this test")
+pytest.importorskip("peft", reason="needs adapters: pip install 'rrpo[lora]'")
+
+GUIDE = ROOT / "docs" / "cosyvoice.md"
+QUICK = {
+    "reward": "--set train.steps=2 --set train.warmup_steps=0",
+    "sft": "--set train.steps=1 --set train.warmup_steps=0",
+    "diffro": "--set train.steps=1 --set train.warmup_steps=0 --set diffro.batch_size=2",
+}
+"""Added to the guide's commands, so that each takes seconds."""
+
+
+def commands() -> list[list[str]]:
+    """Return the guide's rrpo commands as words."""
+    text = GUIDE.read_text(encoding="utf-8").replace("\\\n", " ")
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    return [shlex.split(line, comments=True) for line in shell.splitlines() if "rrpo " in line]
+
+
+def write_corpus(folder: Path, count: int) -> None:
+    """Write a corpus as CosyVoice's data recipe leaves it, of tones that tell happy from sad."""
+    folder.mkdir()
+    tables: dict[str, list[str]] = {name: [] for name in ("wav.scp", "text", "utt2spk", "utt2emo")}
+    for number in range(count):
+        emotion = ("happy", "sad")[number % 2]
+        tone = 0.3 * np.sin(np.arange(12_800) * (0.3 if emotion == "happy" else 0.05))
+        soundfile.write(folder / f"{number}.wav", tone, 16_000)
+        values = (f"{number}.wav", f"Text {number // 2}.", "speaker", emotion)
+        for name, value in zip(tables, values, strict=True):
+            tables[name].append(f"u{number} {value}\n")
+    for name, lines in tables.items():
+        (folder / name).write_text("".join(lines))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with all the guide speaks of, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "CosyVoice2-0.5B"
+    write_tokenizer(model)
+    write_llm(model)
+    write_speech_tokenizer(model)
+    write_corpus(tmp_path / "corpus", 8)
+    write_corpus(tmp_path / "held-out", 4)
+    soundfile.write(
+        tmp_path / "voice.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000
+    )
+    write_package(tmp_path / "packages")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] == "cosyvoice"]:
+        del sys.modules[name]
+
+
+def test_every_command_of_the_guide_runs(place: Path) -> None:
+    asked = commands()
+    assert {" ".join(words[1:3]) for words in asked} >= {
+        "data import",
+        "reward train",
+        "reward eval",
+        "policy sft",
+        "policy diffro",
+        "evaluate rrpo-run",
+    }
+    for words in asked:
+        kind = next((name for name in QUICK if name in words and "eval" not in words), None)
+        more = shlex.split(QUICK[kind]) if kind else []
+        done = CliRunner().invoke(app, [*words[1:], *more])
+        assert done.exit_code == 0, (words, done.output, done.exception)
+    trained = cosyvoice.load(place / "CosyVoice2-0.5B-rrpo" / "llm.pt", HEADS)
+    before = cosyvoice.load(place / "CosyVoice2-0.5B")
+    assert trained.config == before.config
+    assert not torch.equal(trained.head.weight, before.head.weight)
+    figures = read_json(place / "rrpo-run" / "evaluation.json")["system"]
+    assert figures["judge_probability"] is None
+    assert figures["rewards"]["rm-hardened"]["mean"] < 0
+    assert figures["utterances"] == 4
+    assert len(list((place / "rrpo-run" / "samples").glob("*.wav"))) == 4
+    spoken, rate = soundfile.read(place / "x.wav")
+    assert rate == 24_000
+    assert spoken.size % 960 == 0
+    assert spoken.size > 0
+
+
+def test_tokens_are_spoken_by_the_users_package(place: Path) -> None:
+    codec = CosyVoiceCodec(place / "CosyVoice2-0.5B", place / "voice.wav")
+    ids = torch.tensor([0, 6560, 3280])
+    native = codec.decode_native(ids)
+    np.testing.assert_allclose(native[[0, 960, 1920]], [0, 6560 / 6561, 3280 / 6561], atol=1e-6)
+    assert codec.decode(ids).size == 3 * 640
+    sound = soundfile.read(place / "corpus" / "0.wav", dtype="float32")[0]
+    assert codec.encode(sound).numel() == 20
+    for wrong in (torch.tensor([], dtype=torch.int64), torch.tensor([6561])):
+        with pytest.raises(UserError, match="cannot speak"):
+            codec.decode(wrong)
+
+
+def test_a_voice_is_heard_as_every_other_recording(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """m-bain/whisperX#750: the package would average channels, and hear nothing."""
+    given = []
+
+    class Frontend:
+        def frontend_zero_shot(self, *words: object) -> dict[str, Tensor]:
+            given.append(soundfile.read(words[2], dtype="float32"))
+            names = ("flow_prompt_speech_token", "prompt_speech_feat", "flow_embedding")
+            return dict.fromkeys(names, torch.zeros(1))
+
+    package = importlib.import_module("cosyvoice.cli.cosyvoice")
+    monkeypatch.setattr(package, "Frontend", Frontend)
+    model, path = place / "CosyVoice2-0.5B", place / "odd.wav"
+    noise = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)
+    soundfile.write(path, np.stack([noise, -noise], 1), 24_000, subtype="FLOAT")
+    CosyVoiceCodec(model, path)
+    ((heard, rate),) = given
+    assert rate == 24_000
+    np.testing.assert_allclose(heard, noise, atol=2**-15)
+    assert "a channel is turned over" in capsys.readouterr().out
+    for sound, said in ((np.zeros(9000), "is silent"), (90 * noise, "a peak of")):
+        soundfile.write(path, sound, 24_000, subtype="FLOAT")
+        with pytest.raises(UserError, match=said):
+            CosyVoiceCodec(model, path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(UserError, match="is cut off"):
+        CosyVoiceCodec(model, path)
+    assert len(given) == 1
+
+
+def test_what_is_missing_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, voice = place / "CosyVoice2-0.5B", place / "voice.wav"
+    with pytest.raises(UserError, match="no reference recording at"):
+        CosyVoiceCodec(model, place / "none.wav")
+    with pytest.raises(UserError, match="no CosyVoice model folder at"):
+        CosyVoiceCodec(place / "none", voice)
+    voice.rename(place / "broken.wav")
+    with pytest.raises(UserError, match=r"or read .*broken\.wav: cannot decode$"):
+        CosyVoiceCodec(model, place / "broken.wav")
+    monkeypatch.setitem(sys.modules, "cosyvoice.cli.cosyvoice", None)
+    with pytest.raises(UserError, match="third_party/Matcha-TTS on PYTHONPATH"):
+        CosyVoiceCodec(model, place / "broken.wav")
+
+
+def test_policies_of_two_worlds_are_not_evaluated_together(place: Path, tmp_path: Path) -> None:
+    mini = tmp_path / "mini"
+    policy.save(World().policy(), mini)
+    with pytest.raises(UserError, match=r"is of the codec speech_tokenizer_v2 .*of mini"):
+        evaluate([mini, place / "CosyVoice2-0.5B"], [], 1, 0, None, place / "voice.wav", None)
+    with pytest.raises(UserError, match="give CosyVoice's own with --data"):
+        evaluate([place / "CosyVoice2-0.5B"], [], 1, 0, None, place / "voice.wav", None)
+
+
+def test_an_utterance_without_a_token_is_judged_as_silence(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = cosyvoice.load(place / "CosyVoice2-0.5B")
+    spoken = CosyVoiceSpeech(str(place / "CosyVoice2-0.5B"), model, place / "voice.wav", None)
+    said = [torch.tensor([], dtype=torch.int64), torch.tensor([5, 6])]
+    drawn = [(tokens, True) for tokens in said]
+    monkeypatch.setattr(spoken, "draw", lambda asked, seed: drawn)  # noqa: ARG005
+    with pytest.warns(UserWarning, match="nothing was said to 'one'"):
+        silent, other = spoken.samples([("one", "happy"), ("two", "sad")], 0)
+    assert silent.audio.size == 640 * silent.tokens.numel() > 0
+    assert not silent.audio.any()
+    assert other.tokens.tolist() == [5, 6]
+
+
+def test_an_emotion_the_reward_model_lacks_is_said_before_anything_is_spoken(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = {"emotion": ["bored", "proud"]}
+    codec = "speech_tokenizer_v2"
+    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16, tasks=tasks, codec=codec)
+    reward.save(RewardModel(small), place / "other")
+    rows = [Utterance("a", "one two", "happy", np.arange(9))]
+    write_shard(place / "shard" / "0.parquet", rows, codec)
+    monkeypatch.setattr(CosyVoiceSpeech, "draw", None)  # whoever speaks fails
+    folder, voice = place / "CosyVoice2-0.5B", place / "voice.wav"
+    with pytest.raises(UserError, match="does not know the emotion 'happy'"):
+        evaluate([folder], [place / "other"], 1, 0, place / "shard", voice, None)
+
+
+def test_silence_is_capped_as_cosyvoice3_does() -> None:
+    tokens = torch.tensor([7, 1, 2, 28, 29, 55, 248, 1, 9, 1, 1, 9])
+    assert cap_silence(tokens).tolist() == [7, 1, 2, 28, 29, 55, 9, 1, 1, 9]
+    assert cap_silence(torch.tensor([5, 6])).tolist() == [5, 6]
+
+
+def test_a_folder_that_moved_is_named_with_model(place: Path) -> None:
+    """The tokenizer, too, comes from the folder that is named."""
+    moved = place / "elsewhere"
+    model = cosyvoice.load(place / "CosyVoice2-0.5B")
+    (place / "CosyVoice2-0.5B").rename(moved)
+    speech = CosyVoiceSpeech("CosyVoice2-0.5B", model, place / "voice.wav", moved)
+    assert speech.draw([("Hello.", "happy")], seed=0)[0][0].ndim == 1
+    with pytest.raises(UserError, match="is not at"):
+        CosyVoiceSpeech("CosyVoice2-0.5B", model, place / "voice.wav", None)

@@ -1,0 +1,197 @@
+"""CosyVoice's tokenizer and instructions, on a tiny Qwen2 tokenizer in upstream's layout."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model_folder import HEADS, write_llm, write_tokenizer
+from rrpo import loading, policy, reward
+from rrpo.commands import policy as policy_commands
+from rrpo.commands import speech
+from rrpo.data.shards import Utterance, write_shard
+from rrpo.errors import UserError
+from rrpo.policy import cosyvoice
+from rrpo.policy.cosyvoice_text import ADDED, END_OF_PROMPT, INSTRUCTIONS, CosyVoiceTokenizer
+from rrpo.reward import RewardConfig, RewardModel
+from rrpo.runs import PolicyRun
+
+pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model folder with a tokenizer alone."""
+    write_tokenizer(tmp_path / "CosyVoice2-0.5B")
+    return tmp_path / "CosyVoice2-0.5B"
+
+
+def test_an_instruction_ends_in_end_of_prompt_once(folder: Path) -> None:
+    tokenizer = CosyVoiceTokenizer(folder)
+    ids = tokenizer.instruct("happy")
+    assert ids.count(tokenizer.end_of_prompt) == 1
+    assert ids[-1] == tokenizer.end_of_prompt
+    assert len(ids) == len("Speak in a happy voice.") + 1
+    assert tokenizer.encode("[breath]") == [tokenizer.end_of_prompt + 1]
+
+
+def test_version_3_is_told_more(folder: Path) -> None:
+    second, third = (CosyVoiceTokenizer(folder, version).instruct("sad") for version in (2, 3))
+    assert third[-len(second) :] == second
+    assert len(third) > len(second)
+
+
+def test_version_3_has_phones_and_parts_of_pinyin(folder: Path) -> None:
+    """151,663 tokens in version 2, 151,924 in version 3, where Qwen2's own words are whole."""
+    second, third = (CosyVoiceTokenizer(folder, version) for version in (2, 3))
+    last = second.encode("[mn]")[0]
+    assert third.encode("[mn]") == [last]
+    assert third.encode("<|endofsystem|>") == [last + 1]
+    # 15 vowels in four forms and 24 consonants, in alphabetical order.
+    assert third.encode("[AA1][ZH]") == [last + 4, last + 1 + 15 * 4 + 24]
+    assert third.encode("[ǜ]") == [last + 151924 - 151663]
+    assert len(second.encode("[ǜ]")) > 1
+
+
+def test_chinese(folder: Path) -> None:
+    ids = CosyVoiceTokenizer(folder, language="zh").instruct("happy")
+    assert len(ids) == len("用开心的语气说".encode()) + 1
+
+
+def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no instructions for language 'fr'"):
+        CosyVoiceTokenizer(folder, language="fr")
+    with pytest.raises(UserError, match="holds no tokenizer"):
+        CosyVoiceTokenizer(tmp_path)
+    with pytest.raises(UserError, match="no instruction for 'bored'"):
+        CosyVoiceTokenizer(folder).instruct("bored")
+    with pytest.raises(UserError, match="text is empty"):
+        CosyVoiceTokenizer(folder).encode("  ")
+    twice = tmp_path / "twice.yaml"
+    twice.write_text(f'en:\n  happy: "Be {END_OF_PROMPT} happy{END_OF_PROMPT}"\n')
+    with pytest.raises(UserError, match="once"):
+        CosyVoiceTokenizer(folder, instructions=twice)
+    with pytest.raises(UserError, match="leave it out"):
+        CosyVoiceTokenizer(folder).encode(f"Be quiet.{END_OF_PROMPT} Now.")
+    for text, reason in (
+        (f'prefix: {{2: "A{END_OF_PROMPT}"}}\nen: {{happy: "x"}}', "prefix"),
+        ("en: [", "is not YAML"),
+        ('prefix: 5\nen: {happy: "x"}', "prefix"),
+        ('prefix: {2: 5}\nen: {happy: "x"}', "prefix"),
+    ):
+        twice.write_text(text)
+        with pytest.raises(UserError, match=reason) as error:
+            CosyVoiceTokenizer(folder, instructions=twice)
+        assert "\n" not in str(error.value)
+    size = len(CosyVoiceTokenizer(folder)._tokenizer)
+    CosyVoiceTokenizer(folder, rows=size)
+    with pytest.raises(UserError, match="belongs to another model"):
+        CosyVoiceTokenizer(folder, rows=size - 1)
+    with pytest.raises(UserError, match="not CosyVoice's tokenizer"):
+        CosyVoiceTokenizer(folder, rows=151936)  # the published table, and another vocabulary
+    words = json.loads((folder / "CosyVoice-BlankEN" / "vocab.json").read_text())
+    words |= {f"word{number}": number for number in range(len(words), 151650)}
+    (folder / "CosyVoice-BlankEN" / "vocab.json").write_text(json.dumps(words))
+    with pytest.raises(UserError, match="not CosyVoice's tokenizer"):
+        CosyVoiceTokenizer(folder)
+
+
+def test_code_beside_a_tokenizer_is_not_run(folder: Path, tmp_path: Path) -> None:
+    inner = folder / "CosyVoice-BlankEN"
+    (inner / "harm.py").write_text(f"open({str(tmp_path / 'harmed')!r}, 'w')\nclass Harm: pass\n")
+    config = {"auto_map": {"AutoTokenizer": ["harm.Harm", None]}, "tokenizer_class": "Harm"}
+    (inner / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="cannot be read"):
+        CosyVoiceTokenizer(folder)
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_a_damaged_vocabulary_gets_one_line(folder: Path) -> None:
+    (folder / "CosyVoice-BlankEN" / "vocab.json").write_text("[1, 2]")
+    with pytest.raises(UserError, match="cannot be read"):
+        CosyVoiceTokenizer(folder)
+
+
+def test_the_bundled_file_covers_the_bundled_emotions() -> None:
+    import yaml
+
+    from rrpo.emotions import EMOTIONS
+
+    content = yaml.safe_load(INSTRUCTIONS.read_text(encoding="utf-8"))
+    assert all(tuple(content[language]) == EMOTIONS for language in ("en", "zh"))
+    assert len(ADDED) == 19
+
+
+def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path) -> None:
+    """The whole way by the command line's own functions, on random weights of a tiny size."""
+    write_llm(folder)
+    config = HEADS
+    rows = [
+        Utterance(f"{n}", text, emotion, np.arange(n, n + 12))
+        for n, (text, emotion) in enumerate(
+            (text, emotion) for text in ("one", "two", "three") for emotion in ("happy", "sad")
+        )
+    ]
+    write_shard(tmp_path / "tokens.parquet", rows, "speech_tokenizer_v2")
+    codec = "speech_tokenizer_v2"
+    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16, codec=codec)
+    reward.save(RewardModel(small), tmp_path / "reward")
+    quick = [
+        "train.steps=2",
+        "language=zh",
+        "diffro.rollout.max_ratio=2.0",
+        "recompute=true",
+        "text_table=frozen",
+        "reference_precision=bfloat16",
+    ]
+    policy_commands.rewarded(
+        "diffro",
+        str(folder),
+        [str(tmp_path / "reward")],
+        tmp_path,
+        tmp_path / "run",
+        None,
+        quick,
+        False,
+    )
+    speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
+    before, after = (cosyvoice.load(path, config) for path in (folder, tmp_path / "out"))
+    assert before.config == after.config
+    assert not torch.equal(before.head.weight, after.head.weight)
+    assert torch.equal(before.text_embedding.weight, after.text_embedding.weight)
+    # A run of a run finds the tokenizer and keeps the language, also from its checkpoint.
+    policy_commands.sft(
+        str(tmp_path / "run"), tmp_path, tmp_path / "second", None, ["train.steps=1"], False
+    )
+    for start in (tmp_path / "second", tmp_path / "second" / "checkpoint"):
+        first = loading.origin_of(str(start))
+        assert (first.start, first.language) == (str(folder), "zh")
+    with pytest.raises(UserError, match="is there already"):
+        speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
+    speech.export(tmp_path / "second", "hf", tmp_path / "hf", folder)
+    for full in (tmp_path / "hf", tmp_path / "second", folder):
+        with pytest.raises(UserError, match="is not empty"):
+            speech.export(tmp_path / "second", "hf", full, folder)
+    assert cosyvoice.load(tmp_path / "hf").config.text_vocabulary >= 256
+    with pytest.raises(UserError, match="give CosyVoice's own with --data"):
+        policy_commands.sft(str(folder), None, tmp_path / "x", None, [], False)
+    with pytest.raises(UserError, match="give CosyVoice's own with --data"):
+        policy_commands.sft(str(tmp_path / "run"), None, tmp_path / "x", None, [], False)
+    with pytest.raises(UserError, match="the reward model mini is of the codec mini"):
+        policy_commands.rewarded(
+            "diffro", str(folder), ["mini"], tmp_path, tmp_path / "x", None, [], False
+        )
+    rows[2] = Utterance("mute", " ", "sad", np.arange(5))
+    write_shard(tmp_path / "mute" / "0.parquet", rows, "speech_tokenizer_v2")
+    with pytest.raises(UserError, match="'mute' has no text"):
+        policy_commands.sft(str(folder), tmp_path / "mute", tmp_path / "x", None, [], False)
+    model = policy.load(tmp_path / "run")
+    with pytest.raises(UserError, match="not at"):
+        loading.load_tokenizer(PolicyRun(start=str(tmp_path / "moved")), model)
+    out, voice = tmp_path / "x.wav", tmp_path / "voice.wav"
+    with pytest.raises(UserError, match="name a recording of a --voice"):
+        speech.speak(str(tmp_path / "run"), "one", "happy", "", None, None, out, 0)
+    with pytest.raises(UserError, match="no reference recording at"):
+        speech.speak(str(tmp_path / "run"), "one", "happy", "", voice, None, out, 0)

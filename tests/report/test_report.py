@@ -1,0 +1,674 @@
+"""Tests of the pages: what they say, what they leave out, and that they reach for nothing."""
+
+import base64
+import copy
+import io
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+
+from places import ROOT
+from rrpo import audio
+from rrpo.emotions import EMOTIONS
+from rrpo.errors import UserError
+from rrpo.report import figure, summarize, write_page, write_run_page
+from rrpo.report.curves import at
+from rrpo.report.listening import choose, marks_of
+from rrpo.report.measures import Estimate, apart, estimate, number
+from rrpo.report.plots import Chart, Line, Point, chart_svg, spread, ticks
+from rrpo.report.sound import BANDS, HIGHEST, LOWEST, flac_uri, mel_spectrogram, spectrogram_uri
+from rrpo.report.summary import Summary
+from rrpo.report.tables import standout
+from rrpo.report.terminal import print_systems
+from rrpo.sound import file as sound_file
+
+HOSTILE = "<script>alert(\"x\")</script> & 'quoted'"
+STYLE = ROOT / "src" / "rrpo" / "report" / "style.css"
+
+
+def spread_of(mean: float, half: float = 0.02) -> dict[str, float]:
+    """An estimate as results.json holds it."""
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def system(reward: float, judge: float, quality: float, kl: float) -> dict[str, Any]:
+    """The figures of one system."""
+    return {
+        "reward": spread_of(reward),
+        "rewards": {"plain": spread_of(reward), "ls_eam_adv": spread_of(reward - 0.1)},
+        "judge_accuracy": spread_of(judge),
+        "judge_probability": spread_of(judge),
+        "quality": {"dnsmos_overall": spread_of(quality), "plcmos": spread_of(quality + 0.5)},
+        "artifacts_per_second": spread_of(0.1, 0.01),
+        "content_error": None,
+        "content_error_reason": "no recogniser is installed",
+        "kl": spread_of(kl, 0.001),
+        "tokens": spread_of(70.0, 2.0),
+        "repetition": spread_of(0.1),
+    }
+
+
+def demo_results() -> dict[str, Any]:
+    """Results in which DiffRO hacks its reward and RRPO does not."""
+    reference = system(-0.2, 0.95, 3.2, 0.0)
+    reference["by_emotion"] = {name: {"judge_probability": spread_of(0.9)} for name in EMOTIONS}
+    models = {
+        name: {
+            "accuracy": {"same": spread_of(same), "altered": spread_of(same - 0.2)},
+            "calibration_error": spread_of(0.1, 0.01),
+            "robustness": {"attack": {"small": spread_of(0.4), "large": 0.2}},
+        }
+        for name, same in (("plain", 0.7), ("ls_eam_adv", 0.8))
+    }
+    return {
+        "schema": 1,
+        "seed": 0,
+        "seconds": {"reward_models": 81.2, "sft": 40.0, "diffro": 90.1, "rrpo": 88.0},
+        "smoke": False,
+        "machine": "2 cores",
+        "command": "rrpo demo --out runs/demo --seed 0",
+        "reference": reference,
+        "systems": {
+            "base": system(-1.2, 0.55, 3.0, 0.0),
+            "sft": system(-0.8, 0.75, 3.0, 0.1),
+            "diffro": system(-0.1, 0.86, 2.7, 0.5),
+            "rrpo": system(-0.3, 0.90, 3.02, 0.4),
+        },
+        "reward_models": models,
+        "training": {"sft": {"stopped_at": 120, "rule": "held-out loss rose twice"}},
+        "missing_judges": {"distillmos": "the package distillmos is not installed"},
+    }
+
+
+def demo_curves() -> list[dict[str, Any]]:
+    """Curves that go from the base to the systems of `demo_results`."""
+    rows = []
+    results = demo_results()["systems"]
+    ends = {"sft": 0.1, "diffro": 0.5, "rrpo": 0.4}
+    for name, index in itertools.product(ends, range(7)):
+        share = index / 6
+        mix = {
+            key: (1 - share) * results["base"][key]["mean"] + share * results[name][key]["mean"]
+            for key in ("judge_probability", "judge_accuracy", "tokens", "repetition")
+        }
+        quality = {
+            key: spread_of(
+                (1 - share) * value["mean"] + share * results[name]["quality"][key]["mean"]
+            )
+            for key, value in results["base"]["quality"].items()
+        }
+        own = -1.2 + share**0.5 * (results[name]["reward"]["mean"] + 1.2)
+        rows.append(
+            {"system": name, "step": 10 * index, "kl": ends[name] * share, "own_reward": own}
+            | {"reward": {"plain": own}, "quality": quality}
+            | mix
+            | {"judge_probability": spread_of(mix["judge_probability"])}
+        )
+    return rows
+
+
+def voice(seconds: float, pitch: float, clicks: list[float], seed: int) -> audio.Audio:
+    """Something like speech: harmonics with a moving pitch, in syllables, with clicks."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * audio.SAMPLE_RATE)) / audio.SAMPLE_RATE
+    f0 = pitch * (1 + 0.15 * np.sin(2 * np.pi * 0.7 * time + seed))
+    phase = 2 * np.pi * np.cumsum(f0) / audio.SAMPLE_RATE
+    tone = sum(np.sin(k * phase) / k for k in range(1, 25))
+    syllables = np.clip(np.sin(2 * np.pi * 2.1 * time + seed), 0, 1) ** 0.5
+    sound = 0.25 * tone * syllables + 0.004 * rng.standard_normal(len(time))
+    for click in clicks:
+        sound[int(click * audio.SAMPLE_RATE) :][:24] += 0.8 * np.hanning(24)
+    return np.asarray(np.clip(sound, -1, 1), dtype=np.float32)
+
+
+def make_demo(folder: Path, texts: int = 1, seconds: float = 0.4) -> Path:
+    """Write a small demo folder with `texts` sentences for each emotion."""
+    (folder / "audio").mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(demo_results()))
+    rows = []
+    names = ("reference", "base", "sft", "diffro", "rrpo")
+    for (s, name), (e, emotion), t in itertools.product(
+        enumerate(names), enumerate(EMOTIONS), range(texts)
+    ):
+        clicks = [0.25 * seconds, 0.6 * seconds] if name == "diffro" else []
+        length = seconds * (1 + 0.1 * s)
+        wav = f"audio/{name}_{emotion}_{t}.wav"
+        audio.write(folder / wav, voice(length, 110 + 20 * e, clicks, seed=s + 10 * t))
+        rows.append(
+            {
+                "id": f"{name}_{emotion}_{t}",
+                "system": name,
+                "emotion": emotion,
+                "text": HOSTILE if e == t == 0 else f"The {t + 2} boats came to the harbour.",
+                "wav": wav,
+                "reward": {"plain": -0.1 * e - 0.05 * t, "ls_eam_adv": -0.2 * e - 0.04 * t},
+                "judge_probability": 0.5 + 0.08 * s + 0.02 * t,
+                "judge_emotion": "sad" if s == 1 else emotion,
+                "quality": {"dnsmos_overall": 3.0, "plcmos": 3.4},
+                "artifacts": [
+                    {"kind": "click", "start": c, "end": c + 0.004, "strength": 7.3} for c in clicks
+                ],
+                "tokens": round(25 * length),
+                "kl": 0.1 * s,
+                "word_error": None,
+            }
+        )
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "curves.jsonl").write_text("".join(json.dumps(row) + "\n" for row in demo_curves()))
+    return folder
+
+
+class Reader(HTMLParser):
+    """Collects tags and text, and checks that tags close in order."""
+
+    VOID = ("meta", "input", "img", "br", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+    def all_of(self, tag: str) -> list[dict[str, str | None]]:
+        """Attributes of every such tag."""
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    def words(self) -> str:
+        """The visible text with single spaces."""
+        return " ".join(" ".join(self.text).split())
+
+
+def read_page(path: Path) -> Reader:
+    """Parse a page."""
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo folder with its page written."""
+    folder = make_demo(tmp_path_factory.mktemp("demo") / "run")
+    assert write_page(folder) == folder / "report.html"
+    return folder
+
+
+def test_page_has_every_player_and_reaches_for_nothing(demo: Path) -> None:
+    reader = read_page(demo / "report.html")
+    sounds = reader.all_of("audio")
+    assert len(sounds) == 6 * 5 + 4 * 3
+    assert all(sound["preload"] == "none" and sound["aria-label"] for sound in sounds)
+    for _, attrs in reader.tags:
+        for name in ("src", "srcset", "poster", "data", "action"):
+            assert str(attrs.get(name) or "data:").startswith("data:")
+        assert str(attrs.get("href") or "#").startswith("#")
+    html = (demo / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"(https?:)?//[a-z]", re.sub(r"base64,[\w+/=]+", "", html))
+    assert "url(" not in html and "@import" not in html
+
+
+def test_page_offers_the_sentences_there_are(demo: Path, tmp_path: Path) -> None:
+    assert not [a for a in read_page(demo / "report.html").all_of("input") if a["type"] == "radio"]
+    reader = read_page(write_page(make_demo(tmp_path / "run", texts=2, seconds=0.05)))
+    assert len([a for a in reader.all_of("input") if a["type"] == "radio"]) == 2
+
+
+def test_page_sound_is_the_sample(demo: Path) -> None:
+    reader = read_page(demo / "report.html")
+    uri = str(reader.all_of("audio")[0]["src"])
+    found, rate = soundfile.read(io.BytesIO(base64.b64decode(uri.split(",")[1])), dtype="float32")
+    wanted = sound_file.read(demo / "audio" / "reference_neutral_0.wav")
+    assert rate == audio.SAMPLE_RATE
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_page_says_what_it_must(demo: Path) -> None:
+    words = read_page(demo / "report.html").words()
+    for wanted in (
+        "The emotion labels are synthetic.",
+        "rrpo demo --out runs/demo --seed 0",
+        "the package distillmos is not installed",
+        "no recogniser is installed",
+        "SFT stopped at step 120",
+        "click at 0.10 s, strength 7.3",
+        "nats per token",
+        "Warning: reward rose while something else got worse",
+        "Smoke run.",
+    ):
+        assert (wanted in words) == (wanted != "Smoke run."), wanted
+
+
+def test_page_escapes_what_it_is_given(demo: Path) -> None:
+    reader = read_page(demo / "report.html")
+    assert len(reader.all_of("script")) == 1
+    assert HOSTILE in reader.words()
+    labels = [str(attrs["aria-label"]) for attrs in reader.all_of("audio")]
+    assert any(HOSTILE in label for label in labels)
+
+
+def test_page_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_demo(tmp_path / "run")
+    (folder / "report.html").write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(UserError, match="disk full"):
+        write_page(folder)
+    assert (folder / "report.html").read_text() == "old"
+    assert sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) == []
+
+
+PARTS = ("seconds", "machine", "command", "reference", "systems", "reward_models", "training")
+
+
+@pytest.mark.parametrize("absent", [*PARTS, "missing_judges", "smoke", "seed"])
+@pytest.mark.parametrize("none", [True, False])
+def test_page_does_without(tmp_path: Path, absent: str, none: bool) -> None:
+    results = demo_results()
+    del results[absent]
+    if none:
+        results[absent] = None
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    words = read_page(write_page(tmp_path)).words()
+    assert "nothing to hear" in words and "holds no curves" in words
+
+
+def test_page_of_nothing_but_a_brace(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("{}")
+    words = read_page(write_page(tmp_path)).words()
+    assert "holds no figures of systems" in words
+    assert "too few figures" in words
+
+
+def test_page_survives_nulls_and_lost_sounds(tmp_path: Path) -> None:
+    folder = make_demo(tmp_path / "run")
+    lines = (folder / "samples.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows[0]["wav"] = "../../outside.wav"
+    rows[1]["wav"] = "audio/lost.wav"
+    for row in rows[2:]:
+        row |= {"reward": None, "judge_probability": None, "artifacts": None, "quality": None}
+    (folder / "samples.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    curves = [row | {"kl": None, "quality": {"plcmos": None}} for row in demo_curves()]
+    (folder / "curves.jsonl").write_text("\n".join(json.dumps(row) for row in curves))
+    results = demo_results()
+    for name in results["systems"]["rrpo"]:
+        results["systems"]["rrpo"][name] = None
+    results["reward_models"]["plain"] = None
+    (folder / "results.json").write_text(json.dumps(results))
+    reader = read_page(write_page(folder))
+    assert len(reader.all_of("audio")) == 28
+    assert reader.words().count("sound missing") == 2
+
+
+def test_page_names_the_broken_line(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("{}")
+    (tmp_path / "curves.jsonl").write_text('{"system": "sft"}\n{"system": ')
+    with pytest.raises(UserError, match=r"curves\.jsonl line 2"):
+        write_page(tmp_path)
+    (tmp_path / "results.json").write_text("[]")
+    with pytest.raises(UserError, match="not a JSON object"):
+        write_page(tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        write_page(tmp_path / "nowhere")
+
+
+def subjects(summary: Summary) -> list[str]:
+    """What the cautions of a summary are about."""
+    return [caution.subject for caution in summary.cautions]
+
+
+def test_caution_where_reward_rises_and_quality_falls() -> None:
+    found = {c.subject: c for c in summarize(demo_results(), []).cautions}
+    assert set(found) == {"DiffRO over Base", "DiffRO over SFT"}
+    assert found["DiffRO over SFT"].clear
+    assert (
+        "DNSMOS overall fell from 3.00 to 2.70 (intervals apart)" in found["DiffRO over SFT"].text
+    )
+    assert "judge" not in found["DiffRO over SFT"].text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "cautioned"),
+    [
+        ("judge_probability", 0.70, True),
+        ("judge_probability", 0.73, False),  # under the step, intervals overlap
+        ("judge_probability", 0.80, False),
+        ("quality.plcmos", 3.44, True),
+        ("repetition", 0.14, True),
+        ("repetition", 0.02, False),
+        ("tokens", 90.0, True),
+        ("tokens", 50.0, True),
+        ("tokens", 74.0, False),
+        ("artifacts_per_second", 0.2, True),
+        ("artifacts_per_second", 0.02, False),
+    ],
+)
+def test_caution_by_each_rule(key: str, value: float, cautioned: bool) -> None:
+    results = demo_results()
+    results["systems"] = {name: results["systems"][name] for name in ("sft", "diffro")}
+    results["systems"]["diffro"] = system(-0.1, 0.75, 3.0, 0.5)
+    assert subjects(summarize(results, [])) == []
+    place = results["systems"]["diffro"]
+    *way, last = key.split(".")
+    for name in way:
+        place = place[name]
+    place[last] = spread_of(value)
+    assert bool(summarize(results, []).cautions) == cautioned
+
+
+def test_caution_needs_a_reward_that_rose() -> None:
+    results = demo_results()
+    for name, entry in results["systems"].items():
+        entry["rewards"] = {"plain": spread_of(-0.5), "ls_eam_adv": spread_of(-0.5)}
+        entry["quality"] = {"plcmos": spread_of(3.0 if name in ("base", "sft") else 1.0)}
+    assert subjects(summarize(results, [])) == []
+
+
+def test_caution_says_when_it_may_be_chance() -> None:
+    results = demo_results()
+    results["systems"]["diffro"]["quality"] = {"plcmos": {"mean": 3.3, "low": 3.0, "high": 3.6}}
+    for caution in summarize(results, []).cautions:
+        assert not caution.clear
+        assert "PLCMOS fell from 3.50 to 3.30 (intervals overlap)" in caution.text
+
+
+def test_caution_for_a_length_counts_only_away_from_the_reference() -> None:
+    results = demo_results()
+    results["systems"]["rrpo"]["tokens"] = spread_of(90.0)
+    assert "RRPO over SFT" in subjects(summarize(results, []))
+    results["reference"]["tokens"] = spread_of(92.0)
+    assert "RRPO over SFT" not in subjects(summarize(results, []))
+
+
+def test_caution_along_a_curve() -> None:
+    rows = [
+        {"system": "diffro", "step": step, "own_reward": reward, "judge_probability": judge}
+        for step, reward, judge in [(0, -1.0, 0.5), (10, -0.5, 0.9), (20, -0.1, 0.7)]
+    ]
+    [caution] = summarize({}, rows).cautions
+    assert caution.subject == "Along the curve of DiffRO"
+    assert "From step 10 to step 20 own reward rose from −0.50 to −0.10" in caution.text
+    assert "fell from 0.90 to 0.70" in caution.text
+    small = [row | {"judge_probability": 0.9 - 0.025 * int(row["step"] // 10)} for row in rows]
+    assert summarize({}, small).cautions == []  # 0.05 is under twice the step, with no intervals
+    known = [row | {"judge_probability": spread_of(row["judge_probability"])} for row in small]
+    assert len(summarize({}, known).cautions) == 1
+    falling = [row | {"own_reward": -row["own_reward"]} for row in rows]
+    assert summarize({}, falling).cautions == []
+    climbing = [row | {"judge_probability": 0.01 * float(row["step"])} for row in rows]
+    assert summarize({}, climbing).cautions == []
+
+
+def test_summary_is_honest_about_intervals() -> None:
+    results = demo_results()
+    texts = [s.text for s in summarize(results, []).statements if s.topic == "Emotion"]
+    assert texts[0].startswith(
+        "DiffRO raised the judge’s probability of the asked emotion over SFT by 0.11"
+    )
+    assert texts[2].startswith("RRPO reads 0.04 higher than DiffRO") or "raised" in texts[2]
+    results["systems"]["diffro"]["judge_probability"] = spread_of(0.86, 0.2)
+    texts = [s.text for s in summarize(results, []).statements if s.topic == "Emotion"]
+    assert all("overlap" in text for text in (texts[0], texts[2]))
+    assert "does not tell the two apart" in texts[0]
+    results["systems"]["diffro"]["judge_probability"] = spread_of(0.60)
+    texts = [s.text for s in summarize(results, []).statements if s.topic == "Emotion"]
+    assert texts[0].startswith("DiffRO lowered")
+
+
+def test_summary_compares_at_equal_distance() -> None:
+    curves = demo_curves()
+    text = next(s.text for s in summarize({}, curves).statements if s.topic == "Equal KL")
+    # Both lines are straight: DiffRO at 0.4 of 0.5 lies at 0.8 of the way from base to its end.
+    assert "At 0.400 nats per token" in text
+    assert f"judge’s probability {0.55 + 0.8 * (0.86 - 0.55):.2f} and 0.90" in text
+
+
+def test_at_reads_the_first_crossing() -> None:
+    rows = [
+        {"kl": x, "tokens": y, "step": n}
+        for n, (x, y) in enumerate([(0.0, 10.0), (0.2, 20.0), (0.1, 30.0), (0.4, 60.0)])
+    ]
+    assert at(rows, "kl", 0.1, "tokens") == pytest.approx(15.0)
+    assert at(rows, "kl", 0.25, "tokens") == pytest.approx(45.0)
+    assert at(rows, "kl", 0.0, "tokens") == 10.0
+    assert at(rows, "kl", 0.5, "tokens") is None
+
+
+@given(
+    st.lists(st.tuples(st.floats(-5, 5), st.floats(0, 1)), min_size=2, max_size=2),
+)
+def test_apart_means_no_common_point(ends: list[tuple[float, float]]) -> None:
+    first, second = (Estimate(mean, mean - half, mean + half) for mean, half in ends)
+    common = max(first.low or 0, second.low or 0) <= min(first.high or 0, second.high or 0)
+    if None not in (first.low, second.low):
+        assert apart(first, second) is (not common)
+    assert apart(first, Estimate(0.0)) is None
+
+
+def test_estimate_refuses_what_is_not_a_number() -> None:
+    for value in (None, True, "1", float("nan"), float("inf"), {"mean": None}, {}, []):
+        assert estimate(value) is None
+    assert estimate({"mean": 1, "low": None, "high": 2}) == Estimate(1.0)
+    assert number(-0.004) == "0.00" and number(0.004, signed=True) == "0.00"
+
+
+def test_bold_only_with_intervals_apart() -> None:
+    one, two = Estimate(0.9, 0.85, 0.95), Estimate(0.7, 0.65, 0.75)
+    assert standout({"a": one, "b": two}, "higher") == "a"
+    assert standout({"a": one, "b": two}, "lower") == "b"
+    assert standout({"a": one, "b": two}, "") == ""
+    assert standout({"a": one, "b": Estimate(0.84, 0.8, 0.88)}, "higher") == ""
+    assert standout({"a": one, "b": Estimate(0.2)}, "higher") == ""
+
+
+def test_grid_prefers_sentences_that_all_have_spoken() -> None:
+    samples = [
+        {"system": name, "emotion": emotion, "text": text}
+        for name, emotion, text in [
+            ("sft", "sad", "one"),
+            ("sft", "sad", "two"),
+            ("rrpo", "sad", "two"),
+            ("sft", "neutral", "three"),
+        ]
+    ]
+    chosen = [
+        (emotion, text, turn, sorted(found)) for emotion, text, turn, found in choose(samples)
+    ]
+    assert chosen == [
+        ("neutral", "three", 0, ["sft"]),
+        ("sad", "two", 0, ["rrpo", "sft"]),
+        ("sad", "one", 1, ["sft"]),
+    ]
+
+
+def test_marks_stay_inside_the_sound() -> None:
+    artifacts = [
+        {"kind": "click", "start": 0.5, "end": 0.6, "strength": 3.0},
+        {"kind": "pop", "start": 1.9, "end": 2.5},
+        {"kind": "pop", "start": 2.5, "end": 2.6},
+        {"kind": "pop", "start": None, "end": 2.6},
+    ]
+    marks = marks_of({"artifacts": artifacts}, 2.0)
+    assert [(m.left, m.width) for m in marks] == [(25.0, 5.0), (95.0, 5.0)]
+
+
+@pytest.mark.parametrize("frequency", [300.0, 1000.0, 4000.0])
+def test_mel_spectrogram_of_a_tone(frequency: float) -> None:
+    time = np.arange(8000) / audio.SAMPLE_RATE
+    level = mel_spectrogram(np.sin(2 * np.pi * frequency * time).astype(np.float32))
+    assert level.shape == (BANDS, 51)
+    centres = np.linspace(*2595 * np.log10(1 + np.array([LOWEST, HIGHEST]) / 700), BANDS + 2)[1:-1]
+    loudest = centres[level[:, 25].argmax()]
+    wanted = 2595 * np.log10(1 + frequency / 700)
+    assert abs(loudest - wanted) < 2 * (centres[1] - centres[0])
+
+
+def test_spectrogram_has_high_frequencies_above() -> None:
+    time = np.arange(8000) / audio.SAMPLE_RATE
+    uri = spectrogram_uri((0.5 * np.sin(2 * np.pi * 6000 * time)).astype(np.float32))
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("L"))
+    assert pixels.shape[0] == BANDS
+    assert pixels[: BANDS // 4].mean() > 2 * pixels[-BANDS // 4 :].mean()
+
+
+def test_silence_and_a_single_sample_can_be_shown() -> None:
+    for sound in (np.zeros(1600, dtype=np.float32), np.ones(1, dtype=np.float32)):
+        assert spectrogram_uri(sound).startswith("data:image/webp")
+        assert flac_uri(sound).startswith("data:audio/flac")
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_round_and_inside(low: float, span: float) -> None:
+    high = low + span
+    found = ticks(low, high)
+    slack = 1e-6 * max(abs(low), abs(high), span)
+    assert all(low - slack <= value <= high + slack for value in found)
+    assert 1 <= len(found) <= 7
+
+
+@given(st.lists(st.floats(0, 200), min_size=1, max_size=6).map(sorted))
+def test_spread_keeps_labels_apart_and_inside(wanted: list[float]) -> None:
+    placed = spread(wanted, 12.0, 0.0, 200.0)
+    assert all(b - a >= 12.0 - 1e-6 for a, b in itertools.pairwise(placed))
+    assert placed[0] >= -1e-6 and placed[-1] <= 200 + 1e-6
+
+
+def test_chart_draws_within_its_box_and_escapes() -> None:
+    points = [Point(x, Estimate(y, y - 1, y + 1), HOSTILE) for x, y in [(0, 3), (1, 9), (2, -4)]]
+    svg = chart_svg(Chart(HOSTILE, "step", [Line("sft", HOSTILE, points)], level=2.0))
+    assert "<script>" not in svg
+    reader = Reader()
+    reader.feed(svg)
+    assert reader.open == []
+    stroke = next(a["d"] for t, a in reader.tags if t == "path" and a.get("class") == "stroke")
+    coordinates = [float(v) for v in re.findall(r"[\d.]+", str(stroke))]
+    assert all(0 <= x <= 340 for x in coordinates[::2])
+    heights = coordinates[1::2]
+    assert all(0 <= y <= 236 for y in heights)
+    assert heights[1] < heights[0] < heights[2]
+    assert chart_svg(Chart("", "", [])) == ""
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG 2 contrast ratio of two #rrggbb colours."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_colours_have_contrast_in_light_and_dark() -> None:
+    blocks = re.findall(r":root \{(.*?)\}", STYLE.read_text(), flags=re.DOTALL)[:2]
+    assert len(blocks) == 2
+    for block in blocks:
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+        names = ("ink", "soft", "link", "reference", "base", "sft", "diffro", "rrpo")
+        for name in names:
+            assert contrast(colours[name], colours["page"]) >= 4.5, name
+        assert contrast(colours["warn-ink"], colours["warn-page"]) >= 4.5
+
+
+def test_run_page(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(UserError, match="is not a run"):
+        write_run_page(folder)
+    rows = [{"step": n, "loss": 1 / (n + 1), "kl": 0.1 * n, "note": "x"} for n in range(100)]
+    (folder / "metrics.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    words = read_page(write_run_page(folder)).words()
+    assert "holds no configuration" in words and "holds no results" in words
+    (folder / "config.yaml").write_text("name: <b>bold</b>\n")
+    results = {"loss": spread_of(0.2), "accuracy": {"same": 0.5}, "kind": "sft"}
+    results["validations"] = [
+        {"step": 1, "quality/plcmos": 3.0},
+        {"step": 2, "quality/plcmos": 3.1},
+    ]
+    (folder / "results.json").write_text(json.dumps(results))
+    reader = read_page(write_run_page(folder))
+    assert "name: <b>bold</b>" in reader.words()
+    assert "Accuracy, same 0.5000" in reader.words()
+    assert len([a for a in reader.all_of("svg") if a.get("role") == "img"]) == 3
+    assert "Quality, PLCMOS" in reader.words()
+
+
+def test_figure_in_both_formats(tmp_path: Path) -> None:
+    figure(demo_results(), demo_curves(), tmp_path / "picture.png")
+    pixels = np.asarray(Image.open(tmp_path / "picture.png").convert("RGB"), dtype=int)
+    assert (np.abs(pixels - [0x0A, 0x75, 0x58]).sum(axis=-1) < 12).sum() > 100
+    figure({}, demo_curves()[:7], tmp_path / "picture.svg")
+    assert "<svg" in (tmp_path / "picture.svg").read_text()
+
+
+def test_summary_leaves_its_input_alone() -> None:
+    results, curves = demo_results(), demo_curves()
+    before = copy.deepcopy((results, curves))
+    summarize(results, curves)
+    assert (results, curves) == before
+
+
+def test_every_reward_model_is_a_row_of_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"mean": -0.5, "low": -0.75, "high": -0.25}
+    system = {"reward": None, "rewards": {"a": value, "[b]": {**value, "mean": -9.0}}}
+    print_systems({"run": system}, Console(width=120), ["a", "[b]"], synthetic=False)
+    printed = capsys.readouterr().out
+    assert "synthetic" not in printed
+    assert "own reward" not in printed
+    assert [line for line in printed.splitlines() if "reward, a" in line and "-0.50" in line]
+    assert [line for line in printed.splitlines() if "reward, [b]" in line and "-9.00" in line]
+
+
+def test_a_run_that_was_evaluated_can_be_heard_on_its_page(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("start: mini\n")
+    value = {"mean": 0.625, "low": 0.5, "high": 0.75}
+    figures = {"seed": 0, "system": {"reward": None, "rewards": {"rm": value}, "utterances": 2}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(figures))
+    (tmp_path / "samples").mkdir()
+    rows = []
+    for emotion in ("happy", "sad"):
+        soundfile.write(tmp_path / "samples" / f"{emotion}.wav", np.full(1600, 0.1), 16_000)
+        rows.append({"text": "A <b>.", "emotion": emotion, "wav": f"samples/{emotion}.wav"})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "samples" / "samples.jsonl").write_text(lines)
+    html = write_run_page(tmp_path).read_text(encoding="utf-8")
+    assert html.count("<audio") == 2
+    assert "A &lt;b&gt;." in html
+    assert "0.6250" in html
+    (tmp_path / "evaluation.json").unlink()
+    assert "<audio" not in write_run_page(tmp_path).read_text(encoding="utf-8")
