@@ -19,7 +19,8 @@ from rrpo.codec.features import features
 from rrpo.codec.mini import TOKEN_SAMPLES
 from rrpo.codec.vocoder import TOKEN_FRAMES, to_bands, to_points
 from rrpo.errors import UserError
-from rrpo.mini.renderer import Rendering, Transient
+from rrpo.mini.renderer import Rendering
+from rrpo.mini.transients import Transient
 
 Array = NDArray[Any]
 KINDS = ("click", "pop")
