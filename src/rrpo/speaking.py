@@ -12,7 +12,7 @@ from torch import Tensor
 from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
-from rrpo.evaluate.run import Sample
+from rrpo.evaluate.panel import Sample
 from rrpo.origin import beginning, load_tokenizer
 from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from rrpo.benchmarks import gradient, speed
-from rrpo.benchmarks.page import page as benchmarks_page
+from rrpo.bench import gradient, speed
+from rrpo.bench.page import page as benchmarks_page
 from rrpo.checkpoint import write_text
 from rrpo.commands.inputs import load_data, load_rewards
 from rrpo.errors import UserError

@@ -18,7 +18,7 @@ from rrpo.commands.inputs import load_data, load_reward, named_codec
 from rrpo.data.manifest import require_empty
 from rrpo.errors import NotFinite, UserError
 from rrpo.evaluate import artifacts
-from rrpo.evaluate.run import Judges, Sample, measure, summarise
+from rrpo.evaluate.panel import Judges, Sample, measure, summarise
 from rrpo.folder import begin_folder, commit_folder
 from rrpo.identity import require_one_codec
 from rrpo.mini.speaking import first_texts, limits, spoken

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
-from rrpo.evaluate.run import Sample, kl_of
+from rrpo.evaluate.panel import Sample, kl_of
 from rrpo.mini.world import World
 from rrpo.objectives.on_policy import SHORTEST, RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate
