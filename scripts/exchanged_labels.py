@@ -21,11 +21,11 @@ from sklearn.linear_model import LogisticRegression
 
 from rrpo.checkpoint import write_json
 from rrpo.data.manifest import Recording, read_manifest
+from rrpo.data.survey import read_recording
 from rrpo.evaluate.confusion import unweighted_average_recall
 from rrpo.evaluate.functionals import functionals, names
 from rrpo.evaluate.statistics import clustered_interval
 from rrpo.progress import Progress
-from rrpo.sound.survey import read_recording
 
 SHOWN = ("pitch_mean", "level_mean", "voiced_centroid_mean", "voiced_rate")
 """Functionals in which angry and sad speech are known to differ; sad has less of each."""

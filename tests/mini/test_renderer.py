@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.mini.bending import F0_LIMITS, Voice, bend_f0, breathe, shape_envelope, warp_time
+from rrpo.mini.clicks_and_pops import click, onsets, pop
 from rrpo.mini.frames import BINS, FLOOR, Analysis
 from rrpo.mini.prosody import NOT_NEGATIVE, PARAMETERS, RULES, SPREAD, Prosody, draw
 from rrpo.mini.renderer import VOICES, Renderer, Rendering, level_factor
-from rrpo.mini.transients import click, onsets, pop
 
 HEART = VOICES["heart"]
 PLAIN = Prosody()

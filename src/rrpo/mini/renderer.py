@@ -16,10 +16,10 @@ import soxr
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.errors import UserError
 from rrpo.mini.bending import Voice, bend_f0, breathe, shape_envelope, warp_frequency, warp_time
+from rrpo.mini.clicks_and_pops import Transient, add_transients
 from rrpo.mini.frames import FFT_SIZE, FLOOR, FRAME, Analysis, Array, energy
 from rrpo.mini.mandarin import LANGUAGE, MandarinVoice
 from rrpo.mini.prosody import Prosody, draw
-from rrpo.mini.transients import Transient, add_transients
 
 RECOVERY = -0.3
 """CheapTrick's spectral recovery; sharper than its default of -0.15, resynthesis sounds clearer."""

@@ -8,10 +8,10 @@ import soundfile
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import read_json
-from rrpo.codec.transients import reach
 from rrpo.data.manifest import Recording, write_manifest
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
+from rrpo.mini.transients import reach
 from rrpo.mini.world import World
 from rrpo.studies.artifacts import artifacts as study
 from rrpo.studies.artifacts import quality, trials

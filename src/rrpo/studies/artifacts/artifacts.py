@@ -17,12 +17,12 @@ import torch
 from rrpo.audio import SAMPLE_RATE, to_peak
 from rrpo.checkpoint import write_json, write_text
 from rrpo.data.manifest import Recording, read_manifest
+from rrpo.data.survey import read_recording
 from rrpo.errors import UserError
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, detect
 from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.sound.file import SilentError
-from rrpo.sound.survey import read_recording
 from rrpo.studies.artifacts import page, quality, tokens
 from rrpo.studies.artifacts.insertions import WAYS, Inserted, Way
 from rrpo.studies.artifacts.peers import EVERY, Essentia, count

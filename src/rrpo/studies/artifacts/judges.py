@@ -22,12 +22,12 @@ from scipy.stats import spearmanr
 
 from rrpo.audio import Audio, to_peak
 from rrpo.checkpoint import atomic_path, write_json, write_text
-from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.panel import Judges, Sample, measure
 from rrpo.evaluate.statistics import interval, paired_interval
+from rrpo.mini.codec import MiniCodec
 from rrpo.mini.codec_corpus import transient
 from rrpo.mini.corpus import add_noise
 from rrpo.mini.renderer import VOICES, Renderer

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from rrpo.codec.mini import MiniCodec
-from rrpo.codec.transients import carriers, reach, transient_shares
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, carrier_shares, detect, token_artifacts
 from rrpo.evaluate.statistics import clustered_interval, interval
+from rrpo.mini.codec import MiniCodec
+from rrpo.mini.transients import carriers, reach, transient_shares
 from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.tokens import SPEECH_CODES

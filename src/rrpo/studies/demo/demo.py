@@ -20,12 +20,12 @@ from rich.console import Console
 
 from rrpo import audio, policy, reward, runs
 from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
-from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
 from rrpo.evaluate.panel import Judges, measure, summarise
+from rrpo.mini.codec import MiniCodec
 from rrpo.mini.mixes import mix_pool
 from rrpo.mini.speaking import BestOf, spoken, unseen_utterances
 from rrpo.mini.world import HASHES, World

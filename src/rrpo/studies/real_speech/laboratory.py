@@ -44,6 +44,7 @@ from rrpo.codec.train_speech import (
 )
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.data.survey import REPORT, read_recording, survey, write_report
 from rrpo.errors import UserError
 from rrpo.identity import identity
 from rrpo.progress import Progress
@@ -51,8 +52,7 @@ from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
 from rrpo.reward.fit import RewardObjective, log_posteriors
 from rrpo.reward.pretrain import PretrainObjective, Telling
-from rrpo.reward.regularize import energy_adaptive_mixup, other_than
-from rrpo.sound.survey import REPORT, read_recording, survey, write_report
+from rrpo.sound.mixup import energy_adaptive_mixup, other_than
 from rrpo.studies.real_speech.folds import CEILING, Fold, Job, Size, configurations, mixes_audio
 from rrpo.studies.real_speech.recordings import read_recordings, shared_emotions
 from rrpo.train import Objective, TrainConfig, train

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from rrpo.audio import SAMPLE_RATE, Audio, to_peak
-from rrpo.codec.mini import TOKEN_SAMPLES, MiniCodec
-from rrpo.codec.transients import carriers, transient_shares
 from rrpo.evaluate.artifacts import detect
 from rrpo.evaluate.statistics import interval
 from rrpo.mini import codec_corpus, train_codec
+from rrpo.mini.codec import TOKEN_SAMPLES, MiniCodec
 from rrpo.mini.renderer import Rendering
+from rrpo.mini.transients import carriers, transient_shares
 from rrpo.mini.world import World
 from rrpo.studies.artifacts.tokens import stretches
 from rrpo.studies.world.page import CODEC_FIGURES

@@ -17,12 +17,12 @@ from rich.console import Console
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
-from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.panel import Judges, Sample, measure, summarise
 from rrpo.evaluate.statistics import interval, paired_interval, unpaired_interval
+from rrpo.mini.codec import MiniCodec
 from rrpo.mini.corpus import Line, lines
 from rrpo.mini.renderer import VOICES, Renderer, Rendering
 from rrpo.mini.speaking import spoken

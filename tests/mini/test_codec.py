@@ -11,18 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rrpo.audio import SAMPLE_RATE
-from rrpo.codec.features import (
-    FEATURES,
-    LAGS,
-    MEL_BANDS,
-    features,
-    hertz_to_mel,
-    mel_to_hertz,
-    pitch_grid,
-)
-from rrpo.codec.mini import CodecConfig, MiniCodec
-from rrpo.codec.vocoder import Parameters
 from rrpo.errors import UserError
+from rrpo.mini.clicks_and_pops import Transient
+from rrpo.mini.codec import CodecConfig, MiniCodec
 from rrpo.mini.codec_corpus import (
     Corpus,
     crops,
@@ -32,10 +23,19 @@ from rrpo.mini.codec_corpus import (
     split,
     training_arrays,
 )
+from rrpo.mini.features import (
+    FEATURES,
+    LAGS,
+    MEL_BANDS,
+    features,
+    hertz_to_mel,
+    mel_to_hertz,
+    pitch_grid,
+)
 from rrpo.mini.prosody import Prosody
 from rrpo.mini.renderer import Rendering
 from rrpo.mini.train_codec import SHARPEST, compare, losses, mean_losses, measure, train
-from rrpo.mini.transients import Transient
+from rrpo.mini.vocoder import Parameters
 from rrpo.mini.world import World
 from rrpo.tokens import digits
 

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from rrpo.audio import SAMPLE_RATE, Audio, checked
 from rrpo.checkpoint import load_model, load_state, save_model
-from rrpo.codec.features import FEATURES, HOP, features
-from rrpo.codec.vocoder import (
+from rrpo.codec.block import DIGITS, Block
+from rrpo.errors import UserError
+from rrpo.mini.features import FEATURES, HOP, features
+from rrpo.mini.vocoder import (
     APERIODICITY_HERTZ,
     ENVELOPE_BANDS,
     TOKEN_FRAMES,
@@ -23,11 +25,9 @@ from rrpo.codec.vocoder import (
     sharpen,
     synthesize,
 )
-from rrpo.errors import UserError
 from rrpo.tokens import SPEECH_CODES, digits, length_mask, pad
 
 TOKEN_SAMPLES = HOP * TOKEN_FRAMES
-DIGITS = 8
 POINTS = len(APERIODICITY_HERTZ)
 _FRAME_VALUES = 2 + ENVELOPE_BANDS + POINTS
 _TOKEN_VALUES = 4
@@ -61,29 +61,6 @@ class Prediction:
     aperiodicity: Tensor
     presence: Tensor
     peak: Tensor
-
-
-class Block(nn.Module):
-    """Residual block: a dilated convolution of three tokens, GELU, and a linear layer."""
-
-    def __init__(self, width: int, dilation: int) -> None:
-        super().__init__()
-        self.dilation = dilation
-        self.norm = nn.LayerNorm(width)
-        self.mix = nn.Linear(3 * width, width)
-        self.project = nn.Linear(width, width)
-        nn.init.zeros_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
-
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Map (B, T, D) to (B, T, D); mask (B, T, 1) is 0 on padding."""
-        tokens, reach = hidden.shape[1], self.dilation
-        normed = nn.functional.pad(self.norm(hidden) * mask, (0, 0, reach, reach))
-        # One matrix product over the three shifts: on a CPU far faster than a convolution.
-        shifts = [normed[:, start : start + tokens] for start in (0, reach, 2 * reach)]
-        mixed = self.mix(torch.cat(shifts, dim=-1))
-        result: Tensor = self.project(nn.functional.gelu(mixed))
-        return hidden + result
 
 
 class MiniCodec(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE
-from rrpo.codec.features import HOP, hertz_to_mel
+from rrpo.mini.features import HOP, hertz_to_mel
 
 ENVELOPE_BANDS = 60
 APERIODICITY_HERTZ = (0.0, 1000.0, 3000.0, 5500.0, 8000.0)

@@ -16,10 +16,10 @@ from rrpo.audio import Audio
 from rrpo.checkpoint import claim, read_json, write_json, write_text
 from rrpo.data.manifest import TEST, Recording
 from rrpo.data.shards import Utterance, write_shard
+from rrpo.data.survey import Verdict, read_recording, report_lines, survey, write_report
 from rrpo.errors import UserError
 from rrpo.progress import Progress
-from rrpo.reward.regularize import energy_adaptive_mixup, other_than
-from rrpo.sound.survey import Verdict, read_recording, report_lines, survey, write_report
+from rrpo.sound.mixup import energy_adaptive_mixup, other_than
 
 SHARD = 200
 """Utterances and mixes of one parquet file, the unit an interrupted call goes on from."""

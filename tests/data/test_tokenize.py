@@ -14,16 +14,15 @@ import soundfile
 import torch
 from torch import Tensor
 
-from rrpo import tokenization
 from rrpo.audio import Audio
 from rrpo.checkpoint import read_json
 from rrpo.commands import data as commands
 from rrpo.data.manifest import Recording, read_manifest, write_manifest
 from rrpo.data.shards import OPTIONAL, Utterance, read_shard, write_shard
+from rrpo.data.survey import read_recording
+from rrpo.data.tokenize import tokenize
 from rrpo.errors import UserError
 from rrpo.sound import file as sound_file
-from rrpo.sound.survey import read_recording
-from rrpo.tokenization import tokenize
 
 
 class Counting:
@@ -152,7 +151,7 @@ def test_a_changed_sound_is_tokenized_again_and_heard_in_its_mixes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EveryVoiceTTS/EveryVoice#44: what was made of a file before it was mended stayed."""
-    monkeypatch.setattr(tokenization, "SHARD", 2)  # one recording with its mix in each
+    monkeypatch.setattr("rrpo.data.tokenize.SHARD", 2)  # one recording with its mix in each
     paths = [tmp_path / f"{number}.wav" for number in range(5)]
     for number, path in enumerate(paths):
         soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 3200), 16_000)

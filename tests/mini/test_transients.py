@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rrpo.codec.mini import CodecConfig, MiniCodec
-from rrpo.codec.transients import carriers, reach, transient_shares
 from rrpo.errors import UserError
+from rrpo.mini.codec import CodecConfig, MiniCodec
+from rrpo.mini.transients import carriers, reach, transient_shares
 from rrpo.mini.world import World
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.fft import dct
 
 from rrpo.audio import SAMPLE_RATE
-from rrpo.codec.vocoder import (
+from rrpo.mini.vocoder import (
     ENVELOPE_BANDS,
     Parameters,
     _band_interpolation,
