@@ -27,6 +27,8 @@ from rrpo.policy import cosyvoice
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.speaking import CosyVoiceSpeech, cap_silence
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
 pytest.importorskip("librosa", reason="needs librosa: pip install 'rrpo[cosyvoice]'")
 pytest.importorskip("onnx", reason="onnx makes the speech tokenizer of this test")
