@@ -10,13 +10,13 @@ from rrpo import reward
 from rrpo.checkpoint import sha256
 from rrpo.codec import s3
 from rrpo.data.manifest import PARTITIONS, TEST
-from rrpo.data.shards import Utterance, read_shard, shard_codec
+from rrpo.data.shards import Utterance, odd_lengths, read_shard, shard_codec
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.identity import identity, require_one_codec
 from rrpo.mini.world import World
-from rrpo.origin import MINI, is_mini
-from rrpo.policy import SpeechTokenLM
+from rrpo.origin import MINI, is_cosyvoice, is_mini
+from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.reward import RewardConfig, RewardModel
 
 NEW = "new"
@@ -107,6 +107,9 @@ def load_data(
         known = {"the policy": model.config.codec, str(data): shard_codec(data)}
         require_one_codec(known, named_codec(codec_of))
     rows = for_tests(data) if tested else for_training(data)
+    _require_plain(rows, data)
+    for note in odd_lengths(rows, data):
+        print(note)
     for row in rows if model is not None else []:
         if not row.text.strip():
             raise UserError(
@@ -137,11 +140,41 @@ def describe(
 def _described(given: str | Path) -> list[str]:
     """Return a path or a bundled name, and the SHA-256 of what it holds."""
     path = Path(given)
+    if str(given) in (*BUNDLED, NEW):
+        return [str(given), ""]
     files = [path] if path.is_file() else sorted([*path.glob("*.parquet")])
     weights = [path / "model.safetensors", path / "checkpoint" / "model.safetensors"]
     files += [file for file in weights if file.is_file()]
+    if is_cosyvoice(str(path)) and (path.is_file() or not files):
+        files = cosyvoice.weights_of(path)  # an index or adapters stand for other files
     digest = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
     return [str(given), digest if files else ""]
+
+
+def load_mixes(mixes: Path) -> list[Utterance]:
+    """Read a mix pool without what is held out for tests.
+
+    Raises:
+        UserError: it holds utterances that are mixed with no other.
+    """
+    rows = for_training(mixes)
+    for row in rows:
+        if row.partner_emotion is None:
+            raise UserError(
+                f"{mixes}: utterance {row.id!r} is mixed with no other: name the folder `mixes` "
+                "that `rrpo tokenize --mix 10` writes beside `tokens`"
+            )
+    return rows
+
+
+def _require_plain(rows: Sequence[Utterance], data: Path) -> None:
+    """Refuse mixes of two utterances: they are neither an emotion nor a text."""
+    for row in rows:
+        if row.partner_emotion is not None:
+            raise UserError(
+                f"{data}: utterance {row.id!r} is mixed with another: name the folder `tokens` "
+                "beside `mixes`"
+            )
 
 
 def for_training(data: Path) -> list[Utterance]:
@@ -164,6 +197,7 @@ def for_tests(data: Path, partition: str | None = None) -> list[Utterance]:
             nothing is.
     """
     rows = read_shard(data)
+    _require_plain(rows, data)
     known = {row.partition for row in rows}
     if partition not in (None, ALL, *PARTITIONS):
         names = ", ".join((*PARTITIONS, ALL))

@@ -17,8 +17,8 @@ from rrpo.commands.inputs import (
     NEW,
     describe,
     for_tests,
-    for_training,
     load_data,
+    load_mixes,
     load_reward,
     named_codec,
     new_reward,
@@ -68,7 +68,7 @@ def train(
     if data is None:
         known = {"the bundled data": World().codec_identity, **known}
     codec = require_one_codec(known, told)
-    pool = [] if mixes is None else for_training(mixes)
+    pool = [] if mixes is None else load_mixes(mixes)
     rows = load_data(data)
     if settled.fit.nuisance and data is None:
         rows, pool = _with_energy(rows), _with_energy(pool)

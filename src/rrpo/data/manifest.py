@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rrpo.checkpoint import write_text
-from rrpo.data.catalogue import corpus_key, emotion_name, folded
+from rrpo.data.catalogue import corpus_key, folded, named_emotion
 from rrpo.data.files import is_file, near
 from rrpo.data.findings import Findings
 from rrpo.data.text_table import Table, read_table
@@ -63,7 +63,10 @@ def read_manifest(path: Path, found: Findings | None = None) -> list[Recording]:
     for note in table.notes if found is None else ():
         print(note)  # with nobody to take it, it is still said
     recordings = rows_to_recordings(table, {name: name for name in COLUMNS}, found)
-    return [replace(one, emotion=emotion_name(one.emotion)) for one in recordings]
+    return [
+        replace(one, emotion=named_emotion(one.emotion, f"{table.file}: {one.path.name}"))
+        for one in recordings
+    ]
 
 
 def table_file(path: Path) -> Path:
@@ -128,9 +131,10 @@ def _refuse(file: Path, lost: Findings, folders: Sequence[Path], count: int) -> 
     """Say what of a table cannot be used."""
     if lost.missing:
         line, _, name = lost.missing[0].partition(": ")
+        slash = ", with / and no backslash in them" if "\\" in name else ""
         raise UserError(
             f"{file}, {line}: no such audio file: {name} is neither in {folders[0]} nor in "
-            f"{folders[1]} ({len(lost.missing)} of {count} are not there): mend the paths"
+            f"{folders[1]} ({len(lost.missing)} of {count} are not there): mend the paths{slash}"
         )
     raise UserError(f"{file}: of its {count} recordings {lost.lines()[0]}")
 

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
+import soundfile
 from numpy.typing import NDArray
 
 from rrpo.checkpoint import atomic_path
-from rrpo.data.catalogue import emotion_name
-from rrpo.data.files import is_pointer
+from rrpo.data.catalogue import named_emotion
+from rrpo.data.files import is_pointer, near
 from rrpo.data.manifest import PARTITIONS
+from rrpo.data.text_table import is_nothing
 from rrpo.errors import UserError
 from rrpo.identity import require_one_codec
-from rrpo.tokens import SPEECH_CODES
+from rrpo.tokens import SPEECH_CODES, TOKEN_RATE, fits_sound
 
 SCHEMA = arrow.schema(
     [
@@ -37,6 +39,9 @@ OPTIONAL = ("corpus", "partition", "energy")
 """Columns that shards of before do not have; they read as empty."""
 NULLABLE = ("intensity", "partner_emotion", "energy")
 """Columns in which a value may be missing."""
+
+RANGES = {"intensity": (0.0, 1.0), "partner_weight": (0.0, 1.0), "energy": (-1000.0, 1000.0)}
+"""Numbers of an utterance and where they lie; energy is in dB."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,13 @@ class Utterance:
     energy: float | None = None
 
 
+LONGEST, SHORTEST = 60 * TOKEN_RATE, TOKEN_RATE // 5
+"""Tokens of a minute, twice what CosyVoice's tokenizer takes at once, and of a fifth of a second.
+
+Time and memory of a training step grow with its longest utterance.
+"""
+SOUNDS = ("path", "wav", "audio_path")
+"""Columns in which other software names the recording that tokens were made of."""
 CODEC = b"rrpo.codec"
 """Key of the codec's identity (`rrpo.identity`) in a shard's metadata."""
 
@@ -97,20 +109,93 @@ def read_shard(path: Path) -> list[Utterance]:
         if is_pointer(file):
             raise UserError(f"{file} is a git-LFS pointer and not the file: run `git lfs pull`")
         try:
-            table = parquet.read_table(file, schema=None)
-        except (arrow.ArrowException, OSError) as error:
-            raise UserError(f"{file} is not a readable parquet file ({error})") from None
+            # A folder called corpus=own would else be a column.
+            table = parquet.read_table(file, schema=None, partitioning=None)
+        except (arrow.ArrowException, OSError, ValueError) as error:
+            raise _unreadable(file, error) from None
         needed = [name for name in SCHEMA.names if name not in OPTIONAL]
         missing = [name for name in needed if name not in table.column_names]
         if missing:
             raise UserError(f"{file} lacks the columns {', '.join(missing)}: tokenize it again")
         _check_columns(table, file)
-        if "partition" in table.column_names:
-            _check_partitions(set(table.column("partition").to_pylist()), file)
-        rows += [_utterance(row, file) for row in table.to_pylist()]
+        try:
+            found = table.to_pylist()
+        except (arrow.ArrowException, ValueError) as error:  # text that is no UTF-8
+            raise _unreadable(file, error) from None
+        _check_sounds(found, file)
+        _check_partitions({row.get("partition") for row in found}, file)
+        rows += [_utterance(row, file) for row in found]
     if not rows:
         raise UserError(f"{path} holds no utterances: tokenize at least one")
+    _require_once(rows, path)
     return rows
+
+
+def odd_lengths(rows: Sequence[Utterance], source: Path) -> list[str]:
+    """Return what is to be said of utterances that are longer or shorter than people speak."""
+    notes = []
+    for name, odd, cure in (
+        ("over", [row for row in rows if row.tokens.size > LONGEST], "cut them, or leave them out"),
+        ("under", [row for row in rows if row.tokens.size < SHORTEST], "leave them out"),
+    ):
+        if odd:
+            bound = (LONGEST if name == "over" else SHORTEST) / TOKEN_RATE
+            seconds = odd[0].tokens.size / TOKEN_RATE
+            notes.append(
+                f"{source}: {len(odd)} of {len(rows)} utterances are {name} {bound:g} s, such as "
+                f"{odd[0].id!r} with {seconds:g} s: {cure}"
+            )
+    return notes
+
+
+def misfit(count: int, recording: Path) -> str:
+    """Say what is wrong where so many tokens are not of a recording, by its header's length.
+
+    A file whose header cannot be read is judged where sounds are.
+    """
+    try:
+        seconds = float(soundfile.info(recording).duration)
+    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError):
+        return ""
+    return "" if fits_sound(count, seconds) else f"{count} tokens of {seconds:.2f} s"
+
+
+def _check_sounds(rows: Sequence[dict[str, object]], file: Path) -> None:
+    """Refuse tokens that are not of the sounds that the rows name, where these are there."""
+    wrong = []
+    for row in rows:
+        names = (row.get(column) for column in SOUNDS)
+        name = next((one for one in names if isinstance(one, str) and one), "")
+        sound = near(name, (file.parent, Path())) if name else None
+        tokens = row["tokens"]
+        if sound is not None and isinstance(tokens, list) and (odd := misfit(len(tokens), sound)):
+            wrong.append(f"{row['id']!r} has {odd} in {name}")
+    if wrong:
+        raise UserError(
+            f"{file}: the tokens of {len(wrong)} of {len(rows)} utterances are not of their sounds "
+            f"({wrong[0]}): {TOKEN_RATE} a second are right, tokenize the sounds again"
+        )
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return UserError(f"{file} is not a readable parquet file ({reason}): copy or make it again")
+
+
+def _require_once(rows: Sequence[Utterance], path: Path) -> None:
+    """Refuse an utterance that stands twice, as in the copy of a file: it would count twice.
+
+    Ids alone do not tell, as those of two corpora may be the same.
+    """
+    seen = set()
+    for row in rows:
+        key = (row.id, row.text, row.emotion, row.partner_emotion, row.tokens.tobytes())
+        if key in seen:
+            raise UserError(
+                f"{path}: the utterance {row.id!r} stands twice, with the same tokens: remove the "
+                "second file or row"
+            )
+        seen.add(key)
 
 
 def _files(path: Path) -> list[Path]:
@@ -133,8 +218,8 @@ def shard_codec(path: Path) -> str:
     for file in _files(path):
         try:
             metadata = parquet.read_schema(file).metadata or {}
-        except (arrow.ArrowException, OSError) as error:
-            raise UserError(f"{file} is not a readable parquet file ({error})") from None
+        except (arrow.ArrowException, OSError, ValueError) as error:
+            raise _unreadable(file, error) from None
         found[str(file)] = metadata.get(CODEC, b"").decode("utf-8", "replace")
     if len(set(found.values())) > 1 and "" in found.values():
         silent = next(file for file, line in found.items() if not line)
@@ -194,7 +279,18 @@ def _utterance(row: dict[str, object], file: Path) -> Utterance:
             "it was made by a codec with another vocabulary"
         )
     known = {name: row[name] for name in SCHEMA.names if name in row}
+    for name, value in known.items():
+        if isinstance(value, str) and name != "id" and is_nothing(value):
+            known[name] = None if name == "partner_emotion" else ""
+    where = f"{file}: utterance {row['id']!r}"
     for name in ("emotion", "partner_emotion"):
-        if known.get(name):
-            known[name] = emotion_name(str(known[name]))
+        if known[name] is not None:
+            known[name] = named_emotion(str(known[name]), where)
+    for name, (low, high) in RANGES.items():
+        value = known.get(name)
+        if value is not None and not low <= float(value) <= high:
+            raise UserError(
+                f"{file}: utterance {row['id']!r} has {value} as {name}: expected a number from "
+                f"{low:g} to {high:g}"
+            )
     return Utterance(tokens=tokens, **known)  # type: ignore[arg-type]

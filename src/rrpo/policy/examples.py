@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rrpo.data.shards import Utterance
+from rrpo.errors import UserError
 
 
 class Tokenizer(Protocol):
@@ -57,14 +58,19 @@ def make_prompt(tokenizer: Tokenizer, text: str, emotion: str, speaker: str = ""
 
 
 def make_examples(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[Example]:
-    """Tokenize the texts of labelled utterances."""
-    return [
-        Example(
-            make_prompt(tokenizer, utterance.text, utterance.emotion, utterance.speaker),
-            torch.from_numpy(utterance.tokens),
-        )
-        for utterance in utterances
-    ]
+    """Tokenize the texts of labelled utterances.
+
+    Raises:
+        UserError: a text or an emotion cannot be read; the message names the utterance.
+    """
+    examples = []
+    for row in utterances:
+        try:
+            prompt = make_prompt(tokenizer, row.text, row.emotion, row.speaker)
+        except UserError as error:
+            raise UserError(f"utterance {row.id!r}: {error}") from None
+        examples.append(Example(prompt, torch.from_numpy(row.tokens)))
+    return examples
 
 
 def described(prompt: Prompt, **speech: Tensor) -> dict[str, Any]:
