@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import rrpo
+from places import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = Path(rrpo.__file__).parent
 
 

@@ -16,32 +16,11 @@ from rrpo.objectives.diffro import (
     temperature,
 )
 from rrpo.objectives.on_policy import Estimator, Pass, RolloutConfig, Rollouts, draw, recorded
-from rrpo.policy import LMConfig, SpeechTokenLM
+from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt
-from rrpo.policy.layout import unistream
 from rrpo.relax import relax
-from rrpo.reward import Reward, RewardConfig, RewardModel
-
-EMOTIONS = ["neutral", "happy"]
-CONFIG = LMConfig(
-    text_vocabulary=10, hidden=16, layers=1, heads=2, key_value_heads=1, intermediate=24, codes=27
-)
-REWARD = RewardConfig(
-    width=16, layers=1, heads=2, feedforward=24, codes=27, tasks={"emotion": EMOTIONS}
-)
-
-
-def prompts(*sizes: int) -> list[Prompt]:
-    generator = torch.Generator().manual_seed(1)
-    return [
-        Prompt(
-            "text",
-            EMOTIONS[index % 2],
-            torch.randint(8, (size,), generator=generator),
-            torch.tensor([8, 9]),
-        )
-        for index, size in enumerate(sizes)
-    ]
+from rrpo.reward import Reward, RewardModel
+from tiny_policy import CONFIG, EMOTIONS, REWARD, logits_of, prompts
 
 
 def objective(recordings: Sequence[Tensor] = (), **options) -> DiffROObjective:
@@ -55,12 +34,6 @@ def objective(recordings: Sequence[Tensor] = (), **options) -> DiffROObjective:
     return DiffROObjective(
         model, reference, reward, prompts(4, 2, 3), config, recordings=recordings
     )
-
-
-def logits_of(lm: SpeechTokenLM, prompt: Prompt, speech: Tensor) -> Tensor:
-    """The logits (T + 1, V) that predict one utterance's tokens and its end, without padding."""
-    ids, _ = unistream(CONFIG, [prompt.text_ids], [speech], [prompt.instruct_ids])
-    return lm(ids)[0, -(speech.numel() + 1) :]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -1,89 +1,24 @@
-"""Estimators against the exact gradient: every sequence of a small policy is enumerated.
-
-A real but tiny LM with four codes speaks three tokens, no more and no less, so that the expected
-reward is a sum over 64 sequences and its gradient exact.
-"""
-
-import itertools
-from copy import deepcopy
+"""Estimators against the exact gradient: every sequence of a small policy is enumerated."""
 
 import pytest
 import torch
 from torch import Tensor
 
+from enumerated_policy import (
+    CODES,
+    COUNT,
+    PROMPT,
+    SEQUENCES,
+    SIZE,
+    Truth,
+    dense_logits,
+    flat,
+    rollouts,
+)
 from rrpo.objectives.grpo import group_advantage
-from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts
-from rrpo.policy import LMConfig, SpeechTokenLM
-from rrpo.policy.examples import Prompt
+from rrpo.objectives.on_policy import Estimator
 from rrpo.policy.layout import unistream
 from rrpo.relax import ESTIMATORS, conditional_gumbel, relax
-from rrpo.reward import Reward, RewardConfig, RewardModel
-
-CODES, SIZE, COUNT = 4, 3, 64
-EMOTIONS = ["happy", "sad"]
-PROMPT = Prompt("a b c", "happy", torch.tensor([1, 2, 3]), torch.tensor([4]))
-SEQUENCES = [torch.tensor(row) for row in itertools.product(range(CODES), repeat=SIZE)]
-
-
-def tiny() -> OnPolicy:
-    torch.manual_seed(3)
-    shape = {"hidden": 8, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate": 8}
-    model = SpeechTokenLM(LMConfig(text_vocabulary=6, codes=CODES, **shape))
-    for parameter in model.parameters():
-        parameter.data.normal_(0, 0.7)
-    shape = {"width": 8, "layers": 1, "heads": 2, "feedforward": 8, "dropout": 0.0}
-    paying = RewardModel(RewardConfig(codes=CODES, tasks={"emotion": EMOTIONS}, **shape))
-    for parameter in paying.parameters():
-        parameter.data.mul_(2)
-    config = RolloutConfig(min_ratio=1.0, max_ratio=1.0)
-    return OnPolicy(model, deepcopy(model), Reward([paying]), [PROMPT], config)
-
-
-def rollouts(speech: list[Tensor]) -> Rollouts:
-    count = len(speech)
-    never = torch.zeros(count, dtype=torch.bool)
-    return Rollouts([PROMPT] * count, speech, never, torch.full((count,), SIZE))
-
-
-def dense_logits(model: SpeechTokenLM, speech: list[Tensor]) -> Tensor:
-    """Return the logits (B, T, codes) that predict each token, no stop among them."""
-    count = len(speech)
-    instruct = [PROMPT.instruct_ids] * count
-    ids, _ = unistream(model.config, [PROMPT.text_ids] * count, speech, instruct)
-    return model(ids)[:, -SIZE - 1 : -1, :CODES]
-
-
-def flat(model: SpeechTokenLM, value: Tensor) -> Tensor:
-    parameters = [model.head.weight, model.speech_embedding.weight, *model.layers.parameters()]
-    parts = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-    return torch.cat([p.flatten() for p in parts if p is not None])
-
-
-class Truth:
-    """The law of the sequences, what each is paid, and the exact gradient."""
-
-    def __init__(self) -> None:
-        self.on_policy = tiny()
-        self.model = self.on_policy.model
-        log_p = dense_logits(self.model, SEQUENCES).log_softmax(-1)
-        drawn = torch.stack(SEQUENCES)[..., None]
-        each = log_p.gather(2, drawn).sum((1, 2))
-        self.p = each.exp().detach()
-        self.reward = self.on_policy.reward.score(SEQUENCES, [PROMPT] * COUNT)["emotion"]
-        self.gradient = flat(self.model, (each.exp() * self.reward).sum())
-
-    def estimates(self, estimator: Estimator, seed: int = 0) -> Tensor:
-        """Return each sequence's estimate (64, P) of the gradient."""
-        generator = torch.Generator().manual_seed(seed)
-        made = self.on_policy.evaluate(rollouts(SEQUENCES), estimator, generator)
-        paid = self.on_policy.reward(made.embeddings, made.mask, [PROMPT] * COUNT)
-        return torch.stack([flat(self.model, one) for one in paid])
-
-    def mean(self, estimates: Tensor) -> Tensor:
-        return self.p @ estimates
-
-    def variance(self, estimates: Tensor) -> float:
-        return float(self.p @ (estimates - self.mean(estimates)).square().sum(1))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from model_folder import HEADS, write_llm, write_package, write_speech_tokenizer, write_tokenizer
+from places import ROOT
 from rrpo import policy, reward
 from rrpo.checkpoint import read_json
 from rrpo.cli import app
@@ -31,7 +32,7 @@ pytest.importorskip("librosa", reason="needs librosa: pip install 'rrpo[cosyvoic
 pytest.importorskip("onnx", reason="onnx makes the speech tokenizer of this test")
 pytest.importorskip("peft", reason="needs adapters: pip install 'rrpo[lora]'")
 
-GUIDE = Path(__file__).parents[1] / "docs" / "cosyvoice.md"
+GUIDE = ROOT / "docs" / "cosyvoice.md"
 QUICK = {
     "reward": "--set train.steps=2 --set train.warmup_steps=0",
     "sft": "--set train.steps=1 --set train.warmup_steps=0",

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from corpus_trees import MAKE, wav, write
+from places import CORPORA
 from rrpo.cli import app
 from rrpo.data import catalogue
 from rrpo.data.catalogue import Corpus, known_corpora
@@ -17,8 +18,6 @@ from rrpo.data.layouts import READERS
 from rrpo.data.manifest import COLUMNS, Recording, read_manifest, write_manifest
 from rrpo.data.partitions import in_order, with_partitions
 from rrpo.errors import UserError
-
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "corpora"
 
 
 @pytest.fixture
@@ -341,9 +340,9 @@ def test_a_written_manifest_is_read_as_it_was(tmp_path: Path) -> None:
 )
 def test_real_corpora_by_their_tables(tmp_path: Path, name: str, left_out: int, read: int) -> None:
     """Their paths are relative to the folder above; the speakers fall as in their own layouts."""
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"no recordings of {name} at {SHARED}")
-    done = import_corpus("csv", SHARED / name / "manifest.csv", tmp_path / "out")
+    if not (CORPORA / name).is_dir():
+        pytest.skip(f"no recordings of {name} at {CORPORA}")
+    done = import_corpus("csv", CORPORA / name / "manifest.csv", tmp_path / "out")
     assert sum(done.left_out.values()) == left_out
     assert len(done.recordings) == read - left_out
     corpus = known_corpora()[name]
@@ -359,9 +358,9 @@ def test_real_corpora_by_their_tables(tmp_path: Path, name: str, left_out: int, 
 @pytest.mark.parametrize("name", ["emodb", "ravdess", "nemo", "emotiontts_ko"])
 def test_real_names_are_labelled_as_their_tables_say(tmp_path: Path, name: str) -> None:
     """Files of the original names give the emotions, texts and speakers that were published."""
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"no recordings of {name} at {SHARED}")
-    with (SHARED / name / "manifest.csv").open(encoding="utf-8") as stream:
+    if not (CORPORA / name).is_dir():
+        pytest.skip(f"no recordings of {name} at {CORPORA}")
+    with (CORPORA / name / "manifest.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     sound = wav(tmp_path / "silence.wav").read_bytes()
     for row in rows:

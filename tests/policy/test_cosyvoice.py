@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from places import GOLDEN
 from rrpo.errors import UserError
 from rrpo.policy import LMConfig, SpeechTokenLM, cosyvoice, generate, teacher_forced
 from rrpo.policy.rollout import draw_aware, nucleus
 from rrpo.tokens import IGNORE
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "cosyvoice"
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no reference outputs in {GOLDEN}")
 TINY = {"num_attention_heads": 4, "num_key_value_heads": 2, "rope_theta": 1e6}
 

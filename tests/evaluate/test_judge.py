@@ -8,14 +8,13 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
+from places import CORPORA
 from rrpo.checkpoint import save_model
 from rrpo.errors import UserError
 from rrpo.evaluate import judge as room
 from rrpo.evaluate.functionals import functionals, names
 from rrpo.evaluate.judge import EmotionJudge, _hold_out
 from rrpo.sound.file import read
-
-CORPORA = Path(__file__).parents[2] / "shared" / "data" / "corpora"
 
 
 @pytest.fixture(autouse=True)

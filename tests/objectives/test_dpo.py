@@ -14,7 +14,7 @@ from rrpo.objectives.pairs import CHOSEN, REJECTED, PairsConfig, draw_pairs, rea
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt
 from rrpo.reward import Reward, RewardModel
-from test_diffro import CONFIG, REWARD, logits_of, prompts
+from tiny_policy import CONFIG, REWARD, logits_of, prompts
 
 
 def speech(*tokens: int) -> Tensor:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+from places import ROOT
 from rrpo import audio
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
@@ -33,7 +34,7 @@ from rrpo.report.terminal import print_systems
 from rrpo.sound import file as sound_file
 
 HOSTILE = "<script>alert(\"x\")</script> & 'quoted'"
-STYLE = Path(__file__).parents[1] / "src" / "rrpo" / "report" / "style.css"
+STYLE = ROOT / "src" / "rrpo" / "report" / "style.css"
 
 
 def spread_of(mean: float, half: float = 0.02) -> dict[str, float]:

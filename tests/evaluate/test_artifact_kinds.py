@@ -22,7 +22,7 @@ from rrpo.evaluate.artifacts import (
     token_artifacts,
 )
 from rrpo.evaluate.artifacts.events import loudness
-from test_artifacts import RATE, click, sentence, vowel
+from synthetic_speech import RATE, click, sentence, vowel
 
 
 def kinds(audio: Audio, *wanted: str) -> list[str]:

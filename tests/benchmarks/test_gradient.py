@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from enumerated_policy import PROMPT, SEQUENCES, Truth, rollouts
 from rrpo.benchmarks import gradient as module
 from rrpo.benchmarks.gradient import REFERENCE, Size, audit, compare, label, noise, sketch
 from rrpo.errors import UserError
 from rrpo.objectives.on_policy import Estimator
-from test_enumeration import PROMPT, SEQUENCES, Truth, rollouts
 
 
 def blocks(count: int, noise: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

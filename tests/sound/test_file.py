@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from places import CORPORA
 from rrpo.audio import checked, is_silent
 from rrpo.errors import UserError
 from rrpo.sound.file import inspect, load, load_speech, load_voice
 from sounds import FORMATS, RATE, encoded, voice, written
 
-CORPORA = Path(__file__).parents[2] / "shared" / "data" / "corpora"
 LOSSY = ("ogg", "opus", "mp3", "adpcm", "gsm")
 
 

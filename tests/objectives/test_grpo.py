@@ -13,7 +13,7 @@ from rrpo.objectives.on_policy import RolloutConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import Reward, RewardModel
 from rrpo.train import TrainConfig, TrainingInterrupted, train
-from test_diffro import CONFIG, REWARD, prompts
+from tiny_policy import CONFIG, REWARD, prompts
 
 
 def objective(**options) -> GRPOObjective:

@@ -18,7 +18,7 @@ from rrpo.studies import artifacts as study
 from rrpo.studies.artifact_tokens import stretches
 from rrpo.studies.insertions import WAYS
 from rrpo.studies.peers import Essentia, count, highest
-from test_artifacts import sentence
+from synthetic_speech import sentence
 
 
 @pytest.mark.parametrize("name", WAYS)
