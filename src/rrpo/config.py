@@ -50,7 +50,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Build a node, refusing a reference to another."""
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(
                 problem=f"*{event.anchor} is a reference: write the value out",
                 problem_mark=event.start_mark,

@@ -33,7 +33,7 @@ def sft(
     settled = settle(runs.SFTRun, start, config, settings)
     model = load_policy(settled.start)
     rows = load_data(data, model, codec_of=codec_of)
-    examples = make_examples(load_tokenizer(settled, model), rows)
+    examples = make_examples(load_tokenizer(settled, model), rows, data)
     inputs = describe(start=settled.start, data=data)
     runs.train_sft(model, examples, settled, out, resume, inputs=inputs)
     write_run_page(out)
@@ -67,7 +67,7 @@ def rewarded(
         settled = settle(runs.GRPORun, start, config, settings)
     model = load_policy(settled.start)
     rows = load_data(data, model, codec_of=codec_of)
-    examples = make_examples(load_tokenizer(settled, model), rows)
+    examples = make_examples(load_tokenizer(settled, model), rows, data)
     paying = load_rewards(reward_models, model, codec_of)
     inputs = describe(start=settled.start, data=data, reward=reward_models)
     runs.train_rewarded(
@@ -97,7 +97,7 @@ def dpo(
     tokenizer = load_tokenizer(settled, model)
     # What is of another codec is refused before a run is begun.
     if pairs is None:
-        examples = make_examples(tokenizer, load_data(data, model, codec_of=codec_of))
+        examples = make_examples(tokenizer, load_data(data, model, codec_of=codec_of), data)
         models = load_rewards(reward_models, model, codec_of)
     else:
         known = {"the policy": model.config.codec}

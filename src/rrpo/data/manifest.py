@@ -173,7 +173,8 @@ def write_manifest(folder: Path, recordings: Sequence[Recording]) -> None:
     """Write `manifest.csv` into a folder: paths inside it are relative, all others absolute.
 
     Raises:
-        UserError: there are no recordings, or the file cannot be written.
+        UserError: there are no recordings, a text holds a NUL, which no text file does, or the file
+            cannot be written.
     """
     if not recordings:
         raise UserError("there is no utterance to import")
@@ -185,5 +186,7 @@ def write_manifest(folder: Path, recordings: Sequence[Recording]) -> None:
         path = recording.path.absolute()
         inside = path.relative_to(root) if path.is_relative_to(root) else path
         values = [getattr(recording, name) for name in COLUMNS[1:]]
+        if any("\0" in str(value) for value in values):
+            raise UserError(f"{path.name}: its text or a label holds a NUL character: remove it")
         writer.writerow([inside.as_posix(), *("" if value is None else value for value in values)])
     write_text(folder / "manifest.csv", stream.getvalue())

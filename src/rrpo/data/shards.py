@@ -270,27 +270,27 @@ def _fits(found: arrow.DataType, field: arrow.Field) -> bool:
 
 
 def _utterance(row: dict[str, object], file: Path) -> Utterance:
-    tokens = np.asarray(row.pop("tokens"), dtype=np.int64)
+    where = f"{file}: utterance {row['id']!r}"
+    try:
+        tokens = np.asarray(row.pop("tokens"), dtype=np.int64)
+    except OverflowError:
+        tokens = np.array([-1])
     if tokens.size == 0:
-        raise UserError(f"{file}: utterance {row['id']!r} has no tokens: remove it")
+        raise UserError(f"{where} has no tokens: remove it")
     if tokens.min() < 0 or tokens.max() >= SPEECH_CODES:
         raise UserError(
-            f"{file}: utterance {row['id']!r} has a token outside 0…{SPEECH_CODES - 1}: "
-            "it was made by a codec with another vocabulary"
+            f"{where} has a token outside 0…{SPEECH_CODES - 1}: it is of a codec with another "
+            "vocabulary"
         )
     known = {name: row[name] for name in SCHEMA.names if name in row}
     for name, value in known.items():
         if isinstance(value, str) and name != "id" and is_nothing(value):
             known[name] = None if name == "partner_emotion" else ""
-    where = f"{file}: utterance {row['id']!r}"
     for name in ("emotion", "partner_emotion"):
         if known[name] is not None:
             known[name] = named_emotion(str(known[name]), where)
     for name, (low, high) in RANGES.items():
         value = known.get(name)
-        if value is not None and not low <= float(value) <= high:
-            raise UserError(
-                f"{file}: utterance {row['id']!r} has {value} as {name}: expected a number from "
-                f"{low:g} to {high:g}"
-            )
+        if isinstance(value, int | float) and not low <= value <= high:
+            raise UserError(f"{where} has the {name} {value}: give one from {low:g} to {high:g}")
     return Utterance(tokens=tokens, **known)  # type: ignore[arg-type]

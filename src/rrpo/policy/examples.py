@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -57,8 +58,13 @@ def make_prompt(tokenizer: Tokenizer, text: str, emotion: str, speaker: str = ""
     )
 
 
-def make_examples(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[Example]:
+def make_examples(
+    tokenizer: Tokenizer, utterances: Sequence[Utterance], source: Path | None = None
+) -> list[Example]:
     """Tokenize the texts of labelled utterances.
+
+    Args:
+        source: where they lie, for the message of a mistake.
 
     Raises:
         UserError: a text or an emotion cannot be read; the message names the utterance.
@@ -68,7 +74,8 @@ def make_examples(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list
         try:
             prompt = make_prompt(tokenizer, row.text, row.emotion, row.speaker)
         except UserError as error:
-            raise UserError(f"utterance {row.id!r}: {error}") from None
+            where = "" if source is None else f"{source}: "
+            raise UserError(f"{where}utterance {row.id!r}: {error}") from None
         examples.append(Example(prompt, torch.from_numpy(row.tokens)))
     return examples
 
