@@ -17,13 +17,13 @@ from corpus_trees import write
 from foreign_checkpoints import model_folder, upstream_state
 from model_folder import write_tokenizer
 from places import ROOT
-from rrpo import config, origin, policy, runs
+from rrpo import config, loading, policy, runs
 from rrpo.commands import data as data_command
 from rrpo.commands import policy as policy_command
 from rrpo.commands import speech
-from rrpo.commands.inputs import load_data, load_mixes
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
+from rrpo.loading import load_data, load_mixes
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED, read_pairs
 from rrpo.policy.cosyvoice_text import END_OF_PROMPT, CosyVoiceTokenizer
@@ -199,13 +199,13 @@ def checkpoint(change: Callable[[dict[str, Any]], Any], end: int | None = None) 
         torch.save(change(upstream_state(at)), folder / "llm.pt")
         data = (folder / "llm.pt").read_bytes()
         (folder / "llm.pt").write_bytes(data[:end])
-        origin.load_policy(str(folder))
+        loading.load_policy(str(folder))
 
     return run
 
 
 def empty_folder(at: Path) -> None:
-    origin.load_policy(str(model_folder(at / "CosyVoice2") / "llm.pt"))
+    loading.load_policy(str(model_folder(at / "CosyVoice2") / "llm.pt"))
 
 
 def settings(content: str, *options: str, encoding: str = "utf-8") -> Given:

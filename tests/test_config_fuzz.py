@@ -7,7 +7,7 @@ import pytest
 
 from malformed import MUTATIONS, taken
 from model_folder import write_tokenizer
-from rrpo import config, origin, runs
+from rrpo import config, runs
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.policy import cosyvoice_text
@@ -82,7 +82,7 @@ def test_damaged_files_of_settings(mutation: str, here: Path) -> None:
             found = taken(lambda kind=kind: config.load(kind, path))
             counts[found is None] += 1
             # The same file as that of a run that a policy began from.
-            taken(lambda: origin.beginning(str(here.parent)))
+            taken(lambda: loading.origin_of(str(here.parent)))
     assert counts[True] > 20
     assert not list(here.iterdir())
 
@@ -103,7 +103,7 @@ def test_settings_of_any_value_in_a_file(here: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "gb18030", "cp949", "latin-1"])
 def test_settings_in_another_encoding_say_what_to_do(encoding: str, here: Path) -> None:
-    for read in (lambda p: config.read(p), lambda p: origin.beginning(str(p.parent))):
+    for read in (lambda p: config.read(p), lambda p: loading.origin_of(str(p.parent))):
         path = here.parent / "config.yaml"
         text = {"cp949": "기쁘게", "latin-1": "fröhlich"}.get(encoding, "高兴地说")
         path.write_bytes(f"en:\n  happy: {text}\n".encode(encoding))

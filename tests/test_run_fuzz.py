@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from malformed import MUTATIONS, taken
-from rrpo import config, origin, runs
+from rrpo import config, loading
 from rrpo.commands import policy as command
-from rrpo.commands.reward import _hardening_labels
 from rrpo.report.page import write_run_page
 
 SETTINGS = ["train.steps=2", "train.warmup_steps=0", "train.save_every=1", "sft.batch_size=2"]
@@ -47,9 +46,8 @@ def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def doors(folder: Path, tiny: Path, file: str = "") -> dict[str, Callable[[], Any]]:
     """What is done with a run folder, and reads that file of it."""
     every: dict[str, tuple[str, Callable[[], Any]]] = {
-        "load": ("checkpoint", lambda: origin.load_policy(str(folder))),
-        "start": ("config.yaml", lambda: origin.settle(runs.SFTRun, str(folder), None, [])),
-        "labels": ("config.yaml", lambda: _hardening_labels([str(folder)])),
+        "load": ("checkpoint", lambda: loading.load_policy(str(folder))),
+        "start": ("config.yaml", lambda: loading.origin_of(str(folder))),
         "report": (
             "config.yaml metrics.jsonl results.json evaluation.json samples",
             lambda: write_run_page(folder),

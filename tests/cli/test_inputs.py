@@ -8,9 +8,9 @@ import pytest
 
 from foreign_checkpoints import model_folder, save_safetensors, upstream_state
 from rrpo.checkpoint import sha256
-from rrpo.commands.inputs import describe, for_tests, for_training, load_data
-from rrpo.data.shards import Utterance, write_shard
+from rrpo.data.shards import Utterance, for_tests, for_training, write_shard
 from rrpo.errors import UserError
+from rrpo.loading import describe, load_data
 from rrpo.mini.world import World
 
 

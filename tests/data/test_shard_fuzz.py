@@ -11,10 +11,18 @@ import pyarrow.parquet as parquet
 import pytest
 
 from malformed import MUTATIONS, taken
-from rrpo.commands.inputs import for_tests, for_training, load_data, load_mixes
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.manifest import read_manifest
-from rrpo.data.shards import SCHEMA, Utterance, read_shard, shard_codec, write_shard
+from rrpo.data.shards import (
+    SCHEMA,
+    Utterance,
+    for_tests,
+    for_training,
+    read_shard,
+    shard_codec,
+    write_shard,
+)
+from rrpo.loading import load_data, load_mixes
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED, read_pairs
 from rrpo.tokens import SPEECH_CODES

@@ -15,8 +15,9 @@ from rrpo.data.catalogue import named_emotion
 from rrpo.data.encodings import read_text
 from rrpo.data.files import POINTER, is_file, is_pointer, near
 from rrpo.data.findings import Findings, first
+from rrpo.data.lengths import misfit
 from rrpo.data.manifest import Recording, require_empty, write_manifest
-from rrpo.data.shards import Utterance, misfit, write_shard
+from rrpo.data.shards import Utterance, write_shard
 from rrpo.data.text_table import is_nothing, lines, read_pairs
 from rrpo.errors import UserError
 from rrpo.tokens import SPEECH_CODES, TOKEN_RATE

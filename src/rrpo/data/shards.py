@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
-import soundfile
 from numpy.typing import NDArray
 
 from rrpo.checkpoint import atomic_path
 from rrpo.data.catalogue import named_emotion
-from rrpo.data.files import is_pointer, near
-from rrpo.data.manifest import PARTITIONS
+from rrpo.data.files import is_pointer
+from rrpo.data.lengths import LONGEST, SHORTEST, check_sounds
+from rrpo.data.manifest import PARTITIONS, TEST
 from rrpo.data.text_table import is_nothing
 from rrpo.errors import UserError
 from rrpo.identity import require_one_codec
-from rrpo.tokens import SPEECH_CODES, TOKEN_RATE, fits_sound
+from rrpo.tokens import SPEECH_CODES, TOKEN_RATE
 
 SCHEMA = arrow.schema(
     [
@@ -37,6 +37,8 @@ SCHEMA = arrow.schema(
 )
 OPTIONAL = ("corpus", "partition", "energy")
 """Columns that shards of before do not have; they read as empty."""
+ALL = "all"
+"""Every utterance, whatever its partition."""
 NULLABLE = ("intensity", "partner_emotion", "energy")
 """Columns in which a value may be missing."""
 
@@ -67,13 +69,6 @@ class Utterance:
     energy: float | None = None
 
 
-LONGEST, SHORTEST = 60 * TOKEN_RATE, TOKEN_RATE // 5
-"""Tokens of a minute, twice what CosyVoice's tokenizer takes at once, and of a fifth of a second.
-
-Time and memory of a training step grow with its longest utterance.
-"""
-SOUNDS = ("path", "wav", "audio_path")
-"""Columns in which other software names the recording that tokens were made of."""
 CODEC = b"rrpo.codec"
 """Key of the codec's identity (`rrpo.identity`) in a shard's metadata."""
 
@@ -122,7 +117,7 @@ def read_shard(path: Path) -> list[Utterance]:
             found = table.to_pylist()
         except (arrow.ArrowException, ValueError) as error:  # text that is no UTF-8
             raise _unreadable(file, error) from None
-        _check_sounds(found, file)
+        check_sounds(found, file)
         _check_partitions({row.get("partition") for row in found}, file)
         rows += [_utterance(row, file) for row in found]
     if not rows:
@@ -148,35 +143,6 @@ def odd_lengths(rows: Sequence[Utterance], source: Path) -> list[str]:
     return notes
 
 
-def misfit(count: int, recording: Path) -> str:
-    """Say what is wrong where so many tokens are not of a recording, by its header's length.
-
-    A file whose header cannot be read is judged where sounds are.
-    """
-    try:
-        seconds = float(soundfile.info(recording).duration)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError):
-        return ""
-    return "" if fits_sound(count, seconds) else f"{count} tokens of {seconds:.2f} s"
-
-
-def _check_sounds(rows: Sequence[dict[str, object]], file: Path) -> None:
-    """Refuse tokens that are not of the sounds that the rows name, where these are there."""
-    wrong = []
-    for row in rows:
-        names = (row.get(column) for column in SOUNDS)
-        name = next((one for one in names if isinstance(one, str) and one), "")
-        sound = near(name, (file.parent, Path())) if name else None
-        tokens = row["tokens"]
-        if sound is not None and isinstance(tokens, list) and (odd := misfit(len(tokens), sound)):
-            wrong.append(f"{row['id']!r} has {odd} in {name}")
-    if wrong:
-        raise UserError(
-            f"{file}: the tokens of {len(wrong)} of {len(rows)} utterances are not of their sounds "
-            f"({wrong[0]}): {TOKEN_RATE} a second are right, tokenize the sounds again"
-        )
-
-
 def _unreadable(file: Path, error: Exception) -> UserError:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
     return UserError(f"{file} is not a readable parquet file ({reason}): copy or make it again")
@@ -196,6 +162,59 @@ def _require_once(rows: Sequence[Utterance], path: Path) -> None:
                 "second file or row"
             )
         seen.add(key)
+
+
+def for_training(data: Path) -> list[Utterance]:
+    """Read token shards, or a mix pool, without what is held out for tests."""
+    rows = read_shard(data)
+    kept = [row for row in rows if row.partition != TEST]
+    if not kept:
+        raise UserError(f"{data}: every utterance is in the partition {TEST!r}: none to train on")
+    if len(kept) < len(rows):
+        print(f"{data}: {len(rows) - len(kept)} of {len(rows)} utterances are held out for tests")
+    return kept
+
+
+def for_tests(data: Path, partition: str | None = None) -> list[Utterance]:
+    """Read token shards to test on.
+
+    Args:
+        data: the shards.
+        partition: one of `PARTITIONS`, or "all"; None: what is held out for tests, or all where
+            nothing is.
+    """
+    rows = read_shard(data)
+    require_plain(rows, data)
+    known = {row.partition for row in rows}
+    if partition not in (None, ALL, *PARTITIONS):
+        names = ", ".join((*PARTITIONS, ALL))
+        raise UserError(f"there is no partition {partition!r}: choose one of {names}")
+    if partition == ALL or (partition is None and TEST not in known):
+        return rows
+    wanted = partition or TEST
+    kept = [row for row in rows if row.partition == wanted]
+    if not kept:
+        raise UserError(
+            f"{data}: no utterance is in the partition {wanted!r}: there are "
+            f"{', '.join(map(repr, sorted(known)))}, or take --partition {ALL}"
+        )
+    if len(kept) < len(rows):
+        print(f"{data}: {len(kept)} of {len(rows)} utterances, the partition {wanted!r}")
+    return kept
+
+
+def require_plain(rows: Sequence[Utterance], data: Path) -> None:
+    """Refuse mixes of two utterances: they are neither an emotion nor a text.
+
+    Raises:
+        UserError: one is.
+    """
+    for row in rows:
+        if row.partner_emotion is not None:
+            raise UserError(
+                f"{data}: utterance {row.id!r} is mixed with another: name the folder `tokens` "
+                "beside `mixes`"
+            )
 
 
 def _files(path: Path) -> list[Path]:
