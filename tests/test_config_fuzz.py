@@ -7,7 +7,7 @@ import pytest
 
 from malformed import MUTATIONS, taken
 from model_folder import write_tokenizer
-from rrpo import config, runs
+from rrpo import config, loading, runs
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.policy import cosyvoice_text

@@ -26,7 +26,7 @@ from rrpo.loading import load_data, load_mixes
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED, read_pairs
 from rrpo.tokens import SPEECH_CODES
-from sounds import encoded, voice
+from sounds import encoded, voice, written
 
 TEXTS = ("The train is late.", "The door is open.", "A bird sat here.", "It is noon.")
 
@@ -127,9 +127,11 @@ def test_folders_of_pairs(tmp_path: Path) -> None:
     folder = tmp_path / "pairs"
     columns = {CHOSEN: plain(rows()), REJECTED: plain(rows(1))}
     rng, refused, count = random.Random(0), 0, 0
+    whole = {}
+    for name in columns:
+        write_shard(folder / name, rows(name == REJECTED), World().codec_identity)
+        whole[name] = (folder / name).read_bytes()
     while count < 500:
-        for name in columns:
-            write_shard(folder / name, rows(name == REJECTED), World().codec_identity)
         name = rng.choice([CHOSEN, REJECTED])
         if count % 2:
             table = odd_table(rng, columns[name])
@@ -137,12 +139,12 @@ def test_folders_of_pairs(tmp_path: Path) -> None:
                 continue
             parquet.write_table(table, folder / name)
         else:
-            data = (folder / name).read_bytes()
             change = MUTATIONS[rng.choice(list(MUTATIONS))]
-            (folder / name).write_bytes(change(rng, data))
+            written(folder / name, change(rng, whole[name]))
         count += 1
         pairs = taken(lambda: read_pairs(folder, Letters()))
         refused += pairs is None
+        written(folder / name, whole[name])
         for pair in pairs or ():
             assert pair.prompt.text.strip()
             assert pair.chosen.tolist() != pair.rejected.tolist()

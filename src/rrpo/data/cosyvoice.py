@@ -99,6 +99,7 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
             rows.append(Recording(audio.absolute(), emotion, spoken, speaker))
     if found.lines() and not rows:
         raise UserError(f"{folder / 'wav.scp'}: {found.refusal()}")
+    _require_own_sounds(rows, folder / "wav.scp")
     for table in ("text", "utt2spk"):
         if more := [name for name in tables[table] if name not in tables["wav.scp"]]:
             found.notes.append(f"{folder / table} has utterances that wav.scp lacks: {first(more)}")
@@ -133,6 +134,7 @@ def _import_parquet(
             tokens += len(spoken)
     if found.lines() and not rows:
         raise UserError(f"{files[0]}: {found.refusal()}")
+    _require_own_sounds(rows, files[0])
     if misfits:
         said = f"{len(misfits)} utterances have tokens that do not fit their sound ({misfits[0]})"
         if len(misfits) > tokens:
@@ -145,9 +147,24 @@ def _import_parquet(
     return Imported(len(rows), tokens, found)
 
 
+def _require_own_sounds(rows: Sequence[Recording], source: Path) -> None:
+    """Refuse a sound that two utterances name: it would have two texts or count twice."""
+    seen: set[Path] = set()
+    for row in rows:
+        place = row.path.resolve()
+        if place in seen:
+            raise UserError(
+                f"{source}: two utterances name {row.path}: cut it into a file for each, or leave "
+                "one of them out"
+            )
+        seen.add(place)
+
+
 def _said(row: Mapping[str, Any], column: str) -> str:
     """Return a value as text; what says nothing is empty."""
     found = row.get(column)
+    if not isinstance(found, str | int | None):
+        raise UserError(f"the {column} of {row['utt']} is a {type(found).__name__} and no text")
     value = "" if found is None else str(found)
     return "" if is_nothing(value) else value
 

@@ -17,6 +17,8 @@ from rrpo.errors import UserError
 
 REQUIRED = ("path", "emotion")
 PARTITIONS = ("train", "validation", "test")
+LONGEST = 100_000
+"""Signs of a cell; readers of tables take little more."""
 TEST = PARTITIONS[-1]
 """Of whom nothing is trained on."""
 
@@ -173,7 +175,7 @@ def write_manifest(folder: Path, recordings: Sequence[Recording]) -> None:
     """Write `manifest.csv` into a folder: paths inside it are relative, all others absolute.
 
     Raises:
-        UserError: there are no recordings, a text holds a NUL, which no text file does, or the file
+        UserError: there are no recordings, a text holds a NUL or is too long for a table, or the file
             cannot be written.
     """
     if not recordings:
@@ -186,7 +188,10 @@ def write_manifest(folder: Path, recordings: Sequence[Recording]) -> None:
         path = recording.path.absolute()
         inside = path.relative_to(root) if path.is_relative_to(root) else path
         values = [getattr(recording, name) for name in COLUMNS[1:]]
-        if any("\0" in str(value) for value in values):
-            raise UserError(f"{path.name}: its text or a label holds a NUL character: remove it")
+        if any("\0" in str(value) or len(str(value)) > LONGEST for value in values):
+            raise UserError(
+                f"{path.name}: its text or a label holds a NUL character or over {LONGEST} signs: "
+                "it is no text of an utterance, mend it"
+            )
         writer.writerow([inside.as_posix(), *("" if value is None else value for value in values)])
     write_text(folder / "manifest.csv", stream.getvalue())
