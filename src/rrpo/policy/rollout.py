@@ -108,7 +108,9 @@ def generate(
         max_ratio: at most int(max_ratio · L) tokens.
         at_least: so many tokens in any case, as `min_ratio` of a short text may be none.
         generator: a CPU generator; the only source of randomness.
-        temperature, top_k, top_p: of the law the multinomial sampler draws from (`truncate`).
+        temperature: of the distribution that the multinomial sampler draws from (`truncate`).
+        top_k: likewise.
+        top_p: likewise.
         recordings: B to speak on from, whose voice is taken over (zero-shot); they count
             neither in L nor in what is returned.
         count: utterances of each text.
