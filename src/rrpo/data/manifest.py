@@ -175,8 +175,8 @@ def write_manifest(folder: Path, recordings: Sequence[Recording]) -> None:
     """Write `manifest.csv` into a folder: paths inside it are relative, all others absolute.
 
     Raises:
-        UserError: there are no recordings, a text holds a NUL or is too long for a table, or the file
-            cannot be written.
+        UserError: there are no recordings, a text holds a NUL or is too long for a table, or the
+            file cannot be written.
     """
     if not recordings:
         raise UserError("there is no utterance to import")
