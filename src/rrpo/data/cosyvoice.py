@@ -178,6 +178,9 @@ def _require_new(files: Sequence[Path]) -> None:
     places: dict[str, Path] = {}
     for file in files:
         for row in _parquet_rows(file, ("utt",)):
+            if not isinstance(row["utt"], str | int | None):
+                kind = type(row["utt"]).__name__
+                raise UserError(f"{file}: the column utt holds a {kind} and no name: name it")
             name = str(row["utt"] or "")
             if is_nothing(name):
                 raise UserError(f"{file}: an utterance has no name in the column utt: name it")
