@@ -17,10 +17,9 @@ from corpus_trees import write
 from foreign_checkpoints import model_folder, upstream_state
 from model_folder import write_tokenizer
 from places import ROOT
-from rrpo import config, loading, policy, runs
-from rrpo.commands import data as data_command
-from rrpo.commands import policy as policy_command
-from rrpo.commands import speech
+from rrpo import config, loading, policy, recipes, runs
+from rrpo.cli.data import data_import, tokenize
+from rrpo.cli.speech import export
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.loading import load_data, load_mixes
@@ -62,7 +61,7 @@ def csv(content: str | bytes, encoding: str = "utf-8") -> Given:
     def run(at: Path) -> None:
         data = content if isinstance(content, bytes) else content.encode(encoding)
         (sounds(at / "csv") / "t.csv").write_bytes(data)
-        data_command.data_import("csv", at / "csv" / "t.csv", at / "out", None, [])
+        data_import("csv", at / "csv" / "t.csv", at / "out")
 
     return run
 
@@ -91,7 +90,7 @@ def kaldi(**files: str) -> Given:
             plain | {key.replace("_", "."): v for key, v in files.items()}
         ).items():
             write(folder / name, content)
-        data_command.data_import("cosyvoice", folder, at / "out", None, [])
+        data_import("cosyvoice", folder, at / "out")
 
     return run
 
@@ -107,7 +106,7 @@ def cosyvoice(**columns: list[Any]) -> Given:
             "emotion": ["sad", "happy"],
         }
         parquet.write_table(arrow.table(table | columns), at / "a.parquet")
-        data_command.data_import("cosyvoice", at / "a.parquet", at / "out", None, [])
+        data_import("cosyvoice", at / "a.parquet", at / "out")
 
     return run
 
@@ -115,7 +114,7 @@ def cosyvoice(**columns: list[Any]) -> Given:
 def tokenized(table: str = TABLE, mixes: int = 0, **files: bytes) -> Given:
     def run(at: Path) -> None:
         write(sounds(at / "own", **files) / "manifest.csv", table)
-        data_command.tokenize(at / "own", at / "out", "mini", mixes, 0)
+        tokenize(at / "own", at / "out", "mini", mixes)
 
     return run
 
@@ -126,7 +125,7 @@ def formats(at: Path) -> None:
     write(at / "own" / "manifest.csv", f"path,emotion\n{lines}")
     for number, kind in enumerate(kinds):
         (at / "own" / f"{kind}.{kind}").write_bytes(encoded(kind, voice(0.6, number)))
-    data_command.tokenize(at / "own", at / "out", "mini", 0, 0)
+    tokenize(at / "own", at / "out")
 
 
 def stereo() -> bytes:
@@ -239,7 +238,7 @@ def trained(at: Path, text: str = "It is noon.", resume: bool = False) -> Path:
     data = [*utterances(), *utterances(text=text, id="x")[:1]]
     write_shard(at / "data" / "0.parquet", data, World().codec_identity)
     quick = ["train.steps=1", "train.warmup_steps=0", "sft.batch_size=2"]
-    policy_command.sft(str(start), at / "data", at / "run", None, quick, resume)
+    recipes.sft(at / "run", at / "data", start, recipes.Options(settings=quick, resume=resume))
     return at / "run"
 
 
@@ -267,7 +266,7 @@ def exported(to: str, twice: bool = False) -> Given:
     def run(at: Path) -> None:
         tiny_policy(at / "policy")
         for _ in range(1 + twice):
-            speech.export(at / "policy", to, at / "out", None)
+            export(at / "policy", to, at / "out")
 
     return run
 

@@ -12,7 +12,6 @@ import pytest
 
 from malformed import MUTATIONS, taken
 from rrpo import config, loading
-from rrpo.commands import policy as command
 from rrpo.report.page import write_run_page
 
 SETTINGS = ["train.steps=2", "train.warmup_steps=0", "train.save_every=1", "sft.batch_size=2"]
@@ -33,7 +32,7 @@ JSON = (
 def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is over, as `rrpo policy sft` and `rrpo evaluate` leave it."""
     folder = tmp_path_factory.mktemp("run") / "sft"
-    command.sft(str(tiny / "policy"), tiny / "data", folder, None, SETTINGS, False)
+    recipes.sft(folder, tiny / "data", tiny / "policy", recipes.Options(settings=SETTINGS))
     figures = {"judge_probability": {"mean": 0.5, "low": 0.4, "high": 0.6}}
     (folder / "evaluation.json").write_text(json.dumps({"seed": 0, "system": figures}))
     (folder / "samples").mkdir()
@@ -54,7 +53,12 @@ def doors(folder: Path, tiny: Path, file: str = "") -> dict[str, Callable[[], An
         ),
         "resume": (
             "config.yaml metrics.jsonl results.json inputs.json checkpoint",
-            lambda: command.sft(str(tiny / "policy"), tiny / "data", folder, None, SETTINGS, True),
+            lambda: recipes.sft(
+                folder,
+                tiny / "data",
+                tiny / "policy",
+                recipes.Options(settings=SETTINGS, resume=True),
+            ),
         ),
     }
     return {

@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rrpo import policy, reward
+from rrpo import judging, policy, recipes, reward
 from rrpo.audio import Audio
-from rrpo.commands import policy as policy_commands
-from rrpo.commands import reward as reward_commands
-from rrpo.commands import speech
 from rrpo.loading import Location, load_policy, load_reward_model
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardModel
+from rrpo.speaking import by_name
 
 Settings = Mapping[str, object]
 """Settings by their dotted names, as for `--set`: {"train.steps": 40}."""
@@ -68,11 +66,9 @@ def train_reward(
         >>> model.config.loss.label_smoothing
         0.1
     """
-    options = _options(settings)
-    reward_commands.train(
-        str(start), _path(data), _path(mixes), Path(out), None, options, resume, preset, codec_of
-    )
-    return reward.load(Path(out))
+    options = _options(settings, codec_of, resume)
+    recipes.reward(Path(out), data, start, mixes, preset, options)
+    return reward.load(out)
 
 
 def train_sft(
@@ -93,9 +89,8 @@ def train_sft(
         >>> model.config.codec[:4]
         'mini'
     """
-    options = _options(settings)
-    policy_commands.sft(str(start), _path(data), Path(out), None, options, resume, codec_of)
-    return policy.load(Path(out))
+    recipes.sft(Path(out), data, start, _options(settings, codec_of, resume))
+    return policy.load(out)
 
 
 def train_diffro(
@@ -131,7 +126,9 @@ def train_diffro(
         >>> run = train_diffro("rrpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
         policy in rrpo; ...
     """
-    return _rewarded("diffro", out, rewards, data, start, preset, settings, codec_of, resume)
+    options = _options(settings, codec_of, resume)
+    recipes.diffro(Path(out), rewards, data, start, preset, options)
+    return policy.load(out)
 
 
 def train_grpo(
@@ -151,7 +148,8 @@ def train_grpo(
         >>> model = train_grpo("grpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
         policy in grpo; ...
     """
-    return _rewarded("grpo", out, rewards, data, start, None, settings, codec_of, resume)
+    recipes.grpo(Path(out), rewards, data, start, _options(settings, codec_of, resume))
+    return policy.load(out)
 
 
 def train_dpo(
@@ -175,18 +173,9 @@ def train_dpo(
         ... )  # doctest: +ELLIPSIS
         policy in dpo; ...
     """
-    policy_commands.dpo(
-        str(start),
-        [str(one) for one in rewards],
-        _path(pairs),
-        _path(data),
-        Path(out),
-        None,
-        _options(settings),
-        resume,
-        codec_of,
-    )
-    return policy.load(Path(out))
+    options = _options(settings, codec_of, resume)
+    recipes.dpo(Path(out), rewards, pairs, data, start, options)
+    return policy.load(out)
 
 
 def speak(
@@ -218,12 +207,12 @@ def speak(
         >>> rate, 1.0 < audio.size / rate < 5.0
         (16000, True)
     """
-    _, audio, rate, notes = speech.spoken_text(
-        str(policy), text, emotion, speaker, _path(voice), _path(model), seed
+    said = by_name.speak(
+        policy, text, emotion, speaker=speaker, voice=voice, folder=model, seed=seed
     )
-    for note in notes:
+    for note in said.notes:
         warnings.warn(note, stacklevel=2)
-    return audio, rate
+    return said.audio, said.rate
 
 
 def evaluate(
@@ -257,38 +246,18 @@ def evaluate(
         >>> 0.0 <= figures["mini"]["judge_probability"]["mean"] <= 1.0
         True
     """
-    return speech.judged(
-        [Path(one) for one in policies],
-        [Path(one) for one in rewards],
-        sentences,
-        seed,
-        _path(data),
-        _path(voice),
-        _path(model),
-        codec_of,
+    return judging.judge(
+        policies,
+        rewards,
+        sentences=sentences,
+        seed=seed,
+        data=data,
+        voice=voice,
+        model=model,
+        codec_of=codec_of,
     )
 
 
-def _rewarded(
-    method: str,
-    out: Location,
-    rewards: Sequence[Location],
-    data: Location | None,
-    start: Location,
-    preset: str | None,
-    settings: Settings | None,
-    codec_of: str | None,
-    resume: bool,
-) -> SpeechTokenLM:
-    names = [str(one) for one in rewards]
-    options = (Path(out), None, _options(settings), resume, preset, codec_of)
-    policy_commands.rewarded(method, str(start), names, _path(data), *options)
-    return policy.load(Path(out))
-
-
-def _options(settings: Settings | None) -> list[str]:
-    return [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
-
-
-def _path(location: Location | None) -> Path | None:
-    return None if location is None else Path(location)
+def _options(settings: Settings | None, codec_of: str | None, resume: bool) -> recipes.Options:
+    given = [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
+    return recipes.Options(None, given, codec_of, resume)

@@ -136,7 +136,7 @@ def _refuse(file: Path, lost: Findings, folders: Sequence[Path], count: int) -> 
         slash = ", with / and no backslash in them" if "\\" in name else ""
         raise UserError(
             f"{file}, {line}: no such audio file: {name} is neither in {folders[0]} nor in "
-            f"{folders[1]} ({len(lost.missing)} of {count} are not there): mend the paths{slash}"
+            f"{folders[1]} ({len(lost.missing)} of {count} are not there): correct the paths{slash}"
         )
     raise UserError(f"{file}: of its {count} recordings {lost.lines()[0]}")
 
@@ -191,7 +191,7 @@ def write_manifest(folder: Path, recordings: Sequence[Recording]) -> None:
         if any("\0" in str(value) or len(str(value)) > LONGEST for value in values):
             raise UserError(
                 f"{path.name}: its text or a label holds a NUL character or over {LONGEST} signs: "
-                "it is no text of an utterance, mend it"
+                "it is no text of an utterance, correct it"
             )
         writer.writerow([inside.as_posix(), *("" if value is None else value for value in values)])
     write_text(folder / "manifest.csv", stream.getvalue())

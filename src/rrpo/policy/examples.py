@@ -59,7 +59,7 @@ def make_prompt(tokenizer: Tokenizer, text: str, emotion: str, speaker: str = ""
 
 
 def make_examples(
-    tokenizer: Tokenizer, utterances: Sequence[Utterance], source: Path | None = None
+    tokenizer: Tokenizer, utterances: Sequence[Utterance], source: Path | str | None = None
 ) -> list[Example]:
     """Tokenize the texts of labelled utterances.
 
