@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from malformed import MUTATIONS, taken
-from rrpo import config, loading
+from rrpo import config, loading, recipes
 from rrpo.report.page import write_run_page
 
 SETTINGS = ["train.steps=2", "train.warmup_steps=0", "train.save_every=1", "sft.batch_size=2"]
@@ -57,7 +57,7 @@ def doors(folder: Path, tiny: Path, file: str = "") -> dict[str, Callable[[], An
                 folder,
                 tiny / "data",
                 tiny / "policy",
-                recipes.Options(settings=SETTINGS, resume=True),
+                recipes.Options(None, SETTINGS, resume=True),
             ),
         ),
     }
