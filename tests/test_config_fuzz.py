@@ -87,6 +87,7 @@ def test_damaged_files_of_settings(mutation: str, here: Path) -> None:
     assert not list(here.iterdir())
 
 
+@pytest.mark.slow
 def test_settings_of_any_value_in_a_file(here: Path) -> None:
     """As `--config`, and as a preset, which is read before it."""
     path = here.parent / "config.yaml"
@@ -111,6 +112,7 @@ def test_settings_in_another_encoding_say_what_to_do(encoding: str, here: Path) 
             read(path)
 
 
+@pytest.mark.slow
 def test_instructions(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     write_tokenizer(here.parent / "CosyVoice2")

@@ -28,6 +28,8 @@ from rrpo.objectives.pairs import CHOSEN, REJECTED, read_pairs
 from rrpo.tokens import SPEECH_CODES
 from sounds import encoded, voice, written
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ("The train is late.", "The door is open.", "A bird sat here.", "It is noon.")
 
 

@@ -107,6 +107,7 @@ def sounds(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["odd", *MUTATIONS])
 def test_tables(kind: str, sounds: Path, tmp_path: Path) -> None:
     table = sounds / "t.csv"
@@ -145,6 +146,7 @@ def test_label_files_of_corpora(name: str, tmp_path: Path) -> None:
     assert not found[-1]
 
 
+@pytest.mark.slow
 def test_files_of_kaldi(sounds: Path, tmp_path: Path) -> None:
     values = {"wav.scp": "{}.wav", "text": "Hi, 你好 {}", "utt2spk": "anna", "utt2emo": "happy"}
     for file, value in values.items():

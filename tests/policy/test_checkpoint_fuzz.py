@@ -26,6 +26,8 @@ from rrpo import loading, policy, reward
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardConfig, RewardModel
 
+pytestmark = pytest.mark.slow
+
 
 class Harmful:
     """A pickle that would leave a folder `harmed` where it is loaded."""
