@@ -92,6 +92,7 @@ def test_half_precision_decodes_in_half_precision() -> None:
         assert Decoder(model, cache).step(torch.tensor([7])).dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_step_draws_the_same_tokens() -> None:
     model = lm()
