@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from pydantic import Field
 
 from rrpo import config as configuration
@@ -29,6 +28,7 @@ from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.examples import Example
+from rrpo.processes import training_processes
 from rrpo.reward import Reward, RewardModel
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.fit_config import FitConfig
@@ -318,10 +318,11 @@ def _settle(
         inputs: what the run is made from, kept and checked likewise (`inputs.json`).
 
     Raises:
-        UserError: another process is at this run, it is not to be continued, or it has another
-            configuration or other inputs.
+        UserError: another process is at this run, it is not to be continued, it has another
+            configuration or other inputs, or the environment names processes that no launcher
+            has started.
     """
-    accelerator = Accelerator(mixed_precision="no")
+    accelerator = training_processes()
     path = folder / "config.yaml"
     # A run that another process has begun may have no checkpoint yet.
     with alone(folder) if accelerator.is_main_process else nullcontext():
