@@ -57,7 +57,7 @@ class MiniSpeaker:
     base: SpeechTokenLM | None = None
     rate: int = SAMPLE_RATE
 
-    def draw(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
+    def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each; what is as long as it may become did not end by itself."""
         if self.model is None:
             return [Said(torch.from_numpy(row.tokens), True) for row in utterances]
