@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from rrpo.checkpoint import save_model
 from rrpo.errors import UserError
 from rrpo.folder import require_whole
-from rrpo.progress import read_metrics
+from rrpo.metrics import read_metrics
 from rrpo.train import TrainConfig, train
 
 CONFIG = TrainConfig(steps=3, learning_rate=0.05, save_every=1, threads=1)
@@ -45,14 +45,14 @@ class Tiny:
         self.fails_at = 0
 
     def loss(
-        self, model: nn.Linear, step: int, generator: torch.Generator
+        self, step: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Fit a drawn point."""
         if step == self.fails_at:
             raise ZeroDivisionError
         drawn = torch.randn(2, generator=generator)
         self.carried["sum"] = self.carried.get("sum", torch.zeros(2)) + drawn
-        loss = (model(drawn + self.carried["sum"]) - step).square().mean()
+        loss = (self.model(drawn + self.carried["sum"]) - step).square().mean()
         return loss, {"drawn": float(drawn[0])}
 
     def save(self, folder: Path) -> None:
@@ -64,7 +64,8 @@ class Board:
     """No tensorboard: its file is written by a thread and is no part of a checkpoint."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
-    def add_scalar(self, *_: Any) -> None: ...
+    def add_scalar(self, *_: Any, **__: Any) -> None: ...
+    def flush(self) -> None: ...
     def close(self) -> None: ...
 
 

@@ -27,7 +27,8 @@ from rrpo.checkpoint import alone, load_model, save_model, sha256
 from rrpo.errors import NotFinite, UserError
 from rrpo.folder import begin_folder, commit_folder, recover_folder
 from rrpo.processes import LAUNCHED, require_launcher
-from rrpo.progress import Progress, read_metrics
+from rrpo.metrics import read_metrics
+from rrpo.progress import Progress
 from rrpo.random_states import random_states, restore_random_states
 from rrpo.stopping import EarlyStopping
 from rrpo.train import (
@@ -68,15 +69,15 @@ class Toy:
         self.before = before
 
     def loss(
-        self, model: nn.Sequential, step: int, generator: torch.Generator
+        self, step: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Regress noisy targets on random tokens, after `before` has had its say."""
         self.before(step)
-        device = model[1].weight.device
+        device = self.model[1].weight.device
         tokens = torch.randint(20, (6,), generator=generator).to(device)
         noise = random.random() + np.random.standard_normal() + torch.randn((), generator=generator)
         target = torch.sin(tokens.float()) + noise.to(device)
-        loss = (model(tokens).squeeze(-1) - target).square().mean()
+        loss = (self.model(tokens).squeeze(-1) - target).square().mean()
         return loss, {"noise": noise.item()}
 
     def save(self, folder: Path) -> None:
@@ -291,7 +292,7 @@ def test_equals_a_plain_loop(tmp_path: Path) -> None:
         for group in optimizer.param_groups:
             group["lr"] = 0.02 * warm * (1 + math.cos(math.pi * done)) / 2
         optimizer.zero_grad()
-        plain.loss(plain.model, step, generator)[0].backward()
+        plain.loss(step, generator)[0].backward()
         torch.nn.utils.clip_grad_norm_(parameters, 0.5)
         optimizer.step()
     for name, tensor in plain.model.state_dict().items():
@@ -443,9 +444,9 @@ def test_early_stopping_rule() -> None:
 def test_divergence(tmp_path: Path, kind: str, named: str) -> None:
     class Diverging(Toy):
         def loss(
-            self, model: nn.Sequential, step: int, generator: torch.Generator
+            self, step: int, generator: torch.Generator
         ) -> tuple[Tensor, dict[str, float]]:
-            loss, figures = super().loss(model, step, generator)
+            loss, figures = super().loss(step, generator)
             if step == 7 and kind == "loss":
                 loss = loss * math.nan
             if step == 7 and kind == "gradient":

@@ -25,7 +25,7 @@ from rrpo.folder import (
     recover_folder,
     seal,
 )
-from rrpo.progress import METRICS
+from rrpo.metrics import METRICS
 from rrpo.random_states import random_states, restore_random_states
 
 SEALED = 2

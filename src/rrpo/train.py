@@ -1,16 +1,17 @@
 """The one training loop: any objective, resumable after a kill to the same weights.
 
-An objective says what is trained and what its loss is; the loop owns the rest: AdamW, clipping,
-schedule, precision, metrics, checkpoints, interruption. Under `accelerate launch` several processes
-average their gradients, each with its own random states and the whole model (no sharding).
-`ACCELERATE_USE_CPU=1` keeps it off a GPU.
+An objective says what is trained and what its loss is; the loop owns the rest: AdamW, accumulation,
+clipping, schedule, precision, metrics, checkpoints, interruption. Under `accelerate launch` several
+processes average their gradients, each with its own random states and the whole model (no
+sharding). `ACCELERATE_USE_CPU=1` keeps it off a GPU.
 """
 
 import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ import torch
 from accelerate import Accelerator
 
 from rrpo.checkpoint import alone, writing
-from rrpo.diverged import Divergence, Rows, broken, forget_batch, keep_batch, not_finite
 from rrpo.diverged import TrainingDiverged as TrainingDiverged
+from rrpo.diverged import Divergence, broken, diverged, forget_batch
 from rrpo.errors import NotFinite, UserError
 from rrpo.folder import drop_kept, sweep
 from rrpo.objective import Model
 from rrpo.objective import Objective as Objective
 from rrpo.processes import training_processes, working_precision
-from rrpo.progress import Metrics, Progress, finite, interruption, restore_metrics
+from rrpo.metrics import Metrics, finite, require_tracker, restore_metrics
+from rrpo.progress import Progress, interruption
 from rrpo.recovery import find_whole
 from rrpo.schedule import TrainConfig as TrainConfig
 from rrpo.schedule import learning_rate as learning_rate
@@ -35,6 +37,12 @@ from rrpo.stopping import EarlyStopping as EarlyStopping
 from rrpo.stopping import Stop
 
 Validate = Callable[[int], Mapping[str, float]]
+Callback = Callable[[int, Mapping[str, float]], bool | None]
+"""Called after each step with its number and its figures; where it returns True, that is the last.
+
+The figures are those of the step's line in `metrics.jsonl`. With several processes each calls its
+own, and the training ends where any of them says so.
+"""
 
 
 class TrainingInterrupted(UserError):  # noqa: N818
@@ -71,6 +79,7 @@ class _Run:
     validate: Validate | None
     validate_every: int
     stop: Stop | None
+    callbacks: Sequence[Callback]
 
 
 def train(
@@ -82,10 +91,11 @@ def train(
     validate_every: int = 0,
     stop: Stop | None = None,
     description: str = "training",
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train `objective.model` in place and leave checkpoints and metrics in a folder.
 
-    Writes `checkpoint/` (the model, and what it takes to continue), `metrics.jsonl` and
+    Writes `checkpoint/` (the model, and what it takes to continue), `metrics.jsonl` and by default
     `tensorboard/`. On the CPU a run that was killed and resumed ends with exactly the weights of an
     uninterrupted one.
 
@@ -100,14 +110,18 @@ def train(
         stop: given all validations so far, says whether to stop, as a pure function. With an
             `EarlyStopping` the best weights are the result.
         description: what the progress bar says; nothing is shown where it is empty.
+        callbacks: called after each step; one that returns True makes it the last step, so the
+            run is finished and its checkpoint written.
 
     Raises:
         UserError: the folder holds another run, is written by another process, cannot be written,
-            differs in configuration, or has no whole checkpoint to go on from.
+            differs in configuration, or has no whole checkpoint to go on from; or the package of
+            `report_to` is not installed.
         TrainingDiverged: a number is not finite; the last checkpoint stands, and `diverged.json`
             holds the batch.
         TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
     """
+    require_tracker(config.report_to)
     accelerator = training_processes()
     main = accelerator.is_main_process
     precision = working_precision(config.mixed_precision, accelerator.device)
@@ -126,9 +140,9 @@ def train(
                 _tidy(folder, state)
         if not state.finished:
             settings = (objective, config, folder, accelerator, precision)
-            run = _Run(*settings, state, validate, validate_every, stop)
+            run = _Run(*settings, state, validate, validate_every, stop, callbacks)
             with writing(folder):
-                metrics = Metrics(folder, state.step, active=main)
+                metrics = Metrics(folder, state.step, config.report_to, active=main)
             visible = main and bool(description)
             progress = Progress(description, config.steps, state.step, visible=visible)
             with metrics, progress, interruption() as signalled:
@@ -155,10 +169,11 @@ def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.
         record, interrupted = _advance(run, signalled)
         with writing(run.folder):
             metrics.write(record)
+        stopped = _asked_to_stop(run, record)
         due = run.validate_every > 0 and state.step % run.validate_every == 0
-        if due or state.step == config.steps:
+        if due or stopped or state.step == config.steps:
             _validate(run, metrics)
-        over = _over(run)
+        over = stopped or _over(run)
         progress.update(state.step, f"loss {record['loss']:.4g}")
         if not over and (interrupted or state.step % config.save_every == 0):
             _save(run)
@@ -183,8 +198,8 @@ def _advance(run: _Run, signalled: threading.Event) -> tuple[dict[str, Any], boo
     rate = learning_rate(run.config, step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    loss, figures, what = _loss(run, step)
-    interrupted, good = signalled.is_set(), not (what or not_finite(figures))
+    loss, figures, what = _gradient(run, step)
+    interrupted, good = signalled.is_set(), not what and _finite(loss, *figures.values())
     if accelerator.num_processes > 1:
         loss, interrupted, good = _share(run, loss, interrupted, good)
     state.scaler.unscale_(state.optimizer)
@@ -206,18 +221,52 @@ def _advance(run: _Run, signalled: threading.Event) -> tuple[dict[str, Any], boo
     return {**record, **figures, "seconds": seconds}, interrupted
 
 
-def _loss(run: _Run, step: int) -> tuple[float, dict[str, float], str]:
-    """Compute the loss of a step and its gradient; return it, its figures and what went wrong."""
-    state, accelerator = run.state, run.accelerator
-    model = run.objective.model.train()
-    device = accelerator.device.type
-    try:
-        with torch.autocast(device, run.precision, enabled=run.precision is not None):
-            loss, figures = run.objective.loss(model, step, state.generator)
-    except NotFinite as error:
-        return math.nan, {}, str(error)
-    torch.autograd.backward(state.scaler.scale(loss))
-    return loss.item(), {name: float(figure) for name, figure in figures.items()}, ""
+def _gradient(run: _Run, step: int) -> tuple[float, dict[str, float], str]:
+    """Compute the gradient of a step: the weighted mean of those of its micro-batches.
+
+    Returns:
+        the mean of the loss, of each figure over the micro-batches that have it, and what went
+        wrong; the micro-batch that a number is not finite in is the last.
+    """
+    state, objective = run.state, run.objective
+    objective.model.train()
+    device = run.accelerator.device.type
+    means: dict[str, float] = {}
+    weights: Counter[str] = Counter()
+    for _ in range(run.config.accumulate):
+        try:
+            with torch.autocast(device, run.precision, enabled=run.precision is not None):
+                loss, figures = objective.loss(step, state.generator)
+        except NotFinite as error:
+            return math.nan, {}, str(error)
+        weight = float(getattr(objective, "weight", 1.0))
+        figures = {"": loss.item(), **{name: float(one) for name, one in figures.items()}}
+        for name, figure in figures.items():
+            weights[name] += weight
+            mean = means.get(name, 0.0)
+            means[name] = mean + (figure - mean) * (weight / weights[name])
+        # A running mean, so that no micro-batch need know how much the others weigh.
+        share = weight / weights[""]
+        for parameter in state.parameters.values():
+            if parameter.grad is not None:
+                parameter.grad.mul_(1.0 - share)
+        torch.autograd.backward(state.scaler.scale(loss * share))
+        if not _finite(*figures.values()):
+            break
+    return means.pop(""), means, ""
+
+
+def _finite(*figures: float) -> bool:
+    return all(map(math.isfinite, figures))
+
+
+def _asked_to_stop(run: _Run, record: Mapping[str, Any]) -> bool:
+    """Call the callbacks; say whether any of any process returned True."""
+    stop = any([callback(run.state.step, record) is True for callback in run.callbacks])
+    if run.callbacks and run.accelerator.num_processes > 1:
+        told = torch.tensor(float(stop), device=run.accelerator.device)
+        stop = bool(run.accelerator.reduce(told, "sum") > 0)
+    return stop
 
 
 def _share(run: _Run, loss: float, interrupted: bool, good: bool) -> tuple[float, bool, bool]:
@@ -273,26 +322,8 @@ def _save(run: _Run) -> None:
 def _diverged(
     run: _Run, step: int, figures: Mapping[str, float], what: str = ""
 ) -> TrainingDiverged:
-    """Keep what a step is to be looked at by, and say what can be done.
-
-    Args:
-        figures: of the step; those that are not finite are named.
-        what: what is wrong, where no figure says it.
-    """
-    state, config = run.state, run.config
-    figures = {name: figure for name, figure in figures.items() if name != "step"}
-    offered: Callable[[], Rows] = getattr(run.objective, "batch", tuple)
-    what = what or ", ".join(not_finite(figures)) or "another process has a number not finite"
-    found = Divergence(step, what, figures, offered() if step > state.step else ())
-    left = keep_batch(found, run.folder, run.accelerator.process_index)
-    kept, advice = "no checkpoint was written yet", "start again in another --out"
-    if state.saved_step is not None:
-        kept = f"{run.folder / 'checkpoint'} keeps step {state.saved_step}"
-    if state.step == 0:
-        advice = f"nothing was trained yet, so look at the model and the data first, or {advice}"
-    return TrainingDiverged(
-        f"training diverged at step {step} ({what}; {kept}; {left}): "
-        f"lower learning_rate={config.learning_rate:g} or "
-        f"max_gradient_norm={config.max_gradient_norm:g}, or raise "
-        f"warmup_steps={config.warmup_steps}, and {advice}"
-    )
+    """Say what can be done about a step whose numbers are not finite; its batch is kept."""
+    offered = getattr(run.objective, "batch", tuple)
+    batch = offered() if step > run.state.step else ()
+    place = (run.folder, run.accelerator.process_index, run.state.saved_step)
+    return diverged(Divergence(step, what, figures, batch), run.config, *place)

@@ -40,7 +40,7 @@ def objective(recordings: Sequence[Tensor] = (), **options) -> DiffROObjective:
 def test_loss_is_reward_and_kl_utterance_by_utterance(seed: int) -> None:
     """The batched loss and its gradient equal a loop over utterances with no padding at all."""
     made = objective(batch_size=3, estimator="straight_through", beta=0.3, skip_broken=False)
-    loss, metrics = made.loss(made.model, 1, torch.Generator().manual_seed(seed))
+    loss, metrics = made.loss(1, torch.Generator().manual_seed(seed))
     gradient = torch.autograd.grad(loss, made.model.head.weight)[0]
 
     generator = torch.Generator().manual_seed(seed)
@@ -74,7 +74,7 @@ def test_loss_is_reward_and_kl_utterance_by_utterance(seed: int) -> None:
 
 def test_stop_symbols_get_no_reward_gradient() -> None:
     made = objective(batch_size=3, beta=0.0)
-    loss, _ = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    loss, _ = made.loss(1, torch.Generator().manual_seed(0))
     gradient = torch.autograd.grad(loss, made.model.head.bias)[0]
     assert (gradient[27:] == 0).all()
     assert (gradient[:27] != 0).any()
@@ -91,9 +91,9 @@ def test_kl_is_a_mean_over_choices_or_a_sum_over_each_utterance() -> None:
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_the_reduction_of_the_kl_changes_the_loss_and_not_the_figure(reduction: str) -> None:
     made = objective(batch_size=3, beta=0.3, kl_reduction=reduction)
-    loss, metrics = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    loss, metrics = made.loss(1, torch.Generator().manual_seed(0))
     free, others = objective(batch_size=3, beta=0.0, kl_reduction=reduction).loss(
-        made.model, 1, torch.Generator().manual_seed(0)
+        1, torch.Generator().manual_seed(0)
     )
     drawn = made.on_policy.draw(
         [made.on_policy.prompts[index] for index in order_of(0)], advanced(0)
@@ -127,7 +127,7 @@ def test_a_recorded_step_draws_each_token_given_the_recording() -> None:
         estimator="straight_through",
         recordings=RECORDINGS,
     )
-    loss, metrics = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    loss, metrics = made.loss(1, torch.Generator().manual_seed(0))
     gradient = torch.autograd.grad(loss, made.model.head.weight)[0]
 
     generator, order = advanced(0), order_of(0)
@@ -206,7 +206,7 @@ def test_broken_speech_gives_no_reward_gradient_and_is_counted() -> None:
         made = objective(batch_size=3, skip_broken=skip, rollout=RolloutConfig(max_ratio=1.0))
         assert made.model.head.bias is not None
         made.model.head.bias.data[CONFIG.codes :] -= 50.0
-        loss, metrics = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+        loss, metrics = made.loss(1, torch.Generator().manual_seed(0))
         assert metrics["broken"] == 1.0
         losses[skip] = float(loss.detach())
         kl = 0.1 * metrics["kl"]
@@ -241,7 +241,7 @@ def test_a_duration_pulls_the_length_to_the_recordings() -> None:
         generator = torch.Generator().manual_seed(0)
         found = []
         for step in range(40):
-            loss, metrics = made.loss(made.model, step, generator)
+            loss, metrics = made.loss(step, generator)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -254,7 +254,7 @@ def test_kl_of_a_policy_to_itself_is_zero() -> None:
     made = objective(batch_size=3)
     assert made.on_policy.reference is not None
     made.on_policy.reference.load_state_dict(made.model.state_dict())
-    _, metrics = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    _, metrics = made.loss(1, torch.Generator().manual_seed(0))
     assert metrics["kl"] == pytest.approx(0, abs=1e-6)
 
 
@@ -267,7 +267,7 @@ def test_reward_rises_when_its_gradient_is_followed() -> None:
     generator = torch.Generator().manual_seed(0)
     rewards = []
     for step in range(60):
-        loss, metrics = made.loss(made.model, step, generator)
+        loss, metrics = made.loss(step, generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -277,7 +277,7 @@ def test_reward_rises_when_its_gradient_is_followed() -> None:
 
 def test_frozen_models_get_no_gradient() -> None:
     made = objective(batch_size=3)
-    made.loss(made.model, 1, torch.Generator().manual_seed(0))[0].backward()
+    made.loss(1, torch.Generator().manual_seed(0))[0].backward()
     assert made.on_policy.reference is not None
     for frozen in (made.on_policy.reference, made.on_policy.reward.models[0]):
         assert all(parameter.grad is None for parameter in frozen.parameters())
@@ -285,7 +285,7 @@ def test_frozen_models_get_no_gradient() -> None:
 
 def test_top_k_reaches_only_what_could_be_drawn() -> None:
     made = objective(batch_size=3, beta=0.0, rollout=RolloutConfig(top_k=5))
-    loss, _ = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    loss, _ = made.loss(1, torch.Generator().manual_seed(0))
     loss.backward()
     gradient = made.model.head.weight.grad
     assert gradient is not None
@@ -327,7 +327,7 @@ def test_no_rollout_is_empty_however_short_and_long_the_texts_are() -> None:
 def test_one_seed_decides_a_step() -> None:
     made = objective(batch_size=3)
     losses = [
-        float(made.loss(made.model, 1, torch.Generator().manual_seed(seed))[0].detach())
+        float(made.loss(1, torch.Generator().manual_seed(seed))[0].detach())
         for seed in (3, 3, 4)
     ]
     assert losses[0] == losses[1] != losses[2]

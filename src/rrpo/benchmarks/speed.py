@@ -138,7 +138,7 @@ def _step(
     generator = torch.Generator().manual_seed(0)
 
     def one() -> None:
-        loss, _ = objective.loss(model, 1, generator)
+        loss, _ = objective.loss(1, generator)
         torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -272,11 +272,11 @@ def hardening(device: torch.device) -> Iterator[Measurement]:
 
 
 def _fit_step(objective: RewardObjective, model: RewardModel) -> Callable[[], None]:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.0)
     generator = torch.Generator().manual_seed(0)
 
     def one() -> None:
-        loss, _ = objective.loss(model.train(), 1, generator)
+        loss, _ = objective.loss(1, generator)
         torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -115,13 +115,10 @@ class SpeechTokenizerObjective:
         self.config = config
 
     def loss(
-        self,
-        model: SpeechTokenizer,
-        step: int,  # noqa: ARG002 (of the protocol)
-        generator: torch.Generator,
+        self, _: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return its loss and the two errors it is made of."""
-        size = self.config.batch_size
+        model, size = self.model, self.config.batch_size
         rows = torch.randint(len(self.hearing.states), (size,), generator=generator).tolist()
         starts = torch.rand(size, generator=generator, dtype=torch.float64).tolist()
         heard = self.hearing.windows(rows, starts, self.config.window)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
@@ -136,10 +136,7 @@ class DiffROObjective:
         self._last: Rollouts | None = None
 
     def loss(
-        self,
-        model: nn.Module,  # noqa: ARG002 - part of the loop's protocol, it is self.model
-        step: int,
-        generator: torch.Generator,
+        self, step: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of one batch and its metrics."""
         config, prompts = self.config, self.on_policy.prompts

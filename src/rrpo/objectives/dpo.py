@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
@@ -102,10 +102,7 @@ class DPOObjective:
         self.reference = None if reference is None else reference.eval().requires_grad_(False)
 
     def loss(
-        self,
-        model: nn.Module,  # noqa: ARG002 - part of the loop's protocol, it is self.model
-        step: int,  # noqa: ARG002 - part of the loop's protocol
-        generator: torch.Generator,
+        self, _: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a random batch of pairs and its metrics."""
         config = self.config

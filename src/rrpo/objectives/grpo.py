@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
@@ -142,10 +142,7 @@ class GRPOObjective:
         self.carried: dict[str, Tensor] = {}
 
     def loss(
-        self,
-        model: nn.Module,  # noqa: ARG002 - part of the loop's protocol, it is self.model
-        step: int,
-        generator: torch.Generator,
+        self, step: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of one rollout batch and its metrics."""
         config = self.config

@@ -53,14 +53,11 @@ class CeilingObjective:
         self.labels = torch.tensor(labels)
 
     def loss(
-        self,
-        model: StateRewardModel,
-        step: int,  # noqa: ARG002 (of the protocol)
-        generator: torch.Generator,
+        self, _: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return its cross-entropy."""
         rows = torch.randint(len(self.states), (BATCH,), generator=generator)
-        found = model([self.states[row] for row in rows.tolist()])
+        found = self.model([self.states[row] for row in rows.tolist()])
         return functional.nll_loss(found, self.labels[rows].to(found.device)), {}
 
     def save(self, folder: Path) -> None:

@@ -136,16 +136,11 @@ class RewardObjective:
         return label_smoothing(mixed, self.config.label_smoothing)
 
     def loss(
-        self,
-        model: RewardModel,
-        step: int,  # noqa: ARG002 (of the protocol)
-        generator: torch.Generator,
+        self, _: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return its loss, a scalar, and what is worth plotting.
 
         Args:
-            model: the reward model, in the mode it is to be used in.
-            step: not used: the batch depends on the generator alone.
             generator: source of the batch; dropout draws from torch's global generator.
 
         Returns:
@@ -154,6 +149,7 @@ class RewardObjective:
             and `delta_ratio` (mean of ||delta|| / ||h'||); with content `loss_content`, where an
             utterance of the batch has text.
         """
+        model = self.model
         clean, rows = self._draw(generator)
         self._last = rows.tolist()
         device = model.table.device

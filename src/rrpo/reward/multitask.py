@@ -89,14 +89,11 @@ class MultiTaskObjective:
         self.batch_size = batch_size
 
     def loss(
-        self,
-        model: RewardModel,
-        step: int,  # noqa: ARG002 - part of the loop's protocol
-        generator: torch.Generator,
+        self, _: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return the sum of its tasks' losses, and each of them."""
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        size = self.batch_size
+        model, size = self.model, self.batch_size
         struck_size, spoilt_size = round(size * STRUCK_SHARE), round(size * SPOILT_SHARE)
         batch = [self.struck[i] for i in rng.integers(len(self.struck), size=struck_size)]
         batch += [self.samples[i] for i in rng.integers(len(self.samples), size=size - struck_size)]

@@ -51,10 +51,7 @@ class PretrainObjective:
         self.batch_size = batch_size
 
     def loss(
-        self,
-        model: Telling,
-        step: int,  # noqa: ARG002 (of the protocol)
-        generator: torch.Generator,
+        self, _: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch of whole utterances and return its loss and the two errors it is made of."""
         rows = torch.randint(len(self.tokens), (self.batch_size,), generator=generator).tolist()
@@ -62,9 +59,9 @@ class PretrainObjective:
         mask = length_mask(torch.tensor([len(one) for one in chosen]))
         longest = mask.shape[1]
         scaled, _, _ = self.hearing.windows(rows, [0.0] * len(rows), longest)
-        device = model.states.weight.device
+        device = self.model.states.weight.device
         mask = mask.to(device)
-        told = model(pad(chosen).to(device), mask)
+        told = self.model(pad(chosen).to(device), mask)
         summaries = self.hearing.summaries[rows].to(device)
         states, summed = told_errors(told, scaled.to(device), mask, summaries)
         return states + summed, {"error_states": states.item(), "error_summary": summed.item()}
