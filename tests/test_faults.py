@@ -44,9 +44,7 @@ class Tiny:
         self.carried: dict[str, Tensor] = {}
         self.fails_at = 0
 
-    def loss(
-        self, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Fit a drawn point."""
         if step == self.fails_at:
             raise ZeroDivisionError

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from rrpo.checkpoint import alone, load_model, save_model, sha256
 from rrpo.errors import NotFinite, UserError
 from rrpo.folder import begin_folder, commit_folder, recover_folder
-from rrpo.processes import LAUNCHED, require_launcher
 from rrpo.metrics import read_metrics
+from rrpo.processes import LAUNCHED, require_launcher
 from rrpo.progress import Progress
 from rrpo.random_states import random_states, restore_random_states
 from rrpo.stopping import EarlyStopping
@@ -68,9 +68,7 @@ class Toy:
         self.model[4].requires_grad_(False)
         self.before = before
 
-    def loss(
-        self, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Regress noisy targets on random tokens, after `before` has had its say."""
         self.before(step)
         device = self.model[1].weight.device
@@ -443,9 +441,7 @@ def test_early_stopping_rule() -> None:
 )
 def test_divergence(tmp_path: Path, kind: str, named: str) -> None:
     class Diverging(Toy):
-        def loss(
-            self, step: int, generator: torch.Generator
-        ) -> tuple[Tensor, dict[str, float]]:
+        def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
             loss, figures = super().loss(step, generator)
             if step == 7 and kind == "loss":
                 loss = loss * math.nan

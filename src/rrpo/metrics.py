@@ -45,7 +45,7 @@ class Metrics:
     def __init__(self, folder: Path, step: int, report_to: str, active: bool = True) -> None:
         self.folder = folder
         self.stream: TextIO | None = None
-        self.tracker: "GeneralTracker | None" = None
+        self.tracker: GeneralTracker | None = None
         if not active:
             return
         restore_metrics(folder, step)

@@ -28,9 +28,7 @@ class Objective(Protocol[Model]):
         """
         ...
 
-    def loss(
-        self, step: int, generator: torch.Generator, /
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, generator: torch.Generator, /) -> tuple[Tensor, dict[str, float]]:
         """Return the scalar loss of one batch, and figures to log.
 
         Figures are finite, as the loss is: one that is not ends the training, as does `NotFinite`.

@@ -232,12 +232,14 @@ def train_rewarded(
     if isinstance(config, DiffRORun):
         kind, title = "diffro", "DiffRO"
         reward = config.paid_by(reward_models, config.diffro.reward_form)
+        reward.check(prompts)
         objective = DiffROObjective(
             model, held_by, reward, prompts, config.diffro, config.train.steps, recordings
         )
     else:
         kind, title = "grpo", config.grpo.advantage.upper()
         reward = config.paid_by(reward_models, config.grpo.reward_form)
+        reward.check(prompts)
         objective = GRPOObjective(model, held_by, reward, prompts, config.grpo, recordings)
     _settle(config, folder, resume, inputs)
     result = train(

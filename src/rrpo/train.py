@@ -20,14 +20,14 @@ import torch
 from accelerate import Accelerator
 
 from rrpo.checkpoint import alone, writing
-from rrpo.diverged import TrainingDiverged as TrainingDiverged
 from rrpo.diverged import Divergence, broken, diverged, forget_batch
+from rrpo.diverged import TrainingDiverged as TrainingDiverged
 from rrpo.errors import NotFinite, UserError
 from rrpo.folder import drop_kept, sweep
+from rrpo.metrics import Metrics, finite, require_tracker, restore_metrics
 from rrpo.objective import Model
 from rrpo.objective import Objective as Objective
 from rrpo.processes import training_processes, working_precision
-from rrpo.metrics import Metrics, finite, require_tracker, restore_metrics
 from rrpo.progress import Progress, interruption
 from rrpo.recovery import find_whole
 from rrpo.schedule import TrainConfig as TrainConfig
@@ -262,7 +262,8 @@ def _finite(*figures: float) -> bool:
 
 def _asked_to_stop(run: _Run, record: Mapping[str, Any]) -> bool:
     """Call the callbacks; say whether any of any process returned True."""
-    stop = any([callback(run.state.step, record) is True for callback in run.callbacks])
+    answers = [callback(run.state.step, record) for callback in run.callbacks]
+    stop = any(answer is True for answer in answers)
     if run.callbacks and run.accelerator.num_processes > 1:
         told = torch.tensor(float(stop), device=run.accelerator.device)
         stop = bool(run.accelerator.reduce(told, "sum") > 0)

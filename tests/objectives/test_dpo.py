@@ -14,6 +14,7 @@ from rrpo.objectives.pairs import CHOSEN, REJECTED, PairsConfig, draw_pairs, rea
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt
 from rrpo.reward import Reward, RewardModel
+from rrpo.reward.differentiable import score
 from tiny_policy import CONFIG, REWARD, logits_of, prompts
 
 
@@ -140,7 +141,7 @@ def test_pairs_drawn_from_a_policy_are_ordered_by_the_reward(tmp_path: Path) -> 
     draw_pairs(made.model, reward, asked, config, tmp_path, seed=1)
     (pair,) = read_pairs(tmp_path, Letters())
     assert pair.prompt.speaker == "maple" and pair.prompt.text == "abcd"
-    better, worse = reward.score([pair.chosen, pair.rejected], [pair.prompt] * 2)["emotion"]
+    better, worse = score(reward, [pair.chosen, pair.rejected], [pair.prompt] * 2)["emotion"]
     assert float(better) > float(worse) + 0.01
     with pytest.raises(UserError, match=r"lower pairs\.margin"):
         config = config.model_copy(update={"margin": 1e3})

@@ -115,9 +115,7 @@ def test_the_first_step_on_a_batch_is_on_policy_and_later_ones_are_not() -> None
 
 def test_diffro_beside_it_reaches_only_what_did_better_than_its_group() -> None:
     plain, both = objective(), objective(diffro=1.0)
-    losses = [
-        made.loss(1, torch.Generator().manual_seed(0))[0] for made in (plain, both)
-    ]
+    losses = [made.loss(1, torch.Generator().manual_seed(0))[0] for made in (plain, both)]
     better = group_advantage(both.carried["paid emotion"], 4, "grpo") > 0
     expected = -(both.carried["paid emotion"] * better).mean()
     torch.testing.assert_close(losses[1] - losses[0], expected, atol=1e-5, rtol=1e-4)

@@ -17,6 +17,7 @@ from rrpo.mini.world import World
 from rrpo.policy.examples import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.content import ContentHead, characters, frequent_symbols
+from rrpo.reward.differentiable import score
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.model import load, save
@@ -233,14 +234,14 @@ def test_one_model_pays_emotion_and_content() -> None:
         Prompt(row.text or "ab", "calm", torch.tensor([9]), torch.tensor([0])) for row in rows
     ]
     speech = [torch.from_numpy(row.tokens) for row in rows]
-    found = reward.score(speech, prompts)
+    found = score(reward, speech, prompts)
     tokens, mask = pad(speech), length_mask(torch.tensor([one.numel() for one in speech]))
     texts = [torch.tensor(characters(prompt.text)) for prompt in prompts]
     wanted = model.content_log_likelihood(model.encode(model.embed(tokens), mask), mask, texts)
     torch.testing.assert_close(found["content"], wanted)
-    reward.check(prompts[0])
+    reward.check(prompts[:1])
     with pytest.raises(UserError, match=r"'xyz': .* knows no symbol"):
-        reward.check(Prompt("xyz", "calm", torch.tensor([97]), torch.tensor([0])))
+        reward.check([Prompt("xyz", "calm", torch.tensor([97]), torch.tensor([0]))])
 
 
 def test_what_cannot_be_trained_is_refused() -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 from rrpo.benchmarks import bare
 from rrpo.benchmarks.measure import Measurement, compare, machine
 from rrpo.errors import UserError
-from rrpo.fused import Law, Output, Relaxation, choices
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.on_policy import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
@@ -21,7 +20,7 @@ from rrpo.policy.divergence import kl_per_position
 from rrpo.policy.examples import Prompt
 from rrpo.policy.layout import unistream
 from rrpo.policy.rollout import generate
-from rrpo.relax import relax
+from rrpo.relax import Logits, Relaxation, choices, relax
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.fit_config import FitConfig
@@ -333,13 +332,13 @@ def _relaxed(form: str, count: int, device: torch.device, width: int = 256) -> C
         return (torch.randn(*shape, generator=generator) * 0.1).to(device)
 
     hidden, weight = random(count, width).requires_grad_(), random(rows, width).requires_grad_()
-    reference = Output(random(count, width), random(rows, width))
+    reference = Logits(random(count, width), random(rows, width))
     table, tokens = random(SPEECH_CODES, 128), torch.randint(SPEECH_CODES, (count,)).to(device)
     upstream = random(count, 128)
 
     def chunked() -> None:
         chosen = Relaxation(table, "conditional_gumbel", 1.0, 0)
-        found = choices(Output(hidden, weight), tokens, Law(SPEECH_CODES), None, reference, chosen)
+        found = choices(Logits(hidden, weight), tokens, SPEECH_CODES, None, None, reference, chosen)
         value = (found.embeddings * upstream).sum() + found.kl.mean() + found.log_probability.mean()
         torch.autograd.backward(value)
 

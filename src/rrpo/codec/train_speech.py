@@ -114,9 +114,7 @@ class SpeechTokenizerObjective:
         self.hearing = hearing
         self.config = config
 
-    def loss(
-        self, _: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return its loss and the two errors it is made of."""
         model, size = self.model, self.config.batch_size
         rows = torch.randint(len(self.hearing.states), (size,), generator=generator).tolist()

@@ -38,9 +38,7 @@ class SFTObjective:
         self._chosen: list[int] = []
         self.weight = 1.0
 
-    def loss(
-        self, _: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a random batch and its metrics."""
         self._chosen = choose(self.config.batch_size, len(self.examples), generator)
         examples = [self.examples[index] for index in self._chosen]

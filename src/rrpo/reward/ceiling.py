@@ -52,9 +52,7 @@ class CeilingObjective:
         self.states = list(states)
         self.labels = torch.tensor(labels)
 
-    def loss(
-        self, _: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return its cross-entropy."""
         rows = torch.randint(len(self.states), (BATCH,), generator=generator)
         found = self.model([self.states[row] for row in rows.tolist()])

@@ -135,9 +135,7 @@ class RewardObjective:
         )
         return label_smoothing(mixed, self.config.label_smoothing)
 
-    def loss(
-        self, _: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return its loss, a scalar, and what is worth plotting.
 
         Args:

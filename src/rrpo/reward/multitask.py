@@ -88,9 +88,7 @@ class MultiTaskObjective:
         self.model, self.samples, self.struck = model, list(samples), list(struck)
         self.batch_size = batch_size
 
-    def loss(
-        self, _: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return the sum of its tasks' losses, and each of them."""
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         model, size = self.model, self.batch_size

@@ -50,9 +50,7 @@ class PretrainObjective:
         self.hearing = hearing
         self.batch_size = batch_size
 
-    def loss(
-        self, _: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch of whole utterances and return its loss and the two errors it is made of."""
         rows = torch.randint(len(self.tokens), (self.batch_size,), generator=generator).tolist()
         chosen = [self.tokens[row] for row in rows]
