@@ -11,7 +11,7 @@ from rrpo import policy, reward
 from rrpo.audio import Audio
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.evaluate.judge import EmotionJudge
-from rrpo.evaluate.run import Judges
+from rrpo.evaluate.panel import Judges
 from rrpo.mini.world import World
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.reward import RewardConfig, RewardModel

@@ -65,11 +65,11 @@ def test_relative_links_lead_to_files(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-SCRIPTS = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "scripts").glob("*.py")])
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_benchmarks_import_what_is_there(script: Path) -> None:
+def test_scripts_import_what_is_there(script: Path) -> None:
     """They are run rarely, and some need packages that are not installed here."""
     for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "rrpo":

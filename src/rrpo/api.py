@@ -16,13 +16,10 @@ from rrpo.audio import Audio
 from rrpo.commands import policy as policy_commands
 from rrpo.commands import reward as reward_commands
 from rrpo.commands import speech
-from rrpo.commands.inputs import load_reward
-from rrpo.origin import load_policy as load_any_policy
+from rrpo.loading import Location, load_policy, load_reward_model
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardModel
 
-Location = str | Path
-"""A path, or `mini` for what is bundled."""
 Settings = Mapping[str, object]
 """Settings by their dotted names, as for `--set`: {"train.steps": 40}."""
 
@@ -37,32 +34,6 @@ __all__ = [
     "train_reward",
     "train_sft",
 ]
-
-
-def load_policy(path: Location = "mini") -> SpeechTokenLM:
-    """Load a policy: the bundled base, a run, or a CosyVoice folder or checkpoint.
-
-    Raises:
-        UserError: it is missing, damaged or no policy.
-
-    Examples:
-        >>> load_policy("mini").config.codes
-        6561
-    """
-    return load_any_policy(str(path))
-
-
-def load_reward_model(path: Location = "mini") -> RewardModel:
-    """Load a reward model: the bundled pre-trained one, `mini-tasks`, or that of a run.
-
-    Raises:
-        UserError: it is missing, damaged or no reward model.
-
-    Examples:
-        >>> load_reward_model("mini").classes()[:3]
-        ['neutral', 'angry', 'happy']
-    """
-    return load_reward(str(path))
 
 
 def train_reward(

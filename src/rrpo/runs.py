@@ -20,6 +20,7 @@ from rrpo.config import Strict
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
+from rrpo.loading import Origin
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
@@ -52,22 +53,18 @@ class RewardRun(Strict):
     text_of: str | None = None
 
 
-class PolicyRun(Strict):
-    """What a policy is trained from.
+class PolicyRun(Origin):
+    """What a policy is trained from, and how.
 
-    `start` is "mini", a CosyVoice model folder or its llm.pt, or the folder of a run; `language`
-    and `instructions` (a YAML file) choose what CosyVoice is told for each emotion, by default the
-    bundled English. The others save memory: `recompute` keeps only each layer's input for the way
-    back, `text_table` is "frozen" where "auto" finds a CosyVoice LM, and a `lora_rank` above 0
-    trains adapters of that rank alone (needs `peft`), for which DiffRO needs no second model.
+    `recompute`, `text_table` and `lora_rank` save memory: `recompute` keeps only each layer's input
+    for the backward pass, `text_table` is "frozen" where "auto" finds a CosyVoice LM, and a
+    `lora_rank` above 0 trains adapters of that rank alone (needs `peft`), for which DiffRO needs no
+    second model.
     """
 
     train: TrainConfig = TrainConfig(
         steps=80, learning_rate=1e-4, warmup_steps=5, schedule="constant", save_every=20
     )
-    start: str = "mini"
-    language: str | None = None
-    instructions: str | None = None
     recompute: bool = False
     text_table: Literal["auto", "frozen", "trained"] = "auto"
     lora_rank: int = Field(0, ge=0)

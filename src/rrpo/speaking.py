@@ -12,8 +12,8 @@ from torch import Tensor
 from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
-from rrpo.evaluate.run import Sample
-from rrpo.origin import beginning, load_tokenizer
+from rrpo.evaluate.panel import Sample
+from rrpo.loading import load_tokenizer, origin_of
 from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.policy.examples import make_prompt
@@ -53,7 +53,7 @@ class CosyVoiceSpeech:
         """
         if voice is None:
             raise UserError(f"{start} speaks CosyVoice's tokens: name a recording of a --voice")
-        run = beginning(start)
+        run = origin_of(start)
         if folder is not None:
             run = run.model_copy(update={"start": str(folder)})
         tokenizer = load_tokenizer(run, model)

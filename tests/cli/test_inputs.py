@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rrpo.commands.inputs import for_tests, for_training, load_data
-from rrpo.data.shards import Utterance, write_shard
+from rrpo.data.shards import Utterance, for_tests, for_training, write_shard
 from rrpo.errors import UserError
+from rrpo.loading import load_data
 from rrpo.mini.world import World
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from model_folder import write_speech_tokenizer
-from rrpo import audio, tokenization
+from rrpo import audio
 from rrpo.codec.mel import log_mel
 from rrpo.codec.s3 import S3Tokenizer
+from rrpo.data import tokenize
 from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import read_shard
 from rrpo.errors import UserError
@@ -77,9 +78,9 @@ def test_a_stopped_call_goes_on_and_bad_files_are_listed(
 ) -> None:
     corpus(tmp_path, 7)
     (tmp_path / "3.wav").write_bytes(b"RIFF, but no more")
-    monkeypatch.setattr(tokenization, "SHARD", 4)  # two recordings, each with one mix
+    monkeypatch.setattr(tokenize, "SHARD", 4)  # two recordings, each with one mix
     recordings = read_manifest(tmp_path)
-    whole = tokenization.tokenize(S3Tokenizer(folder), recordings, tmp_path / "whole", 1)
+    whole = tokenize.tokenize(S3Tokenizer(folder), recordings, tmp_path / "whole", 1)
     assert (whole.tokens, whole.mixes) == (6, 6)
     assert len(whole.skipped) == 1
     assert "3.wav" in (tmp_path / "whole" / "skipped.txt").read_text()
@@ -94,20 +95,20 @@ def test_a_stopped_call_goes_on_and_bad_files_are_listed(
             return super().encode(sound)
 
     with pytest.raises(KeyboardInterrupt):
-        tokenization.tokenize(Stopping(folder), recordings, tmp_path / "again", 1)
+        tokenize.tokenize(Stopping(folder), recordings, tmp_path / "again", 1)
     assert not list((tmp_path / "again" / "tokens").glob("00003*"))
-    tokenization.tokenize(S3Tokenizer(folder), recordings, tmp_path / "again", 1)
+    tokenize.tokenize(S3Tokenizer(folder), recordings, tmp_path / "again", 1)
     for kind in ("tokens", "mixes"):
         first, second = (read_shard(tmp_path / name / kind) for name in ("whole", "again"))
         for one, other in zip(first, second, strict=True):
             assert one.id == other.id
             assert np.array_equal(one.tokens, other.tokens)
     audio.write(tmp_path / "3.wav", voice(0.5, 3))  # mended: the next call takes it in
-    mended = tokenization.tokenize(S3Tokenizer(folder), recordings, tmp_path / "again", 1)
+    mended = tokenize.tokenize(S3Tokenizer(folder), recordings, tmp_path / "again", 1)
     assert (mended.tokens, mended.skipped) == (7, [])
     assert (tmp_path / "again" / "skipped.txt").read_text() == ""
     with pytest.raises(UserError, match="another mixes"):
-        tokenization.tokenize(S3Tokenizer(folder), recordings, tmp_path / "again", 2)
+        tokenize.tokenize(S3Tokenizer(folder), recordings, tmp_path / "again", 2)
 
 
 def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
@@ -126,4 +127,4 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
     corpus(tmp_path, 1)
     (tmp_path / "0.wav").write_bytes(b"")
     with pytest.raises(UserError, match="of its 1 recordings left out: 1 of 0 bytes"):
-        tokenization.tokenize(tokenizer, read_manifest(tmp_path), tmp_path / "out")
+        tokenize.tokenize(tokenizer, read_manifest(tmp_path), tmp_path / "out")

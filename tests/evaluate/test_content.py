@@ -19,7 +19,7 @@ from rrpo.evaluate.content import (
     recogniser,
     word_error,
 )
-from rrpo.evaluate.run import Judges, Sample, measure
+from rrpo.evaluate.panel import Judges, Sample, measure
 
 
 def installed(*names: str) -> bool:

@@ -12,7 +12,7 @@ import torch
 from rrpo.audio import Audio
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
-from rrpo.evaluate.run import Judges, Sample, measure
+from rrpo.evaluate.panel import Judges, Sample, measure
 
 NAMES = {"dnsmos_overall", "dnsmos_signal", "dnsmos_p808", "plcmos", "distillmos"}
 

@@ -22,7 +22,7 @@ from foreign_checkpoints import (
     tiny,
     upstream_state,
 )
-from rrpo import origin, policy, reward
+from rrpo import loading, policy, reward
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardConfig, RewardModel
@@ -109,7 +109,7 @@ def test_a_damaged_archive_is_refused_or_read_as_it_was(quiet: Path, mutation: s
         data = (folder / "llm.pt").read_bytes()
         for _ in range(25):
             (folder / "llm.pt").write_bytes(MUTATIONS[mutation](rng, data))
-            model = try_to_load(lambda: origin.load_policy(str(folder)))
+            model = try_to_load(lambda: loading.load_policy(str(folder)))
             refused += model is None
             # The old format has no checksums: there a weight can be another.
             assert model is None or not modern or same(model)
@@ -124,17 +124,17 @@ def test_damaged_files_of_a_hugging_face_folder_are_refused(quiet: Path, mutatio
     (folder / "model.safetensors").rename(folder / "m.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": dict.fromkeys(places, "m.safetensors")}))
-    assert same(origin.load_policy(str(folder)))
+    assert same(loading.load_policy(str(folder)))
     rng = random.Random(mutation)
     refused = 0
     for name in ("m.safetensors", index.name, "config.json", "added_tokens.json"):
         data = (folder / name).read_bytes()
         for _ in range(12):
             (folder / name).write_bytes(MUTATIONS[mutation](rng, data))
-            refused += try_to_load(lambda: origin.load_policy(str(folder))) is None
+            refused += try_to_load(lambda: loading.load_policy(str(folder))) is None
         (folder / name).write_bytes(data)
     assert refused > 20
-    assert same(origin.load_policy(str(folder)))
+    assert same(loading.load_policy(str(folder)))
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
@@ -168,12 +168,11 @@ def test_a_pickle_that_would_run_code_is_never_run(quiet: Path) -> None:
                     continue
                 for name in ("llm.pt", "pytorch_model.bin", "x.safetensors"):
                     shutil.copy(file, quiet / name) if name != file.name else None
-                    assert try_to_load(lambda name=name: origin.load_policy(str(quiet / name))) is (
-                        None
-                    )
+                    found = try_to_load(lambda name=name: loading.load_policy(quiet / name))
+                    assert found is None
         for protocol in range(6):
             file.write_bytes(pickle.dumps(harm, protocol))
-            assert try_to_load(lambda: origin.load_policy(str(file))) is None
+            assert try_to_load(lambda: loading.load_policy(str(file))) is None
     folder = quiet / "peft"
     folder.mkdir()
     torch.save(state, model_folder(quiet / "base") / "llm.pt")
@@ -182,7 +181,7 @@ def test_a_pickle_that_would_run_code_is_never_run(quiet: Path) -> None:
             json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(quiet / "base")})
         )
         torch.save({"x": Harmful(call)}, folder / "adapter_model.bin")
-        assert try_to_load(lambda: origin.load_policy(str(folder))) is None
+        assert try_to_load(lambda: loading.load_policy(str(folder))) is None
 
 
 def test_weights_of_wrong_shapes_and_kinds_are_refused(quiet: Path) -> None:
@@ -201,11 +200,11 @@ def test_weights_of_wrong_shapes_and_kinds_are_refused(quiet: Path) -> None:
     for key, value in state.items():
         for number, change in enumerate(changes):
             torch.save({**state, key: change(value)}, folder / "llm.pt")
-            assert try_to_load(lambda: origin.load_policy(str(folder))) is None, (key, number)
+            assert try_to_load(lambda: loading.load_policy(str(folder))) is None, (key, number)
             if number < 5:
                 save_safetensors({**state, key: change(value)}, folder / "x.safetensors")
                 path = folder / "x.safetensors"
-                assert try_to_load(lambda path=path: origin.load_policy(str(path))) is None
+                assert try_to_load(lambda path=path: loading.load_policy(str(path))) is None
 
 
 def test_json_of_any_kind_is_refused_or_changes_nothing(quiet: Path) -> None:
@@ -228,5 +227,5 @@ def test_json_of_any_kind_is_refused_or_changes_nothing(quiet: Path) -> None:
             (folder / "model.safetensors").unlink()
         for content in odd:
             (folder / name).write_text(content)
-            found = try_to_load(lambda folder=folder: origin.load_policy(str(folder)))
+            found = try_to_load(lambda folder=folder: loading.load_policy(str(folder)))
             assert found is None or (name == "config.json" and content.startswith(("{", "[", "n")))

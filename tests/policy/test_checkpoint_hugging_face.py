@@ -22,7 +22,7 @@ from foreign_checkpoints import (
     upstream_state,
 )
 from model_folder import write_tokenizer
-from rrpo import origin
+from rrpo import loading
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer, read_tokenizer
@@ -39,7 +39,7 @@ def require_same(path: Path, version: int) -> None:
 
 def refusal(path: Path) -> str:
     with pytest.raises(UserError) as error:
-        origin.load_policy(str(path))
+        loading.load_policy(str(path))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -130,12 +130,12 @@ def test_the_tokenizer_of_the_joint_form_reads_texts_and_no_codes(tmp_path: Path
     plain = CosyVoiceTokenizer(tmp_path / "CosyVoice2", rows=TEXT)
     cosyvoice.save_hugging_face(tiny(), tokenizer, tmp_path / "hf")
     model = cosyvoice.load(tmp_path / "hf")
-    found = origin.load_tokenizer(PolicyRun(start=str(tmp_path / "hf")), model)
+    found = loading.load_tokenizer(PolicyRun(start=str(tmp_path / "hf")), model)
     assert found.encode("It is late.") == plain.encode("It is late.")
     with pytest.raises(UserError, match="holds a speech token"):
         found.encode("It is <|s_7|> late.")
     write_adapters(tmp_path / "peft", adapters(), base_model_name_or_path=str(tmp_path / "hf"))
-    again = origin.load_tokenizer(PolicyRun(start=str(tmp_path / "peft")), model)
+    again = loading.load_tokenizer(PolicyRun(start=str(tmp_path / "peft")), model)
     assert again.encode("It is late.") == plain.encode("It is late.")
 
 
@@ -215,10 +215,10 @@ def test_adapters_are_added_to_the_base_that_they_name(tmp_path: Path, joint: Pa
         ("full", {"alpha_pattern": {"model.layers.1.self_attn.q_proj": 2}}, 0.5),
         ("another", {"alpha_pattern": {"v_proj": 2}}, 4.0),
     ):
-        model = origin.load_policy(str(write_adapters(tmp_path / name, own, **base, **more)))
+        model = loading.load_policy(str(write_adapters(tmp_path / name, own, **base, **more)))
         torch.testing.assert_close(projection(model), projection(tiny()) + scale * delta)
         assert torch.equal(model.head.weight, tiny().head.weight)
-    assert origin.is_cosyvoice(str(tmp_path / "plain"))
+    assert loading.is_cosyvoice(str(tmp_path / "plain"))
     assert cosyvoice.model_folder(tmp_path / "plain") == joint
     beside = write_adapters(tmp_path / "hf" / "inside", own, base_model_name_or_path="..")
     found = projection(cosyvoice.load(beside / "adapter_model.safetensors"))

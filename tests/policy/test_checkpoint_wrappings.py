@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from foreign_checkpoints import CONFIG, QUERY, model_folder, save_safetensors, tiny, upstream_state
-from rrpo import origin, policy, reward
+from rrpo import loading, policy, reward
 from rrpo.errors import UserError
 from rrpo.policy import cosyvoice
 from rrpo.reward import RewardConfig, RewardModel
@@ -35,7 +35,7 @@ def refusal(path: Path) -> str:
     message = str(error.value)
     assert "\n" not in message and "\x1b" not in message and len(message) < 600
     with pytest.raises(UserError) as again:
-        origin.load_policy(str(path))
+        loading.load_policy(str(path))
     assert str(again.value) == message
     return message
 
@@ -85,7 +85,7 @@ def test_a_wrapping_changes_nothing(tmp_path: Path, state: State, wrapping: str)
     folder = model_folder(tmp_path / "CosyVoice2")
     torch.save(WRAPPINGS[wrapping](state), folder / "llm.pt")
     require_equal(folder, state, tmp_path)
-    assert origin.is_cosyvoice(str(folder))
+    assert loading.is_cosyvoice(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_file_of_any_name_is_known_by_what_is_in_it(
     else:
         torch.save(state, folder / name, _use_new_zipfile_serialization=name != "llm.ckpt")
     require_equal(folder / name, state, tmp_path)
-    assert origin.is_cosyvoice(str(folder / name))
+    assert loading.is_cosyvoice(str(folder / name))
 
 
 def test_safetensors_by_the_name_of_llm_pt_and_without_the_tied_copy(
@@ -323,13 +323,13 @@ def test_our_own_models_are_read_by_folder_run_and_file(tmp_path: Path) -> None:
     small = RewardConfig(width=4, layers=1, heads=1, feedforward=4)
     reward.save(RewardModel(small), tmp_path / "reward")
     for end in ("", "checkpoint", "checkpoint/model.safetensors", "checkpoint/model.json"):
-        found = origin.load_policy(str(tmp_path / "run" / end))
+        found = loading.load_policy(str(tmp_path / "run" / end))
         assert torch.equal(found.head.weight, tiny().head.weight)
-        assert not origin.is_cosyvoice(str(tmp_path / "run" / end))
+        assert not loading.is_cosyvoice(str(tmp_path / "run" / end))
     assert reward.load(tmp_path / "reward" / "model.safetensors").config == small
     for path in (tmp_path / "reward", tmp_path / "reward" / "model.safetensors"):
         with pytest.raises(UserError, match="holds a reward, not a policy"):
-            origin.load_policy(str(path))
+            loading.load_policy(str(path))
     torch.save({}, tmp_path / "llm.pt")
     for path in (tmp_path / "llm.pt", tmp_path):
         with pytest.raises(UserError, match=r"no reward in .*: expected model.json"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model_folder import HEADS, write_llm, write_tokenizer
-from rrpo import origin, policy, reward
+from rrpo import loading, policy, reward
 from rrpo.commands import policy as policy_commands
 from rrpo.commands import speech
 from rrpo.data.shards import Utterance, write_shard
@@ -166,7 +166,7 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
         str(tmp_path / "run"), tmp_path, tmp_path / "second", None, ["train.steps=1"], False
     )
     for start in (tmp_path / "second", tmp_path / "second" / "checkpoint"):
-        first = origin.beginning(str(start))
+        first = loading.origin_of(str(start))
         assert (first.start, first.language) == (str(folder), "zh")
     with pytest.raises(UserError, match="is there already"):
         speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
@@ -189,7 +189,7 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
         policy_commands.sft(str(folder), tmp_path / "mute", tmp_path / "x", None, [], False)
     model = policy.load(tmp_path / "run")
     with pytest.raises(UserError, match="not at"):
-        origin.load_tokenizer(PolicyRun(start=str(tmp_path / "moved")), model)
+        loading.load_tokenizer(PolicyRun(start=str(tmp_path / "moved")), model)
     out, voice = tmp_path / "x.wav", tmp_path / "voice.wav"
     with pytest.raises(UserError, match="name a recording of a --voice"):
         speech.speak(str(tmp_path / "run"), "one", "happy", "", None, None, out, 0)

@@ -67,7 +67,7 @@ def demo(
     ] = False,
 ) -> None:
     """Harden a reward model, post-train a speaking LM in several ways, judge them, show a page."""
-    from rrpo.studies import demo, plan
+    from rrpo.studies.demo import demo, plan
 
     chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
     world = None

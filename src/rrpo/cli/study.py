@@ -10,7 +10,7 @@ from rrpo.cli.options import Out, Systems, WorldFolder
 
 if TYPE_CHECKING:
     from rrpo.mini.world import World
-    from rrpo.studies.folds import Size
+    from rrpo.studies.real_speech.folds import Size
 
 study_app = typer.Typer(no_args_is_help=True, help="Longer experiments with their own pages.")
 
@@ -31,8 +31,8 @@ def seeds(
     """Run the demo for several seeds, one on each core, and pool its tables."""
     from dataclasses import replace
 
-    from rrpo.studies import plan
-    from rrpo.studies import seeds as study
+    from rrpo.studies.demo import plan
+    from rrpo.studies.demo import seeds as study
 
     chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
     if sentences is not None:
@@ -51,7 +51,7 @@ def world(
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Measure a mini world against its aims (needs its renderer)."""
-    from rrpo.studies import world as study
+    from rrpo.studies.world import world as study
 
     command = " ".join(["rrpo", *sys.argv[1:]])
     size = study.SMOKE if smoke else study.FULL
@@ -75,7 +75,7 @@ def voices(
     folder: WorldFolder = None,
 ) -> None:
     """Ask policies post-trained on one voice for others that the base policy knows."""
-    from rrpo.studies import voices as study
+    from rrpo.studies.demo import voices as study
 
     command = " ".join(["rrpo", *sys.argv[1:]])
     print(study.run(demos, out, sentences, command, world=_world(folder)))
@@ -88,7 +88,7 @@ def judges(
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Spoil real speech more and more: what can each judge hear? (Needs the renderer.)"""
-    from rrpo.studies import judges as study
+    from rrpo.studies.artifacts import judges as study
 
     command = " ".join(["rrpo", *sys.argv[1:]])
     print(study.run(out, study.SMOKE if smoke else study.FULL, _world(folder), command))
@@ -117,7 +117,7 @@ def ablation(
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Train reward models on real speech, with each subset of the regularizers (rrpo\\[speech])."""
-    from rrpo.studies import ablation as study
+    from rrpo.studies.real_speech import ablation as study
 
     command = " ".join(["rrpo", *sys.argv[1:]])
     chosen = models.split(",") if models else ()
@@ -134,7 +134,7 @@ def languages(
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Train on one language, test on the others; on less and more data (rrpo\\[speech])."""
-    from rrpo.studies import languages as study
+    from rrpo.studies.real_speech import languages as study
 
     page = study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]]))
     print(_published(page, pages))
@@ -155,7 +155,7 @@ def _size(seeds: int, smoke: bool) -> "Size":
     """Say how much a study on real speech does."""
     from dataclasses import replace
 
-    from rrpo.studies.folds import FULL, SMOKE
+    from rrpo.studies.real_speech.folds import FULL, SMOKE
 
     return SMOKE if smoke else replace(FULL, seeds=seeds)
 
@@ -174,7 +174,7 @@ def artifacts(
     smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
 ) -> None:
     """Put artifacts of known place and level into clean speech: which are found?"""
-    from rrpo.studies import artifacts as study
+    from rrpo.studies.artifacts import artifacts as study
 
     size = study.SMOKE if smoke else study.FULL
     print(study.run(out, data or [], size, seed, peer, " ".join(["rrpo", *sys.argv[1:]])))
@@ -189,8 +189,8 @@ def overoptimization(
     """Optimize without the KL and three times as fast: which reward model is fooled, and when?"""
     from dataclasses import replace
 
-    from rrpo.studies import demo
-    from rrpo.studies.plan import FULL
+    from rrpo.studies.demo import demo
+    from rrpo.studies.demo.plan import FULL
 
     plan = replace(
         FULL,

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.checkpoint import load_model, load_state, save_model
 from rrpo.codec import whisper
+from rrpo.codec.block import DIGITS, Block
 from rrpo.codec.heard import Scale, hear, pooled
-from rrpo.codec.mini import DIGITS, Block
 from rrpo.codec.whisper import WhisperEncoder
 from rrpo.errors import UserError
 

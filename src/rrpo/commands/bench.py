@@ -7,16 +7,14 @@ from typing import Any
 
 from rich.console import Console
 
-from rrpo.benchmarks import gradient, speed
-from rrpo.benchmarks.page import page as benchmarks_page
+from rrpo.bench import gradient, speed
+from rrpo.bench.page import page as benchmarks_page
 from rrpo.checkpoint import write_text
-from rrpo.commands.inputs import load_data, load_rewards
 from rrpo.errors import UserError
+from rrpo.loading import Origin, load_data, load_policy, load_reward_models, load_tokenizer
 from rrpo.objectives.on_policy import OnPolicy, RolloutConfig
-from rrpo.origin import load_policy, load_tokenizer
 from rrpo.policy.examples import make_examples
 from rrpo.reward import Reward
-from rrpo.runs import PolicyRun
 
 
 def audit_gradient(
@@ -46,13 +44,13 @@ def _audit(
     data: Path | None,
     seed: int,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    model = load_policy(str(run))
-    tokenizer = load_tokenizer(PolicyRun(start=str(run)), model)
+    model = load_policy(run)
+    tokenizer = load_tokenizer(Origin(start=str(run)), model)
     examples = make_examples(tokenizer, load_data(data, model))
     asked = [example.prompt for example in examples]
-    paying = zip(reward_models, load_rewards(reward_models, model), strict=True)
+    paying = zip(reward_models, load_reward_models(reward_models, model), strict=True)
     audited = {
-        name: OnPolicy(model, load_policy(str(run)), Reward([one]), asked, RolloutConfig())
+        name: OnPolicy(model, load_policy(run), Reward([one]), asked, RolloutConfig())
         for name, one in paying
     }
     estimators = (*gradient.EVERY, *(gradient.VARIANTS if more else ()))
@@ -65,7 +63,7 @@ def everything(
     """Measure everything and write a page."""
     if out.suffix != ".md":
         raise UserError(f"{out} is not a page of markdown: give a name that ends in .md")
-    load_rewards(reward_models, load_policy(str(run)))  # a wrong name is said before the minutes
+    load_reward_models(reward_models, load_policy(run))  # a wrong name is said before the minutes
     size = gradient.Size(blocks, 8, 8, 1)
     measured = []
     for one in speed.measure([], full_size):

@@ -5,24 +5,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rrpo import tokenization
 from rrpo.checkpoint import sha256
 from rrpo.codec import speech as speech_codec
 from rrpo.codec import whisper
 from rrpo.codec.s3 import S3Tokenizer
-from rrpo.commands.inputs import named_codec
+from rrpo.data import tokenize as tokenizing
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.corpora import TableOptions, import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.findings import Findings
 from rrpo.data.manifest import Recording, read_manifest
+from rrpo.data.survey import REPORT, report_lines, survey_headers, write_report
+from rrpo.data.tokenize import Codec, Tokenized
 from rrpo.errors import UserError
 from rrpo.identity import identity
+from rrpo.loading import MINI, codec_identity
 from rrpo.mini.world import World
-from rrpo.origin import MINI
 from rrpo.report.terminal import print_imported
-from rrpo.sound.survey import REPORT, report_lines, survey_headers, write_report
-from rrpo.tokenization import Codec, Tokenized
 
 MOST_LEFT_OUT = 0.5
 """Share of the recordings over which `rrpo tokenize` ends with a mistake."""
@@ -61,7 +60,7 @@ def data_import(
             "(see utt2emo)"
         )
     else:
-        done = import_cosyvoice(path, out, emotions, named_codec(codec_of))
+        done = import_cosyvoice(path, out, emotions, codec_identity(codec_of))
         for line in done.findings.lines():
             print(line)
         count, tokens = done.utterances, done.tokens
@@ -116,7 +115,7 @@ def tokenize(data: Path, out: Path, codec: str, mixes: int, seed: int) -> None:
         name = identity("speech", sha256(folder / "model.safetensors"))
     else:
         raise UserError(f"unknown codec {codec!r}: choose mini, s3:FOLDER or speech:FOLDER")
-    made = tokenization.tokenize(chosen, recordings, out, mixes, seed, name, say=print)
+    made = tokenizing.tokenize(chosen, recordings, out, mixes, seed, name, say=print)
     _say_made(made, out)
 
 

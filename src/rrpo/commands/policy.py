@@ -1,22 +1,36 @@
 """`rrpo policy`."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from rrpo import config as configuration
 from rrpo import runs
 from rrpo.checkpoint import claim
-from rrpo.commands.inputs import describe, load_data, load_rewards, named_codec
 from rrpo.data.shards import shard_codec
 from rrpo.errors import UserError
 from rrpo.identity import require_one_codec
+from rrpo.loading import (
+    MINI,
+    codec_identity,
+    describe,
+    is_mini,
+    load_data,
+    load_policy,
+    load_reward_models,
+    load_tokenizer,
+    origin_of,
+)
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs
-from rrpo.origin import is_mini, load_policy, load_tokenizer, settle
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples
 from rrpo.presets import preset as preset_file
 from rrpo.processes import require_launcher
 from rrpo.report.page import write_run_page
+
+Run = TypeVar("Run", bound=runs.PolicyRun)
 
 
 def sft(
@@ -30,7 +44,7 @@ def sft(
 ) -> None:
     """Fine-tune a policy on labelled speech."""
     require_launcher()
-    settled = settle(runs.SFTRun, start, config, settings)
+    settled = _resolved(runs.SFTRun, start, config, settings)
     model = load_policy(settled.start)
     rows = load_data(data, model, codec_of=codec_of)
     examples = make_examples(load_tokenizer(settled, model), rows)
@@ -62,13 +76,13 @@ def rewarded(
         )
     if method == "diffro":
         base = None if preset is None else preset_file("diffro", preset)
-        settled = settle(runs.DiffRORun, start, config, settings, base)
+        settled = _resolved(runs.DiffRORun, start, config, settings, base)
     else:
-        settled = settle(runs.GRPORun, start, config, settings)
+        settled = _resolved(runs.GRPORun, start, config, settings)
     model = load_policy(settled.start)
     rows = load_data(data, model, codec_of=codec_of)
     examples = make_examples(load_tokenizer(settled, model), rows)
-    paying = load_rewards(reward_models, model, codec_of)
+    paying = load_reward_models(reward_models, model, codec_of)
     inputs = describe(start=settled.start, data=data, reward=reward_models)
     runs.train_rewarded(
         model, _reference(settled), paying, examples, settled, out, resume, inputs=inputs
@@ -92,17 +106,17 @@ def dpo(
     require_launcher()
     if (pairs is None) != bool(reward_models):
         raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
-    settled = settle(runs.DPORun, start, config, settings)
+    settled = _resolved(runs.DPORun, start, config, settings)
     model = load_policy(settled.start)
     tokenizer = load_tokenizer(settled, model)
     # What is of another codec is refused before a run is begun.
     if pairs is None:
         examples = make_examples(tokenizer, load_data(data, model, codec_of=codec_of))
-        models = load_rewards(reward_models, model, codec_of)
+        models = load_reward_models(reward_models, model, codec_of)
     else:
         known = {"the policy": model.config.codec}
         known |= {str(pairs / one): shard_codec(pairs / one) for one in (CHOSEN, REJECTED)}
-        require_one_codec(known, named_codec(codec_of))
+        require_one_codec(known, codec_identity(codec_of))
     # Before anything is written: what is wrong with pairs can be mended and tried again.
     given = None if pairs is None else read_pairs(pairs, tokenizer)
 
@@ -122,6 +136,28 @@ def dpo(
     runs.train_dpo(model, _reference(settled), drawn, settled, out, resume, inputs=inputs)
     write_run_page(out)
     print(f"policy in {out}; {_next_line(out, model)}")
+
+
+def _resolved(
+    kind: type[Run],
+    start: str | None,
+    config: Path | None,
+    settings: Sequence[str],
+    preset: Path | None = None,
+) -> Run:
+    """Fill a policy run's configuration: paths absolute, language and instructions inherited."""
+    given = [] if start is None else [f"start={json.dumps(start)}"]
+    run = configuration.load(kind, config, [*given, *settings], preset)
+    first = origin_of(run.start)
+    told = run.instructions or first.instructions
+    return run.model_copy(
+        update={
+            # Not `resolve`: a link to a cache would lose its name and its neighbours.
+            "start": run.start if run.start == MINI else str(Path(run.start).absolute()),
+            "language": run.language or first.language,
+            "instructions": None if told is None else str(Path(told).absolute()),
+        }
+    )
 
 
 def _reference(run: runs.ReferencedRun) -> SpeechTokenLM | None:

@@ -13,23 +13,14 @@ from rrpo import audio, runs
 from rrpo import config as configuration
 from rrpo.checkpoint import read_json, write_json
 from rrpo.commands import symbols
-from rrpo.commands.inputs import (
-    NEW,
-    describe,
-    for_tests,
-    for_training,
-    load_data,
-    load_reward,
-    named_codec,
-    new_reward,
-)
-from rrpo.data.shards import Utterance, shard_codec
+from rrpo.data.shards import Utterance, for_tests, for_training, shard_codec
+from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
 from rrpo.evaluate.tasks import symbol_error
 from rrpo.identity import require_one_codec
+from rrpo.loading import MINI, codec_identity, describe, load_data, load_reward_model
 from rrpo.mini.world import World
-from rrpo.origin import MINI
 from rrpo.presets import preset as preset_file
 from rrpo.processes import require_launcher
 from rrpo.progress import Progress
@@ -38,8 +29,10 @@ from rrpo.report.page import write_run_page
 from rrpo.report.recognition import print_reports
 from rrpo.report.table2 import print_differences, print_table2
 from rrpo.report.terminal import shown
-from rrpo.reward import RewardModel
+from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.fit_config import subset_name, subsets
+
+NEW = "new"
 
 
 def train(
@@ -63,7 +56,7 @@ def train(
             "fit.mixup_at=audio needs mixed utterances of --data: make them with `rrpo tokenize "
             "--mix 10` and name them with --mixes, or mix features (fit.mixup_at=features)"
         )
-    told = named_codec(codec_of)
+    told = codec_identity(codec_of)
     known = {str(one): shard_codec(one) for one in (data, mixes) if one is not None}
     if data is None:
         known = {"the bundled data": World().codec_identity, **known}
@@ -73,9 +66,9 @@ def train(
     if settled.fit.nuisance and data is None:
         rows, pool = _with_energy(rows), _with_energy(pool)
     if start == NEW:
-        model = new_reward(rows, settled.train.seed, codec)
+        model = _new_reward_model(rows, settled.train.seed, codec)
     else:
-        model = load_reward(start)
+        model = load_reward_model(start)
         parts = {f"the reward model {start}": model.config.codec, "the data": codec}
         codec = require_one_codec(parts, told)
         model.config = model.config.model_copy(update={"codec": codec})
@@ -84,6 +77,16 @@ def train(
     runs.train_reward(model, rows, pool, settled, out, resume, inputs=inputs, transcripts=said)
     write_run_page(out)
     print(f"reward model in {out}; test it with: rrpo reward eval {out}")
+
+
+def _new_reward_model(rows: Sequence[Utterance], seed: int, codec: str) -> RewardModel:
+    """Make an untrained reward model whose classes are the emotions of the data."""
+    found = {row.emotion for row in rows}
+    names = [name for name in EMOTIONS if name in found] + sorted(found - set(EMOTIONS))
+    if len(names) < 2:
+        raise UserError(f"every utterance is {names[0]!r}: a reward model needs two emotions")
+    torch.manual_seed(seed)
+    return RewardModel(RewardConfig(tasks={"emotion": names}, codec=codec))
 
 
 def _with_energy(rows: Sequence[Utterance]) -> list[Utterance]:
@@ -107,12 +110,12 @@ def test(
     if partition is not None and not data:
         raise UserError("--partition chooses among the utterances of --data: give that, too")
     tests = _test_sets(data, partition) if data else World().tests()
-    models = {folder: load_reward(folder) for folder in folders}
+    models = {folder: load_reward_model(folder) for folder in folders}
     known = {f"the reward model {folder}": one.config.codec for folder, one in models.items()}
     known |= {str(one): shard_codec(one) for one in data}
     if not data:
         known["the bundled test sets"] = World().codec_identity
-    require_one_codec(known, named_codec(codec_of))
+    require_one_codec(known, codec_identity(codec_of))
     found = {folder: _recognitions(folder, model, tests) for folder, model in models.items()}
     read = {folder: _symbol_errors(folder, model, tests) for folder, model in models.items()}
     evaluations = {

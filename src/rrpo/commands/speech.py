@@ -14,18 +14,24 @@ from torch import Tensor
 from rrpo import audio
 from rrpo.audio import Audio
 from rrpo.checkpoint import write_json, write_text
-from rrpo.commands.inputs import load_data, load_reward, named_codec
 from rrpo.data.manifest import require_empty
 from rrpo.errors import NotFinite, UserError
 from rrpo.evaluate import artifacts
-from rrpo.evaluate.run import Judges, Sample, measure, summarise
+from rrpo.evaluate.panel import Judges, Sample, measure, summarise
 from rrpo.folder import begin_folder, commit_folder
 from rrpo.identity import require_one_codec
+from rrpo.loading import (
+    MINI,
+    codec_identity,
+    is_mini,
+    load_data,
+    load_policy,
+    load_reward_model,
+)
 from rrpo.mini.speaking import first_texts, limits, spoken
 from rrpo.mini.speaking import speak as draw
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
-from rrpo.origin import MINI, is_mini, load_policy
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import read_tokenizer
 from rrpo.policy.examples import make_prompt
@@ -158,11 +164,11 @@ def judged(
     for folder in folders:
         if str(folder) != MINI and not folder.exists():
             raise UserError(f"no policy at {folder}")
-    reward_models = {str(path): load_reward(str(path)) for path in rewards}
-    policies = {str(folder): load_policy(str(folder)) for folder in folders}
+    reward_models = {str(path): load_reward_model(path) for path in rewards}
+    policies = {str(folder): load_policy(folder) for folder in folders}
     known = {f"the policy {name}": one.config.codec for name, one in policies.items()}
     known |= {f"the reward model {name}": one.config.codec for name, one in reward_models.items()}
-    require_one_codec(known, named_codec(codec_of))
+    require_one_codec(known, codec_identity(codec_of))
     synthetic = all(is_mini(model) for model in policies.values())
     if synthetic:
         if voice is not None or model_folder is not None:
@@ -240,7 +246,7 @@ def _keep(
 
 def export(run: Path, to: str, out: Path, model_folder: Path | None) -> None:
     """Write a policy in the form other software reads."""
-    model = load_policy(str(run))
+    model = load_policy(run)
     if to == "hf":
         if model_folder is None:
             raise UserError("--to hf needs CosyVoice's tokenizer: name its folder with --model")

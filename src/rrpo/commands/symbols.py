@@ -11,8 +11,8 @@ from rrpo import config as configuration
 from rrpo.codec.s3 import FILES as SPEECH_TOKENIZERS
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
+from rrpo.loading import MINI
 from rrpo.mini.world import World
-from rrpo.origin import MINI
 from rrpo.policy import cosyvoice
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.reward import RewardModel

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rrpo.checkpoint import atomic_path
 from rrpo.data.catalogue import emotion_name
 from rrpo.data.files import is_pointer
-from rrpo.data.manifest import PARTITIONS
+from rrpo.data.manifest import PARTITIONS, TEST
 from rrpo.errors import UserError
 from rrpo.identity import require_one_codec
 from rrpo.tokens import SPEECH_CODES
@@ -35,6 +35,8 @@ SCHEMA = arrow.schema(
 )
 OPTIONAL = ("corpus", "partition", "energy")
 """Columns that shards of before do not have; they read as empty."""
+ALL = "all"
+"""Every utterance, whatever its partition."""
 NULLABLE = ("intensity", "partner_emotion", "energy")
 """Columns in which a value may be missing."""
 
@@ -111,6 +113,44 @@ def read_shard(path: Path) -> list[Utterance]:
     if not rows:
         raise UserError(f"{path} holds no utterances: tokenize at least one")
     return rows
+
+
+def for_training(data: Path) -> list[Utterance]:
+    """Read token shards, or a mix pool, without what is held out for tests."""
+    rows = read_shard(data)
+    kept = [row for row in rows if row.partition != TEST]
+    if not kept:
+        raise UserError(f"{data}: every utterance is in the partition {TEST!r}: none to train on")
+    if len(kept) < len(rows):
+        print(f"{data}: {len(rows) - len(kept)} of {len(rows)} utterances are held out for tests")
+    return kept
+
+
+def for_tests(data: Path, partition: str | None = None) -> list[Utterance]:
+    """Read token shards to test on.
+
+    Args:
+        data: the shards.
+        partition: one of `PARTITIONS`, or "all"; None: what is held out for tests, or all where
+            nothing is.
+    """
+    rows = read_shard(data)
+    known = {row.partition for row in rows}
+    if partition not in (None, ALL, *PARTITIONS):
+        names = ", ".join((*PARTITIONS, ALL))
+        raise UserError(f"there is no partition {partition!r}: choose one of {names}")
+    if partition == ALL or (partition is None and TEST not in known):
+        return rows
+    wanted = partition or TEST
+    kept = [row for row in rows if row.partition == wanted]
+    if not kept:
+        raise UserError(
+            f"{data}: no utterance is in the partition {wanted!r}: there are "
+            f"{', '.join(map(repr, sorted(known)))}, or take --partition {ALL}"
+        )
+    if len(kept) < len(rows):
+        print(f"{data}: {len(kept)} of {len(rows)} utterances, the partition {wanted!r}")
+    return kept
 
 
 def _files(path: Path) -> list[Path]:

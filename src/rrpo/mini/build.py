@@ -16,7 +16,6 @@ import torch
 
 from rrpo import policy, reward
 from rrpo.checkpoint import claim, read_json, sha256, write_json
-from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.errors import UserError
@@ -26,6 +25,7 @@ from rrpo.evaluate.ser import evaluate
 from rrpo.evaluate.tasks import figures
 from rrpo.identity import identity
 from rrpo.mini import codec_corpus, mandarin, tasks, train_codec
+from rrpo.mini.codec import MiniCodec
 from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part
 from rrpo.mini.pretraining import PretrainingObjective
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE, Audio
-from rrpo.codec.features import features
-from rrpo.codec.mini import TOKEN_SAMPLES
-from rrpo.codec.vocoder import TOKEN_FRAMES, to_bands, to_points
 from rrpo.errors import UserError
+from rrpo.mini.codec import TOKEN_SAMPLES
+from rrpo.mini.features import features
 from rrpo.mini.renderer import Rendering, Transient
+from rrpo.mini.vocoder import TOKEN_FRAMES, to_bands, to_points
 
 Array = NDArray[Any]
 KINDS = ("click", "pop")

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
+from rrpo.mini.codec import MiniCodec
 from rrpo.progress import Progress
-from rrpo.reward.regularize import energy_adaptive_mixup, other_than
+from rrpo.sound.mixup import energy_adaptive_mixup, other_than
 
 
 def mix_pool(codec: MiniCodec, rows: Sequence[Utterance], count: int, seed: int) -> list[Utterance]:

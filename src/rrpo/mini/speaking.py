@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance
-from rrpo.evaluate.run import Sample, kl_of
+from rrpo.evaluate.panel import Sample, kl_of
+from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
 from rrpo.objectives.on_policy import SHORTEST, RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate

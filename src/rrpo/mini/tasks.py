@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from rrpo.audio import to_peak
-from rrpo.codec.mini import TOKEN_SAMPLES, MiniCodec
 from rrpo.data.shards import Utterance
 from rrpo.mini import codec_corpus
+from rrpo.mini.codec import TOKEN_SAMPLES, MiniCodec
 from rrpo.mini.corpus import read_part
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer
 from rrpo.progress import Progress

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import load_state, load_tensors, read_json, save_tensors, write_json
-from rrpo.codec.features import HOP
-from rrpo.codec.mini import DIGITS, CodecConfig, MiniCodec, Prediction
-from rrpo.codec.vocoder import Parameters, cepstral_basis
+from rrpo.codec.block import DIGITS
 from rrpo.errors import UserError
+from rrpo.mini.codec import CodecConfig, MiniCodec, Prediction
 from rrpo.mini.codec_corpus import KINDS, Corpus, crops, join, training_arrays
+from rrpo.mini.features import HOP
 from rrpo.mini.renderer import Rendering
+from rrpo.mini.vocoder import Parameters, cepstral_basis
 from rrpo.tokens import SPEECH_CODES, digits
 
 RATE = 2e-3

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rrpo import policy, reward
 from rrpo.checkpoint import read_json, sha256, write_json
-from rrpo.codec.mini import MiniCodec
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.errors import UserError
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.identity import identity
+from rrpo.mini.codec import MiniCodec
 from rrpo.mini.text import PhoneTokenizer
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardModel

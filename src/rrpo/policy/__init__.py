@@ -33,12 +33,13 @@ def save(model: SpeechTokenLM, folder: Path, dtype: torch.dtype = torch.float32)
     save_model(folder, state, {"kind": "policy", **model.config.model_dump()})
 
 
-def load(folder: Path) -> SpeechTokenLM:
+def load(folder: str | Path) -> SpeechTokenLM:
     """Read a policy from a run folder, from the folder of its weights or from a file there.
 
     Raises:
         UserError: it is not there, damaged, or not a policy.
     """
+    folder = Path(folder)
     state, config = load_model(folder, "policy")
     config.pop("kind")
     if "codec" not in config:

@@ -1,0 +1,1 @@
+"""Longer experiments, each with a page of its own (`rrpo study NAME`)."""

@@ -61,7 +61,7 @@ class Aim:
 
 
 def of_world(study: Mapping[str, Any]) -> list[Aim]:
-    """Return the aims of a mini world with the figures of its study (`rrpo.studies.world`)."""
+    """Return the aims of a mini world with the figures of its study."""
     speech, gaps, policy = study["speech"], study["differences"], study["policy"]
     lost, gained = gaps["codec − rendering"], gaps["base − codec"]
     return [
@@ -97,7 +97,7 @@ def of_judges(ways: Mapping[str, Any]) -> list[Aim]:
     is asked.
 
     Args:
-        ways: the curves of their study (`rrpo.studies.judges`).
+        ways: the curves of their study (`rrpo.studies.artifacts.judges`).
     """
     falls = [
         Aim(

@@ -1,0 +1,387 @@
+"""How fast the parts are, each as a ratio to the least that could do it, or to a peer."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from rrpo.bench import bare
+from rrpo.bench.measure import Measurement, compare, machine
+from rrpo.errors import UserError
+from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
+from rrpo.objectives.on_policy import RolloutConfig
+from rrpo.policy import LMConfig, SpeechTokenLM
+from rrpo.policy.divergence import kl_per_position
+from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import unistream
+from rrpo.policy.rollout import generate
+from rrpo.relax import Logits, Relaxation, choices, relax
+from rrpo.reward import Reward, RewardConfig, RewardModel
+from rrpo.reward.fit import RewardObjective
+from rrpo.reward.fit_config import FitConfig
+from rrpo.tokens import SPEECH_CODES
+
+MINI = LMConfig(text_vocabulary=91)
+FULL = LMConfig(
+    text_vocabulary=151_936,
+    hidden=896,
+    layers=24,
+    heads=14,
+    key_value_heads=2,
+    intermediate=4864,
+)
+"""CosyVoice2's sizes (Qwen2-0.5B)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A policy's shape and a batch of one length.
+
+    Attributes:
+        name: "mini" or "full".
+        config: of the policy, with random weights.
+        batch: B utterances.
+        text: ids of each text.
+        speech: tokens of each utterance.
+    """
+
+    name: str
+    config: LMConfig
+    batch: int
+    text: int
+    speech: int
+    repeats: int = 7
+
+    def model(self) -> SpeechTokenLM:
+        """Make the policy."""
+        torch.manual_seed(0)
+        return SpeechTokenLM(self.config)
+
+    def prompts(self) -> list[Prompt]:
+        """Make B different texts of one length."""
+        generator = torch.Generator().manual_seed(1)
+        return [
+            Prompt(
+                str(index),
+                "happy",
+                torch.randint(80, (self.text,), generator=generator),
+                torch.randint(80, (3,), generator=generator),
+            )
+            for index in range(self.batch)
+        ]
+
+    def ratio(self) -> float:
+        """Return how many tokens each text id gives."""
+        return (self.speech + 0.5) / self.text
+
+
+SETTINGS = {
+    "mini": Setting("mini", MINI, batch=16, text=30, speech=60),
+    "full": Setting("full", FULL, batch=8, text=30, speech=100, repeats=3),
+}
+
+
+def step(setting: Setting, device: torch.device) -> Iterator[Measurement]:
+    """Measure a whole DiffRO step against the sum of its bare parts.
+
+    The parts: drawing the tokens, the policy forward and backward, the reference forward, the
+    reward model forward and backward, AdamW.
+    """
+    model, reference = setting.model().to(device), setting.model().to(device)
+    paying = RewardModel(RewardConfig()).to(device).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    ours = _step(setting, "rollout", model, reference, paying, optimizer)
+    least = _bare_step(setting, model, reference, paying, optimizer, device)
+    unit = f"× the bare parts, batch {setting.batch} × {setting.speech} tokens"
+    yield compare(f"step/{setting.name}", ours, least, unit, device, setting.repeats)[0]
+
+
+def history(setting: Setting, device: torch.device) -> Iterator[Measurement]:
+    """Measure a DiffRO step on recorded tokens against one that draws its own."""
+    model, reference = setting.model().to(device), setting.model().to(device)
+    paying = RewardModel(RewardConfig()).to(device).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    recorded, drawn = (
+        _step(setting, history, model, reference, paying, optimizer)
+        for history in ("recorded", "rollout")
+    )
+    unit = f"× a step with a rollout, batch {setting.batch} × {setting.speech} tokens"
+    yield compare(f"history/{setting.name}", recorded, drawn, unit, device, setting.repeats)[0]
+
+
+def _step(
+    setting: Setting,
+    history: Literal["recorded", "rollout"],
+    model: SpeechTokenLM,
+    reference: SpeechTokenLM,
+    paying: RewardModel,
+    optimizer: torch.optim.Optimizer,
+) -> Callable[[], None]:
+    """Return a whole DiffRO step; drawn or recorded, every utterance has the same length."""
+    rollout = RolloutConfig(min_ratio=setting.ratio(), max_ratio=setting.ratio())
+    config = DiffROConfig(
+        batch_size=setting.batch, rollout=rollout, history=history, skip_broken=False
+    )
+    prompts = setting.prompts()
+    speech = torch.randint(
+        SPEECH_CODES, (len(prompts), setting.speech), generator=torch.Generator().manual_seed(2)
+    )
+    objective = DiffROObjective(
+        model, reference, Reward([paying]), prompts, config, recordings=list(speech)
+    )
+    generator = torch.Generator().manual_seed(0)
+
+    def one() -> None:
+        loss, _ = objective.loss(1, generator)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return one
+
+
+def _bare_step(
+    setting: Setting,
+    model: SpeechTokenLM,
+    reference: SpeechTokenLM,
+    paying: RewardModel,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> Callable[[], None]:
+    """Return the sum of a step's parts, in minimal torch."""
+    speech = torch.randint(SPEECH_CODES, (setting.batch, setting.speech))
+    texts = [prompt.text_ids for prompt in setting.prompts()]
+    told = [prompt.instruct_ids for prompt in setting.prompts()]
+    ids = unistream(setting.config, texts, list(speech), told)[0].to(device)
+    speech = speech.to(device)
+    before = ids.shape[1] - setting.speech
+    table = paying.table
+
+    def parts() -> None:
+        with torch.no_grad():
+            bare.decode(model, model.embed(ids[:, :before]), setting.speech)
+            bare.policy_logits(reference, reference.embed(ids), setting.speech + 1)
+        logits = bare.policy_logits(model, model.embed(ids), setting.speech + 1)
+        torch.autograd.backward(logits, torch.ones_like(logits))
+        embeddings = table[speech].requires_grad_()
+        torch.autograd.backward(bare.reward(paying, embeddings)[:, 0].mean())
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return parts
+
+
+def rollout(setting: Setting, device: torch.device) -> Iterator[Measurement]:
+    """Measure tokens a second of drawing 16 utterances against `transformers` and the bare loop."""
+    setting = replace(setting, batch=16)
+    model = setting.model().to(device).eval()
+    prompts = setting.prompts()
+    texts, told = [p.text_ids for p in prompts], [p.instruct_ids for p in prompts]
+    generator = torch.Generator().manual_seed(0)
+
+    def ours() -> None:
+        ratio = setting.ratio()
+        drawn = generate(model, texts, told, "multinomial", ratio, ratio, generator)
+        assert min(one.numel() for one in drawn) == setting.speech
+
+    silent = [torch.zeros(0, dtype=torch.long)] * setting.batch
+    ids = unistream(setting.config, texts, silent, told)[0].to(device)
+    inputs = model.embed(ids).detach()
+
+    @torch.no_grad()
+    def least() -> None:
+        bare.decode(model, inputs, setting.speech)
+
+    peer = _transformers(setting, model, inputs)
+    size = f"batch 16 × {setting.speech} tokens"
+    for name, other in (("transformers", peer), ("bare", least)):
+        unit = f"× the tokens a second of {name}, {size}"
+        key = f"rollout/{setting.name}/{name}"
+        yield compare(key, other, ours, unit, device, setting.repeats)[0]
+
+
+def _transformers(setting: Setting, model: SpeechTokenLM, inputs: Tensor) -> Callable[[], object]:
+    """Return the same draw by `transformers`' generate, on the same weights."""
+    try:
+        from transformers import Qwen2Config, Qwen2ForCausalLM
+    except ImportError:
+        raise UserError(
+            "the rollout benchmark needs transformers: pip install transformers"
+        ) from None
+    shape = setting.config
+    settings: Any = Qwen2Config(  # type: ignore[no-untyped-call]
+        vocab_size=shape.speech_rows,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        intermediate_size=shape.intermediate,
+        rope_theta=shape.rope_theta,
+        rms_norm_eps=shape.norm_epsilon,
+        tie_word_embeddings=False,
+        attn_implementation="sdpa",
+    )
+    peer: Any = Qwen2ForCausalLM(settings)  # type: ignore[no-untyped-call]
+    peer = peer.eval().to(inputs.device)
+    state = model.state_dict()
+    own = {
+        f"model.{key}": value
+        for key, value in state.items()
+        if key.startswith(("layers.", "norm."))
+    }
+    own["model.embed_tokens.weight"] = state["speech_embedding.weight"]
+    own["lm_head.weight"] = state["head.weight"]
+    peer.load_state_dict(own)
+    count = setting.speech
+
+    def draw() -> object:
+        return peer.generate(
+            inputs_embeds=inputs,
+            attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),
+            do_sample=True,
+            top_k=0,
+            top_p=1.0,
+            min_new_tokens=count,
+            max_new_tokens=count,
+            pad_token_id=shape.eos,
+            eos_token_id=shape.eos,
+        )
+
+    return draw
+
+
+def hardening(device: torch.device) -> Iterator[Measurement]:
+    """Measure a step of fine-tuning a hardened reward model against a plain one."""
+    from rrpo.mini.world import World
+
+    world = World()
+    rows = world.shard("finetune")
+    plain = FitConfig(label_smoothing=0.0, mixup=False, adversarial=False)
+    actions = []
+    for config in (FitConfig(), plain):
+        model = world.reward_model().to(device)
+        objective = RewardObjective(model, rows, config)
+        actions.append(_fit_step(objective, model))
+    yield compare("hardening", actions[0], actions[1], "× a plain step", device, repeats=15)[0]
+
+
+def _fit_step(objective: RewardObjective, model: RewardModel) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.0)
+    generator = torch.Generator().manual_seed(0)
+
+    def one() -> None:
+        loss, _ = objective.loss(1, generator)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return one
+
+
+def measure(names: Sequence[str], full_size: bool = False) -> Iterator[Measurement]:
+    """Run benchmarks by name, all of them by default, on a GPU where there is one.
+
+    Raises:
+        UserError: an unknown name, or a package that a benchmark compares with is missing.
+    """
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        raise UserError(f"unknown benchmark {unknown[0]!r}: choose from {', '.join(NAMES)}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    settings = [SETTINGS["mini"], *([SETTINGS["full"]] if full_size else [])]
+    for name in names or NAMES:
+        if name in SIZED:
+            for setting in settings:
+                yield from SIZED[name](setting, device)
+        else:
+            yield from (relaxation if name == "relaxation" else hardening)(device)
+
+
+SIZED = {"step": step, "history": history, "rollout": rollout}
+"""Benchmarks that are run for each setting."""
+NAMES = (*SIZED, "relaxation", "hardening")
+FORMS = ("chunked", "dense")
+
+
+def relaxation(
+    device: torch.device, counts: tuple[int, ...] = (1000, 4000, 16000)
+) -> Iterator[Measurement]:
+    """Measure the chunked pass against the dense one: time, and memory beyond its inputs."""
+    for count in counts:
+        chunked, dense = (_relaxed(form, count, device) for form in FORMS)
+        unit = f"× the seconds of the dense pass, {count} positions of {SPEECH_CODES + 3} ids"
+        yield compare(f"relaxation/{count}/time", chunked, dense, unit, device, repeats=3)[0]
+        peaks = [peak_memory(form, count, device) for form in FORMS]
+        ratio = peaks[0] / peaks[1]
+        unit = f"× the memory of the dense pass ({peaks[0]:.0f} of {peaks[1]:.0f} MB)"
+        name = f"relaxation/{count}/memory"
+        yield Measurement(name, ratio, ratio, ratio, unit, machine(device))
+
+
+def _relaxed(form: str, count: int, device: torch.device, width: int = 256) -> Callable[[], None]:
+    """Return one pass forward and backward: KL, log-probabilities, relaxed tokens."""
+    generator = torch.Generator().manual_seed(0)
+    rows = SPEECH_CODES + 3
+
+    def random(*shape: int) -> Tensor:
+        return (torch.randn(*shape, generator=generator) * 0.1).to(device)
+
+    hidden, weight = random(count, width).requires_grad_(), random(rows, width).requires_grad_()
+    reference = Logits(random(count, width), random(rows, width))
+    table, tokens = random(SPEECH_CODES, 128), torch.randint(SPEECH_CODES, (count,)).to(device)
+    upstream = random(count, 128)
+
+    def chunked() -> None:
+        chosen = Relaxation(table, "conditional_gumbel", 1.0, 0)
+        found = choices(Logits(hidden, weight), tokens, SPEECH_CODES, None, None, reference, chosen)
+        value = (found.embeddings * upstream).sum() + found.kl.mean() + found.log_probability.mean()
+        torch.autograd.backward(value)
+
+    def dense() -> None:
+        logits = hidden @ weight.T
+        kl = kl_per_position(logits, reference.hidden @ reference.weight.T)
+        chosen = logits.log_softmax(-1).gather(1, tokens[:, None])
+        theta = logits[:, :SPEECH_CODES]
+        embeddings = relax(theta, tokens, table, generator=torch.Generator().manual_seed(0))
+        torch.autograd.backward((embeddings * upstream).sum() + kl.mean() + chosen.mean())
+
+    return {"chunked": chunked, "dense": dense}[form]
+
+
+def peak_memory(form: str, count: int, device: torch.device) -> float:
+    """Return the megabytes one pass takes beyond its inputs, on the CPU in a process of its own."""
+    if device.type == "cuda":
+        action = _relaxed(form, count, device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        action()
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    command = [sys.executable, "-m", "rrpo.bench.speed", form, str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def _print_peak(form: str, count: int) -> None:
+    """Print how far one pass raises this process' resident memory at its peak, in megabytes."""
+    _relaxed(form, 8, torch.device("cpu"))()  # the libraries' own buffers
+    action = _relaxed(form, count, torch.device("cpu"))
+    # Linux: 5 sets the peak back to what is resident now; `getrusage` keeps the parent's peak.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _peak()
+    action()
+    print((_peak() - before) / 1e3)
+
+
+def _peak() -> float:
+    """Return the peak of resident memory in kilobytes."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return float(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+if __name__ == "__main__":
+    _print_peak(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,247 @@
+"""Labelled audio to token shards, and to mix pools for energy-adaptive mixup."""
+
+import hashlib
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from rrpo import audio
+from rrpo.audio import Audio
+from rrpo.checkpoint import claim, read_json, write_json, write_text
+from rrpo.data.manifest import TEST, Recording
+from rrpo.data.shards import Utterance, write_shard
+from rrpo.data.survey import Verdict, read_recording, report_lines, survey, write_report
+from rrpo.errors import UserError
+from rrpo.progress import Progress
+from rrpo.sound.mixup import energy_adaptive_mixup, other_than
+
+SHARD = 200
+"""Utterances and mixes of one parquet file, the unit an interrupted call goes on from."""
+
+
+class Codec(Protocol):
+    """Audio to speech tokens and back."""
+
+    def encode(self, audio: Audio) -> Tensor:
+        """Return the tokens (T,) of audio (N,) at 16 kHz."""
+
+    def decode(self, ids: Tensor) -> Audio:
+        """Return audio (N,) of tokens (T,)."""
+
+
+@dataclass
+class Tokenized:
+    """What `tokenize` made: rows of tokens and of mixes, and what it says of every recording."""
+
+    tokens: int = 0
+    mixes: int = 0
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def skipped(self) -> list[str]:
+        """Why recordings were left out, a line for each."""
+        return [one.mistake for one in self.verdicts if one.mistake]
+
+
+def tokenize(
+    codec: Codec,
+    recordings: Sequence[Recording],
+    out: Path,
+    mixes: int = 0,
+    seed: int = 0,
+    name: str = "mini",
+    say: Callable[[str], None] = lambda _: None,
+) -> Tokenized:
+    """Write `out/tokens/*.parquet` and, with mixes, `out/mixes/*.parquet`.
+
+    Energy-adaptive mixup acts on audio and tokenizing inside a training loop is slow, so each
+    recording is mixed with `mixes` random partners beforehand. All recordings are read first:
+    what cannot be used is said before the hours that tokens take. An interrupted call goes on
+    after its last whole shard; a later call makes those shards again of which a sound has changed.
+    What is said of every recording stands in `out/sounds.csv`, and of those left out in
+    `out/skipped.txt`, too.
+
+    Args:
+        name: identity of the codec (`rrpo.identity`); what is there from another one is refused.
+        say: is given lines about what was found before anything is made.
+
+    Raises:
+        UserError: no recording can be used, `out` holds the tokens of other settings, or it cannot
+            be written.
+    """
+    settings = {"codec": name, "mixes": mixes, "seed": seed, "recordings": _digest(recordings)}
+    if (out / "tokenize.json").is_file():
+        claim(out / "tokenize.json", settings, "tokens")
+    work = _Work(codec, recordings, survey(recordings), mixes)
+    _write_verdicts(out, work.verdicts)
+    _require_some(work.verdicts)
+    for line in report_lines(work.verdicts):
+        say(line)
+    claim(out / "tokenize.json", settings, "tokens")
+    result = Tokenized()
+    size = max(1, SHARD // (1 + mixes))
+    with Progress("tokenize", len(recordings)) as progress:
+        for number, start in enumerate(range(0, len(recordings), size)):
+            path = out / "shards" / f"{number:05d}.json"
+            if not _is_current(path, work.verdicts):
+                rng = np.random.default_rng([seed, number])
+                chosen = range(start, min(start + size, len(recordings)))
+                _write_shard(out, f"{number:05d}", work.shard(chosen, rng, progress), name)
+            stored = read_json(path)
+            result.tokens += stored["tokens"]
+            result.mixes += stored["mixes"]
+            for place, mistake in stored["refused"].items():
+                work.refuse(int(place), mistake)
+            progress.update(min(start + size, len(recordings)))
+    result.verdicts = work.verdicts
+    _write_verdicts(out, result.verdicts)
+    _require_some(result.verdicts)
+    if mixes and not result.mixes:
+        raise UserError(
+            f"the tokens are in {out / 'tokens'}, but no recording could be mixed: it takes two "
+            "that can be used, and both or neither held out for tests"
+        )
+    return result
+
+
+def _require_some(verdicts: Sequence[Verdict]) -> None:
+    if all(one.mistake for one in verdicts):
+        raise UserError(f"none of {len(verdicts)} recordings can be used: {verdicts[0].mistake}")
+
+
+def _write_verdicts(out: Path, verdicts: Sequence[Verdict]) -> None:
+    write_report(out, verdicts)
+    lines = [f"{one.mistake}\n" for one in verdicts if one.mistake]
+    write_text(out / "skipped.txt", "".join(lines))
+
+
+@dataclass
+class _Shard:
+    """Rows of tokens and of mixes, what the codec refused, and digests of what was heard."""
+
+    rows: list[Utterance] = field(default_factory=list)
+    mixed: list[Utterance] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    heard: dict[str, str] = field(default_factory=dict)
+
+
+def _is_current(path: Path, verdicts: Sequence[Verdict]) -> bool:
+    """Say whether a shard was made of the sounds that are there now, its mixes' partners too."""
+    heard = read_json(path).get("heard") if path.is_file() else None
+    if not isinstance(heard, dict):
+        return False
+    return all(verdicts[int(place)].digest == digest for place, digest in heard.items())
+
+
+def _write_shard(out: Path, name: str, shard: _Shard, codec: str) -> None:
+    for kind, rows in (("tokens", shard.rows), ("mixes", shard.mixed)):
+        path = out / kind / f"{name}.parquet"
+        if rows:
+            write_shard(path, rows, codec)
+        else:
+            path.unlink(missing_ok=True)  # of sounds that could be used before
+    counts = {"tokens": len(shard.rows), "mixes": len(shard.mixed)}
+    made = {**counts, "refused": shard.refused, "heard": shard.heard}
+    write_json(out / "shards" / f"{name}.json", made)
+
+
+class _Work:
+    """What is tokenized, and what is known of it."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        recordings: Sequence[Recording],
+        verdicts: list[Verdict],
+        mixes: int,
+    ) -> None:
+        self.codec, self.recordings, self.verdicts = codec, recordings, verdicts
+        self.mixes = mixes
+        self._unreadable = [bool(one.mistake) for one in verdicts]
+        # Mixes keep to their side: what is held out for tests is heard in no other utterance.
+        self.sides: dict[bool, list[int]] = {False: [], True: []}
+        for number, recording in enumerate(recordings):
+            self.sides[recording.partition == TEST].append(number)
+
+    def refuse(self, number: int, mistake: str) -> None:
+        """Leave out a recording that the codec cannot take."""
+        self.verdicts[number] = replace(self.verdicts[number], mistake=mistake)
+
+    def shard(self, chosen: range, rng: np.random.Generator, progress: Progress) -> _Shard:
+        """Turn recordings into rows and mixes."""
+        made = _Shard()
+        for number in chosen:
+            verdict, recording = self.verdicts[number], self.recordings[number]
+            made.heard[str(number)] = verdict.digest
+            if verdict.mistake:
+                continue
+            try:
+                sound = read_recording(recording).samples
+                row = _row(recording, f"{number:06d}", self.codec.encode(sound), sound)
+            except UserError as error:
+                named = str(recording.path) in str(error)
+                made.refused[str(number)] = str(error) if named else f"{recording.path}: {error}"
+                continue
+            made.rows.append(row)
+            self._mix(number, sound, rng, made)
+            progress.update(number + 1)
+        return made
+
+    def _mix(self, number: int, sound: Audio, rng: np.random.Generator, made: _Shard) -> None:
+        """Mix a recording with others, as often as asked for."""
+        recording = self.recordings[number]
+        for version in range(self.mixes):
+            partner = self._partner(number, rng, made)
+            if partner is None:
+                break
+            other = read_recording(partner).samples
+            blend, weight = energy_adaptive_mixup(sound, other, rng)
+            row = _row(recording, f"{number:06d}-mix{version}", self.codec.encode(blend), blend)
+            partnered = {"partner_emotion": partner.emotion, "partner_weight": float(weight)}
+            made.mixed.append(Utterance(**{**vars(row), **partnered}))
+
+    def _partner(self, number: int, rng: np.random.Generator, made: _Shard) -> Recording | None:
+        """Draw one that can be used; None where there is no other, and after twenty that cannot."""
+        side = self.sides[self.recordings[number].partition == TEST]
+        place = bisect_left(side, number)
+        for _ in range(20 if len(side) > 1 else 0):
+            drawn = side[other_than(place, len(side), rng)]
+            made.heard[str(drawn)] = self.verdicts[drawn].digest
+            # Not by what the codec refused: that hangs on which shards were made before.
+            if not self._unreadable[drawn]:
+                return self.recordings[drawn]
+        return None
+
+
+def _digest(recordings: Sequence[Recording]) -> str:
+    text = json.dumps([_fields(one) for one in recordings])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fields(one: Recording) -> list[Any]:
+    """List what goes into a shard; what a manifest of before lacks only where it is known."""
+    fields: list[Any] = [str(one.path.absolute()), one.emotion, one.text, one.speaker, one.language]
+    later = {"corpus": one.corpus, "intensity": one.intensity, "partition": one.partition}
+    known = {name: value for name, value in later.items() if value not in ("", None)}
+    return [*fields, known] if known else fields
+
+
+def _row(recording: Recording, name: str, tokens: Tensor, sound: Audio) -> Utterance:
+    return Utterance(
+        id=name,
+        text=recording.text,
+        emotion=recording.emotion,
+        tokens=tokens.numpy(),
+        speaker=recording.speaker,
+        language=recording.language,
+        intensity=recording.intensity,
+        corpus=recording.corpus,
+        partition=recording.partition,
+        energy=audio.energy(sound),
+    )

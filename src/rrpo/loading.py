@@ -1,0 +1,256 @@
+"""Loading by name: policies, their tokenizers, reward models, codecs and token shards.
+
+A name is `mini` for what is bundled, or a path as text or `Path`. Everything that reads a model or
+shards for a user does it here, so that each form is known everywhere and no two codecs are mixed.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from rrpo import config as configuration
+from rrpo import policy, reward
+from rrpo.checkpoint import is_ours, sha256
+from rrpo.codec import s3
+from rrpo.config import Strict
+from rrpo.data.shards import Utterance, for_tests, for_training, shard_codec
+from rrpo.errors import UserError
+from rrpo.identity import codec_name, identity, is_same, require_one_codec, shown
+from rrpo.mini.world import MINI as MINI
+from rrpo.mini.world import World
+from rrpo.policy import SpeechTokenLM, cosyvoice
+from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer
+from rrpo.policy.examples import Tokenizer
+from rrpo.reward import RewardModel
+
+Location = str | Path
+"""A path, or `mini` for what is bundled."""
+BUNDLED = (MINI, f"{MINI}-tasks")
+"""Names of the reward models that come with the mini world."""
+
+
+class Origin(Strict):
+    """What a policy started from: `mini`, a CosyVoice folder or checkpoint, or a run.
+
+    `language` and `instructions` (a YAML file) choose what CosyVoice is told for each emotion.
+    """
+
+    start: str = MINI
+    language: str | None = None
+    instructions: str | None = None
+
+
+def load_policy(location: Location = MINI) -> SpeechTokenLM:
+    """Load the bundled base for `mini`, a CosyVoice model, or else the policy of a run folder.
+
+    Raises:
+        UserError: it is missing, damaged, of an unknown form, or would run code.
+
+    Examples:
+        >>> load_policy("mini").config.codes
+        6561
+    """
+    if str(location) == MINI:
+        return World().policy()
+    path = Path(location)
+    if not is_cosyvoice(path):
+        return policy.load(path)
+    model = cosyvoice.load(path)
+    # It speaks the tokens of the speech tokenizer in its folder, where that is there.
+    tokenizer = cosyvoice.model_folder(path) / f"{model.config.codec}.onnx"
+    if tokenizer.is_file():
+        line = identity(model.config.codec, sha256(tokenizer))
+        model.config = model.config.model_copy(update={"codec": line})
+    return model
+
+
+def is_cosyvoice(location: Location) -> bool:
+    """Say whether a path is to be read as a CosyVoice model, and not as a policy of ours."""
+    path = Path(location)
+    return not is_ours(path) and cosyvoice.is_cosyvoice(path)
+
+
+def is_mini(model: SpeechTokenLM) -> bool:
+    """Say whether a policy speaks the mini codec's tokens.
+
+    Raises:
+        UserError: it speaks those of another mini world than the bundled one, or does not say.
+    """
+    line, bundled = model.config.codec, World().codec_identity
+    if not line:
+        raise UserError("this policy does not say which codec its tokens are of: train it again")
+    if codec_name(line) != MINI:
+        return False
+    if not is_same(line, bundled):
+        raise UserError(
+            f"this policy was made in another mini world (its codec is {shown(line)}, that of the "
+            f"bundled one {shown(bundled)}): train it again"
+        )
+    return True
+
+
+def origin_of(location: Location, depth: int = 0) -> Origin:
+    """Follow a start that is itself a run to what the first of them started from.
+
+    Returns:
+        Its start (`mini` or a path), and the language and instructions nearest to `location`.
+
+    Raises:
+        UserError: a run's configuration cannot be read, or the runs lead back to themselves.
+    """
+    path = Path(location)
+    folder = path.parent if path.name.startswith("checkpoint") else path
+    config = folder / "config.yaml"
+    if str(location) == MINI or not config.is_file():
+        return Origin(start=str(location))
+    if depth > 100:
+        raise UserError(f"{config} leads back to itself by its `start`: correct it")
+    values = configuration.read(config)
+    known = {key: values[key] for key in Origin.model_fields if key in values}
+    run = configuration.parse(Origin, known, config)
+    first = origin_of(run.start, depth + 1)
+    return Origin(
+        start=first.start,
+        language=run.language or first.language,
+        instructions=run.instructions or first.instructions,
+    )
+
+
+def load_tokenizer(origin: Origin, model: SpeechTokenLM) -> Tokenizer:
+    """Return the tokenizer of what a policy started from: the mini world's, or a CosyVoice one's.
+
+    Raises:
+        UserError: the CosyVoice folder it started from is not there any more, or has no tokenizer.
+    """
+    if is_mini(model):
+        return World().tokenizer
+    start = origin_of(origin.start).start
+    if not is_cosyvoice(start):
+        raise UserError(
+            f"the CosyVoice folder this policy started from is not at {start}: its tokenizer is "
+            "needed, put the folder back or correct `start` in the run's config.yaml"
+        )
+    return CosyVoiceTokenizer(
+        cosyvoice.model_folder(Path(start)),
+        model.config.version,
+        origin.language or "en",
+        INSTRUCTIONS if origin.instructions is None else Path(origin.instructions),
+        model.config.text_vocabulary,
+    )
+
+
+def load_reward_model(location: Location = MINI) -> RewardModel:
+    """Load a reward model: `mini` is the bundled one of emotion, `mini-tasks` of all the rest.
+
+    Raises:
+        UserError: it is missing, damaged or no reward model.
+
+    Examples:
+        >>> load_reward_model("mini").classes()[:3]
+        ['neutral', 'angry', 'happy']
+    """
+    if str(location) in BUNDLED:
+        world = World()
+        return world.reward_model() if str(location) == MINI else world.task_model()
+    return reward.load(Path(location))
+
+
+def load_reward_models(
+    locations: Sequence[Location], model: SpeechTokenLM, codec_of: str | None = None
+) -> list[RewardModel]:
+    """Load the reward models that a policy is trained against; all read the tokens it speaks.
+
+    Args:
+        locations: their names or paths.
+        model: the policy.
+        codec_of: what the user says of those that do not know their codec (`codec_identity`).
+    """
+    models = {str(one): load_reward_model(one) for one in locations}
+    known = {"the policy": model.config.codec}
+    known |= {f"the reward model {name}": one.config.codec for name, one in models.items()}
+    require_one_codec(known, codec_identity(codec_of))
+    return list(models.values())
+
+
+def codec_identity(codec_of: str | None) -> str:
+    """Return the identity of a codec that a user names: `mini`, s3:FOLDER, speech:FOLDER or a name.
+
+    Raises:
+        UserError: a folder does not hold such a codec.
+    """
+    kind, _, folder = (codec_of or "").partition(":")
+    if kind == MINI:
+        return World().codec_identity
+    if not folder:
+        return kind
+    if kind == "speech":
+        files = {"speech": Path(folder) / "model.safetensors"}
+    elif kind == "s3":
+        files = {Path(name).stem: Path(folder) / name for name in s3.FILES}
+    else:
+        raise UserError(f"unknown codec {codec_of!r}: name mini, s3:FOLDER or speech:FOLDER")
+    for name, path in files.items():
+        if path.is_file():
+            return identity(name, sha256(path))
+    raise UserError(f"--codec-of {codec_of}: {folder} holds no {' and no '.join(files)}")
+
+
+def load_data(
+    data: Location | None,
+    model: SpeechTokenLM | None = None,
+    tested: bool = False,
+    codec_of: str | None = None,
+) -> list[Utterance]:
+    """Read token shards, by default the bundled fine-tuning set, which is the mini codec's.
+
+    Args:
+        data: a parquet file or a folder of them.
+        model: a policy to be trained or tested on them; then every row needs its text, and the
+            tokens are of the codec whose tokens it speaks.
+        codec_of: what the user says of shards that do not know their codec (`codec_identity`).
+        tested: whether it is tested (`for_tests`); else what is held out for that is left out.
+    """
+    if data is None:
+        if model is not None and not is_mini(model):
+            raise UserError(
+                "the bundled tokens are the mini codec's: give CosyVoice's own with --data"
+            )
+        return World().shard("finetune")
+    path = Path(data)
+    if model is not None:
+        known = {"the policy": model.config.codec, str(data): shard_codec(path)}
+        require_one_codec(known, codec_identity(codec_of))
+    rows = for_tests(path) if tested else for_training(path)
+    for row in rows if model is not None else []:
+        if not row.text.strip():
+            raise UserError(
+                f"{data}: utterance {row.id!r} has no text, which a policy needs: "
+                "give the manifest a column `text` and tokenize it again"
+            )
+    return rows
+
+
+def describe(**given: Location | Sequence[Location] | None) -> dict[str, list[list[str]]]:
+    """Describe what a run is made from, for its `inputs.json`.
+
+    Args:
+        given: name of an option → the paths or names that were given with it; None: the default.
+
+    Returns:
+        name → of each path or bundled name itself, and the SHA-256 of what it holds.
+    """
+    return {
+        name: [_described(one) for one in ([value] if isinstance(value, Location) else value)]
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+def _described(given: Location) -> list[str]:
+    """Return a path or a bundled name, and the SHA-256 of what it holds."""
+    path = Path(given)
+    files = [path] if path.is_file() else sorted([*path.glob("*.parquet")])
+    weights = [path / "model.safetensors", path / "checkpoint" / "model.safetensors"]
+    files += [file for file in weights if file.is_file()]
+    digest = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+    return [str(given), digest if files else ""]

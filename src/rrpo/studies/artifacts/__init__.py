@@ -1,0 +1,1 @@
+"""What the judges of sound can hear: artifacts of known place, and degraded speech."""

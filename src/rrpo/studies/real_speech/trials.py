@@ -1,0 +1,98 @@
+"""What finished reward models say of speakers and languages that they never heard."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rrpo.evaluate.crossed import (
+    Trials,
+    stratified_interval,
+    stratified_ranking,
+    with_equal_classes,
+)
+from rrpo.studies.real_speech.folds import Fold, Job
+from rrpo.studies.real_speech.laboratory import Laboratory
+
+
+def trials(lab: Laboratory, jobs: Sequence[Job], rows: Sequence[int]) -> Trials:
+    """Return what finished jobs say of labelled recordings, given as indices into `recordings`."""
+    place = {index: number for number, index in enumerate(lab.labelled)}
+    chosen = [place[index] for index in rows]
+    scores = np.stack([lab.posteriors(job)[chosen] for job in jobs]).astype(np.float64)
+    labels = [lab.emotions.index(lab.recordings[index].emotion) for index in rows]
+    speakers = [lab.recordings[index].speaker for index in rows]
+    trainings = [(job.fold.name, job.seed) for job in jobs]
+    found = scores.argmax(-1).astype(np.int64)
+    return Trials(found, np.array(labels), np.array(speakers), trainings, scores)
+
+
+def held_out(lab: Laboratory) -> dict[str, Fold]:
+    """Return for each language the fold of all the others."""
+    return {
+        language: Fold(tuple(other for other in lab.languages if other != language))
+        for language in lab.languages
+    }
+
+
+def unheard(lab: Laboratory, language: str, fold: Fold) -> list[int]:
+    """Return the labelled recordings of a language that a fold has not heard.
+
+    Of a language that it was trained on these are the speakers held out for tests.
+    """
+    return [
+        index
+        for index in lab.labelled
+        if lab.recordings[index].language == language
+        and (language not in fold.languages or lab.recordings[index].partition == "test")
+    ]
+
+
+def strata(
+    lab: Laboratory, model: str, folds: Sequence[Fold], languages: Sequence[str], seen: bool
+) -> list[Trials]:
+    """Return one stratum a language: what every fold that saw it, or did not, says of it.
+
+    Args:
+        model: a subset of the regularizers or `CEILING`.
+        folds: those that were trained.
+        languages: the strata.
+        seen: whether folds trained on the language are asked, or those that were not.
+    """
+    made = []
+    for language in languages:
+        asked = [fold for fold in folds if (language in fold.languages) == seen]
+        jobs = [Job(fold, model, seed) for fold in asked for seed in range(lab.size.seeds)]
+        made.append(trials(lab, jobs, unheard(lab, language, asked[0])))
+    return made
+
+
+def equal_recall(
+    found: Sequence[Trials], others: Sequence[Trials] | None = None
+) -> dict[str, float]:
+    """Return the mean recall where all classes are equally probable; see `MEASURES`."""
+    equal = [with_equal_classes(one) for one in found]
+    return stratified_interval(equal, others and [with_equal_classes(one) for one in others])
+
+
+MEASURES: dict[str, Callable[[Sequence[Trials], Sequence[Trials] | None], dict[str, float]]] = {
+    "Area under the ROC curve": stratified_ranking,
+    "Mean recall, classes equally probable": equal_recall,
+}
+"""What does not hang on which classes a reward model prefers on speech of another kind."""
+WHY = (
+    "On a language that it never heard a reward model prefers some classes to others, which costs "
+    "mean recall however well it tells them apart. Two measures do without that: the area under "
+    "the ROC curve (each class against the rest, averaged; chance is .5) is how often an utterance "
+    "of a class has a higher log-probability of it than one of another, which is what a policy is "
+    "rewarded by; and the mean recall where a weight for each class, found without labels, makes "
+    "all classes equally probable on average over a language's utterances."
+)
+
+
+def beside(found: Sequence[Trials], plain: Sequence[Trials]) -> dict[str, dict[str, float]]:
+    """Return each of `MEASURES` of a reward model, and less that of the plain one, paired."""
+    table = {}
+    for name, measure in MEASURES.items():
+        table[name] = measure(found, None)
+        table[f"{name}, less plain"] = measure(found, plain)
+    return table

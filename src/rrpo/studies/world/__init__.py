@@ -1,0 +1,1 @@
+"""How good a mini world is."""

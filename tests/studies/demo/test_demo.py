@@ -1,0 +1,110 @@
+"""The whole chain in its smoke size: every stage, the files and their schema, and its rules."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from rrpo.checkpoint import read_json, write_json
+from rrpo.errors import UserError
+from rrpo.mini.text import SPEAKERS
+from rrpo.studies.demo import demo, voices
+from rrpo.studies.demo.plan import SMOKE
+
+INTERVALS = ("reward", "judge_accuracy", "judge_probability", "artifacts_per_second", "tokens")
+
+
+@pytest.fixture(scope="module")
+def smoke(quick_judges: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    folder = tmp_path_factory.mktemp("smoke") / "demo"
+    demo.run(folder, seed=3, plan=SMOKE)
+    return folder
+
+
+def test_results_follow_the_schema(smoke: Path) -> None:
+    results = read_json(smoke / "results.json")
+    assert results["schema"] == 1
+    assert results["seed"] == 3
+    assert set(results["systems"]) == {"base", "sft", "diffro", "rrpo"}
+    assert set(results["reward_models"]) == {"pretrained", "plain", "ls_eam_adv"}
+    for name, system in {**results["systems"], "reference": results["reference"]}.items():
+        for measure in INTERVALS:
+            value = system[measure]
+            assert value["low"] <= value["mean"] <= value["high"], (name, measure)
+        assert isinstance(system["quality"], dict)
+        assert set(system["rewards"]) == {"pretrained", "plain", "ls_eam_adv"}
+        if system["content_error"] is None:
+            assert system["content_error_reason"]
+        assert (system["kl"] is None) == (name == "reference")
+    assert results["systems"]["base"]["kl"]["mean"] == pytest.approx(0, abs=1e-5)
+    assert results["systems"]["sft"]["kl"]["mean"] > 0
+    assert set(results["reference"]["by_emotion"]) >= {"neutral", "angry", "happy", "sad"}
+
+
+def test_every_run_leaves_its_files(smoke: Path) -> None:
+    runs = [*(smoke / "reward_models").iterdir(), *(smoke / "systems").iterdir()]
+    assert len(runs) == 5
+    for run in runs:
+        for file in ("config.yaml", "metrics.jsonl", "results.json"):
+            assert (run / file).stat().st_size > 0
+        assert (run / "checkpoint" / "model.safetensors").is_file()
+    rows = [json.loads(line) for line in (smoke / "samples.jsonl").read_text().splitlines()]
+    assert len(rows) == 5 * 6
+    assert all((smoke / row["wav"]).is_file() for row in rows)
+    points = [json.loads(line) for line in (smoke / "curves.jsonl").read_text().splitlines()]
+    assert {point["system"] for point in points} == {"sft", "diffro", "rrpo"}
+
+
+def test_the_page_is_one_whole_file(smoke: Path) -> None:
+    page = (smoke / "report.html").read_text(encoding="utf-8")
+    HTMLParser().feed(page)
+    assert "synthetic" in page
+    for forbidden in ('src="http', "src='http", "@import", 'rel="stylesheet" href'):
+        assert forbidden not in page
+
+
+def test_its_policies_are_heard_in_other_voices(smoke: Path, tmp_path: Path) -> None:
+    page = voices.run([smoke], tmp_path, 1, speakers=SPEAKERS[-1:]).read_text(encoding="utf-8")
+    study = read_json(tmp_path / "study.json")
+    assert set(study["voices"]) == {"all voices", "willow"}
+    assert "Willow:" in page
+    for systems in study["voices"].values():
+        assert set(systems) == {"reference", "base", "sft", "diffro", "rrpo"}
+        assert systems["base"]["KL / token"]["mean"] == pytest.approx(0, abs=1e-5)
+    gaps = study["differences"]["willow"]
+    assert list(gaps) == ["SFT − base", "DiffRO − base", "RRPO − base", "RRPO − DiffRO"]
+    heard = study["voices"]["willow"]
+    assert gaps["SFT − base"]["tokens"]["mean"] == pytest.approx(
+        heard["sft"]["tokens"]["mean"] - heard["base"]["tokens"]["mean"]
+    )
+    assert "| SFT − base |" in page
+    with pytest.raises(UserError, match="no finished demo"):
+        voices.run([tmp_path], tmp_path)
+
+
+def test_demos_of_another_world_are_refused(smoke: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_json(other / "plan.json", {**read_json(smoke / "plan.json"), "world": "another"})
+    write_json(other / "results.json", read_json(smoke / "results.json"))
+    with pytest.raises(UserError, match="other was made in another world: give that with --world"):
+        voices.run([smoke, other], tmp_path / "out")
+
+
+def test_a_finished_demo_is_not_run_again(smoke: Path) -> None:
+    before = (smoke / "systems" / "rrpo" / "metrics.jsonl").read_text()
+    results = demo.run(smoke, seed=3, plan=SMOKE)
+    assert (smoke / "systems" / "rrpo" / "metrics.jsonl").read_text() == before
+    assert results["systems"] == read_json(smoke / "results.json")["systems"]
+
+
+def test_another_demo_in_the_same_folder_is_refused(smoke: Path) -> None:
+    with pytest.raises(UserError, match="another seed"):
+        demo.run(smoke, seed=4, plan=SMOKE)
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds no demo"):
+        demo.run(tmp_path, plan=SMOKE)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -1,0 +1,359 @@
+"""The studies on real speech, on noise in three invented languages and with a tiny encoder."""
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from rrpo.cli.study import _published
+from rrpo.codec import whisper
+from rrpo.codec.speech import SpeechTokenizerConfig
+from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
+from rrpo.data.shards import Utterance
+from rrpo.errors import UserError
+from rrpo.report.terminal import shown, signed
+from rrpo.studies.real_speech import ablation, laboratory, languages
+from rrpo.studies.real_speech.folds import AUDIO, CEILING, HARDENED, PRETRAINED, Fold, Job, Size
+from rrpo.studies.real_speech.laboratory import Laboratory, evenly_mixed, parents
+from rrpo.studies.real_speech.recordings import read_recordings
+from rrpo.studies.real_speech.trials import held_out, strata, trials, unheard
+
+SIZE = Size(seeds=2, mixes=1, tokenizer_steps=2, pretrain_steps=2, finetune_steps=2)
+EMOTIONS = ("sad", "happy", "angry")
+
+
+def manifest(folder: Path, language: str, emotions: Iterable[str] = EMOTIONS) -> Path:
+    """Write a corpus of three speakers who make noise."""
+    rng = np.random.default_rng(sum(map(ord, language)))
+    lines = ["path,emotion,speaker,language,corpus"]
+    folder.mkdir(parents=True)
+    for speaker in "abc":
+        for emotion in emotions:
+            for take in range(2):
+                name = f"{speaker}_{emotion}_{take}.wav"
+                soundfile.write(folder / name, rng.normal(0, 0.1, 8000), 16000)
+                lines.append(f"{name},{emotion},{speaker},{language},{language}-corpus")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Three corpora; whatever is loaded is tiny, and jobs are done here one by one."""
+
+    def tiny(layers: int) -> WhisperEncoder:
+        torch.manual_seed(0)
+        return WhisperEncoder(WhisperConfig(width=6, heads=2, layers=layers)).eval()
+
+    class Inline:
+        """An executor of one worker, this one."""
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def __enter__(self) -> "Inline":
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            return None
+
+        def submit(self, work: Any, settings: Any) -> Future[Any]:
+            done: Future[Any] = Future()
+            done.set_result(work(settings))
+            return done
+
+    small = SpeechTokenizerConfig(states=12, layers=1, width=16, dilations=(1,), summary=4)
+    monkeypatch.setattr(whisper, "load", tiny)
+    monkeypatch.setattr(laboratory, "TOKENIZER", small)
+    monkeypatch.setattr(laboratory, "ProcessPoolExecutor", Inline)
+    return [
+        manifest(tmp_path / "one", "xx"),
+        manifest(tmp_path / "two", "yy"),
+        manifest(tmp_path / "three", "zz", ("sad", "happy", "fearful")),
+    ]
+
+
+def test_who_is_tested_was_never_heard(tmp_path: Path, manifests: list[Path]) -> None:
+    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    assert lab.emotions == ["happy", "sad"]
+    for language, fold in held_out(lab).items():
+        heard = {lab.recordings[index].speaker for index in lab.training(fold)}
+        for other in lab.languages:
+            tested = {lab.recordings[index].speaker for index in unheard(lab, other, fold)}
+            assert tested
+            assert not heard & tested
+        assert len({lab.recordings[index].speaker for index in unheard(lab, language, fold)}) == 3
+    # Speakers of the same name in two corpora are two people.
+    assert len({row.speaker for row in lab.recordings}) == 9
+
+
+def test_a_share_is_drawn_by_the_seed(tmp_path: Path, manifests: list[Path]) -> None:
+    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    whole, half = Fold(("xx", "yy")), Fold(("xx", "yy"), 0.5)
+    everything = lab.finetuning(whole)
+    assert len(lab.finetuning(half)) == len(everything) / 2
+    assert set(lab.finetuning(half, 1)) < set(everything)
+    assert lab.finetuning(half, 1) != lab.finetuning(half, 2)
+    kept = lab.finetuning(Fold(("xx", "yy"), 0.01))
+    assert len(kept) == 4  # one of each emotion and language
+    assert lab.training(half) == lab.training(whole)
+    assert (whole.name, half.name) == ("xx+yy", "xx+yy@0.5")
+
+
+def test_mixes_keep_to_what_is_trained_on(tmp_path: Path, manifests: list[Path]) -> None:
+    lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=20))
+    fold = Fold(("xx", "zz"))
+    allowed, asked = set(lab.finetuning(fold)), []
+    sound = lab.sound
+
+    def heard(index: int) -> Any:
+        asked.append(index)
+        return sound(index)
+
+    lab.sound = heard  # type: ignore[method-assign]
+    own = lab.finetuning(fold)[0]
+    made = lab.mixes(own, fold)
+    assert len(made) == 20
+    assert set(asked) <= allowed
+    assert {lab.recordings[index].language for index in asked} == {"xx", "zz"}
+    assert {partner for _, partner, _ in made} <= allowed
+    again = lab.mixes(own, fold)
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(made, again, strict=True))
+
+
+def test_the_ablation_is_written_and_goes_on(
+    tmp_path: Path, manifests: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    page = ablation.run(manifests, out, SIZE)
+    study = json.loads((out / "ablation.json").read_text())
+    assert set(study["models"]) == {
+        PRETRAINED, "plain", "ls", "eam", "adv", "ls_eam", "ls_adv", "eam_adv", HARDENED, CEILING,
+    }  # fmt: skip
+    assert not list(out.rglob("mixes.parquet"))
+    assert study["trainings"] == 3 * 10 * 2
+    text = page.read_text()
+    assert "unseen languages" in text
+    assert "The paper's own figures" in text
+    assert (out / "ablation.svg").read_text().startswith("<?xml")
+
+    lab = Laboratory(out, manifests, SIZE)
+    fold = held_out(lab)["xx"]
+    rows = unheard(lab, "xx", fold)
+    found = trials(lab, [Job(fold, "ls", seed) for seed in range(2)], rows)
+    by_hand = [balanced_accuracy_score(found.labels, one) for one in found.predictions]
+    assert study["models"]["ls"]["xx, unseen"]["unweighted_average_recall"][
+        "mean"
+    ] == pytest.approx(np.mean(by_hand))
+    plain = trials(lab, [Job(fold, "plain", seed) for seed in range(2)], rows)
+    assert plain.labels.tolist() == found.labels.tolist()
+    seen = strata(lab, "plain", list(held_out(lab).values()), lab.languages, seen=True)
+    assert [one.predictions.shape[0] for one in seen] == [4, 4, 4]  # two folds, two seeds
+
+    # Of two emotions one area is that of the other; over languages it is averaged.
+    names = held_out(lab)
+    areas = [
+        roc_auc_score(labels, row[:, 1])
+        for name, fold in names.items()
+        for labels, row in _heard(lab, name, fold)
+    ]
+    beside = study["beside"]["ls"]["unseen languages"]
+    assert beside["Area under the ROC curve"]["mean"] == pytest.approx(np.mean(areas))
+    for name, value in study["beside"]["plain"]["seen languages"].items():
+        if name.endswith("less plain"):
+            assert (value["low"], value["mean"], value["high"]) == (0.0, 0.0, 0.0)
+    assert "**Area under the ROC curve**, hardened less plain: seen languages" in text
+    gain = study["beside"]["eam"]["unseen languages"]["Area under the ROC curve, less plain"]
+    assert signed(gain) in text.split("Area under the ROC curve, and less that")[1]
+
+    # Nothing is trained twice; what is missing is made again, and the same.
+    monkeypatch.setattr(laboratory, "train", None)
+    assert ablation.run(manifests, out, SIZE) == page
+    monkeypatch.undo()
+
+
+def test_some_of_the_reward_models_alone(tmp_path: Path, manifests: list[Path]) -> None:
+    """Without one that mixes audio no mix is heard; the page lacks what was not trained."""
+    out = tmp_path / "out"
+    page = ablation.run(manifests, out, SIZE, models=[HARDENED]).read_text()
+    study = json.loads((out / "ablation.json").read_text())
+    assert list(study["models"]) == ["plain", HARDENED]
+    assert study["trainings"] == 3 * 2 * 2
+    assert study["hardened"] == HARDENED
+    assert not list(out.rglob("mixes.parquet"))
+    assert "the hardened reward model (LS + EAM + Adv)" in page
+    gain = study["recall"]["unseen languages"]["hardened less plain, paired"]["sad"]
+    assert signed(gain) in page
+    for absent in ("Ceiling", "Each regularizer", "What each adds", "LS + Adv", "their mixes"):
+        assert absent not in page
+    # Others join what is there, and mixes are made for those that need them.
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("plain-*.safetensors")}
+    page = ablation.run(manifests, out, SIZE, models=["plain", "eam", AUDIO, ""]).read_text()
+    assert "their mixes" in page
+    assert len(made) == 6
+    assert made == {path: path.stat().st_mtime_ns for path in made}
+    assert len(list(out.rglob("mixes.parquet"))) == 3
+    assert json.loads((out / "ablation.json").read_text())["hardened"] == AUDIO
+    for wrong, message in (
+        (["typo"], "'typo': choose from pretrained, plain, ls,"),
+        (["plain", "ls", CEILING], "no reward model is hardened"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ablation.run(manifests, out, SIZE, models=wrong)
+
+
+def _heard(lab: Laboratory, name: str, fold: Fold) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Labels and scores of a language that a fold never heard, for each of two trainings."""
+    found = trials(lab, [Job(fold, "ls", seed) for seed in range(2)], unheard(lab, name, fold))
+    assert found.scores is not None and found.scores.shape[-1] == 2
+    return [(found.labels, row) for row in found.scores]
+
+
+def test_less_data_is_not_mixed_with_the_rest(
+    tmp_path: Path, manifests: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=9))
+    job, given = Job(Fold(("xx", "zz"), 0.5), AUDIO, 1), []
+    objective = laboratory.RewardObjective
+
+    def watched(model: Any, rows: Any, fit: Any, mixes: Any) -> Any:
+        given.extend(mixes)
+        return objective(model, rows, fit, mixes)
+
+    monkeypatch.setattr(laboratory, "RewardObjective", watched)
+    lab.run([job])
+    chosen = set(lab.finetuning(job.fold, job.seed))
+    pool = lab.pool(job.fold)
+    assert {parent for row in given for parent in parents(row)} <= chosen
+    mixed = [row for row in given if "+" in row.id]
+    assert {row.id for row in mixed} == {row.id for row in pool if set(parents(row)) <= chosen}
+    assert 0 < len({row.id for row in mixed}) < len(pool) / 2
+
+
+def test_every_utterance_has_as_many_mixes() -> None:
+    def row(name: str) -> Utterance:
+        return Utterance(name, "", "sad", np.zeros(1))
+
+    clean = [row("3"), row("5"), row("8")]
+    pool = [row("3+5-0"), row("3+9-1"), row("3+8-2"), row("5+3-0"), row("8+9-0"), row("9+3-0")]
+    found = [row.id for row in evenly_mixed(clean, pool, 3)]
+    assert found == ["3+5-0", "3+8-2", "3+5-0", "5+3-0", "5+3-0", "5+3-0", "8", "8", "8"]
+    everything = [*clean, row("9")]
+    assert {one.id for one in evenly_mixed(everything, pool, 3)} >= {one.id for one in pool}
+
+
+def test_a_job_made_again_is_the_same(tmp_path: Path, manifests: list[Path]) -> None:
+    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    job = Job(Fold(("xx", "zz")), "ls_eam_adv", 1)
+    lab.run([job])
+    first = lab.posteriors(job)
+    (tmp_path / "out" / "jobs" / f"{job.name}.safetensors").unlink()
+    lab.run([job])
+    assert np.array_equal(lab.posteriors(job), first)
+    assert np.allclose(np.exp(first).sum(1), 1, atol=1e-5)
+
+
+def test_the_languages_study_shares_what_is_there(tmp_path: Path, manifests: list[Path]) -> None:
+    page = languages.run(manifests, tmp_path / "out", SIZE)
+    study = json.loads((tmp_path / "out" / "languages.json").read_text())
+    assert set(study["pairs"]["xx"]) == {"xx", "yy", "zz"}
+    assert list(study["curve"]) == ["0.25", "0.5", "1"]
+    assert len(study["speakers"]["yy"]) == 3
+    assert study["listening_minutes"] >= 0
+    text = page.read_text()
+    assert "Trained on one language" in text
+    area = study["curve"]["0.5"]["unseen"]["beside"]["ls_eam_adv"]["Area under the ROC curve"]
+    assert shown(area) in text.split("Area under the ROC curve, and hardened")[1]
+    assert "**Area under the ROC curve**, hardened less plain: seen" in text
+    # Every speaker and emotion has its row with intervals.
+    one = study["speakers"]["yy"]
+    name, found = next(iter(one.items()))
+    assert f"| yy, {name} | {shown(found['plain'])} |" in text
+    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    fold = held_out(lab)["yy"]
+    spoken = trials(lab, [Job(fold, "plain", s) for s in range(2)], unheard(lab, "yy", fold))
+    own = spoken.names == name
+    by_hand = [balanced_accuracy_score(spoken.labels[own], row[own]) for row in spoken.predictions]
+    assert found["plain"]["mean"] == pytest.approx(np.mean(by_hand))
+    emotion = study["emotions"][0]
+    right = spoken.predictions[:, spoken.labels == 0] == 0
+    assert study["recall"]["yy"][emotion]["plain"]["mean"] == pytest.approx(right.mean())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: text.replace(",xx,", ",,"), "has no language"),
+        (lambda text: text.replace("a,xx", ",xx"), "has no speaker"),
+        (lambda text: text.replace("_0.wav", "_9.wav"), "no such audio file"),
+        (lambda text: text.replace(",b,", ",a,").replace(",c,", ",a,"), "at least three speakers"),
+        (lambda text: text.replace("sad,", "angry,"), "fewer than two"),
+        (lambda text: text.replace(",xx", ",Xhosa"), "has the language 'Xhosa': name it by"),
+        (lambda text: text.replace("sad,", "Glum,"), "has the label 'glum': name it one of"),
+        (
+            lambda text: text.replace("a_sad_0.wav,sad,a,xx", "a_sad_0.wav,sad,a,uu"),
+            "speaks uu and",
+        ),
+    ],
+)
+def test_bad_manifests_say_what_is_wrong(
+    tmp_path: Path, manifests: list[Path], spoil: Any, message: str
+) -> None:
+    file = manifests[0] / "manifest.csv"
+    file.write_text(spoil(file.read_text()))
+    with pytest.raises(UserError, match=message):
+        Laboratory(tmp_path / "out", manifests, SIZE)
+
+
+def test_one_language_and_another_study_are_refused(tmp_path: Path, manifests: list[Path]) -> None:
+    with pytest.raises(UserError, match="only the language xx"):
+        read_recordings(manifests[:1])
+    with pytest.raises(UserError, match="at least one manifest"):
+        read_recordings([])
+    with pytest.raises(UserError, match="named twice"):
+        read_recordings([manifests[0], manifests[1], manifests[0]])
+    assert {row.language for row in read_recordings(manifests, first=2)} == {"xx", "yy"}
+    Laboratory(tmp_path / "out", manifests, SIZE).claim()
+    with pytest.raises(UserError, match="another --out"):
+        Laboratory(tmp_path / "out", manifests[:2], SIZE).claim()
+    # Another sound under the same name is another study, and a silent one is none.
+    where = manifests[0] / "a_sad_0.wav"
+    sound, rate = soundfile.read(where)
+    soundfile.write(where, np.zeros(8000), rate)
+    with pytest.raises(UserError, match="another --out"):
+        Laboratory(tmp_path / "out", manifests, SIZE).claim()
+    fresh = tmp_path / "fresh"
+    with pytest.raises(UserError, match=r"a_sad_0\.wav is silent"):
+        Laboratory(fresh, manifests, SIZE).claim()
+    # What was refused has claimed nothing: without the silence the same folder serves.
+    soundfile.write(where, sound, rate)
+    Laboratory(fresh, manifests, SIZE).claim()
+
+
+def test_what_belongs_to_no_class_is_heard_and_not_tested(
+    tmp_path: Path, manifests: list[Path]
+) -> None:
+    file = manifests[0] / "manifest.csv"
+    file.write_text(file.read_text().replace("a_sad_0.wav,sad", "a_sad_0.wav,other"))
+    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    assert lab.left_out["other"] == 1
+    number = next(i for i, row in enumerate(lab.recordings) if row.emotion == "other")
+    assert number not in lab.labelled
+
+
+def test_a_page_is_published_with_its_picture(tmp_path: Path) -> None:
+    page = tmp_path / "out" / "ablation.md"
+    page.parent.mkdir()
+    page.write_text("# A page")
+    page.with_suffix(".svg").write_text("<svg/>")
+    assert _published(page, None) == page
+    assert _published(page, tmp_path / "docs").read_text() == "# A page"
+    assert (tmp_path / "docs" / "ablation.svg").read_text() == "<svg/>"
