@@ -7,12 +7,11 @@ made again by hand.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import Field
 
 from rrpo import config as configuration
 from rrpo.checkpoint import alone, claim, read_json, write_json
@@ -20,111 +19,26 @@ from rrpo.config import Strict
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
-from rrpo.loading import Origin
-from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
-from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
-from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
-from rrpo.objectives.pairs import PairsConfig
-from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss
+from rrpo.objectives.diffro import DiffROObjective
+from rrpo.objectives.dpo import DPOObjective, Pair
+from rrpo.objectives.grpo import GRPOObjective
+from rrpo.objectives.sft import SFTObjective, held_out_loss
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.examples import Example
-from rrpo.reward import Reward, RewardModel
+from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.fit_config import FitConfig
-from rrpo.reward.reward import Form
 from rrpo.reward.transcripts import Transcripts, prepare_head
+from rrpo.run_config import DiffRORun as DiffRORun
+from rrpo.run_config import DPORun as DPORun
+from rrpo.run_config import GRPORun as GRPORun
+from rrpo.run_config import PolicyRun as PolicyRun
+from rrpo.run_config import ReferencedRun as ReferencedRun
+from rrpo.run_config import RewardRun as RewardRun
+from rrpo.run_config import SFTRun as SFTRun
 from rrpo.state import claim_folder
 from rrpo.stopping import EarlyStopping
-from rrpo.train import TrainConfig, TrainResult, Validate, train
-
-
-class RewardRun(Strict):
-    """Fine-tuning a reward model.
-
-    `text_of` says what text is to the content head: the mini world's phones ("mini"), a CosyVoice
-    folder's text ids, or "characters"; None: where there is no such task, or it is up to the data.
-    """
-
-    train: TrainConfig = TrainConfig(
-        steps=300, learning_rate=3e-4, warmup_steps=30, schedule="cosine"
-    )
-    fit: FitConfig = FitConfig()
-    text_of: str | None = None
-
-
-class PolicyRun(Origin):
-    """What a policy is trained from, and how.
-
-    `recompute`, `text_table` and `lora_rank` save memory: `recompute` keeps only each layer's input
-    for the backward pass, `text_table` is "frozen" where "auto" finds a CosyVoice LM, and a
-    `lora_rank` above 0 trains adapters of that rank alone (needs `peft`), for which DiffRO needs no
-    second model.
-    """
-
-    train: TrainConfig = TrainConfig(
-        steps=80, learning_rate=1e-4, warmup_steps=5, schedule="constant", save_every=20
-    )
-    recompute: bool = False
-    text_table: Literal["auto", "frozen", "trained"] = "auto"
-    lora_rank: int = Field(0, ge=0)
-
-
-class SFTRun(PolicyRun):
-    """Supervised fine-tuning, stopped when the held-out loss has not fallen for `patience` tests.
-
-    `held_out` is the share of texts kept out of the training; `validate_every` is in steps.
-    """
-
-    train: TrainConfig = TrainConfig(
-        steps=240, learning_rate=2e-4, warmup_steps=20, schedule="constant", save_every=20
-    )
-    sft: SFTConfig = SFTConfig()
-    held_out: float = Field(0.1, gt=0, lt=1)
-    validate_every: int = Field(20, ge=1)
-    patience: int = Field(2, ge=1)
-
-
-class ReferencedRun(PolicyRun):
-    """A training held by a frozen reference, kept in `reference_precision`.
-
-    `rewards` weighs the reward's terms (emotion, content, speaker, quality, event), `bound` shapes
-    them, and several models with a head for the same term pay as an ensemble: mean − `caution` ·
-    standard deviation. Where the content lies below `content_gate` (nats per symbol) the emotion
-    is not paid (`rrpo.reward.Reward`).
-    """
-
-    reference_precision: Literal["float32", "bfloat16"] = "float32"
-    rewards: dict[str, float] = Field(default_factory=lambda: {"emotion": 1.0})
-    bound: float | None = Field(None, gt=0)
-    caution: float = Field(1.0, ge=0)
-    content_gate: float | None = Field(None, le=0)
-
-    def paid_by(self, models: Sequence[RewardModel], form: Form) -> Reward:
-        """Return what these reward models pay."""
-        return Reward(models, self.rewards, self.caution, self.bound, form, self.content_gate)
-
-
-class DiffRORun(ReferencedRun):
-    """DiffRO; with the robust reward of a hardened reward model this is RRPO."""
-
-    diffro: DiffROConfig = DiffROConfig()
-
-
-class GRPORun(ReferencedRun):
-    """Policy gradient (GRPO, RLOO) against the same reward as DiffRO."""
-
-    grpo: GRPOConfig = GRPOConfig()
-
-
-class DPORun(ReferencedRun):
-    """DPO on pairs, given or made as `pairs` says."""
-
-    train: TrainConfig = TrainConfig(
-        steps=120, learning_rate=2e-5, warmup_steps=10, schedule="constant", save_every=20
-    )
-    dpo: DPOConfig = DPOConfig()
-    pairs: PairsConfig = PairsConfig()
+from rrpo.train import Callback, TrainResult, Validate, train
 
 
 def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
@@ -146,6 +60,7 @@ def train_reward(
     resume: bool = False,
     description: str = "reward model",
     inputs: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
     transcripts: Transcripts | None = None,
 ) -> TrainResult:
     """Fine-tune a reward model in place; `folder` is its run.
@@ -157,7 +72,9 @@ def train_reward(
         prepare_head(model, transcripts, config.train.seed)
     objective = RewardObjective(model, utterances, config.fit, mixes, transcripts)
     _settle(config, folder, resume, inputs)
-    result = train(objective, config.train, folder, resume, description=description)
+    result = train(
+        objective, config.train, folder, resume, description=description, callbacks=callbacks
+    )
     _write_results(folder, "reward", result, {})
     return result
 
@@ -171,6 +88,7 @@ def train_sft(
     validate: Validate | None = None,
     description: str = "SFT",
     inputs: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Fine-tune a policy in place on labelled speech, keeping the weights of least held-out loss.
 
@@ -194,6 +112,7 @@ def train_sft(
         validate_every=config.validate_every,
         stop=EarlyStopping("held_out_loss", config.patience),
         description=description,
+        callbacks=callbacks,
     )
     rule = (
         f"the weights of least held-out cross-entropy (every {config.validate_every} steps, "
@@ -206,7 +125,7 @@ def train_sft(
 def train_rewarded(
     model: SpeechTokenLM,
     reference: SpeechTokenLM | None,
-    reward_models: Sequence[RewardModel],
+    reward: Sequence[RewardModel] | DifferentiableReward,
     examples: Sequence[Example],
     config: DiffRORun | GRPORun,
     folder: Path,
@@ -215,29 +134,41 @@ def train_rewarded(
     validate_every: int = 0,
     description: str = "",
     inputs: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
-    """Optimize a policy in place against a reward, held by the KL to the reference.
+    """Optimize a policy in place against a reward minus the KL to the reference.
 
-    The configuration says how, by DiffRO or by policy gradient. With adapters the reference is
-    None: it is the model without them. The examples are what is asked for, each with its recording.
+    Args:
+        reference: None with adapters: it is the model without them.
+        reward: reward models, of which the configuration makes a reward, or a reward of your own.
+        examples: what is asked for, each with its recording.
+        config: how, by DiffRO or by policy gradient.
+
+    Raises:
+        UserError: the reward does not know what is asked for, or cannot be used so.
     """
     prepare(model, config)
-    held_by = _cast(reference, config)
+    reference = _cast(reference, config)
     prompts = [example.prompt for example in examples]
     recordings = [example.speech for example in examples]
+    if isinstance(reward, Sequence):
+        reward = config.reward(reward)
+        reward.check(prompts)
+    else:
+        config.require_no_weights()
     objective: DiffROObjective | GRPOObjective
     if isinstance(config, DiffRORun):
-        kind, title = "diffro", "DiffRO"
-        reward = config.paid_by(reward_models, config.diffro.reward_form)
-        reward.check(prompts)
-        objective = DiffROObjective(
-            model, held_by, reward, prompts, config.diffro, config.train.steps, recordings
-        )
+        kind, title, steps = "diffro", "DiffRO", config.train.steps
+        rest = (reward, prompts, config.diffro, steps, recordings)
+        objective = DiffROObjective(model, reference, *rest)
     else:
         kind, title = "grpo", config.grpo.advantage.upper()
-        reward = config.paid_by(reward_models, config.grpo.reward_form)
-        reward.check(prompts)
-        objective = GRPOObjective(model, held_by, reward, prompts, config.grpo, recordings)
+        if config.grpo.updates > 1 and config.train.accumulate > 1:
+            raise UserError(
+                "grpo.updates above 1 takes several steps on one batch, and train.accumulate above "
+                "1 several batches to a step: choose one of them"
+            )
+        objective = GRPOObjective(model, reference, reward, prompts, config.grpo, recordings)
     _settle(config, folder, resume, inputs)
     result = train(
         objective,
@@ -247,6 +178,7 @@ def train_rewarded(
         validate,
         validate_every,
         description=description or title,
+        callbacks=callbacks,
     )
     _write_results(folder, kind, result, {})
     return result
@@ -263,6 +195,7 @@ def train_dpo(
     validate_every: int = 0,
     description: str = "DPO",
     inputs: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train a policy in place on preference pairs.
 
@@ -275,7 +208,14 @@ def train_dpo(
     found = pairs()
     objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
     result = train(
-        objective, config.train, folder, resume, validate, validate_every, description=description
+        objective,
+        config.train,
+        folder,
+        resume,
+        validate,
+        validate_every,
+        description=description,
+        callbacks=callbacks,
     )
     _write_results(folder, "dpo", result, {"pairs": len(found)})
     return result

@@ -273,7 +273,7 @@ def test_batches_depend_on_the_generator_alone() -> None:
     assert torch.equal(first[unmixed], plain.draw(seeded(1))[unmixed])
     one, two = seeded(3), seeded(3)
     for _ in range(3):
-        assert hardened.loss(0, one)[0].item() == hardened.loss(model, 9, two)[0].item()
+        assert hardened.loss(0, one)[0].item() == hardened.loss(9, two)[0].item()
         plain.draw(seeded())
     left, right = seeded(3), seeded(3)
     hardened.draw(left)

@@ -128,7 +128,7 @@ def dpo(
         claim(folder / "plan.json", drawing, "pairs")
         if not (folder / REJECTED).is_file():
             prompts = [example.prompt for example in examples]
-            paying = settled.paid_by(models, settled.pairs.reward_form)
+            paying = settled.reward(models)
             draw_pairs(model, paying, prompts, settled.pairs, folder, settled.train.seed)
         return read_pairs(folder, tokenizer)
 

@@ -247,8 +247,7 @@ def _pairs(
 ) -> list[Pair]:
     folder = demo.out / "systems" / "dpo" / "pairs"
     if not (folder / REJECTED).is_file():
-        paid = config.paid_by(paying, config.pairs.reward_form)
-        draw_pairs(model, paid, prompts, config.pairs, folder, demo.seed)
+        draw_pairs(model, config.reward(paying), prompts, config.pairs, folder, demo.seed)
     return read_pairs(folder, demo.world.tokenizer)
 
 
