@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rrpo.errors import UserError
 from rrpo.policy.examples import Prompt
-from rrpo.tokens import length_mask, pad
+from rrpo.tokens import batch
 
 
 class DifferentiableReward(Protocol):
@@ -87,9 +87,8 @@ def score(
 ) -> dict[str, Tensor]:
     """Return a reward's terms (B,) of tokens (T_b,), T_b ≥ 1, without gradient."""
     table = reward.table
-    lengths = torch.tensor([tokens.numel() for tokens in speech], device=table.device)
-    mask = length_mask(lengths)
-    embeddings = table[pad(speech).to(table.device)] * mask[..., None]
+    tokens, mask = batch(speech, table.device)
+    embeddings = table[tokens] * mask[..., None]
     return evaluated(reward, embeddings, mask, prompts)
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from rrpo.errors import UserError
 from rrpo.reward.model import RewardModel, save
-from rrpo.tokens import length_mask, pad
+from rrpo.tokens import batch as pad_batch
 
 CLEAN, SPOILT = "clean", "spoilt"
 NO_EVENT = "none"
@@ -103,8 +103,8 @@ class MultiTaskObjective:
             for one, bad in zip(batch, spoilt.tolist(), strict=True)
         ]
         device = model.table.device
-        mask = length_mask(torch.tensor([one.numel() for one in tokens])).to(device)
-        hidden = model.encode(model.embed(pad(tokens).to(device)), mask)
+        ids, mask = pad_batch(tokens, device)
+        hidden = model.encode(model.embed(ids), mask)
         losses = {
             task: functional.cross_entropy(
                 model.classify(model.pool(hidden, mask, task), task), labels.to(device)
