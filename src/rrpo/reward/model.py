@@ -97,9 +97,9 @@ class RewardConfig(Strict):
 def initial_table(codes: int, width: int) -> Tensor:
     """Draw an embedding table (V, D) in which codes that share digits start close together.
 
-    A row is the sum of one random vector per base-3 digit, plus a tenth of noise so that no
-    two codes are the same; its entries have unit variance. Neighbouring codes of finite scalar quantization sound
-    alike, so a code that training never meets still gets a sensible meaning.
+    A row is the sum of one random vector per base-3 digit, plus a tenth of noise so that no two
+    codes are the same; its entries have unit variance. Neighbouring codes of finite scalar
+    quantization sound alike, so a code that training never meets still gets a sensible meaning.
     """
     chosen = digits(torch.arange(codes))
     positions = chosen.shape[-1]
