@@ -207,7 +207,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         patched.setattr(torch.utils.tensorboard, "SummaryWriter", Board)
         run(folder)
     found = outcome(folder)
-    assert found["names"] == ["checkpoint", "metrics.jsonl"]
+    assert found["names"] == ["checkpoint", "config.yaml", "metrics.jsonl"]
     assert [line["step"] for line in found["metrics"]] == [1, 2, 3]
     return found
 
@@ -348,12 +348,15 @@ def test_the_metrics_are_those_of_the_checkpoint(
     assert outcome(stopped) == whole
 
 
-def test_a_checkpoint_of_before_the_hashes_is_continued(
-    stopped: Path, whole: dict[str, Any]
-) -> None:
-    for name in ("SHA256SUMS", "metrics.jsonl"):
-        (stopped / "checkpoint" / name).unlink()
-    described = stopped / "checkpoint" / "training.json"
-    described.write_text(described.read_text().replace('"form": 2', '"form": 1'))
-    run(stopped, resume=True)
-    assert outcome(stopped) == whole
+def test_checkpoints_of_before_the_hashes_are_refused(stopped: Path) -> None:
+    for name in ("checkpoint", "checkpoint.old"):
+        (stopped / name / "SHA256SUMS").unlink()
+    with pytest.raises(UserError, match="lost its SHA256SUMS, and so is the one before") as caught:
+        run(stopped, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_without_its_configuration_is_refused(stopped: Path) -> None:
+    (stopped / "config.yaml").unlink()
+    with pytest.raises(UserError, match="no config.yaml: it is of an earlier version"):
+        run(stopped, resume=True)

@@ -5,20 +5,17 @@ made again by hand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
-from rrpo import config as configuration
-from rrpo.checkpoint import alone, claim, read_json, write_json
-from rrpo.config import Strict
+from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
+from rrpo.metrics import require_tracker
 from rrpo.objectives.diffro import DiffROObjective
 from rrpo.objectives.dpo import DPOObjective, Pair
 from rrpo.objectives.grpo import GRPOObjective
@@ -36,7 +33,7 @@ from rrpo.run_config import PolicyRun as PolicyRun
 from rrpo.run_config import ReferencedRun as ReferencedRun
 from rrpo.run_config import RewardRun as RewardRun
 from rrpo.run_config import SFTRun as SFTRun
-from rrpo.state import claim_folder
+from rrpo.run_folder import open_run
 from rrpo.stopping import EarlyStopping
 from rrpo.train import Callback, TrainResult, Validate, train
 
@@ -71,10 +68,8 @@ def train_reward(
     if transcripts is not None:
         prepare_head(model, transcripts, config.train.seed)
     objective = RewardObjective(model, utterances, config.fit, mixes, transcripts)
-    _settle(config, folder, resume, inputs)
-    result = train(
-        objective, config.train, folder, resume, description=description, callbacks=callbacks
-    )
+    with open_run(folder, config, resume, inputs) as run:
+        result = train(objective, config.train, run, description=description, callbacks=callbacks)
     _write_results(folder, "reward", result, {})
     return result
 
@@ -102,18 +97,17 @@ def train_sft(
         more = {} if validate is None else validate(step)
         return {"held_out_loss": held_out_loss(model, held), **more}
 
-    _settle(config, folder, resume, inputs)
-    result = train(
-        SFTObjective(model, kept, config.sft),
-        config.train,
-        folder,
-        resume,
-        validate=figures,
-        validate_every=config.validate_every,
-        stop=EarlyStopping("held_out_loss", config.patience),
-        description=description,
-        callbacks=callbacks,
-    )
+    with open_run(folder, config, resume, inputs) as run:
+        result = train(
+            SFTObjective(model, kept, config.sft),
+            config.train,
+            run,
+            validate=figures,
+            validate_every=config.validate_every,
+            stop=EarlyStopping("held_out_loss", config.patience),
+            description=description,
+            callbacks=callbacks,
+        )
     rule = (
         f"the weights of least held-out cross-entropy (every {config.validate_every} steps, "
         f"{config.held_out:.0%} of the texts held out, patience {config.patience})"
@@ -169,17 +163,16 @@ def train_rewarded(
                 "1 several batches to a step: choose one of them"
             )
         objective = GRPOObjective(model, reference, reward, prompts, config.grpo, recordings)
-    _settle(config, folder, resume, inputs)
-    result = train(
-        objective,
-        config.train,
-        folder,
-        resume,
-        validate,
-        validate_every,
-        description=description or title,
-        callbacks=callbacks,
-    )
+    with open_run(folder, config, resume, inputs) as run:
+        result = train(
+            objective,
+            config.train,
+            run,
+            validate=validate,
+            validate_every=validate_every,
+            description=description or title,
+            callbacks=callbacks,
+        )
     _write_results(folder, kind, result, {})
     return result
 
@@ -204,19 +197,19 @@ def train_dpo(
     """
     # What stands in the way is found before hours are spent on pairs.
     prepare(model, config)
-    _settle(config, folder, resume, inputs)
-    found = pairs()
-    objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
-    result = train(
-        objective,
-        config.train,
-        folder,
-        resume,
-        validate,
-        validate_every,
-        description=description,
-        callbacks=callbacks,
-    )
+    require_tracker(config.train.report_to)
+    with open_run(folder, config, resume, inputs) as run:
+        found = pairs()
+        objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
+        result = train(
+            objective,
+            config.train,
+            run,
+            validate=validate,
+            validate_every=validate_every,
+            description=description,
+            callbacks=callbacks,
+        )
     _write_results(folder, "dpo", result, {"pairs": len(found)})
     return result
 
@@ -249,34 +242,6 @@ def reward_figures(
     reports = {name: ser.evaluate(model, rows, seed) for name, rows in test_sets.items()}
     first = next(iter(test_sets.values()))
     return {**ser.by_measure(reports), "robustness": robustness.figures(model, first, seed)}
-
-
-def _settle(
-    config: Strict, folder: Path, resume: bool, inputs: Mapping[str, Any] | None = None
-) -> None:
-    """Write the configuration before the first step, or check that a resumed run has the same.
-
-    Args:
-        inputs: what the run is made from, kept and checked likewise (`inputs.json`).
-
-    Raises:
-        UserError: another process is at this run, it is not to be continued, or it has another
-            configuration or other inputs.
-    """
-    accelerator = Accelerator(mixed_precision="no")
-    path = folder / "config.yaml"
-    # A run that another process has begun may have no checkpoint yet.
-    with alone(folder) if accelerator.is_main_process else nullcontext():
-        claim_folder(folder, resume, accelerator)
-        if not accelerator.is_main_process:
-            return
-        if inputs is not None:
-            claim(folder / "inputs.json", inputs, "a run")
-        if resume and path.is_file():
-            # As it was written: a key that it lacks is of an earlier version, and no default.
-            configuration.require_same(config, configuration.read(path), path)
-        elif not (folder / "checkpoint").exists():
-            configuration.dump(config, path)
 
 
 def _write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[str, Any]) -> None:

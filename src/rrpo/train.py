@@ -19,20 +19,19 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from rrpo.checkpoint import alone, writing
-from rrpo.diverged import Divergence, broken, diverged, forget_batch
+from rrpo.checkpoint import writing
+from rrpo.diverged import Divergence, broken, diverged
 from rrpo.diverged import TrainingDiverged as TrainingDiverged
 from rrpo.errors import NotFinite, UserError
-from rrpo.folder import drop_kept, sweep
-from rrpo.metrics import Metrics, finite, require_tracker, restore_metrics
+from rrpo.metrics import Metrics, finite, require_tracker
 from rrpo.objective import Model
 from rrpo.objective import Objective as Objective
-from rrpo.processes import training_processes, working_precision
+from rrpo.processes import working_precision
 from rrpo.progress import Progress, interruption
-from rrpo.recovery import find_whole
+from rrpo.run_folder import RunFolder, open_run
 from rrpo.schedule import TrainConfig as TrainConfig
 from rrpo.schedule import learning_rate as learning_rate
-from rrpo.state import TrainingState, claim_folder, initial_state, restore_state, save_state
+from rrpo.state import TrainingState, initial_state, save_state
 from rrpo.stopping import EarlyStopping as EarlyStopping
 from rrpo.stopping import Stop
 
@@ -72,8 +71,7 @@ class _Run:
 
     objective: Objective[Any]
     config: TrainConfig
-    folder: Path
-    accelerator: Accelerator
+    place: RunFolder
     precision: torch.dtype | None
     state: TrainingState
     validate: Validate | None
@@ -81,11 +79,16 @@ class _Run:
     stop: Stop | None
     callbacks: Sequence[Callback]
 
+    @property
+    def accelerator(self) -> Accelerator:
+        """The processes that train together."""
+        return self.place.accelerator
+
 
 def train(
     objective: Objective[Model],
     config: TrainConfig,
-    folder: Path,
+    folder: Path | RunFolder,
     resume: bool = False,
     validate: Validate | None = None,
     validate_every: int = 0,
@@ -102,7 +105,7 @@ def train(
     Args:
         objective: what to train.
         config: how.
-        folder: where to write; one without a run, unless `resume`.
+        folder: where to write; one without a run, unless `resume`, or one that is open already.
         resume: continue from the checkpoint in the folder, if there is one.
         validate: called with the step, without gradient and in evaluation mode, before the first
             step, every `validate_every` steps (0: not in between) and after the last.
@@ -122,42 +125,27 @@ def train(
         TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
     """
     require_tracker(config.report_to)
-    accelerator = training_processes()
-    main = accelerator.is_main_process
-    precision = working_precision(config.mixed_precision, accelerator.device)
-    with alone(folder) if main else contextlib.nullcontext():
-        claim_folder(folder, resume, accelerator)
+    # A run that is open already was compared as a whole.
+    opened = contextlib.nullcontext(folder) if isinstance(folder, RunFolder) else None
+    with opened or open_run(folder, config, resume) as place:
+        accelerator, main = place.accelerator, place.accelerator.is_main_process
+        precision = working_precision(config.mixed_precision, accelerator.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         half = precision is torch.float16
         state = initial_state(objective.model, config.weight_decay, config.seed, accelerator, half)
         state.carried = getattr(objective, "carried", state.carried)
-        if (folder / "checkpoint").exists():
-            find_whole(folder / "checkpoint", accelerator)
-            restore_state(state, folder / "checkpoint", config, accelerator)
-        if main:
-            with writing(folder):
-                _tidy(folder, state)
+        place.restore(state)
         if not state.finished:
-            settings = (objective, config, folder, accelerator, precision)
-            run = _Run(*settings, state, validate, validate_every, stop, callbacks)
-            with writing(folder):
-                metrics = Metrics(folder, state.step, config.report_to, active=main)
+            settings = (objective, config, place, precision, state)
+            run = _Run(*settings, validate, validate_every, stop, callbacks)
+            with writing(place.path):
+                metrics = Metrics(place.path, state.step, config.report_to, active=main)
             visible = main and bool(description)
             progress = Progress(description, config.steps, state.step, visible=visible)
             with metrics, progress, interruption() as signalled:
                 _loop(run, metrics, progress, signalled)
     return TrainResult(state.step, state.best_step, state.seconds, state.validations)
-
-
-def _tidy(folder: Path, state: TrainingState) -> None:
-    """Bring what lies beside the checkpoint to what it was when that was written."""
-    forget_batch(folder)
-    sweep(folder)
-    if state.step > 0:
-        restore_metrics(folder, state.step)
-    if state.finished:  # a kill may have come before this
-        drop_kept(folder / "checkpoint")
 
 
 def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.Event) -> None:
@@ -167,7 +155,7 @@ def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.
     over, interrupted = _over(run), False
     while not (over or interrupted):
         record, interrupted = _advance(run, signalled)
-        with writing(run.folder):
+        with writing(run.place.path):
             metrics.write(record)
         stopped = _asked_to_stop(run, record)
         due = run.validate_every > 0 and state.step % run.validate_every == 0
@@ -185,7 +173,7 @@ def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.
         _save(run)
     if interrupted or signalled.is_set():
         raise TrainingInterrupted(
-            f"interrupted after step {state.step} of {config.steps}, saved in {run.folder}: "
+            f"interrupted after step {state.step} of {config.steps}, saved in {run.place.path}: "
             "continue with --resume"
         )
 
@@ -293,7 +281,7 @@ def _validate(run: _Run, metrics: Metrics) -> None:
         shared = torch.tensor([*figures.values()], device=accelerator.device)
         figures = dict(zip(figures, accelerator.reduce(shared, "mean").tolist(), strict=True))
     state.validations.append({"step": state.step, **finite(figures)})
-    with writing(run.folder):
+    with writing(run.place.path):
         metrics.write({"step": state.step, "validation": figures})
     if not isinstance(run.stop, EarlyStopping):
         return
@@ -316,8 +304,7 @@ def _save(run: _Run) -> None:
     found = next(broken(run.state.weights()), None)
     if found is not None:
         raise _diverged(run, run.state.step, {}, f"the weight {found} is not finite")
-    target = run.folder / "checkpoint"
-    save_state(run.state, target, run.config, run.accelerator, run.objective.save)
+    save_state(run.state, run.place.checkpoint, run.accelerator, run.objective.save)
 
 
 def _diverged(
@@ -326,5 +313,5 @@ def _diverged(
     """Say what can be done about a step whose numbers are not finite; its batch is kept."""
     offered = getattr(run.objective, "batch", tuple)
     batch = offered() if step > run.state.step else ()
-    place = (run.folder, run.accelerator.process_index, run.state.saved_step)
+    place = (run.place.path, run.accelerator.process_index, run.state.saved_step)
     return diverged(Divergence(step, what, figures, batch), run.config, *place)
