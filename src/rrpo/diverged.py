@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 """A batch to look at: a row for each utterance, values that JSON can hold."""
 
 
-class TrainingDiverged(UserError):  # noqa: N818
+class TrainingDiverged(UserError):
     """A loss, a figure, a gradient or a weight is not finite; the last good checkpoint stands."""
 
 

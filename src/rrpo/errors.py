@@ -9,5 +9,5 @@ class UserError(Exception):
     """
 
 
-class NotFinite(UserError):  # noqa: N818
+class NotFinite(UserError):
     """Scores or losses that are NaN or infinite; while training the loop adds step and way out."""

@@ -44,7 +44,7 @@ own, and the training ends where any of them says so.
 """
 
 
-class TrainingInterrupted(UserError):  # noqa: N818
+class TrainingInterrupted(UserError):
     """Ctrl-C was pressed; a checkpoint was written."""
 
 
