@@ -358,5 +358,5 @@ def test_checkpoints_of_before_the_hashes_are_refused(stopped: Path) -> None:
 
 def test_a_run_without_its_configuration_is_refused(stopped: Path) -> None:
     (stopped / "config.yaml").unlink()
-    with pytest.raises(UserError, match="no config.yaml: it is of an earlier version"):
+    with pytest.raises(UserError, match=r"no config\.yaml: it is of an earlier version"):
         run(stopped, resume=True)
