@@ -35,7 +35,6 @@ from rrpo.bench.measure import machine
 from rrpo.checkpoint import read_json, write_json
 from rrpo.evaluate.matched import mean_difference, run_interval
 from rrpo.evaluate.panel import Judges, measure
-from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.world import World
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
@@ -43,6 +42,7 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples
 from rrpo.reward import Reward, RewardModel
 from rrpo.reward.differentiable import score
+from rrpo.speaking.mini import spoken, unseen_utterances
 from rrpo.studies.demo.demo import flatten
 from rrpo.train import TrainConfig, train
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from rrpo import config as configuration
 from rrpo import policy, reward
 from rrpo.checkpoint import is_ours, sha256
-from rrpo.codec import s3
+from rrpo.codec import s3, speech, whisper
 from rrpo.config import Strict
 from rrpo.data.shards import Utterance, for_tests, for_training, shard_codec
+from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
 from rrpo.identity import codec_name, identity, is_same, require_one_codec, shown
 from rrpo.mini.world import MINI as MINI
@@ -193,6 +194,30 @@ def codec_identity(codec_of: str | None) -> str:
         if path.is_file():
             return identity(name, sha256(path))
     raise UserError(f"--codec-of {codec_of}: {folder} holds no {' and no '.join(files)}")
+
+
+def load_codec(name: str) -> tuple[Codec, str]:
+    """Load a codec and return its identity, too.
+
+    Args:
+        name: `mini`, s3:FOLDER (the speech tokenizer of a CosyVoice folder) or speech:FOLDER (one
+            trained by a study on real speech).
+
+    Raises:
+        UserError: there is no such codec, or a package is missing.
+    """
+    kind, _, folder = name.partition(":")
+    if name == MINI:
+        return World().codec(), World().codec_identity
+    if kind == "s3" and folder:
+        tokenizer = s3.S3Tokenizer(Path(folder))
+        return tokenizer, identity(tokenizer.path.stem, tokenizer.checksum)
+    if kind == "speech" and folder:
+        codec = speech.load(Path(folder))
+        # Without its encoder every recording would be skipped, one by one.
+        codec.whisper = whisper.load(codec.config.layers)
+        return codec, codec_identity(name)
+    raise UserError(f"unknown codec {name!r}: choose mini, s3:FOLDER or speech:FOLDER")
 
 
 def load_data(

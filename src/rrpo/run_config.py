@@ -13,7 +13,8 @@ from rrpo.objectives.dpo import DPOConfig
 from rrpo.objectives.grpo import GRPOConfig
 from rrpo.objectives.pairs import PairsConfig
 from rrpo.objectives.sft import SFTConfig
-from rrpo.reward import Reward, RewardModel
+from rrpo.policy.examples import Prompt
+from rrpo.reward import DifferentiableReward, Reward, RewardModel
 from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.reward import Form
 from rrpo.train import TrainConfig
@@ -80,22 +81,29 @@ class ReferencedRun(PolicyRun):
     caution: float = Field(1.0, ge=0)
     content_gate: float | None = Field(None, le=0)
 
-    def reward(self, models: Sequence[RewardModel]) -> Reward:
-        """Return the reward of reward models, its terms weighted and shaped as configured."""
+    def reward(
+        self, given: Sequence[RewardModel] | DifferentiableReward, prompts: Sequence[Prompt]
+    ) -> DifferentiableReward:
+        """Return the reward of reward models, weighted and shaped as configured, or one's own.
+
+        Raises:
+            UserError: the models do not know what is asked for, or there are settings of reward
+                models beside a reward of one's own.
+        """
+        if not isinstance(given, Sequence):
+            self._require_defaults()
+            return given
         form = self.reward_form
-        return Reward(models, self.rewards, self.caution, self.bound, form, self.content_gate)
+        made = Reward(given, self.rewards, self.caution, self.bound, form, self.content_gate)
+        made.check(prompts)
+        return made
 
     @property
     def reward_form(self) -> Form:
         """Form of the emotion's term."""
         raise NotImplementedError
 
-    def require_no_weights(self) -> None:
-        """Refuse settings of reward models where there are none: a reward of one's own is whole.
-
-        Raises:
-            UserError: one of them is set.
-        """
+    def _require_defaults(self) -> None:
         for name in ("rewards", "bound", "caution", "content_gate"):
             if getattr(self, name) != type(self).model_fields[name].get_default(
                 call_default_factory=True

@@ -145,11 +145,7 @@ def train_rewarded(
     reference = _cast(reference, config)
     prompts = [example.prompt for example in examples]
     recordings = [example.speech for example in examples]
-    if isinstance(reward, Sequence):
-        reward = config.reward(reward)
-        reward.check(prompts)
-    else:
-        config.require_no_weights()
+    reward = config.reward(reward, prompts)
     objective: DiffROObjective | GRPOObjective
     if isinstance(config, DiffRORun):
         kind, title, steps = "diffro", "DiffRO", config.train.steps

@@ -10,9 +10,8 @@ import torch
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from rrpo import config, reward, runs
+from rrpo import config, reward, reward_eval, runs
 from rrpo.checkpoint import read_json, write_json
-from rrpo.commands import reward as commands
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.evaluate.ser import (
@@ -456,7 +455,7 @@ def test_several_reward_models_make_table_2(
     monkeypatch.setenv("COLUMNS", "300")
     root, found = folders
     data = [root / "one" / "tokens", root / "two" / "tokens"]
-    commands.test([str(folder) for folder in found], data)
+    reward_eval.evaluate([str(folder) for folder in found], data)
     printed = capsys.readouterr().out
     places = [printed.index(f"│ {name}") for name in ("Plain", "LS + EAM + Adv", "other")]
     assert places == sorted(places)
@@ -479,12 +478,12 @@ def test_one_reward_model_is_shown_in_detail(
     folders: tuple[Path, list[Path]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, found = folders
-    commands.test([str(found[1])], [root / "one" / "tokens" / "0.parquet"])
+    reward_eval.evaluate([str(found[1])], [root / "one" / "tokens" / "0.parquet"])
     printed = capsys.readouterr().out
     assert "0: 60 utterances of 3 emotions in de and en; intervals over its 6 speakers." in printed
     with pytest.raises(UserError, match=r"plain on tokens: no utterance has an emotion"):
         write_shard(root / "odd" / "tokens" / "0.parquet", corpus(9, ["proud", "shy"]), "own")
-        commands.test([str(found[1])], [root / "odd" / "tokens"])
+        reward_eval.evaluate([str(found[1])], [root / "odd" / "tokens"])
 
 
 def test_equal_settings_are_told_apart_by_their_folders(
@@ -494,7 +493,7 @@ def test_equal_settings_are_told_apart_by_their_folders(
     config.dump(
         runs.RewardRun(fit=FitConfig(label_smoothing=0.2)), found[1] / "config.yaml"
     )  # the same regularizers, another constant
-    commands.test([str(folder) for folder in found[:2]], [root / "one" / "tokens"])
+    reward_eval.evaluate([str(folder) for folder in found[:2]], [root / "one" / "tokens"])
     printed = "".join(capsys.readouterr().out.split())
     assert printed.count("warning:LS+EAM+Adv(") >= 2
 

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -27,10 +28,21 @@ def short_enough(path: Path) -> Path:
     return path
 
 
+def command_line() -> str:
+    """Return the command as the user gave it, for the pages that it writes."""
+    return " ".join(["rrpo", *sys.argv[1:]])
+
+
 Out = Annotated[
     Path,
     typer.Option("--out", help="Folder to write; nothing else is written.", callback=short_enough),
 ]
+
+Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
+
+Smoke = Annotated[bool, typer.Option(help="Every stage, tiny: under a minute.")]
+
+Ablation = Annotated[bool, typer.Option(help="Also the reward models between plain and hardened.")]
 
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 

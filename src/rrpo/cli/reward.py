@@ -38,15 +38,16 @@ def reward_train(
     resume: Resume = False,
 ) -> None:
     """Fine-tune a reward model, by default with label smoothing, mixup and adversarial training."""
-    from rrpo.commands import reward as command
+    from rrpo import recipes
 
     off = ["fit.label_smoothing=0.0", "fit.mixup=false", "fit.adversarial=false"]
-    options = [*(off if plain else []), *(settings or [])]
+    given = [*(off if plain else []), *(settings or [])]
     if tasks is not None:
-        options.append(f"fit.tasks={json.dumps(tasks.split(','))}")
+        given.append(f"fit.tasks={json.dumps(tasks.split(','))}")
     if text_of is not None:
-        options.append(f"text_of={json.dumps(text_of)}")
-    command.train(start, data, mixes, out, config, options, resume, preset, codec_of)
+        given.append(f"text_of={json.dumps(text_of)}")
+    options = recipes.Options(config, given, codec_of, resume)
+    recipes.reward(out, data, start, mixes, preset, options)
 
 
 @reward_app.command("eval")
@@ -63,6 +64,6 @@ def reward_eval(
     codec_of: CodecOf = None,
 ) -> None:
     """Test reward models as recognisers of emotion; several are laid out as the paper's Table 2."""
-    from rrpo.commands import reward as command
+    from rrpo.reward_eval import evaluate
 
-    command.test(runs, data or [], partition, codec_of)
+    evaluate(runs, data or [], partition, codec_of)

@@ -1,12 +1,11 @@
 """`rrpo study`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rrpo.cli.options import Out, Systems, WorldFolder
+from rrpo.cli.options import Ablation, Out, Seed, Smoke, Systems, WorldFolder, command_line
 
 if TYPE_CHECKING:
     from rrpo.mini.world import World
@@ -23,10 +22,8 @@ def seeds(
     sentences: Annotated[
         int | None, typer.Option(min=1, help="Of each seed, each × 6 emotions; default: 6.")
     ] = None,
-    ablation: Annotated[
-        bool, typer.Option(help="Also the reward models between plain and hardened.")
-    ] = False,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    ablation: Ablation = False,
+    smoke: Smoke = False,
 ) -> None:
     """Run the demo for several seeds, one on each core, and pool its tables."""
     from dataclasses import replace
@@ -37,7 +34,7 @@ def seeds(
     chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
     if sentences is not None:
         chosen = replace(chosen, sentences=sentences)
-    print(study.run(out, seeds, chosen, " ".join(["rrpo", *sys.argv[1:]]), ablation))
+    print(study.run(out, seeds, chosen, command_line(), ablation))
 
 
 @study_app.command()
@@ -48,14 +45,13 @@ def world(
         Path | None,
         typer.Option(help="Study of a world made with another seed: say its sentences, compare."),
     ] = None,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    smoke: Smoke = False,
 ) -> None:
     """Measure a mini world against its aims (needs its renderer)."""
     from rrpo.studies.world import world as study
 
-    command = " ".join(["rrpo", *sys.argv[1:]])
     size = study.SMOKE if smoke else study.FULL
-    print(study.run(out, size, _world(folder), command, against))
+    print(study.run(out, size, _world(folder), command_line(), against))
 
 
 def _world(folder: Path | None) -> "World":
@@ -77,21 +73,19 @@ def voices(
     """Ask policies post-trained on one voice for others that the base policy knows."""
     from rrpo.studies.demo import voices as study
 
-    command = " ".join(["rrpo", *sys.argv[1:]])
-    print(study.run(demos, out, sentences, command, world=_world(folder)))
+    print(study.run(demos, out, sentences, command_line(), world=_world(folder)))
 
 
 @study_app.command()
 def judges(
     out: Out,
     folder: WorldFolder = None,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    smoke: Smoke = False,
 ) -> None:
     """Spoil real speech more and more: what can each judge hear? (Needs the renderer.)"""
     from rrpo.studies.artifacts import judges as study
 
-    command = " ".join(["rrpo", *sys.argv[1:]])
-    print(study.run(out, study.SMOKE if smoke else study.FULL, _world(folder), command))
+    print(study.run(out, study.SMOKE if smoke else study.FULL, _world(folder), command_line()))
 
 
 Manifests = Annotated[
@@ -114,14 +108,13 @@ def ablation(
         typer.Option(help="Which, such as ls_eam_adv@audio, beside plain; default: all but that."),
     ] = "",
     pages: Pages = None,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    smoke: Smoke = False,
 ) -> None:
     """Train reward models on real speech, with each subset of the regularizers (rrpo\\[speech])."""
     from rrpo.studies.real_speech import ablation as study
 
-    command = " ".join(["rrpo", *sys.argv[1:]])
     chosen = models.split(",") if models else ()
-    page = study.run(data, out, _size(seeds, smoke), command, chosen)
+    page = study.run(data, out, _size(seeds, smoke), command_line(), chosen)
     print(_published(page, pages))
 
 
@@ -131,12 +124,12 @@ def languages(
     out: Out,
     seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
     pages: Pages = None,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    smoke: Smoke = False,
 ) -> None:
     """Train on one language, test on the others; on less and more data (rrpo\\[speech])."""
     from rrpo.studies.real_speech import languages as study
 
-    page = study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]]))
+    page = study.run(data, out, _size(seeds, smoke), command_line())
     print(_published(page, pages))
 
 
@@ -170,20 +163,20 @@ def artifacts(
     peer: Annotated[
         str, typer.Option(help="`essentia`, where it is installed: measure that beside ours.")
     ] = "",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    seed: Seed = 0,
+    smoke: Smoke = False,
 ) -> None:
     """Put artifacts of known place and level into clean speech: which are found?"""
     from rrpo.studies.artifacts import artifacts as study
 
     size = study.SMOKE if smoke else study.FULL
-    print(study.run(out, data or [], size, seed, peer, " ".join(["rrpo", *sys.argv[1:]])))
+    print(study.run(out, data or [], size, seed, peer, command_line()))
 
 
 @study_app.command()
 def overoptimization(
     out: Out,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=1)] = 160,
 ) -> None:
     """Optimize without the KL and three times as fast: which reward model is fooled, and when?"""
@@ -198,4 +191,4 @@ def overoptimization(
         settings=("diffro.beta=0.0", "train.learning_rate=3e-4", "rewards={emotion: 1.0}"),
         diffro_steps=steps,
     )
-    demo.run(out, seed, plan, command=" ".join(["rrpo", *sys.argv[1:]]))
+    demo.run(out, seed, plan, command=command_line())

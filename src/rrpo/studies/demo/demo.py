@@ -27,7 +27,6 @@ from rrpo.evaluate import quality
 from rrpo.evaluate.panel import Judges, measure, summarise
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.mixes import mix_pool
-from rrpo.mini.speaking import BestOf, spoken, unseen_utterances
 from rrpo.mini.world import HASHES, World
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
@@ -36,6 +35,7 @@ from rrpo.policy.examples import Prompt, make_examples
 from rrpo.report.page import write_page
 from rrpo.report.terminal import print_table
 from rrpo.reward import RewardModel
+from rrpo.speaking.mini import BestOf, spoken, unseen_utterances
 from rrpo.studies.demo.plan import (
     BEST_OF,
     FULL,
@@ -247,7 +247,7 @@ def _pairs(
 ) -> list[Pair]:
     folder = demo.out / "systems" / "dpo" / "pairs"
     if not (folder / REJECTED).is_file():
-        draw_pairs(model, config.reward(paying), prompts, config.pairs, folder, demo.seed)
+        draw_pairs(model, config.reward(paying, prompts), prompts, config.pairs, folder, demo.seed)
     return read_pairs(folder, demo.world.tokenizer)
 
 

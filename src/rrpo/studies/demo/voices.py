@@ -19,10 +19,10 @@ from rrpo.errors import UserError
 from rrpo.evaluate.matched import run_interval
 from rrpo.evaluate.panel import Judges, measure
 from rrpo.evaluate.statistics import clusters
-from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World
 from rrpo.progress import Progress
+from rrpo.speaking.mini import spoken, unseen_utterances
 from rrpo.studies.demo.seeds import MEASURED, by_measure, pooled, title_of, values_of
 
 Rows = list[dict[str, Any]]

@@ -25,7 +25,6 @@ from rrpo.evaluate.statistics import interval, paired_interval, unpaired_interva
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.corpus import Line, lines
 from rrpo.mini.renderer import VOICES, Renderer, Rendering
-from rrpo.mini.speaking import spoken
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World
 from rrpo.policy import SpeechTokenLM
@@ -33,6 +32,7 @@ from rrpo.progress import Progress
 from rrpo.report.terminal import print_rows
 from rrpo.reward import RewardModel
 from rrpo.reward.posteriors import log_posteriors
+from rrpo.speaking.mini import spoken
 from rrpo.studies import aims
 from rrpo.studies.demo import demo, plan
 from rrpo.studies.demo.seeds import values_of

@@ -1,4 +1,4 @@
-"""Letting a policy of the mini world speak: its prompts, its sampler, its codec."""
+"""A policy of the mini world speaks: its prompts, its sampler, its codec."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.panel import Sample, kl_of
 from rrpo.mini.codec import MiniCodec
@@ -15,6 +16,7 @@ from rrpo.policy import SpeechTokenLM, generate
 from rrpo.policy.examples import Prompt, make_prompt
 from rrpo.reward import Reward, RewardModel
 from rrpo.reward.differentiable import score
+from rrpo.speaking.speaker import Said
 
 SPEAKING = RolloutConfig(temperature=0.8, top_k=25)
 """How every system speaks when it is heard: cooler than it is trained, the same for all."""
@@ -46,10 +48,37 @@ def unseen_utterances(
     return [row for row in rows if row.text in chosen]
 
 
-def first_texts(rows: Sequence[Utterance], sentences: int) -> list[Utterance]:
-    """Return the utterances of the first different texts, in their order."""
-    texts = list(dict.fromkeys(row.text for row in rows))[:sentences]
-    return [row for row in rows if row.text in texts]
+@dataclass(frozen=True)
+class MiniSpeaker:
+    """A policy of the mini world; without a model, the real tokens of what it is given."""
+
+    model: SpeechTokenLM | None
+    world: World
+    codec: MiniCodec
+    base: SpeechTokenLM | None = None
+    rate: int = SAMPLE_RATE
+
+    def draw(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
+        """Draw the tokens of each; what is as long as it may become did not end by itself."""
+        if self.model is None:
+            return [Said(torch.from_numpy(row.tokens), True) for row in utterances]
+        prompts = prompts_of(self.world, utterances)
+        most = limits(self.model, prompts)
+        drawn = speak(self.model, prompts, seed)
+        return [Said(one, one.numel() < limit) for one, limit in zip(drawn, most, strict=True)]
+
+    def sound(self, tokens: Tensor) -> Audio:
+        """Return audio (N,) of tokens (T,) at 16 kHz."""
+        return self.codec.decode(tokens)
+
+    def samples(self, utterances: Sequence[Utterance], seed: int) -> list[Sample]:
+        """Speak each for the judges; the KL is that to `base`, where there is one."""
+        return spoken(self.world, self.codec, self.model, self.base, utterances, seed)
+
+
+def prompts_of(world: World, utterances: Sequence[Utterance]) -> list[Prompt]:
+    """Return what a policy is asked: each text with its emotion, in its speaker's voice."""
+    return [make_prompt(world.tokenizer, row.text, row.emotion, row.speaker) for row in utterances]
 
 
 def speak(
@@ -102,7 +131,7 @@ def spoken(
     world: World,
     codec: MiniCodec,
     model: SpeechTokenLM | None,
-    base: SpeechTokenLM,
+    base: SpeechTokenLM | None,
     utterances: Sequence[Utterance],
     seed: int,
     best: BestOf | None = None,
@@ -110,27 +139,24 @@ def spoken(
     """Let a policy speak the texts of labelled utterances; None gives their own real tokens.
 
     Args:
-        base: what the KL of each utterance is measured against; of the best of several there is
-            none, as no policy draws them.
+        base: what the KL of each utterance is to; of the best of several there is none, as no
+            policy draws them.
         best: take the best of several.
     """
-    prompts = [
-        make_prompt(world.tokenizer, row.text, row.emotion, row.speaker) for row in utterances
-    ]
-    divergence: list[float | None]
+    prompts = prompts_of(world, utterances)
     if model is None:
         tokens = [torch.from_numpy(row.tokens) for row in utterances]
-        divergence = [None] * len(tokens)
     elif best is not None:
         tokens = speak_best(model, prompts, seed, best)
-        divergence = [None] * len(tokens)
     else:
         tokens = speak(model, prompts, seed)
-        divergence = [*kl_of(model, base, prompts, tokens)]
+    divergence: list[float | None] = [None] * len(tokens)
     ended: list[bool | None] = [None] * len(tokens)
     if model is not None:
         most = limits(model, prompts)
         ended = [said.numel() < limit for said, limit in zip(tokens, most, strict=True)]
+        if best is None and base is not None:
+            divergence = [*kl_of(model, base, prompts, tokens)]
     sounds = codec.decode_batch(tokens)
     return [
         Sample(row.id, row.text, row.emotion, said, sound, kl, ended=over)

@@ -54,7 +54,7 @@ def spelling(text_of: str) -> Spelling:
     return Spelling("ids", 0, CosyVoiceTokenizer(folder, version).encode)
 
 
-def settle(run: RewardRun, bundled: bool) -> RewardRun:
+def with_text(run: RewardRun, bundled: bool) -> RewardRun:
     """Say what text is where the configuration does not: phones, where the data is bundled.
 
     Raises:

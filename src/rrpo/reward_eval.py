@@ -1,112 +1,45 @@
-"""`rrpo reward`."""
+"""Reward models tested as recognisers of emotion: `rrpo reward eval`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
-from rrpo import audio, runs
 from rrpo import config as configuration
+from rrpo import runs, spelling
 from rrpo.checkpoint import read_json, write_json
-from rrpo.commands import symbols
-from rrpo.data.shards import Utterance, for_tests, for_training, shard_codec
-from rrpo.emotions import EMOTIONS
+from rrpo.data.shards import Utterance, for_tests, shard_codec
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
 from rrpo.evaluate.tasks import symbol_error
 from rrpo.identity import require_one_codec
-from rrpo.loading import MINI, codec_identity, describe, load_data, load_reward_model
+from rrpo.loading import MINI, codec_identity, load_reward_model
 from rrpo.mini.world import World
-from rrpo.presets import preset as preset_file
-from rrpo.processes import require_launcher
-from rrpo.progress import Progress
 from rrpo.report.measures import reward_model_label
 from rrpo.report.page import write_run_page
 from rrpo.report.recognition import print_reports
 from rrpo.report.table2 import print_differences, print_table2
 from rrpo.report.terminal import shown
-from rrpo.reward import RewardConfig, RewardModel
+from rrpo.reward import RewardModel
 from rrpo.reward.fit_config import subset_name, subsets
 
-NEW = "new"
 
-
-def train(
-    start: str,
-    data: Path | None,
-    mixes: Path | None,
-    out: Path,
-    config: Path | None,
-    settings: Sequence[str],
-    resume: bool,
-    preset: str | None = None,
-    codec_of: str | None = None,
-) -> None:
-    """Fine-tune a reward model and test it on the bundled sets when the data is bundled."""
-    require_launcher()
-    base = None if preset is None else preset_file("reward", preset)
-    settled = configuration.load(runs.RewardRun, config, settings, base)
-    settled = symbols.settle(settled, bundled=data is None)
-    if settled.fit.needs_mix_pool and mixes is None:
-        raise UserError(
-            "fit.mixup_at=audio needs mixed utterances of --data: make them with `rrpo tokenize "
-            "--mix 10` and name them with --mixes, or mix features (fit.mixup_at=features)"
-        )
-    told = codec_identity(codec_of)
-    known = {str(one): shard_codec(one) for one in (data, mixes) if one is not None}
-    if data is None:
-        known = {"the bundled data": World().codec_identity, **known}
-    codec = require_one_codec(known, told)
-    pool = [] if mixes is None else for_training(mixes)
-    rows = load_data(data)
-    if settled.fit.nuisance and data is None:
-        rows, pool = _with_energy(rows), _with_energy(pool)
-    if start == NEW:
-        model = _new_reward_model(rows, settled.train.seed, codec)
-    else:
-        model = load_reward_model(start)
-        parts = {f"the reward model {start}": model.config.codec, "the data": codec}
-        codec = require_one_codec(parts, told)
-        model.config = model.config.model_copy(update={"codec": codec})
-    said = None if settled.text_of is None else symbols.transcribe(rows, settled.text_of)
-    inputs = describe(start=start, data=data, mixes=mixes)
-    runs.train_reward(model, rows, pool, settled, out, resume, inputs=inputs, transcripts=said)
-    write_run_page(out)
-    print(f"reward model in {out}; test it with: rrpo reward eval {out}")
-
-
-def _new_reward_model(rows: Sequence[Utterance], seed: int, codec: str) -> RewardModel:
-    """Make an untrained reward model whose classes are the emotions of the data."""
-    found = {row.emotion for row in rows}
-    names = [name for name in EMOTIONS if name in found] + sorted(found - set(EMOTIONS))
-    if len(names) < 2:
-        raise UserError(f"every utterance is {names[0]!r}: a reward model needs two emotions")
-    torch.manual_seed(seed)
-    return RewardModel(RewardConfig(tasks={"emotion": names}, codec=codec))
-
-
-def _with_energy(rows: Sequence[Utterance]) -> list[Utterance]:
-    """Measure the energy of the mini codec's tokens, spoken."""
-    codec, known = World().codec(), []
-    with Progress("measure energy", len(rows)) as progress:
-        for row in rows:
-            spoken_row = codec.decode(torch.from_numpy(row.tokens))
-            known.append(replace(row, energy=audio.energy(spoken_row)))
-            progress.update(len(known))
-    return known
-
-
-def test(
+def evaluate(
     folders: Sequence[str],
     data: Sequence[Path],
     partition: str | None = None,
     codec_of: str | None = None,
 ) -> None:
-    """Print reward models' figures as recognisers and, in run folders, add them to the results."""
+    """Print reward models' figures as recognisers and, in run folders, add them to the results.
+
+    Args:
+        folders: runs, or `mini`.
+        data: token shards; without any, the bundled test sets.
+        partition: of `data` (`for_tests`).
+        codec_of: which codec the tokens are of, where shards or models do not say it.
+    """
     if partition is not None and not data:
         raise UserError("--partition chooses among the utterances of --data: give that, too")
     tests = _test_sets(data, partition) if data else World().tests()
@@ -126,6 +59,21 @@ def test(
         }
         for folder, model in models.items()
     }
+    _print(folders, evaluations, found, read)
+    for folder, evaluation in evaluations.items():
+        results = Path(folder) / "results.json"
+        if results.is_file():
+            write_json(results, {**read_json(results), "evaluation": evaluation})
+            print(f"page: {write_run_page(Path(folder))}")
+
+
+def _print(
+    folders: Sequence[str],
+    evaluations: Mapping[str, Mapping[str, Any]],
+    found: Mapping[str, Mapping[str, ser.Recognition]],
+    read: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> None:
+    """Print the tables: of several reward models the paper's Table 2 and their differences."""
     console = Console()
     labels = _hardening_labels(folders)
     reports = {label: evaluations[folder]["reports"] for folder, label in labels.items()}
@@ -140,15 +88,10 @@ def test(
     for folder, label in labels.items():
         for name, error in read[folder].items():
             print(f"{label}: symbol error of the content head on {name}: {shown(error)}")
-    for folder, evaluation in evaluations.items():
-        results = Path(folder) / "results.json"
-        if results.is_file():
-            write_json(results, {**read_json(results), "evaluation": evaluation})
-            print(f"page: {write_run_page(Path(folder))}")
 
 
 def _test_sets(data: Sequence[Path], partition: str | None) -> dict[str, list[Utterance]]:
-    """Read token shards, named by as many last parts of their paths as tell them apart."""
+    """Read token shards, named by as few last parts of their paths as are unique."""
     places = list(dict.fromkeys(path.resolve() for path in data))
     parts = [place.with_suffix("").parts if place.is_file() else place.parts for place in places]
     names: list[str] = []
@@ -177,7 +120,7 @@ def _symbol_errors(
 ) -> dict[str, dict[str, float]]:
     """Return the content head's symbol error on each test set whose texts it can read."""
     try:
-        known = symbols.spelling_of(folder, model)
+        known = spelling.spelling_of(folder, model)
     except UserError as error:
         print(f"{folder}: its content head is not tested: {error}")
         return {}
@@ -185,7 +128,7 @@ def _symbol_errors(
         return {}
     found = {}
     for name, rows in tests.items():
-        texts, _ = symbols.spell(rows, known.spell)
+        texts, _ = spelling.spell(rows, known.spell)
         kept = [(row, text) for row, text in zip(rows, texts, strict=True) if text.numel()]
         if kept:
             found[name] = symbol_error(model, [row for row, _ in kept], [text for _, text in kept])

@@ -1,4 +1,4 @@
-"""Letting a CosyVoice policy speak: its instructions, its sampler, its own flow and vocoder."""
+"""A CosyVoice policy speaks: its instructions, its sampler, its own flow and vocoder."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rrpo.audio import Audio
 from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate.panel import Sample
-from rrpo.loading import load_tokenizer, origin_of
+from rrpo.loading import Location, load_tokenizer, origin_of
 from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.policy.examples import make_prompt
+from rrpo.speaking.speaker import Said
 
 BATCH = 16
 LONGEST = 20.0
@@ -27,11 +29,8 @@ LONGEST_SILENCE = 5
 EMPTY, TOKEN_SAMPLES = 5, 640
 """Silent tokens that stand for an utterance without any, and samples of a token at 16 kHz."""
 
-Asked = tuple[str, str]
-"""A text and the emotion to speak it with."""
 
-
-class CosyVoiceSpeech:
+class CosyVoiceSpeaker:
     """Speaks as CosyVoice's instruct2 does: told how in words, in the voice of a recording.
 
     Attributes:
@@ -39,7 +38,11 @@ class CosyVoiceSpeech:
     """
 
     def __init__(
-        self, start: str, model: SpeechTokenLM, voice: Path | None, folder: Path | None
+        self,
+        start: Location,
+        model: SpeechTokenLM,
+        voice: Location | None,
+        folder: Location | None = None,
     ) -> None:
         """Find the tokenizer and load the package.
 
@@ -53,24 +56,35 @@ class CosyVoiceSpeech:
         """
         if voice is None:
             raise UserError(f"{start} speaks CosyVoice's tokens: name a recording of a --voice")
-        run = origin_of(start)
+        origin = origin_of(start)
         if folder is not None:
-            run = run.model_copy(update={"start": str(folder)})
-        tokenizer = load_tokenizer(run, model)
+            origin = origin.model_copy(update={"start": str(folder)})
+        tokenizer = load_tokenizer(origin, model)
         assert isinstance(tokenizer, CosyVoiceTokenizer)  # as it is no policy of the mini world
-        began = cosyvoice.model_folder(Path(run.start))
         self._model, self._tokenizer = model, tokenizer
-        self.codec = _codec(began, voice)
+        self.codec = _codec(cosyvoice.model_folder(Path(origin.start)), Path(voice))
 
-    def draw(self, asked: Sequence[Asked], seed: int) -> list[tuple[Tensor, bool]]:
-        """Draw the tokens (T,) of each text by repetition-aware sampling, and whether they ended.
+    @property
+    def rate(self) -> int:
+        """Samples per second of CosyVoice's vocoder."""
+        return self.codec.native_rate
+
+    def sound(self, tokens: Tensor) -> Audio:
+        """Return audio (N,) of tokens (T,) at the vocoder's own rate."""
+        return self.codec.decode_native(tokens)
+
+    def draw(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
+        """Draw the tokens of each text by repetition-aware sampling.
 
         What is as long as it may become did not end by itself.
         """
         generator = torch.Generator().manual_seed(seed)
-        speech: list[tuple[Tensor, bool]] = []
-        for start in range(0, len(asked), BATCH):
-            part = [make_prompt(self._tokenizer, *each) for each in asked[start : start + BATCH]]
+        speech: list[Said] = []
+        for start in range(0, len(utterances), BATCH):
+            part = [
+                make_prompt(self._tokenizer, row.text, row.emotion)
+                for row in utterances[start : start + BATCH]
+            ]
             drawn = generate(
                 self._model,
                 [prompt.text_ids for prompt in part],
@@ -82,29 +96,34 @@ class CosyVoiceSpeech:
             for tokens, ended in zip(drawn, drawn.ended.tolist(), strict=True):
                 tokens = tokens.cpu()
                 capped = self._model.config.version == 3
-                speech.append((cap_silence(tokens) if capped else tokens, ended))
+                speech.append(Said(cap_silence(tokens) if capped else tokens, ended))
         return speech
 
-    def samples(self, asked: Sequence[Asked], seed: int) -> list[Sample]:
-        """Speak each text, for the judges; where the policy says nothing, they hear silence."""
+    def samples(self, utterances: Sequence[Utterance], seed: int) -> list[Sample]:
+        """Speak each text for the judges; where the policy says nothing, they get silence."""
         samples = []
-        empty = torch.full((EMPTY,), SILENT[0])
-        for number, ((drawn, ended), (text, emotion)) in enumerate(
-            zip(self.draw(asked, seed), asked, strict=True)
-        ):
-            told = self._tokenizer.instruction(emotion)
-            tokens = drawn if drawn.numel() else empty
-            if drawn.numel() == 0:
+        for said, row in zip(self.draw(utterances, seed), utterances, strict=True):
+            told = self._tokenizer.instruction(row.emotion)
+            tokens = said.tokens
+            if tokens.numel():
+                sound = self.codec.decode(tokens)
+            else:
                 warnings.warn(
-                    f"nothing was said to {text!r} ({emotion}): it is judged as silence",
+                    f"nothing was said to {row.text!r} ({row.emotion}): it is judged as silence",
                     stacklevel=2,
                 )
+                tokens = torch.full((EMPTY,), SILENT[0])
                 sound = np.zeros(EMPTY * TOKEN_SAMPLES, dtype=np.float32)
-            else:
-                sound = self.codec.decode(tokens)
-            name = f"{number:04d}-{emotion}"
             samples.append(
-                Sample(name, text, emotion, tokens, sound, instruction=told, ended=ended)
+                Sample(
+                    row.id,
+                    row.text,
+                    row.emotion,
+                    tokens,
+                    sound,
+                    instruction=told,
+                    ended=said.ended,
+                )
             )
         return samples
 
@@ -127,10 +146,3 @@ def cap_silence(tokens: Tensor) -> Tensor:
         if run <= LONGEST_SILENCE:
             kept.append(place)
     return tokens[kept]
-
-
-def asked_of(utterances: Sequence[Utterance], sentences: int) -> list[Asked]:
-    """Return the first different texts of labelled speech, each with every emotion in it."""
-    texts = list(dict.fromkeys(row.text for row in utterances))[:sentences]
-    emotions = list(dict.fromkeys(row.emotion for row in utterances))
-    return [(text, emotion) for text in texts for emotion in emotions]
