@@ -46,8 +46,7 @@ def relax(
         table: (V, D), the reward model's token embeddings.
         estimator: one of `rrpo.estimators.ESTIMATORS`.
         tau: temperature of the relaxation.
-        generator: a CPU generator for the noise of `conditional_gumbel` and `gumbel_rao`; the
-            others take their number from it, too, so that all leave it in the same state.
+        generator: a CPU generator for the noise; every estimator takes one number from it.
 
     Returns:
         (…, D), exactly `table[tokens]`.
@@ -63,9 +62,8 @@ def relax(
         )
     # One integer keeps the noise: the backward pass draws it again, chunk by chunk.
     seed = int(torch.randint(2**62, (), generator=generator))
-    relaxation = Relaxation(table, estimator, tau, seed)
-    flat = Logits(logits.reshape(-1, size))
-    found = choices(flat, tokens.reshape(-1), size, relaxation=relaxation)
+    drawn = Relaxation(table, estimator, tau, seed)
+    found = choices(Logits(logits.reshape(-1, size)), tokens.reshape(-1), size, relaxation=drawn)
     return found.embeddings.view(*tokens.shape, -1)
 
 
@@ -181,41 +179,25 @@ def choices(
     Raises:
         ValueError: an unknown estimator, or sizes that do not fit.
     """
-    _check(logits, tokens, codes, reference, relaxation)
+    shape = (tokens.numel(), logits.size)
+    if logits.hidden.shape[0] != shape[0] or not 0 < codes <= shape[1]:
+        raise ValueError(
+            f"sizes do not fit: {logits.hidden.shape[0]} hidden states, {shape[0]} tokens, "
+            f"{codes} codes of {shape[1]} ids"
+        )
+    if reference is not None and (reference.hidden.shape[0], reference.size) != shape:
+        found = (reference.hidden.shape[0], reference.size)
+        raise ValueError(f"the reference does not fit: (states, ids) are {found}, not {shape}")
+    if relaxation is not None and (rows := relaxation.table.shape[0]) != codes:
+        raise ValueError(f"the relaxation does not fit: a table of {rows} rows for {codes} codes")
     if may_stop is None:
         may_stop = torch.ones(tokens.numel(), dtype=torch.bool, device=tokens.device)
     kind = logits.hidden.device.type
     precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     settings = (codes, sampling or Sampling(), may_stop, reference, relaxation, redraw, precision)
     table = None if relaxation is None else relaxation.table
-    found = _Choices.apply(  # type: ignore[no-untyped-call]
-        logits.hidden, logits.weight, logits.bias, table, _Asked(tokens, *settings)
-    )
-    return Choices(*found)
-
-
-def _check(
-    logits: Logits,
-    tokens: Tensor,
-    codes: int,
-    reference: Logits | None,
-    relaxation: Relaxation | None,
-) -> None:
-    """Refuse what does not fit together."""
-    count, size = tokens.numel(), logits.size
-    states = logits.hidden.shape[0]
-    if states != count or not 0 < codes <= size:
-        raise ValueError(
-            f"sizes do not fit: {states} hidden states, {count} tokens, {codes} codes of {size} ids"
-        )
-    if reference is not None and (reference.hidden.shape[0], reference.size) != (count, size):
-        raise ValueError(
-            f"the reference does not fit: {reference.hidden.shape[0]} hidden states and "
-            f"{reference.size} ids for {count} and {size}"
-        )
-    if relaxation is not None and relaxation.table.shape[0] != codes:
-        rows = relaxation.table.shape[0]
-        raise ValueError(f"the relaxation does not fit: a table of {rows} rows for {codes} codes")
+    asked = (logits.hidden, logits.weight, logits.bias, table, _Asked(tokens, *settings))
+    return Choices(*_Choices.apply(*asked))  # type: ignore[no-untyped-call]
 
 
 class _Choices(torch.autograd.Function):

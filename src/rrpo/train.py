@@ -10,7 +10,6 @@ import contextlib
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from rrpo.checkpoint import writing
-from rrpo.diverged import Divergence, broken, diverged
+from rrpo.diverged import Divergence, Rows, broken, diverged
 from rrpo.diverged import TrainingDiverged as TrainingDiverged
 from rrpo.errors import NotFinite, UserError
 from rrpo.metrics import Metrics, finite, require_tracker
@@ -98,9 +97,8 @@ def train(
 ) -> TrainResult:
     """Train `objective.model` in place and leave checkpoints and metrics in a folder.
 
-    Writes `checkpoint/` (the model, and what it takes to continue), `metrics.jsonl` and by default
-    `tensorboard/`. On the CPU a run that was killed and resumed ends with exactly the weights of an
-    uninterrupted one.
+    On the CPU a run that was killed and resumed ends with exactly the weights of an uninterrupted
+    one.
 
     Args:
         objective: what to train.
@@ -117,8 +115,7 @@ def train(
             run is finished and its checkpoint written.
 
     Raises:
-        UserError: the folder holds another run, is written by another process, cannot be written,
-            differs in configuration, or has no whole checkpoint to go on from; or the package of
+        UserError: as `open_run`; or there is no whole checkpoint to go on from, or the package of
             `report_to` is not installed.
         TrainingDiverged: a number is not finite; the last checkpoint stands, and `diverged.json`
             holds the batch.
@@ -220,7 +217,7 @@ def _gradient(run: _Run, step: int) -> tuple[float, dict[str, float], str]:
     objective.model.train()
     device = run.accelerator.device.type
     means: dict[str, float] = {}
-    weights: Counter[str] = Counter()
+    weights: dict[str, float] = {}
     for _ in range(run.config.accumulate):
         try:
             with torch.autocast(device, run.precision, enabled=run.precision is not None):
@@ -230,7 +227,7 @@ def _gradient(run: _Run, step: int) -> tuple[float, dict[str, float], str]:
         weight = float(getattr(objective, "weight", 1.0))
         figures = {"": loss.item(), **{name: float(one) for name, one in figures.items()}}
         for name, figure in figures.items():
-            weights[name] += weight
+            weights[name] = weights.get(name, 0.0) + weight
             mean = means.get(name, 0.0)
             means[name] = mean + (figure - mean) * (weight / weights[name])
         # A running mean, so that no micro-batch need know how much the others weigh.
@@ -311,7 +308,7 @@ def _diverged(
     run: _Run, step: int, figures: Mapping[str, float], what: str = ""
 ) -> TrainingDiverged:
     """Say what can be done about a step whose numbers are not finite; its batch is kept."""
-    offered = getattr(run.objective, "batch", tuple)
+    offered: Callable[[], Rows] = getattr(run.objective, "batch", tuple)
     batch = offered() if step > run.state.step else ()
     place = (run.place.path, run.accelerator.process_index, run.state.saved_step)
     return diverged(Divergence(step, what, figures, batch), run.config, *place)

@@ -69,7 +69,7 @@ def unistream(
     Raises:
         UserError: an id lies outside its vocabulary, or a text is empty.
     """
-    told = instruct or [None] * len(text)
+    told: Sequence[Tensor | None] = instruct or [None] * len(text)
     prompts = [prompt(config, *row) for row in zip(text, told, strict=True)]
     for tokens in speech:
         check_speech(config, tokens)

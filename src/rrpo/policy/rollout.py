@@ -87,11 +87,7 @@ def generate(
     if count < 1:
         raise UserError(f"cannot decode {count} utterances of a text: ask for at least one")
     config, device = model.config, model.head.weight.device
-    told = instruct or [None] * len(text)
-    before = recordings or [None] * len(text)
-    rows = zip(text, told, before, strict=True)
-    prompts = [prompt(config, *row).to(device) for row in rows]
-    repeated = [one for one in prompts for _ in range(count)]
+    prompts = _prompts(model, text, instruct, recordings)
     sizes = [words.numel() for words in text for _ in range(count)]
     least = [max(min_tokens, int(min_ratio * size)) for size in sizes]
     most = [int(max_ratio * size) for size in sizes]
@@ -111,7 +107,21 @@ def generate(
     drawn = _decode(decoder, hidden, sample, (lowest, highest), masked, config.codes, generator)
     lengths = (drawn >= 0).sum(1)
     tokens = [row[:length] for row, length in zip(drawn, lengths.tolist(), strict=True)]
+    repeated = [one for one in prompts for _ in range(count)]
     return Generated(tokens, lengths < highest, lowest, repeated)
+
+
+def _prompts(
+    model: SpeechTokenLM,
+    text: Sequence[Tensor],
+    instruct: Sequence[Tensor] | None,
+    recordings: Sequence[Recording] | None,
+) -> list[Tensor]:
+    """Lay out what precedes speech, on the policy's device."""
+    told: Sequence[Tensor | None] = instruct or [None] * len(text)
+    before: Sequence[Recording | None] = recordings or [None] * len(text)
+    rows = zip(text, told, before, strict=True)
+    return [prompt(model.config, *row).to(model.head.weight.device) for row in rows]
 
 
 def _decode(
