@@ -94,11 +94,7 @@ def generate(
     lowest, highest = (torch.tensor(each, device=device).long() for each in (least, most))
     if not prompts:
         return Generated([], lowest.bool(), lowest, [])
-    cache, ids = _prefill_inputs(model, prompts, max(most))
-    hidden = model.hidden(ids, cache)[:, -1]
-    if count > 1:
-        cache.repeat(count)
-        hidden = hidden.repeat_interleave(count, dim=0)
+    cache, hidden = _read(model, prompts, max(most), count)
     # Upstream masks eos alone, and another stop id may end an utterance early. A rollout that is
     # to be rewarded must not be empty, so our own sampler masks every stop id.
     every = sampler == "multinomial"
@@ -187,17 +183,25 @@ def _sampler(name: str, sampling: Sampling) -> Sample:
     return draw_aware if name == "ras" else lambda scores, _, __: scores.argmax(-1)
 
 
-def _prefill_inputs(
-    model: SpeechTokenLM, prompts: Sequence[Tensor], new: int
+def _read(
+    model: SpeechTokenLM, prompts: Sequence[Tensor], new: int, count: int
 ) -> tuple[KeyValueCache, Tensor]:
-    """Left-pad the prompts to (B, P) and make a cache that also holds `new` further positions."""
+    """Read B prompts into a cache that also holds `new` further positions.
+
+    Returns:
+        the cache and the last hidden states (B · count, D), each prompt's `count` times.
+    """
     device = model.head.weight.device
     size = max(row.numel() for row in prompts)
     kind = device.type
     half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     cache = model.new_cache(len(prompts), size + new, half)
     ids = torch.zeros(len(prompts), size, dtype=torch.long, device=device)
-    for index, row in enumerate(prompts):
+    for index, row in enumerate(prompts):  # padded on the left
         ids[index, size - row.numel() :] = row
         cache.mask[index, size - row.numel() : size] = True
-    return cache, ids
+    hidden = model.hidden(ids, cache)[:, -1]
+    if count > 1:
+        cache.repeat(count)
+        hidden = hidden.repeat_interleave(count, dim=0)
+    return cache, hidden
