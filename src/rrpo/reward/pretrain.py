@@ -56,7 +56,7 @@ class PretrainObjective:
         chosen = [self.tokens[row] for row in rows]
         device = self.model.states.weight.device
         ids, mask = batch(chosen, device)
-        scaled, _, _ = self.hearing.windows(rows, [0.0] * len(rows), mask.shape[1])
+        scaled = self.hearing.windows(rows, [0.0] * len(rows), mask.shape[1])[0]
         told = self.model(ids, mask)
         summaries = self.hearing.summaries[rows].to(device)
         states, summed = told_errors(told, scaled.to(device), mask, summaries)
