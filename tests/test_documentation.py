@@ -11,7 +11,7 @@ import pytest
 
 from places import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "research" / "log.md"]
 
 
 def blocks(page: Path, language: str) -> list[str]:

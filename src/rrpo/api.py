@@ -121,7 +121,10 @@ def train_diffro(
         data: token shards whose texts and emotions are asked for.
         start: where the policy starts, and its reference; as published, an SFT run.
         preset: "paper" or "recommended".
-        settings, codec_of, resume, callbacks: as of `train_reward`.
+        settings: as of `train_reward`.
+        codec_of: likewise.
+        resume: likewise.
+        callbacks: likewise.
 
     Raises:
         UserError: as the command, in one line.
@@ -241,7 +244,8 @@ def evaluate(
         sentences: how many, each with every emotion.
         seed: of what is drawn.
         data: shards whose held-out texts are said.
-        voice, model: as of `speak`.
+        voice: as of `speak`.
+        model: likewise.
         codec_of: as of `train_reward`.
 
     Returns:

@@ -119,14 +119,14 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def refuse(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}")
 
-    quality._speechmos.cache_clear()
-    quality._distillmos.cache_clear()
+    quality.load_speechmos.cache_clear()
+    quality.load_distillmos.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(importlib, "import_module", refuse)
         patch.setattr(importlib.util, "find_spec", lambda _: None)
         yield
-    quality._speechmos.cache_clear()
-    quality._distillmos.cache_clear()
+    quality.load_speechmos.cache_clear()
+    quality.load_distillmos.cache_clear()
 
 
 @pytest.mark.usefixtures("nothing_installed")

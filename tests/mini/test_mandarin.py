@@ -11,7 +11,7 @@ from rrpo.mini.world import World
 
 def test_fifty_different_sentences_with_a_tone_in_every_one() -> None:
     assert len(set(mandarin.sentences())) == 50
-    for phones in mandarin._phones().values():
+    for phones in mandarin.pronunciations().values():
         assert sum(phones.count(tone) for tone in "→↗↓↘") >= 5
 
 

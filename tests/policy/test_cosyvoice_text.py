@@ -13,7 +13,13 @@ from rrpo.cli import speech
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.policy import cosyvoice
-from rrpo.policy.cosyvoice_text import ADDED, END_OF_PROMPT, INSTRUCTIONS, CosyVoiceTokenizer
+from rrpo.policy.cosyvoice_text import (
+    ADDED,
+    END_OF_PROMPT,
+    INSTRUCTIONS,
+    CosyVoiceTokenizer,
+    read_tokenizer,
+)
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.runs import PolicyRun
 
@@ -84,7 +90,7 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=reason) as error:
             CosyVoiceTokenizer(folder, instructions=twice)
         assert "\n" not in str(error.value)
-    size = len(CosyVoiceTokenizer(folder)._tokenizer)
+    size = len(read_tokenizer(folder))
     CosyVoiceTokenizer(folder, rows=size)
     with pytest.raises(UserError, match="belongs to another model"):
         CosyVoiceTokenizer(folder, rows=size - 1)

@@ -332,7 +332,8 @@ def _relaxed(form: str, count: int, device: torch.device, width: int = 256) -> C
         return (torch.randn(*shape, generator=generator) * 0.1).to(device)
 
     hidden, weight = random(count, width).requires_grad_(), random(rows, width).requires_grad_()
-    reference = Logits(random(count, width), random(rows, width))
+    states, layer = random(count, width), random(rows, width)
+    reference = Logits(states, layer)
     table, tokens = random(SPEECH_CODES, 128), torch.randint(SPEECH_CODES, (count,)).to(device)
     upstream = random(count, 128)
 
@@ -344,7 +345,7 @@ def _relaxed(form: str, count: int, device: torch.device, width: int = 256) -> C
 
     def dense() -> None:
         logits = hidden @ weight.T
-        kl = kl_per_position(logits, reference.hidden @ reference.weight.T)
+        kl = kl_per_position(logits, states @ layer.T)
         chosen = logits.log_softmax(-1).gather(1, tokens[:, None])
         theta = logits[:, :SPEECH_CODES]
         embeddings = relax(theta, tokens, table, generator=torch.Generator().manual_seed(0))

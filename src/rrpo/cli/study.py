@@ -115,7 +115,7 @@ def ablation(
 
     chosen = models.split(",") if models else ()
     page = study.run(data, out, _size(seeds, smoke), command_line(), chosen)
-    print(_published(page, pages))
+    print(publish(page, pages))
 
 
 @study_app.command()
@@ -130,11 +130,11 @@ def languages(
     from rrpo.studies.real_speech import languages as study
 
     page = study.run(data, out, _size(seeds, smoke), command_line())
-    print(_published(page, pages))
+    print(publish(page, pages))
 
 
-def _published(page: Path, folder: Path | None) -> Path:
-    """Copy a page and its picture into a folder, where one is named; say where to read it."""
+def publish(page: Path, folder: Path | None) -> Path:
+    """Copy a page and its picture into a folder, where one is named; return where to read it."""
     from rrpo.checkpoint import write_text
 
     if folder is None:

@@ -144,7 +144,8 @@ def difference_of_intervals(
     d − √((m₁ − l₁)² + (h₂ − m₂)²) and d + √((h₁ − m₁)² + (m₂ − l₂)²).
 
     Args:
-        first, second: "mean", "low" and "high" of independent measurements in one unit.
+        first: "mean", "low" and "high" of a measurement.
+        second: those of an independent measurement in the same unit.
 
     Examples:
         >>> one = {"mean": 5.0, "low": 2.0, "high": 9.0}

@@ -47,7 +47,8 @@ def dpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
     """Return −log σ(β (chosen − rejected)) of each pair, (B,).
 
     Args:
-        chosen, rejected: (B,) log-ratios, Σ_t log p(t) − log p_reference(t) of an utterance.
+        chosen: (B,) log-ratios, Σ_t log p(t) − log p_reference(t) of an utterance.
+        rejected: (B,) those of the other utterance of each pair.
     """
     return -F.logsigmoid(beta * (chosen - rejected))
 

@@ -160,7 +160,9 @@ def teacher_forced(
     """Run one teacher-forced pass.
 
     Args:
-        text, speech, instruct: B 1-D int64 tensors each.
+        text: B 1-D int64 tensors.
+        speech: likewise.
+        instruct: likewise, or None.
         layout: "unistream" or "bistream".
 
     Returns:

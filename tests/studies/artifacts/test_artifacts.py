@@ -148,11 +148,11 @@ def test_recordings_that_say_nothing_are_counted_and_a_manifest_of_them_is_refus
         soundfile.write(corpus / f"{name}.wav", sound, SAMPLE_RATE)
     (corpus / "broken.wav").write_bytes(b"RIFF")
     rows = [Recording(corpus / f"{name}.wav", "sad") for name in (*sounds, "broken")]
-    real = study._real(corpus, rows, study.SMOKE, 0)
+    real = study.drawn_recordings(corpus, rows, study.SMOKE, 0)
     assert [one.utterance for one in real.speech] == [str(corpus / "good.wav")]
     for words in ("mine: 2 silent (as ", "1 unreadable (as broken.wav) of 4 recordings drawn"):
         assert words in real.left_out
-    assert study._real(corpus, rows[:1], study.SMOKE, 0).left_out == ""
+    assert study.drawn_recordings(corpus, rows[:1], study.SMOKE, 0).left_out == ""
 
     def unwanted() -> None:
         raise AssertionError("the mini world was spoken before the manifests were read")

@@ -80,10 +80,10 @@ def test_noise_lies_as_far_under_the_speech_as_said() -> None:
 
 
 def test_a_response_knows_rising_from_falling() -> None:
-    falling = study._response(np.array([[3.0, 4.0], [2.0, 3.5], [1.0, 1.0]]))
+    falling = study.response(np.array([[3.0, 4.0], [2.0, 3.5], [1.0, 1.0]]))
     assert falling["rank"]["mean"] == pytest.approx(-1.0)
     assert [round(one["mean"], 2) for one in falling["at"]] == [3.5, 2.75, 1.0]
-    deaf = study._response(np.ones((3, 2)))
+    deaf = study.response(np.ones((3, 2)))
     assert deaf["rank"]["mean"] == 0.0
 
 

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from rrpo.cli.study import _published
+from rrpo.cli.study import publish
 from rrpo.codec import whisper
 from rrpo.codec.speech import SpeechTokenizerConfig
 from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
@@ -354,6 +354,6 @@ def test_a_page_is_published_with_its_picture(tmp_path: Path) -> None:
     page.parent.mkdir()
     page.write_text("# A page")
     page.with_suffix(".svg").write_text("<svg/>")
-    assert _published(page, None) == page
-    assert _published(page, tmp_path / "docs").read_text() == "# A page"
+    assert publish(page, None) == page
+    assert publish(page, tmp_path / "docs").read_text() == "# A page"
     assert (tmp_path / "docs" / "ablation.svg").read_text() == "<svg/>"

@@ -94,7 +94,7 @@ def run(
         raise UserError(f"no peer {peer!r} is known: essentia")
     other = Essentia() if peer else None
     # First what may be refused: speaking the mini world takes longer.
-    corpora = [_real(manifest, rows, size, seed) for manifest, rows in _read(manifests)]
+    corpora = [drawn_recordings(manifest, rows, size, seed) for manifest, rows in _read(manifests)]
     world = World()
     real = [one for corpus in corpora for one in corpus.speech]
     speech = [*_synthetic(world, size, seed), *real]
@@ -217,7 +217,7 @@ def _read(manifests: Sequence[Path]) -> list[tuple[Path, list[Recording]]]:
     return [(manifest, read_manifest(manifest)) for manifest in manifests]
 
 
-def _real(manifest: Path, rows: Sequence[Recording], size: Size, seed: int) -> Real:
+def drawn_recordings(manifest: Path, rows: Sequence[Recording], size: Size, seed: int) -> Real:
     """Return recordings of a manifest, drawn by the seed.
 
     Raises:

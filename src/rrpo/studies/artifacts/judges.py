@@ -153,7 +153,7 @@ def curves(
                     table.setdefault(label, []).append(values)
                 done += 1
                 progress.update(done)
-            measures = {label: _response(np.array(values)) for label, values in table.items()}
+            measures = {label: response(np.array(values)) for label, values in table.items()}
             figures[way] = {"levels": levels, "measures": measures}
     return figures
 
@@ -207,7 +207,7 @@ def labelled(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     return found
 
 
-def _response(values: NDArray[np.float64]) -> dict[str, Any]:
+def response(values: NDArray[np.float64]) -> dict[str, Any]:
     """Return the means of figures (levels, n) and their rank correlation with the level."""
     steps = np.arange(len(values))
     ranks = [
