@@ -6,11 +6,11 @@ processes average their gradients, each with its own random states and the whole
 sharding). `ACCELERATE_USE_CPU=1` keeps it off a GPU.
 """
 
-import contextlib
 import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,10 @@ def train(
         TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
     """
     require_tracker(config.report_to)
-    # A run that is open already was compared as a whole.
-    opened = contextlib.nullcontext(folder) if isinstance(folder, RunFolder) else None
-    with opened or open_run(folder, config, resume) as place:
+    opened: AbstractContextManager[RunFolder] = (
+        nullcontext(folder) if isinstance(folder, RunFolder) else open_run(folder, config, resume)
+    )
+    with opened as place:
         accelerator, main = place.accelerator, place.accelerator.is_main_process
         precision = working_precision(config.mixed_precision, accelerator.device)
         if config.threads is not None:
