@@ -65,9 +65,8 @@ def judge(
     known = {f"the policy {name}": one.config.codec for name, one in policies.items()}
     known |= {f"the reward model {name}": one.config.codec for name, one in scorers.items()}
     require_one_codec(known, codec_identity(codec_of))
-    synthetic = all(is_mini(one) for one in policies.values())
     speakers: dict[str, Speaker]
-    if synthetic:
+    if synthetic := all(is_mini(one) for one in policies.values()):
         refuse_voice(voice, model)
         world = World()
         codec, base = world.codec(), world.policy()
@@ -84,15 +83,15 @@ def judge(
             name: CosyVoiceSpeaker(name, one, voice, model) for name, one in policies.items()
         }
     _require_known(scorers, asked)
-    systems, notes = {}, []
     judges = Judges.installed(World().judge() if synthetic else None)
+    systems, notes = {}, []
     for name, speaker in speakers.items():
         with naming(name):
             samples = speaker.samples(asked, seed)
-        notes += _notes(name, samples) if name in policies else []
         scored = measure(samples, scorers, judges)
         systems[name] = summarise(scored, "", judges.content_reason)
-        if name in policies and (Path(name) / "config.yaml").is_file():
+        if name in policies:
+            notes += _notes(name, samples)
             _keep(Path(name), samples, scored, {"seed": seed, "system": systems[name]})
     for note in notes:
         print(note)
@@ -127,6 +126,8 @@ def _keep(
     figures: Mapping[str, Any],
 ) -> None:
     """Write an evaluation into a run, in place of one before: its figures, rows and sounds."""
+    if not (folder / "config.yaml").is_file():
+        return
     target = folder / "samples"
     fresh = begin_folder(target)
     for sample, row in zip(samples, rows, strict=True):

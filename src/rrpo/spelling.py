@@ -11,6 +11,7 @@ from rrpo import config as configuration
 from rrpo.codec.s3 import FILES as SPEECH_TOKENIZERS
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
+from rrpo.identity import codec_name
 from rrpo.loading import MINI
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
@@ -117,10 +118,10 @@ def spelling_of(folder: str, model: RewardModel) -> Spelling | None:
         return None
     if model.config.text == CHARACTERS:
         return spelling(CHARACTERS)
-    if model.config.phones == World().tokenizer.vocabulary_size:
-        return spelling(MINI)
     config = Path(folder) / "config.yaml"
-    told = configuration.read(config).get("text_of") if config.is_file() else None
-    if told is None:
-        raise UserError("no config.yaml of its run says which text ids it reads (text_of)")
-    return spelling(str(told))
+    recorded = configuration.read(config).get("text_of") if config.is_file() else None
+    if recorded is not None:
+        return spelling(str(recorded))
+    if codec_name(model.config.codec) == MINI:  # as the bundled model, or trained on from it
+        return spelling(MINI)
+    raise UserError("no config.yaml of its run says which text ids it reads (text_of)")

@@ -55,7 +55,7 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """Hold the option that needs no command."""
+    """Take the option that needs no command."""
 
 
 @app.command()
@@ -70,7 +70,7 @@ def demo(
         typer.Option(help="First make the bundled world again (4 hours; needs rrpo\\[mini])."),
     ] = False,
 ) -> None:
-    """Harden a reward model, post-train a speaking LM in several ways, judge them, show a page."""
+    """Harden a reward model, post-train a small LM in several ways, judge them, write a page."""
     from rrpo.studies.demo import demo, plan
 
     chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))

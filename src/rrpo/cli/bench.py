@@ -13,7 +13,7 @@ from rrpo.errors import UserError
 if TYPE_CHECKING:
     from rrpo.bench.gradient import Size
 
-bench_app = typer.Typer(no_args_is_help=True, help="Quality and speed, each as a ratio.")
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks of gradients and speed.")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 FullSize = Annotated[
@@ -25,10 +25,16 @@ FullSize = Annotated[
 def bench_gradient(
     run: Annotated[Path, typer.Argument(help="Folder of a policy, or `mini` for the base.")],
     reward: Rewards,
-    blocks: Annotated[int, typer.Option(min=3, help="Of rollouts; more: smaller intervals.")] = 16,
-    prompts: Annotated[int, typer.Option(min=1, help="In each block, the same ones.")] = 8,
+    blocks: Annotated[
+        int, typer.Option(min=3, help="Blocks of rollouts; more give smaller intervals.")
+    ] = 16,
+    prompts: Annotated[
+        int, typer.Option(min=1, help="Prompts of each block, always the same.")
+    ] = 8,
     group: Annotated[int, typer.Option(min=2, help="Utterances of each prompt.")] = 8,
-    reference: Annotated[int, typer.Option(min=1, help="Times as many for RLOO.")] = 4,
+    reference: Annotated[
+        int, typer.Option(min=1, help="Times as many utterances for RLOO, the reference.")
+    ] = 4,
     more: Annotated[
         bool, typer.Option("--more", help="Also other temperatures and two context passes.")
     ] = False,
@@ -80,13 +86,15 @@ def _audit(
 @bench_app.command("all")
 def bench_all(
     run: Annotated[
-        Path, typer.Argument(help="Policy whose gradient is audited; `mini`: the base.")
+        Path, typer.Argument(help="Policy whose gradient is measured; `mini`: the base.")
     ] = Path("mini"),
     reward: Annotated[
-        list[str] | None, typer.Option(help="Reward models to audit with; default: `mini`.")
+        list[str] | None, typer.Option(help="Reward models, repeatable; default: `mini`.")
     ] = None,
     full_size: FullSize = False,
-    blocks: Annotated[int, typer.Option(min=3, help="Of 64 rollouts for the audit.")] = 16,
+    blocks: Annotated[
+        int, typer.Option(min=3, help="Blocks of 64 rollouts for the gradients.")
+    ] = 16,
     out: Annotated[
         Path, typer.Option("--out", help="Page to write.", callback=short_enough)
     ] = Path("docs/benchmarks.md"),
@@ -123,7 +131,7 @@ def bench_speed(
     full_size: FullSize = False,
     as_json: Json = False,
 ) -> None:
-    """Time the parts against the least that could do them, and against a peer."""
+    """Time the parts against a minimal implementation and against a peer."""
     from rrpo.bench import speed
 
     for measured in speed.measure(names or [], full_size):

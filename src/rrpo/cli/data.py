@@ -10,6 +10,7 @@ from rrpo.cli.options import CodecOf, Out, Seed
 from rrpo.errors import UserError
 
 if TYPE_CHECKING:
+    from rrpo.data.corpora import TableOptions
     from rrpo.data.manifest import Recording
 
 data_app = typer.Typer(no_args_is_help=True, help="Import labelled speech.")
@@ -64,44 +65,60 @@ def data_import(
 ) -> None:
     """Write a manifest.csv for `rrpo tokenize`, and token shards where the data has tokens."""
     from rrpo.data.catalogue import known_corpora
-    from rrpo.data.corpora import TableOptions, import_corpus
-    from rrpo.data.cosyvoice import import_cosyvoice
+    from rrpo.data.corpora import TableOptions
 
     if corpus not in known_corpora():
         names = ", ".join(known_corpora())
         raise UserError(f"unknown corpus {corpus!r}: the layouts that can be read are {names}")
-    of_tables = bool(column or separator or encoding)
+    table = TableOptions(_pairs("--column", column or ()), separator, encoding)
+    labels = _pairs("--label", label or ())
+    tokens = 0
     if corpus == "cosyvoice":
-        from rrpo.loading import codec_identity
-
-        if label or of_tables:
+        if labels or table != TableOptions():
             raise UserError(
                 "--label, --column, --separator and --encoding are for other corpora: leave them "
                 "out (see utt2emo)"
             )
-        done = import_cosyvoice(path, out, emotions, codec_identity(codec_of))
-        for line in done.findings.lines():
-            print(line)
-        count, tokens = done.utterances, done.tokens
+        count, tokens = _import_cosyvoice(path, out, emotions, codec_of)
+    elif emotions is not None:
+        raise UserError("--emotions is for cosyvoice: leave it out (see --label)")
+    elif codec_of is not None:
+        raise UserError("--codec-of is for tokens that CosyVoice's parquet has: leave it out")
     else:
-        from rich.console import Console
-
-        from rrpo.report.terminal import print_imported
-
-        if emotions is not None:
-            raise UserError("--emotions is for cosyvoice: leave it out (see --label)")
-        if codec_of is not None:
-            raise UserError("--codec-of is for tokens that CosyVoice's parquet has: leave it out")
-        named, renamed = _pairs("--label", label or ()), _pairs("--column", column or ())
-        options = TableOptions(renamed, separator, encoding) if of_tables else None
-        imported = import_corpus(corpus, path, out, named, options)
-        print_imported(imported, corpus, Console(soft_wrap=True, highlight=False))
-        _print_headers(imported.recordings, out)
-        count, tokens = len(imported.recordings), 0
+        count = _import_corpus(corpus, path, out, labels, table)
     print(f"{count} utterances in {out / 'manifest.csv'}: turn them into tokens with")
     print(f"rrpo tokenize {out} --codec s3:FOLDER --out TOKENS")
     if tokens:
         print(f"{tokens} of them came with tokens, now in {out / 'tokens'}")
+
+
+def _import_cosyvoice(
+    path: Path, out: Path, emotions: Path | None, codec_of: str | None
+) -> tuple[int, int]:
+    """Return how many utterances there are, and how many of them with tokens."""
+    from rrpo.data.cosyvoice import import_cosyvoice
+    from rrpo.loading import codec_identity
+
+    done = import_cosyvoice(path, out, emotions, codec_identity(codec_of))
+    for line in done.findings.lines():
+        print(line)
+    return done.utterances, done.tokens
+
+
+def _import_corpus(
+    corpus: str, path: Path, out: Path, labels: dict[str, str], table: "TableOptions"
+) -> int:
+    """Return how many utterances there are."""
+    from rich.console import Console
+
+    from rrpo.data.corpora import TableOptions, import_corpus
+    from rrpo.report.terminal import print_imported
+
+    options = None if table == TableOptions() else table
+    imported = import_corpus(corpus, path, out, labels, options)
+    print_imported(imported, corpus, Console(soft_wrap=True, highlight=False))
+    _print_headers(imported.recordings, out)
+    return len(imported.recordings)
 
 
 def _print_headers(recordings: "Sequence[Recording]", out: Path) -> None:

@@ -17,10 +17,11 @@ study_app = typer.Typer(no_args_is_help=True, help="Longer experiments with thei
 @study_app.command()
 def seeds(
     out: Out,
-    seeds: Annotated[int, typer.Option(min=1, help="How many: 0 to N-1.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0 to N-1.")] = 3,
     systems: Systems = "sft,diffro,rrpo",
     sentences: Annotated[
-        int | None, typer.Option(min=1, help="Of each seed, each × 6 emotions; default: 6.")
+        int | None,
+        typer.Option(min=1, help="Sentences of each seed, each with 6 emotions; default: 6."),
     ] = None,
     ablation: Ablation = False,
     smoke: Smoke = False,
@@ -43,7 +44,7 @@ def world(
     folder: WorldFolder = None,
     against: Annotated[
         Path | None,
-        typer.Option(help="Study of a world made with another seed: say its sentences, compare."),
+        typer.Option(help="Study of a world made with another seed, to compare with."),
     ] = None,
     smoke: Smoke = False,
 ) -> None:
@@ -66,11 +67,11 @@ def voices(
     demos: Annotated[list[Path], typer.Argument(help="Folders of finished demos.")],
     out: Out,
     sentences: Annotated[
-        int, typer.Option(min=1, help="Of each voice and seed, each × 6 emotions.")
+        int, typer.Option(min=1, help="Sentences of each voice and seed, each with 6 emotions.")
     ] = 4,
     folder: WorldFolder = None,
 ) -> None:
-    """Ask policies post-trained on one voice for others that the base policy knows."""
+    """Test policies post-trained on one voice with the other voices of the base policy."""
     from rrpo.studies.demo import voices as study
 
     print(study.run(demos, out, sentences, command_line(), world=_world(folder)))
@@ -82,7 +83,7 @@ def judges(
     folder: WorldFolder = None,
     smoke: Smoke = False,
 ) -> None:
-    """Spoil real speech more and more: what can each judge hear? (Needs the renderer.)"""
+    """Degrade real speech step by step: what does each judge detect? (Needs the renderer.)"""
     from rrpo.studies.artifacts import judges as study
 
     print(study.run(out, study.SMOKE if smoke else study.FULL, _world(folder), command_line()))
@@ -94,7 +95,9 @@ Manifests = Annotated[
 ]
 Pages = Annotated[
     Path | None,
-    typer.Option("--pages", help="Put the page and its picture here, too, such as docs/studies."),
+    typer.Option(
+        "--pages", help="Also copy the page and its figure here, such as to docs/studies."
+    ),
 ]
 
 
@@ -102,10 +105,12 @@ Pages = Annotated[
 def ablation(
     data: Manifests,
     out: Out,
-    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tuning runs of each model.")] = 5,
     models: Annotated[
         str,
-        typer.Option(help="Which, such as ls_eam_adv@audio, beside plain; default: all but that."),
+        typer.Option(
+            help="Which models beside plain, such as ls_eam_adv@audio; default: all but that."
+        ),
     ] = "",
     pages: Pages = None,
     smoke: Smoke = False,
@@ -122,7 +127,7 @@ def ablation(
 def languages(
     data: Manifests,
     out: Out,
-    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tuning runs of each model.")] = 5,
     pages: Pages = None,
     smoke: Smoke = False,
 ) -> None:
@@ -158,15 +163,15 @@ def artifacts(
     out: Out,
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="manifest.csv of clean real speech, or its folder. Several: give more."),
+        typer.Option(help="manifest.csv of clean real speech, or its folder; repeat it."),
     ] = None,
     peer: Annotated[
-        str, typer.Option(help="`essentia`, where it is installed: measure that beside ours.")
+        str, typer.Option(help="`essentia`, where it is installed: measure that detector, too.")
     ] = "",
     seed: Seed = 0,
     smoke: Smoke = False,
 ) -> None:
-    """Put artifacts of known place and level into clean speech: which are found?"""
+    """Insert artifacts at known places and levels into clean speech: which are detected?"""
     from rrpo.studies.artifacts import artifacts as study
 
     size = study.SMOKE if smoke else study.FULL
@@ -177,9 +182,9 @@ def artifacts(
 def overoptimization(
     out: Out,
     seed: Seed = 0,
-    steps: Annotated[int, typer.Option(min=1)] = 160,
+    steps: Annotated[int, typer.Option(min=1, help="Of DiffRO.")] = 160,
 ) -> None:
-    """Optimize without the KL and three times as fast: which reward model is fooled, and when?"""
+    """Optimize fast and without the KL: which reward model is exploited, and when?"""
     from dataclasses import replace
 
     from rrpo.studies.demo import demo

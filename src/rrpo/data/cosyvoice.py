@@ -72,7 +72,7 @@ def import_cosyvoice(
     try:
         return _import_parquet(files, out, labels, found, codec)
     except UserError:
-        # So that a second call, after the mend, finds the folder as empty as the first did.
+        # So that a second call, after the correction, finds the folder as empty as the first did.
         for made in ("audio", "tokens"):
             shutil.rmtree(out / made, ignore_errors=True)
         raise
@@ -167,7 +167,7 @@ def _parquet_files(source: Path) -> list[Path]:
         file = near(line.strip(), (source.parent, Path()))
         if file is None:
             raise UserError(
-                f"{source} names {line.strip()}, which is not there: mend line {number}"
+                f"{source} names {line.strip()}, which is not there: correct line {number}"
             )
         other = files.setdefault(file.resolve(), number)
         if other != number:

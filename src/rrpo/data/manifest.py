@@ -130,7 +130,7 @@ def _refuse(file: Path, lost: Findings, folders: Sequence[Path], count: int) -> 
         line, _, name = lost.missing[0].partition(": ")
         raise UserError(
             f"{file}, {line}: no such audio file: {name} is neither in {folders[0]} nor in "
-            f"{folders[1]} ({len(lost.missing)} of {count} are not there): mend the paths"
+            f"{folders[1]} ({len(lost.missing)} of {count} are not there): correct the paths"
         )
     raise UserError(f"{file}: of its {count} recordings {lost.lines()[0]}")
 

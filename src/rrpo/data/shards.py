@@ -207,7 +207,7 @@ def _check_partitions(found: set[str | None], file: Path) -> None:
     if wrong:
         raise UserError(
             f"{file}: the partition {wrong[0]!r} is none of {', '.join(PARTITIONS)}: "
-            "mend the manifest and tokenize it again"
+            "correct the manifest and tokenize it again"
         )
 
 
