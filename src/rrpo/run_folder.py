@@ -20,7 +20,16 @@ from rrpo.checkpoint import alone, claim, read_json, writing
 from rrpo.config import Strict
 from rrpo.diverged import forget_batch
 from rrpo.errors import UserError
-from rrpo.folder import SUMS, drop_kept, fall_back, neighbours, recover_folder, require_whole, sweep
+from rrpo.folder import (
+    SUMS,
+    drop_kept,
+    fall_back,
+    flush,
+    neighbours,
+    recover_folder,
+    require_whole,
+    sweep,
+)
 from rrpo.metrics import restore_metrics
 from rrpo.processes import training_processes
 from rrpo.state import TrainingState, restore_state
@@ -119,24 +128,26 @@ def open_run(
         if begun and not resume:
             raise UserError(f"{path} already holds a training run: pass --resume or another --out")
         if run.accelerator.is_main_process:
-            _compare(path, config, resume, begun, inputs)
+            _compare(path, config, begun, inputs)
         yield run
 
 
-def _compare(
-    path: Path, config: Strict, resume: bool, begun: bool, inputs: Mapping[str, Any] | None
-) -> None:
+def _compare(path: Path, config: Strict, begun: bool, inputs: Mapping[str, Any] | None) -> None:
     """Write what a run is made from before its first step, or check that it is the same."""
     stored = path / "config.yaml"
     if inputs is not None:
         claim(path / "inputs.json", inputs, "a run")
-    if resume and stored.is_file():
+    if not begun:
+        configuration.dump(config, stored)
+        # Its checkpoints are of no use without these, so they come to the disk before any.
+        for written in (stored, path / "inputs.json", path):
+            if written.exists():
+                flush(written)
+    elif stored.is_file():
         # As it was written: a key that it lacks is of an earlier version, and no default.
         configuration.require_same(config, configuration.read(stored), stored)
-    elif begun:
+    else:
         raise UserError(
             f"{path} has a checkpoint and no config.yaml: it is of an earlier version, start again "
             "in another --out"
         )
-    else:
-        configuration.dump(config, stored)
