@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -68,7 +68,7 @@ class Options:
     callbacks: Sequence[Callback] = ()
 
     @property
-    def of_training(self) -> dict[str, Any]:
+    def of_training(self) -> runs.How:
         """What is passed on to a training as it is."""
         return {"resume": self.resume, "callbacks": self.callbacks}
 
@@ -121,8 +121,7 @@ def reward(
         model.config = model.config.model_copy(update={"codec": codec})
     said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
     inputs = describe(start=start, data=data, mixes=mixes)
-    more = {"inputs": inputs, "transcripts": said, **options.of_training}
-    runs.train_reward(model, rows, pool, run, out, **more)
+    runs.train_reward(model, rows, pool, run, out, said, inputs=inputs, **options.of_training)
     write_run_page(out)
     print(f"reward model in {out}; test it with: rrpo reward eval {out}")
 
@@ -190,7 +189,7 @@ def diffro(
         )
     base = None if preset is None else preset_file("diffro", preset)
     run = _policy_run(runs.DiffRORun, start, options, base)
-    _rewarded(run, out, rewards, data, options)
+    _on_policy(run, out, rewards, data, options)
 
 
 def grpo(
@@ -202,10 +201,10 @@ def grpo(
 ) -> None:
     """Optimize a policy by policy gradient, against frozen reward models; as `diffro`."""
     run = _policy_run(runs.GRPORun, start, options)
-    _rewarded(run, out, rewards, data, options)
+    _on_policy(run, out, rewards, data, options)
 
 
-def _rewarded(
+def _on_policy(
     run: runs.DiffRORun | runs.GRPORun,
     out: Path,
     rewards: Sequence[Location | DifferentiableReward],
@@ -216,11 +215,12 @@ def _rewarded(
     model = load_policy(run.start)
     rows = load_data(data, model, codec_of=options.codec_of)
     examples = make_examples(load_tokenizer(run, model), rows)
-    reward = _reward(rewards, model, options)
     inputs = describe(start=run.start, data=data, reward=_named(rewards))
-    runs.train_rewarded(
-        model, _reference(run), reward, examples, run, out, inputs=inputs, **options.of_training
-    )
+    given = (model, _reference(run), _reward(rewards, model, options), examples)
+    if isinstance(run, runs.DiffRORun):
+        runs.train_diffro(*given, run, out, inputs=inputs, **options.of_training)
+    else:
+        runs.train_grpo(*given, run, out, inputs=inputs, **options.of_training)
     _finish(out, model)
 
 

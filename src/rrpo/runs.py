@@ -4,12 +4,14 @@ The command line and the studies start runs through these functions, so a figure
 made again by hand.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
@@ -22,7 +24,7 @@ from rrpo.objectives.grpo import GRPOObjective
 from rrpo.objectives.sft import SFTObjective, held_out_loss
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
-from rrpo.policy.examples import Example
+from rrpo.policy.examples import Example, Prompt
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.transcripts import Transcripts, prepare_head
@@ -33,7 +35,7 @@ from rrpo.run_config import PolicyRun as PolicyRun
 from rrpo.run_config import ReferencedRun as ReferencedRun
 from rrpo.run_config import RewardRun as RewardRun
 from rrpo.run_config import SFTRun as SFTRun
-from rrpo.run_folder import open_run
+from rrpo.run_folder import RunFolder, open_run
 from rrpo.stopping import EarlyStopping
 from rrpo.train import Callback, TrainResult, Validate, train
 
@@ -48,17 +50,28 @@ def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
         add_adapters(model, config.lora_rank, config.train.seed)
 
 
+class How(TypedDict, total=False):
+    """How a training goes, beside its configuration: as `rrpo.train.train` says.
+
+    `inputs` is what the run is made from, kept and compared (`rrpo.run_folder.open_run`).
+    """
+
+    resume: bool
+    validate: Validate | None
+    validate_every: int
+    description: str
+    callbacks: Sequence[Callback]
+    inputs: Mapping[str, Any] | None
+
+
 def train_reward(
     model: RewardModel,
     utterances: Sequence[Utterance],
     mixes: Sequence[Utterance],
     config: RewardRun,
     folder: Path,
-    resume: bool = False,
-    description: str = "reward model",
-    inputs: Mapping[str, Any] | None = None,
-    callbacks: Sequence[Callback] = (),
     transcripts: Transcripts | None = None,
+    **how: Unpack[How],
 ) -> TrainResult:
     """Fine-tune a reward model in place; `folder` is its run.
 
@@ -68,8 +81,8 @@ def train_reward(
     if transcripts is not None:
         prepare_head(model, transcripts, config.train.seed)
     objective = RewardObjective(model, utterances, config.fit, mixes, transcripts)
-    with open_run(folder, config, resume, inputs) as run:
-        result = train(objective, config.train, run, description=description, callbacks=callbacks)
+    with _opened(config, folder, how) as (run, settings):
+        result = train(objective, config.train, run, **{"description": "reward model"} | settings)
     _write_results(folder, "reward", result, {})
     return result
 
@@ -79,11 +92,7 @@ def train_sft(
     examples: Sequence[Example],
     config: SFTRun,
     folder: Path,
-    resume: bool = False,
-    validate: Validate | None = None,
-    description: str = "SFT",
-    inputs: Mapping[str, Any] | None = None,
-    callbacks: Sequence[Callback] = (),
+    **how: Unpack[How],
 ) -> TrainResult:
     """Fine-tune a policy in place on labelled speech, keeping the weights of least held-out loss.
 
@@ -92,22 +101,20 @@ def train_sft(
     """
     prepare(model, config)
     kept, held = hold_out(examples, config.held_out, config.train.seed)
+    more = how.pop("validate", None)
 
     def figures(step: int) -> Mapping[str, float]:
-        more = {} if validate is None else validate(step)
-        return {"held_out_loss": held_out_loss(model, held), **more}
+        return {"held_out_loss": held_out_loss(model, held), **(more(step) if more else {})}
 
-    with open_run(folder, config, resume, inputs) as run:
-        result = train(
-            SFTObjective(model, kept, config.sft),
-            config.train,
-            run,
-            validate=figures,
-            validate_every=config.validate_every,
-            stop=EarlyStopping("held_out_loss", config.patience),
-            description=description,
-            callbacks=callbacks,
-        )
+    objective = SFTObjective(model, kept, config.sft)
+    watched = {
+        "validate": figures,
+        "validate_every": config.validate_every,
+        "stop": EarlyStopping("held_out_loss", config.patience),
+        "description": "SFT",
+    }
+    with _opened(config, folder, how) as (run, settings):
+        result = train(objective, config.train, run, **watched | settings)
     rule = (
         f"the weights of least held-out cross-entropy (every {config.validate_every} steps, "
         f"{config.held_out:.0%} of the texts held out, patience {config.patience})"
@@ -116,60 +123,75 @@ def train_sft(
     return result
 
 
-def train_rewarded(
+def train_diffro(
     model: SpeechTokenLM,
     reference: SpeechTokenLM | None,
     reward: Sequence[RewardModel] | DifferentiableReward,
     examples: Sequence[Example],
-    config: DiffRORun | GRPORun,
+    config: DiffRORun,
     folder: Path,
-    resume: bool = False,
-    validate: Validate | None = None,
-    validate_every: int = 0,
-    description: str = "",
-    inputs: Mapping[str, Any] | None = None,
-    callbacks: Sequence[Callback] = (),
+    **how: Unpack[How],
 ) -> TrainResult:
-    """Optimize a policy in place against a reward minus the KL to the reference.
+    """Optimize a policy in place against a reward minus the KL to the reference, by DiffRO.
 
     Args:
+        model: the policy.
         reference: None with adapters: it is the model without them.
-        reward: reward models, of which the configuration makes a reward, or a reward of your own.
+        reward: reward models, of which the configuration makes a reward, or a reward of one's own.
         examples: what is asked for, each with its recording.
-        config: how, by DiffRO or by policy gradient.
+        config: the run's configuration.
+        folder: of the run.
+        how: beside it.
 
     Raises:
         UserError: the reward does not know what is asked for, or cannot be used so.
     """
     prepare(model, config)
-    reference = _cast(reference, config)
-    prompts = [example.prompt for example in examples]
-    recordings = [example.speech for example in examples]
-    reward = config.reward(reward, prompts)
-    objective: DiffROObjective | GRPOObjective
-    if isinstance(config, DiffRORun):
-        kind, title, steps = "diffro", "DiffRO", config.train.steps
-        rest = (reward, prompts, config.diffro, steps, recordings)
-        objective = DiffROObjective(model, reference, *rest)
-    else:
-        kind, title = "grpo", config.grpo.advantage.upper()
-        if config.grpo.updates > 1 and config.train.accumulate > 1:
-            raise UserError(
-                "grpo.updates above 1 takes several steps on one batch, and train.accumulate above "
-                "1 several batches to a step: choose one of them"
-            )
-        objective = GRPOObjective(model, reference, reward, prompts, config.grpo, recordings)
-    with open_run(folder, config, resume, inputs) as run:
-        result = train(
-            objective,
-            config.train,
-            run,
-            validate=validate,
-            validate_every=validate_every,
-            description=description or title,
-            callbacks=callbacks,
+    prompts, recordings = _asked(examples)
+    objective = DiffROObjective(
+        model,
+        _cast(reference, config),
+        config.reward(reward, prompts),
+        prompts,
+        config.diffro,
+        config.train.steps,
+        recordings,
+    )
+    with _opened(config, folder, how) as (run, settings):
+        result = train(objective, config.train, run, **{"description": "DiffRO"} | settings)
+    _write_results(folder, "diffro", result, {})
+    return result
+
+
+def train_grpo(
+    model: SpeechTokenLM,
+    reference: SpeechTokenLM | None,
+    reward: Sequence[RewardModel] | DifferentiableReward,
+    examples: Sequence[Example],
+    config: GRPORun,
+    folder: Path,
+    **how: Unpack[How],
+) -> TrainResult:
+    """Optimize a policy in place against the same reward by policy gradient; as `train_diffro`."""
+    if config.grpo.updates > 1 and config.train.accumulate > 1:
+        raise UserError(
+            "grpo.updates above 1 takes several steps on one batch, and train.accumulate above 1 "
+            "several batches to a step: choose one of them"
         )
-    _write_results(folder, kind, result, {})
+    prepare(model, config)
+    prompts, recordings = _asked(examples)
+    objective = GRPOObjective(
+        model,
+        _cast(reference, config),
+        config.reward(reward, prompts),
+        prompts,
+        config.grpo,
+        recordings,
+    )
+    title = {"description": config.grpo.advantage.upper()}
+    with _opened(config, folder, how) as (run, settings):
+        result = train(objective, config.train, run, **title | settings)
+    _write_results(folder, "grpo", result, {})
     return result
 
 
@@ -179,35 +201,43 @@ def train_dpo(
     pairs: Callable[[], Sequence[Pair]],
     config: DPORun,
     folder: Path,
-    resume: bool = False,
-    validate: Validate | None = None,
-    validate_every: int = 0,
-    description: str = "DPO",
-    inputs: Mapping[str, Any] | None = None,
-    callbacks: Sequence[Callback] = (),
+    **how: Unpack[How],
 ) -> TrainResult:
     """Train a policy in place on preference pairs.
 
     Args:
+        model: the policy.
+        reference: None with adapters: it is the model without them.
         pairs: reads them, or draws them from the policy as it is before its training.
+        config: the run's configuration.
+        folder: of the run.
+        how: beside it.
     """
     # What stands in the way is found before hours are spent on pairs.
     prepare(model, config)
     require_tracker(config.train.report_to)
-    with open_run(folder, config, resume, inputs) as run:
+    with _opened(config, folder, how) as (run, settings):
         found = pairs()
         objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
-        result = train(
-            objective,
-            config.train,
-            run,
-            validate=validate,
-            validate_every=validate_every,
-            description=description,
-            callbacks=callbacks,
-        )
+        result = train(objective, config.train, run, **{"description": "DPO"} | settings)
     _write_results(folder, "dpo", result, {"pairs": len(found)})
     return result
+
+
+@contextmanager
+def _opened(
+    config: RewardRun | PolicyRun, folder: Path, how: How
+) -> Iterator[tuple[RunFolder, dict[str, Any]]]:
+    """Open a run's folder; yield it and what is left to say to `train`."""
+    rest: dict[str, Any] = {**how}
+    inputs, resume = rest.pop("inputs", None), rest.pop("resume", False)
+    with open_run(folder, config, resume, inputs) as run:
+        yield run, rest
+
+
+def _asked(examples: Sequence[Example]) -> tuple[list[Prompt], list[Tensor]]:
+    """Return what examples ask for and their recordings."""
+    return [one.prompt for one in examples], [one.speech for one in examples]
 
 
 def _cast(model: SpeechTokenLM | None, config: ReferencedRun) -> SpeechTokenLM | None:
