@@ -5,10 +5,10 @@ leaves a run folder with its page.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -67,10 +67,9 @@ class Options:
     resume: bool = False
     callbacks: Sequence[Callback] = ()
 
-    @property
-    def of_training(self) -> runs.How:
-        """What is passed on to a training as it is."""
-        return {"resume": self.resume, "callbacks": self.callbacks}
+    def how(self, inputs: Mapping[str, Any]) -> runs.How:
+        """Return what is passed on to a training that is made from these inputs."""
+        return {"resume": self.resume, "callbacks": self.callbacks, "inputs": inputs}
 
 
 DEFAULTS = Options()
@@ -121,7 +120,7 @@ def reward(
         model.config = model.config.model_copy(update={"codec": codec})
     said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
     inputs = describe(start=start, data=data, mixes=mixes)
-    runs.train_reward(model, rows, pool, run, out, said, inputs=inputs, **options.of_training)
+    runs.train_reward(model, rows, pool, run, out, said, **options.how(inputs))
     write_run_page(out)
     print(f"reward model in {out}; test it with: rrpo reward eval {out}")
 
@@ -160,7 +159,7 @@ def sft(
     rows = load_data(data, model, codec_of=options.codec_of)
     examples = make_examples(load_tokenizer(run, model), rows)
     inputs = describe(start=run.start, data=data)
-    runs.train_sft(model, examples, run, out, inputs=inputs, **options.of_training)
+    runs.train_sft(model, examples, run, out, **options.how(inputs))
     _finish(out, model)
 
 
@@ -218,9 +217,9 @@ def _on_policy(
     inputs = describe(start=run.start, data=data, reward=_named(rewards))
     given = (model, _reference(run), _reward(rewards, model, options), examples)
     if isinstance(run, runs.DiffRORun):
-        runs.train_diffro(*given, run, out, inputs=inputs, **options.of_training)
+        runs.train_diffro(*given, run, out, **options.how(inputs))
     else:
-        runs.train_grpo(*given, run, out, inputs=inputs, **options.of_training)
+        runs.train_grpo(*given, run, out, **options.how(inputs))
     _finish(out, model)
 
 
@@ -265,7 +264,7 @@ def dpo(
         return read_pairs(folder, tokenizer)
 
     inputs = describe(start=run.start, data=data, reward=_named(rewards), pairs=pairs)
-    runs.train_dpo(model, _reference(run), drawn, run, out, inputs=inputs, **options.of_training)
+    runs.train_dpo(model, _reference(run), drawn, run, out, **options.how(inputs))
     _finish(out, model)
 
 

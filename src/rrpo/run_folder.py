@@ -140,9 +140,10 @@ def _compare(path: Path, config: Strict, begun: bool, inputs: Mapping[str, Any] 
     if not begun:
         configuration.dump(config, stored)
         # Its checkpoints are of no use without these, so they come to the disk before any.
-        for written in (stored, path / "inputs.json", path):
-            if written.exists():
-                flush(written)
+        with writing(path):
+            for written in (stored, path / "inputs.json", path):
+                if written.exists():
+                    flush(written)
     elif stored.is_file():
         # As it was written: a key that it lacks is of an earlier version, and no default.
         configuration.require_same(config, configuration.read(stored), stored)

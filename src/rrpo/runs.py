@@ -107,7 +107,7 @@ def train_sft(
         return {"held_out_loss": held_out_loss(model, held), **(more(step) if more else {})}
 
     objective = SFTObjective(model, kept, config.sft)
-    watched = {
+    watched: dict[str, Any] = {
         "validate": figures,
         "validate_every": config.validate_every,
         "stop": EarlyStopping("held_out_loss", config.patience),
