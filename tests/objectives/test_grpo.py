@@ -103,7 +103,7 @@ def test_the_first_step_on_a_batch_is_on_policy_and_later_ones_are_not() -> None
     for step in range(1, 5):
         loss, metrics = made.loss(step, generator)
         clipped.append(metrics["clipped"])
-        batches.append(made.carried["speech"].clone())
+        batches.append(made.carried["tokens"].clone())
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -116,8 +116,8 @@ def test_the_first_step_on_a_batch_is_on_policy_and_later_ones_are_not() -> None
 def test_diffro_beside_it_reaches_only_what_did_better_than_its_group() -> None:
     plain, both = objective(), objective(diffro=1.0)
     losses = [made.loss(1, torch.Generator().manual_seed(0))[0] for made in (plain, both)]
-    better = group_advantage(both.carried["paid emotion"], 4, "grpo") > 0
-    expected = -(both.carried["paid emotion"] * better).mean()
+    better = group_advantage(both.carried["term emotion"], 4, "grpo") > 0
+    expected = -(both.carried["term emotion"] * better).mean()
     torch.testing.assert_close(losses[1] - losses[0], expected, atol=1e-5, rtol=1e-4)
     gradients = [
         torch.autograd.grad(loss, made.model.head.weight)[0]

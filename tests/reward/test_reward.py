@@ -96,7 +96,9 @@ def test_every_term_reaches_the_embeddings() -> None:
     mask = length_mask(torch.tensor([6, 4]))
     leaf = reward.table[pad(SPEECH)].detach().requires_grad_()
     assert leaf.shape[-1] == 32
-    (gradient,) = torch.autograd.grad(reward(leaf, mask, PROMPTS).sum(), leaf)
+    (gradient,) = torch.autograd.grad(
+        weighted_sum(reward, reward.terms(leaf, mask, PROMPTS)).sum(), leaf
+    )
     for part in gradient.split([16, 16], dim=-1):
         assert (part[mask].abs().sum(-1) > 0).all()
         assert (part[~mask] == 0).all()
