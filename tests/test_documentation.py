@@ -31,6 +31,7 @@ COMMANDS = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=lambda value: getattr(value, "name", ""))
 def test_python_examples_run(page: Path, code: str, tmp_path: Path) -> None:  # noqa: ARG001
     done = subprocess.run(

@@ -29,6 +29,8 @@ from rrpo.folder import require_whole
 from rrpo.metrics import read_metrics
 from rrpo.train import TrainConfig, train
 
+pytestmark = pytest.mark.slow
+
 CONFIG = TrainConfig(steps=3, learning_rate=0.05, save_every=1, threads=1)
 """Its checkpoints are a first one, one that replaces another, and the last."""
 

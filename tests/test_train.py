@@ -196,6 +196,7 @@ def kill_and_resume(root: Path) -> None:
         print(json.dumps(result), flush=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
     ended = subprocess.run(
@@ -238,6 +239,7 @@ def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path: Path) -> None
     train(Toy(), CONFIG, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_polite_kill_is_an_interruption(tmp_path: Path, uninterrupted: dict[str, Tensor]) -> None:
     def terminate(step: int) -> None:
         if step == 6:
@@ -250,6 +252,7 @@ def test_a_polite_kill_is_an_interruption(tmp_path: Path, uninterrupted: dict[st
     assert_same(weights(Toy(), tmp_path, resume=True), uninterrupted)
 
 
+@pytest.mark.slow
 def test_second_interrupt_acts_at_once(tmp_path: Path) -> None:
     # Whoever starts the tests in the background has interrupts ignored.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -60,6 +60,7 @@ def test_a_folded_gradient_keeps_inner_products(monkeypatch: pytest.MonkeyPatch)
     assert off < 4 / 4096**0.5
 
 
+@pytest.mark.slow
 def test_the_audit_finds_the_exact_cosine() -> None:
     """On the enumerated policy: what the audit says of straight-through is what it truly is."""
     truth = Truth()

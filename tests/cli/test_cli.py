@@ -17,6 +17,8 @@ from rrpo.mini.world import World
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.sound import file as sound_file
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_is_installed(tmp_path: Path) -> None:
     """As a user calls it: all other tests spare themselves the loading of torch."""

@@ -12,6 +12,8 @@ from rrpo.data.shards import read_shard, write_shard
 from rrpo.mini.world import World
 from rrpo.reward.model import load
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["--set", "train.steps=3", "--set", "train.warmup_steps=1", "--set", "fit.batch_size=4"]
 
 

@@ -28,6 +28,8 @@ from rrpo.reward import RewardConfig, RewardModel
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker, cap_silence
 from rrpo.speaking.speaker import Said, asked
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
 pytest.importorskip("librosa", reason="needs librosa: pip install 'rrpo[cosyvoice]'")
 pytest.importorskip("onnx", reason="onnx makes the speech tokenizer of this test")

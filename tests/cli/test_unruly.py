@@ -41,6 +41,7 @@ def no_numbers(model: SpeechTokenLM) -> None:
     model.head.bias[7] = math.nan
 
 
+@pytest.mark.slow
 def test_speak_names_them(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for change, endless, looping in ((never, True, False), (loop, True, True)):
         folder = spoilt(tiny, tmp_path / change.__name__, change)
@@ -70,6 +71,7 @@ def test_scores_that_are_no_numbers(tiny: Path, tmp_path: Path) -> None:
     assert not wav.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_judges")
 def test_evaluate_names_them(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

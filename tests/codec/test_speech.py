@@ -150,6 +150,7 @@ def test_errors_do_not_see_padding() -> None:
     assert float(summary) == 1.0
 
 
+@pytest.mark.slow
 def test_training_makes_tokens_tell_more(tmp_path: Path) -> None:
     model = new_tokenizer(0, SMALL)
     objective = SpeechTokenizerObjective(model, hearing(model), SpeechTokenizerFit(window=20))
@@ -166,6 +167,7 @@ def test_a_tokenizer_needs_speakers() -> None:
         Hearing(utterances(2), ["ann", ""], new_tokenizer(0, SMALL))
 
 
+@pytest.mark.slow
 def test_pretraining_teaches_the_encoder_and_saves_a_reward_model(tmp_path: Path) -> None:
     model = new_tokenizer(0, SMALL)
     heard = hearing(model)

@@ -266,6 +266,7 @@ def test_perfect_parameters_measure_as_perfect() -> None:
     assert float(found["click_recall"].max()) == 0.0
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_resumes_exactly(tmp_path: Path) -> None:
     corpus = small_corpus()
     seen: dict[int, float] = {}
@@ -313,6 +314,7 @@ def test_loss_is_least_at_the_target(codec: MiniCodec) -> None:
     assert sum(float(value) for value in losses(prediction, target).values()) > 1.0
 
 
+@pytest.mark.slow
 def test_what_is_held_out_shows_speech_learnt_by_heart(tmp_path: Path) -> None:
     corpus = small_corpus()
     tokens = corpus.peaks.shape[0]

@@ -36,6 +36,7 @@ def test_without_its_packages_the_voice_says_what_to_install(
         mandarin.MandarinVoice()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not mandarin.installed(), reason="needs pip install 'rrpo[mandarin]'")
 def test_the_voice_reads_a_sentence_and_refuses_others() -> None:
     voice = mandarin.MandarinVoice()

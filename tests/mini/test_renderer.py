@@ -45,6 +45,7 @@ def best_accuracy(intensity: float) -> float:
     return float((found == np.arange(len(EMOTIONS))[:, None]).mean())
 
 
+@pytest.mark.slow
 def test_classes_overlap_more_at_low_intensity() -> None:
     faint, middle, strong = (best_accuracy(intensity) for intensity in (0.1, 0.25, 0.9))
     assert 1 / 6 + 0.1 < faint < 0.55
@@ -52,6 +53,7 @@ def test_classes_overlap_more_at_low_intensity() -> None:
     assert strong > 0.97
 
 
+@pytest.mark.slow
 def test_draws_have_the_table_s_mean_and_spread() -> None:
     values = drawn(1.0, 4000, 3)
     for row, emotion in zip(values, EMOTIONS, strict=True):
@@ -218,6 +220,7 @@ def acted(renderer: Renderer, analysis: Analysis) -> dict[str, list[Rendering]]:
     }
 
 
+@pytest.mark.slow
 def test_analysis_is_repeatable(renderer: Renderer, analysis: Analysis) -> None:
     again = renderer.analyse(analysis.text)
     assert np.array_equal(again.f0, analysis.f0)
@@ -226,11 +229,13 @@ def test_analysis_is_repeatable(renderer: Renderer, analysis: Analysis) -> None:
     assert 1.2 < len(analysis.f0) * 0.005 < 4.0
 
 
+@pytest.mark.slow
 def test_text_without_speech(renderer: Renderer) -> None:
     with pytest.raises(UserError, match="gives no speech"):
         renderer.analyse("...")
 
 
+@pytest.mark.slow
 def test_same_seed_same_rendering(renderer: Renderer, analysis: Analysis) -> None:
     first, second, other = (
         renderer.render(analysis, "angry", 0.7, VOICES["birch"], np.random.default_rng(seed))
@@ -241,6 +246,7 @@ def test_same_seed_same_rendering(renderer: Renderer, analysis: Analysis) -> Non
     assert not np.array_equal(first.audio[:20_000], other.audio[:20_000])
 
 
+@pytest.mark.slow
 def test_rendering_holds_what_was_synthesized(acted: dict[str, list[Rendering]]) -> None:
     world = pytest.importorskip("pyworld")
     checked = 0
@@ -262,6 +268,7 @@ def test_rendering_holds_what_was_synthesized(acted: dict[str, list[Rendering]])
     assert checked >= 5
 
 
+@pytest.mark.slow
 def test_transients_are_where_the_list_says(renderer: Renderer, analysis: Analysis) -> None:
     world = pytest.importorskip("pyworld")
     kinds: list[str] = []

@@ -40,6 +40,7 @@ def test_training_and_test_texts_differ() -> None:
         assert not finetune & {row.text for row in world.shard(shard)}
 
 
+@pytest.mark.slow
 def test_a_mix_pool_of_the_worlds_own_speech() -> None:
     world = World()
     rows = world.shard("finetune")[:4]
@@ -54,6 +55,7 @@ def test_a_mix_pool_of_the_worlds_own_speech() -> None:
     assert any((row.tokens != originals[row.id.rsplit("-", 1)[0]].tokens).any() for row in pool)
 
 
+@pytest.mark.slow
 def test_the_base_speaks_unseen_sentences() -> None:
     world = World()
     rows = unseen_utterances(world, 2)
@@ -77,6 +79,7 @@ def test_each_seed_of_a_study_says_other_sentences() -> None:
     assert set(parts[8]) & set(parts[0])  # of fifty sentences the ninth seed has to begin again
 
 
+@pytest.mark.slow
 def test_a_codec_round_trip_keeps_most_digits_and_a_fifth_of_the_tokens() -> None:
     """By chance a third of the digits would be kept, and no token in a thousand."""
     world = World()
@@ -89,6 +92,7 @@ def test_a_codec_round_trip_keeps_most_digits_and_a_fifth_of_the_tokens() -> Non
     assert float((old == new).float().mean()) > 0.2
 
 
+@pytest.mark.slow
 def test_the_reward_model_and_the_judge_are_better_than_chance() -> None:
     """Chance is one sixth; the bundled pre-trained model has never seen these texts."""
     from rrpo.evaluate.ser import evaluate
@@ -106,6 +110,7 @@ def test_the_reward_model_and_the_judge_are_better_than_chance() -> None:
     assert accuracy > 0.4
 
 
+@pytest.mark.slow
 def test_the_task_model_hears_words_and_spoilt_speech() -> None:
     from rrpo.evaluate.tasks import figures
     from rrpo.mini.tasks import as_sample

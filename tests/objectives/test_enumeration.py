@@ -71,6 +71,7 @@ def test_straight_through_is_the_dense_one_hot_product(truth: Truth, tau: float)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_conditional_gumbel_has_mean_and_variance_of_the_free_gumbel_softmax(truth: Truth) -> None:
     """The reference draws its own tokens, one at a time, by the arg-max of perturbed logits."""
     tau, count = 0.8, 20_000
@@ -103,6 +104,7 @@ def test_conditional_gumbel_has_mean_and_variance_of_the_free_gumbel_softmax(tru
     assert float(free.var()) == pytest.approx(float(found.var()), rel=0.1)
 
 
+@pytest.mark.slow
 def test_gumbel_rao_keeps_the_mean_and_never_has_more_variance(truth: Truth) -> None:
     means, spreads = {}, {}
     for name in ("conditional_gumbel", "gumbel_rao"):
@@ -116,6 +118,7 @@ def test_gumbel_rao_keeps_the_mean_and_never_has_more_variance(truth: Truth) -> 
     assert float((gap.abs() < 4.5 * error + 1e-6).float().mean()) > 0.99
 
 
+@pytest.mark.slow
 def test_bias_and_variance_of_each_estimator(truth: Truth) -> None:
     """What holds on this problem: all point uphill, and all vary less than REINFORCE."""
     made = truth.on_policy.evaluate(rollouts(SEQUENCES))

@@ -27,6 +27,8 @@ from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardConfig, RewardModel
 
+pytestmark = pytest.mark.slow
+
 Mutate = Callable[[random.Random, bytes], bytes]
 
 

@@ -129,6 +129,7 @@ def test_the_bundled_file_covers_the_bundled_emotions() -> None:
     assert len(ADDED) == 19
 
 
+@pytest.mark.slow
 def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path) -> None:
     """The whole way by the command line's own functions, on random weights of a tiny size."""
     write_llm(folder)

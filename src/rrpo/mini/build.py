@@ -83,7 +83,7 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
         )
     claim(out / PLAN, {"seed": seed, "scale": scale}, "a recipe")
     ran = False
-    for name, stage in _stages(seed, scale):
+    for name, stage in stages(seed, scale):
         # What is packed must hold a part that could not be made before.
         if (out / name / "done.json").is_file() and not (name == "world" and ran):
             continue
@@ -91,7 +91,8 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
     return World(out / "world")
 
 
-def _stages(seed: int, scale: float) -> list[tuple[str, Stage]]:
+def stages(seed: int, scale: float) -> list[tuple[str, Stage]]:
+    """Return the stages of the recipe by name, in their order."""
     return [
         *((f"render-{name}", partial(_render, name, seed, scale)) for name in PARTS),
         ("codec", partial(_codec, seed, scale)),

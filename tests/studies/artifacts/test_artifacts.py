@@ -198,6 +198,7 @@ def test_an_unknown_or_missing_peer_is_said(tmp_path: Path) -> None:
             Essentia()
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = tmp_path / "corpora" / "mine"
     corpus.mkdir(parents=True)

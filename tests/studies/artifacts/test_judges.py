@@ -97,6 +97,7 @@ def test_no_two_spoilt_utterances_say_the_same() -> None:
     assert chosen[4].text == texts[0]
 
 
+@pytest.mark.slow
 def test_speech_at_a_peak_of_seven_tenths_gains_nothing_by_being_brought_there() -> None:
     world = World()
     row = world.shard("test_same")[0]
@@ -125,6 +126,7 @@ def test_neutral_speech_has_no_intensity() -> None:
     assert list(figures) == ["neutral", "sad, 0.2", "sad, 0.6", "sad, 1.0"]
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_page_and_picture(tmp_path: Path) -> None:
     pytest.importorskip("hibari", reason="needs the packaged voice: pip install 'rrpo[mini]'")
     pytest.importorskip("pyworld", reason="needs WORLD: pip install 'rrpo[mini]'")

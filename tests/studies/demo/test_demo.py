@@ -12,6 +12,8 @@ from rrpo.mini.text import SPEAKERS
 from rrpo.studies.demo import demo, voices
 from rrpo.studies.demo.plan import SMOKE
 
+pytestmark = pytest.mark.slow
+
 
 class Loaded(HTMLParser):
     """Collects what a page loads as it opens."""

@@ -108,6 +108,7 @@ def test_a_share_is_drawn_by_the_seed(tmp_path: Path, manifests: list[Path]) -> 
     assert (whole.name, half.name) == ("xx+yy", "xx+yy@0.5")
 
 
+@pytest.mark.slow
 def test_mixes_keep_to_what_is_trained_on(tmp_path: Path, manifests: list[Path]) -> None:
     lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=20))
     fold = Fold(("xx", "zz"))
@@ -129,6 +130,7 @@ def test_mixes_keep_to_what_is_trained_on(tmp_path: Path, manifests: list[Path])
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(made, again, strict=True))
 
 
+@pytest.mark.slow
 def test_the_ablation_is_written_and_goes_on(
     tmp_path: Path, manifests: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +182,7 @@ def test_the_ablation_is_written_and_goes_on(
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_some_of_the_reward_models_alone(tmp_path: Path, manifests: list[Path]) -> None:
     """Without one that mixes audio no mix is heard; the page lacks what was not trained."""
     out = tmp_path / "out"
@@ -217,6 +220,7 @@ def _heard(lab: Laboratory, name: str, fold: Fold) -> list[tuple[np.ndarray, np.
     return [(found.labels, row) for row in found.scores]
 
 
+@pytest.mark.slow
 def test_less_data_is_not_mixed_with_the_rest(
     tmp_path: Path, manifests: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +254,7 @@ def test_every_utterance_has_as_many_mixes() -> None:
     assert {one.id for one in evenly_mixed(everything, pool, 3)} >= {one.id for one in pool}
 
 
+@pytest.mark.slow
 def test_a_job_made_again_is_the_same(tmp_path: Path, manifests: list[Path]) -> None:
     lab = Laboratory(tmp_path / "out", manifests, SIZE)
     job = Job(Fold(("xx", "zz")), "ls_eam_adv", 1)
@@ -261,6 +266,7 @@ def test_a_job_made_again_is_the_same(tmp_path: Path, manifests: list[Path]) -> 
     assert np.allclose(np.exp(first).sum(1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_languages_study_shares_what_is_there(tmp_path: Path, manifests: list[Path]) -> None:
     page = languages.run(manifests, tmp_path / "out", SIZE)
     study = json.loads((tmp_path / "out" / "languages.json").read_text())

@@ -31,6 +31,7 @@ def test_swapping_texts_is_seen() -> None:
     assert figures["swapped_loss"]["mean"] > figures["loss"]["mean"]
 
 
+@pytest.mark.slow
 def test_inserted_clicks_are_found_and_clean_speech_has_none() -> None:
     rows = [row for row in World().shard("test_same") if row.emotion == "neutral"][:6]
     codec = World().codec()
@@ -149,6 +150,7 @@ def test_seconds_of_a_stage_say_when_they_are_not_all(tmp_path: Path) -> None:
     assert found["assets"]["mean"] == (tmp_path / "recipe.json").stat().st_size / 1e6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_judges")
 def test_the_command_writes_its_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
