@@ -25,13 +25,16 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from rrpo import runs
 from rrpo.checkpoint import alone, load_model, save_model, sha256
+from rrpo.data.shards import Utterance
 from rrpo.errors import NotFinite, UserError
 from rrpo.folder import begin_folder, commit_folder, recover_folder
 from rrpo.metrics import read_metrics
 from rrpo.processes import LAUNCHED, require_launcher
 from rrpo.progress import Progress
 from rrpo.random_states import random_states, restore_random_states
+from rrpo.reward import RewardConfig, RewardModel
 from rrpo.stopping import EarlyStopping
 from rrpo.train import (
     TrainConfig,
@@ -532,6 +535,12 @@ def test_left_over_processes(
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=named):
         train(Toy(), CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # A run from Python claims its folder before that, and would wait there for the others.
+    small = RewardModel(RewardConfig(width=4, layers=1, heads=1, feedforward=4, codes=9))
+    rows = [Utterance(name, "", name, np.arange(9)) for name in ("happy", "sad")]
+    with pytest.raises(UserError, match=named):
+        runs.train_reward(small, rows, [], runs.RewardRun(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     require_launcher()

@@ -13,7 +13,14 @@ from rrpo import policy, reward
 from rrpo.checkpoint import is_ours, sha256
 from rrpo.codec import s3, speech, whisper
 from rrpo.config import Strict
-from rrpo.data.shards import Utterance, for_tests, for_training, shard_codec
+from rrpo.data.shards import (
+    Utterance,
+    for_tests,
+    for_training,
+    odd_lengths,
+    require_plain,
+    shard_codec,
+)
 from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
 from rrpo.identity import codec_name, identity, is_same, require_one_codec, shown
@@ -246,11 +253,30 @@ def load_data(
         known = {"the policy": model.config.codec, str(data): shard_codec(path)}
         require_one_codec(known, codec_identity(codec_of))
     rows = for_tests(path) if tested else for_training(path)
+    require_plain(rows, path)
+    for note in odd_lengths(rows, path):
+        print(note)
     for row in rows if model is not None else []:
         if not row.text.strip():
             raise UserError(
                 f"{data}: utterance {row.id!r} has no text, which a policy needs: "
                 "give the manifest a column `text` and tokenize it again"
+            )
+    return rows
+
+
+def load_mixes(mixes: Location) -> list[Utterance]:
+    """Read a mix pool without what is held out for tests.
+
+    Raises:
+        UserError: it holds utterances that are mixed with no other.
+    """
+    rows = for_training(Path(mixes))
+    for row in rows:
+        if row.partner_emotion is None:
+            raise UserError(
+                f"{mixes}: utterance {row.id!r} is mixed with no other: name the folder `mixes` "
+                "that `rrpo tokenize --mix 10` writes beside `tokens`"
             )
     return rows
 
@@ -274,8 +300,12 @@ def describe(**given: Location | Sequence[Location] | None) -> dict[str, list[li
 def _described(given: Location) -> list[str]:
     """Return a path or a bundled name, and the SHA-256 of what it holds."""
     path = Path(given)
-    files = [path] if path.is_file() else sorted([*path.glob("*.parquet")])
+    if str(given) in BUNDLED:
+        return [str(given), ""]
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     weights = [path / "model.safetensors", path / "checkpoint" / "model.safetensors"]
     files += [file for file in weights if file.is_file()]
+    if is_cosyvoice(path) and (path.is_file() or not files):
+        files = cosyvoice.weights_of(path)  # an index or adapters stand for other files
     digest = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
     return [str(given), digest if files else ""]

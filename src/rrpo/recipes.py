@@ -15,7 +15,7 @@ import torch
 from rrpo import audio, runs, spelling
 from rrpo import config as configuration
 from rrpo.checkpoint import claim
-from rrpo.data.shards import Utterance, for_training, shard_codec
+from rrpo.data.shards import Utterance, shard_codec
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.identity import require_one_codec
@@ -26,6 +26,7 @@ from rrpo.loading import (
     describe,
     is_mini,
     load_data,
+    load_mixes,
     load_policy,
     load_reward_model,
     load_reward_models,
@@ -107,7 +108,7 @@ def reward(
     if data is None:
         known = {"the bundled data": World().codec_identity, **known}
     codec = require_one_codec(known, told)
-    pool = [] if mixes is None else for_training(Path(mixes))
+    pool = [] if mixes is None else load_mixes(mixes)
     rows = load_data(data)
     if run.fit.nuisance and data is None:
         rows, pool = _with_energy(rows), _with_energy(pool)
@@ -157,7 +158,7 @@ def sft(
     run = _policy_run(runs.SFTRun, start, options)
     model = load_policy(run.start)
     rows = load_data(data, model, codec_of=options.codec_of)
-    examples = make_examples(load_tokenizer(run, model), rows)
+    examples = make_examples(load_tokenizer(run, model), rows, data)
     inputs = describe(start=run.start, data=data)
     runs.train_sft(model, examples, run, out, **options.how(inputs))
     _finish(out, model)
@@ -213,7 +214,7 @@ def _on_policy(
     require_launcher()
     model = load_policy(run.start)
     rows = load_data(data, model, codec_of=options.codec_of)
-    examples = make_examples(load_tokenizer(run, model), rows)
+    examples = make_examples(load_tokenizer(run, model), rows, data)
     inputs = describe(start=run.start, data=data, reward=_named(rewards))
     given = (model, _reference(run), _reward(rewards, model, options), examples)
     if isinstance(run, runs.DiffRORun):
@@ -240,7 +241,7 @@ def dpo(
     tokenizer = load_tokenizer(run, model)
     # What is of another codec is refused before a run is begun.
     if pairs is None:
-        examples = make_examples(tokenizer, load_data(data, model, codec_of=options.codec_of))
+        examples = make_examples(tokenizer, load_data(data, model, codec_of=options.codec_of), data)
         reward = _reward(rewards, model, options)
     else:
         known = {"the policy": model.config.codec}

@@ -7,8 +7,23 @@ from torch import Tensor
 
 SPEECH_CODES = 6561
 """Codes of one frame: eight base-3 digits, 3^8."""
+TOKEN_RATE = 25
+"""Tokens of a second of speech."""
 IGNORE = -1
 """Target value of a position that carries no loss."""
+
+
+def fits_sound(count: int, seconds: float) -> bool:
+    """Say whether a sound of that length can have so many tokens, 25 a second.
+
+    Codecs round at the ends, and some leave out silence there: a tenth and four tokens are allowed.
+    Those of CosyVoice's first generation are 50 a second.
+
+    Examples:
+        >>> fits_sound(50, 2.0), fits_sound(100, 2.0)
+        (True, False)
+    """
+    return abs(count - TOKEN_RATE * seconds) <= 4 + 0.1 * TOKEN_RATE * seconds
 
 
 def pad(sequences: Sequence[Tensor], value: int = 0) -> Tensor:

@@ -171,8 +171,8 @@ Row = tuple[str, str]
 def write(folder: Path, chosen: list[Row], rejected: list[Row], partition: str = "") -> Path:
     for name, rows, tokens in ((CHOSEN, chosen, (1, 2)), (REJECTED, rejected, (1, 3))):
         shard = [
-            Utterance(key, text, "happy", speech(*tokens).numpy(), partition=partition)
-            for key, text in rows
+            Utterance(key, text, "happy", speech(*tokens, at).numpy(), partition=partition)
+            for at, (key, text) in enumerate(rows)
         ]
         write_shard(folder / name, shard)
     return folder

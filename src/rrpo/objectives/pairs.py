@@ -14,7 +14,7 @@ from pydantic import Field
 
 from rrpo.config import Strict
 from rrpo.data.manifest import TEST
-from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.data.shards import Utterance, odd_lengths, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.on_policy import RolloutConfig, draw
@@ -128,7 +128,12 @@ def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
 def _by_id(file: Path) -> dict[str, Utterance]:
     """Read a shard whose ids are unique, by id."""
     rows: dict[str, Utterance] = {}
-    for row in read_shard(file):
+    found = read_shard(file)
+    for note in odd_lengths(found, file):
+        print(note)
+    for row in found:
+        if row.partner_emotion is not None:
+            raise UserError(f"{file}: the utterance {row.id!r} is mixed with another: remove it")
         if row.id in rows:
             raise UserError(
                 f"{file}: the id {row.id!r} stands twice, so it is not clear which utterances are "
@@ -153,5 +158,8 @@ def _pair(folder: Path, chosen: Utterance, rejected: Utterance, tokenizer: Token
             f"{folder}: the chosen and the rejected utterance of the pair {name!r} are the same, "
             "which teaches nothing: remove both rows"
         )
-    prompt = make_prompt(tokenizer, chosen.text, chosen.emotion, chosen.speaker)
+    try:
+        prompt = make_prompt(tokenizer, chosen.text, chosen.emotion, chosen.speaker)
+    except UserError as error:
+        raise UserError(f"{folder}: the pair {name!r}: {error}") from None
     return Pair(prompt, torch.from_numpy(chosen.tokens), torch.from_numpy(rejected.tokens))

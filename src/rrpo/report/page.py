@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rrpo.checkpoint import read_json, write_text
 from rrpo.errors import UserError
 from rrpo.report import listening, recognition, tables
 from rrpo.report.curves import by_system, points, value_of
+from rrpo.report.files import read_lines, readable
 from rrpo.report.heatmap import heatmap_svg
 from rrpo.report.measures import (
     FIXED,
@@ -46,6 +46,11 @@ def write_page(folder: Path) -> Path:
     Raises:
         UserError: there is no results.json, or one of the files is not what it should be.
     """
+    with readable(folder):
+        return _write_page(folder)
+
+
+def _write_page(folder: Path) -> Path:
     results = _results(folder)
     samples = read_lines(folder / "samples.jsonl")
     curves = read_lines(folder / "curves.jsonl")
@@ -90,6 +95,11 @@ def write_run_page(folder: Path) -> Path:
     names = ("config.yaml", "metrics.jsonl", "results.json")
     if not any((folder / name).is_file() for name in names):
         raise UserError(f"{folder} is not a run: expected one of {', '.join(names)} there")
+    with readable(folder):
+        return _write_run_page(folder)
+
+
+def _write_run_page(folder: Path) -> Path:
     metrics = read_lines(folder / "metrics.jsonl")
     results = _results(folder) if (folder / "results.json").is_file() else {}
     config = folder / "config.yaml"
@@ -123,32 +133,6 @@ def _judged(folder: Path) -> tables.Table | None:
 def _said(folder: Path) -> list[dict[str, Any]]:
     """Return the policy's utterances, where it was evaluated."""
     return [{**row, "system": "speech"} for row in read_lines(folder / "samples" / "samples.jsonl")]
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a file of JSON objects, one a line; an empty list where there is no such file.
-
-    Raises:
-        UserError: a line is not a JSON object.
-    """
-    if not path.is_file():
-        return []
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable text ({error}): make it again") from None
-    for count, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} line {count} is not JSON ({error}): make it again") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path} line {count} is not a JSON object: make it again")
-        rows.append(row)
-    return rows
 
 
 def _results(folder: Path) -> dict[str, Any]:
