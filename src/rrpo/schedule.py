@@ -23,6 +23,12 @@ class TrainConfig(Strict):
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     # None: as many as torch chose; a resumed run takes the number of the run it continues.
     threads: int | None = pydantic.Field(None, ge=1)
+    # Batches whose gradients are averaged before a step: as much memory as one, as much weight as
+    # so many. Each is drawn by itself. What is a mean over utterances, or in SFT over tokens, is
+    # one over all of them; a KL per token is a mean of the batches' means.
+    accumulate: int = pydantic.Field(1, ge=1)
+    # Where the figures go besides `metrics.jsonl`.
+    report_to: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

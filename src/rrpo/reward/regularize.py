@@ -6,6 +6,7 @@ on the encoder's output.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -85,34 +86,60 @@ def feature_mixup(
         raise ValueError(f"lengths {list(lengths)} do not fit features {tuple(features.shape)}")
     if min_db > max_db:
         raise ValueError(f"the range of signal-to-noise ratios is empty: {min_db} to {max_db} dB")
+    drawn = _draw_segments(lengths, longest, rng, (min_db, max_db))
+    device = features.device
+    chosen, keep = drawn.partners.to(device), drawn.inside.to(features)[..., None]
+    index = drawn.source.to(device)[..., None].expand_as(features)
+    segment = features[chosen].gather(1, index) * keep
+    own_energy, energy = ((part * keep).square().sum((1, 2)) for part in (features, segment))
+    mixed = (own_energy > 0) & (energy > 0)
+    wanted = own_energy / drawn.ratios.to(own_energy)
+    # Both energies are sums over the same number of values, so their ratio is that of the means.
+    scale = torch.where(mixed, wanted / torch.where(mixed, energy, 1.0), 0.0)
+    scale = torch.where(mixed, scale, 1.0).sqrt() * mixed
+    weights = torch.where(mixed, (drawn.shares / (1.0 + drawn.ratios)).to(energy), 0.0)
+    return features + scale[:, None, None] * segment, chosen, weights
+
+
+class _Segments(NamedTuple):
+    """What is mixed into each of B utterances of at most T frames.
+
+    Attributes:
+        partners: (B,) int64, whose segment it is.
+        inside: (B, T) bool, where it goes; nowhere where nothing is mixed.
+        source: (B, T) int64, the partner's frame that goes there.
+        ratios: (B,) float64, signal-to-noise ratios.
+        shares: (B,) float64, l_mix / l_i.
+    """
+
+    partners: Tensor
+    inside: Tensor
+    source: Tensor
+    ratios: Tensor
+    shares: Tensor
+
+
+def _draw_segments(
+    lengths: Sequence[int], longest: int, rng: np.random.Generator, decibels: tuple[float, float]
+) -> _Segments:
+    """Draw the partner, the segments and the level of each utterance (`feature_mixup`)."""
+    size = len(lengths)
     drawn = rng.permutation(size).tolist()
     partners = [(i + 1) % size if i == j else j for i, j in enumerate(drawn)]
     inside = torch.zeros(size, longest, dtype=torch.bool)
     source = torch.zeros(size, longest, dtype=torch.int64)
-    ratios = torch.ones(size, dtype=torch.float64)
-    shares = torch.zeros(size, dtype=torch.float64)
+    ratios, shares = torch.ones(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     for i, j in enumerate(partners):
         if lengths[i] < 2 or i == j:
             continue
         length = min(int(rng.uniform(1.0, lengths[i] / 2)), lengths[j])
         start = int(rng.integers(lengths[i] - length, endpoint=True))
         first = int(rng.integers(lengths[j] - length, endpoint=True))
-        ratios[i] = 10.0 ** (rng.uniform(min_db, max_db) / 10.0)
+        ratios[i] = 10.0 ** (rng.uniform(*decibels) / 10.0)
         shares[i] = length / lengths[i]
         inside[i, start : start + length] = True
         source[i, start : start + length] = torch.arange(first, first + length)
-    device = features.device
-    chosen, keep = torch.tensor(partners, device=device), inside.to(features)[..., None]
-    index = source.to(device)[..., None].expand_as(features)
-    segment = features[chosen].gather(1, index) * keep
-    own_energy, energy = ((part * keep).square().sum((1, 2)) for part in (features, segment))
-    mixed = (own_energy > 0) & (energy > 0)
-    wanted = own_energy / ratios.to(own_energy)
-    # Both energies are sums over the same number of values, so their ratio is that of the means.
-    scale = torch.where(mixed, wanted / torch.where(mixed, energy, 1.0), 0.0)
-    scale = torch.where(mixed, scale, 1.0).sqrt() * mixed
-    weights = torch.where(mixed, (shares / (1.0 + ratios)).to(energy), 0.0)
-    return features + scale[:, None, None] * segment, chosen, weights
+    return _Segments(torch.tensor(partners), inside, source, ratios, shares)
 
 
 def adversarial_delta(gradient: Tensor, epsilon: float = 0.5) -> Tensor:

@@ -93,8 +93,8 @@ class CosyVoiceSpeaker:
                 max_ratio=LONGEST,
                 generator=generator,
             )
-            for prompt, tokens in zip(part, drawn, strict=True):
-                ended = tokens.numel() < int(LONGEST * prompt.text_ids.numel())
+            for tokens, ended in zip(drawn, drawn.ended.tolist(), strict=True):
+                tokens = tokens.cpu()
                 capped = self._model.config.version == 3
                 speech.append(Said(cap_silence(tokens) if capped else tokens, ended))
         return speech
