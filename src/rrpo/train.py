@@ -29,7 +29,6 @@ from rrpo.processes import working_precision
 from rrpo.progress import Progress, interruption
 from rrpo.run_folder import RunFolder, open_run
 from rrpo.schedule import TrainConfig as TrainConfig
-from rrpo.schedule import learning_rate as learning_rate
 from rrpo.state import TrainingState, initial_state, save_state
 from rrpo.stopping import EarlyStopping as EarlyStopping
 from rrpo.stopping import Stop
@@ -144,6 +143,20 @@ def train(
             with metrics, progress, interruption() as signalled:
                 _loop(run, metrics, progress, signalled)
     return TrainResult(state.step, state.best_step, state.seconds, state.validations)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the learning rate of a step (1 … steps): linear warm-up, then the schedule.
+
+    The cosine begins at `learning_rate` on the first step after the warm-up and would reach zero
+    on the step after the last.
+    """
+    if step <= config.warmup_steps:
+        return config.learning_rate * step / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    done = (step - 1 - config.warmup_steps) / (config.steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.Event) -> None:

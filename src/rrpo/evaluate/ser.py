@@ -27,8 +27,8 @@ from rrpo.evaluate.statistics import (
 )
 from rrpo.reward import RewardModel
 from rrpo.reward.labels import check_tokens
-from rrpo.reward.loss import TASK
 from rrpo.reward.posteriors import log_posteriors
+from rrpo.reward.regularize import TASK
 
 CALIBRATION_BINS = 15
 GROUPS = 200

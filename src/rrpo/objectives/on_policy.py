@@ -71,16 +71,16 @@ class Rollouts:
     @property
     def lengths(self) -> Tensor:
         """T_b (B,) int64, on the CPU."""
-        return torch.tensor([tokens.numel() for tokens in self.said])
+        return torch.tensor([tokens.numel() for tokens in self.said.tokens])
 
     def described(self) -> list[dict[str, Any]]:
         """Return a row for each utterance that JSON can hold, for a look at a batch."""
-        rows = zip(self.prompts, self.said, strict=True)
+        rows = zip(self.prompts, self.said.tokens, strict=True)
         return [described(prompt, tokens=tokens) for prompt, tokens in rows]
 
     def sound(self) -> Tensor:
         """Return which utterances (B,) bool, on the CPU, ended by themselves and do not loop."""
-        looping = [loops(tokens.cpu()) for tokens in self.said]
+        looping = [loops(tokens.cpu()) for tokens in self.said.tokens]
         return self.said.ended.cpu() & ~torch.tensor(looping)
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rrpo.reward.loss import TASK
 from rrpo.reward.model import RewardModel, save
+from rrpo.reward.regularize import TASK
 from rrpo.tokens import batch
 
 BATCH = 32

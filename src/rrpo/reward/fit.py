@@ -21,10 +21,9 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.labels import labelled
-from rrpo.reward.loss import TASK, emotion_loss
 from rrpo.reward.model import RewardModel, save
 from rrpo.reward.nuisance import NuisanceModel, nuisances
-from rrpo.reward.regularize import feature_mixup, label_smoothing, mixed_targets
+from rrpo.reward.regularize import TASK, emotion_loss, feature_mixup, label_smoothing, mixed_targets
 from rrpo.reward.transcripts import Transcripts, readable_texts
 from rrpo.tokens import batch
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from rrpo.data.shards import Utterance
 from rrpo.emotions import emotion_index
 from rrpo.errors import UserError
-from rrpo.reward.loss import TASK
 from rrpo.reward.model import RewardModel
+from rrpo.reward.regularize import TASK
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rrpo.reward.loss import TASK
 from rrpo.reward.model import RewardModel
+from rrpo.reward.regularize import TASK
 from rrpo.tokens import batch
 
 

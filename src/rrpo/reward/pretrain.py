@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from rrpo.codec.train_speech import Hearing, told_errors
-from rrpo.reward.loss import TASK
 from rrpo.reward.model import RewardModel, save
+from rrpo.reward.regularize import TASK
 from rrpo.tokens import batch
 
 

@@ -17,9 +17,8 @@ from rrpo.emotions import emotion_index
 from rrpo.errors import NotFinite, UserError
 from rrpo.policy.examples import Prompt
 from rrpo.reward.content import characters
-from rrpo.reward.loss import emotion_loss
 from rrpo.reward.model import RewardModel
-from rrpo.reward.regularize import label_smoothing
+from rrpo.reward.regularize import emotion_loss, label_smoothing
 
 MAIN_VOICE = "main"
 """Class of the speaker task that a prompt without a speaker asks for."""
