@@ -41,6 +41,7 @@ from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples
 from rrpo.reward import Reward, RewardModel
+from rrpo.reward.differentiable import score
 from rrpo.speaking.mini import spoken, unseen_utterances
 from rrpo.studies.demo.demo import flatten
 from rrpo.train import TrainConfig, train
@@ -194,9 +195,9 @@ def trl(
         kept = [index for index, one in enumerate(codes) if one.numel()]
         found = [-10.0] * len(codes)
         spoken_by = [prompts[row[i]] for i in kept]
-        scores = payer.score([codes[i] for i in kept], spoken_by)["emotion"]
-        for index, score in zip(kept, scores.tolist(), strict=True):
-            found[index] = score
+        scores = score(payer, [codes[i] for i in kept], spoken_by)["emotion"]
+        for index, value in zip(kept, scores.tolist(), strict=True):
+            found[index] = value
         return found
 
     class Judged(TrainerCallback):

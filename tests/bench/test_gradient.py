@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from enumerated_policy import PROMPT, SEQUENCES, Truth, rollouts
+from enumerated_policy import PROMPT, SEQUENCES, Truth, rewards, rollouts
 from rrpo.bench import gradient as module
 from rrpo.bench.gradient import REFERENCE, Size, audit, compare, label, noise, sketch
 from rrpo.errors import UserError
@@ -70,7 +70,7 @@ def test_the_audit_finds_the_exact_cosine() -> None:
     for estimator in wanted:
         generator = torch.Generator().manual_seed(0)
         made = truth.on_policy.evaluate(rollouts(SEQUENCES), estimator, generator)
-        paid = truth.on_policy.reward(made.embeddings, made.mask, [PROMPT] * 64)
+        paid = rewards(truth.on_policy.reward, made.embeddings, made.mask, [PROMPT] * 64)
         parts = torch.autograd.grad((truth.p * paid).sum(), parameters, allow_unused=True)
         exact[label(estimator)] = sketch(
             [

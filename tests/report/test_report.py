@@ -621,8 +621,11 @@ def test_run_page(tmp_path: Path) -> None:
         {"step": 2, "quality/plcmos": 3.1},
     ]
     (folder / "results.json").write_text(json.dumps(results))
+    (folder / "checkpoint").mkdir()
+    (folder / "checkpoint" / "model.json").write_text('{"codec": "mini d14cb7fa289bf212"}')
     reader = read_page(write_run_page(folder))
     assert "name: <b>bold</b>" in reader.words()
+    assert "Its tokens are of the codec mini (d14cb7fa)." in reader.words()
     assert "Accuracy, same 0.5000" in reader.words()
     assert len([a for a in reader.all_of("svg") if a.get("role") == "img"]) == 3
     assert "Quality, PLCMOS" in reader.words()

@@ -48,10 +48,11 @@ def test_a_toy_language_is_learnt() -> None:
     clean = [sample(rng) for _ in range(300)]
     struck = [sample(rng, True) for _ in range(100)]
     objective = MultiTaskObjective(made, clean, struck, batch_size=32)
+    made.train()
     optimizer = torch.optim.AdamW(made.parameters(), 3e-3)
     generator = torch.Generator().manual_seed(0)
     for step in range(1, 201):
-        loss, metrics = objective.loss(made.train(), step, generator)
+        loss, metrics = objective.loss(step, generator)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from rrpo.bench.measure import Measurement, machine
 from rrpo.errors import UserError
+from rrpo.estimators import ESTIMATORS
 from rrpo.objectives.grpo import group_advantage
 from rrpo.objectives.on_policy import Estimator, OnPolicy, Rollouts
 from rrpo.progress import Progress
-from rrpo.relax import ESTIMATORS
 from rrpo.report.measures import MISSING
 from rrpo.report.terminal import shown
+from rrpo.reward.differentiable import score, weighted_sum
 
 SKETCH = 1 << 21
 """Greatest length of a stored gradient; a longer one is folded with random signs."""
@@ -238,9 +239,9 @@ def measurements(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[M
 
 def _reference(on_policy: OnPolicy, rollouts: Rollouts, group: int) -> Tensor:
     """Return RLOO's gradient of the mean reward, as a sketch."""
-    paying = on_policy.reward
-    paid = paying.total(paying.score(rollouts.speech, rollouts.prompts))
-    advantage = group_advantage(paid, group, "rloo")
+    reward = on_policy.reward
+    rewards = weighted_sum(reward, score(reward, rollouts.said.tokens, rollouts.prompts))
+    advantage = group_advantage(rewards, group, "rloo")
     made = on_policy.evaluate(rollouts)
     return _gradient(on_policy, (advantage * made.log_probability.sum(1)).mean())
 
@@ -253,7 +254,7 @@ def _estimates(
     for estimator in estimators:
         generator = torch.Generator().manual_seed(block)
         made = on_policy.evaluate(rollouts, estimator, generator)
-        reward = on_policy.reward(made.embeddings, made.mask, rollouts.prompts)
+        reward = weighted_sum(on_policy.reward, on_policy.terms(made, rollouts))
         found[label(estimator)] = _gradient(on_policy, reward.mean())
     return found
 

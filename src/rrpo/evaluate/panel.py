@@ -21,7 +21,7 @@ from rrpo.policy.divergence import kl_per_position
 from rrpo.policy.examples import Prompt
 from rrpo.policy.layout import unistream
 from rrpo.reward import RewardModel
-from rrpo.reward.fit import log_posteriors
+from rrpo.reward.posteriors import log_posteriors
 from rrpo.tokens import IGNORE
 
 

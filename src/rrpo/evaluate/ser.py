@@ -26,9 +26,9 @@ from rrpo.evaluate.statistics import (
     resampled_sums,
 )
 from rrpo.reward import RewardModel
-from rrpo.reward.fit import log_posteriors
 from rrpo.reward.labels import check_tokens
-from rrpo.reward.loss import TASK
+from rrpo.reward.posteriors import log_posteriors
+from rrpo.reward.regularize import TASK
 
 CALIBRATION_BINS = 15
 GROUPS = 200

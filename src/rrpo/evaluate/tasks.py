@@ -9,11 +9,11 @@ from torch import Tensor
 
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.statistics import interval
-from rrpo.reward.fit import log_posteriors
 from rrpo.reward.labels import check_tokens
 from rrpo.reward.model import RewardModel
 from rrpo.reward.multitask import CLEAN, SPOILT, Sample, spoil
-from rrpo.tokens import length_mask, pad
+from rrpo.reward.posteriors import log_posteriors
+from rrpo.tokens import batch
 
 
 @torch.no_grad()
@@ -31,8 +31,8 @@ def read_classes(
     read = []
     for start in range(0, len(tokens), batch_size):
         part = tokens[start : start + batch_size]
-        mask = length_mask(torch.tensor([one.numel() for one in part])).to(device)
-        read += head.read(model.encode(model.embed(pad(part).to(device)), mask), mask)
+        ids, mask = batch(part, device)
+        read += head.read(model.encode(model.embed(ids), mask), mask)
     return read
 
 

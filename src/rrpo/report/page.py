@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from rrpo.checkpoint import read_json, write_text
 from rrpo.errors import UserError
+from rrpo.identity import shown
 from rrpo.report import listening, recognition, tables
 from rrpo.report.curves import by_system, points, value_of
 from rrpo.report.files import read_lines, readable
@@ -112,6 +113,7 @@ def _write_run_page(folder: Path) -> Path:
         folder / "report.html",
         "run.html",
         title=f"Run {folder.resolve().name}",
+        codec=_codec(folder),
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
         charts=_metric_charts(metrics),
         validations=_metric_charts(_validations(results)),
@@ -121,6 +123,14 @@ def _write_run_page(folder: Path) -> Path:
         grid=listening.grid(folder, _said(folder)),
         figures=tables.plain_table(tables.flat(results), "Results"),
     )
+
+
+def _codec(folder: Path) -> str:
+    """Return which codec the tokens of a run's model are of, as its weights record it."""
+    path = folder / "checkpoint" / "model.json"
+    model = read_json(path) if path.is_file() else {}
+    line = model.get("codec") if isinstance(model, dict) else None
+    return shown(line) if isinstance(line, str) else ""
 
 
 def _judged(folder: Path) -> tables.Table | None:

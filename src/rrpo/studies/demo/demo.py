@@ -207,11 +207,12 @@ def _train(
     model, reference = _start(demo, name), _start(demo, name)
     examples = make_examples(demo.world.tokenizer, demo.world.shard("finetune"))
 
-    def validate(step: int) -> Mapping[str, float]:  # noqa: ARG001 - part of the loop's protocol
+    def validate(_: int) -> Mapping[str, float]:
         return _curve(demo, model, base, reward_models)
 
     if system.method == "sft":
-        runs.train_sft(model, examples, sft_config(demo.plan, demo.seed), folder, True, validate)
+        settings = sft_config(demo.plan, demo.seed)
+        runs.train_sft(model, examples, settings, folder, resume=True, validate=validate)
         return
     rest: dict[str, Any] = {
         "folder": folder,
@@ -234,8 +235,10 @@ def _train(
         prompts = [example.prompt for example in examples]
         pairs = partial(_pairs, demo, model, paying, prompts, config)
         runs.train_dpo(model, reference, pairs, config, **rest)
+    elif isinstance(config, runs.GRPORun):
+        runs.train_grpo(model, reference, paying, examples, config, **rest)
     else:
-        runs.train_rewarded(model, reference, paying, examples, config, **rest)
+        runs.train_diffro(model, reference, paying, examples, config, **rest)
 
 
 def _pairs(
@@ -247,8 +250,7 @@ def _pairs(
 ) -> list[Pair]:
     folder = demo.out / "systems" / "dpo" / "pairs"
     if not (folder / REJECTED).is_file():
-        paid = config.paid_by(paying, config.pairs.reward_form)
-        draw_pairs(model, paid, prompts, config.pairs, folder, demo.seed)
+        draw_pairs(model, config.reward(paying, prompts), prompts, config.pairs, folder, demo.seed)
     return read_pairs(folder, demo.world.tokenizer)
 
 

@@ -50,7 +50,8 @@ from rrpo.identity import identity
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
-from rrpo.reward.fit import RewardObjective, log_posteriors
+from rrpo.reward.fit import RewardObjective
+from rrpo.reward.posteriors import log_posteriors
 from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.sound.mixup import energy_adaptive_mixup, other_than
 from rrpo.studies.real_speech.folds import CEILING, Fold, Job, Size, configurations, mixes_audio

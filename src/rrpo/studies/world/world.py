@@ -31,7 +31,7 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.progress import Progress
 from rrpo.report.terminal import print_rows
 from rrpo.reward import RewardModel
-from rrpo.reward.fit import log_posteriors
+from rrpo.reward.posteriors import log_posteriors
 from rrpo.speaking.mini import spoken
 from rrpo.studies import aims
 from rrpo.studies.demo import demo, plan
