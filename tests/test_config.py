@@ -115,6 +115,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         load(Outer, tmp_path / "binary.yaml", [])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.one_of(

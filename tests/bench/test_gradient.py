@@ -33,6 +33,7 @@ def test_noise_that_both_share_does_not_count() -> None:
     assert abs(float(plain) - 0.8) > 0.02
 
 
+@pytest.mark.slow
 def test_error_and_noise_are_those_of_the_law() -> None:
     reference, estimate = blocks(400, 0.05)
     found = compare(reference, estimate)

@@ -144,6 +144,7 @@ def covered(trial: int, kind: str) -> bool:
     return found["low"] <= 0.6 <= found["high"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["trainings", "paired", "few speakers of each stratum"])
 def test_95_of_100_intervals_hold_the_truth(kind: str) -> None:
     assert 183 <= sum(covered(trial, kind) for trial in range(200)) <= 200

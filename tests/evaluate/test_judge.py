@@ -30,6 +30,7 @@ def clusters(count: int, seed: int, spread: float = 1.0) -> tuple[np.ndarray, np
     return centres[labels] * 0.35 + spread * rng.normal(size=(count, len(names()))), labels
 
 
+@pytest.mark.slow
 def test_fit_learns_is_calibrated_and_repeats() -> None:
     inputs, labels = clusters(600, 0)
     held, truth = clusters(600, 1)

@@ -305,6 +305,7 @@ def means(rows: list[Rendering]) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_emotions_move_the_voice_as_the_sources_say(
     acted: dict[str, list[Rendering]],
 ) -> None:

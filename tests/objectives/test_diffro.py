@@ -228,6 +228,7 @@ def test_a_duration_is_rewarded_by_a_policy_gradient() -> None:
     torch.testing.assert_close(log_p.grad[1], torch.full((3,), 0.5 / 3 / 2))
 
 
+@pytest.mark.slow
 def test_a_duration_pulls_the_length_to_the_recordings() -> None:
     lengths = {}
     for weight in (0.0, 2.0):
@@ -260,6 +261,7 @@ def test_kl_of_a_policy_to_itself_is_zero() -> None:
     assert metrics["kl"] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_reward_rises_when_its_gradient_is_followed() -> None:
     # Sixteen rows a step: five seeds gave rises of 0.62 to 0.77; three rows were mostly noise.
     made = objective(batch_size=16, beta=0.0, rollout=RolloutConfig(max_ratio=6.0, min_ratio=2.0))

@@ -77,6 +77,7 @@ def test_a_clipped_token_has_no_gradient() -> None:
     assert gradient.tolist() == [[0.0, -1.0]]
 
 
+@pytest.mark.slow
 def test_the_reward_rises() -> None:
     made = objective(
         beta=0.0, advantage="rloo", rollout=RolloutConfig(max_ratio=6.0, min_ratio=2.0)

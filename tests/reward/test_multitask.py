@@ -42,6 +42,7 @@ def test_spoilt_speech_keeps_its_length_and_its_codes() -> None:
     assert spoil(np.array([3, 4]), 60, rng).size == 2
 
 
+@pytest.mark.slow
 def test_a_toy_language_is_learnt() -> None:
     rng = np.random.default_rng(1)
     made = model()

@@ -86,6 +86,7 @@ def test_copies_of_a_speaker_say_nothing_new(figure: str) -> None:
     assert copied > 4 * naive > 0
 
 
+@pytest.mark.slow
 def test_false_marks_of_a_speaker_are_no_independent_ones() -> None:
     struck = np.asarray(0.7 * sentence(0), np.float32)
     struck[1000] += 0.5

@@ -26,6 +26,7 @@ from rrpo.studies.world.policy import lengths, policy_figures
 from rrpo.tokens import SPEECH_CODES
 
 
+@pytest.mark.slow
 def test_swapping_texts_is_seen() -> None:
     figures = policy_figures(World(), World().policy())
     assert figures["swapped_loss"]["mean"] > figures["loss"]["mean"]
@@ -42,6 +43,7 @@ def test_inserted_clicks_are_found_and_clean_speech_has_none() -> None:
     assert np.mean([row["click_false_per_second"] for row in found]) < struck
 
 
+@pytest.mark.slow
 def test_a_policy_that_never_stops_runs_away() -> None:
     """The bundled base ends by itself; with its stop ids pushed down it only reaches its limit."""
     base = World().policy()
@@ -128,6 +130,7 @@ def test_differences_are_paired_and_over_all_seeds_of_the_base() -> None:
     assert "word error" not in study.differences(systems)["base − codec"]
 
 
+@pytest.mark.slow
 def test_a_reward_model_is_right_less_often_by_the_difference_of_its_accuracies() -> None:
     figures = study.reward_figures(World(), World().reward_model())
     right = figures["accuracy"]
