@@ -249,11 +249,11 @@ def evaluate(
         codec_of: as of `train_reward`.
 
     Returns:
-        name of a policy, and of the real tokens → measure → "mean", "low" and "high".
+        name of a policy, and of the real tokens → measure → an interval: `mean`, `low`, `high`.
 
     Examples:
         >>> figures = evaluate(["mini"], sentences=1)
-        >>> 0.0 <= figures["mini"]["judge_probability"]["mean"] <= 1.0
+        >>> 0.0 <= figures["mini"]["judge_probability"].mean <= 1.0
         True
     """
     return judging.judge(

@@ -203,7 +203,7 @@ def test_the_bundled_model_is_read_as_before() -> None:
     assert isinstance(model.content, ContentHead)
     rows = World().shard("test_same")[:6]
     texts = [torch.tensor(World().tokenizer.encode(row.text)) for row in rows]
-    assert symbol_error(model, rows, texts)["mean"] < 0.3
+    assert symbol_error(model, rows, texts).mean < 0.3
 
 
 def test_symbol_error_by_hand() -> None:
@@ -222,7 +222,7 @@ def test_symbol_error_by_hand() -> None:
     texts = [torch.tensor([97, 97, 98]), torch.tensor([97, 98, 200])]
     # Read is a a b ?: one insertion; against a b ? an insertion, and ? is never right.
     found = symbol_error(model, rows, texts)
-    assert found["mean"] == pytest.approx((1 / 3 + 2 / 3) / 2)
+    assert found.mean == pytest.approx((1 / 3 + 2 / 3) / 2)
     assert edits([1, 1, 2, 3], [1, 2, 0]) == 2
 
 

@@ -308,9 +308,9 @@ def test_a_toy_task_is_learned(config: FitConfig) -> None:
     held_out = corpus(120, seed=5)
     before = evaluate(new_model(), held_out)
     after = evaluate(train(config, seed=0), held_out)
-    assert before["accuracy"]["mean"] < 0.7
-    assert after["accuracy"]["mean"] > 0.9
-    assert after["mean_log_posterior"]["mean"] > before["mean_log_posterior"]["mean"]
+    assert before["accuracy"].mean < 0.7
+    assert after["accuracy"].mean > 0.9
+    assert after["mean_log_posterior"].mean > before["mean_log_posterior"].mean
 
 
 def test_training_repeats_under_a_seed() -> None:
@@ -322,7 +322,7 @@ def test_training_repeats_under_a_seed() -> None:
 
 def loss_of(model: RewardModel, rows: list[Utterance]) -> float:
     """The cross-entropy of a model on utterances."""
-    return -float(evaluate(model, rows, resamples=1)["mean_log_posterior"]["mean"])
+    return -float(evaluate(model, rows, resamples=1)["mean_log_posterior"].mean)
 
 
 def test_the_training_loop_trains_it(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from rrpo.bench import bare
-from rrpo.bench.measure import Measurement, compare, machine
+from rrpo.bench.measure import Measurement, compare, measurement
 from rrpo.errors import UserError
+from rrpo.interval import exactly
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.on_policy import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
@@ -320,7 +321,7 @@ def relaxation(
         ratio = peaks[0] / peaks[1]
         unit = f"× the memory of the dense pass ({peaks[0]:.0f} of {peaks[1]:.0f} MB)"
         name = f"relaxation/{count}/memory"
-        yield Measurement(name, ratio, ratio, ratio, unit, machine(device))
+        yield measurement(name, exactly(ratio), unit, device)
 
 
 def _relaxed(form: str, count: int, device: torch.device, width: int = 256) -> Callable[[], None]:
