@@ -93,6 +93,8 @@ def claim(path: Path, plan: Mapping[str, Any], content: str) -> None:
         write_json(path, plan)
         return
     stored = read_json(path)
+    if not isinstance(stored, dict):
+        raise UserError(f"{path} is damaged, it holds no JSON object: copy it again")
     asked = json.loads(json.dumps(plan))
     if stored != asked:
         names = [name for name in {**asked, **stored} if stored.get(name) != asked.get(name)]
