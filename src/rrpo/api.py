@@ -15,8 +15,9 @@ from rrpo import judging, policy, recipes, reward
 from rrpo.audio import Audio
 from rrpo.loading import Location, load_policy, load_reward_model
 from rrpo.policy import SpeechTokenLM
-from rrpo.reward import RewardModel
+from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.speaking import by_name
+from rrpo.train import Callback
 
 Settings = Mapping[str, object]
 """Settings by their dotted names, as for `--set`: {"train.steps": 40}."""
@@ -44,6 +45,7 @@ def train_reward(
     mixes: Location | None = None,
     codec_of: str | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> RewardModel:
     """Fine-tune a reward model (`rrpo reward train`); by default hardened as RRPO describes.
 
@@ -56,6 +58,8 @@ def train_reward(
         mixes: a mix pool, for `fit.mixup_at=audio`.
         codec_of: which codec the tokens are of, where the shards do not say it.
         resume: continue an interrupted run.
+        callbacks: each is called after each step with its number and its figures; where one returns
+            True, that step is the last.
 
     Raises:
         UserError: as the command, in one line.
@@ -66,7 +70,7 @@ def train_reward(
         >>> model.config.loss.label_smoothing
         0.1
     """
-    options = _options(settings, codec_of, resume)
+    options = _options(settings, codec_of, resume, callbacks)
     recipes.reward(Path(out), data, start, mixes, preset, options)
     return reward.load(out)
 
@@ -79,6 +83,7 @@ def train_sft(
     settings: Settings | None = None,
     codec_of: str | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> SpeechTokenLM:
     """Fine-tune a policy on labelled speech (`rrpo policy sft`); arguments as of `train_reward`.
 
@@ -89,13 +94,13 @@ def train_sft(
         >>> model.config.codec[:4]
         'mini'
     """
-    recipes.sft(Path(out), data, start, _options(settings, codec_of, resume))
+    recipes.sft(Path(out), data, start, _options(settings, codec_of, resume, callbacks))
     return policy.load(out)
 
 
 def train_diffro(
     out: Location,
-    rewards: Sequence[Location],
+    rewards: Sequence[Location | DifferentiableReward],
     data: Location | None = None,
     *,
     start: Location,
@@ -103,6 +108,7 @@ def train_diffro(
     settings: Settings | None = None,
     codec_of: str | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> SpeechTokenLM:
     """Follow the reward's gradient through the token choices (`rrpo policy diffro`).
 
@@ -110,13 +116,15 @@ def train_diffro(
 
     Args:
         out: folder of the run.
-        rewards: reward models; several with the same head are an ensemble.
+        rewards: reward models, of which several with the same head are an ensemble; or one reward
+            of your own (`rrpo.reward.DifferentiableReward`).
         data: token shards whose texts and emotions are asked for.
-        start: where the policy starts and what it is held to; as published, an SFT run.
+        start: where the policy starts, and its reference; as published, an SFT run.
         preset: "paper" or "recommended".
         settings: as of `train_reward`.
         codec_of: likewise.
         resume: likewise.
+        callbacks: likewise.
 
     Raises:
         UserError: as the command, in one line.
@@ -126,20 +134,21 @@ def train_diffro(
         >>> run = train_diffro("rrpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
         policy in rrpo; ...
     """
-    options = _options(settings, codec_of, resume)
+    options = _options(settings, codec_of, resume, callbacks)
     recipes.diffro(Path(out), rewards, data, start, preset, options)
     return policy.load(out)
 
 
 def train_grpo(
     out: Location,
-    rewards: Sequence[Location],
+    rewards: Sequence[Location | DifferentiableReward],
     data: Location | None = None,
     *,
     start: Location,
     settings: Settings | None = None,
     codec_of: str | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> SpeechTokenLM:
     """Policy gradient on the same rollouts and rewards (`rrpo policy grpo`); as `train_diffro`.
 
@@ -148,13 +157,13 @@ def train_grpo(
         >>> model = train_grpo("grpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
         policy in grpo; ...
     """
-    recipes.grpo(Path(out), rewards, data, start, _options(settings, codec_of, resume))
+    recipes.grpo(Path(out), rewards, data, start, _options(settings, codec_of, resume, callbacks))
     return policy.load(out)
 
 
 def train_dpo(
     out: Location,
-    rewards: Sequence[Location] = (),
+    rewards: Sequence[Location | DifferentiableReward] = (),
     data: Location | None = None,
     *,
     pairs: Location | None = None,
@@ -162,6 +171,7 @@ def train_dpo(
     settings: Settings | None = None,
     codec_of: str | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> SpeechTokenLM:
     """Learn from preference pairs (`rrpo policy dpo`), drawn by rewards or given as a folder.
 
@@ -173,7 +183,7 @@ def train_dpo(
         ... )  # doctest: +ELLIPSIS
         policy in dpo; ...
     """
-    options = _options(settings, codec_of, resume)
+    options = _options(settings, codec_of, resume, callbacks)
     recipes.dpo(Path(out), rewards, pairs, data, start, options)
     return policy.load(out)
 
@@ -239,11 +249,11 @@ def evaluate(
         codec_of: as of `train_reward`.
 
     Returns:
-        name of a policy, and of the real tokens → measure → "mean", "low" and "high".
+        name of a policy, and of the real tokens → measure → an interval: `mean`, `low`, `high`.
 
     Examples:
         >>> figures = evaluate(["mini"], sentences=1)
-        >>> 0.0 <= figures["mini"]["judge_probability"]["mean"] <= 1.0
+        >>> 0.0 <= figures["mini"]["judge_probability"].mean <= 1.0
         True
     """
     return judging.judge(
@@ -258,6 +268,8 @@ def evaluate(
     )
 
 
-def _options(settings: Settings | None, codec_of: str | None, resume: bool) -> recipes.Options:
+def _options(
+    settings: Settings | None, codec_of: str | None, resume: bool, callbacks: Sequence[Callback]
+) -> recipes.Options:
     given = [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
-    return recipes.Options(None, given, codec_of, resume)
+    return recipes.Options(None, given, codec_of, resume, callbacks)

@@ -24,5 +24,5 @@ def _shown(sign: re.Match[str]) -> str:
     return f"\\x{ord(sign[0]):02x}"
 
 
-class NotFinite(UserError):  # noqa: N818
+class NotFinite(UserError):
     """Scores or losses that are NaN or infinite; while training the loop adds step and way out."""

@@ -5,10 +5,10 @@ leaves a run folder with its page.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -42,7 +42,8 @@ from rrpo.presets import preset as preset_file
 from rrpo.processes import require_launcher
 from rrpo.progress import Progress
 from rrpo.report.page import write_run_page
-from rrpo.reward import RewardConfig, RewardModel
+from rrpo.reward import DifferentiableReward, RewardConfig, RewardModel
+from rrpo.train import Callback
 
 NEW = "new"
 """Start of a reward model that is not trained yet."""
@@ -58,12 +59,18 @@ class Options:
         settings: such as "train.steps=40", over that file.
         codec_of: which codec the tokens are of, where shards or models do not say it.
         resume: continue an interrupted run.
+        callbacks: called after each step (`rrpo.train.Callback`).
     """
 
     config: Path | None = None
     settings: Sequence[str] = ()
     codec_of: str | None = None
     resume: bool = False
+    callbacks: Sequence[Callback] = ()
+
+    def how(self, inputs: Mapping[str, Any]) -> runs.How:
+        """Return what is passed on to a training that is made from these inputs."""
+        return {"resume": self.resume, "callbacks": self.callbacks, "inputs": inputs}
 
 
 DEFAULTS = Options()
@@ -114,7 +121,7 @@ def reward(
         model.config = model.config.model_copy(update={"codec": codec})
     said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
     inputs = describe(start=start, data=data, mixes=mixes)
-    runs.train_reward(model, rows, pool, run, out, options.resume, inputs=inputs, transcripts=said)
+    runs.train_reward(model, rows, pool, run, out, said, **options.how(inputs))
     write_run_page(out)
     print(f"reward model in {out}; test it with: rrpo reward eval {out}")
 
@@ -153,13 +160,13 @@ def sft(
     rows = load_data(data, model, codec_of=options.codec_of)
     examples = make_examples(load_tokenizer(run, model), rows, data)
     inputs = describe(start=run.start, data=data)
-    runs.train_sft(model, examples, run, out, options.resume, inputs=inputs)
+    runs.train_sft(model, examples, run, out, **options.how(inputs))
     _finish(out, model)
 
 
 def diffro(
     out: Path,
-    rewards: Sequence[Location],
+    rewards: Sequence[Location | DifferentiableReward],
     data: Location | None = None,
     start: Location | None = None,
     preset: str | None = None,
@@ -169,7 +176,7 @@ def diffro(
 
     Args:
         out: folder of the run.
-        rewards: the reward models.
+        rewards: the reward models, or a reward of one's own alone.
         data: token shards whose texts and emotions are asked for.
         start: where the policy starts, which is its reference, too.
         preset, options: as of `reward`.
@@ -182,25 +189,25 @@ def diffro(
         )
     base = None if preset is None else preset_file("diffro", preset)
     run = _policy_run(runs.DiffRORun, start, options, base)
-    _rewarded(run, out, rewards, data, options)
+    _on_policy(run, out, rewards, data, options)
 
 
 def grpo(
     out: Path,
-    rewards: Sequence[Location],
+    rewards: Sequence[Location | DifferentiableReward],
     data: Location | None = None,
     start: Location | None = None,
     options: Options = DEFAULTS,
 ) -> None:
     """Optimize a policy by policy gradient, against frozen reward models; as `diffro`."""
     run = _policy_run(runs.GRPORun, start, options)
-    _rewarded(run, out, rewards, data, options)
+    _on_policy(run, out, rewards, data, options)
 
 
-def _rewarded(
+def _on_policy(
     run: runs.DiffRORun | runs.GRPORun,
     out: Path,
-    rewards: Sequence[Location],
+    rewards: Sequence[Location | DifferentiableReward],
     data: Location | None,
     options: Options,
 ) -> None:
@@ -208,17 +215,18 @@ def _rewarded(
     model = load_policy(run.start)
     rows = load_data(data, model, codec_of=options.codec_of)
     examples = make_examples(load_tokenizer(run, model), rows, data)
-    models = load_reward_models(rewards, model, options.codec_of)
-    inputs = describe(start=run.start, data=data, reward=[str(one) for one in rewards])
-    runs.train_rewarded(
-        model, _reference(run), models, examples, run, out, options.resume, inputs=inputs
-    )
+    inputs = describe(start=run.start, data=data, reward=_named(rewards))
+    given = (model, _reference(run), _reward(rewards, model, options), examples)
+    if isinstance(run, runs.DiffRORun):
+        runs.train_diffro(*given, run, out, **options.how(inputs))
+    else:
+        runs.train_grpo(*given, run, out, **options.how(inputs))
     _finish(out, model)
 
 
 def dpo(
     out: Path,
-    rewards: Sequence[Location] = (),
+    rewards: Sequence[Location | DifferentiableReward] = (),
     pairs: Location | None = None,
     data: Location | None = None,
     start: Location | None = None,
@@ -234,7 +242,7 @@ def dpo(
     # What is of another codec is refused before a run is begun.
     if pairs is None:
         examples = make_examples(tokenizer, load_data(data, model, codec_of=options.codec_of), data)
-        models = load_reward_models(rewards, model, options.codec_of)
+        reward = _reward(rewards, model, options)
     else:
         require_pairs(Path(pairs))
         known = {"the policy": model.config.codec}
@@ -253,12 +261,12 @@ def dpo(
         claim(folder / "plan.json", drawing, "pairs")
         if not (folder / REJECTED).is_file():
             prompts = [example.prompt for example in examples]
-            scored_by = run.paid_by(models, run.pairs.reward_form)
+            scored_by = run.reward(reward, prompts)
             draw_pairs(model, scored_by, prompts, run.pairs, folder, run.train.seed)
         return read_pairs(folder, tokenizer)
 
-    inputs = describe(start=run.start, data=data, reward=[str(one) for one in rewards], pairs=pairs)
-    runs.train_dpo(model, _reference(run), drawn, run, out, options.resume, inputs=inputs)
+    inputs = describe(start=run.start, data=data, reward=_named(rewards), pairs=pairs)
+    runs.train_dpo(model, _reference(run), drawn, run, out, **options.how(inputs))
     _finish(out, model)
 
 
@@ -286,6 +294,33 @@ def _policy_run(
 def _reference(run: runs.ReferencedRun) -> SpeechTokenLM | None:
     """Load the reference of a policy; with adapters it is the policy without them."""
     return None if run.lora_rank else load_policy(run.start)
+
+
+def _reward(
+    rewards: Sequence[Location | DifferentiableReward], model: SpeechTokenLM, options: Options
+) -> Sequence[RewardModel] | DifferentiableReward:
+    """Load reward models by name, or return the one reward that is given as an object.
+
+    Raises:
+        UserError: it is given beside others, or a name cannot be loaded.
+    """
+    names = [one for one in rewards if isinstance(one, str | Path)]
+    own = [one for one in rewards if not isinstance(one, str | Path)]
+    if not own:
+        return load_reward_models(names, model, options.codec_of)
+    if len(rewards) > 1:
+        raise UserError("give a reward of your own alone: it can add what others say to its terms")
+    return own[0]
+
+
+def _named(rewards: Sequence[Location | DifferentiableReward]) -> list[str]:
+    """Return what a run's inputs say of its rewards: names, and the class of one's own."""
+    return [
+        str(one)
+        if isinstance(one, str | Path)
+        else f"{type(one).__module__}.{type(one).__qualname__}"
+        for one in rewards
+    ]
 
 
 def _finish(out: Path, model: SpeechTokenLM) -> None:

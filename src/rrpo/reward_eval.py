@@ -15,13 +15,13 @@ from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
 from rrpo.evaluate.tasks import symbol_error
 from rrpo.identity import require_one_codec
+from rrpo.interval import Interval
 from rrpo.loading import MINI, codec_identity, load_reward_model
+from rrpo.measures import reward_model_label
 from rrpo.mini.world import World
-from rrpo.report.measures import reward_model_label
 from rrpo.report.page import write_run_page
 from rrpo.report.recognition import print_reports
 from rrpo.report.table2 import print_differences, print_table2
-from rrpo.report.terminal import shown
 from rrpo.reward import RewardModel
 from rrpo.reward.fit_config import subset_name, subsets
 
@@ -71,7 +71,7 @@ def _print(
     folders: Sequence[str],
     evaluations: Mapping[str, Mapping[str, Any]],
     found: Mapping[str, Mapping[str, ser.Recognition]],
-    read: Mapping[str, Mapping[str, Mapping[str, float]]],
+    read: Mapping[str, Mapping[str, Interval]],
 ) -> None:
     """Print the tables: of several reward models the paper's Table 2 and their differences."""
     console = Console()
@@ -87,7 +87,7 @@ def _print(
         print_reports(label, each, console, details=len(reports) == 1)
     for folder, label in labels.items():
         for name, error in read[folder].items():
-            print(f"{label}: symbol error of the content head on {name}: {shown(error)}")
+            print(f"{label}: symbol error of the content head on {name}: {error}")
 
 
 def _test_sets(data: Sequence[Path], partition: str | None) -> dict[str, list[Utterance]]:
@@ -117,7 +117,7 @@ def _recognitions(
 
 def _symbol_errors(
     folder: str, model: RewardModel, tests: Mapping[str, Sequence[Utterance]]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Interval]:
     """Return the content head's symbol error on each test set whose texts it can read."""
     try:
         known = spelling.spelling_of(folder, model)
@@ -143,7 +143,7 @@ def _evaluation(found: Mapping[str, ser.Recognition]) -> dict[str, Any]:
 
 def _differences(
     found: Mapping[str, ser.Recognition], others: Mapping[str, ser.Recognition]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Interval]:
     """Return paired differences on the test sets where both score the same emotions."""
     return {
         test: ser.difference(one, others[test])

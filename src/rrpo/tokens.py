@@ -27,7 +27,7 @@ def fits_sound(count: int, seconds: float) -> bool:
 
 
 def pad(sequences: Sequence[Tensor], value: int = 0) -> Tensor:
-    """Right-pad 1-D tensors of lengths T_b to one tensor (B, T), T the greatest length.
+    """Right-pad tensors (T_b, …) to one tensor (B, T, …), T the greatest length.
 
     Examples:
         >>> pad([torch.tensor([1, 2]), torch.tensor([3])], value=-1)
@@ -48,6 +48,12 @@ def length_mask(lengths: Tensor, size: int | None = None) -> Tensor:
     if size is None:
         size = int(lengths.max()) if lengths.numel() else 0
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def batch(sequences: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-pad tensors (T_b, …) to one (B, T, …), with its mask (B, T) bool, on a device."""
+    lengths = torch.tensor([len(one) for one in sequences])
+    return pad(sequences).to(device), length_mask(lengths).to(device)
 
 
 def digits(ids: Tensor) -> Tensor:

@@ -191,7 +191,7 @@ def test_an_utterance_without_a_token_is_judged_as_silence(
     spoken = CosyVoiceSpeaker(str(place / "CosyVoice2-0.5B"), model, place / "voice.wav", None)
     said = [torch.tensor([], dtype=torch.int64), torch.tensor([5, 6])]
     drawn = [Said(tokens, True) for tokens in said]
-    monkeypatch.setattr(spoken, "draw", lambda rows, seed: drawn)  # noqa: ARG005
+    monkeypatch.setattr(spoken, "say", lambda rows, seed: drawn)  # noqa: ARG005
     with pytest.warns(UserWarning, match="nothing was said to 'one'"):
         silent, other = spoken.samples([asked("one", "happy"), asked("two", "sad")], 0)
     assert silent.audio.size == 640 * silent.tokens.numel() > 0
@@ -208,7 +208,7 @@ def test_an_emotion_the_reward_model_lacks_is_said_before_anything_is_spoken(
     reward.save(RewardModel(small), place / "other")
     rows = [Utterance("a", "one two", "happy", np.arange(9))]
     write_shard(place / "shard" / "0.parquet", rows, codec)
-    monkeypatch.setattr(CosyVoiceSpeaker, "draw", None)  # whoever speaks fails
+    monkeypatch.setattr(CosyVoiceSpeaker, "say", None)  # whoever speaks fails
     folder, voice = place / "CosyVoice2-0.5B", place / "voice.wav"
     with pytest.raises(UserError, match="does not know the emotion 'happy'"):
         judge([folder], [place / "other"], sentences=1, data=place / "shard", voice=voice)
@@ -226,6 +226,6 @@ def test_a_folder_that_moved_is_named_with_model(place: Path) -> None:
     model = cosyvoice.load(place / "CosyVoice2-0.5B")
     (place / "CosyVoice2-0.5B").rename(moved)
     speech = CosyVoiceSpeaker("CosyVoice2-0.5B", model, place / "voice.wav", moved)
-    assert speech.draw([asked("Hello.", "happy")], seed=0)[0].tokens.ndim == 1
+    assert speech.say([asked("Hello.", "happy")], seed=0)[0].tokens.ndim == 1
     with pytest.raises(UserError, match="is not at"):
         CosyVoiceSpeaker("CosyVoice2-0.5B", model, place / "voice.wav", None)

@@ -165,4 +165,4 @@ def test_a_recogniser_that_runs_away_finds_all_words_lost_and_no_more() -> None:
     ids, sound = torch.zeros(5, dtype=torch.int64), np.zeros(3200, dtype=np.float32)
     samples = [Sample(name, "Hello there.", "happy", ids, sound) for name in "ab"]
     rows = measure(samples, {}, Judges(None, {}, Hears()), [])  # type: ignore[arg-type]
-    assert [row["word_error"] for row in rows] == [0.5, 1.0]
+    assert [row["content_error"] for row in rows] == [0.5, 1.0]

@@ -106,7 +106,7 @@ def test_all_that_is_installed_listens_at_once(speech: Audio) -> None:
     for row, half in zip(measure(samples, {}, judges), halves, strict=True):
         alone = {name: rate(half) for name, rate in quality.available().items()}
         assert row["quality"] == pytest.approx(alone)
-        assert row["word_error"] is not None
+        assert row["content_error"] is not None
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from rrpo.errors import UserError
 from rrpo.mini.bending import F0_LIMITS, Voice, bend_f0, breathe, shape_envelope, warp_time
 from rrpo.mini.clicks_and_pops import click, onsets, pop
 from rrpo.mini.frames import BINS, FLOOR, Analysis
-from rrpo.mini.prosody import NOT_NEGATIVE, PARAMETERS, RULES, SPREAD, Prosody, draw
+from rrpo.mini.prosody import NOT_NEGATIVE, PARAMETERS, RULES, SPREAD, Prosody, draw_prosody
 from rrpo.mini.renderer import VOICES, Renderer, Rendering, level_factor
 
 HEART = VOICES["heart"]
@@ -24,7 +24,7 @@ def drawn(intensity: float, count: int, seed: int) -> NDArray[np.float64]:
         [
             [
                 [getattr(prosody, name) for name in PARAMETERS]
-                for prosody in (draw(emotion, intensity, rng) for _ in range(count))
+                for prosody in (draw_prosody(emotion, intensity, rng) for _ in range(count))
             ]
             for emotion in EMOTIONS
         ]
@@ -77,12 +77,12 @@ def test_rules_name_every_emotion_and_neutral_has_none() -> None:
 @pytest.mark.parametrize("intensity", [-0.1, 1.1, float("nan")])
 def test_intensity_outside_its_range(intensity: float) -> None:
     with pytest.raises(UserError, match="intensity"):
-        draw("sad", intensity, np.random.default_rng(0))
+        draw_prosody("sad", intensity, np.random.default_rng(0))
 
 
 def test_unknown_emotion() -> None:
     with pytest.raises(UserError, match="unknown emotion 'bored'"):
-        draw("bored", 0.5, np.random.default_rng(0))
+        draw_prosody("bored", 0.5, np.random.default_rng(0))
 
 
 def tone(frames: int = 200) -> Analysis:

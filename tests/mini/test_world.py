@@ -99,7 +99,7 @@ def test_the_reward_model_and_the_judge_are_better_than_chance() -> None:
 
     world = World()
     rows = world.shard("test_same")
-    assert evaluate(world.reward_model(), rows)["accuracy"]["low"] > 0.3
+    assert evaluate(world.reward_model(), rows)["accuracy"].low > 0.3
     some = rows[::5]
     codec, judge = world.codec(), world.judge()
     heard = judge.probabilities_batch(
@@ -118,5 +118,5 @@ def test_the_task_model_hears_words_and_spoilt_speech() -> None:
     world = World()
     samples = [as_sample(row, world.tokenizer) for row in world.shard("test_same")[::6]]
     found = figures(world.task_model(), samples, samples[:1])
-    assert found["phone_error"]["mean"] < 0.4
-    assert found["quality"]["mean"] > 0.8
+    assert found["phone_error"].mean < 0.4
+    assert found["quality"].mean > 0.8

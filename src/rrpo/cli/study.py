@@ -26,7 +26,10 @@ def seeds(
     ablation: Ablation = False,
     smoke: Smoke = False,
 ) -> None:
-    """Run the demo for several seeds, one on each core, and pool its tables."""
+    """Run the demo for several seeds, one on each core, and pool its tables.
+
+    In an existing folder other systems, and the ablation, join what is there.
+    """
     from dataclasses import replace
 
     from rrpo.studies.demo import plan
@@ -117,6 +120,7 @@ def ablation(
 ) -> None:
     """Train reward models on real speech, with each subset of the regularizers (rrpo\\[speech])."""
     from rrpo.studies.real_speech import ablation as study
+    from rrpo.studies.study import publish
 
     chosen = models.split(",") if models else ()
     page = study.run(data, out, _size(seeds, smoke), command_line(), chosen)
@@ -133,20 +137,10 @@ def languages(
 ) -> None:
     """Train on one language, test on the others; on less and more data (rrpo\\[speech])."""
     from rrpo.studies.real_speech import languages as study
+    from rrpo.studies.study import publish
 
     page = study.run(data, out, _size(seeds, smoke), command_line())
     print(publish(page, pages))
-
-
-def publish(page: Path, folder: Path | None) -> Path:
-    """Copy a page and its picture into a folder, where one is named; return where to read it."""
-    from rrpo.checkpoint import write_text
-
-    if folder is None:
-        return page
-    for path in (page, page.with_suffix(".svg")):
-        write_text(folder / path.name, path.read_text(encoding="utf-8"))
-    return folder / page.name
 
 
 def _size(seeds: int, smoke: bool) -> "Size":
@@ -165,9 +159,6 @@ def artifacts(
         list[Path] | None,
         typer.Option(help="manifest.csv of clean real speech, or its folder; repeat it."),
     ] = None,
-    peer: Annotated[
-        str, typer.Option(help="`essentia`, where it is installed: measure that detector, too.")
-    ] = "",
     seed: Seed = 0,
     smoke: Smoke = False,
 ) -> None:
@@ -175,7 +166,7 @@ def artifacts(
     from rrpo.studies.artifacts import artifacts as study
 
     size = study.SMOKE if smoke else study.FULL
-    print(study.run(out, data or [], size, seed, peer, command_line()))
+    print(study.run(out, data or [], size, seed, command_line()))
 
 
 @study_app.command()

@@ -258,7 +258,7 @@ def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     return {
         "steps": steps,
         "accuracy": {
-            name: evaluate(model, _tokens(folder, shard))["accuracy"]["mean"]
+            name: evaluate(model, _tokens(folder, shard))["accuracy"].mean
             for name, shard in TEST_SETS.items()
             if (folder.parent / f"tokens-{shard}" / "tokens.parquet").is_file()
         },

@@ -19,7 +19,7 @@ from rrpo.mini.bending import Voice, bend_f0, breathe, shape_envelope, warp_freq
 from rrpo.mini.clicks_and_pops import Transient, add_transients
 from rrpo.mini.frames import FFT_SIZE, FLOOR, FRAME, Analysis, Array, energy
 from rrpo.mini.mandarin import LANGUAGE, MandarinVoice
-from rrpo.mini.prosody import Prosody, draw
+from rrpo.mini.prosody import Prosody, draw_prosody
 
 RECOVERY = -0.3
 """CheapTrick's spectral recovery; sharper than its default of -0.15, resynthesis sounds clearer."""
@@ -125,7 +125,7 @@ class Renderer:
         Raises:
             UserError: the emotion is unknown or the intensity is outside [0, 1].
         """
-        prosody = draw(emotion, intensity, rng)
+        prosody = draw_prosody(emotion, intensity, rng)
         frames = warp_time(analysis, prosody.rate + float(np.log(voice.rate)), rng)
         voiced = frames.f0 > 0.0
         f0 = bend_f0(frames.f0, prosody, voice, rng)

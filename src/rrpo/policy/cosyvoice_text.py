@@ -91,7 +91,7 @@ class CosyVoiceTokenizer:
             )
         return found
 
-    def instruct(self, emotion: str, speaker: str = "") -> list[int]:  # noqa: ARG002
+    def instruct(self, emotion: str, _: str = "") -> list[int]:
         """Return the ids of the instruction for an emotion; they end in <|endofprompt|>, once.
 
         CosyVoice has no names for speakers.

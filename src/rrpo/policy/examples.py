@@ -18,7 +18,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""
 
-    def instruct(self, emotion: str, speaker: str = "") -> list[int]:
+    def instruct(self, emotion: str, speaker: str = "", /) -> list[int]:
         """Return the ids of the instruction that asks for an emotion, its end included.
 
         A tokenizer that has a name for the speaker asks for that voice too.

@@ -58,7 +58,7 @@ def speak(
     _require_voice(model, speaker)
     chosen = _speaker(location, model, voice, folder)
     with naming(location):
-        said = chosen.draw([asked(text, emotion, speaker)], seed)[0]
+        said = chosen.say([asked(text, emotion, speaker)], seed)[0]
     if said.tokens.numel() == 0:
         raise UserError("the policy said nothing: try another --seed")
     sound = chosen.sound(said.tokens)

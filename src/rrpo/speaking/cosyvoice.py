@@ -47,9 +47,9 @@ class CosyVoiceSpeaker:
         """Find the tokenizer and load the package.
 
         Args:
-            start: what the model was loaded from; a run knows the model folder it began from.
+            start: what the model was loaded from; a run knows the model folder it started from.
             voice: a recording whose voice is taken over.
-            folder: the model folder, where it is not the one the policy began from.
+            folder: the model folder, where it is not the one the policy started from.
 
         Raises:
             UserError: the voice, the folder or the package is missing.
@@ -73,7 +73,7 @@ class CosyVoiceSpeaker:
         """Return audio (N,) of tokens (T,) at the vocoder's own rate."""
         return self.codec.decode_native(tokens)
 
-    def draw(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
+    def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each text by repetition-aware sampling.
 
         What is as long as it may become did not end by itself.
@@ -93,8 +93,8 @@ class CosyVoiceSpeaker:
                 max_ratio=LONGEST,
                 generator=generator,
             )
-            for prompt, tokens in zip(part, drawn, strict=True):
-                ended = tokens.numel() < int(LONGEST * prompt.text_ids.numel())
+            for tokens, ended in zip(drawn, drawn.ended.tolist(), strict=True):
+                tokens = tokens.cpu()
                 capped = self._model.config.version == 3
                 speech.append(Said(cap_silence(tokens) if capped else tokens, ended))
         return speech
@@ -102,7 +102,7 @@ class CosyVoiceSpeaker:
     def samples(self, utterances: Sequence[Utterance], seed: int) -> list[Sample]:
         """Speak each text for the judges; where the policy says nothing, they get silence."""
         samples = []
-        for said, row in zip(self.draw(utterances, seed), utterances, strict=True):
+        for said, row in zip(self.say(utterances, seed), utterances, strict=True):
             told = self._tokenizer.instruction(row.emotion)
             tokens = said.tokens
             if tokens.numel():

@@ -15,6 +15,7 @@ from rrpo.objectives.on_policy import SHORTEST, RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate
 from rrpo.policy.examples import Prompt, make_prompt
 from rrpo.reward import Reward, RewardModel
+from rrpo.reward.differentiable import score
 from rrpo.speaking.speaker import Said
 
 SPEAKING = RolloutConfig(temperature=0.8, top_k=25)
@@ -57,7 +58,7 @@ class MiniSpeaker:
     base: SpeechTokenLM | None = None
     rate: int = SAMPLE_RATE
 
-    def draw(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
+    def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each; what is as long as it may become did not end by itself."""
         if self.model is None:
             return [Said(torch.from_numpy(row.tokens), True) for row in utterances]
@@ -94,7 +95,7 @@ def speak(
     least, most = SPEAKING.ratios(model.config)
     for start in range(0, len(prompts), BATCH):
         part = prompts[start : start + BATCH]
-        speech += generate(
+        drawn = generate(
             model,
             [prompt.text_ids for prompt in part],
             [prompt.instruct_ids for prompt in part],
@@ -102,10 +103,10 @@ def speak(
             min_ratio=least if min_ratio is None else min_ratio,
             max_ratio=most,
             generator=generator,
-            temperature=SPEAKING.temperature,
-            top_k=SPEAKING.top_k,
-            at_least=SHORTEST if min_ratio is None else 0,
+            sampling=SPEAKING.sampling,
+            min_tokens=SHORTEST if min_ratio is None else 0,
         )
+        speech += [tokens.cpu() for tokens in drawn]
     return speech
 
 
@@ -115,7 +116,7 @@ def speak_best(
     """Draw several utterances for each prompt and return the one of the highest log-posterior."""
     many = [prompt for prompt in prompts for _ in range(best.count)]
     speech = speak(model, many, seed)
-    scores = Reward([best.reward_model], form="log_posterior").score(speech, many)["emotion"]
+    scores = score(Reward([best.reward_model], form="log_posterior"), speech, many)["emotion"]
     chosen = scores.view(-1, best.count).argmax(1).tolist()
     return [speech[row * best.count + index] for row, index in enumerate(chosen)]
 

@@ -28,7 +28,7 @@ class Speaker(Protocol):
     def rate(self) -> int:
         """Samples per second of `sound`."""
 
-    def draw(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
+    def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each."""
 
     def sound(self, tokens: Tensor) -> Audio:

@@ -8,6 +8,7 @@ import pytest
 
 from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
+from rrpo.interval import with_intervals
 from rrpo.mini.text import SPEAKERS
 from rrpo.studies.demo import demo, voices
 from rrpo.studies.demo.plan import SMOKE
@@ -116,7 +117,7 @@ def test_a_finished_demo_is_not_run_again(smoke: Path) -> None:
     before = (smoke / "systems" / "rrpo" / "metrics.jsonl").read_text()
     results = demo.run(smoke, seed=3, plan=SMOKE)
     assert (smoke / "systems" / "rrpo" / "metrics.jsonl").read_text() == before
-    assert results["systems"] == read_json(smoke / "results.json")["systems"]
+    assert results["systems"] == with_intervals(read_json(smoke / "results.json"))["systems"]
 
 
 def test_another_demo_in_the_same_folder_is_refused(smoke: Path) -> None:
