@@ -324,6 +324,7 @@ GIVEN: dict[tuple[str, str], Given] = {
     ),
     ("rrpo tokenize", "a manifest with numbers for emotions"): tokenized(TABLE.replace("sad", "1")),
     ("--data", "token shards of `rrpo tokenize`"): made_by_tokenize,
+    ("--data", "the folder above `tokens`"): mixed("", load_data),
     ("--data", "a mix pool"): mixed("mixes", load_data),
     ("--data", "a shard and its copy"): copied,
     ("--data", "an utterance without an emotion"): shard(emotion=""),

@@ -94,7 +94,10 @@ def claim(path: Path, plan: Mapping[str, Any], content: str, besides: Collection
     if not path.is_file():
         write_json(path, plan)
         return
-    stored = {name: value for name, value in read_json(path).items() if name not in besides}
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged, it holds no JSON object: copy it again")
+    stored = {name: value for name, value in found.items() if name not in besides}
     asked = json.loads(json.dumps(plan))
     if stored != asked:
         names = [name for name in {**asked, **stored} if stored.get(name) != asked.get(name)]

@@ -198,7 +198,10 @@ def read(path: Path) -> dict[str, Any]:
     try:
         values = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+        raise UserError(
+            f"cannot read the configuration {path}: {error.strerror}: name a YAML file, such as "
+            "config.yaml of a run"
+        ) from None
     except UnicodeDecodeError:
         raise UserError(
             f"{path} is not UTF-8 text: save it as UTF-8 in your editor, or with "
@@ -272,9 +275,9 @@ def _explain(
         if f"{given}.".startswith(f"{key}.") or f"{key}.".startswith(f"{given}."):
             source = f"option {_short(override)}"
     if detail["type"] == "extra_forbidden":
-        problem = (
-            f"unknown key {_short(key)}: {_suggest(str(location[-1]), _keys(kind, location[:-1]))}"
-        )
+        name, accepted = str(location[-1]), _keys(kind, location[:-1])
+        inner = [] if len(location) > 1 else list(_flatten(_nested_defaults(kind)))
+        problem = f"unknown key {_short(key)}: {_suggest(name, accepted, inner)}"
     elif detail["type"] == "missing":
         problem = f"{key} is missing: give it a value"
     else:
@@ -320,8 +323,9 @@ def _models(annotation: Any) -> list[type[pydantic.BaseModel]]:
     return [model for inner in get_args(annotation) for model in _models(inner)]
 
 
-def _suggest(key: str, accepted: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, accepted, n=1)
+def _suggest(key: str, accepted: Sequence[str], inner: Sequence[str]) -> str:
+    near = [one for one in inner if one.rpartition(".")[2] == key]
+    near = near or difflib.get_close_matches(key, accepted, n=1)
     return f"did you mean {near[0]}?" if near else f"accepted are {', '.join(accepted)}"
 
 

@@ -35,7 +35,7 @@ from rrpo.loading import (
 )
 from rrpo.mini.world import World
 from rrpo.objectives.dpo import Pair
-from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs
+from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, require_pairs
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples
 from rrpo.presets import preset as preset_file
@@ -244,6 +244,7 @@ def dpo(
         examples = make_examples(tokenizer, load_data(data, model, codec_of=options.codec_of), data)
         reward = _reward(rewards, model, options)
     else:
+        require_pairs(Path(pairs))
         known = {"the policy": model.config.codec}
         known |= {
             str(one): shard_codec(one) for one in (Path(pairs) / CHOSEN, Path(pairs) / REJECTED)

@@ -286,3 +286,11 @@ def test_export_writes_what_cosyvoice_reads(tiny: Path, tmp_path: Path) -> None:
     )
     assert "unknown form" in mistake("export", tiny / "policy", "--to", "x", "--out", tmp_path)
     assert "--model" in mistake("export", tiny / "policy", "--to", "hf", "--out", tmp_path)
+
+
+def test_a_warning_is_a_line_without_a_place_in_the_code(tiny: Path, tmp_path: Path) -> None:
+    run = ["reward", "train", "--from", tiny / "reward", "--data", tiny / "data", "--plain"]
+    quick = ["--set", "train.steps=1", "--set", "train.warmup_steps=0"]
+    said = rrpo(*run, "--out", tmp_path / "run", *quick)
+    assert "note: no example of neutral, angry, surprised, fearful: do not use" in said
+    assert "UserWarning" not in said and ".py" not in said

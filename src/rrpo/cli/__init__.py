@@ -3,8 +3,9 @@
 import errno
 import io
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -89,6 +90,7 @@ def main() -> None:
         # A console that cannot show a sign shows its number, and the command goes on.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_warning
     try:
         code = app(standalone_mode=False)
     except UserError as error:
@@ -114,6 +116,22 @@ def main() -> None:
         _mistake(f"{error.format_message().strip().rstrip('.')}: see {path} --help")
     else:
         sys.exit(code)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of ours as a line, without the place in the code that other warnings name."""
+    if Path(filename).is_relative_to(Path(__file__).parents[1]):
+        print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+    else:
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+        print(text, end="", file=file or sys.stderr)
 
 
 def _mistake(message: str) -> NoReturn:

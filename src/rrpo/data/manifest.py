@@ -133,6 +133,8 @@ def _refuse(file: Path, lost: Findings, folders: Sequence[Path], count: int) -> 
     """Say what of a table cannot be used."""
     if lost.missing:
         line, _, name = lost.missing[0].partition(": ")
+        if "://" in name:
+            raise UserError(f"{file}, {line}: {name} is no file here: download it, name its path")
         slash = ", with / and no backslash in them" if "\\" in name else ""
         raise UserError(
             f"{file}, {line}: no such audio file: {name} is neither in {folders[0]} nor in "

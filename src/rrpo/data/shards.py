@@ -145,7 +145,10 @@ def odd_lengths(rows: Sequence[Utterance], source: Path) -> list[str]:
 
 def _unreadable(file: Path, error: Exception) -> UserError:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-    return UserError(f"{file} is not a readable parquet file ({reason}): copy or make it again")
+    return UserError(
+        f"{file} is not a readable parquet file ({reason}): copy it again, or make one with "
+        "`rrpo tokenize`"
+    )
 
 
 def _require_once(rows: Sequence[Utterance], path: Path) -> None:
@@ -219,6 +222,8 @@ def require_plain(rows: Sequence[Utterance], data: Path) -> None:
 
 def _files(path: Path) -> list[Path]:
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files and (path / "tokens").is_dir():
+        raise UserError(f"no token shard at {path}: name {path / 'tokens'}, where they are")
     if not files or not files[0].is_file():
         raise UserError(f"no token shard at {path}: make one with `rrpo tokenize`")
     return files

@@ -99,11 +99,7 @@ def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
         UserError: a shard is missing or damaged, an id stands twice, the two do not fit, a text is
             empty, both utterances of a pair are the same, or all are held out.
     """
-    for name in (CHOSEN, REJECTED):
-        if folder.is_dir() and not (folder / name).is_file():
-            raise UserError(
-                f"{folder} lacks {name}: pairs are two token shards, {CHOSEN} and {REJECTED}"
-            )
+    require_pairs(folder)
     chosen, rejected = (_by_id(folder / name) for name in (CHOSEN, REJECTED))
     if chosen.keys() != rejected.keys():
         lone = sorted(chosen.keys() ^ rejected.keys())[0]
@@ -123,6 +119,19 @@ def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
         for name, row in chosen.items()
         if name not in held_out
     ]
+
+
+def require_pairs(folder: Path) -> None:
+    """Check that a folder has both shards of pairs.
+
+    Raises:
+        UserError: it is not there, or lacks one.
+    """
+    for name in (CHOSEN, REJECTED):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder} lacks {name}: pairs are two token shards, {CHOSEN} and {REJECTED}"
+            )
 
 
 def _by_id(file: Path) -> dict[str, Utterance]:
