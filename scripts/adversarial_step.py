@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from rrpo.reward.loss import emotion_loss
 
 from rrpo import reward
 from rrpo.data.shards import Utterance
@@ -25,7 +26,6 @@ from rrpo.evaluate.ser import scored_rows
 from rrpo.interval import Interval
 from rrpo.mini.world import World
 from rrpo.reward import RewardModel
-from rrpo.reward.loss import emotion_loss
 from rrpo.reward.model import LossConfig
 from rrpo.tokens import length_mask, pad
 
