@@ -27,6 +27,7 @@ from rrpo.interval import Interval
 from rrpo.mini.world import World
 from rrpo.reward import RewardModel
 from rrpo.reward.model import LossConfig
+from rrpo.reward.regularize import emotion_loss
 from rrpo.tokens import length_mask, pad
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)

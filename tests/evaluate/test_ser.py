@@ -25,7 +25,7 @@ from rrpo.evaluate.ser import (
     scored_rows,
     share_interval,
 )
-from rrpo.interval import Interval
+from rrpo.interval import Interval, exactly
 from rrpo.report import write_run_page
 from rrpo.report.heatmap import heatmap_svg
 from rrpo.report.recognition import (
@@ -199,7 +199,7 @@ def test_a_difference_is_paired() -> None:
     # What both find hard cancels: the interval is narrower than that of either.
     alone = report(worse)["unweighted_average_recall"]
     assert found.high - found.low < alone.high - alone.low
-    assert set(difference(good, good).values()) == {0.0}
+    assert difference(good, good) == exactly(0.0)
     with pytest.raises(UserError, match="the same emotions"):
         difference(good, recognised(labels[::-1], guesses, speakers=speakers))
 
