@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from rrpo.reward.loss import emotion_loss
 
 from rrpo import reward
 from rrpo.data.shards import Utterance
