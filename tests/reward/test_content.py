@@ -298,8 +298,8 @@ def test_a_run_that_goes_on_ends_bit_for_bit_the_same(
 
     def run(name: str, resume: bool = False) -> RewardModel:
         model = new_model(dropout=0.1)
-        given = (model, rows, [], config, tmp_path / name, resume)
-        runs.train_reward(*given, description="", transcripts=said(rows))  # type: ignore[arg-type]
+        given = (model, rows, [], config, tmp_path / name, said(rows))
+        runs.train_reward(*given, description="", resume=resume)
         return model
 
     whole = run("whole")
