@@ -5,14 +5,14 @@ PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 # The CPU build of torch where the index offers exactly this version; elsewhere the default build.
 TORCH ?= torch==2.13.0
 
-.PHONY: env demo smoke test check format clean
+.PHONY: env demo smoke test test-fast test-oldest check docs format clean
 
 env: .venv/.made
 
 .venv/.made: pyproject.toml $(wildcard requirements/*.txt)
 	$(PYTHON) -m venv .venv
 	$(PIP) $(TORCH)
-	$(PIP) -c requirements/constraints.txt -e '.[quality,dev]'
+	$(PIP) -c requirements/constraints.txt -e '.[quality,dev,docs]'
 	@$(MAKE) --no-print-directory content || echo "note: no recogniser and no DistillMOS; their columns stay empty"
 	@$(MAKE) --no-print-directory renderer || echo "note: no renderer; the demo does not need it"
 	@$(MAKE) --no-print-directory mandarin || echo "note: no Mandarin voice; only making the world anew needs it"
@@ -47,16 +47,34 @@ smoke: env
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: env
+# What is marked slow is left out: runs of whole commands, real models, many draws.
+test-fast: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# The oldest core dependencies that pyproject.toml allows, in an environment of their own. It takes
+# gigabytes: that version of torch comes with CUDA. What needs an optional package is skipped.
+test-oldest: .venv-oldest/.made
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+.venv-oldest/.made: pyproject.toml requirements/oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check -r requirements/oldest.txt -e .
+	@touch $@
+
+check: env docs
 	$(BIN)/ruff format --check src tests scripts
 	$(BIN)/ruff check src tests scripts
 	$(BIN)/mypy
-	$(BIN)/codespell src tests docs README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell src tests docs research README.md CHANGELOG.md CONTRIBUTING.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The pages and the API reference, in build/site; a broken link or docstring fails it.
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: env
 	$(BIN)/ruff format src tests scripts
 	$(BIN)/ruff check --fix src tests scripts
 
 clean:
-	rm -rf .venv build dist src/*.egg-info
+	rm -rf .venv .venv-oldest build dist src/*.egg-info

@@ -31,18 +31,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rrpo import reward
-from rrpo.bench.measure import machine
 from rrpo.checkpoint import read_json, write_json
 from rrpo.evaluate.matched import mean_difference, run_interval
 from rrpo.evaluate.panel import Judges, measure
-from rrpo.mini.speaking import spoken, unseen_utterances
+from rrpo.interval import Interval
 from rrpo.mini.world import World
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import make_examples
+from rrpo.processes import machine
 from rrpo.reward import Reward, RewardModel
-from rrpo.studies.demo.demo import flatten
+from rrpo.reward.differentiable import score
+from rrpo.speaking.mini import spoken, unseen_utterances
+from rrpo.studies.demo.judged import flatten
 from rrpo.train import TrainConfig, train
 
 DIFFRO = {"batch": 16, "learning_rate": 1e-4, "beta": 0.1}
@@ -194,9 +196,9 @@ def trl(
         kept = [index for index, one in enumerate(codes) if one.numel()]
         found = [-10.0] * len(codes)
         spoken_by = [prompts[row[i]] for i in kept]
-        scores = payer.score([codes[i] for i in kept], spoken_by)["emotion"]
-        for index, score in zip(kept, scores.tolist(), strict=True):
-            found[index] = score
+        scores = score(payer, [codes[i] for i in kept], spoken_by)["emotion"]
+        for index, value in zip(kept, scores.tolist(), strict=True):
+            found[index] = value
         return found
 
     class Judged(TrainerCallback):
@@ -333,12 +335,10 @@ def _ratios(name: str, runs: list[dict[str, Any]], ours_: list[dict[str, Any]]) 
         for key in ("seconds", "scored"):
             logs = [math.log((there or last)[key] / end[key]) for there, last, end in pairs]
             if logs:
-                spread = {side: math.exp(value) for side, value in run_interval(logs).items()}
-                print(
-                    f"{name}, {key} to judge {target}: {spread['mean']:.1f} "
-                    f"[{spread['low']:.1f}, {spread['high']:.1f}], "
-                    f"{censored} of {len(pairs)} censored"
-                )
+                found = run_interval(logs)
+                spread = Interval(*map(math.exp, (found.mean, found.low, found.high)))
+                ending = f"{censored} of {len(pairs)} censored"
+                print(f"{name}, {key} to judge {target}: {spread:.1f}, {ending}")
 
 
 def _losses(name: str, runs: list[dict[str, Any]], ours_: list[dict[str, Any]]) -> None:
@@ -352,11 +352,8 @@ def _losses(name: str, runs: list[dict[str, Any]], ours_: list[dict[str, Any]]) 
             ]
             told = [value for value in each if value is not None]
             if told:
-                mean, low, high = run_interval(told).values()
-                print(
-                    f"{name}, {lost} at equal {key}: {mean:+.3f} "
-                    f"[{low:+.3f}, {high:+.3f}], {len(told)} seeds"
-                )
+                found = run_interval(told)
+                print(f"{name}, {lost} at equal {key}: {found:+.3f}, {len(told)} seeds")
 
 
 def draw(found: Mapping[str, list[dict[str, Any]]], path: Path) -> None:

@@ -133,7 +133,7 @@ def step(batch: int, lora_rank: int, recompute: bool) -> dict[str, float]:
     speech = objective.on_policy.draw(prompts, generator).speech
     drawn = time.perf_counter() - began
     began = time.perf_counter()
-    loss, _ = objective.loss(model, 1, generator)
+    loss, _ = objective.loss(1, generator)
     torch.autograd.backward(loss)
     optimizer.step()
     seconds = time.perf_counter() - began

@@ -13,9 +13,9 @@ multiprocessing.set_forkserver_preload(
         "torch",
         "torch._dynamo",
         "rrpo.cli",
-        "rrpo.commands.policy",
-        "rrpo.commands.reward",
-        "rrpo.commands.speech",
+        "rrpo.judging",
+        "rrpo.recipes",
+        "rrpo.reward_eval",
     ]
 )
 

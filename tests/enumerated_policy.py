@@ -10,22 +10,25 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts
+from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts, as_rollouts
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.examples import Prompt
 from rrpo.policy.layout import unistream
 from rrpo.reward import Reward, RewardConfig, RewardModel
+from rrpo.reward.differentiable import score, weighted_sum
 
 CODES, SIZE, COUNT = 4, 3, 64
 EMOTIONS = ["happy", "sad"]
 PROMPT = Prompt("a b c", "happy", torch.tensor([1, 2, 3]), torch.tensor([4]))
+CONFIG = LMConfig(
+    text_vocabulary=6, codes=CODES, hidden=8, layers=1, heads=2, key_value_heads=1, intermediate=8
+)
 SEQUENCES = [torch.tensor(row) for row in itertools.product(range(CODES), repeat=SIZE)]
 
 
 def tiny() -> OnPolicy:
     torch.manual_seed(3)
-    shape = {"hidden": 8, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate": 8}
-    model = SpeechTokenLM(LMConfig(text_vocabulary=6, codes=CODES, **shape))
+    model = SpeechTokenLM(CONFIG)
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.7)
     shape = {"width": 8, "layers": 1, "heads": 2, "feedforward": 8, "dropout": 0.0}
@@ -39,7 +42,7 @@ def tiny() -> OnPolicy:
 def rollouts(speech: list[Tensor]) -> Rollouts:
     count = len(speech)
     never = torch.zeros(count, dtype=torch.bool)
-    return Rollouts([PROMPT] * count, speech, never, torch.full((count,), SIZE))
+    return as_rollouts(CONFIG, [PROMPT] * count, speech, never, SIZE)
 
 
 def dense_logits(model: SpeechTokenLM, speech: list[Tensor]) -> Tensor:
@@ -50,6 +53,11 @@ def dense_logits(model: SpeechTokenLM, speech: list[Tensor]) -> Tensor:
     return model(ids)[:, -SIZE - 1 : -1, :CODES]
 
 
+def rewards(reward: Reward, embeddings: Tensor, mask: Tensor, prompts: list[Prompt]) -> Tensor:
+    """Return the reward (B,) of relaxed tokens (B, T, E)."""
+    return weighted_sum(reward, reward.terms(embeddings, mask, prompts))
+
+
 def flat(model: SpeechTokenLM, value: Tensor) -> Tensor:
     parameters = [model.head.weight, model.speech_embedding.weight, *model.layers.parameters()]
     parts = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
@@ -57,7 +65,7 @@ def flat(model: SpeechTokenLM, value: Tensor) -> Tensor:
 
 
 class Truth:
-    """The law of the sequences, what each is paid, and the exact gradient."""
+    """The distribution of the sequences, the reward of each, and the exact gradient."""
 
     def __init__(self) -> None:
         self.on_policy = tiny()
@@ -66,15 +74,15 @@ class Truth:
         drawn = torch.stack(SEQUENCES)[..., None]
         each = log_p.gather(2, drawn).sum((1, 2))
         self.p = each.exp().detach()
-        self.reward = self.on_policy.reward.score(SEQUENCES, [PROMPT] * COUNT)["emotion"]
+        self.reward = score(self.on_policy.reward, SEQUENCES, [PROMPT] * COUNT)["emotion"]
         self.gradient = flat(self.model, (each.exp() * self.reward).sum())
 
     def estimates(self, estimator: Estimator, seed: int = 0) -> Tensor:
         """Return each sequence's estimate (64, P) of the gradient."""
         generator = torch.Generator().manual_seed(seed)
         made = self.on_policy.evaluate(rollouts(SEQUENCES), estimator, generator)
-        paid = self.on_policy.reward(made.embeddings, made.mask, [PROMPT] * COUNT)
-        return torch.stack([flat(self.model, one) for one in paid])
+        found = rewards(self.on_policy.reward, made.embeddings, made.mask, [PROMPT] * COUNT)
+        return torch.stack([flat(self.model, one) for one in found])
 
     def mean(self, estimates: Tensor) -> Tensor:
         return self.p @ estimates

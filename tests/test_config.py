@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rrpo.config import Strict, dump, load, require_same
 from rrpo.errors import UserError
+from rrpo.runs import SFTRun
 
 
 class Inner(Strict):
@@ -115,6 +116,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         load(Outer, tmp_path / "binary.yaml", [])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.one_of(
@@ -165,3 +167,8 @@ def test_a_part_of_a_nested_default_can_be_changed(tmp_path: Path) -> None:
     assert load(WithDefault, None, ["part.steps=7"]).part == Part(steps=7, rate=0.5)
     (tmp_path / "c.yaml").write_text("part:\n  rate: 0.25\n")
     assert load(WithDefault, tmp_path / "c.yaml").part == Part(steps=3, rate=0.25)
+
+
+def test_a_key_without_its_group_is_found_there() -> None:
+    with pytest.raises(UserError, match=r"unknown key steps: did you mean train\.steps\?"):
+        load(SFTRun, None, ["steps=40"])

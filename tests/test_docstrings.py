@@ -8,6 +8,8 @@ import pytest
 
 import rrpo
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(rrpo.__file__).parent
 MODULES = sorted(
     ".".join(("rrpo", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")

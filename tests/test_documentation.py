@@ -11,7 +11,7 @@ import pytest
 
 from places import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "research" / "log.md"]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -31,6 +31,7 @@ COMMANDS = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=lambda value: getattr(value, "name", ""))
 def test_python_examples_run(page: Path, code: str, tmp_path: Path) -> None:  # noqa: ARG001
     done = subprocess.run(

@@ -26,8 +26,10 @@ from torch import Tensor, nn
 from rrpo.checkpoint import save_model
 from rrpo.errors import UserError
 from rrpo.folder import require_whole
-from rrpo.progress import read_metrics
+from rrpo.metrics import read_metrics
 from rrpo.train import TrainConfig, train
+
+pytestmark = pytest.mark.slow
 
 CONFIG = TrainConfig(steps=3, learning_rate=0.05, save_every=1, threads=1)
 """Its checkpoints are a first one, one that replaces another, and the last."""
@@ -44,15 +46,13 @@ class Tiny:
         self.carried: dict[str, Tensor] = {}
         self.fails_at = 0
 
-    def loss(
-        self, model: nn.Linear, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Fit a drawn point."""
         if step == self.fails_at:
             raise ZeroDivisionError
         drawn = torch.randn(2, generator=generator)
         self.carried["sum"] = self.carried.get("sum", torch.zeros(2)) + drawn
-        loss = (model(drawn + self.carried["sum"]) - step).square().mean()
+        loss = (self.model(drawn + self.carried["sum"]) - step).square().mean()
         return loss, {"drawn": float(drawn[0])}
 
     def save(self, folder: Path) -> None:
@@ -64,7 +64,8 @@ class Board:
     """No tensorboard: its file is written by a thread and is no part of a checkpoint."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
-    def add_scalar(self, *_: Any) -> None: ...
+    def add_scalar(self, *_: Any, **__: Any) -> None: ...
+    def flush(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -208,7 +209,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         patched.setattr(torch.utils.tensorboard, "SummaryWriter", Board)
         run(folder)
     found = outcome(folder)
-    assert found["names"] == ["checkpoint", "metrics.jsonl"]
+    assert found["names"] == ["checkpoint", "config.yaml", "metrics.jsonl"]
     assert [line["step"] for line in found["metrics"]] == [1, 2, 3]
     return found
 
@@ -349,12 +350,15 @@ def test_the_metrics_are_those_of_the_checkpoint(
     assert outcome(stopped) == whole
 
 
-def test_a_checkpoint_of_before_the_hashes_is_continued(
-    stopped: Path, whole: dict[str, Any]
-) -> None:
-    for name in ("SHA256SUMS", "metrics.jsonl"):
-        (stopped / "checkpoint" / name).unlink()
-    described = stopped / "checkpoint" / "training.json"
-    described.write_text(described.read_text().replace('"form": 2', '"form": 1'))
-    run(stopped, resume=True)
-    assert outcome(stopped) == whole
+def test_checkpoints_of_before_the_hashes_are_refused(stopped: Path) -> None:
+    for name in ("checkpoint", "checkpoint.old"):
+        (stopped / name / "SHA256SUMS").unlink()
+    with pytest.raises(UserError, match="lost its SHA256SUMS, and so is the one before") as caught:
+        run(stopped, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_without_its_configuration_is_refused(stopped: Path) -> None:
+    (stopped / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"no config\.yaml: it is of an earlier version"):
+        run(stopped, resume=True)

@@ -1,4 +1,4 @@
-"""The chunked pass against dense autograd: values and gradients, law by law."""
+"""The chunked pass against dense autograd: values and gradients, for each distribution."""
 
 import pytest
 import torch
@@ -6,21 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rrpo import fused as module
-from rrpo.fused import Law, Output, Relaxation, choices
+from rrpo import relax as module
+from rrpo.estimators import ESTIMATORS, vector_jacobian
 from rrpo.policy.divergence import kl_per_position
-from rrpo.policy.rollout import truncate
-from rrpo.relax import ESTIMATORS, relax
+from rrpo.relax import Logits, Relaxation, choices, relax
+from rrpo.sampling import Sampling
 
 CODES, IDS, WIDTH = 9, 12, 5
 
 
-def problem(seed: int, n: int = 7, bias: bool = True) -> tuple[Output, Output, Tensor, Tensor]:
+def problem(seed: int, n: int = 7, bias: bool = True) -> tuple[Logits, Logits, Tensor, Tensor]:
     g = torch.Generator().manual_seed(seed)
 
-    def output(width: int) -> Output:
+    def output(width: int) -> Logits:
         b = torch.randn(IDS, generator=g) if bias else None
-        return Output(torch.randn(n, width, generator=g), torch.randn(IDS, width, generator=g), b)
+        return Logits(torch.randn(n, width, generator=g), torch.randn(IDS, width, generator=g), b)
 
     policy, reference = output(WIDTH), output(WIDTH + 1)
     policy.weight[CODES + 1] = 2 * policy.hidden[-1]  # the last row is likely to stop
@@ -33,37 +33,35 @@ def problem(seed: int, n: int = 7, bias: bool = True) -> tuple[Output, Output, T
     return policy, reference, tokens, torch.randn(CODES, 4, generator=g)
 
 
-def dense(output: Output) -> Tensor:
+def dense(output: Logits) -> Tensor:
     logits = output.hidden @ output.weight.T
     return logits if output.bias is None else logits + output.bias
 
 
-def leaves(output: Output) -> list[Tensor]:
+def leaves(output: Logits) -> list[Tensor]:
     return [t for t in (output.hidden, output.weight, output.bias) if t is not None]
 
 
-def dense_law(logits: Tensor, law: Law, may_stop: Tensor) -> Tensor:
+def truncated(logits: Tensor, sampling: Sampling, may_stop: Tensor) -> Tensor:
     blocked = (~may_stop)[:, None] & (torch.arange(IDS) >= CODES)
-    return truncate(
-        logits.masked_fill(blocked, float("-inf")), law.temperature, law.top_k, law.top_p
-    )
+    return sampling.truncate(logits.masked_fill(blocked, float("-inf")))
 
 
-LAWS = [Law(CODES), Law(CODES, 0.7), Law(CODES, 1.0, 5), Law(CODES, 1.3, 0, 0.8)]
+SAMPLINGS = [Sampling(), Sampling(0.7), Sampling(1.0, 5), Sampling(1.3, 0, 0.8)]
 
 
 @pytest.mark.parametrize("chunk", [1 << 20, 25])
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_values_and_gradients_are_those_of_the_dense_pass(
-    law: Law, chunk: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+    sampling: Sampling, chunk: int, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", chunk)
     policy, reference, tokens, table = problem(0, bias=bias)
     may_stop = torch.tensor([False, True, True, True, True, True, True])
     logits = dense(policy)
-    theta = dense_law(logits, law, may_stop)
-    # A token that the law excludes was never drawn: take the likeliest code instead.
+    theta = truncated(logits, sampling, may_stop)
+    # A token that is cut off was never drawn: take the likeliest code instead.
     out = theta.gather(1, tokens[:, None])[:, 0].isinf()
     tokens = torch.where(out, theta[:, :CODES].argmax(-1), tokens)
     stops = tokens >= CODES
@@ -79,7 +77,13 @@ def test_values_and_gradients_are_those_of_the_dense_pass(
     expected_embeddings = torch.zeros(7, 4).index_copy(0, rows, relaxed)
 
     found = choices(
-        policy, tokens, law, may_stop, reference, Relaxation(table, "straight_through", 0.6, 3)
+        policy,
+        tokens,
+        CODES,
+        sampling,
+        may_stop,
+        reference,
+        Relaxation(table, "straight_through", 0.6, 3),
     )
     torch.testing.assert_close(found.log_probability, expected_choice)
     torch.testing.assert_close(found.kl, expected_kl)
@@ -102,12 +106,12 @@ def test_every_estimator_is_that_of_relax(seed: int, estimator: str, tau: float)
     policy, _, tokens, table = problem(seed)
     rows = (tokens < CODES).nonzero()[:, 0]
     c = torch.randn(7, 4, generator=torch.Generator().manual_seed(seed))
-    found = choices(policy, tokens, Law(CODES), relaxation=Relaxation(table, estimator, tau, seed))
+    found = choices(policy, tokens, CODES, relaxation=Relaxation(table, estimator, tau, seed))
     mine = torch.autograd.grad((found.embeddings * c).sum(), leaves(policy))
     theta = dense(policy)[rows, :CODES]
     leaf = theta.detach()
     noise = torch.Generator().manual_seed(seed)
-    gradient = module.vector_jacobian(leaf, tokens[rows], c[rows] @ table.T, estimator, tau, noise)
+    gradient = vector_jacobian(leaf, tokens[rows], c[rows] @ table.T, estimator, tau, noise)
     wanted = torch.autograd.grad(theta, leaves(policy), gradient)
     for one, other in zip(mine, wanted, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
@@ -116,7 +120,7 @@ def test_every_estimator_is_that_of_relax(seed: int, estimator: str, tau: float)
 def test_a_trained_table_gets_the_gradient_of_the_gather() -> None:
     policy, _, tokens, table = problem(4)
     table.requires_grad_()
-    found = choices(policy, tokens, Law(CODES), relaxation=Relaxation(table, "reinmax", 1.0, 0))
+    found = choices(policy, tokens, CODES, relaxation=Relaxation(table, "reinmax", 1.0, 0))
     c = torch.randn(7, 4)
     kept = tokens < CODES
     expected = torch.zeros_like(table).index_add(0, tokens[kept], c[kept])
@@ -131,7 +135,7 @@ def test_finite_differences() -> None:
 
     def value(h: Tensor) -> Tensor:
         found = choices(
-            Output(h, policy.weight, policy.bias), tokens, Law(CODES, 0.8), None, reference
+            Logits(h, policy.weight, policy.bias), tokens, CODES, Sampling(0.8), None, reference
         )
         return found.log_probability.sum() + 2 * found.kl.sum()
 
@@ -146,9 +150,9 @@ def test_finite_differences() -> None:
 def test_half_precision_under_autocast_is_close() -> None:
     policy, reference, tokens, table = problem(6)
     relaxation = Relaxation(table, "straight_through", 1.0, 0)
-    full = choices(policy, tokens, Law(CODES), None, reference, relaxation)
+    full = choices(policy, tokens, CODES, None, None, reference, relaxation)
     with torch.autocast("cpu", torch.bfloat16):
-        half = choices(policy, tokens, Law(CODES), None, reference, relaxation)
+        half = choices(policy, tokens, CODES, None, None, reference, relaxation)
     torch.testing.assert_close(half.kl, full.kl, rtol=0.1, atol=0.1)
     gradients = [
         torch.autograd.grad(each.kl.sum() + each.embeddings.sum(), leaves(policy))
@@ -162,20 +166,20 @@ def test_half_precision_under_autocast_is_close() -> None:
 def test_sizes_that_do_not_fit_are_named() -> None:
     policy, reference, tokens, table = problem(7)
     with pytest.raises(ValueError, match="sizes do not fit"):
-        choices(policy, tokens[:-1], Law(CODES))
+        choices(policy, tokens[:-1], CODES)
     with pytest.raises(ValueError, match="reference does not fit"):
-        short = Output(reference.hidden[:2], reference.weight)
-        choices(policy, tokens, Law(CODES), reference=short)
+        short = Logits(reference.hidden[:2], reference.weight)
+        choices(policy, tokens, CODES, reference=short)
     with pytest.raises(ValueError, match="unknown estimator"):
-        choices(policy, tokens, Law(CODES), relaxation=Relaxation(table, "gumbel", 1.0, 0))
+        choices(policy, tokens, CODES, relaxation=Relaxation(table, "gumbel", 1.0, 0))
     with pytest.raises(ValueError, match="relaxation does not fit"):
-        choices(policy, tokens, Law(CODES), relaxation=Relaxation(table[:3], "reinmax", 1.0, 0))
+        choices(policy, tokens, CODES, relaxation=Relaxation(table[:3], "reinmax", 1.0, 0))
 
 
 def test_an_end_from_outside_is_no_choice() -> None:
     policy, _, tokens, _ = problem(8)
     never = torch.zeros(7, dtype=torch.bool)
-    found = choices(policy, tokens, Law(CODES), never)
+    found = choices(policy, tokens, CODES, may_stop=never)
     stops = tokens >= CODES
     assert (found.log_probability[stops] == 0).all()
     expected = dense(policy)[:, :CODES].log_softmax(-1)[~stops].gather(1, tokens[~stops][:, None])
@@ -184,3 +188,27 @@ def test_an_end_from_outside_is_no_choice() -> None:
     wanted = torch.autograd.grad(expected.sum(), leaves(policy))
     for one, other in zip(gradients, wanted, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_tokens_drawn_in_the_pass_are_those_of_a_draw_beforehand() -> None:
+    """Drawing and evaluating at once equals drawing first: tokens, values and gradients."""
+    policy, reference, tokens, table = problem(9)
+    sampling, relaxation = Sampling(0.9, 6), Relaxation(table, "conditional_gumbel", 0.8, 2)
+    generator = torch.Generator().manual_seed(3)
+    codes = sampling.draw(dense(policy).detach()[:, :CODES], torch.Generator().manual_seed(3))
+    drawn = torch.where(tokens < CODES, codes, tokens)
+    assert not torch.equal(drawn, tokens)
+    asked = (CODES, sampling, None, reference, relaxation)
+    at_once = choices(policy, tokens, *asked, redraw=generator)
+    after = choices(policy, drawn, *asked)
+    assert torch.equal(at_once.tokens, drawn) and torch.equal(after.tokens, drawn)
+    sums = []
+    for found in (at_once, after):
+        assert torch.equal(found.log_probability, after.log_probability)
+        assert torch.equal(
+            found.embeddings, table[drawn.clamp(max=CODES - 1)] * (drawn < CODES)[:, None]
+        )
+        total = found.log_probability.sum() + found.kl.sum() + found.embeddings.square().sum()
+        sums.append(torch.autograd.grad(total, leaves(policy)))
+    for one, other in zip(*sums, strict=True):
+        assert torch.equal(one, other)

@@ -73,6 +73,7 @@ DOORS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_tokens_of_another_codec_are_refused_at_every_door(
     door: str, shards: dict[str, Path], tmp_path: Path
@@ -86,6 +87,7 @@ def test_tokens_of_another_codec_are_refused_at_every_door(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_what_does_not_say_it_is_taken_at_the_users_word(
     shards: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -98,6 +100,7 @@ def test_what_does_not_say_it_is_taken_at_the_users_word(
     assert "holds no speech_tokenizer_v2" in mistake(*told.split())
 
 
+@pytest.mark.slow
 def test_reward_models_and_policies_of_two_codecs_are_refused(tmp_path: Path) -> None:
     model = World().reward_model()
     model.config = model.config.model_copy(update={"codec": OTHER})

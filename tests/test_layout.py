@@ -1,8 +1,10 @@
-"""The layout that CONTRIBUTING.md describes is that of the code."""
+"""The layout and the walk that CONTRIBUTING.md describes are those of the code."""
 
 import ast
 import re
 from pathlib import Path
+
+import pytest
 
 import rrpo
 from places import ROOT
@@ -42,3 +44,53 @@ def test_imports_run_downward() -> None:
     height = {name: number for number, layer in enumerate(layers()) for name in layer}
     upward = {(one, other) for one, other in imports() if height[one] >= height[other]}
     assert not upward
+
+
+def walk() -> list[tuple[str, str]]:
+    """Return the rows (file, function) of the walk that follows one batch."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    part = text.split("## Follow one batch", 1)[1].split("\n## ")[0]
+    return re.findall(r"^\| `([\w/]+\.py)` \| `([\w.]+)` \|", part, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(("file", "function"), walk())
+def test_the_walk_names_what_is_there(file: str, function: str) -> None:
+    body = ast.parse((PACKAGE / file).read_text(encoding="utf-8")).body
+    for name in function.split("."):
+        found = [
+            node
+            for node in body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name
+        ]
+        assert found, f"{file} has no {function}"
+        body = found[0].body
+
+
+def test_the_walk_has_its_rows() -> None:
+    assert len(walk()) >= 20
+
+
+def private_names(path: Path) -> set[str]:
+    """Return the private names of the package that a test file imports, reads or replaces."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    taken = [
+        alias
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "rrpo"
+        for alias in node.names
+    ]
+    modules = {alias.asname or alias.name for alias in taken}
+    found = {alias.name for alias in taken}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found |= {node.attr} if node.value.id in modules else set()
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".setattr"):
+            found |= {str(one.value) for one in node.args if isinstance(one, ast.Constant)}
+    return {name for name in found if name.startswith("_") and not name.endswith("__")}
+
+
+def test_no_test_needs_a_private_name() -> None:
+    paths = sorted((ROOT / "tests").rglob("*.py"))
+    assert len(paths) > 50
+    found = {str(path.relative_to(ROOT)): private_names(path) for path in paths}
+    assert {path: names for path, names in found.items() if names} == {}

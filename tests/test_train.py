@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,12 +25,16 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from rrpo import runs
 from rrpo.checkpoint import alone, load_model, save_model, sha256
+from rrpo.data.shards import Utterance
 from rrpo.errors import NotFinite, UserError
 from rrpo.folder import begin_folder, commit_folder, recover_folder
+from rrpo.metrics import read_metrics
 from rrpo.processes import LAUNCHED, require_launcher
-from rrpo.progress import Progress, read_metrics
+from rrpo.progress import Progress
 from rrpo.random_states import random_states, restore_random_states
+from rrpo.reward import RewardConfig, RewardModel
 from rrpo.stopping import EarlyStopping
 from rrpo.train import (
     TrainConfig,
@@ -67,16 +73,14 @@ class Toy:
         self.model[4].requires_grad_(False)
         self.before = before
 
-    def loss(
-        self, model: nn.Sequential, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Regress noisy targets on random tokens, after `before` has had its say."""
         self.before(step)
-        device = model[1].weight.device
+        device = self.model[1].weight.device
         tokens = torch.randint(20, (6,), generator=generator).to(device)
         noise = random.random() + np.random.standard_normal() + torch.randn((), generator=generator)
         target = torch.sin(tokens.float()) + noise.to(device)
-        loss = (model(tokens).squeeze(-1) - target).square().mean()
+        loss = (self.model(tokens).squeeze(-1) - target).square().mean()
         return loss, {"noise": noise.item()}
 
     def save(self, folder: Path) -> None:
@@ -195,6 +199,7 @@ def kill_and_resume(root: Path) -> None:
         print(json.dumps(result), flush=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
     ended = subprocess.run(
@@ -237,6 +242,7 @@ def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path: Path) -> None
     train(Toy(), CONFIG, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_polite_kill_is_an_interruption(tmp_path: Path, uninterrupted: dict[str, Tensor]) -> None:
     def terminate(step: int) -> None:
         if step == 6:
@@ -249,6 +255,7 @@ def test_a_polite_kill_is_an_interruption(tmp_path: Path, uninterrupted: dict[st
     assert_same(weights(Toy(), tmp_path, resume=True), uninterrupted)
 
 
+@pytest.mark.slow
 def test_second_interrupt_acts_at_once(tmp_path: Path) -> None:
     # Whoever starts the tests in the background has interrupts ignored.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -291,7 +298,7 @@ def test_equals_a_plain_loop(tmp_path: Path) -> None:
         for group in optimizer.param_groups:
             group["lr"] = 0.02 * warm * (1 + math.cos(math.pi * done)) / 2
         optimizer.zero_grad()
-        plain.loss(plain.model, step, generator)[0].backward()
+        plain.loss(step, generator)[0].backward()
         torch.nn.utils.clip_grad_norm_(parameters, 0.5)
         optimizer.step()
     for name, tensor in plain.model.state_dict().items():
@@ -442,10 +449,8 @@ def test_early_stopping_rule() -> None:
 )
 def test_divergence(tmp_path: Path, kind: str, named: str) -> None:
     class Diverging(Toy):
-        def loss(
-            self, model: nn.Sequential, step: int, generator: torch.Generator
-        ) -> tuple[Tensor, dict[str, float]]:
-            loss, figures = super().loss(model, step, generator)
+        def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+            loss, figures = super().loss(step, generator)
             if step == 7 and kind == "loss":
                 loss = loss * math.nan
             if step == 7 and kind == "gradient":
@@ -530,6 +535,12 @@ def test_left_over_processes(
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=named):
         train(Toy(), CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # A run from Python claims its folder before that, and would wait there for the others.
+    small = RewardModel(RewardConfig(width=4, layers=1, heads=1, feedforward=4, codes=9))
+    rows = [Utterance(name, "", name, np.arange(9)) for name in ("happy", "sad")]
+    with pytest.raises(UserError, match=named):
+        runs.train_reward(small, rows, [], runs.RewardRun(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     require_launcher()
@@ -709,3 +720,134 @@ def test_progress_lines_and_bar(
 
 if __name__ == "__main__":
     kill_and_resume(Path(sys.argv[1]))
+
+
+class Line:
+    """A line through batches of different sizes, whose loss is a mean over their points."""
+
+    BATCHES = ((0, 3), (3, 4), (4, 9), (9, 12))
+
+    def __init__(self, joined: int) -> None:
+        self.model = nn.Linear(1, 1)
+        with torch.no_grad():
+            self.model.weight.fill_(0.3)
+            self.model.bias.fill_(-0.2)
+        self.joined, self.place, self.weight = joined, 0, 1.0
+
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Take the next batches as one, with their mean as a figure."""
+        chosen = self.BATCHES[self.place : self.place + self.joined]
+        self.place += self.joined
+        x = torch.cat([torch.linspace(-1, 2, 12)[slice(*ends)] for ends in chosen])[:, None]
+        self.weight = float(len(x))
+        torch.rand((), generator=generator)
+        loss = (self.model(x) - x.sin()).square().mean()
+        return loss, {"mean": float(x.mean())}
+
+    def save(self, folder: Path) -> None:
+        """Write the model."""
+        save_model(folder, self.model.state_dict(), {"kind": "line"})
+
+
+def test_micro_batches_are_one_batch(tmp_path: Path) -> None:
+    """Of different sizes, weighed by them: the same gradient, loss and figures as in one batch."""
+    config = TrainConfig(steps=2, learning_rate=0.05, max_gradient_norm=100.0, report_to="none")
+    records, weights = [], []
+    for accumulate in (1, 2):
+        line = Line(joined=2 // accumulate)
+        folder = tmp_path / str(accumulate)
+        train(line, config.model_copy(update={"accumulate": accumulate}), folder, description="")
+        assert line.place == 4
+        records.append([{**row, "seconds": 0} for row in read_metrics(folder / "metrics.jsonl")])
+        weights.append(line.model.weight.item())
+    for one, other in zip(*records, strict=True):
+        assert other == pytest.approx(one, rel=1e-5)
+    assert weights[0] != 0.3 and weights[1] == pytest.approx(weights[0], rel=1e-5)
+
+
+def test_an_accumulating_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"accumulate": 3, "report_to": "none"})
+
+    def fail(step: int) -> None:
+        calls.append(step)
+        if len(calls) == 3 * 6 + 2:
+            raise ZeroDivisionError
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    calls: list[int] = []
+    train(Toy(), config, whole, description="")
+    with pytest.raises(ZeroDivisionError):
+        train(Toy(fail), config, cut, description="")
+    assert calls[:4] == [1, 1, 1, 2]
+    train(Toy(), config, cut, resume=True, description="")
+    names = ("model.safetensors", "training.safetensors", "random-0.safetensors")
+    for name in names:
+        one, other = (folder / "checkpoint" / name for folder in (whole, cut))
+        assert one.read_bytes() == other.read_bytes()
+    assert not (whole / "tensorboard").exists()
+
+
+def test_callbacks_get_each_steps_figures_and_may_stop(tmp_path: Path) -> None:
+    seen: list[dict[str, float]] = []
+    validated: list[int] = []
+
+    def watch(step: int, figures: Mapping[str, float]) -> bool:
+        assert step == figures["step"]
+        seen.append(dict(figures))
+        return figures["noise"] > 100.0
+
+    def stop(step: int, _: Mapping[str, float]) -> bool:
+        return step == 5
+
+    def validate(step: int) -> dict[str, float]:
+        validated.append(step)
+        return {"loss": 0.0}
+
+    toy = Toy()
+    result = train(toy, CONFIG, tmp_path, validate=validate, callbacks=[stop, watch])
+    assert result.step == 5 and validated == [0, 5]
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert seen == [line for line in lines if "validation" not in line] and len(seen) == 5
+    state, _ = load_model(tmp_path, "toy")
+    assert torch.equal(state["1.weight"], toy.model.state_dict()["1.weight"])
+    again = train(Toy(), CONFIG, tmp_path, resume=True)
+    assert again.step == 5, "a run that was stopped is over"
+
+
+def test_a_tracker_that_is_not_installed_is_named_before_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    config = CONFIG.model_copy(update={"report_to": "wandb"})
+    with pytest.raises(UserError, match="needs the package wandb: pip install wandb"):
+        train(Toy(), config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_a_tracker_gets_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Through accelerate's own tracker; only the package behind it is replaced."""
+    logged: list[tuple[int, dict[str, float]]] = []
+    begun: dict[str, Any] = {}
+
+    class Run:
+        def log(self, values: dict[str, float], step: int, **_: Any) -> None:
+            logged.append((step, values))
+
+        def finish(self) -> None:
+            begun["finished"] = True
+
+    package = ModuleType(name)
+    package.__spec__ = ModuleSpec(name, None)
+    package.init = lambda **settings: begun.update(settings) or Run()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, package)
+    config = CONFIG.model_copy(update={"report_to": name, "steps": 2})
+    validate = {"validate": lambda _: {"loss": 1.5}, "validate_every": 0}
+    train(Toy(), config, tmp_path / "run", **validate)  # type: ignore[arg-type]
+    assert begun["project"] == "rrpo" and begun["name"] == "run" and begun["finished"]
+    assert [step for step, _ in logged] == [0, 1, 2, 2]
+    assert logged[0][1] == {"validation/loss": 1.5}
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert logged[1][1] == {key: value for key, value in lines[1].items() if key != "step"}

@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rrpo import policy, reward
+from rrpo import judging, policy, recipes, reward
 from rrpo.audio import Audio
-from rrpo.commands import policy as policy_commands
-from rrpo.commands import reward as reward_commands
-from rrpo.commands import speech
 from rrpo.loading import Location, load_policy, load_reward_model
 from rrpo.policy import SpeechTokenLM
-from rrpo.reward import RewardModel
+from rrpo.reward import DifferentiableReward, RewardModel
+from rrpo.speaking import by_name
+from rrpo.train import Callback
 
 Settings = Mapping[str, object]
 """Settings by their dotted names, as for `--set`: {"train.steps": 40}."""
@@ -46,6 +45,7 @@ def train_reward(
     mixes: Location | None = None,
     codec_of: str | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> RewardModel:
     """Fine-tune a reward model (`rrpo reward train`); by default hardened as RRPO describes.
 
@@ -58,6 +58,8 @@ def train_reward(
         mixes: a mix pool, for `fit.mixup_at=audio`.
         codec_of: which codec the tokens are of, where the shards do not say it.
         resume: continue an interrupted run.
+        callbacks: each is called after each step with its number and its figures; where one returns
+            True, that step is the last.
 
     Raises:
         UserError: as the command, in one line.
@@ -68,11 +70,9 @@ def train_reward(
         >>> model.config.loss.label_smoothing
         0.1
     """
-    options = _options(settings)
-    reward_commands.train(
-        str(start), _path(data), _path(mixes), Path(out), None, options, resume, preset, codec_of
-    )
-    return reward.load(Path(out))
+    options = _options(settings, codec_of, resume, callbacks)
+    recipes.reward(Path(out), data, start, mixes, preset, options)
+    return reward.load(out)
 
 
 def train_sft(
@@ -83,6 +83,7 @@ def train_sft(
     settings: Settings | None = None,
     codec_of: str | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> SpeechTokenLM:
     """Fine-tune a policy on labelled speech (`rrpo policy sft`); arguments as of `train_reward`.
 
@@ -93,14 +94,13 @@ def train_sft(
         >>> model.config.codec[:4]
         'mini'
     """
-    options = _options(settings)
-    policy_commands.sft(str(start), _path(data), Path(out), None, options, resume, codec_of)
-    return policy.load(Path(out))
+    recipes.sft(Path(out), data, start, _options(settings, codec_of, resume, callbacks))
+    return policy.load(out)
 
 
 def train_diffro(
     out: Location,
-    rewards: Sequence[Location],
+    rewards: Sequence[Location | DifferentiableReward],
     data: Location | None = None,
     *,
     start: Location,
@@ -108,6 +108,7 @@ def train_diffro(
     settings: Settings | None = None,
     codec_of: str | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> SpeechTokenLM:
     """Follow the reward's gradient through the token choices (`rrpo policy diffro`).
 
@@ -115,11 +116,15 @@ def train_diffro(
 
     Args:
         out: folder of the run.
-        rewards: reward models; several with the same head are an ensemble.
+        rewards: reward models, of which several with the same head are an ensemble; or one reward
+            of your own (`rrpo.reward.DifferentiableReward`).
         data: token shards whose texts and emotions are asked for.
-        start: where the policy starts and what it is held to; as published, an SFT run.
+        start: where the policy starts, and its reference; as published, an SFT run.
         preset: "paper" or "recommended".
-        settings, codec_of, resume: as of `train_reward`.
+        settings: as of `train_reward`.
+        codec_of: likewise.
+        resume: likewise.
+        callbacks: likewise.
 
     Raises:
         UserError: as the command, in one line.
@@ -129,18 +134,21 @@ def train_diffro(
         >>> run = train_diffro("rrpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
         policy in rrpo; ...
     """
-    return _rewarded("diffro", out, rewards, data, start, preset, settings, codec_of, resume)
+    options = _options(settings, codec_of, resume, callbacks)
+    recipes.diffro(Path(out), rewards, data, start, preset, options)
+    return policy.load(out)
 
 
 def train_grpo(
     out: Location,
-    rewards: Sequence[Location],
+    rewards: Sequence[Location | DifferentiableReward],
     data: Location | None = None,
     *,
     start: Location,
     settings: Settings | None = None,
     codec_of: str | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> SpeechTokenLM:
     """Policy gradient on the same rollouts and rewards (`rrpo policy grpo`); as `train_diffro`.
 
@@ -149,12 +157,13 @@ def train_grpo(
         >>> model = train_grpo("grpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
         policy in grpo; ...
     """
-    return _rewarded("grpo", out, rewards, data, start, None, settings, codec_of, resume)
+    recipes.grpo(Path(out), rewards, data, start, _options(settings, codec_of, resume, callbacks))
+    return policy.load(out)
 
 
 def train_dpo(
     out: Location,
-    rewards: Sequence[Location] = (),
+    rewards: Sequence[Location | DifferentiableReward] = (),
     data: Location | None = None,
     *,
     pairs: Location | None = None,
@@ -162,6 +171,7 @@ def train_dpo(
     settings: Settings | None = None,
     codec_of: str | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> SpeechTokenLM:
     """Learn from preference pairs (`rrpo policy dpo`), drawn by rewards or given as a folder.
 
@@ -173,18 +183,9 @@ def train_dpo(
         ... )  # doctest: +ELLIPSIS
         policy in dpo; ...
     """
-    policy_commands.dpo(
-        str(start),
-        [str(one) for one in rewards],
-        _path(pairs),
-        _path(data),
-        Path(out),
-        None,
-        _options(settings),
-        resume,
-        codec_of,
-    )
-    return policy.load(Path(out))
+    options = _options(settings, codec_of, resume, callbacks)
+    recipes.dpo(Path(out), rewards, pairs, data, start, options)
+    return policy.load(out)
 
 
 def speak(
@@ -216,12 +217,12 @@ def speak(
         >>> rate, 1.0 < audio.size / rate < 5.0
         (16000, True)
     """
-    _, audio, rate, notes = speech.spoken_text(
-        str(policy), text, emotion, speaker, _path(voice), _path(model), seed
+    said = by_name.speak(
+        policy, text, emotion, speaker=speaker, voice=voice, folder=model, seed=seed
     )
-    for note in notes:
+    for note in said.notes:
         warnings.warn(note, stacklevel=2)
-    return audio, rate
+    return said.audio, said.rate
 
 
 def evaluate(
@@ -243,49 +244,32 @@ def evaluate(
         sentences: how many, each with every emotion.
         seed: of what is drawn.
         data: shards whose held-out texts are said.
-        voice, model: as of `speak`.
+        voice: as of `speak`.
+        model: likewise.
         codec_of: as of `train_reward`.
 
     Returns:
-        name of a policy, and of the real tokens → measure → "mean", "low" and "high".
+        name of a policy, and of the real tokens → measure → an interval: `mean`, `low`, `high`.
 
     Examples:
         >>> figures = evaluate(["mini"], sentences=1)
-        >>> 0.0 <= figures["mini"]["judge_probability"]["mean"] <= 1.0
+        >>> 0.0 <= figures["mini"]["judge_probability"].mean <= 1.0
         True
     """
-    return speech.judged(
-        [Path(one) for one in policies],
-        [Path(one) for one in rewards],
-        sentences,
-        seed,
-        _path(data),
-        _path(voice),
-        _path(model),
-        codec_of,
+    return judging.judge(
+        policies,
+        rewards,
+        sentences=sentences,
+        seed=seed,
+        data=data,
+        voice=voice,
+        model=model,
+        codec_of=codec_of,
     )
 
 
-def _rewarded(
-    method: str,
-    out: Location,
-    rewards: Sequence[Location],
-    data: Location | None,
-    start: Location,
-    preset: str | None,
-    settings: Settings | None,
-    codec_of: str | None,
-    resume: bool,
-) -> SpeechTokenLM:
-    names = [str(one) for one in rewards]
-    options = (Path(out), None, _options(settings), resume, preset, codec_of)
-    policy_commands.rewarded(method, str(start), names, _path(data), *options)
-    return policy.load(Path(out))
-
-
-def _options(settings: Settings | None) -> list[str]:
-    return [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
-
-
-def _path(location: Location | None) -> Path | None:
-    return None if location is None else Path(location)
+def _options(
+    settings: Settings | None, codec_of: str | None, resume: bool, callbacks: Sequence[Callback]
+) -> recipes.Options:
+    given = [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
+    return recipes.Options(None, given, codec_of, resume, callbacks)

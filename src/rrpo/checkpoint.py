@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, indented, rejecting NaN and infinity."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, default=asdict) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -80,11 +81,12 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not readable JSON ({error}): make it again") from None
 
 
-def claim(path: Path, plan: Mapping[str, Any], content: str) -> None:
+def claim(path: Path, plan: Mapping[str, Any], content: str, besides: Collection[str] = ()) -> None:
     """Write what a folder's content is made from to `path`, or check that it is what is there.
 
     Args:
         content: what the folder holds, as in "a demo".
+        besides: names that may stand there and are not compared.
 
     Raises:
         UserError: what is there was made from something else.
@@ -92,7 +94,10 @@ def claim(path: Path, plan: Mapping[str, Any], content: str) -> None:
     if not path.is_file():
         write_json(path, plan)
         return
-    stored = read_json(path)
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged, it holds no JSON object: copy it again")
+    stored = {name: value for name, value in found.items() if name not in besides}
     asked = json.loads(json.dumps(plan))
     if stored != asked:
         names = [name for name in {**asked, **stored} if stored.get(name) != asked.get(name)]

@@ -40,11 +40,22 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML with the scalars of version 1.2: `1e-5` is a number and `no` is a word.
 
     The 1.1 rules of PyYAML read the first as text and the second as false. A key given twice is an
-    error instead of a silent choice.
+    error instead of a silent choice; so is a reference (`*name`), as a few lines of them can stand
+    for more than fits into memory.
     """
 
     # The stubs describe the inherited dictionary too narrowly to be cleared with its own type.
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Build a node, refusing a reference to another."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                problem=f"*{event.anchor} is a reference: write the value out",
+                problem_mark=event.start_mark,
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping, refusing a repeated key."""
@@ -102,13 +113,7 @@ def load(
         values = values if file is None else _merge(values, read(file))
     for override in overrides:
         _apply(values, override)
-    try:
-        # Through JSON, so that strict types still take text for a path and a list for a tuple.
-        return kind.model_validate_json(json.dumps(values, default=str))
-    except pydantic.ValidationError as error:
-        raise UserError(_explain(kind, values, error, path, overrides)) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path or 'configuration'}: {error}") from None
+    return _validated(kind, values, path, overrides)
 
 
 def parse(kind: type[Config], values: Mapping[str, Any], source: Path) -> Config:
@@ -117,10 +122,23 @@ def parse(kind: type[Config], values: Mapping[str, Any], source: Path) -> Config
     Raises:
         UserError: a key or value is wrong; the line names the file and the dotted key.
     """
+    return _validated(kind, values, source)
+
+
+def _validated(
+    kind: type[Config],
+    values: Mapping[str, Any],
+    source: Path | None,
+    overrides: Sequence[str] = (),
+) -> Config:
+    """Check values through JSON: strict types then take text for a path, a list for a tuple."""
     try:
-        return kind.model_validate_json(json.dumps(values, default=str))
+        text = json.dumps(values, default=str)
+        return kind.model_validate_json(text)
     except pydantic.ValidationError as error:
-        raise UserError(_explain(kind, values, error, source, ())) from None
+        raise UserError(_explain(kind, json.loads(text), error, source, overrides)) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{source or 'configuration'}: {error}: write plain values") from None
 
 
 def dump(config: Strict, path: Path) -> None:
@@ -180,11 +198,19 @@ def read(path: Path) -> dict[str, Any]:
     try:
         values = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+        raise UserError(
+            f"cannot read the configuration {path}: {error.strerror}: name a YAML file, such as "
+            "config.yaml of a run"
+        ) from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: a YAML file is expected") from None
+        raise UserError(
+            f"{path} is not UTF-8 text: save it as UTF-8 in your editor, or with "
+            f"`iconv -f GB18030 -t UTF-8` (or the encoding that it has)"
+        ) from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML ({_reason(error)})") from None
+        raise UserError(
+            f"{path} is not YAML ({_reason(error)}): write `key: value` lines"
+        ) from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -193,11 +219,23 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
+    """Read YAML.
+
+    Raises:
+        yaml.YAMLError: it is none, or cannot be read.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # a tag on a wrong value, or a nesting too deep, raises anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise yaml.YAMLError(f"a value cannot be read, {reason[:80]}") from None
 
 
 def _reason(error: yaml.YAMLError) -> str:
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "syntax error"
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None)
+    problem = problem or str(error).partition("\n")[0] or "syntax error"
     mark = getattr(error, "problem_mark", None)
     return f"line {mark.line + 1}: {problem}" if mark is not None else str(problem)
 
@@ -205,16 +243,17 @@ def _reason(error: yaml.YAMLError) -> str:
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
+    shown = _short(override)
     if not equals or not all(parts):
-        raise UserError(f"option {override}: expected key=value, such as train.steps=40")
+        raise UserError(f"option {shown}: expected key=value, such as train.steps=40")
     try:
         value = _parse(text)
     except yaml.YAMLError as error:
-        raise UserError(f"option {override}: the value is not YAML ({_reason(error)})") from None
+        raise UserError(f"option {shown}: the value is not YAML ({_reason(error)})") from None
     for index, part in enumerate(parts[:-1]):
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise UserError(f"option {override}: {'.'.join(parts[: index + 1])} has no keys inside")
+            raise UserError(f"option {shown}: {'.'.join(parts[: index + 1])} has no keys inside")
     values[parts[-1]] = value
 
 
@@ -234,16 +273,24 @@ def _explain(
     for override in overrides:
         given = override.partition("=")[0].strip()
         if f"{given}.".startswith(f"{key}.") or f"{key}.".startswith(f"{given}."):
-            source = f"option {override}"
+            source = f"option {_short(override)}"
     if detail["type"] == "extra_forbidden":
-        problem = f"unknown key {key}: {_suggest(str(location[-1]), _keys(kind, location[:-1]))}"
+        name, accepted = str(location[-1]), _keys(kind, location[:-1])
+        inner = [] if len(location) > 1 else list(_flatten(_nested_defaults(kind)))
+        problem = f"unknown key {_short(key)}: {_suggest(name, accepted, inner)}"
     elif detail["type"] == "missing":
         problem = f"{key} is missing: give it a value"
     else:
         message = detail["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-        problem = f"{key} is {detail['input']!r}: {message}" if key else message
+        found = _short(repr(detail["input"]))
+        problem = f"{_short(key)} is {found}: {message}" if key else message
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     return " ".join(f"{source}: {problem}{more}".split())
+
+
+def _short(text: str) -> str:
+    """Return a text that was given, its middle left out where it is long."""
+    return text if len(text) <= 120 else f"{text[:80]} … {text[-20:]}"
 
 
 def _existing(values: Any, location: Sequence[int | str], missing: bool) -> tuple[int | str, ...]:
@@ -276,8 +323,9 @@ def _models(annotation: Any) -> list[type[pydantic.BaseModel]]:
     return [model for inner in get_args(annotation) for model in _models(inner)]
 
 
-def _suggest(key: str, accepted: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, accepted, n=1)
+def _suggest(key: str, accepted: Sequence[str], inner: Sequence[str]) -> str:
+    near = [one for one in inner if one.rpartition(".")[2] == key]
+    near = near or difflib.get_close_matches(key, accepted, n=1)
     return f"did you mean {near[0]}?" if near else f"accepted are {', '.join(accepted)}"
 
 

@@ -6,7 +6,7 @@ offers one.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
+from rrpo.schedule import TrainConfig
 
 Rows = Sequence[Mapping[str, Any]]
 """A batch to look at: a row for each utterance, values that JSON can hold."""
 
 
-class TrainingDiverged(UserError):  # noqa: N818
+class TrainingDiverged(UserError):
     """A loss, a figure, a gradient or a weight is not finite; the last good checkpoint stands."""
 
 
@@ -38,6 +39,33 @@ class Divergence:
     what: str
     figures: Mapping[str, float] = field(default_factory=dict)
     batch: Rows = ()
+
+
+def diverged(
+    found: Divergence, config: TrainConfig, folder: Path, process: int, saved: int | None
+) -> TrainingDiverged:
+    """Keep what a step is to be looked at by, and say what can be done.
+
+    Args:
+        found: the step; where it does not say what is not finite, its figures do.
+        folder: of the run.
+        process: which of several processes this is.
+        saved: the step of the last checkpoint; None: there is none.
+    """
+    figures = {name: figure for name, figure in found.figures.items() if name != "step"}
+    what = found.what or ", ".join(not_finite(figures)) or "another process has a number not finite"
+    left = keep_batch(replace(found, what=what, figures=figures), folder, process)
+    kept, advice = "no checkpoint was written yet", "start again in another --out"
+    if saved is not None:
+        kept = f"{folder / 'checkpoint'} keeps step {saved}"
+    if found.step == 0:
+        advice = f"nothing was trained yet, so look at the model and the data first, or {advice}"
+    return TrainingDiverged(
+        f"training diverged at step {found.step} ({what}; {kept}; {left}): "
+        f"lower learning_rate={config.learning_rate:g} or "
+        f"max_gradient_norm={config.max_gradient_norm:g}, or raise "
+        f"warmup_steps={config.warmup_steps}, and {advice}"
+    )
 
 
 def not_finite(figures: Mapping[str, float]) -> list[str]:

@@ -1,13 +1,28 @@
 """The one exception that means: the user can mend this."""
 
+import re
+
 
 class UserError(Exception):
     """A mistake in what the user gave: files, options, configuration.
 
     The message is one line that says what is wrong, where, and how to mend it. The command line
-    prints it and exits with code 2; nothing else in the package is caught that way.
+    prints it and exits with code 2; nothing else in the package is caught that way. What a file
+    says may stand in it: control characters, which a console obeys, are shown by their numbers, and
+    of a word without end the two ends.
     """
 
+    def __str__(self) -> str:
+        """Return the message as it is printed."""
+        message = re.sub(
+            r"\S{400,}", lambda word: f"{word[0][:200]}…{word[0][-50:]}", super().__str__()
+        )
+        return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", _shown, message)
 
-class NotFinite(UserError):  # noqa: N818
+
+def _shown(sign: re.Match[str]) -> str:
+    return f"\\x{ord(sign[0]):02x}"
+
+
+class NotFinite(UserError):
     """Scores or losses that are NaN or infinite; while training the loop adds step and way out."""

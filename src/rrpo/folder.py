@@ -40,11 +40,11 @@ def commit_folder(folder: Path, keep: bool = False) -> None:
     """
     fresh, old = neighbours(folder)
     for path in [*fresh.iterdir(), fresh]:
-        _flush(path)
+        flush(path)
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
-    _flush(folder.parent)
+    flush(folder.parent)
     if not keep:
         drop_kept(folder)
 
@@ -93,7 +93,7 @@ def fall_back(folder: Path) -> Path:
         shutil.rmtree(damaged)
     folder.rename(damaged)
     old.rename(folder)
-    _flush(folder.parent)
+    flush(folder.parent)
     return damaged
 
 
@@ -133,7 +133,7 @@ def neighbours(folder: Path) -> tuple[Path, Path]:
     return folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file or folder is on the disk, where the system can say so."""
     if path.is_dir() and os.name != "posix":
         return

@@ -11,9 +11,17 @@ from pathlib import Path
 from rrpo import config as configuration
 from rrpo import policy, reward
 from rrpo.checkpoint import is_ours, sha256
-from rrpo.codec import s3
+from rrpo.codec import s3, speech, whisper
 from rrpo.config import Strict
-from rrpo.data.shards import Utterance, for_tests, for_training, shard_codec
+from rrpo.data.shards import (
+    Utterance,
+    for_tests,
+    for_training,
+    odd_lengths,
+    require_plain,
+    shard_codec,
+)
+from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
 from rrpo.identity import codec_name, identity, is_same, require_one_codec, shown
 from rrpo.mini.world import MINI as MINI
@@ -195,6 +203,30 @@ def codec_identity(codec_of: str | None) -> str:
     raise UserError(f"--codec-of {codec_of}: {folder} holds no {' and no '.join(files)}")
 
 
+def load_codec(name: str) -> tuple[Codec, str]:
+    """Load a codec and return its identity, too.
+
+    Args:
+        name: `mini`, s3:FOLDER (the speech tokenizer of a CosyVoice folder) or speech:FOLDER (one
+            trained by a study on real speech).
+
+    Raises:
+        UserError: there is no such codec, or a package is missing.
+    """
+    kind, _, folder = name.partition(":")
+    if name == MINI:
+        return World().codec(), World().codec_identity
+    if kind == "s3" and folder:
+        tokenizer = s3.S3Tokenizer(Path(folder))
+        return tokenizer, identity(tokenizer.path.stem, tokenizer.checksum)
+    if kind == "speech" and folder:
+        codec = speech.load(Path(folder))
+        # Without its encoder every recording would be skipped, one by one.
+        codec.whisper = whisper.load(codec.config.layers)
+        return codec, codec_identity(name)
+    raise UserError(f"unknown codec {name!r}: choose mini, s3:FOLDER or speech:FOLDER")
+
+
 def load_data(
     data: Location | None,
     model: SpeechTokenLM | None = None,
@@ -221,11 +253,30 @@ def load_data(
         known = {"the policy": model.config.codec, str(data): shard_codec(path)}
         require_one_codec(known, codec_identity(codec_of))
     rows = for_tests(path) if tested else for_training(path)
+    require_plain(rows, path)
+    for note in odd_lengths(rows, path):
+        print(note)
     for row in rows if model is not None else []:
         if not row.text.strip():
             raise UserError(
                 f"{data}: utterance {row.id!r} has no text, which a policy needs: "
                 "give the manifest a column `text` and tokenize it again"
+            )
+    return rows
+
+
+def load_mixes(mixes: Location) -> list[Utterance]:
+    """Read a mix pool without what is held out for tests.
+
+    Raises:
+        UserError: it holds utterances that are mixed with no other.
+    """
+    rows = for_training(Path(mixes))
+    for row in rows:
+        if row.partner_emotion is None:
+            raise UserError(
+                f"{mixes}: utterance {row.id!r} is mixed with no other: name the folder `mixes` "
+                "that `rrpo tokenize --mix 10` writes beside `tokens`"
             )
     return rows
 
@@ -249,8 +300,12 @@ def describe(**given: Location | Sequence[Location] | None) -> dict[str, list[li
 def _described(given: Location) -> list[str]:
     """Return a path or a bundled name, and the SHA-256 of what it holds."""
     path = Path(given)
-    files = [path] if path.is_file() else sorted([*path.glob("*.parquet")])
+    if str(given) in BUNDLED:
+        return [str(given), ""]
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     weights = [path / "model.safetensors", path / "checkpoint" / "model.safetensors"]
     files += [file for file in weights if file.is_file()]
+    if is_cosyvoice(path) and (path.is_file() or not files):
+        files = cosyvoice.weights_of(path)  # an index or adapters stand for other files
     digest = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
     return [str(given), digest if files else ""]

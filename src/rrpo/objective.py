@@ -6,34 +6,37 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-Model = TypeVar("Model", bound=torch.nn.Module)
+Model = TypeVar("Model", bound=torch.nn.Module, covariant=True)
 
 
 class Objective(Protocol[Model]):
     """What is trained, and towards what.
 
-    An objective that takes tensors from one step to the next keeps them in a dictionary `carried`,
-    which becomes part of the checkpoint. One that has a method `batch()` returns from it what the
-    last loss was computed from (`rrpo.diverged.Rows`): where that loss is not finite, it is written
-    into `diverged.json` for a look.
+    Three more members are optional. `carried` is a dictionary of the tensors that an objective
+    takes from one step to the next; it becomes part of the checkpoint. `batch()` returns what the
+    last loss was computed from (`rrpo.diverged.Rows`); it is written into `diverged.json` where
+    that loss is not finite. `weight` is the number of things that the last loss is a mean over,
+    such as its tokens, where batches differ in it: with gradient accumulation a micro-batch counts
+    by its weight, so that the step's gradient is that of one batch of them all.
     """
 
     @property
     def model(self) -> Model:
-        """The model whose parameters with `requires_grad` are trained, in place."""
+        """The model whose parameters with `requires_grad` are trained, in place.
+
+        The loop brings it to its device and puts it into training mode.
+        """
         ...
 
-    def loss(
-        self, model: Model, step: int, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Return the scalar loss of one step, and figures to log.
+    def loss(self, step: int, generator: torch.Generator, /) -> tuple[Tensor, dict[str, float]]:
+        """Return the scalar loss of one batch, and figures to log.
 
         Figures are finite, as the loss is: one that is not ends the training, as does `NotFinite`.
+        Frozen companions of the objective are brought to the model's device by the objective.
 
         Args:
-            model: the trained model, in training mode, on its device. Frozen companions of the
-                objective are brought to that device by the objective.
-            step: 1 … steps, the number that `metrics.jsonl` shows.
+            step: 1 … steps, the number that `metrics.jsonl` shows. With gradient accumulation
+                several losses of one step are asked for.
             generator: on the CPU; the only source of chance besides the global states of torch
                 (dropout), numpy and Python. A loss must depend on nothing else that changes but
                 `carried`.

@@ -1,31 +1,21 @@
-"""What a long run shows while it goes, and how it hears Ctrl-C.
-
-A bar or lines for the reader, `metrics.jsonl` and tensorboard for the record.
-"""
+"""What a long run shows while it goes, and how Ctrl-C ends it."""
 
 import contextlib
-import json
-import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from multiprocessing import parent_process
-from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from rrpo.checkpoint import write_text, writing
-
-METRICS = "metrics.jsonl"
 LINE_INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
-FORETELLING = 0.05
-"""Share of the steps after which the time left is told."""
+ETA_AFTER = 0.05
+"""Share of the steps after which the time left is shown."""
 
 
 class Progress:
@@ -86,73 +76,11 @@ class Progress:
             return
         self.last_line = now
         line = f"{self.description}: {done}/{self.total}"
-        # The first steps pay for what is loaded and evaluated once: they foretell nothing.
-        if (steps := done - self.first) >= FORETELLING * (self.total - self.first):
+        # What is loaded once is in the first steps: they say nothing of the others.
+        if (steps := done - self.first) >= ETA_AFTER * (self.total - self.first):
             left = (now - self.began) / max(1, steps) * (self.total - done)
             line += f", {_duration(left)} left"
         self.console.print(f"{line}, {note}" if note else line, highlight=False, soft_wrap=True)
-
-
-class Metrics:
-    """Write one JSON line per step to `metrics.jsonl`, and the same scalars for tensorboard.
-
-    Args:
-        folder: the run's folder.
-        step: the step to continue after; later lines of an interrupted run are cut off.
-        active: False writes nothing, for all processes but the main one.
-    """
-
-    def __init__(self, folder: Path, step: int, active: bool = True) -> None:
-        self.folder = folder
-        self.stream: TextIO | None = None
-        if not active:
-            return
-        # Imported here: it takes longer than the rest and only a training run needs it.
-        from torch.utils.tensorboard import SummaryWriter
-
-        path = folder / METRICS
-        restore_metrics(folder, step)
-        self.stream = path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(
-            str(folder / "tensorboard"), purge_step=step + 1 if step > 0 else 0
-        )
-
-    def __enter__(self) -> "Metrics":
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close both files; a full disk that has ended the run already is not told again."""
-        if self.stream is None:
-            return
-        failures = []
-        for close in (self.stream.close, self.board.close):
-            try:
-                close()
-            except OSError as failure:
-                failures.append(failure)
-        if failures and error is None:
-            with writing(self.folder):
-                raise failures[0]
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Write one record: "step" and figures, or a dictionary of figures; NaN becomes null."""
-        if self.stream is None:
-            return
-        clean = {key: finite(value) for key, value in record.items()}
-        self.stream.write(json.dumps(clean, allow_nan=False) + "\n")
-        self.stream.flush()
-        for key, value in clean.items():
-            inner = value if isinstance(value, dict) else {}
-            scalars = {f"{key}/{name}": figure for name, figure in inner.items()} or {key: value}
-            for name, figure in scalars.items():
-                if name != "step" and isinstance(figure, int | float):
-                    self.board.add_scalar(name, figure, record["step"])
 
 
 @contextlib.contextmanager
@@ -181,38 +109,6 @@ def interruption() -> Iterator[threading.Event]:
         yield event
     finally:
         restore()
-
-
-def restore_metrics(folder: Path, step: int) -> None:
-    """Bring `metrics.jsonl` of a run to what it was when the checkpoint of a step was written.
-
-    The checkpoint holds a copy; one of before that is cut after the step.
-    """
-    path, kept = folder / METRICS, folder / "checkpoint" / METRICS
-    if step > 0 and kept.is_file():
-        text = kept.read_text(encoding="utf-8")
-    else:
-        records = [record for record in read_metrics(path) if step > 0 and record["step"] <= step]
-        text = "".join(f"{json.dumps(record)}\n" for record in records)
-    if not path.is_file() or path.read_bytes() != text.encode():
-        write_text(path, text)
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read the whole lines of `metrics.jsonl`; a line cut short by a kill ends the reading."""
-    records: list[dict[str, Any]] = []
-    if path.is_file():
-        with contextlib.suppress(json.JSONDecodeError):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                records.append(json.loads(line))
-    return records
-
-
-def finite(value: Any) -> Any:
-    """Return the value with NaN and infinity, which JSON cannot hold, as None."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _duration(seconds: float) -> str:

@@ -4,127 +4,40 @@ The command line and the studies start runs through these functions, so a figure
 made again by hand.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from pydantic import Field
+from torch import Tensor
 
-from rrpo import config as configuration
-from rrpo.checkpoint import alone, claim, read_json, write_json
-from rrpo.config import Strict
+from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
-from rrpo.loading import Origin
-from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
-from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
-from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
-from rrpo.objectives.pairs import PairsConfig
-from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss
+from rrpo.metrics import require_tracker
+from rrpo.objectives.diffro import DiffROObjective
+from rrpo.objectives.dpo import DPOObjective, Pair
+from rrpo.objectives.grpo import GRPOObjective
+from rrpo.objectives.sft import SFTObjective, held_out_loss
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
-from rrpo.policy.examples import Example
-from rrpo.reward import Reward, RewardModel
+from rrpo.policy.examples import Example, Prompt
+from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.fit_config import FitConfig
-from rrpo.reward.reward import Form
 from rrpo.reward.transcripts import Transcripts, prepare_head
-from rrpo.state import claim_folder
+from rrpo.run_config import DiffRORun as DiffRORun
+from rrpo.run_config import DPORun as DPORun
+from rrpo.run_config import GRPORun as GRPORun
+from rrpo.run_config import PolicyRun as PolicyRun
+from rrpo.run_config import ReferencedRun as ReferencedRun
+from rrpo.run_config import RewardRun as RewardRun
+from rrpo.run_config import SFTRun as SFTRun
+from rrpo.run_folder import RunFolder, open_run
 from rrpo.stopping import EarlyStopping
-from rrpo.train import TrainConfig, TrainResult, Validate, train
-
-
-class RewardRun(Strict):
-    """Fine-tuning a reward model.
-
-    `text_of` says what text is to the content head: the mini world's phones ("mini"), a CosyVoice
-    folder's text ids, or "characters"; None: where there is no such task, or it is up to the data.
-    """
-
-    train: TrainConfig = TrainConfig(
-        steps=300, learning_rate=3e-4, warmup_steps=30, schedule="cosine"
-    )
-    fit: FitConfig = FitConfig()
-    text_of: str | None = None
-
-
-class PolicyRun(Origin):
-    """What a policy is trained from, and how.
-
-    `recompute`, `text_table` and `lora_rank` save memory: `recompute` keeps only each layer's input
-    for the backward pass, `text_table` is "frozen" where "auto" finds a CosyVoice LM, and a
-    `lora_rank` above 0 trains adapters of that rank alone (needs `peft`), for which DiffRO needs no
-    second model.
-    """
-
-    train: TrainConfig = TrainConfig(
-        steps=80, learning_rate=1e-4, warmup_steps=5, schedule="constant", save_every=20
-    )
-    recompute: bool = False
-    text_table: Literal["auto", "frozen", "trained"] = "auto"
-    lora_rank: int = Field(0, ge=0)
-
-
-class SFTRun(PolicyRun):
-    """Supervised fine-tuning, stopped when the held-out loss has not fallen for `patience` tests.
-
-    `held_out` is the share of texts kept out of the training; `validate_every` is in steps.
-    """
-
-    train: TrainConfig = TrainConfig(
-        steps=240, learning_rate=2e-4, warmup_steps=20, schedule="constant", save_every=20
-    )
-    sft: SFTConfig = SFTConfig()
-    held_out: float = Field(0.1, gt=0, lt=1)
-    validate_every: int = Field(20, ge=1)
-    patience: int = Field(2, ge=1)
-
-
-class ReferencedRun(PolicyRun):
-    """A training held by a frozen reference, kept in `reference_precision`.
-
-    `rewards` weighs the reward's terms (emotion, content, speaker, quality, event), `bound` shapes
-    them, and several models with a head for the same term pay as an ensemble: mean − `caution` ·
-    standard deviation. Where the content lies below `content_gate` (nats per symbol) the emotion
-    is not paid (`rrpo.reward.Reward`).
-    """
-
-    reference_precision: Literal["float32", "bfloat16"] = "float32"
-    rewards: dict[str, float] = Field(default_factory=lambda: {"emotion": 1.0})
-    bound: float | None = Field(None, gt=0)
-    caution: float = Field(1.0, ge=0)
-    content_gate: float | None = Field(None, le=0)
-
-    def paid_by(self, models: Sequence[RewardModel], form: Form) -> Reward:
-        """Return what these reward models pay."""
-        return Reward(models, self.rewards, self.caution, self.bound, form, self.content_gate)
-
-
-class DiffRORun(ReferencedRun):
-    """DiffRO; with the robust reward of a hardened reward model this is RRPO."""
-
-    diffro: DiffROConfig = DiffROConfig()
-
-
-class GRPORun(ReferencedRun):
-    """Policy gradient (GRPO, RLOO) against the same reward as DiffRO."""
-
-    grpo: GRPOConfig = GRPOConfig()
-
-
-class DPORun(ReferencedRun):
-    """DPO on pairs, given or made as `pairs` says."""
-
-    train: TrainConfig = TrainConfig(
-        steps=120, learning_rate=2e-5, warmup_steps=10, schedule="constant", save_every=20
-    )
-    dpo: DPOConfig = DPOConfig()
-    pairs: PairsConfig = PairsConfig()
+from rrpo.train import Callback, TrainResult, Validate, train
 
 
 def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
@@ -137,16 +50,28 @@ def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
         add_adapters(model, config.lora_rank, config.train.seed)
 
 
+class How(TypedDict, total=False):
+    """How a training goes, beside its configuration: as `rrpo.train.train` says.
+
+    `inputs` is what the run is made from, kept and compared (`rrpo.run_folder.open_run`).
+    """
+
+    resume: bool
+    validate: Validate | None
+    validate_every: int
+    description: str
+    callbacks: Sequence[Callback]
+    inputs: Mapping[str, Any] | None
+
+
 def train_reward(
     model: RewardModel,
     utterances: Sequence[Utterance],
     mixes: Sequence[Utterance],
     config: RewardRun,
     folder: Path,
-    resume: bool = False,
-    description: str = "reward model",
-    inputs: Mapping[str, Any] | None = None,
     transcripts: Transcripts | None = None,
+    **how: Unpack[How],
 ) -> TrainResult:
     """Fine-tune a reward model in place; `folder` is its run.
 
@@ -156,8 +81,8 @@ def train_reward(
     if transcripts is not None:
         prepare_head(model, transcripts, config.train.seed)
     objective = RewardObjective(model, utterances, config.fit, mixes, transcripts)
-    _settle(config, folder, resume, inputs)
-    result = train(objective, config.train, folder, resume, description=description)
+    with _opened(config, folder, how) as (run, settings):
+        result = train(objective, config.train, run, **{"description": "reward model"} | settings)
     _write_results(folder, "reward", result, {})
     return result
 
@@ -167,10 +92,7 @@ def train_sft(
     examples: Sequence[Example],
     config: SFTRun,
     folder: Path,
-    resume: bool = False,
-    validate: Validate | None = None,
-    description: str = "SFT",
-    inputs: Mapping[str, Any] | None = None,
+    **how: Unpack[How],
 ) -> TrainResult:
     """Fine-tune a policy in place on labelled speech, keeping the weights of least held-out loss.
 
@@ -179,22 +101,20 @@ def train_sft(
     """
     prepare(model, config)
     kept, held = hold_out(examples, config.held_out, config.train.seed)
+    more = how.pop("validate", None)
 
     def figures(step: int) -> Mapping[str, float]:
-        more = {} if validate is None else validate(step)
-        return {"held_out_loss": held_out_loss(model, held), **more}
+        return {"held_out_loss": held_out_loss(model, held), **(more(step) if more else {})}
 
-    _settle(config, folder, resume, inputs)
-    result = train(
-        SFTObjective(model, kept, config.sft),
-        config.train,
-        folder,
-        resume,
-        validate=figures,
-        validate_every=config.validate_every,
-        stop=EarlyStopping("held_out_loss", config.patience),
-        description=description,
-    )
+    objective = SFTObjective(model, kept, config.sft)
+    watched: dict[str, Any] = {
+        "validate": figures,
+        "validate_every": config.validate_every,
+        "stop": EarlyStopping("held_out_loss", config.patience),
+        "description": "SFT",
+    }
+    with _opened(config, folder, how) as (run, settings):
+        result = train(objective, config.train, run, **watched | settings)
     rule = (
         f"the weights of least held-out cross-entropy (every {config.validate_every} steps, "
         f"{config.held_out:.0%} of the texts held out, patience {config.patience})"
@@ -203,50 +123,75 @@ def train_sft(
     return result
 
 
-def train_rewarded(
+def train_diffro(
     model: SpeechTokenLM,
     reference: SpeechTokenLM | None,
-    reward_models: Sequence[RewardModel],
+    reward: Sequence[RewardModel] | DifferentiableReward,
     examples: Sequence[Example],
-    config: DiffRORun | GRPORun,
+    config: DiffRORun,
     folder: Path,
-    resume: bool = False,
-    validate: Validate | None = None,
-    validate_every: int = 0,
-    description: str = "",
-    inputs: Mapping[str, Any] | None = None,
+    **how: Unpack[How],
 ) -> TrainResult:
-    """Optimize a policy in place against a reward, held by the KL to the reference.
+    """Optimize a policy in place against a reward minus the KL to the reference, by DiffRO.
 
-    The configuration says how, by DiffRO or by policy gradient. With adapters the reference is
-    None: it is the model without them. The examples are what is asked for, each with its recording.
+    Args:
+        model: the policy.
+        reference: None with adapters: it is the model without them.
+        reward: reward models, of which the configuration makes a reward, or a reward of one's own.
+        examples: what is asked for, each with its recording.
+        config: the run's configuration.
+        folder: of the run.
+        how: beside it.
+
+    Raises:
+        UserError: the reward does not know what is asked for, or cannot be used so.
     """
     prepare(model, config)
-    held_by = _cast(reference, config)
-    prompts = [example.prompt for example in examples]
-    recordings = [example.speech for example in examples]
-    objective: DiffROObjective | GRPOObjective
-    if isinstance(config, DiffRORun):
-        kind, title = "diffro", "DiffRO"
-        reward = config.paid_by(reward_models, config.diffro.reward_form)
-        objective = DiffROObjective(
-            model, held_by, reward, prompts, config.diffro, config.train.steps, recordings
-        )
-    else:
-        kind, title = "grpo", config.grpo.advantage.upper()
-        reward = config.paid_by(reward_models, config.grpo.reward_form)
-        objective = GRPOObjective(model, held_by, reward, prompts, config.grpo, recordings)
-    _settle(config, folder, resume, inputs)
-    result = train(
-        objective,
-        config.train,
-        folder,
-        resume,
-        validate,
-        validate_every,
-        description=description or title,
+    prompts, recordings = _asked(examples)
+    objective = DiffROObjective(
+        model,
+        _cast(reference, config),
+        config.reward(reward, prompts),
+        prompts,
+        config.diffro,
+        config.train.steps,
+        recordings,
     )
-    _write_results(folder, kind, result, {})
+    with _opened(config, folder, how) as (run, settings):
+        result = train(objective, config.train, run, **{"description": "DiffRO"} | settings)
+    _write_results(folder, "diffro", result, {})
+    return result
+
+
+def train_grpo(
+    model: SpeechTokenLM,
+    reference: SpeechTokenLM | None,
+    reward: Sequence[RewardModel] | DifferentiableReward,
+    examples: Sequence[Example],
+    config: GRPORun,
+    folder: Path,
+    **how: Unpack[How],
+) -> TrainResult:
+    """Optimize a policy in place against the same reward by policy gradient; as `train_diffro`."""
+    if config.grpo.updates > 1 and config.train.accumulate > 1:
+        raise UserError(
+            "grpo.updates above 1 takes several steps on one batch, and train.accumulate above 1 "
+            "several batches to a step: choose one of them"
+        )
+    prepare(model, config)
+    prompts, recordings = _asked(examples)
+    objective = GRPOObjective(
+        model,
+        _cast(reference, config),
+        config.reward(reward, prompts),
+        prompts,
+        config.grpo,
+        recordings,
+    )
+    title = {"description": config.grpo.advantage.upper()}
+    with _opened(config, folder, how) as (run, settings):
+        result = train(objective, config.train, run, **title | settings)
+    _write_results(folder, "grpo", result, {})
     return result
 
 
@@ -256,27 +201,43 @@ def train_dpo(
     pairs: Callable[[], Sequence[Pair]],
     config: DPORun,
     folder: Path,
-    resume: bool = False,
-    validate: Validate | None = None,
-    validate_every: int = 0,
-    description: str = "DPO",
-    inputs: Mapping[str, Any] | None = None,
+    **how: Unpack[How],
 ) -> TrainResult:
     """Train a policy in place on preference pairs.
 
     Args:
+        model: the policy.
+        reference: None with adapters: it is the model without them.
         pairs: reads them, or draws them from the policy as it is before its training.
+        config: the run's configuration.
+        folder: of the run.
+        how: beside it.
     """
     # What stands in the way is found before hours are spent on pairs.
     prepare(model, config)
-    _settle(config, folder, resume, inputs)
-    found = pairs()
-    objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
-    result = train(
-        objective, config.train, folder, resume, validate, validate_every, description=description
-    )
+    require_tracker(config.train.report_to)
+    with _opened(config, folder, how) as (run, settings):
+        found = pairs()
+        objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
+        result = train(objective, config.train, run, **{"description": "DPO"} | settings)
     _write_results(folder, "dpo", result, {"pairs": len(found)})
     return result
+
+
+@contextmanager
+def _opened(
+    config: RewardRun | PolicyRun, folder: Path, how: How
+) -> Iterator[tuple[RunFolder, dict[str, Any]]]:
+    """Open a run's folder; yield it and what is left to say to `train`."""
+    rest: dict[str, Any] = {**how}
+    inputs, resume = rest.pop("inputs", None), rest.pop("resume", False)
+    with open_run(folder, config, resume, inputs) as run:
+        yield run, rest
+
+
+def _asked(examples: Sequence[Example]) -> tuple[list[Prompt], list[Tensor]]:
+    """Return what examples ask for and their recordings."""
+    return [one.prompt for one in examples], [one.speech for one in examples]
 
 
 def _cast(model: SpeechTokenLM | None, config: ReferencedRun) -> SpeechTokenLM | None:
@@ -307,34 +268,6 @@ def reward_figures(
     reports = {name: ser.evaluate(model, rows, seed) for name, rows in test_sets.items()}
     first = next(iter(test_sets.values()))
     return {**ser.by_measure(reports), "robustness": robustness.figures(model, first, seed)}
-
-
-def _settle(
-    config: Strict, folder: Path, resume: bool, inputs: Mapping[str, Any] | None = None
-) -> None:
-    """Write the configuration before the first step, or check that a resumed run has the same.
-
-    Args:
-        inputs: what the run is made from, kept and checked likewise (`inputs.json`).
-
-    Raises:
-        UserError: another process is at this run, it is not to be continued, or it has another
-            configuration or other inputs.
-    """
-    accelerator = Accelerator(mixed_precision="no")
-    path = folder / "config.yaml"
-    # A run that another process has begun may have no checkpoint yet.
-    with alone(folder) if accelerator.is_main_process else nullcontext():
-        claim_folder(folder, resume, accelerator)
-        if not accelerator.is_main_process:
-            return
-        if inputs is not None:
-            claim(folder / "inputs.json", inputs, "a run")
-        if resume and path.is_file():
-            # As it was written: a key that it lacks is of an earlier version, and no default.
-            configuration.require_same(config, configuration.read(path), path)
-        elif not (folder / "checkpoint").exists():
-            configuration.dump(config, path)
 
 
 def _write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
-"""How a training goes, whatever its objective, and the learning rate of each of its steps."""
+"""How a training goes, whatever its objective."""
 
-import math
 from typing import Literal
 
 import pydantic
@@ -23,17 +22,9 @@ class TrainConfig(Strict):
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     # None: as many as torch chose; a resumed run takes the number of the run it continues.
     threads: int | None = pydantic.Field(None, ge=1)
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the learning rate of a step (1 … steps): linear warm-up, then the schedule.
-
-    The cosine begins at `learning_rate` on the first step after the warm-up and would reach zero
-    on the step after the last.
-    """
-    if step <= config.warmup_steps:
-        return config.learning_rate * step / config.warmup_steps
-    if config.schedule == "constant":
-        return config.learning_rate
-    done = (step - 1 - config.warmup_steps) / (config.steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+    # Batches whose gradients are averaged before a step: as much memory as one, as much weight as
+    # so many. Each is drawn by itself. What is a mean over utterances, or in SFT over tokens, is
+    # one over all of them; a KL per token is a mean of the batches' means.
+    accumulate: int = pydantic.Field(1, ge=1)
+    # Where the figures go besides `metrics.jsonl`.
+    report_to: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"

@@ -14,22 +14,10 @@ from accelerate.utils import broadcast
 from torch import Tensor
 
 from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json, writing
-from rrpo.config import Strict, require_same
 from rrpo.errors import UserError
-from rrpo.folder import (
-    SUMS,
-    begin_folder,
-    commit_folder,
-    discard_fresh,
-    neighbours,
-    recover_folder,
-    seal,
-)
-from rrpo.progress import METRICS
+from rrpo.folder import begin_folder, commit_folder, discard_fresh, neighbours, seal
+from rrpo.metrics import METRICS
 from rrpo.random_states import random_states, restore_random_states
-
-SEALED = 2
-"""The form of a checkpoint from which on every file's hash stands in `SHA256SUMS`."""
 
 
 @dataclass
@@ -88,25 +76,6 @@ class TrainingState:
         self.model.load_state_dict(dict(weights), strict=False)
 
 
-def claim_folder(folder: Path, resume: bool, accelerator: Accelerator) -> None:
-    """Make a run's folder, finish what a kill left half done, refuse to overwrite.
-
-    Raises:
-        UserError: the folder cannot be written or holds a checkpoint that is not to be continued.
-    """
-    target = folder / "checkpoint"
-    if accelerator.is_main_process:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            recover_folder(target, keep=True)
-    accelerator.wait_for_everyone()
-    ours = any((target / name).is_file() for name in ("training.json", SUMS))
-    if target.exists() and not ours:
-        raise UserError(f"{target} cannot be continued (no training.json): choose another --out")
-    if target.exists() and not resume:
-        raise UserError(f"{folder} already holds a training run: pass --resume or another --out")
-
-
 def initial_state(
     model: torch.nn.Module, weight_decay: float, seed: int, accelerator: Accelerator, half: bool
 ) -> TrainingState:
@@ -142,7 +111,6 @@ def initial_state(
 def save_state(
     state: TrainingState,
     target: Path,
-    config: Strict,
     accelerator: Accelerator,
     save_model: Callable[[Path], None],
 ) -> None:
@@ -166,9 +134,7 @@ def save_state(
                 begin_folder(target)
                 save_model(fresh)
                 save_tensors(fresh / "training.safetensors", _tensors(state))
-                description = _description(state, accelerator)
-                description["config"] = config.model_dump(mode="json")
-                write_json(fresh / "training.json", description)
+                write_json(fresh / "training.json", _description(state, accelerator))
                 if (target.parent / METRICS).is_file():
                     shutil.copyfile(target.parent / METRICS, fresh / METRICS)
             accelerator.wait_for_everyone()
@@ -187,20 +153,16 @@ def save_state(
     state.saved_step = state.step
 
 
-def restore_state(
-    state: TrainingState, target: Path, config: Strict, accelerator: Accelerator
-) -> None:
+def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) -> None:
     """Put back what `save_state` wrote, the global random states and thread count included.
 
     Raises:
-        UserError: the configuration, the model or the number of processes differs, or a file is
-            missing or damaged.
+        UserError: the model or the number of processes differs, or a file is missing or damaged.
     """
     stored = read_json(target / "training.json")
     tensors = load_tensors(target / "training.safetensors")
     states = load_tensors(target / f"random-{accelerator.process_index}.safetensors")
     try:
-        require_same(config, stored["config"], target.parent)
         if stored["processes"] != accelerator.num_processes:
             raise UserError(
                 f"{target.parent} was trained by {stored['processes']} processes, not "
@@ -232,7 +194,6 @@ def restore_state(
 
 def _description(state: TrainingState, accelerator: Accelerator) -> dict[str, Any]:
     return {
-        "form": SEALED,
         "step": state.step,
         "finished": state.finished,
         "seconds": state.seconds,

@@ -1,16 +1,16 @@
 """The one training loop: any objective, resumable after a kill to the same weights.
 
-An objective says what is trained and what its loss is; the loop owns the rest: AdamW, clipping,
-schedule, precision, metrics, checkpoints, interruption. Under `accelerate launch` several processes
-average their gradients, each with its own random states and the whole model (no sharding).
-`ACCELERATE_USE_CPU=1` keeps it off a GPU.
+An objective says what is trained and what its loss is; the loop owns the rest: AdamW, accumulation,
+clipping, schedule, precision, metrics, checkpoints, interruption. Under `accelerate launch` several
+processes average their gradients, each with its own random states and the whole model (no
+sharding). `ACCELERATE_USE_CPU=1` keeps it off a GPU.
 """
 
-import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,26 +18,31 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from rrpo.checkpoint import alone, writing
-from rrpo.diverged import Divergence, Rows, broken, forget_batch, keep_batch, not_finite
+from rrpo.checkpoint import writing
+from rrpo.diverged import Divergence, Rows, broken, diverged
 from rrpo.diverged import TrainingDiverged as TrainingDiverged
 from rrpo.errors import NotFinite, UserError
-from rrpo.folder import drop_kept, sweep
+from rrpo.metrics import Metrics, finite, require_tracker
 from rrpo.objective import Model
 from rrpo.objective import Objective as Objective
-from rrpo.processes import training_processes, working_precision
-from rrpo.progress import Metrics, Progress, finite, interruption, restore_metrics
-from rrpo.recovery import find_whole
+from rrpo.processes import working_precision
+from rrpo.progress import Progress, interruption
+from rrpo.run_folder import RunFolder, open_run
 from rrpo.schedule import TrainConfig as TrainConfig
-from rrpo.schedule import learning_rate as learning_rate
-from rrpo.state import TrainingState, claim_folder, initial_state, restore_state, save_state
+from rrpo.state import TrainingState, initial_state, save_state
 from rrpo.stopping import EarlyStopping as EarlyStopping
 from rrpo.stopping import Stop
 
 Validate = Callable[[int], Mapping[str, float]]
+Callback = Callable[[int, Mapping[str, float]], bool | None]
+"""Called after each step with its number and its figures; where it returns True, that is the last.
+
+The figures are those of the step's line in `metrics.jsonl`. With several processes each calls its
+own, and the training ends where any of them says so.
+"""
 
 
-class TrainingInterrupted(UserError):  # noqa: N818
+class TrainingInterrupted(UserError):
     """Ctrl-C was pressed; a checkpoint was written."""
 
 
@@ -64,35 +69,40 @@ class _Run:
 
     objective: Objective[Any]
     config: TrainConfig
-    folder: Path
-    accelerator: Accelerator
+    place: RunFolder
     precision: torch.dtype | None
     state: TrainingState
     validate: Validate | None
     validate_every: int
     stop: Stop | None
+    callbacks: Sequence[Callback]
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The processes that train together."""
+        return self.place.accelerator
 
 
 def train(
     objective: Objective[Model],
     config: TrainConfig,
-    folder: Path,
+    folder: Path | RunFolder,
     resume: bool = False,
     validate: Validate | None = None,
     validate_every: int = 0,
     stop: Stop | None = None,
     description: str = "training",
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train `objective.model` in place and leave checkpoints and metrics in a folder.
 
-    Writes `checkpoint/` (the model, and what it takes to continue), `metrics.jsonl` and
-    `tensorboard/`. On the CPU a run that was killed and resumed ends with exactly the weights of an
-    uninterrupted one.
+    On the CPU a run that was killed and resumed ends with exactly the weights of an uninterrupted
+    one.
 
     Args:
         objective: what to train.
         config: how.
-        folder: where to write; one without a run, unless `resume`.
+        folder: where to write; one without a run, unless `resume`, or one that is open already.
         resume: continue from the checkpoint in the folder, if there is one.
         validate: called with the step, without gradient and in evaluation mode, before the first
             step, every `validate_every` steps (0: not in between) and after the last.
@@ -100,35 +110,34 @@ def train(
         stop: given all validations so far, says whether to stop, as a pure function. With an
             `EarlyStopping` the best weights are the result.
         description: what the progress bar says; nothing is shown where it is empty.
+        callbacks: called after each step; one that returns True makes it the last step, so the
+            run is finished and its checkpoint written.
 
     Raises:
-        UserError: the folder holds another run, is written by another process, cannot be written,
-            differs in configuration, or has no whole checkpoint to go on from.
+        UserError: as `open_run`; or there is no whole checkpoint to go on from, or the package of
+            `report_to` is not installed.
         TrainingDiverged: a number is not finite; the last checkpoint stands, and `diverged.json`
             holds the batch.
         TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
     """
-    accelerator = training_processes()
-    main = accelerator.is_main_process
-    precision = working_precision(config.mixed_precision, accelerator.device)
-    with alone(folder) if main else contextlib.nullcontext():
-        claim_folder(folder, resume, accelerator)
+    require_tracker(config.report_to)
+    opened: AbstractContextManager[RunFolder] = (
+        nullcontext(folder) if isinstance(folder, RunFolder) else open_run(folder, config, resume)
+    )
+    with opened as place:
+        accelerator, main = place.accelerator, place.accelerator.is_main_process
+        precision = working_precision(config.mixed_precision, accelerator.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         half = precision is torch.float16
         state = initial_state(objective.model, config.weight_decay, config.seed, accelerator, half)
         state.carried = getattr(objective, "carried", state.carried)
-        if (folder / "checkpoint").exists():
-            find_whole(folder / "checkpoint", accelerator)
-            restore_state(state, folder / "checkpoint", config, accelerator)
-        if main:
-            with writing(folder):
-                _tidy(folder, state)
+        place.restore(state)
         if not state.finished:
-            settings = (objective, config, folder, accelerator, precision)
-            run = _Run(*settings, state, validate, validate_every, stop)
-            with writing(folder):
-                metrics = Metrics(folder, state.step, active=main)
+            settings = (objective, config, place, precision, state)
+            run = _Run(*settings, validate, validate_every, stop, callbacks)
+            with writing(place.path):
+                metrics = Metrics(place.path, state.step, config.report_to, active=main)
             visible = main and bool(description)
             progress = Progress(description, config.steps, state.step, visible=visible)
             with metrics, progress, interruption() as signalled:
@@ -136,14 +145,18 @@ def train(
     return TrainResult(state.step, state.best_step, state.seconds, state.validations)
 
 
-def _tidy(folder: Path, state: TrainingState) -> None:
-    """Bring what lies beside the checkpoint to what it was when that was written."""
-    forget_batch(folder)
-    sweep(folder)
-    if state.step > 0:
-        restore_metrics(folder, state.step)
-    if state.finished:  # a kill may have come before this
-        drop_kept(folder / "checkpoint")
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the learning rate of a step (1 … steps): linear warm-up, then the schedule.
+
+    The cosine begins at `learning_rate` on the first step after the warm-up and would reach zero
+    on the step after the last.
+    """
+    if step <= config.warmup_steps:
+        return config.learning_rate * step / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    done = (step - 1 - config.warmup_steps) / (config.steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.Event) -> None:
@@ -153,12 +166,13 @@ def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.
     over, interrupted = _over(run), False
     while not (over or interrupted):
         record, interrupted = _advance(run, signalled)
-        with writing(run.folder):
+        with writing(run.place.path):
             metrics.write(record)
+        stopped = _asked_to_stop(run, record)
         due = run.validate_every > 0 and state.step % run.validate_every == 0
-        if due or state.step == config.steps:
+        if due or stopped or state.step == config.steps:
             _validate(run, metrics)
-        over = _over(run)
+        over = stopped or _over(run)
         progress.update(state.step, f"loss {record['loss']:.4g}")
         if not over and (interrupted or state.step % config.save_every == 0):
             _save(run)
@@ -170,7 +184,7 @@ def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.
         _save(run)
     if interrupted or signalled.is_set():
         raise TrainingInterrupted(
-            f"interrupted after step {state.step} of {config.steps}, saved in {run.folder}: "
+            f"interrupted after step {state.step} of {config.steps}, saved in {run.place.path}: "
             "continue with --resume"
         )
 
@@ -183,8 +197,8 @@ def _advance(run: _Run, signalled: threading.Event) -> tuple[dict[str, Any], boo
     rate = learning_rate(run.config, step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    loss, figures, what = _loss(run, step)
-    interrupted, good = signalled.is_set(), not (what or not_finite(figures))
+    loss, figures, what = _gradient(run, step)
+    interrupted, good = signalled.is_set(), not what and _finite(loss, *figures.values())
     if accelerator.num_processes > 1:
         loss, interrupted, good = _share(run, loss, interrupted, good)
     state.scaler.unscale_(state.optimizer)
@@ -206,18 +220,53 @@ def _advance(run: _Run, signalled: threading.Event) -> tuple[dict[str, Any], boo
     return {**record, **figures, "seconds": seconds}, interrupted
 
 
-def _loss(run: _Run, step: int) -> tuple[float, dict[str, float], str]:
-    """Compute the loss of a step and its gradient; return it, its figures and what went wrong."""
-    state, accelerator = run.state, run.accelerator
-    model = run.objective.model.train()
-    device = accelerator.device.type
-    try:
-        with torch.autocast(device, run.precision, enabled=run.precision is not None):
-            loss, figures = run.objective.loss(model, step, state.generator)
-    except NotFinite as error:
-        return math.nan, {}, str(error)
-    torch.autograd.backward(state.scaler.scale(loss))
-    return loss.item(), {name: float(figure) for name, figure in figures.items()}, ""
+def _gradient(run: _Run, step: int) -> tuple[float, dict[str, float], str]:
+    """Compute the gradient of a step: the weighted mean of those of its micro-batches.
+
+    Returns:
+        the mean of the loss, of each figure over the micro-batches that have it, and what went
+        wrong; the micro-batch that a number is not finite in is the last.
+    """
+    state, objective = run.state, run.objective
+    objective.model.train()
+    device = run.accelerator.device.type
+    means: dict[str, float] = {}
+    weights: dict[str, float] = {}
+    for _ in range(run.config.accumulate):
+        try:
+            with torch.autocast(device, run.precision, enabled=run.precision is not None):
+                loss, figures = objective.loss(step, state.generator)
+        except NotFinite as error:
+            return math.nan, {}, str(error)
+        weight = float(getattr(objective, "weight", 1.0))
+        figures = {"": loss.item(), **{name: float(one) for name, one in figures.items()}}
+        for name, figure in figures.items():
+            weights[name] = weights.get(name, 0.0) + weight
+            mean = means.get(name, 0.0)
+            means[name] = mean + (figure - mean) * (weight / weights[name])
+        # A running mean, so that no micro-batch need know how much the others weigh.
+        share = weight / weights[""]
+        for parameter in state.parameters.values():
+            if parameter.grad is not None:
+                parameter.grad.mul_(1.0 - share)
+        torch.autograd.backward(state.scaler.scale(loss * share))
+        if not _finite(*figures.values()):
+            break
+    return means.pop(""), means, ""
+
+
+def _finite(*figures: float) -> bool:
+    return all(map(math.isfinite, figures))
+
+
+def _asked_to_stop(run: _Run, record: Mapping[str, Any]) -> bool:
+    """Call the callbacks; say whether any of any process returned True."""
+    answers = [callback(run.state.step, record) for callback in run.callbacks]
+    stop = any(answer is True for answer in answers)
+    if run.callbacks and run.accelerator.num_processes > 1:
+        told = torch.tensor(float(stop), device=run.accelerator.device)
+        stop = bool(run.accelerator.reduce(told, "sum") > 0)
+    return stop
 
 
 def _share(run: _Run, loss: float, interrupted: bool, good: bool) -> tuple[float, bool, bool]:
@@ -243,7 +292,7 @@ def _validate(run: _Run, metrics: Metrics) -> None:
         shared = torch.tensor([*figures.values()], device=accelerator.device)
         figures = dict(zip(figures, accelerator.reduce(shared, "mean").tolist(), strict=True))
     state.validations.append({"step": state.step, **finite(figures)})
-    with writing(run.folder):
+    with writing(run.place.path):
         metrics.write({"step": state.step, "validation": figures})
     if not isinstance(run.stop, EarlyStopping):
         return
@@ -266,33 +315,14 @@ def _save(run: _Run) -> None:
     found = next(broken(run.state.weights()), None)
     if found is not None:
         raise _diverged(run, run.state.step, {}, f"the weight {found} is not finite")
-    target = run.folder / "checkpoint"
-    save_state(run.state, target, run.config, run.accelerator, run.objective.save)
+    save_state(run.state, run.place.checkpoint, run.accelerator, run.objective.save)
 
 
 def _diverged(
     run: _Run, step: int, figures: Mapping[str, float], what: str = ""
 ) -> TrainingDiverged:
-    """Keep what a step is to be looked at by, and say what can be done.
-
-    Args:
-        figures: of the step; those that are not finite are named.
-        what: what is wrong, where no figure says it.
-    """
-    state, config = run.state, run.config
-    figures = {name: figure for name, figure in figures.items() if name != "step"}
+    """Say what can be done about a step whose numbers are not finite; its batch is kept."""
     offered: Callable[[], Rows] = getattr(run.objective, "batch", tuple)
-    what = what or ", ".join(not_finite(figures)) or "another process has a number not finite"
-    found = Divergence(step, what, figures, offered() if step > state.step else ())
-    left = keep_batch(found, run.folder, run.accelerator.process_index)
-    kept, advice = "no checkpoint was written yet", "start again in another --out"
-    if state.saved_step is not None:
-        kept = f"{run.folder / 'checkpoint'} keeps step {state.saved_step}"
-    if state.step == 0:
-        advice = f"nothing was trained yet, so look at the model and the data first, or {advice}"
-    return TrainingDiverged(
-        f"training diverged at step {step} ({what}; {kept}; {left}): "
-        f"lower learning_rate={config.learning_rate:g} or "
-        f"max_gradient_norm={config.max_gradient_norm:g}, or raise "
-        f"warmup_steps={config.warmup_steps}, and {advice}"
-    )
+    batch = offered() if step > run.state.step else ()
+    place = (run.place.path, run.accelerator.process_index, run.state.saved_step)
+    return diverged(Divergence(step, what, figures, batch), run.config, *place)

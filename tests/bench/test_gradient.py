@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from enumerated_policy import PROMPT, SEQUENCES, Truth, rollouts
+from enumerated_policy import PROMPT, SEQUENCES, Truth, rewards, rollouts
 from rrpo.bench import gradient as module
 from rrpo.bench.gradient import REFERENCE, Size, audit, compare, label, noise, sketch
 from rrpo.errors import UserError
@@ -27,16 +27,17 @@ def test_noise_that_both_share_does_not_count() -> None:
     for seed in range(20):
         reference, estimate = blocks(24, 0.15, seed)
         found = compare(reference, estimate)["cosine"]
-        held += found["low"] <= 0.8 <= found["high"]
+        held += found.low <= 0.8 <= found.high
     assert held >= 17
     plain = torch.cosine_similarity(reference.mean(0), estimate.mean(0), dim=0)
     assert abs(float(plain) - 0.8) > 0.02
 
 
+@pytest.mark.slow
 def test_error_and_noise_are_those_of_the_law() -> None:
     reference, estimate = blocks(400, 0.05)
     found = compare(reference, estimate)
-    assert found["error"]["mean"] == pytest.approx((0.6**2 + 1.2**2) ** 0.5, rel=0.02)
+    assert found["error"].mean == pytest.approx((0.6**2 + 1.2**2) ** 0.5, rel=0.02)
     spread = (2 * 500 * 0.05**2) ** 0.5  # of one block's estimate
     assert noise(estimate, utterances=10) == pytest.approx(spread * 10**0.5 / 2, rel=0.05)
 
@@ -60,6 +61,7 @@ def test_a_folded_gradient_keeps_inner_products(monkeypatch: pytest.MonkeyPatch)
     assert off < 4 / 4096**0.5
 
 
+@pytest.mark.slow
 def test_the_audit_finds_the_exact_cosine() -> None:
     """On the enumerated policy: what the audit says of straight-through is what it truly is."""
     truth = Truth()
@@ -69,7 +71,7 @@ def test_the_audit_finds_the_exact_cosine() -> None:
     for estimator in wanted:
         generator = torch.Generator().manual_seed(0)
         made = truth.on_policy.evaluate(rollouts(SEQUENCES), estimator, generator)
-        paid = truth.on_policy.reward(made.embeddings, made.mask, [PROMPT] * 64)
+        paid = rewards(truth.on_policy.reward, made.embeddings, made.mask, [PROMPT] * 64)
         parts = torch.autograd.grad((truth.p * paid).sum(), parameters, allow_unused=True)
         exact[label(estimator)] = sketch(
             [
@@ -88,7 +90,7 @@ def test_the_audit_finds_the_exact_cosine() -> None:
     for name, vector in exact.items():
         cosine = float(torch.cosine_similarity(vector, reference, dim=0))
         said = found[name]["cosine"]
-        assert said["low"] - 0.02 <= cosine <= said["high"] + 0.02
+        assert said.low - 0.02 <= cosine <= said.high + 0.02
     assert found[REFERENCE]["noise"] > found["straight_through"]["noise"]
 
 

@@ -11,6 +11,8 @@ from rrpo import policy
 from rrpo.checkpoint import read_json
 from rrpo.objectives.pairs import CHOSEN, REJECTED
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--set", "train.steps=2", "--set", "train.warmup_steps=1")
 
 

@@ -17,6 +17,8 @@ from rrpo.mini.world import World
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.sound import file as sound_file
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_is_installed(tmp_path: Path) -> None:
     """As a user calls it: all other tests spare themselves the loading of torch."""
@@ -34,9 +36,8 @@ def test_it_is_installed(tmp_path: Path) -> None:
 def test_what_takes_long_to_load_is_loaded_where_it_is_used() -> None:
     """A command begins with torch alone; its modules load in a process that has loaded no other."""
     code = """
-import importlib, pkgutil, sys, rrpo.commands, rrpo.studies.demo.demo
-for module in pkgutil.iter_modules(rrpo.commands.__path__, "rrpo.commands."):
-    importlib.import_module(module.name)
+import sys, rrpo.cli, rrpo.judging, rrpo.recipes, rrpo.reward_eval, rrpo.studies.demo.demo
+import rrpo.data.tokenize, rrpo.report.terminal, rrpo.speaking.by_name
 print({"scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -285,3 +286,11 @@ def test_export_writes_what_cosyvoice_reads(tiny: Path, tmp_path: Path) -> None:
     )
     assert "unknown form" in mistake("export", tiny / "policy", "--to", "x", "--out", tmp_path)
     assert "--model" in mistake("export", tiny / "policy", "--to", "hf", "--out", tmp_path)
+
+
+def test_a_warning_is_a_line_without_a_place_in_the_code(tiny: Path, tmp_path: Path) -> None:
+    run = ["reward", "train", "--from", tiny / "reward", "--data", tiny / "data", "--plain"]
+    quick = ["--set", "train.steps=1", "--set", "train.warmup_steps=0"]
+    said = rrpo(*run, "--out", tmp_path / "run", *quick)
+    assert "note: no example of neutral, angry, surprised, fearful: do not use" in said
+    assert "UserWarning" not in said and ".py" not in said

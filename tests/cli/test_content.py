@@ -12,6 +12,8 @@ from rrpo.data.shards import read_shard, write_shard
 from rrpo.mini.world import World
 from rrpo.reward.model import load
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["--set", "train.steps=3", "--set", "train.warmup_steps=1", "--set", "fit.batch_size=4"]
 
 
@@ -24,7 +26,7 @@ def voices(tmp_path: Path) -> Path:
     """A few bundled utterances with text, of two speakers, and one text that cannot be read."""
     rows = World().shard("finetune")[:12]
     named = [replace(row, speaker=("one", "two")[number % 2]) for number, row in enumerate(rows)]
-    rows = [*named, replace(rows[0], text="你好")]
+    rows = [*named, replace(rows[0], id="unread", text="你好")]
     write_shard(tmp_path / "voices" / "0.parquet", rows, World().codec_identity)
     return tmp_path / "voices"
 

@@ -19,13 +19,16 @@ from rrpo import policy, reward
 from rrpo.checkpoint import read_json
 from rrpo.cli import app
 from rrpo.codec.cosyvoice import CosyVoiceCodec
-from rrpo.commands.speech import evaluate
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
+from rrpo.judging import judge
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.speaking import CosyVoiceSpeech, cap_silence
+from rrpo.speaking.cosyvoice import CosyVoiceSpeaker, cap_silence
+from rrpo.speaking.speaker import Said, asked
+
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
 pytest.importorskip("librosa", reason="needs librosa: pip install 'rrpo[cosyvoice]'")
@@ -176,21 +179,21 @@ def test_policies_of_two_worlds_are_not_evaluated_together(place: Path, tmp_path
     mini = tmp_path / "mini"
     policy.save(World().policy(), mini)
     with pytest.raises(UserError, match=r"is of the codec speech_tokenizer_v2 .*of mini"):
-        evaluate([mini, place / "CosyVoice2-0.5B"], [], 1, 0, None, place / "voice.wav", None)
+        judge([mini, place / "CosyVoice2-0.5B"], voice=place / "voice.wav")
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
-        evaluate([place / "CosyVoice2-0.5B"], [], 1, 0, None, place / "voice.wav", None)
+        judge([place / "CosyVoice2-0.5B"], sentences=1, voice=place / "voice.wav")
 
 
 def test_an_utterance_without_a_token_is_judged_as_silence(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = cosyvoice.load(place / "CosyVoice2-0.5B")
-    spoken = CosyVoiceSpeech(str(place / "CosyVoice2-0.5B"), model, place / "voice.wav", None)
+    spoken = CosyVoiceSpeaker(str(place / "CosyVoice2-0.5B"), model, place / "voice.wav", None)
     said = [torch.tensor([], dtype=torch.int64), torch.tensor([5, 6])]
-    drawn = [(tokens, True) for tokens in said]
-    monkeypatch.setattr(spoken, "draw", lambda asked, seed: drawn)  # noqa: ARG005
+    drawn = [Said(tokens, True) for tokens in said]
+    monkeypatch.setattr(spoken, "say", lambda rows, seed: drawn)  # noqa: ARG005
     with pytest.warns(UserWarning, match="nothing was said to 'one'"):
-        silent, other = spoken.samples([("one", "happy"), ("two", "sad")], 0)
+        silent, other = spoken.samples([asked("one", "happy"), asked("two", "sad")], 0)
     assert silent.audio.size == 640 * silent.tokens.numel() > 0
     assert not silent.audio.any()
     assert other.tokens.tolist() == [5, 6]
@@ -205,10 +208,10 @@ def test_an_emotion_the_reward_model_lacks_is_said_before_anything_is_spoken(
     reward.save(RewardModel(small), place / "other")
     rows = [Utterance("a", "one two", "happy", np.arange(9))]
     write_shard(place / "shard" / "0.parquet", rows, codec)
-    monkeypatch.setattr(CosyVoiceSpeech, "draw", None)  # whoever speaks fails
+    monkeypatch.setattr(CosyVoiceSpeaker, "say", None)  # whoever speaks fails
     folder, voice = place / "CosyVoice2-0.5B", place / "voice.wav"
     with pytest.raises(UserError, match="does not know the emotion 'happy'"):
-        evaluate([folder], [place / "other"], 1, 0, place / "shard", voice, None)
+        judge([folder], [place / "other"], sentences=1, data=place / "shard", voice=voice)
 
 
 def test_silence_is_capped_as_cosyvoice3_does() -> None:
@@ -222,7 +225,7 @@ def test_a_folder_that_moved_is_named_with_model(place: Path) -> None:
     moved = place / "elsewhere"
     model = cosyvoice.load(place / "CosyVoice2-0.5B")
     (place / "CosyVoice2-0.5B").rename(moved)
-    speech = CosyVoiceSpeech("CosyVoice2-0.5B", model, place / "voice.wav", moved)
-    assert speech.draw([("Hello.", "happy")], seed=0)[0][0].ndim == 1
+    speech = CosyVoiceSpeaker("CosyVoice2-0.5B", model, place / "voice.wav", moved)
+    assert speech.say([asked("Hello.", "happy")], seed=0)[0].tokens.ndim == 1
     with pytest.raises(UserError, match="is not at"):
-        CosyVoiceSpeech("CosyVoice2-0.5B", model, place / "voice.wav", None)
+        CosyVoiceSpeaker("CosyVoice2-0.5B", model, place / "voice.wav", None)

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rrpo import policy
-from rrpo.commands import policy as commands
-from rrpo.commands import speech
+from rrpo import policy, recipes
+from rrpo.cli import speech
 from rrpo.diverged import TrainingDiverged
 from rrpo.errors import NotFinite, UserError
 from rrpo.evaluate.artifacts import loops
@@ -42,11 +41,12 @@ def no_numbers(model: SpeechTokenLM) -> None:
     model.head.bias[7] = math.nan
 
 
+@pytest.mark.slow
 def test_speak_names_them(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for change, endless, looping in ((never, True, False), (loop, True, True)):
         folder = spoilt(tiny, tmp_path / change.__name__, change)
         wav = tmp_path / f"{change.__name__}.wav"
-        speech.speak(str(folder), TEXT, "sad", "", None, None, wav, 0)
+        speech.speak(str(folder), TEXT, wav, "sad")
         said, *notes = capsys.readouterr().out.splitlines()
         assert wav.is_file() and said.startswith(str(wav))
         assert (
@@ -55,7 +55,7 @@ def test_speak_names_them(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         )
         assert any(f"{folder} loops: 100% of the tokens" in note for note in notes) is looping
         assert all("--seed" in note for note in notes)
-    speech.speak("mini", TEXT, "sad", "", None, None, tmp_path / "mini.wav", 0)
+    speech.speak("mini", TEXT, tmp_path / "mini.wav", "sad")
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
@@ -67,17 +67,18 @@ def test_scores_that_are_no_numbers(tiny: Path, tmp_path: Path) -> None:
             generate(model, [torch.tensor([1, 2, 3])], sampler=sampler)
     wav = tmp_path / "nan.wav"
     with pytest.raises(UserError, match=f"{folder}: the policy's scores are not finite"):
-        speech.speak(str(folder), TEXT, "sad", "", None, None, wav, 0)
+        speech.speak(str(folder), TEXT, wav, "sad")
     assert not wav.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_judges")
 def test_evaluate_names_them(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = spoilt(tiny, tmp_path / "loop", loop)
     (folder / "config.yaml").write_text("{}")
-    speech.evaluate([folder], [], 1, 0, None, None, None)
+    speech.evaluate([folder], sentences=1)
     out = capsys.readouterr().out
     assert f"note: {folder}: 6 of 6 utterances did not end by themselves" in out
     assert f"note: {folder}: 6 of 6 utterances loop" in out
@@ -92,8 +93,9 @@ def test_a_policy_without_numbers_ends_its_training_with_the_batch(
 ) -> None:
     folder = spoilt(tiny, tmp_path / "nan", no_numbers)
     settings = ["train.steps=2", "train.warmup_steps=0", "sft.batch_size=2"]
+    options = recipes.Options(settings=settings)
     with pytest.raises(TrainingDiverged) as caught:
-        commands.sft(str(folder), tiny / "data", tmp_path / "run", None, settings, False)
+        recipes.sft(tmp_path / "run", tiny / "data", folder, options)
     kept = tmp_path / "run" / "diverged.json"
     message = str(caught.value)
     assert "training diverged at step 1 (loss nan" in message and str(kept) in message

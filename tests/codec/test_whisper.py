@@ -74,6 +74,7 @@ def stored(model: Any, layers: int) -> dict[str, Any]:
     return arrays
 
 
+@pytest.mark.slow
 def test_hidden_states_are_those_of_transformers(tmp_path: Path) -> None:
     model = oracle(2)
     (tmp_path / "model.bin").write_bytes(packed(stored(model, 2)))

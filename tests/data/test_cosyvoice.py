@@ -53,6 +53,7 @@ def test_a_kaldi_folder_becomes_a_manifest(kaldi: Path, tmp_path: Path) -> None:
         ("text", "a Hello.\n", "text has no line for b"),
         ("utt2spk", "b s2\n", "utt2spk has no line for a"),
         ("utt2emo", "a happy\n", "b has no emotion"),
+        ("wav.scp", "a wavs/a.wav\nb wavs/../wavs/a.wav\n", r"two utterances name .*a\.wav"),
         ("wav.scp", "", "no utterance"),
         ("text", None, "holds no text"),
         ("utt2emo", None, "utt2emo is missing"),

@@ -8,7 +8,7 @@ import pytest
 
 from command_line import mistake, rrpo
 from corpus_trees import MAKE, wav, write
-from rrpo.commands import data as command
+from rrpo.cli import data as command
 from rrpo.data.corpora import Imported, import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.findings import Findings
@@ -205,5 +205,5 @@ def test_tokenize_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFix
     write(tmp_path / "t.csv", "path,emotion\na.wav,Happy\ngone.wav,sad\n")
     wav(tmp_path / "a.wav")
     with pytest.raises(UserError, match=r"a\.wav is silent"):
-        command.tokenize(tmp_path / "t.csv", tmp_path / "out", "mini", 0, 0)
+        command.tokenize(tmp_path / "t.csv", tmp_path / "out")
     assert "left out: 1 not there (line 3: gone.wav)" in capsys.readouterr().out

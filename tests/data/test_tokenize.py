@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rrpo.audio import Audio
 from rrpo.checkpoint import read_json
-from rrpo.commands import data as commands
+from rrpo.cli import data as commands
 from rrpo.data.manifest import Recording, read_manifest, write_manifest
 from rrpo.data.shards import OPTIONAL, Utterance, read_shard, write_shard
 from rrpo.data.survey import read_recording
@@ -26,13 +26,13 @@ from rrpo.sound import file as sound_file
 
 
 class Counting:
-    """A codec whose one token is the length of the audio in tenths of a second."""
+    """A codec whose tokens, 25 a second, are the length of the audio in tenths of a second."""
 
     calls = 0
 
     def encode(self, audio: Audio) -> Tensor:
         self.calls += 1
-        return torch.tensor([audio.size // 1600])
+        return torch.full((max(1, audio.size // 640),), audio.size // 1600)
 
     def decode(self, ids: Tensor) -> Audio:
         return np.zeros(1600 * int(ids[0]), np.float32)
@@ -133,14 +133,14 @@ def test_a_rate_without_speech_in_it_is_refused_and_a_narrow_one_is_said(
             sound_file.read(tmp_path / f"{rate}.wav")
     assert sound_file.read(tmp_path / "8000.wav").size == pytest.approx(32_000, abs=2)
     write_manifest(tmp_path / "data", [Recording(path, "sad") for path in tmp_path.glob("*.wav")])
-    commands.tokenize(tmp_path / "data", tmp_path / "out", "mini", 0, 0)
+    commands.tokenize(tmp_path / "data", tmp_path / "out")
     said = capsys.readouterr().out
     assert said.count("1 of 6 recordings have a sample rate under 16000 Hz: their band") == 1
     assert "3 files could not be used" in said
     write_manifest(tmp_path / "wide", [Recording(tmp_path / "44100.wav", "sad")])
-    commands.data_import("csv", tmp_path / "wide", tmp_path / "again", None, [], [])
+    commands.data_import("csv", tmp_path / "wide", tmp_path / "again")
     assert "narrower" not in capsys.readouterr().out
-    commands.data_import("csv", tmp_path / "data", tmp_path / "imported", None, [], [])
+    commands.data_import("csv", tmp_path / "data", tmp_path / "imported")
     said = capsys.readouterr().out
     assert "1 of 6 recordings have a sample rate under" in said
     assert "left out: 3 of 6 recordings" in said
@@ -176,7 +176,7 @@ def test_a_changed_sound_is_tokenized_again_and_heard_in_its_mixes(
         assert [vars(one) | {"tokens": one.tokens.tolist()} for one in again] == [
             vars(one) | {"tokens": one.tokens.tolist()} for one in anew
         ]
-    assert read_shard(tmp_path / "anew" / "tokens")[1].tokens.tolist() == [5]
+    assert read_shard(tmp_path / "anew" / "tokens")[1].tokens.tolist() == [5] * 12
     # One that cannot be used any more leaves nothing behind.
     paths[1].write_bytes(paths[1].read_bytes()[:900])
     last = tokenize(codec, rows, tmp_path / "out", mixes=1)
@@ -194,7 +194,7 @@ def test_every_sound_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[s
     names = ["good", "offset", "turned", "page"]
     rows = [Recording(tmp_path / f"{name}.wav", "sad") for name in names]
     write_manifest(tmp_path / "data", rows)
-    commands.tokenize(tmp_path / "data", tmp_path / "out", "mini", 0, 0)
+    commands.tokenize(tmp_path / "data", tmp_path / "out")
     said = capsys.readouterr().out
     assert "left out: 1 of 4 recordings" in said
     assert "suspicious: 2 of 4 recordings" in said
@@ -211,13 +211,13 @@ def test_every_sound_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[s
         copy.write_bytes(rows[3].path.read_bytes())
     write_manifest(tmp_path / "few", [rows[0], *(replace(rows[3], path=one) for one in copies)])
     with pytest.raises(UserError, match=r"2 of 3 recordings were left out.*copy0\.wav holds text"):
-        commands.tokenize(tmp_path / "few", tmp_path / "less", "mini", 0, 0)
+        commands.tokenize(tmp_path / "few", tmp_path / "less")
     assert len(read_shard(tmp_path / "less" / "tokens")) == 1
     # Where nothing is left, nothing is begun; a mended manifest may take the same folder.
     write_manifest(tmp_path / "none", [rows[3]])
     with pytest.raises(UserError, match=r"none of 1 recordings can be used: .*page\.wav"):
-        commands.tokenize(tmp_path / "none", tmp_path / "empty", "mini", 0, 0)
-    commands.tokenize(tmp_path / "data", tmp_path / "empty", "mini", 0, 0)
+        commands.tokenize(tmp_path / "none", tmp_path / "empty")
+    commands.tokenize(tmp_path / "data", tmp_path / "empty")
 
 
 def test_emodb_as_it_was_recorded_is_the_voices_channel(tmp_path: Path) -> None:

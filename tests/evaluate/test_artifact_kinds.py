@@ -123,6 +123,7 @@ def test_cut_tops_are_clipping_at_any_level(top: float) -> None:
     assert "clipping" not in kinds(np.sin(2 * np.pi * 60 * np.arange(8000) / RATE), "clipping")
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.floats(0.35, 1.4), st.integers(0, 5))
 def test_gain_within_reason_changes_no_decision(gain: float, seed: int) -> None:
@@ -133,6 +134,7 @@ def test_gain_within_reason_changes_no_decision(gain: float, seed: int) -> None:
     assert [a.start for a in after] == pytest.approx([a.start for a in before], abs=0.011)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 20), st.integers(0, 5))
 def test_a_shift_in_time_shifts_the_marks(steps: int, seed: int) -> None:

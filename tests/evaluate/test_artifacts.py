@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 from rrpo.audio import Audio
 from rrpo.errors import UserError
 from rrpo.evaluate.artifacts import Artifact, detect, distinct, repetition
-from rrpo.evaluate.artifacts.clicks import _levinson, residual
+from rrpo.evaluate.artifacts.clicks import levinson, residual
 from synthetic_speech import RATE, click, sentence, vowel
 
 
@@ -117,7 +117,7 @@ def test_levinson_solves_the_normal_equations() -> None:
     rng = np.random.default_rng(0)
     signals = lfilter([1.0], [1.0, -1.2, 0.7], rng.normal(size=(3, 400)))
     lags = np.stack([np.correlate(s, s, "full")[399:418] for s in signals])
-    found = _levinson(lags)
+    found = levinson(lags)
     for row, lag in zip(found, lags, strict=True):
         assert row[0] == 1.0
         np.testing.assert_allclose(

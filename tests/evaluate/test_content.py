@@ -100,6 +100,7 @@ def test_an_empty_folder_is_the_users_mistake(tmp_path: Path) -> None:
         Recogniser(tmp_path)
 
 
+@pytest.mark.slow
 @needs_recogniser
 def test_silence_has_no_words_and_nan_is_refused() -> None:
     model = recogniser()
@@ -108,6 +109,7 @@ def test_silence_has_no_words_and_nan_is_refused() -> None:
         model.transcribe([np.full(100, np.nan, np.float32)])
 
 
+@pytest.mark.slow
 @needs_recogniser
 @needs_jiwer
 @pytest.mark.skipif(not installed("hibari", "soxr"), reason="hibari-tts is not installed")
@@ -123,6 +125,7 @@ def test_a_spoken_sentence_is_recognised() -> None:
     assert first == again
 
 
+@pytest.mark.slow
 def test_an_instruction_that_is_spoken_is_heard() -> None:
     told = "You are a helpful assistant. Speak in a happy voice.<|endofprompt|>"
     assert instruction_heard(told, "The train leaves.", "the train leaves") == 0.0
@@ -138,6 +141,7 @@ def test_english_is_told_by_its_letters() -> None:
     assert not is_english("12.")
 
 
+@pytest.mark.slow
 def test_a_spoken_instruction_is_among_what_is_measured() -> None:
     class Hears:
         def transcribe(self, sounds: list[np.ndarray]) -> list[str]:
@@ -152,6 +156,7 @@ def test_a_spoken_instruction_is_among_what_is_measured() -> None:
     assert "instruction_heard" not in measured("")
 
 
+@pytest.mark.slow
 def test_a_recogniser_that_runs_away_finds_all_words_lost_and_no_more() -> None:
     class Hears:
         def transcribe(self, sounds: list[np.ndarray]) -> list[str]:
@@ -160,4 +165,4 @@ def test_a_recogniser_that_runs_away_finds_all_words_lost_and_no_more() -> None:
     ids, sound = torch.zeros(5, dtype=torch.int64), np.zeros(3200, dtype=np.float32)
     samples = [Sample(name, "Hello there.", "happy", ids, sound) for name in "ab"]
     rows = measure(samples, {}, Judges(None, {}, Hears()), [])  # type: ignore[arg-type]
-    assert [row["word_error"] for row in rows] == [0.5, 1.0]
+    assert [row["content_error"] for row in rows] == [0.5, 1.0]

@@ -20,6 +20,7 @@ from rrpo.evaluate.crossed import (
     with_equal_classes,
 )
 from rrpo.evaluate.statistics import area_under_roc
+from rrpo.interval import exactly
 
 
 def heard(
@@ -47,13 +48,13 @@ def test_the_difference_is_the_mean_over_trainings_and_strata() -> None:
     rng = np.random.default_rng(5)
     one, other, last = (heard(rng, 6, rng.random(4)) for _ in range(3))
     found = stratified_interval([one, other], [last, last])
-    assert found["mean"] == pytest.approx((score(one) + score(other)) / 2 - score(last))
-    assert found["low"] < found["mean"] < found["high"]
+    assert found.mean == pytest.approx((score(one) + score(other)) / 2 - score(last))
+    assert found.low < found.mean < found.high
     shares = stratified_interval([one], [last], figure=accuracy)
     expected = (one.predictions == one.labels).mean() - (last.predictions == last.labels).mean()
-    assert shares["mean"] == pytest.approx(expected)
+    assert shares.mean == pytest.approx(expected)
     same = stratified_interval([one], [one])
-    assert (same["mean"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+    assert (same.mean, same.low, same.high) == (0.0, 0.0, 0.0)
 
 
 def test_the_order_of_trainings_does_not_matter_where_there_are_as_many_speakers() -> None:
@@ -67,7 +68,7 @@ def test_the_order_of_trainings_does_not_matter_where_there_are_as_many_speakers
         right = np.arange(200) % 40 < 40 * (skills[order][:, None] + skills[names]) / 2
         rows = np.where(right, labels, (labels + 1) % 4)
         found = stratified_interval([Trials(rows, labels, names.astype(str))], resamples=8000)
-        widths.append(found["high"] - found["low"])
+        widths.append(found.high - found.low)
     assert widths[0] == pytest.approx(widths[1], rel=0.1)
 
 
@@ -79,7 +80,7 @@ def test_only_the_same_utterances_are_paired() -> None:
 
 def test_a_class_that_is_neither_there_nor_heard_has_no_recall() -> None:
     only = Trials(np.array([[0, 1, 0, 1]]), np.array([0, 1, 1, 0]), np.array(list("aabb")))
-    assert np.isnan(stratified_interval([only], figure=class_recall(2))["mean"])
+    assert np.isnan(stratified_interval([only], figure=class_recall(2)).mean)
 
 
 def test_the_resamples_are_those_of_a_loop() -> None:
@@ -102,7 +103,7 @@ def test_the_resamples_are_those_of_a_loop() -> None:
     found = stratified_interval([trials], seed=3, resamples=8000)
     # Two degrees of freedom, of three trainings.
     ends = np.quantile(loop, norm.cdf([-t.ppf(0.975, 2), t.ppf(0.975, 2)]))
-    assert [found["low"], found["high"]] == pytest.approx(ends.tolist(), abs=0.02)
+    assert [found.low, found.high] == pytest.approx(ends.tolist(), abs=0.02)
 
 
 def test_a_training_is_drawn_alike_wherever_it_is_tested() -> None:
@@ -113,7 +114,7 @@ def test_a_training_is_drawn_alike_wherever_it_is_tested() -> None:
     one = heard(rng, 40, skills, trainings=shared)
     together = stratified_interval([one, one])
     apart = stratified_interval([one, Trials(one.predictions, one.labels, one.names, own)])
-    widths = [found["high"] - found["low"] for found in (together, apart)]
+    widths = [found.high - found.low for found in (together, apart)]
     assert widths[0] > 1.25 * widths[1]
 
 
@@ -124,14 +125,14 @@ def covered(trial: int, kind: str) -> bool:
         found = stratified_interval(
             [heard(rng, 10, rng.normal(0.6, 0.1, 6))], seed=trial, resamples=400
         )
-        return found["low"] <= 0.6 <= found["high"]
+        return found.low <= 0.6 <= found.high
     if kind == "paired":  # both find the same speakers hard; the second loses a tenth
         first = heard(rng, 12, np.full(2, 0.6), 0.15)
         spoilt = rng.random(first.predictions.shape) < 0.1
         rows = np.where(spoilt, (first.labels + 1) % 4, first.predictions)
         second = Trials(rows, first.labels, first.names)
         found = stratified_interval([first], [second], seed=trial, resamples=400)
-        return found["low"] <= 0.06 <= found["high"]
+        return found.low <= 0.06 <= found.high
     # Four languages with two or three speakers, each judged by the folds trained on it.
     folds = {name: rng.normal(0, 0.05, 5) for name in "abcd"}
     strata = []
@@ -141,9 +142,10 @@ def covered(trial: int, kind: str) -> bool:
         keys = tuple((other, seed) for other in judges for seed in range(5))
         strata.append(heard(rng, speakers, skills, 0.08, keys))
     found = stratified_interval(strata, seed=trial, resamples=400)
-    return found["low"] <= 0.6 <= found["high"]
+    return found.low <= 0.6 <= found.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["trainings", "paired", "few speakers of each stratum"])
 def test_95_of_100_intervals_hold_the_truth(kind: str) -> None:
     assert 183 <= sum(covered(trial, kind) for trial in range(200)) <= 200
@@ -159,16 +161,16 @@ def test_averaged_classifiers_do_not_count_as_more_trainings() -> None:
     assert together == pytest.approx(alone)
     pretended = Trials(four.predictions, one.labels, one.names)
     taken = stratified_interval([pretended])
-    assert taken["high"] - taken["low"] < 0.7 * (alone["high"] - alone["low"])
+    assert taken.high - taken.low < 0.7 * (alone.high - alone.low)
 
 
 def test_a_single_speaker_leaves_utterances_and_a_single_training_its_speakers() -> None:
     rng = np.random.default_rng(2)
     lone, many = heard(rng, 1, np.array([0.6])), heard(rng, 9, np.array([0.6]), 0.2)
-    assert stratified_interval([lone])["low"] < stratified_interval([lone])["high"]
-    assert stratified_interval([many])["low"] < stratified_interval([many])["high"]
+    assert stratified_interval([lone]).low < stratified_interval([lone]).high
+    assert stratified_interval([many]).low < stratified_interval([many]).high
     only = Trials(np.array([[1]]), np.array([1]), np.array(["a"]))
-    assert stratified_interval([only]) == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert stratified_interval([only]) == exactly(1.0)
 
 
 def test_what_does_not_fit_is_the_users_mistake() -> None:
@@ -202,15 +204,15 @@ def test_the_ranking_is_the_area_under_the_curve_of_each_class() -> None:
     one, other = (believed(np.random.default_rng(seed), 5, 2) for seed in (0, 1))
     assert one.scores is not None and other.scores is not None
     own = np.mean([area(one.labels, row) for row in one.scores])
-    assert stratified_ranking([one])["mean"] == pytest.approx(own)
+    assert stratified_ranking([one]).mean == pytest.approx(own)
     both = (own + np.mean([area(other.labels, row) for row in other.scores])) / 2
-    assert stratified_ranking([one, other])["mean"] == pytest.approx(both)
+    assert stratified_ranking([one, other]).mean == pytest.approx(both)
     same = stratified_ranking([one], [one])
-    assert (same["mean"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+    assert (same.mean, same.low, same.high) == (0.0, 0.0, 0.0)
     # Whatever is added to a class leaves the ranking as it is, but for ties that rounding breaks.
     added = one.scores + np.array([3.0, 0.0, -1.0])
     louder = Trials(one.predictions, one.labels, one.names, (), added)
-    assert stratified_ranking([louder], [one])["mean"] == pytest.approx(0.0, abs=1e-3)
+    assert stratified_ranking([louder], [one]).mean == pytest.approx(0.0, abs=1e-3)
 
 
 def test_the_resamples_of_a_ranking_are_those_of_a_loop() -> None:
@@ -253,7 +255,7 @@ def test_the_interval_of_a_ranking_holds_it() -> None:
     scores = np.log(np.stack([first, 1 - first], axis=-1))[None]
     trials = Trials(scores.argmax(-1), labels, names, (), scores)
     found = stratified_ranking([trials])
-    assert found["low"] <= found["mean"] == area(labels, scores[0]) == 0.75 <= found["high"]
+    assert found.low <= found.mean == area(labels, scores[0]) == 0.75 <= found.high
 
 
 def test_a_class_that_is_impossible_cannot_be_weighed() -> None:

@@ -13,7 +13,7 @@ from rrpo.checkpoint import save_model
 from rrpo.errors import UserError
 from rrpo.evaluate import judge as room
 from rrpo.evaluate.functionals import functionals, names
-from rrpo.evaluate.judge import EmotionJudge, _hold_out
+from rrpo.evaluate.judge import EmotionJudge, hold_out
 from rrpo.sound.file import read
 
 
@@ -30,6 +30,7 @@ def clusters(count: int, seed: int, spread: float = 1.0) -> tuple[np.ndarray, np
     return centres[labels] * 0.35 + spread * rng.normal(size=(count, len(names()))), labels
 
 
+@pytest.mark.slow
 def test_fit_learns_is_calibrated_and_repeats() -> None:
     inputs, labels = clusters(600, 0)
     held, truth = clusters(600, 1)
@@ -51,12 +52,12 @@ def test_labels_without_meaning_give_chance_and_no_confidence() -> None:
 
 def test_what_is_held_out_is_whole_groups() -> None:
     groups = [f"sentence {index // 3}" for index in range(30)]
-    held, kept = _hold_out(groups, torch.Generator().manual_seed(0))
+    held, kept = hold_out(groups, torch.Generator().manual_seed(0))
     assert sorted([*held.tolist(), *kept.tolist()]) == list(range(30))
     assert not {groups[index] for index in held} & {groups[index] for index in kept}
     assert held.numel() == 6
     with pytest.raises(UserError, match="at least two sentences"):
-        _hold_out(["one"] * 12, torch.Generator())
+        hold_out(["one"] * 12, torch.Generator())
 
 
 def test_a_wild_feature_does_not_decide_alone() -> None:

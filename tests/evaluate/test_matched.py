@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from rrpo.errors import UserError
 from rrpo.evaluate.matched import mean_difference, reached, run_interval
+from rrpo.interval import exactly
 
 Curve = list[dict[str, float]]
 
@@ -52,12 +53,12 @@ def test_curves_that_do_not_overlap_cannot_be_compared() -> None:
 def test_the_interval_over_runs_is_students() -> None:
     """Four runs: t(0.975, 3) = 3.1824, standard error 1.2910 / 2."""
     found = run_interval([1.0, 2.0, 3.0, 4.0])
-    assert found["mean"] == 2.5
-    assert found["high"] - 2.5 == pytest.approx(3.1824463 * 1.2909944 / 2)
-    assert 2.5 - found["low"] == pytest.approx(found["high"] - 2.5)
+    assert found.mean == 2.5
+    assert found.high - 2.5 == pytest.approx(3.1824463 * 1.2909944 / 2)
+    assert 2.5 - found.low == pytest.approx(found.high - 2.5)
 
 
 def test_one_run_has_no_width_and_none_is_an_error() -> None:
-    assert run_interval([0.3]) == {"mean": 0.3, "low": 0.3, "high": 0.3}
+    assert run_interval([0.3]) == exactly(0.3)
     with pytest.raises(UserError, match="at least one run"):
         run_interval([])

@@ -10,9 +10,8 @@ import torch
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from rrpo import config, reward, runs
+from rrpo import config, reward, reward_eval, runs
 from rrpo.checkpoint import read_json, write_json
-from rrpo.commands import reward as commands
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.evaluate.ser import (
@@ -26,6 +25,7 @@ from rrpo.evaluate.ser import (
     scored_rows,
     share_interval,
 )
+from rrpo.interval import Interval, exactly
 from rrpo.report import write_run_page
 from rrpo.report.heatmap import heatmap_svg
 from rrpo.report.recognition import (
@@ -98,20 +98,20 @@ def test_the_figures_are_scikit_learns() -> None:
     found = recognise(model_of(CLASSES), corpus())
     made = report(found)
     truth, guess = found.labels, found.predictions
-    assert 0.2 < made["accuracy"]["mean"] < 0.8  # otherwise the comparison says little
-    assert made["accuracy"]["mean"] == pytest.approx(metrics.accuracy_score(truth, guess))
+    assert 0.2 < made["accuracy"].mean < 0.8  # otherwise the comparison says little
+    assert made["accuracy"].mean == pytest.approx(metrics.accuracy_score(truth, guess))
     wanted = metrics.balanced_accuracy_score(truth, guess)
-    assert made["unweighted_average_recall"]["mean"] == pytest.approx(wanted)
+    assert made["unweighted_average_recall"].mean == pytest.approx(wanted)
     wanted = metrics.f1_score(truth, guess, average="macro", zero_division=0)
-    assert made["macro_f1"]["mean"] == pytest.approx(wanted)
+    assert made["macro_f1"].mean == pytest.approx(wanted)
     wanted = metrics.roc_auc_score(truth, np.exp(found.log_posteriors), multi_class="ovr")
-    assert made["area_under_roc"]["mean"] == pytest.approx(wanted)
+    assert made["area_under_roc"].mean == pytest.approx(wanted)
     assert made["confusion"] == metrics.confusion_matrix(truth, guess).tolist()
     loss = metrics.log_loss(truth, np.exp(found.log_posteriors))
-    assert made["mean_log_posterior"]["mean"] == pytest.approx(-loss)
+    assert made["mean_log_posterior"].mean == pytest.approx(-loss)
     recalls = metrics.recall_score(truth, guess, average=None)
-    assert [made["emotions"][name]["recall"]["mean"] for name in CLASSES] == pytest.approx(recalls)
-    assert [made["emotions"][name]["predicted"]["mean"] for name in CLASSES] == pytest.approx(
+    assert [made["emotions"][name]["recall"].mean for name in CLASSES] == pytest.approx(recalls)
+    assert [made["emotions"][name]["predicted"].mean for name in CLASSES] == pytest.approx(
         np.bincount(guess, minlength=3) / 60
     )
     assert made["chance"] == pytest.approx(1 / 3)
@@ -130,8 +130,8 @@ def test_the_calibration_error_is_the_sum_over_bins() -> None:
             confidence, correct = np.mean(inside, axis=0)
             error += len(inside) / 60 * abs(confidence - correct)
     made = report(found)["calibration_error"]
-    assert made["mean"] == pytest.approx(error)
-    assert 0.0 <= made["low"] < made["mean"] < made["high"] <= 1.0
+    assert made.mean == pytest.approx(error)
+    assert 0.0 <= made.low < made.mean < made.high <= 1.0
 
 
 def test_the_interval_of_a_small_calibration_error_holds_it() -> None:
@@ -147,8 +147,8 @@ def test_the_interval_of_a_small_calibration_error_holds_it() -> None:
         np.array([""] * 400),
     )
     made = report(found)["calibration_error"]
-    assert made["mean"] < 0.06
-    assert made["low"] < made["mean"] < made["high"] < 0.12
+    assert made.mean < 0.06
+    assert made.low < made.mean < made.high < 0.12
 
 
 def test_groups_are_tested_as_if_they_were_alone() -> None:
@@ -163,7 +163,7 @@ def test_groups_are_tested_as_if_they_were_alone() -> None:
             wanted = metrics.recall_score(
                 truth, guess, labels=np.unique(truth), average="macro", zero_division=0
             )
-            assert figures["unweighted_average_recall"]["mean"] == pytest.approx(wanted)
+            assert figures["unweighted_average_recall"].mean == pytest.approx(wanted)
             assert figures["count"] == mine.sum()
     assert (made["interval_over"], made["clusters"]) == ("speakers", 6)
     assert made["languages"]["en"]["interval_over"] == "speakers"
@@ -180,8 +180,8 @@ def test_alike_utterances_of_a_speaker_widen_the_interval() -> None:
     widths = []
     for speakers in (names, [""] * 160):
         made = report(recognised(labels, guesses, ["a", "b"], 0.6, speakers))["accuracy"]
-        assert made["mean"] == 0.5
-        widths.append(made["high"] - made["low"])
+        assert made.mean == 0.5
+        widths.append(made.high - made.low)
     assert widths[0] > 3 * widths[1]
 
 
@@ -194,25 +194,25 @@ def test_a_difference_is_paired() -> None:
     worse, good = (recognised(labels, one, speakers=speakers) for one in (guesses, better))
     found = difference(good, worse)
     expected = [metrics.balanced_accuracy_score(labels, one) for one in (better, guesses)]
-    assert found["mean"] == pytest.approx(expected[0] - expected[1])
-    assert found["low"] > 0
+    assert found.mean == pytest.approx(expected[0] - expected[1])
+    assert found.low > 0
     # What both find hard cancels: the interval is narrower than that of either.
     alone = report(worse)["unweighted_average_recall"]
-    assert found["high"] - found["low"] < alone["high"] - alone["low"]
-    assert set(difference(good, good).values()) == {0.0}
+    assert found.high - found.low < alone.high - alone.low
+    assert difference(good, good) == exactly(0.0)
     with pytest.raises(UserError, match="the same emotions"):
         difference(good, recognised(labels[::-1], guesses, speakers=speakers))
 
 
 def test_a_class_that_is_missing_has_no_recall_and_one_never_chosen_has_none_right() -> None:
     made = report(recognised([0, 0, 0, 0, 1, 1], [0, 0, 0, 2, 0, 2]))
-    assert made["unweighted_average_recall"]["mean"] == pytest.approx((0.75 + 0.0) / 2)
+    assert made["unweighted_average_recall"].mean == pytest.approx((0.75 + 0.0) / 2)
     assert made["emotions"]["sad"] == {
         "count": 0,
         "recall": None,
         "predicted": made["emotions"]["sad"]["predicted"],
     }
-    assert made["emotions"]["angry"]["recall"]["mean"] == 0.0
+    assert made["emotions"]["angry"]["recall"].mean == 0.0
     assert made["chance"] == pytest.approx(1 / 3)  # it chose among three
     assert find_collapses({"x": made})  # and the missing class is no stumbling block
     assert "–" in [cell.text for row in emotion_table({"x": made}).rows for cell in row.cells]
@@ -222,17 +222,17 @@ def test_a_share_of_all_or_none_has_wilsons_interval() -> None:
     for hits in (0, 12):
         wanted = binomtest(hits, 12).proportion_ci(method="wilson")
         found = share_interval(np.full(12, hits > 0), np.array(list("aabbccddeeff")))
-        assert (found["mean"], found["low"], found["high"]) == (
+        assert (found.mean, found.low, found.high) == (
             hits / 12,
             wanted.low,
             wanted.high,
         )
     made = report(recognised([0, 1, 2], [0, 1, 2]))
-    assert made["unweighted_average_recall"]["low"] < 0.6
+    assert made["unweighted_average_recall"].low < 0.6
     # Of a perfect ranking of 4, 2 and 2: as of two utterances in order.
     made = report(recognised([0, 0, 0, 0, 1, 1, 2, 2], [0, 0, 0, 0, 1, 1, 2, 2]))
-    assert made["area_under_roc"]["mean"] == 1.0
-    assert made["area_under_roc"]["low"] == binomtest(2, 2).proportion_ci(method="wilson").low
+    assert made["area_under_roc"].mean == 1.0
+    assert made["area_under_roc"].low == binomtest(2, 2).proportion_ci(method="wilson").low
 
 
 def test_the_choice_is_among_the_classes_both_sides_share() -> None:
@@ -404,8 +404,8 @@ def test_tables_hold_every_set_emotion_language_and_speaker() -> None:
 
 
 def test_table_2_keeps_the_papers_figures_apart() -> None:
-    figure = {"mean": 0.5, "low": 0.4, "high": 0.625}
-    other = {"mean": 0.75, "low": 0.7, "high": 0.8}
+    figure = Interval(0.5, 0.4, 0.625)
+    other = Interval(0.75, 0.7, 0.8)
     cell = {"unweighted_average_recall": figure, "accuracy": other}
     text = table2({"Plain": {"en": cell, "zh": cell}, "LS + EAM": {"en": cell}})
     ours, paper = text.split("The paper's own figures")
@@ -456,7 +456,7 @@ def test_several_reward_models_make_table_2(
     monkeypatch.setenv("COLUMNS", "300")
     root, found = folders
     data = [root / "one" / "tokens", root / "two" / "tokens"]
-    commands.test([str(folder) for folder in found], data)
+    reward_eval.evaluate([str(folder) for folder in found], data)
     printed = capsys.readouterr().out
     places = [printed.index(f"│ {name}") for name in ("Plain", "LS + EAM + Adv", "other")]
     assert places == sorted(places)
@@ -479,12 +479,12 @@ def test_one_reward_model_is_shown_in_detail(
     folders: tuple[Path, list[Path]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, found = folders
-    commands.test([str(found[1])], [root / "one" / "tokens" / "0.parquet"])
+    reward_eval.evaluate([str(found[1])], [root / "one" / "tokens" / "0.parquet"])
     printed = capsys.readouterr().out
     assert "0: 60 utterances of 3 emotions in de and en; intervals over its 6 speakers." in printed
     with pytest.raises(UserError, match=r"plain on tokens: no utterance has an emotion"):
         write_shard(root / "odd" / "tokens" / "0.parquet", corpus(9, ["proud", "shy"]), "own")
-        commands.test([str(found[1])], [root / "odd" / "tokens"])
+        reward_eval.evaluate([str(found[1])], [root / "odd" / "tokens"])
 
 
 def test_equal_settings_are_told_apart_by_their_folders(
@@ -494,7 +494,7 @@ def test_equal_settings_are_told_apart_by_their_folders(
     config.dump(
         runs.RewardRun(fit=FitConfig(label_smoothing=0.2)), found[1] / "config.yaml"
     )  # the same regularizers, another constant
-    commands.test([str(folder) for folder in found[:2]], [root / "one" / "tokens"])
+    reward_eval.evaluate([str(folder) for folder in found[:2]], [root / "one" / "tokens"])
     printed = "".join(capsys.readouterr().out.split())
     assert printed.count("warning:LS+EAM+Adv(") >= 2
 

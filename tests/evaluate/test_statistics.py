@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import trapezoid
 from scipy.stats import norm, t
 from sklearn import metrics
 from sklearn.metrics import balanced_accuracy_score
@@ -30,6 +31,7 @@ from rrpo.evaluate.statistics import (
     roc_curve,
     unpaired_interval,
 )
+from rrpo.interval import Interval
 
 
 def by_hand(values: np.ndarray, seed: int, resamples: int) -> tuple[float, float]:
@@ -52,9 +54,9 @@ def test_agrees_with_the_formulas_on_skewed_values() -> None:
     values = np.random.default_rng(3).exponential(size=40)
     found = interval(values, seed=1, resamples=20_000)
     low, high = by_hand(values, seed=2, resamples=20_000)
-    assert found["mean"] == pytest.approx(values.mean())
-    assert found["low"] == pytest.approx(low, abs=0.02)
-    assert found["high"] == pytest.approx(high, abs=0.02)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.low == pytest.approx(low, abs=0.02)
+    assert found.high == pytest.approx(high, abs=0.02)
     assert high - values.mean() > values.mean() - low  # the skew that a plain t interval misses
 
 
@@ -63,7 +65,7 @@ def test_covers_the_true_mean_about_95_times_in_100() -> None:
     hits = 0
     for trial in range(200):
         found = interval(rng.normal(1.0, 2.0, 50), seed=trial, resamples=400)
-        hits += found["low"] <= 1.0 <= found["high"]
+        hits += found.low <= 1.0 <= found.high
     assert 175 <= hits <= 199
 
 
@@ -76,7 +78,7 @@ def test_same_seed_same_interval_other_seed_another() -> None:
 @pytest.mark.parametrize("values", [[0.3], [0.1] * 7, [0.0, 0.0]])
 def test_nothing_to_resample_gives_the_mean(values: list[float]) -> None:
     found = interval(values)
-    assert found["low"] == found["high"] == found["mean"] == pytest.approx(values[0])
+    assert found.low == found.high == found.mean == pytest.approx(values[0])
 
 
 @settings(max_examples=25, deadline=None)
@@ -84,12 +86,12 @@ def test_nothing_to_resample_gives_the_mean(values: list[float]) -> None:
 def test_always_finite_and_inside_the_range(values: list[float]) -> None:
     found = interval(values, resamples=100)
     slack = 1e-6 * max(1.0, max(map(abs, values)))
-    assert min(values) - slack <= found["low"] <= found["high"] <= max(values) + slack
+    assert min(values) - slack <= found.low <= found.high <= max(values) + slack
 
 
 def test_one_success_in_many_is_finite() -> None:
     found = interval([0.0] * 19 + [1.0])
-    assert 0.0 <= found["low"] < 0.05 < found["high"] <= 0.3
+    assert 0.0 <= found.low < 0.05 < found.high <= 0.3
 
 
 def test_pairing_removes_what_both_systems_share() -> None:
@@ -97,9 +99,9 @@ def test_pairing_removes_what_both_systems_share() -> None:
     sentence = rng.normal(0.0, 5.0, 40)
     better = sentence + 0.5 + rng.normal(0, 0.2, 40)
     found = paired_interval(better, sentence)
-    assert found["mean"] == pytest.approx(float(np.mean(better - sentence)))
-    assert found["low"] > 0.3
-    assert interval(better)["low"] < interval(sentence)["high"]
+    assert found.mean == pytest.approx(float(np.mean(better - sentence)))
+    assert found.low > 0.3
+    assert interval(better).low < interval(sentence).high
 
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")], [[1.0], [2.0]]])
@@ -148,9 +150,9 @@ def test_clustered_interval_agrees_with_a_loop_over_utterances() -> None:
         draws.append(np.mean([right[labels[rows] == k].mean() for k in np.unique(labels[rows])]))
     # Student's t of 14 degrees of freedom is 2.145; times sqrt(15 / 14) it is 2.220.
     low, high = np.quantile(draws, [norm.cdf(-2.220), norm.cdf(2.220)])
-    assert found["mean"] == pytest.approx(balanced_accuracy_score(labels, guesses))
-    assert found["low"] == pytest.approx(low, abs=0.012)
-    assert found["high"] == pytest.approx(high, abs=0.012)
+    assert found.mean == pytest.approx(balanced_accuracy_score(labels, guesses))
+    assert found.low == pytest.approx(low, abs=0.012)
+    assert found.high == pytest.approx(high, abs=0.012)
 
 
 def spoken(rng: np.random.Generator, speakers: int) -> tuple[np.ndarray, ...]:
@@ -172,7 +174,7 @@ def test_clustered_intervals_cover_and_unclustered_ones_do_not() -> None:
         for kind, groups in (("speakers", names), ("utterances", np.arange(names.size))):
             counts = confusion_matrices(labels, guesses, 4, groups)
             found = clustered_interval(counts, unweighted_average_recall, trial, resamples=400)
-            hits[kind] += found["low"] <= 0.575 <= found["high"]
+            hits[kind] += found.low <= 0.575 <= found.high
     assert 176 <= hits["speakers"] <= 199
     assert hits["utterances"] < 160
 
@@ -189,11 +191,11 @@ def test_a_mean_over_groups_agrees_with_a_loop_that_draws_them_whole() -> None:
         chosen = rng.choice(np.unique(names), 15)
         draws.append(np.concatenate([values[names == one] for one in chosen]).mean())
     low, high = np.quantile(draws, [norm.cdf(-2.220), norm.cdf(2.220)])
-    assert found["mean"] == pytest.approx(values.mean())
-    assert found["low"] == pytest.approx(low, abs=0.05)
-    assert found["high"] == pytest.approx(high, abs=0.05)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.low == pytest.approx(low, abs=0.05)
+    assert found.high == pytest.approx(high, abs=0.05)
     alone = interval(values, seed=1)
-    assert found["high"] - found["low"] > 1.4 * (alone["high"] - alone["low"])
+    assert found.high - found.low > 1.4 * (alone.high - alone.low)
     paired = paired_interval(values + 1, np.ones(names.size), seed=1, resamples=8000, groups=names)
     assert paired == pytest.approx(found)
 
@@ -205,9 +207,9 @@ def test_a_difference_of_samples_with_nothing_in_common() -> None:
     names = [str(index) for index in range(60)], [str(index) for index in range(80)]
     found = unpaired_interval(first, second, names, resamples=8000)
     error = np.sqrt(first.var(ddof=1) / 60 + second.var(ddof=1) / 80)
-    assert found["mean"] == pytest.approx(first.mean() - second.mean())
-    assert found["low"] == pytest.approx(found["mean"] - 2 * error, abs=0.06)
-    assert found["high"] == pytest.approx(found["mean"] + 2 * error, abs=0.06)
+    assert found.mean == pytest.approx(first.mean() - second.mean())
+    assert found.low == pytest.approx(found.mean - 2 * error, abs=0.06)
+    assert found.high == pytest.approx(found.mean + 2 * error, abs=0.06)
 
 
 def test_every_value_needs_its_group() -> None:
@@ -264,7 +266,7 @@ def test_the_area_is_the_share_of_pairs_in_order(high: list[int], low: list[int]
     pairs = [(one > other) + (one == other) / 2 for one in high for other in low]
     assert area_under_roc(high, low) == pytest.approx(np.mean(pairs))
     false, true = roc_curve(high, low)
-    assert np.trapezoid(true, false) == pytest.approx(np.mean(pairs))
+    assert trapezoid(true, false) == pytest.approx(np.mean(pairs))
     assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
     for x, y in zip(false, true, strict=True):
         assert any(
@@ -290,14 +292,14 @@ def test_the_area_of_a_resample_of_clusters_is_that_of_its_scores() -> None:
     wanted = expanded_interval(area_under_roc(high, low), np.array(areas), 3)
     found = clustered_area_under_roc(high, own, low, other, seed=5, resamples=300)
     assert found == pytest.approx(wanted)
-    assert found["low"] < found["mean"] < found["high"]
+    assert found.low < found.mean < found.high
 
 
 def test_a_cluster_without_negatives_and_a_single_one() -> None:
     found = clustered_area_under_roc([1.0, 3.0], [0, 1], [2.0, 2.0], [1, 1])
-    assert (found["mean"], found["low"], found["high"]) == (0.5, 0.5, 1.0)
+    assert (found.mean, found.low, found.high) == (0.5, 0.5, 1.0)
     alone = clustered_area_under_roc([1.0, 3.0], [0, 0], [2.0], [0])
-    assert (alone["mean"], alone["low"], alone["high"]) == (0.5, 0.5, 0.5)
+    assert (alone.mean, alone.low, alone.high) == (0.5, 0.5, 0.5)
     with pytest.raises(UserError, match="negatives"):
         clustered_area_under_roc([1.0], [0], [], [])
 
@@ -319,13 +321,13 @@ def test_a_difference_of_intervals_covers_as_often_as_it_says() -> None:
             sample = rng.gamma(4.0, scale, size=30)
             half = t.ppf(0.975, 29) * sample.std(ddof=1) / np.sqrt(30)
             mean = float(sample.mean())
-            figures.append({"mean": mean, "low": mean - half, "high": mean + half})
+            figures.append(Interval(mean, mean - half, mean + half))
         apart = difference_of_intervals(*figures)
-        covered.append(apart["low"] <= 4.0 - 12.0 <= apart["high"])
+        covered.append(apart.low <= 4.0 - 12.0 <= apart.high)
     assert 0.92 < np.mean(covered) < 0.98
 
 
 def test_a_difference_of_equal_widths_is_the_root_of_two_wider() -> None:
-    one = {"mean": 2.0, "low": 1.0, "high": 3.0}
-    apart = difference_of_intervals(one, {"mean": 1.5, "low": 0.5, "high": 2.5})
-    assert apart == pytest.approx({"mean": 0.5, "low": 0.5 - 2**0.5, "high": 0.5 + 2**0.5})
+    one = Interval(2.0, 1.0, 3.0)
+    apart = difference_of_intervals(one, Interval(1.5, 0.5, 2.5))
+    assert (apart.mean, apart.low, apart.high) == pytest.approx((0.5, 0.5 - 2**0.5, 0.5 + 2**0.5))

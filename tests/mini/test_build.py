@@ -30,7 +30,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         return run
 
     stages = [(name, stage(name)) for name in ("first", "second", "world")]
-    monkeypatch.setattr(recipe, "_stages", lambda _seed, _scale: stages)
+    monkeypatch.setattr(recipe, "stages", lambda _seed, _scale: stages)
     return made
 
 
@@ -67,7 +67,7 @@ def test_a_part_that_could_not_be_made_is_tried_again_and_packed(
         return {}
 
     stages = [("part", part), ("world", pack)]
-    monkeypatch.setattr(recipe, "_stages", lambda _seed, _scale: stages)
+    monkeypatch.setattr(recipe, "stages", lambda _seed, _scale: stages)
     recipe.build(tmp_path / "recipe")
     recipe.build(tmp_path / "recipe")
     assert packed == [False]

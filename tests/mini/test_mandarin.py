@@ -11,7 +11,7 @@ from rrpo.mini.world import World
 
 def test_fifty_different_sentences_with_a_tone_in_every_one() -> None:
     assert len(set(mandarin.sentences())) == 50
-    for phones in mandarin._phones().values():
+    for phones in mandarin.pronunciations().values():
         assert sum(phones.count(tone) for tone in "→↗↓↘") >= 5
 
 
@@ -36,6 +36,7 @@ def test_without_its_packages_the_voice_says_what_to_install(
         mandarin.MandarinVoice()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not mandarin.installed(), reason="needs pip install 'rrpo[mandarin]'")
 def test_the_voice_reads_a_sentence_and_refuses_others() -> None:
     voice = mandarin.MandarinVoice()

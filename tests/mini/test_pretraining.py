@@ -49,7 +49,7 @@ def test_folded_computes_the_same_and_is_plain() -> None:
 def test_a_step_teaches_codes_that_share_digits(tmp_path: Path) -> None:
     objective = PretrainingObjective(model(), examples(), SFTConfig(batch_size=1))
     before = folded(objective.model).speech_embedding.weight[6].clone()
-    loss, _ = objective.loss(objective.model, 1, torch.Generator())
+    loss, _ = objective.loss(1, torch.Generator())
     torch.autograd.backward(loss)
     torch.optim.SGD(objective.model.parameters(), lr=1.0).step()
     objective.save(tmp_path)

@@ -7,18 +7,11 @@ from numpy.typing import NDArray
 
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.mini import renderer as module
-from rrpo.mini.prosody import NOT_NEGATIVE, PARAMETERS, RULES, SPREAD, Prosody, draw
-from rrpo.mini.renderer import (
-    BINS,
-    F0_LIMITS,
-    FLOOR,
-    VOICES,
-    Analysis,
-    Renderer,
-    Rendering,
-    Voice,
-)
+from rrpo.mini.bending import F0_LIMITS, Voice, bend_f0, breathe, shape_envelope, warp_time
+from rrpo.mini.clicks_and_pops import click, onsets, pop
+from rrpo.mini.frames import BINS, FLOOR, Analysis
+from rrpo.mini.prosody import NOT_NEGATIVE, PARAMETERS, RULES, SPREAD, Prosody, draw_prosody
+from rrpo.mini.renderer import VOICES, Renderer, Rendering, level_factor
 
 HEART = VOICES["heart"]
 PLAIN = Prosody()
@@ -31,7 +24,7 @@ def drawn(intensity: float, count: int, seed: int) -> NDArray[np.float64]:
         [
             [
                 [getattr(prosody, name) for name in PARAMETERS]
-                for prosody in (draw(emotion, intensity, rng) for _ in range(count))
+                for prosody in (draw_prosody(emotion, intensity, rng) for _ in range(count))
             ]
             for emotion in EMOTIONS
         ]
@@ -52,6 +45,7 @@ def best_accuracy(intensity: float) -> float:
     return float((found == np.arange(len(EMOTIONS))[:, None]).mean())
 
 
+@pytest.mark.slow
 def test_classes_overlap_more_at_low_intensity() -> None:
     faint, middle, strong = (best_accuracy(intensity) for intensity in (0.1, 0.25, 0.9))
     assert 1 / 6 + 0.1 < faint < 0.55
@@ -59,6 +53,7 @@ def test_classes_overlap_more_at_low_intensity() -> None:
     assert strong > 0.97
 
 
+@pytest.mark.slow
 def test_draws_have_the_table_s_mean_and_spread() -> None:
     values = drawn(1.0, 4000, 3)
     for row, emotion in zip(values, EMOTIONS, strict=True):
@@ -82,12 +77,12 @@ def test_rules_name_every_emotion_and_neutral_has_none() -> None:
 @pytest.mark.parametrize("intensity", [-0.1, 1.1, float("nan")])
 def test_intensity_outside_its_range(intensity: float) -> None:
     with pytest.raises(UserError, match="intensity"):
-        draw("sad", intensity, np.random.default_rng(0))
+        draw_prosody("sad", intensity, np.random.default_rng(0))
 
 
 def test_unknown_emotion() -> None:
     with pytest.raises(UserError, match="unknown emotion 'bored'"):
-        draw("bored", 0.5, np.random.default_rng(0))
+        draw_prosody("bored", 0.5, np.random.default_rng(0))
 
 
 def tone(frames: int = 200) -> Analysis:
@@ -101,7 +96,7 @@ def tone(frames: int = 200) -> Analysis:
 @pytest.mark.parametrize("rate", [-0.3, 0.0, 0.25])
 def test_time_is_stretched_by_the_rate(rate: float) -> None:
     source = tone()
-    warped = module._warp_time(source, rate, np.random.default_rng(0))
+    warped = warp_time(source, rate, np.random.default_rng(0))
     active = np.flatnonzero(warped.envelope.max(axis=1) > 1e-6)
     assert len(warped.f0) % 8 == 0
     assert (warped.f0 > 0).sum() == pytest.approx(150 * np.exp(-1.15 * rate), abs=2)
@@ -113,22 +108,22 @@ def test_f0_follows_level_voice_and_final_rise() -> None:
     f0 = tone().f0
     rng = np.random.default_rng(0)
     voiced = f0 > 0
-    higher = module._bend_f0(f0, replace(PLAIN, level=12.0), HEART, rng)
+    higher = bend_f0(f0, replace(PLAIN, level=12.0), HEART, rng)
     assert higher[voiced] == pytest.approx(400.0)
     assert (higher[~voiced] == 0.0).all()
-    assert module._bend_f0(f0, PLAIN, Voice(f0=0.5), rng)[voiced] == pytest.approx(100.0)
-    rising = module._bend_f0(f0, replace(PLAIN, final=6.0), HEART, rng)
+    assert bend_f0(f0, PLAIN, Voice(f0=0.5), rng)[voiced] == pytest.approx(100.0)
+    rising = bend_f0(f0, replace(PLAIN, final=6.0), HEART, rng)
     assert rising[149] == pytest.approx(200.0 * 2**0.5)
     assert rising[:79] == pytest.approx(200.0)
-    extreme = module._bend_f0(f0, replace(PLAIN, level=40.0), HEART, rng)
+    extreme = bend_f0(f0, replace(PLAIN, level=40.0), HEART, rng)
     assert extreme[voiced].max() == F0_LIMITS[1]
 
 
 def test_span_scales_the_excursions() -> None:
     f0 = 200.0 * 2.0 ** (np.sin(np.arange(300) / 20.0) / 12.0)
     rng = np.random.default_rng(0)
-    narrow = module._bend_f0(f0, replace(PLAIN, span=-0.7), HEART, rng)
-    plain = module._bend_f0(f0, PLAIN, HEART, rng)
+    narrow = bend_f0(f0, replace(PLAIN, span=-0.7), HEART, rng)
+    plain = bend_f0(f0, PLAIN, HEART, rng)
     ratio = np.std(np.log(narrow)) / np.std(np.log(plain))
     assert ratio == pytest.approx(np.exp(-0.7), rel=0.01)
 
@@ -136,18 +131,14 @@ def test_span_scales_the_excursions() -> None:
 def test_formants_move_with_the_voice() -> None:
     rng = np.random.default_rng(0)
     source = tone()
-    shaped = module._shape_envelope(
-        source.envelope, source.f0 > 0, PLAIN, replace(HEART, formant=1.2), rng
-    )
+    shaped = shape_envelope(source.envelope, source.f0 > 0, PLAIN, replace(HEART, formant=1.2), rng)
     assert shaped[10].argmax() * 15.625 == pytest.approx(1200.0, abs=20.0)
 
 
 def test_tilt_pivots_at_one_kilohertz() -> None:
     flat = np.full((20, BINS), 1e-4)
     voiced = np.arange(20) < 10
-    shaped = module._shape_envelope(
-        flat, voiced, replace(PLAIN, tilt=3.0), HEART, np.random.default_rng(0)
-    )
+    shaped = shape_envelope(flat, voiced, replace(PLAIN, tilt=3.0), HEART, np.random.default_rng(0))
     change = 10.0 * np.log10(shaped / flat)
     assert change[5, [32, 64, 128, 256]] == pytest.approx([-3.0, 0.0, 3.0, 6.0], abs=0.01)
     assert change[15, 256] == pytest.approx(3.0, abs=0.01)
@@ -156,8 +147,8 @@ def test_tilt_pivots_at_one_kilohertz() -> None:
 def test_breathiness_moves_only_the_upper_part_of_voiced_frames() -> None:
     aperiodicity = np.full((2, BINS), 0.2)
     voiced = np.array([True, False])
-    breathy = module._breathe(aperiodicity, voiced, replace(PLAIN, breathiness=0.5), HEART)
-    tense = module._breathe(aperiodicity, voiced, replace(PLAIN, breathiness=-0.5), HEART)
+    breathy = breathe(aperiodicity, voiced, replace(PLAIN, breathiness=0.5), HEART)
+    tense = breathe(aperiodicity, voiced, replace(PLAIN, breathiness=-0.5), HEART)
     assert breathy[0, -1] == pytest.approx(0.6, abs=1e-3)
     assert tense[0, -1] == pytest.approx(0.1, abs=1e-3)
     assert breathy[0, 10] == pytest.approx(0.2, abs=0.02)
@@ -168,23 +159,23 @@ def test_breathiness_moves_only_the_upper_part_of_voiced_frames() -> None:
 def test_level_is_that_of_active_speech_with_a_limit_on_peaks() -> None:
     time = np.arange(16_000) / 16_000
     soft = np.concatenate([np.zeros(16_000), 1e-3 * np.sin(2 * np.pi * 200 * time)])
-    scaled = soft[16_000:] * module._level(soft, gain=3.0)
+    scaled = soft[16_000:] * level_factor(soft, gain=3.0)
     assert 10 * np.log10(np.mean(scaled**2)) == pytest.approx(-19.0, abs=0.05)
     peaky = soft.copy()
     peaky[20_000] = 1.0
-    assert np.abs(peaky * module._level(peaky, gain=0.0)).max() == pytest.approx(0.8)
+    assert np.abs(peaky * level_factor(peaky, gain=0.0)).max() == pytest.approx(0.8)
 
 
 def test_pop_is_low_and_click_is_short_and_wide() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        pop, click = module._pop(0.3, rng), module._click(0.2, rng)
-        assert np.abs(pop).max() == pytest.approx(0.3)
-        assert np.abs(click).max() == pytest.approx(0.2)
-        power = np.abs(np.fft.rfft(pop, 16_000)) ** 2
+        low, short = pop(0.3, rng), click(0.2, rng)
+        assert np.abs(low).max() == pytest.approx(0.3)
+        assert np.abs(short).max() == pytest.approx(0.2)
+        power = np.abs(np.fft.rfft(low, 16_000)) ** 2
         assert power[:250].sum() > 0.85 * power.sum()
-        assert 16 <= len(click) <= 48
-        wide = np.abs(np.fft.rfft(click, 16_000)) ** 2
+        assert 16 <= len(short) <= 48
+        wide = np.abs(np.fft.rfft(short, 16_000)) ** 2
         assert wide[2000:].sum() > 0.4 * wide.sum()
 
 
@@ -192,7 +183,7 @@ def test_onsets_are_found_after_a_closure() -> None:
     envelope = np.full((100, BINS), FLOOR)
     envelope[20:50] = 1e-4
     envelope[60:90] = 1e-4
-    assert module._onsets(envelope).tolist() == pytest.approx([20, 60], abs=2)
+    assert onsets(envelope).tolist() == pytest.approx([20, 60], abs=2)
 
 
 @pytest.mark.parametrize("missing", ["pyworld", "hibari"])
@@ -229,6 +220,7 @@ def acted(renderer: Renderer, analysis: Analysis) -> dict[str, list[Rendering]]:
     }
 
 
+@pytest.mark.slow
 def test_analysis_is_repeatable(renderer: Renderer, analysis: Analysis) -> None:
     again = renderer.analyse(analysis.text)
     assert np.array_equal(again.f0, analysis.f0)
@@ -237,11 +229,13 @@ def test_analysis_is_repeatable(renderer: Renderer, analysis: Analysis) -> None:
     assert 1.2 < len(analysis.f0) * 0.005 < 4.0
 
 
+@pytest.mark.slow
 def test_text_without_speech(renderer: Renderer) -> None:
     with pytest.raises(UserError, match="gives no speech"):
         renderer.analyse("...")
 
 
+@pytest.mark.slow
 def test_same_seed_same_rendering(renderer: Renderer, analysis: Analysis) -> None:
     first, second, other = (
         renderer.render(analysis, "angry", 0.7, VOICES["birch"], np.random.default_rng(seed))
@@ -252,9 +246,9 @@ def test_same_seed_same_rendering(renderer: Renderer, analysis: Analysis) -> Non
     assert not np.array_equal(first.audio[:20_000], other.audio[:20_000])
 
 
-def test_rendering_holds_what_was_synthesized(
-    renderer: Renderer, acted: dict[str, list[Rendering]]
-) -> None:
+@pytest.mark.slow
+def test_rendering_holds_what_was_synthesized(acted: dict[str, list[Rendering]]) -> None:
+    world = pytest.importorskip("pyworld")
     checked = 0
     for rendering in (one for rows in acted.values() for one in rows[:3]):
         frames = len(rendering.f0)
@@ -264,7 +258,7 @@ def test_rendering_holds_what_was_synthesized(
         assert rendering.envelope.shape == rendering.aperiodicity.shape == (frames, BINS)
         assert np.abs(rendering.audio).max() < 1.0
         if not rendering.transients:
-            again = renderer._world.synthesize(
+            again = world.synthesize(
                 rendering.f0, rendering.envelope, rendering.aperiodicity, 16_000, 5.0
             )
             again = np.pad(again, (0, 80))[: 80 * frames]
@@ -274,11 +268,13 @@ def test_rendering_holds_what_was_synthesized(
     assert checked >= 5
 
 
+@pytest.mark.slow
 def test_transients_are_where_the_list_says(renderer: Renderer, analysis: Analysis) -> None:
+    world = pytest.importorskip("pyworld")
     kinds: list[str] = []
     for seed in range(20):
         one = renderer.render(analysis, "angry", 1.0, HEART, np.random.default_rng(seed))
-        dry = renderer._world.synthesize(one.f0, one.envelope, one.aperiodicity, 16_000, 5.0)
+        dry = world.synthesize(one.f0, one.envelope, one.aperiodicity, 16_000, 5.0)
         added = one.audio - np.pad(dry, (0, 80))[: len(one.audio)]
         away = np.ones(len(added), dtype=bool)
         for transient in one.transients:
@@ -309,6 +305,7 @@ def means(rows: list[Rendering]) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_emotions_move_the_voice_as_the_sources_say(
     acted: dict[str, list[Rendering]],
 ) -> None:

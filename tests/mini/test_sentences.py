@@ -15,6 +15,7 @@ def composed() -> dict[str, list[str]]:
     return {split: compose(count, 0, split) for split, count in sizes.items()}
 
 
+@pytest.mark.slow
 def test_enough_sentences_and_words(composed: dict[str, list[str]]) -> None:
     assert len(set(composed["train"])) == 8000
     assert len(VOCABULARY) >= 450

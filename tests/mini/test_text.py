@@ -201,6 +201,7 @@ def test_a_phone_outside_the_alphabet_is_refused(tmp_path: Path) -> None:
         make_lexicon(tmp_path / "lexicon.json", lambda text: "x " * (text.count(" ") + 1))
 
 
+@pytest.mark.slow
 def test_lexicon_can_be_made_again(tmp_path: Path) -> None:
     pytest.importorskip("hibari", reason="needs the packaged voice: pip install 'rrpo[mini]'")
     pytest.importorskip("pyworld", reason="needs WORLD: pip install 'rrpo[mini]'")

@@ -42,6 +42,7 @@ def test_a_stretch_of_another_length_is_refused() -> None:
         transient_shares(codec, [])
 
 
+@pytest.mark.slow
 def test_putting_a_carrier_into_speech_is_heard_by_the_decoder() -> None:
     """The bundled codec keeps a place among its ids for each kind of event."""
     world = World()

@@ -13,7 +13,7 @@ from rrpo.audio import SAMPLE_RATE
 from rrpo.mini.vocoder import (
     ENVELOPE_BANDS,
     Parameters,
-    _band_interpolation,
+    band_interpolation,
     cepstral_basis,
     click_shape,
     minimum_phase,
@@ -69,8 +69,8 @@ def test_minimum_phase_keeps_the_amplitude_and_is_causal() -> None:
 
 def test_bands_survive_interpolation() -> None:
     bands = torch.randn(3, ENVELOPE_BANDS, generator=torch.Generator().manual_seed(0)).cumsum(-1)
-    spectrum = bands @ _band_interpolation(torch.device("cpu"))
-    again = to_bands(spectrum) @ _band_interpolation(torch.device("cpu"))
+    spectrum = bands @ band_interpolation(torch.device("cpu"))
+    again = to_bands(spectrum) @ band_interpolation(torch.device("cpu"))
     assert spectrum.shape == (3, 513)
     assert torch.allclose(again, spectrum, atol=0.02)
 
@@ -103,7 +103,7 @@ def test_envelope_shapes_the_harmonics() -> None:
     parameters.envelope = (math.log(1e-2) - 6.0 * mel).expand_as(parameters.envelope).clone()
     audio = synthesize(parameters)[0]
     spectrum = torch.fft.rfft(audio[8000:24000] * torch.hann_window(16000)).abs()
-    expected = 0.5 * parameters.envelope[0, 0] @ _band_interpolation(torch.device("cpu"))
+    expected = 0.5 * parameters.envelope[0, 0] @ band_interpolation(torch.device("cpu"))
     hertz = torch.arange(500, 6001, 500)
     bins = (hertz / 15.625).long()
     measured = torch.log(spectrum[hertz]) - torch.log(spectrum[500])

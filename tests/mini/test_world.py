@@ -9,10 +9,10 @@ import torch
 
 from rrpo.errors import UserError
 from rrpo.mini.mixes import mix_pool
-from rrpo.mini.speaking import speak, unseen_utterances
 from rrpo.mini.world import BUNDLED, TEST_SETS, World
 from rrpo.policy.examples import make_prompt
-from rrpo.tokens import SPEECH_CODES
+from rrpo.speaking.mini import speak, unseen_utterances
+from rrpo.tokens import SPEECH_CODES, digits
 
 
 def test_assets_have_their_hashes_and_weigh_at_most_24_megabytes() -> None:
@@ -40,6 +40,7 @@ def test_training_and_test_texts_differ() -> None:
         assert not finetune & {row.text for row in world.shard(shard)}
 
 
+@pytest.mark.slow
 def test_a_mix_pool_of_the_worlds_own_speech() -> None:
     world = World()
     rows = world.shard("finetune")[:4]
@@ -54,6 +55,7 @@ def test_a_mix_pool_of_the_worlds_own_speech() -> None:
     assert any((row.tokens != originals[row.id.rsplit("-", 1)[0]].tokens).any() for row in pool)
 
 
+@pytest.mark.slow
 def test_the_base_speaks_unseen_sentences() -> None:
     world = World()
     rows = unseen_utterances(world, 2)
@@ -77,22 +79,27 @@ def test_each_seed_of_a_study_says_other_sentences() -> None:
     assert set(parts[8]) & set(parts[0])  # of fifty sentences the ninth seed has to begin again
 
 
-def test_codec_round_trip_keeps_most_of_its_tokens() -> None:
+@pytest.mark.slow
+def test_a_codec_round_trip_keeps_most_digits_and_a_fifth_of_the_tokens() -> None:
+    """By chance a third of the digits would be kept, and no token in a thousand."""
     world = World()
     codec = world.codec()
-    row = world.shard("test_same")[0]
-    tokens = torch.from_numpy(row.tokens)
-    again = codec.encode(codec.decode(tokens))
-    assert again.shape == tokens.shape
+    before = [torch.from_numpy(row.tokens) for row in world.shard("test_same")[::10]]
+    after = [codec.encode(sound) for sound in codec.decode_batch(before)]
+    assert [one.shape for one in after] == [one.shape for one in before]
+    old, new = torch.cat(before), torch.cat(after)
+    assert float((digits(old) == digits(new)).float().mean()) > 0.8
+    assert float((old == new).float().mean()) > 0.2
 
 
+@pytest.mark.slow
 def test_the_reward_model_and_the_judge_are_better_than_chance() -> None:
     """Chance is one sixth; the bundled pre-trained model has never seen these texts."""
     from rrpo.evaluate.ser import evaluate
 
     world = World()
     rows = world.shard("test_same")
-    assert evaluate(world.reward_model(), rows)["accuracy"]["low"] > 0.3
+    assert evaluate(world.reward_model(), rows)["accuracy"].low > 0.3
     some = rows[::5]
     codec, judge = world.codec(), world.judge()
     heard = judge.probabilities_batch(
@@ -103,6 +110,7 @@ def test_the_reward_model_and_the_judge_are_better_than_chance() -> None:
     assert accuracy > 0.4
 
 
+@pytest.mark.slow
 def test_the_task_model_hears_words_and_spoilt_speech() -> None:
     from rrpo.evaluate.tasks import figures
     from rrpo.mini.tasks import as_sample
@@ -110,5 +118,5 @@ def test_the_task_model_hears_words_and_spoilt_speech() -> None:
     world = World()
     samples = [as_sample(row, world.tokenizer) for row in world.shard("test_same")[::6]]
     found = figures(world.task_model(), samples, samples[:1])
-    assert found["phone_error"]["mean"] < 0.4
-    assert found["quality"]["mean"] > 0.8
+    assert found["phone_error"].mean < 0.4
+    assert found["quality"].mean > 0.8

@@ -14,6 +14,7 @@ from rrpo.objectives.pairs import CHOSEN, REJECTED, PairsConfig, draw_pairs, rea
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt
 from rrpo.reward import Reward, RewardModel
+from rrpo.reward.differentiable import score
 from tiny_policy import CONFIG, REWARD, logits_of, prompts
 
 
@@ -55,7 +56,7 @@ def test_utterances_of_any_length_are_laid_out_alike() -> None:
     generator = torch.Generator().manual_seed(1)
     long = [torch.randint(27, (size,), generator=generator) for size in (70, 50)]
     made.pairs[:] = [Pair(prompt, *long)]
-    loss, _ = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    loss, _ = made.loss(1, torch.Generator().manual_seed(0))
     chosen, rejected = (log_ratio(made, prompt, tokens) for tokens in long)
     expected = float(dpo_loss(chosen, rejected, 0.3).detach())
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
@@ -64,7 +65,7 @@ def test_utterances_of_any_length_are_laid_out_alike() -> None:
 @pytest.mark.parametrize("normalized", [False, True])
 def test_the_loss_is_that_of_a_loop_over_tokens(normalized: bool) -> None:
     made = objective(length_normalized=normalized, beta=0.3)
-    loss, metrics = made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    loss, metrics = made.loss(1, torch.Generator().manual_seed(0))
     expected, preferred = [], 0
     for pair in made.pairs:
         ratios = []
@@ -85,13 +86,13 @@ def test_what_is_not_of_the_utterance_is_not_counted() -> None:
     """The fault of an inverted mask: the loss must not see text, instruction or padding."""
     made = objective()
     alone = DPOObjective(made.model, made.reference, made.pairs[:1], DPOConfig(batch_size=1))
-    padded, _ = made.loss(made.model, 1, torch.Generator().manual_seed(0))
-    single, _ = alone.loss(made.model, 1, torch.Generator().manual_seed(0))
+    padded, _ = made.loss(1, torch.Generator().manual_seed(0))
+    single, _ = alone.loss(1, torch.Generator().manual_seed(0))
     assert float(padded.detach()) != float(single.detach())
     total = 0.0
     for pair in made.pairs:
         one = DPOObjective(made.model, made.reference, [pair], DPOConfig(batch_size=1))
-        total += float(one.loss(made.model, 1, torch.Generator())[0].detach())
+        total += float(one.loss(1, torch.Generator())[0].detach())
     assert float(padded.detach()) == pytest.approx(total / 3, abs=1e-5)
 
 
@@ -102,7 +103,7 @@ def test_the_loss_at_the_start_is_log_2() -> None:
     made = objective(cross_entropy=0.0)
     assert made.reference is not None
     made.reference.load_state_dict(made.model.state_dict())
-    loss, _ = made.loss(made.model, 1, torch.Generator())
+    loss, _ = made.loss(1, torch.Generator())
     assert float(loss.detach()) == pytest.approx(0.6931472, abs=1e-5)
 
 
@@ -111,7 +112,7 @@ def test_training_prefers_what_was_chosen() -> None:
     optimizer = torch.optim.Adam(made.model.parameters(), 0.01)
     generator = torch.Generator().manual_seed(0)
     for step in range(1, 31):
-        loss, metrics = made.loss(made.model, step, generator)
+        loss, metrics = made.loss(step, generator)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -140,7 +141,7 @@ def test_pairs_drawn_from_a_policy_are_ordered_by_the_reward(tmp_path: Path) -> 
     draw_pairs(made.model, reward, asked, config, tmp_path, seed=1)
     (pair,) = read_pairs(tmp_path, Letters())
     assert pair.prompt.speaker == "maple" and pair.prompt.text == "abcd"
-    better, worse = reward.score([pair.chosen, pair.rejected], [pair.prompt] * 2)["emotion"]
+    better, worse = score(reward, [pair.chosen, pair.rejected], [pair.prompt] * 2)["emotion"]
     assert float(better) > float(worse) + 0.01
     with pytest.raises(UserError, match=r"lower pairs\.margin"):
         config = config.model_copy(update={"margin": 1e3})
@@ -170,8 +171,8 @@ Row = tuple[str, str]
 def write(folder: Path, chosen: list[Row], rejected: list[Row], partition: str = "") -> Path:
     for name, rows, tokens in ((CHOSEN, chosen, (1, 2)), (REJECTED, rejected, (1, 3))):
         shard = [
-            Utterance(key, text, "happy", speech(*tokens).numpy(), partition=partition)
-            for key, text in rows
+            Utterance(key, text, "happy", speech(*tokens, at).numpy(), partition=partition)
+            for at, (key, text) in enumerate(rows)
         ]
         write_shard(folder / name, shard)
     return folder
@@ -224,7 +225,7 @@ def test_pairs_that_are_held_out_are_left_out(
 
 def test_the_last_batch_can_be_looked_at() -> None:
     made = objective()
-    made.loss(made.model, 1, torch.Generator().manual_seed(0))
+    made.loss(1, torch.Generator().manual_seed(0))
     rows = sorted(made.batch(), key=lambda row: row["chosen"])
     assert [(row["chosen"], row["rejected"]) for row in rows] == [
         ([1, 2, 3], [4, 5]),

@@ -13,12 +13,14 @@ from enumerated_policy import (
     Truth,
     dense_logits,
     flat,
+    rewards,
     rollouts,
 )
+from rrpo.estimators import ESTIMATORS, conditional_gumbel
 from rrpo.objectives.grpo import group_advantage
 from rrpo.objectives.on_policy import Estimator
 from rrpo.policy.layout import unistream
-from rrpo.relax import ESTIMATORS, conditional_gumbel, relax
+from rrpo.relax import relax
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +65,13 @@ def test_straight_through_is_the_dense_one_hot_product(truth: Truth, tau: float)
     hot = torch.nn.functional.one_hot(torch.stack(SEQUENCES), CODES).float()
     paying = truth.on_policy.reward
     mask = torch.ones(COUNT, SIZE, dtype=torch.bool)
-    paid = paying((hot + soft - soft.detach()) @ paying.table, mask, [PROMPT] * COUNT)
+    paid = rewards(paying, (hot + soft - soft.detach()) @ paying.table, mask, [PROMPT] * COUNT)
     expected = torch.stack([flat(truth.model, one) for one in paid])
     found = truth.estimates(Estimator("straight_through", tau))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_conditional_gumbel_has_mean_and_variance_of_the_free_gumbel_softmax(truth: Truth) -> None:
     """The reference draws its own tokens, one at a time, by the arg-max of perturbed logits."""
     tau, count = 0.8, 20_000
@@ -85,7 +88,7 @@ def test_conditional_gumbel_has_mean_and_variance_of_the_free_gumbel_softmax(tru
     direction = torch.randn(SIZE, CODES, generator=generator)
 
     def slopes(leaf: Tensor, embedded: Tensor) -> Tensor:
-        paid = paying(embedded, mask, [PROMPT] * count)
+        paid = rewards(paying, embedded, mask, [PROMPT] * count)
         (gradient,) = torch.autograd.grad(paid.sum(), leaf)
         return (gradient * direction).sum((1, 2))
 
@@ -101,6 +104,7 @@ def test_conditional_gumbel_has_mean_and_variance_of_the_free_gumbel_softmax(tru
     assert float(free.var()) == pytest.approx(float(found.var()), rel=0.1)
 
 
+@pytest.mark.slow
 def test_gumbel_rao_keeps_the_mean_and_never_has_more_variance(truth: Truth) -> None:
     means, spreads = {}, {}
     for name in ("conditional_gumbel", "gumbel_rao"):
@@ -114,6 +118,7 @@ def test_gumbel_rao_keeps_the_mean_and_never_has_more_variance(truth: Truth) -> 
     assert float((gap.abs() < 4.5 * error + 1e-6).float().mean()) > 0.99
 
 
+@pytest.mark.slow
 def test_bias_and_variance_of_each_estimator(truth: Truth) -> None:
     """What holds on this problem: all point uphill, and all vary less than REINFORCE."""
     made = truth.on_policy.evaluate(rollouts(SEQUENCES))
@@ -152,7 +157,7 @@ def pathwise(truth: Truth, tokens: Tensor, estimator: str, tau: float, seed: int
         fed = weight @ model.speech_embedding.weight[:CODES]
         inputs = torch.cat([inputs, fed[None, None]], dim=1)
     mask = torch.ones(1, SIZE, dtype=torch.bool)
-    paid = paying(torch.stack(weights)[None] @ paying.table, mask, [PROMPT])
+    paid = rewards(paying, torch.stack(weights)[None] @ paying.table, mask, [PROMPT])
     return flat(model, paid[0])
 
 
@@ -164,7 +169,7 @@ def test_enough_passes_are_the_exact_pathwise_gradient(truth: Truth, estimator: 
         generator = torch.Generator().manual_seed(5)
         chosen = Estimator(estimator, 2.0, passes)
         made = truth.on_policy.evaluate(rollouts([tokens]), chosen, generator)
-        paid = truth.on_policy.reward(made.embeddings, made.mask, [PROMPT])
+        paid = rewards(truth.on_policy.reward, made.embeddings, made.mask, [PROMPT])
         return flat(truth.model, paid[0])
 
     seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(5)))

@@ -77,6 +77,7 @@ def test_a_clipped_token_has_no_gradient() -> None:
     assert gradient.tolist() == [[0.0, -1.0]]
 
 
+@pytest.mark.slow
 def test_the_reward_rises() -> None:
     made = objective(
         beta=0.0, advantage="rloo", rollout=RolloutConfig(max_ratio=6.0, min_ratio=2.0)
@@ -87,7 +88,7 @@ def test_the_reward_rises() -> None:
     generator = torch.Generator().manual_seed(0)
     rewards = []
     for step in range(1, 81):
-        loss, metrics = made.loss(made.model, step, generator)
+        loss, metrics = made.loss(step, generator)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -101,9 +102,9 @@ def test_the_first_step_on_a_batch_is_on_policy_and_later_ones_are_not() -> None
     generator = torch.Generator().manual_seed(0)
     clipped, batches = [], []
     for step in range(1, 5):
-        loss, metrics = made.loss(made.model, step, generator)
+        loss, metrics = made.loss(step, generator)
         clipped.append(metrics["clipped"])
-        batches.append(made.carried["speech"].clone())
+        batches.append(made.carried["tokens"].clone())
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -115,11 +116,9 @@ def test_the_first_step_on_a_batch_is_on_policy_and_later_ones_are_not() -> None
 
 def test_diffro_beside_it_reaches_only_what_did_better_than_its_group() -> None:
     plain, both = objective(), objective(diffro=1.0)
-    losses = [
-        made.loss(made.model, 1, torch.Generator().manual_seed(0))[0] for made in (plain, both)
-    ]
-    better = group_advantage(both.carried["paid emotion"], 4, "grpo") > 0
-    expected = -(both.carried["paid emotion"] * better).mean()
+    losses = [made.loss(1, torch.Generator().manual_seed(0))[0] for made in (plain, both)]
+    better = group_advantage(both.carried["term emotion"], 4, "grpo") > 0
+    expected = -(both.carried["term emotion"] * better).mean()
     torch.testing.assert_close(losses[1] - losses[0], expected, atol=1e-5, rtol=1e-4)
     gradients = [
         torch.autograd.grad(loss, made.model.head.weight)[0]
@@ -133,10 +132,10 @@ class Interrupted(GRPOObjective):
 
     at = 0
 
-    def loss(self, model, step, generator):
+    def loss(self, step, generator):
         if step == self.at:
             raise KeyboardInterrupt
-        return super().loss(model, step, generator)
+        return super().loss(step, generator)
 
 
 def test_a_run_that_is_resumed_amid_a_batch_ends_the_same(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_diffro_needs_no_second_model() -> None:
         objective = DiffROObjective(
             model, reference, Reward([judge]), prompts, DiffROConfig(batch_size=2)
         )
-        loss, figures = objective.loss(model, 1, torch.Generator().manual_seed(0))
+        loss, figures = objective.loss(1, torch.Generator().manual_seed(0))
         torch.autograd.backward(loss)
         losses.append(loss)
         assert figures["kl"] > 0

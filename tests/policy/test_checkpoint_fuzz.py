@@ -5,7 +5,6 @@ import os
 import pickle
 import random
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ from foreign_checkpoints import (
     tiny,
     upstream_state,
 )
+from malformed import MUTATIONS, taken
 from rrpo import loading, policy, reward
-from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardConfig, RewardModel
 
-Mutate = Callable[[random.Random, bytes], bytes]
+pytestmark = pytest.mark.slow
 
 
 class Harmful:
@@ -41,47 +40,6 @@ class Harmful:
         return (*calls, (os.system, ("mkdir harmed",)), (exec, ("import os;os.mkdir('harmed')",)))[
             self.call
         ]
-
-
-def cut(rng: random.Random, data: bytes) -> bytes:
-    return data[: rng.choice([rng.randrange(64), rng.randrange(len(data)), len(data) - 1])]
-
-
-def flip(rng: random.Random, data: bytes) -> bytes:
-    """Flip up to eight bits, mostly near the ends, where the structure is."""
-    changed = bytearray(data)
-    for _ in range(rng.randint(1, 8)):
-        near = rng.choice([min(600, len(data)), min(3000, len(data)), len(data)])
-        place = rng.randrange(near)
-        changed[place if rng.random() < 0.5 else len(data) - 1 - place] ^= 1 << rng.randrange(8)
-    return bytes(changed)
-
-
-def noise(rng: random.Random, data: bytes) -> bytes:
-    """Write random bytes, after the first ones of a real file or of a pickle."""
-    head = rng.choice([b"", data[:8], data[: rng.randrange(300)], b"\x80\x02", b"PK\x03\x04", b"{"])
-    return head + rng.randbytes(rng.randrange(400))
-
-
-def splice(rng: random.Random, data: bytes) -> bytes:
-    """Leave out, repeat or move a piece."""
-    first, second = sorted(rng.randrange(len(data)) for _ in range(2))
-    second = min(second, first + rng.choice([1, 50, 5000]))
-    return data[:first] + data[first:second] * rng.choice([0, 2]) + data[second:]
-
-
-MUTATIONS: dict[str, Mutate] = {"cut": cut, "flip": flip, "noise": noise, "splice": splice}
-
-
-def try_to_load(load: Callable[[], Any]) -> Any:
-    """Return what is loaded, or None where it is refused in one line."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return load()
-        except UserError as error:
-            assert "\x1b" not in str(error)
-            return None
 
 
 @pytest.fixture
@@ -109,7 +67,7 @@ def test_a_damaged_archive_is_refused_or_read_as_it_was(quiet: Path, mutation: s
         data = (folder / "llm.pt").read_bytes()
         for _ in range(25):
             (folder / "llm.pt").write_bytes(MUTATIONS[mutation](rng, data))
-            model = try_to_load(lambda: loading.load_policy(str(folder)))
+            model = taken(lambda: loading.load_policy(str(folder)))
             refused += model is None
             # The old format has no checksums: there a weight can be another.
             assert model is None or not modern or same(model)
@@ -131,7 +89,7 @@ def test_damaged_files_of_a_hugging_face_folder_are_refused(quiet: Path, mutatio
         data = (folder / name).read_bytes()
         for _ in range(12):
             (folder / name).write_bytes(MUTATIONS[mutation](rng, data))
-            refused += try_to_load(lambda: loading.load_policy(str(folder))) is None
+            refused += taken(lambda: loading.load_policy(str(folder))) is None
         (folder / name).write_bytes(data)
     assert refused > 20
     assert same(loading.load_policy(str(folder)))
@@ -149,10 +107,10 @@ def test_damaged_models_of_our_own_are_refused(quiet: Path, mutation: str) -> No
             for _ in range(20):
                 damaged = MUTATIONS[mutation](rng, data)
                 (quiet / kind / name).write_bytes(damaged)
-                found = try_to_load(lambda load=load, kind=kind: load(quiet / kind))
+                found = taken(lambda load=load, kind=kind: load(quiet / kind))
                 assert found is None or name == "model.json" or damaged == data
             (quiet / kind / name).write_bytes(data)
-        assert try_to_load(lambda load=load, kind=kind: load(quiet / kind)) is not None
+        assert taken(lambda load=load, kind=kind: load(quiet / kind)) is not None
 
 
 def test_a_pickle_that_would_run_code_is_never_run(quiet: Path) -> None:
@@ -168,11 +126,11 @@ def test_a_pickle_that_would_run_code_is_never_run(quiet: Path) -> None:
                     continue
                 for name in ("llm.pt", "pytorch_model.bin", "x.safetensors"):
                     shutil.copy(file, quiet / name) if name != file.name else None
-                    found = try_to_load(lambda name=name: loading.load_policy(quiet / name))
+                    found = taken(lambda name=name: loading.load_policy(quiet / name))
                     assert found is None
         for protocol in range(6):
             file.write_bytes(pickle.dumps(harm, protocol))
-            assert try_to_load(lambda: loading.load_policy(str(file))) is None
+            assert taken(lambda: loading.load_policy(str(file))) is None
     folder = quiet / "peft"
     folder.mkdir()
     torch.save(state, model_folder(quiet / "base") / "llm.pt")
@@ -181,7 +139,7 @@ def test_a_pickle_that_would_run_code_is_never_run(quiet: Path) -> None:
             json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(quiet / "base")})
         )
         torch.save({"x": Harmful(call)}, folder / "adapter_model.bin")
-        assert try_to_load(lambda: loading.load_policy(str(folder))) is None
+        assert taken(lambda: loading.load_policy(str(folder))) is None
 
 
 def test_weights_of_wrong_shapes_and_kinds_are_refused(quiet: Path) -> None:
@@ -200,11 +158,11 @@ def test_weights_of_wrong_shapes_and_kinds_are_refused(quiet: Path) -> None:
     for key, value in state.items():
         for number, change in enumerate(changes):
             torch.save({**state, key: change(value)}, folder / "llm.pt")
-            assert try_to_load(lambda: loading.load_policy(str(folder))) is None, (key, number)
+            assert taken(lambda: loading.load_policy(str(folder))) is None, (key, number)
             if number < 5:
                 save_safetensors({**state, key: change(value)}, folder / "x.safetensors")
                 path = folder / "x.safetensors"
-                assert try_to_load(lambda path=path: loading.load_policy(str(path))) is None
+                assert taken(lambda path=path: loading.load_policy(str(path))) is None
 
 
 def test_json_of_any_kind_is_refused_or_changes_nothing(quiet: Path) -> None:
@@ -227,5 +185,5 @@ def test_json_of_any_kind_is_refused_or_changes_nothing(quiet: Path) -> None:
             (folder / "model.safetensors").unlink()
         for content in odd:
             (folder / name).write_text(content)
-            found = try_to_load(lambda folder=folder: loading.load_policy(str(folder)))
+            found = taken(lambda folder=folder: loading.load_policy(str(folder)))
             assert found is None or (name == "config.json" and content.startswith(("{", "[", "n")))

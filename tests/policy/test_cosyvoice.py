@@ -14,7 +14,7 @@ from torch import Tensor
 from places import GOLDEN
 from rrpo.errors import UserError
 from rrpo.policy import LMConfig, SpeechTokenLM, cosyvoice, generate, teacher_forced
-from rrpo.policy.rollout import draw_aware, nucleus
+from rrpo.sampling import draw_aware, nucleus
 from rrpo.tokens import IGNORE
 
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no reference outputs in {GOLDEN}")

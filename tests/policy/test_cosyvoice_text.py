@@ -8,13 +8,18 @@ import pytest
 import torch
 
 from model_folder import HEADS, write_llm, write_tokenizer
-from rrpo import loading, policy, reward
-from rrpo.commands import policy as policy_commands
-from rrpo.commands import speech
+from rrpo import loading, policy, recipes, reward
+from rrpo.cli import speech
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.policy import cosyvoice
-from rrpo.policy.cosyvoice_text import ADDED, END_OF_PROMPT, INSTRUCTIONS, CosyVoiceTokenizer
+from rrpo.policy.cosyvoice_text import (
+    ADDED,
+    END_OF_PROMPT,
+    INSTRUCTIONS,
+    CosyVoiceTokenizer,
+    read_tokenizer,
+)
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.runs import PolicyRun
 
@@ -85,7 +90,7 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=reason) as error:
             CosyVoiceTokenizer(folder, instructions=twice)
         assert "\n" not in str(error.value)
-    size = len(CosyVoiceTokenizer(folder)._tokenizer)
+    size = len(read_tokenizer(folder))
     CosyVoiceTokenizer(folder, rows=size)
     with pytest.raises(UserError, match="belongs to another model"):
         CosyVoiceTokenizer(folder, rows=size - 1)
@@ -124,6 +129,7 @@ def test_the_bundled_file_covers_the_bundled_emotions() -> None:
     assert len(ADDED) == 19
 
 
+@pytest.mark.slow
 def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path) -> None:
     """The whole way by the command line's own functions, on random weights of a tiny size."""
     write_llm(folder)
@@ -146,52 +152,41 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
         "text_table=frozen",
         "reference_precision=bfloat16",
     ]
-    policy_commands.rewarded(
-        "diffro",
-        str(folder),
-        [str(tmp_path / "reward")],
-        tmp_path,
-        tmp_path / "run",
-        None,
-        quick,
-        False,
-    )
-    speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
+    options = recipes.Options(settings=quick)
+    recipes.diffro(tmp_path / "run", [tmp_path / "reward"], tmp_path, start=folder, options=options)
+    speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out")
     before, after = (cosyvoice.load(path, config) for path in (folder, tmp_path / "out"))
     assert before.config == after.config
     assert not torch.equal(before.head.weight, after.head.weight)
     assert torch.equal(before.text_embedding.weight, after.text_embedding.weight)
     # A run of a run finds the tokenizer and keeps the language, also from its checkpoint.
-    policy_commands.sft(
-        str(tmp_path / "run"), tmp_path, tmp_path / "second", None, ["train.steps=1"], False
-    )
+    options = recipes.Options(settings=["train.steps=1"])
+    recipes.sft(tmp_path / "second", tmp_path, start=tmp_path / "run", options=options)
     for start in (tmp_path / "second", tmp_path / "second" / "checkpoint"):
         first = loading.origin_of(str(start))
         assert (first.start, first.language) == (str(folder), "zh")
     with pytest.raises(UserError, match="is there already"):
-        speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out", None)
+        speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out")
     speech.export(tmp_path / "second", "hf", tmp_path / "hf", folder)
     for full in (tmp_path / "hf", tmp_path / "second", folder):
         with pytest.raises(UserError, match="is not empty"):
             speech.export(tmp_path / "second", "hf", full, folder)
     assert cosyvoice.load(tmp_path / "hf").config.text_vocabulary >= 256
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
-        policy_commands.sft(str(folder), None, tmp_path / "x", None, [], False)
+        recipes.sft(tmp_path / "x", start=folder)
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
-        policy_commands.sft(str(tmp_path / "run"), None, tmp_path / "x", None, [], False)
+        recipes.sft(tmp_path / "x", start=tmp_path / "run")
     with pytest.raises(UserError, match="the reward model mini is of the codec mini"):
-        policy_commands.rewarded(
-            "diffro", str(folder), ["mini"], tmp_path, tmp_path / "x", None, [], False
-        )
+        recipes.diffro(tmp_path / "x", ["mini"], tmp_path, start=folder)
     rows[2] = Utterance("mute", " ", "sad", np.arange(5))
     write_shard(tmp_path / "mute" / "0.parquet", rows, "speech_tokenizer_v2")
     with pytest.raises(UserError, match="'mute' has no text"):
-        policy_commands.sft(str(folder), tmp_path / "mute", tmp_path / "x", None, [], False)
+        recipes.sft(tmp_path / "x", tmp_path / "mute", start=folder)
     model = policy.load(tmp_path / "run")
     with pytest.raises(UserError, match="not at"):
         loading.load_tokenizer(PolicyRun(start=str(tmp_path / "moved")), model)
     out, voice = tmp_path / "x.wav", tmp_path / "voice.wav"
     with pytest.raises(UserError, match="name a recording of a --voice"):
-        speech.speak(str(tmp_path / "run"), "one", "happy", "", None, None, out, 0)
+        speech.speak(str(tmp_path / "run"), "one", out, "happy")
     with pytest.raises(UserError, match="no reference recording at"):
-        speech.speak(str(tmp_path / "run"), "one", "happy", "", voice, None, out, 0)
+        speech.speak(str(tmp_path / "run"), "one", out, "happy", voice=voice)

@@ -1,7 +1,5 @@
 """The decoding step against the full pass: left padding, dropped rows, adapters, half precision."""
 
-import shutil
-
 import pytest
 import torch
 from torch import Tensor
@@ -90,24 +88,3 @@ def test_half_precision_decodes_in_half_precision() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             model.hidden(torch.tensor([[1, 2, 3, 4]]), cache)
         assert Decoder(model, cache).step(torch.tensor([7])).dtype == torch.bfloat16
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_step_draws_the_same_tokens() -> None:
-    model = lm()
-    text = [torch.arange(4), torch.arange(4)]
-    drawn = [
-        generate(
-            model,
-            text,
-            None,
-            "multinomial",
-            3.0,
-            3.0,
-            torch.Generator().manual_seed(0),
-            compiled=compiled,
-        )
-        for compiled in (False, True)
-    ]
-    for one, other in zip(*drawn, strict=True):
-        assert torch.equal(one, other)

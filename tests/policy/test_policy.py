@@ -1,5 +1,6 @@
 """The language model against an independent Qwen2, its cache against the full pass."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from rrpo import policy
 from rrpo.errors import UserError
 from rrpo.policy import LMConfig, SpeechTokenLM, generate, teacher_forced
 from rrpo.policy.layout import Recording, prompt, unistream
-from rrpo.policy.rollout import draw, truncate
 from rrpo.runs import PolicyRun, prepare
+from rrpo.sampling import Sampling, draw
 from rrpo.tokens import IGNORE
 
 CONFIG = LMConfig(
@@ -163,15 +164,36 @@ def test_several_utterances_of_a_text_are_read_once_and_drawn_apart(model: Speec
         generate(model, text, count=0)
 
 
+def test_what_was_drawn_says_what_it_knows(model: SpeechTokenLM) -> None:
+    text, model = rows(6, 3), deepcopy(model)
+    model.head.bias.data[model.config.codes :] += 3.0  # so that some end and some do not
+    said = generate(
+        model,
+        text,
+        sampler="multinomial",
+        min_ratio=0.5,
+        max_ratio=1.0,
+        min_tokens=2,
+        count=8,
+        generator=torch.Generator().manual_seed(2),
+    )
+    assert len(said) == 16 and said[3] is said.tokens[3]
+    assert said.least.tolist() == [3] * 8 + [2] * 8
+    short = [tokens.numel() < size for tokens, size in zip(said, [6] * 8 + [3] * 8, strict=True)]
+    assert said.ended.tolist() == short and any(short) and not all(short)
+    laid_out = [prompt(model.config, words, None).tolist() for words in text]
+    assert [ids.tolist() for ids in said.prompts] == laid_out[:1] * 8 + laid_out[1:] * 8
+
+
 def test_top_p_keeps_the_id_that_crosses_it() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.1, 0.3, 0.06, 0.04], [0.2, 0.2, 0.2, 0.2, 0.2]]))
-    kept = truncate(logits, top_p=0.7).isfinite()
+    kept = Sampling(top_p=0.7).truncate(logits).isfinite()
     assert kept.tolist() == [[True, False, True, False, False], [True, True, True, True, False]]
-    both = truncate(logits[:1], top_k=1, top_p=0.7).isfinite()
+    both = Sampling(top_k=1, top_p=0.7).truncate(logits[:1]).isfinite()
     assert both.tolist() == [[True, False, False, False, False]]
-    assert torch.equal(truncate(logits, top_p=1.0), logits)
-    # A hotter law is flatter: more ids are needed to reach top_p.
-    assert int(truncate(logits[:1], temperature=3.0, top_p=0.7).isfinite().sum()) == 3
+    assert torch.equal(Sampling(top_p=1.0).truncate(logits), logits)
+    # A hotter distribution is flatter: more ids are needed to reach top_p.
+    assert int(Sampling(3.0, top_p=0.7).truncate(logits[:1]).isfinite().sum()) == 3
 
 
 def test_sampling_follows_the_softmax() -> None:
@@ -185,8 +207,8 @@ def test_sampling_follows_the_softmax() -> None:
 def test_truncation_keeps_the_k_largest() -> None:
     logits = torch.tensor([[1.0, 4.0, 2.0, 3.0]])
     inf = torch.inf
-    assert truncate(logits, 2.0, 2).tolist() == [[-inf, 2.0, -inf, 1.5]]
-    assert torch.equal(truncate(logits), logits)
+    assert Sampling(2.0, 2).truncate(logits).tolist() == [[-inf, 2.0, -inf, 1.5]]
+    assert torch.equal(Sampling().truncate(logits), logits)
 
 
 def test_one_seed_decides_a_rollout(model: SpeechTokenLM) -> None:
@@ -233,7 +255,7 @@ def test_bad_input_is_named(model: SpeechTokenLM, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown sampler"):
         generate(model, rows(2), sampler="best")
     with pytest.raises(UserError, match="ras has its own"):
-        generate(model, rows(2), sampler="ras", temperature=0.8)
+        generate(model, rows(2), sampler="ras", sampling=Sampling(0.8))
     with pytest.raises(UserError, match="wrong codec"):
         teacher_forced(model, rows(2), [torch.tensor([40])])
     with pytest.raises(UserError, match="no policy"):
@@ -282,7 +304,7 @@ def test_a_language_models_text_table_is_frozen() -> None:
 
 
 def test_empty_and_uneven_batches(model: SpeechTokenLM) -> None:
-    assert generate(model, []) == []
+    assert list(generate(model, [])) == []
     for text, speech in (([], []), (rows(3), rows(4, 5)), (rows(3, 2), rows(4))):
         with pytest.raises(UserError, match="as many texts"):
             teacher_forced(model, text, speech)

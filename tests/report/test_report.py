@@ -22,10 +22,11 @@ from places import ROOT
 from rrpo import audio
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
+from rrpo.interval import Interval, read_interval
 from rrpo.report import figure, summarize, write_page, write_run_page
 from rrpo.report.curves import at
 from rrpo.report.listening import choose, marks_of
-from rrpo.report.measures import Estimate, apart, estimate, number
+from rrpo.report.numbers import number
 from rrpo.report.plots import Chart, Line, Point, chart_svg, spread, ticks
 from rrpo.report.sound import BANDS, HIGHEST, LOWEST, flac_uri, mel_spectrogram, spectrogram_uri
 from rrpo.report.summary import Summary
@@ -83,7 +84,7 @@ def demo_results() -> dict[str, Any]:
             "base": system(-1.2, 0.55, 3.0, 0.0),
             "sft": system(-0.8, 0.75, 3.0, 0.1),
             "diffro": system(-0.1, 0.86, 2.7, 0.5),
-            "rrpo": system(-0.3, 0.90, 3.02, 0.4),
+            "rrpo": system(-0.3, 0.90, 3.02, 0.4) | {"reward_model": "ls_eam_adv"},
         },
         "reward_models": models,
         "training": {"sft": {"stopped_at": 120, "rule": "held-out loss rose twice"}},
@@ -161,7 +162,7 @@ def make_demo(folder: Path, texts: int = 1, seconds: float = 0.4) -> Path:
                 ],
                 "tokens": round(25 * length),
                 "kl": 0.1 * s,
-                "word_error": None,
+                "content_error": None,
             }
         )
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -471,27 +472,26 @@ def test_at_reads_the_first_crossing() -> None:
     st.lists(st.tuples(st.floats(-5, 5), st.floats(0, 1)), min_size=2, max_size=2),
 )
 def test_apart_means_no_common_point(ends: list[tuple[float, float]]) -> None:
-    first, second = (Estimate(mean, mean - half, mean + half) for mean, half in ends)
-    common = max(first.low or 0, second.low or 0) <= min(first.high or 0, second.high or 0)
-    if None not in (first.low, second.low):
-        assert apart(first, second) is (not common)
-    assert apart(first, Estimate(0.0)) is None
+    first, second = (Interval(mean, mean - half, mean + half) for mean, half in ends)
+    common = max(first.low, second.low) <= min(first.high, second.high)
+    assert first.apart(second) is (not common)
+    assert first.apart(Interval(0.0)) is None
 
 
-def test_estimate_refuses_what_is_not_a_number() -> None:
+def test_an_interval_is_read_from_numbers_alone() -> None:
     for value in (None, True, "1", float("nan"), float("inf"), {"mean": None}, {}, []):
-        assert estimate(value) is None
-    assert estimate({"mean": 1, "low": None, "high": 2}) == Estimate(1.0)
+        assert read_interval(value) is None
+    assert read_interval({"mean": 1, "low": None, "high": 2}) == Interval(1.0)
     assert number(-0.004) == "0.00" and number(0.004, signed=True) == "0.00"
 
 
 def test_bold_only_with_intervals_apart() -> None:
-    one, two = Estimate(0.9, 0.85, 0.95), Estimate(0.7, 0.65, 0.75)
+    one, two = Interval(0.9, 0.85, 0.95), Interval(0.7, 0.65, 0.75)
     assert standout({"a": one, "b": two}, "higher") == "a"
     assert standout({"a": one, "b": two}, "lower") == "b"
     assert standout({"a": one, "b": two}, "") == ""
-    assert standout({"a": one, "b": Estimate(0.84, 0.8, 0.88)}, "higher") == ""
-    assert standout({"a": one, "b": Estimate(0.2)}, "higher") == ""
+    assert standout({"a": one, "b": Interval(0.84, 0.8, 0.88)}, "higher") == ""
+    assert standout({"a": one, "b": Interval(0.2)}, "higher") == ""
 
 
 def test_grid_prefers_sentences_that_all_have_spoken() -> None:
@@ -567,7 +567,7 @@ def test_spread_keeps_labels_apart_and_inside(wanted: list[float]) -> None:
 
 
 def test_chart_draws_within_its_box_and_escapes() -> None:
-    points = [Point(x, Estimate(y, y - 1, y + 1), HOSTILE) for x, y in [(0, 3), (1, 9), (2, -4)]]
+    points = [Point(x, Interval(y, y - 1, y + 1), HOSTILE) for x, y in [(0, 3), (1, 9), (2, -4)]]
     svg = chart_svg(Chart(HOSTILE, "step", [Line("sft", HOSTILE, points)], level=2.0))
     assert "<script>" not in svg
     reader = Reader()
@@ -621,8 +621,11 @@ def test_run_page(tmp_path: Path) -> None:
         {"step": 2, "quality/plcmos": 3.1},
     ]
     (folder / "results.json").write_text(json.dumps(results))
+    (folder / "checkpoint").mkdir()
+    (folder / "checkpoint" / "model.json").write_text('{"codec": "mini d14cb7fa289bf212"}')
     reader = read_page(write_run_page(folder))
     assert "name: <b>bold</b>" in reader.words()
+    assert "Its tokens are of the codec mini (d14cb7fa)." in reader.words()
     assert "Accuracy, same 0.5000" in reader.words()
     assert len([a for a in reader.all_of("svg") if a.get("role") == "img"]) == 3
     assert "Quality, PLCMOS" in reader.words()

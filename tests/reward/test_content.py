@@ -17,6 +17,7 @@ from rrpo.mini.world import World
 from rrpo.policy.examples import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.content import ContentHead, characters, frequent_symbols
+from rrpo.reward.differentiable import score
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.model import load, save
@@ -131,9 +132,9 @@ def test_the_loss_is_the_emotions_and_weight_times_the_contents(adversarial: boo
     rows = corpus()
     objective = both(rows, **{**PLAIN, "adversarial": adversarial}, content_weight=0.7)
     model = objective.model
-    loss, metrics = objective.loss(model, 0, seeded())
+    loss, metrics = objective.loss(0, seeded())
     alone = RewardObjective(new_model(), rows, FitConfig(**{**PLAIN, "adversarial": adversarial}))  # type: ignore[arg-type]
-    emotion, _ = alone.loss(alone.model, 0, seeded())
+    emotion, _ = alone.loss(0, seeded())
     drawn = [rows[row] for row in objective.draw(seeded()).tolist()]
     assert {row.text for row in drawn} & {""}  # one without text is in the batch
     content = by_torch(model, drawn)
@@ -149,7 +150,7 @@ def test_content_is_of_the_utterances_before_they_are_mixed(at: str) -> None:
     model, passes = objective.model, []
     encode = model.encode
     model.encode = lambda *given: passes.append(len(given[0])) or encode(*given)  # type: ignore[method-assign, func-returns-value]
-    _, metrics = objective.loss(model, 0, seeded())
+    _, metrics = objective.loss(0, seeded())
     model.encode = encode  # type: ignore[method-assign]
     clean = [rows[row] for row in both(rows, **PLAIN).draw(seeded()).tolist()]
     assert metrics["mixed"] == 1.0
@@ -161,7 +162,7 @@ def test_one_pass_where_nothing_is_mixed() -> None:
     objective = both(corpus(), **PLAIN)
     encode, passes = objective.model.encode, []
     objective.model.encode = lambda *given: passes.append(1) or encode(*given)  # type: ignore[method-assign, func-returns-value]
-    loss, _ = objective.loss(objective.model, 0, seeded())
+    loss, _ = objective.loss(0, seeded())
     loss.backward()
     assert passes == [1]
     assert objective.model.content_head().weight.grad is not None
@@ -169,7 +170,7 @@ def test_one_pass_where_nothing_is_mixed() -> None:
 
 def test_heads_alone_can_be_tuned() -> None:
     objective = both(corpus(), **PLAIN, tune="heads")
-    objective.loss(objective.model, 0, seeded())[0].backward()
+    objective.loss(0, seeded())[0].backward()
     trained = {name for name, one in objective.model.named_parameters() if one.grad is not None}
     assert {"content.weight", "content.bias", "head.emotion.weight"} < trained
     assert not any(name.startswith(("encoder", "embedding")) for name in trained)
@@ -177,7 +178,7 @@ def test_heads_alone_can_be_tuned() -> None:
 
 def test_a_batch_without_text_has_the_emotions_loss() -> None:
     objective = both(corpus(("", "", "", "", "", "abab")), **{**PLAIN, "batch_size": 1})
-    found = [objective.loss(objective.model, 0, seeded(seed))[1] for seed in range(12)]
+    found = [objective.loss(0, seeded(seed))[1] for seed in range(12)]
     assert {"loss_content" in metrics for metrics in found} == {True, False}
 
 
@@ -202,7 +203,7 @@ def test_the_bundled_model_is_read_as_before() -> None:
     assert isinstance(model.content, ContentHead)
     rows = World().shard("test_same")[:6]
     texts = [torch.tensor(World().tokenizer.encode(row.text)) for row in rows]
-    assert symbol_error(model, rows, texts)["mean"] < 0.3
+    assert symbol_error(model, rows, texts).mean < 0.3
 
 
 def test_symbol_error_by_hand() -> None:
@@ -221,7 +222,7 @@ def test_symbol_error_by_hand() -> None:
     texts = [torch.tensor([97, 97, 98]), torch.tensor([97, 98, 200])]
     # Read is a a b ?: one insertion; against a b ? an insertion, and ? is never right.
     found = symbol_error(model, rows, texts)
-    assert found["mean"] == pytest.approx((1 / 3 + 2 / 3) / 2)
+    assert found.mean == pytest.approx((1 / 3 + 2 / 3) / 2)
     assert edits([1, 1, 2, 3], [1, 2, 0]) == 2
 
 
@@ -233,14 +234,14 @@ def test_one_model_pays_emotion_and_content() -> None:
         Prompt(row.text or "ab", "calm", torch.tensor([9]), torch.tensor([0])) for row in rows
     ]
     speech = [torch.from_numpy(row.tokens) for row in rows]
-    found = reward.score(speech, prompts)
+    found = score(reward, speech, prompts)
     tokens, mask = pad(speech), length_mask(torch.tensor([one.numel() for one in speech]))
     texts = [torch.tensor(characters(prompt.text)) for prompt in prompts]
     wanted = model.content_log_likelihood(model.encode(model.embed(tokens), mask), mask, texts)
     torch.testing.assert_close(found["content"], wanted)
-    reward.check(prompts[0])
+    reward.check(prompts[:1])
     with pytest.raises(UserError, match=r"'xyz': .* knows no symbol"):
-        reward.check(Prompt("xyz", "calm", torch.tensor([97]), torch.tensor([0])))
+        reward.check([Prompt("xyz", "calm", torch.tensor([97]), torch.tensor([0]))])
 
 
 def test_what_cannot_be_trained_is_refused() -> None:
@@ -297,8 +298,8 @@ def test_a_run_that_goes_on_ends_bit_for_bit_the_same(
 
     def run(name: str, resume: bool = False) -> RewardModel:
         model = new_model(dropout=0.1)
-        given = (model, rows, [], config, tmp_path / name, resume)
-        runs.train_reward(*given, description="", transcripts=said(rows))  # type: ignore[arg-type]
+        given = (model, rows, [], config, tmp_path / name, said(rows))
+        runs.train_reward(*given, description="", resume=resume)
         return model
 
     whole = run("whole")

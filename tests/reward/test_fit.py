@@ -13,9 +13,10 @@ from torch import Tensor
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate.ser import evaluate
-from rrpo.reward.fit import RewardObjective, log_posteriors
+from rrpo.reward.fit import RewardObjective
 from rrpo.reward.fit_config import FitConfig, subset_name, subsets
 from rrpo.reward.model import LossConfig, RewardConfig, RewardModel, load
+from rrpo.reward.posteriors import log_posteriors
 from rrpo.reward.regularize import feature_mixup
 from rrpo.tokens import length_mask, pad
 from rrpo.train import TrainConfig
@@ -102,7 +103,7 @@ def test_loss_is_that_of_the_paper(epsilon: float, mixup: bool, adversarial: boo
     )
     model = new_model()
     objective = RewardObjective(model, clean, config, pool)
-    loss, metrics = objective.loss(model, 0, seeded())
+    loss, metrics = objective.loss(0, seeded())
 
     rows = [[*clean, *pool][row] for row in objective.draw(seeded()).tolist()]
     tokens, mask = batch_of(rows)
@@ -152,7 +153,7 @@ def test_delta_is_the_fast_gradient_and_carries_no_gradient(frames: bool) -> Non
     model, rows = new_model(), corpus(6)
     config = FitConfig(batch_size=4, mixup=False, adversarial_at="frames" if frames else "pooled")
     objective = RewardObjective(model, rows, config)
-    loss, _ = objective.loss(model, 0, seeded())
+    loss, _ = objective.loss(0, seeded())
     loss.backward()
     found = {name: weight.grad.clone() for name, weight in model.named_parameters()}
 
@@ -181,21 +182,21 @@ def test_features_are_mixed_within_the_batch_anew_in_every_step() -> None:
         RewardObjective(model, rows, FitConfig(batch_size=8, adversarial=False, **settings))
         for settings in ({"mixup": False}, {}, {"mixup_share": 0.0})
     )
-    loss, metrics = none.loss(model, 0, seeded())
-    wanted_loss, _ = plain.loss(model, 0, seeded())
+    loss, metrics = none.loss(0, seeded())
+    wanted_loss, _ = plain.loss(0, seeded())
     assert (loss.item(), metrics["mixed"]) == (wanted_loss.item(), 0.0)
     generator = seeded()
-    first, metrics = hardened.loss(model, 0, generator)
-    second, _ = hardened.loss(model, 1, generator)
-    again, _ = hardened.loss(model, 0, seeded())
+    first, metrics = hardened.loss(0, generator)
+    second, _ = hardened.loss(1, generator)
+    again, _ = hardened.loss(0, seeded())
     assert metrics["mixed"] == 1.0
     assert first.item() == again.item()
     assert first.item() not in (second.item(), wanted_loss.item())
     # Mixing takes nothing from the stream that clean rows are drawn from.
     left, right = seeded(), seeded()
     for step in range(3):
-        hardened.loss(model, step, left)
-        plain.loss(model, step, right)
+        hardened.loss(step, left)
+        plain.loss(step, right)
         assert torch.equal(hardened.draw(left), plain.draw(right))
 
 
@@ -203,7 +204,7 @@ def test_the_loss_of_mixed_features_is_that_of_the_paper() -> None:
     """L_emo = mean (1 - lambda) CE(y'_i) + lambda CE(y'_j), with the mixtures made once more."""
     model, rows = new_model(), corpus(12)
     objective = RewardObjective(model, rows, FitConfig(batch_size=8, adversarial=False))
-    loss, _ = objective.loss(model, 0, seeded())
+    loss, _ = objective.loss(0, seeded())
     generator = seeded()
     chosen = [rows[row] for row in objective.draw(generator).tolist()]
     rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
@@ -246,7 +247,7 @@ def test_a_model_keeps_the_loss_it_was_fine_tuned_with(tmp_path: Path) -> None:
 def test_heads_alone_can_be_tuned(where: str) -> None:
     model = new_model().train()
     config = FitConfig.model_validate({"mixup": False, "tune": "heads", "adversarial_at": where})
-    loss, metrics = RewardObjective(model, corpus(), config).loss(model, 0, seeded())
+    loss, metrics = RewardObjective(model, corpus(), config).loss(0, seeded())
     loss.backward()
     trained = {name for name, weight in model.named_parameters() if weight.grad is not None}
     assert trained == {
@@ -273,7 +274,7 @@ def test_batches_depend_on_the_generator_alone() -> None:
     assert torch.equal(first[unmixed], plain.draw(seeded(1))[unmixed])
     one, two = seeded(3), seeded(3)
     for _ in range(3):
-        assert hardened.loss(model, 0, one)[0].item() == hardened.loss(model, 9, two)[0].item()
+        assert hardened.loss(0, one)[0].item() == hardened.loss(9, two)[0].item()
         plain.draw(seeded())
     left, right = seeded(3), seeded(3)
     hardened.draw(left)
@@ -297,7 +298,7 @@ def train(config: FitConfig, seed: int, steps: int = 60) -> RewardModel:
     generator = seeded(seed)
     for step in range(steps):
         optimizer.zero_grad()
-        objective.loss(model, step, generator)[0].backward()
+        objective.loss(step, generator)[0].backward()
         optimizer.step()
     return model
 
@@ -307,9 +308,9 @@ def test_a_toy_task_is_learned(config: FitConfig) -> None:
     held_out = corpus(120, seed=5)
     before = evaluate(new_model(), held_out)
     after = evaluate(train(config, seed=0), held_out)
-    assert before["accuracy"]["mean"] < 0.7
-    assert after["accuracy"]["mean"] > 0.9
-    assert after["mean_log_posterior"]["mean"] > before["mean_log_posterior"]["mean"]
+    assert before["accuracy"].mean < 0.7
+    assert after["accuracy"].mean > 0.9
+    assert after["mean_log_posterior"].mean > before["mean_log_posterior"].mean
 
 
 def test_training_repeats_under_a_seed() -> None:
@@ -321,7 +322,7 @@ def test_training_repeats_under_a_seed() -> None:
 
 def loss_of(model: RewardModel, rows: list[Utterance]) -> float:
     """The cross-entropy of a model on utterances."""
-    return -float(evaluate(model, rows, resamples=1)["mean_log_posterior"]["mean"])
+    return -float(evaluate(model, rows, resamples=1)["mean_log_posterior"].mean)
 
 
 def test_the_training_loop_trains_it(tmp_path: Path) -> None:

@@ -42,25 +42,27 @@ def test_spoilt_speech_keeps_its_length_and_its_codes() -> None:
     assert spoil(np.array([3, 4]), 60, rng).size == 2
 
 
+@pytest.mark.slow
 def test_a_toy_language_is_learnt() -> None:
     rng = np.random.default_rng(1)
     made = model()
     clean = [sample(rng) for _ in range(300)]
     struck = [sample(rng, True) for _ in range(100)]
     objective = MultiTaskObjective(made, clean, struck, batch_size=32)
+    made.train()
     optimizer = torch.optim.AdamW(made.parameters(), 3e-3)
     generator = torch.Generator().manual_seed(0)
     for step in range(1, 201):
-        loss, metrics = objective.loss(made.train(), step, generator)
+        loss, metrics = objective.loss(step, generator)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
     assert set(metrics) == {"speaker", "event", "quality", "content"}
     found = figures(made, [sample(rng) for _ in range(60)], [sample(rng, True) for _ in range(30)])
-    assert found["phone_error"]["mean"] < 0.2
-    assert found["speaker"]["mean"] > 0.95
-    assert found["event"]["mean"] > 0.9
-    assert found["quality"]["mean"] > 0.65
+    assert found["phone_error"].mean < 0.2
+    assert found["speaker"].mean > 0.95
+    assert found["event"].mean > 0.9
+    assert found["quality"].mean > 0.65
     one = sample(rng)
     assert edits(read_classes(made, [one.tokens])[0], (one.text + 1).tolist()) <= 2
 

@@ -5,9 +5,10 @@ from sklearn.linear_model import LogisticRegression
 
 from rrpo.data.shards import Utterance
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.reward.fit import RewardObjective, log_posteriors
+from rrpo.reward.fit import RewardObjective
 from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.nuisance import RIDGE, NuisanceModel, nuisances
+from rrpo.reward.posteriors import log_posteriors
 
 PLAIN = {"label_smoothing": 0.0, "mixup": False, "adversarial": False}
 
@@ -56,7 +57,7 @@ def trained(rows: list[Utterance], nuisance: bool) -> RewardModel:
     generator = torch.Generator().manual_seed(0)
     for step in range(60):
         optimizer.zero_grad()
-        objective.loss(model, step, generator)[0].backward()
+        objective.loss(step, generator)[0].backward()
         optimizer.step()
     return model.eval()
 
@@ -92,7 +93,7 @@ def test_the_loss_adds_the_bias_and_use_does_not() -> None:
     fit = FitConfig(nuisance=True, batch_size=40, **PLAIN)
     objective = RewardObjective(model, rows, fit)
     chosen = objective.draw(torch.Generator().manual_seed(3))
-    loss, _ = objective.loss(model, 1, torch.Generator().manual_seed(3))
+    loss, _ = objective.loss(1, torch.Generator().manual_seed(3))
     values = nuisances(rows)
     labels = np.array([row.emotion == "angry" for row in rows]).astype(int)
     bias = NuisanceModel(values, np.eye(2)[labels]).log_posterior(values)

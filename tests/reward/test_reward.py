@@ -11,6 +11,7 @@ from rrpo.errors import UserError
 from rrpo.policy.examples import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.content import IMPOSSIBLE
+from rrpo.reward.differentiable import score, weighted_sum
 from rrpo.reward.model import LossConfig
 from rrpo.reward.regularize import adversarial_delta, label_smoothing
 from rrpo.tokens import length_mask, pad
@@ -39,7 +40,7 @@ def test_terms_are_the_models_own_log_posteriors() -> None:
     model, other = emotional(1), listening(2)
     weights = {"emotion": 1.0, "speaker": 0.5, "quality": 2.0, "event": 0.1, "content": 0.3}
     reward = Reward([model, other], weights)
-    found = reward.score(SPEECH, PROMPTS)
+    found = score(reward, SPEECH, PROMPTS)
     tokens, mask = pad(SPEECH), length_mask(torch.tensor([6, 4]))
     for term, classes in (
         ("emotion", [0, 1]),
@@ -51,7 +52,7 @@ def test_terms_are_the_models_own_log_posteriors() -> None:
         posterior = owner.log_posterior(owner.embed(tokens), mask, term)
         torch.testing.assert_close(found[term], posterior[[0, 1], classes])
     total = sum(weights[term] * found[term] for term in weights)
-    torch.testing.assert_close(reward.total(found), total)
+    torch.testing.assert_close(weighted_sum(reward, found), total)
 
 
 def alignments(log_p: Tensor, text: list[int]) -> float:
@@ -95,7 +96,9 @@ def test_every_term_reaches_the_embeddings() -> None:
     mask = length_mask(torch.tensor([6, 4]))
     leaf = reward.table[pad(SPEECH)].detach().requires_grad_()
     assert leaf.shape[-1] == 32
-    (gradient,) = torch.autograd.grad(reward(leaf, mask, PROMPTS).sum(), leaf)
+    (gradient,) = torch.autograd.grad(
+        weighted_sum(reward, reward.terms(leaf, mask, PROMPTS)).sum(), leaf
+    )
     for part in gradient.split([16, 16], dim=-1):
         assert (part[mask].abs().sum(-1) > 0).all()
         assert (part[~mask] == 0).all()
@@ -103,11 +106,11 @@ def test_every_term_reaches_the_embeddings() -> None:
 
 def test_an_ensemble_is_paid_at_its_lower_bound() -> None:
     members = [emotional(seed) for seed in range(3)]
-    paid = torch.stack([Reward([one]).score(SPEECH, PROMPTS)["emotion"] for one in members])
-    found = Reward(members, caution=1.5).score(SPEECH, PROMPTS)["emotion"]
+    paid = torch.stack([score(Reward([one]), SPEECH, PROMPTS)["emotion"] for one in members])
+    found = score(Reward(members, caution=1.5), SPEECH, PROMPTS)["emotion"]
     torch.testing.assert_close(found, paid.mean(0) - 1.5 * paid.std(0, unbiased=False))
     assert (found < paid.mean(0)).all()
-    twins = Reward([members[0], members[0]]).score(SPEECH, PROMPTS)["emotion"]
+    twins = score(Reward([members[0], members[0]]), SPEECH, PROMPTS)["emotion"]
     torch.testing.assert_close(twins, paid[0])
 
 
@@ -115,8 +118,8 @@ def test_an_ensemble_is_paid_at_its_lower_bound() -> None:
 @settings(max_examples=20, deadline=None)
 def test_shaping_keeps_the_order_and_the_bound(bound: float) -> None:
     model = emotional(4)
-    plain = Reward([model]).score(SPEECH, PROMPTS)["emotion"]
-    shaped = Reward([model], bound=bound).score(SPEECH, PROMPTS)["emotion"]
+    plain = score(Reward([model]), SPEECH, PROMPTS)["emotion"]
+    shaped = score(Reward([model], bound=bound), SPEECH, PROMPTS)["emotion"]
     assert (shaped >= -bound).all() and (shaped >= plain).all()
     assert bool(plain[0] > plain[1]) == bool(shaped[0] > shaped[1])
 
@@ -133,10 +136,10 @@ def test_requests_that_cannot_be_paid_are_named() -> None:
         Reward([emotional(0), other])
     unknown = Prompt("ab", "happy", torch.tensor([1]), torch.tensor([0]), "oak")
     with pytest.raises(UserError, match="no speaker 'oak'"):
-        Reward([listening()], {"speaker": 1.0}).check(unknown)
+        Reward([listening()], {"speaker": 1.0}).check([unknown])
     foreign = Prompt("ab", "happy", torch.tensor([9]), torch.tensor([0]))
     with pytest.raises(UserError, match="another policy's text"):
-        Reward([listening()], {"content": 1.0}).score(SPEECH[:1], [foreign])
+        score(Reward([listening()], {"content": 1.0}), SPEECH[:1], [foreign])
 
 
 def hardened(seed: int, at: str = "frames", alpha: float = 0.5) -> RewardModel:
@@ -170,17 +173,17 @@ def by_hand(model: RewardModel, labels: list[int], epsilon: float, alpha: float)
 
 def test_the_robust_reward_is_minus_the_loss_by_hand() -> None:
     model = hardened(3, "pooled")
-    found = Reward([model], form="robust").score(SPEECH, PROMPTS)["emotion"]
+    found = score(Reward([model], form="robust"), SPEECH, PROMPTS)["emotion"]
     assert found.shape == (2,)
     assert found.tolist() == pytest.approx(by_hand(model, [0, 1], 0.1, 0.5), abs=1e-5)
 
 
 def test_a_plain_models_robust_reward_is_its_log_posterior() -> None:
     model = emotional(2)
-    both = [Reward([model], form=form).score(SPEECH, PROMPTS) for form in FORMS]
+    both = [score(Reward([model], form=form), SPEECH, PROMPTS) for form in FORMS]
     torch.testing.assert_close(both[0]["emotion"], both[1]["emotion"])
     model = hardened(2)
-    both = [Reward([model], form=form).score(SPEECH, PROMPTS) for form in FORMS]
+    both = [score(Reward([model], form=form), SPEECH, PROMPTS) for form in FORMS]
     assert (both[0]["emotion"] < both[1]["emotion"] - 0.05).all()
 
 
@@ -237,7 +240,7 @@ def test_the_robust_reward_is_greatest_at_the_smoothed_target(
         with torch.no_grad():
             head.weight.zero_()
             head.bias.copy_(bias)
-        found.append(float(Reward([model]).score(SPEECH[:1], PROMPTS[:1])["emotion"]))
+        found.append(float(score(Reward([model]), SPEECH[:1], PROMPTS[:1])["emotion"]))
     entropy = -float((best.exp() * best).sum())
     assert found[0] == pytest.approx(-(1 + alpha) * entropy, abs=1e-5)
     assert found[1] <= found[0] + 1e-5
@@ -250,12 +253,12 @@ def test_a_reward_that_is_not_finite_stops() -> None:
     with torch.no_grad():
         model.head["emotion"].bias[0] = float("nan")
     with pytest.raises(UserError, match="the reward 'emotion' is not finite for 2 of 2 utterances"):
-        Reward([model]).score(SPEECH, PROMPTS)
+        score(Reward([model]), SPEECH, PROMPTS)
 
 
 def test_below_the_content_gate_the_emotion_is_not_paid() -> None:
     models, weights = [emotional(0), listening()], {"emotion": 1.0, "content": 1.0}
-    free = Reward(models, weights).score(SPEECH, PROMPTS)
+    free = score(Reward(models, weights), SPEECH, PROMPTS)
     gate = float(free["content"].mean())  # one of the two lies below
     reward = Reward(models, weights, content_gate=gate)
     leaf = reward.table[pad(SPEECH)].detach().requires_grad_()

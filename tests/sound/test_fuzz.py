@@ -34,6 +34,7 @@ def whole() -> dict[str, bytes]:
     return {kind: encoded(kind, voice(0.3)) for kind in FORMATS}
 
 
+@pytest.mark.slow
 def test_cut_at_random_places(whole: dict[str, bytes], tmp_path: Path) -> None:
     """What is taken lacks nothing, or less than one sample."""
     rng = np.random.default_rng(1)
@@ -50,6 +51,7 @@ def test_cut_at_random_places(whole: dict[str, bytes], tmp_path: Path) -> None:
     assert counts[True] > 150  # nearly all
 
 
+@pytest.mark.slow
 def test_headers_with_bits_turned_over(whole: dict[str, bytes], tmp_path: Path) -> None:
     """What is taken without a note is what another reader finds in the same file."""
     rng = np.random.default_rng(2)
@@ -71,6 +73,7 @@ def test_headers_with_bits_turned_over(whole: dict[str, bytes], tmp_path: Path) 
     assert min(counts.values()) > 30
 
 
+@pytest.mark.slow
 def test_compressed_sound_with_bytes_changed(whole: dict[str, bytes], tmp_path: Path) -> None:
     """FLAC and Ogg know what they held: nothing else is taken."""
     rng = np.random.default_rng(3)

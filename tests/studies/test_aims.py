@@ -1,11 +1,11 @@
 """Verdicts of aims are computed from the figure, its interval and the bars."""
 
 import math
-from typing import Any
 
 import pytest
 
-from rrpo.studies.aims import Aim, of_judges
+from rrpo.interval import Interval, exactly
+from rrpo.studies.aims import Aim
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,12 @@ from rrpo.studies.aims import Aim, of_judges
 def test_verdicts(
     figure: tuple[float, float, float], bars: tuple[float, float], verdict: str
 ) -> None:
-    value = dict(zip(("mean", "low", "high"), figure, strict=True))
-    assert Aim("asked", value, *bars).verdict == verdict
+    assert Aim("asked", Interval(*figure), *bars).verdict == verdict
 
 
 def test_an_interval_that_crosses_is_missed_where_the_whole_is_asked() -> None:
     def verdict(low: float, high: float) -> str:
-        value = {"mean": (low + high) / 2, "low": low, "high": high}
+        value = Interval((low + high) / 2, low, high)
         return Aim("asked", value, most=0.0, surely=True).verdict
 
     assert verdict(-0.5, -0.1) == "met"
@@ -45,36 +44,9 @@ def test_an_interval_that_crosses_is_missed_where_the_whole_is_asked() -> None:
 
 
 def test_cells_show_the_bar_the_figure_and_the_verdict() -> None:
-    value = {"mean": 0.5, "low": 0.25, "high": 0.75}
+    value = Interval(0.5, 0.25, 0.75)
     assert Aim("a", value, most=0.8).cells() == ("at most 0.8", "0.500 [0.250, 0.750]", "met")
     assert Aim("a", value, least=0.25).cells()[0] == "at least 0.25"
     assert Aim("a", value, 0.3, 0.6).cells()[0] == "0.3 to 0.6"
-    alone = dict.fromkeys(("mean", "low", "high"), 23.2)
-    assert Aim("a", alone, most=24.0).cells() == ("at most 24", "23.200", "met")
+    assert Aim("a", exactly(23.2), most=24.0).cells() == ("at most 24", "23.200", "met")
     assert Aim("a", None, 0.0, 0.0).cells() == ("0", "–", "not measured")
-
-
-def test_judges_are_asked_to_fall_and_the_recogniser_to_rise() -> None:
-    def way(**ranks: float) -> dict[str, Any]:
-        found = {
-            name: {"rank": dict.fromkeys(("mean", "low", "high"), ranks[name])} for name in ranks
-        }
-        return {"measures": found}
-
-    ways = {
-        "clicks": way(PLCMOS=-0.9),
-        "noise": way(PLCMOS=-1.0),
-        "held token": way(PLCMOS=0.1),
-        "repeated tokens": way(PLCMOS=-0.7),
-        "exchanged tokens": way(PLCMOS=-0.8, **{"word error": 0.9}),
-    }
-    found = {aim.asked: aim.verdict for aim in of_judges(ways)}
-    assert found == {
-        "PLCMOS falls with clicks": "met",
-        "PLCMOS falls with noise": "met",
-        "PLCMOS falls with held token": "missed",
-        "PLCMOS falls with repeated tokens": "met",
-        "word error rises with exchanged tokens": "met",
-    }
-    ways["exchanged tokens"] = way(PLCMOS=-0.8)
-    assert of_judges(ways)[-1].verdict == "not measured"

@@ -15,14 +15,14 @@ from rich.table import Table
 from scipy.special import stdtrit
 from torch import Tensor
 
-from rrpo.bench.measure import Measurement, machine
+from rrpo.bench.measure import Measurement, measurement
 from rrpo.errors import UserError
+from rrpo.estimators import ESTIMATORS
+from rrpo.interval import MISSING, Interval, cell
 from rrpo.objectives.grpo import group_advantage
 from rrpo.objectives.on_policy import Estimator, OnPolicy, Rollouts
 from rrpo.progress import Progress
-from rrpo.relax import ESTIMATORS
-from rrpo.report.measures import MISSING
-from rrpo.report.terminal import shown
+from rrpo.reward.differentiable import score, weighted_sum
 
 SKETCH = 1 << 21
 """Greatest length of a stored gradient; a longer one is folded with random signs."""
@@ -71,7 +71,7 @@ def sketch(gradients: Sequence[Tensor], seed: int = 0) -> Tensor:
     return flat.view(-1, SKETCH).sum(0)
 
 
-def compare(reference: Tensor, estimate: Tensor) -> dict[str, dict[str, float] | None]:
+def compare(reference: Tensor, estimate: Tensor) -> dict[str, Interval | None]:
     """Compare the expectations of two kinds of gradient, known from M blocks each.
 
     Args:
@@ -79,7 +79,7 @@ def compare(reference: Tensor, estimate: Tensor) -> dict[str, dict[str, float] |
 
     Returns:
         "cosine" of the expectations and "error", ‖E estimate − E reference‖ / ‖E reference‖, each
-        with "mean", "low", "high" (95 %); None where the blocks hold only noise.
+        with its 95 % interval; None where the blocks hold only noise.
     """
     grams = (reference @ reference.T, reference @ estimate.T, estimate @ estimate.T)
     products = tuple(gram.double() for gram in grams)
@@ -130,7 +130,7 @@ def _error(products: Products) -> float | None:
 
 def _jackknife(
     products: Products, statistic: Callable[[Products], float | None], count: int
-) -> dict[str, float] | None:
+) -> Interval | None:
     whole = statistic(products)
     left_out = []
     for index in range(count):
@@ -142,7 +142,7 @@ def _jackknife(
     values = torch.tensor(found, dtype=torch.float64)
     spread = ((values - values.mean()).square().sum() * (count - 1) / count).sqrt()
     half = float(stdtrit(count - 1, 0.975) * spread)
-    return {"mean": whole, "low": whole - half, "high": whole + half}
+    return Interval(whole, whole - half, whole + half)
 
 
 def audit(
@@ -213,14 +213,10 @@ def table(name: str, found: Mapping[str, Mapping[str, Any]], utterances: int) ->
     for column in ("estimator", "cosine", "error", "noise"):
         shown_as.add_column(column, justify="left" if column == "estimator" else "right")
     for kind, figures in found.items():
-        cells = [_shown(figures.get(key)) for key in ("cosine", "error")]
+        cells = [cell(figures.get(key)) for key in ("cosine", "error")]
         noise = figures["noise"]
         shown_as.add_row(kind, *cells, MISSING if noise is None else f"{noise:.1f}")
     return shown_as
-
-
-def _shown(value: Mapping[str, float] | None) -> str:
-    return MISSING if value is None else shown(value)
 
 
 def measurements(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Measurement]:
@@ -231,16 +227,15 @@ def measurements(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[M
             for key in ("cosine", "error"):
                 value = figures.get(key)
                 if value is not None:
-                    ends = (value["mean"], value["low"], value["high"])
-                    rows.append(Measurement(f"gradient/{name}/{kind}", *ends, key, machine()))
+                    rows.append(measurement(f"gradient/{name}/{kind}", value, key))
     return rows
 
 
 def _reference(on_policy: OnPolicy, rollouts: Rollouts, group: int) -> Tensor:
     """Return RLOO's gradient of the mean reward, as a sketch."""
-    paying = on_policy.reward
-    paid = paying.total(paying.score(rollouts.speech, rollouts.prompts))
-    advantage = group_advantage(paid, group, "rloo")
+    reward = on_policy.reward
+    rewards = weighted_sum(reward, score(reward, rollouts.said.tokens, rollouts.prompts))
+    advantage = group_advantage(rewards, group, "rloo")
     made = on_policy.evaluate(rollouts)
     return _gradient(on_policy, (advantage * made.log_probability.sum(1)).mean())
 
@@ -253,7 +248,7 @@ def _estimates(
     for estimator in estimators:
         generator = torch.Generator().manual_seed(block)
         made = on_policy.evaluate(rollouts, estimator, generator)
-        reward = on_policy.reward(made.embeddings, made.mask, rollouts.prompts)
+        reward = weighted_sum(on_policy.reward, on_policy.terms(made, rollouts))
         found[label(estimator)] = _gradient(on_policy, reward.mean())
     return found
 

@@ -1,7 +1,6 @@
 """Ratios of two things done in turns, so that a busy machine slows both."""
 
 import json
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,6 +9,9 @@ from statistics import fmean
 import numpy as np
 import torch
 from scipy.special import stdtrit
+
+from rrpo.interval import Interval
+from rrpo.processes import machine
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,19 @@ class Measurement:
 
     def text(self) -> str:
         """Return it for people."""
-        return f"{self.name}: {self.ratio:.3g} [{self.low:.3g}, {self.high:.3g}] {self.unit}"
+        return f"{self.name}: {self.interval:.3g} {self.unit}"
+
+    @property
+    def interval(self) -> Interval:
+        """The figure with its ends."""
+        return Interval(self.ratio, self.low, self.high)
 
 
-def machine(device: torch.device | None = None) -> str:
-    """Say what kind of machine this is, without its name."""
-    if device is not None and device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    threads = torch.get_num_threads()
-    return f"{platform.machine()} CPU, {threads} threads, torch {torch.__version__}"
+def measurement(
+    name: str, value: Interval, unit: str, device: torch.device | None = None
+) -> Measurement:
+    """Return a figure measured on this machine."""
+    return Measurement(name, value.mean, value.low, value.high, unit, machine(device))
 
 
 def seconds(action: Callable[[], object], device: torch.device) -> float:
@@ -80,6 +86,6 @@ def compare(
     logs = np.log([one / other for one, other in pairs])
     half = float(stdtrit(repeats - 1, 0.975) * logs.std(ddof=1) / repeats**0.5)
     middle = float(logs.mean())
-    low, high = float(np.exp(middle - half)), float(np.exp(middle + half))
-    measured = Measurement(name, float(np.exp(middle)), low, high, unit, machine(device))
+    ends = (float(np.exp(end)) for end in (middle, middle - half, middle + half))
+    measured = measurement(name, Interval(*ends), unit, device)
     return measured, fmean(one for one, _ in pairs), fmean(other for _, other in pairs)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rrpo.bench.measure import Measurement
+from rrpo.interval import MISSING, cell
 from rrpo.report import markdown
-from rrpo.report.measures import MISSING
 
 TITLES = {
     "step": "DiffRO step over its bare parts in minimal torch",
@@ -49,9 +49,7 @@ def page(
         command: that made it.
     """
     lines = [INTRODUCTION.format(command=command, machine=speed[0].machine), "## Speed", ""]
-    ratios = [
-        (_title(one.name), [_shown(vars(one) | {"mean": one.ratio}), one.unit]) for one in speed
-    ]
+    ratios = [(_title(one.name), [f"{one.interval:.3g}", one.unit]) for one in speed]
     lines += markdown.table("", ["ratio", ""], ratios)
     lines += ["", GRADIENT.format(policy=policy, utterances=utterances)]
     for reward, kinds in gradients.items():
@@ -68,10 +66,4 @@ def _title(name: str) -> str:
 
 def _compared(found: Mapping[str, Any]) -> list[str]:
     noise = MISSING if found["noise"] is None else f"{found['noise']:.1f}"
-    return [_shown(found.get("cosine")), _shown(found.get("error")), noise]
-
-
-def _shown(value: Mapping[str, float] | None) -> str:
-    if value is None:
-        return MISSING
-    return f"{value['mean']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"
+    return [cell(found.get("cosine"), ".3g"), cell(found.get("error"), ".3g"), noise]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from rrpo.bench import bare
-from rrpo.bench.measure import Measurement, compare, machine
+from rrpo.bench.measure import Measurement, compare, measurement
 from rrpo.errors import UserError
-from rrpo.fused import Law, Output, Relaxation, choices
+from rrpo.interval import exactly
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.on_policy import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
@@ -21,7 +21,7 @@ from rrpo.policy.divergence import kl_per_position
 from rrpo.policy.examples import Prompt
 from rrpo.policy.layout import unistream
 from rrpo.policy.rollout import generate
-from rrpo.relax import relax
+from rrpo.relax import Logits, Relaxation, choices, relax
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.fit_config import FitConfig
@@ -138,7 +138,7 @@ def _step(
     generator = torch.Generator().manual_seed(0)
 
     def one() -> None:
-        loss, _ = objective.loss(model, 1, generator)
+        loss, _ = objective.loss(1, generator)
         torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -272,11 +272,11 @@ def hardening(device: torch.device) -> Iterator[Measurement]:
 
 
 def _fit_step(objective: RewardObjective, model: RewardModel) -> Callable[[], None]:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.0)
     generator = torch.Generator().manual_seed(0)
 
     def one() -> None:
-        loss, _ = objective.loss(model.train(), 1, generator)
+        loss, _ = objective.loss(1, generator)
         torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -321,7 +321,7 @@ def relaxation(
         ratio = peaks[0] / peaks[1]
         unit = f"× the memory of the dense pass ({peaks[0]:.0f} of {peaks[1]:.0f} MB)"
         name = f"relaxation/{count}/memory"
-        yield Measurement(name, ratio, ratio, ratio, unit, machine(device))
+        yield measurement(name, exactly(ratio), unit, device)
 
 
 def _relaxed(form: str, count: int, device: torch.device, width: int = 256) -> Callable[[], None]:
@@ -333,19 +333,20 @@ def _relaxed(form: str, count: int, device: torch.device, width: int = 256) -> C
         return (torch.randn(*shape, generator=generator) * 0.1).to(device)
 
     hidden, weight = random(count, width).requires_grad_(), random(rows, width).requires_grad_()
-    reference = Output(random(count, width), random(rows, width))
+    states, layer = random(count, width), random(rows, width)
+    reference = Logits(states, layer)
     table, tokens = random(SPEECH_CODES, 128), torch.randint(SPEECH_CODES, (count,)).to(device)
     upstream = random(count, 128)
 
     def chunked() -> None:
         chosen = Relaxation(table, "conditional_gumbel", 1.0, 0)
-        found = choices(Output(hidden, weight), tokens, Law(SPEECH_CODES), None, reference, chosen)
+        found = choices(Logits(hidden, weight), tokens, SPEECH_CODES, None, None, reference, chosen)
         value = (found.embeddings * upstream).sum() + found.kl.mean() + found.log_probability.mean()
         torch.autograd.backward(value)
 
     def dense() -> None:
         logits = hidden @ weight.T
-        kl = kl_per_position(logits, reference.hidden @ reference.weight.T)
+        kl = kl_per_position(logits, states @ layer.T)
         chosen = logits.log_softmax(-1).gather(1, tokens[:, None])
         theta = logits[:, :SPEECH_CODES]
         embeddings = relax(theta, tokens, table, generator=torch.Generator().manual_seed(0))

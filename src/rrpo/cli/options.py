@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -27,9 +28,24 @@ def short_enough(path: Path) -> Path:
     return path
 
 
+def command_line() -> str:
+    """Return the command as the user gave it, for the pages that it writes."""
+    return " ".join(["rrpo", *sys.argv[1:]])
+
+
 Out = Annotated[
     Path,
-    typer.Option("--out", help="Folder to write; nothing else is written.", callback=short_enough),
+    typer.Option(
+        "--out", help="Output folder; nothing outside it is written.", callback=short_enough
+    ),
+]
+
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
+
+Smoke = Annotated[bool, typer.Option(help="Every stage at a tiny size, to try the command.")]
+
+Ablation = Annotated[
+    bool, typer.Option(help="Also train the reward models between plain and hardened.")
 ]
 
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
@@ -45,7 +61,7 @@ ConfigFile = Annotated[
 
 WorldFolder = Annotated[
     Path | None,
-    typer.Option("--world", help="One that the recipe made (recipe/world); default: bundled."),
+    typer.Option("--world", help="A world made by `rrpo demo --from-scratch`; default: bundled."),
 ]
 
 Data = Annotated[
@@ -56,32 +72,32 @@ Data = Annotated[
 CodecOf = Annotated[
     str | None,
     typer.Option(
-        help="Which codec the tokens are of, where shards or models do not say it: mini, "
-        "s3:FOLDER, speech:FOLDER, or a name."
+        help="Codec of the tokens, where shards or models do not record it: mini, s3:FOLDER, "
+        "speech:FOLDER or a name."
     ),
 ]
 
 Rewards = Annotated[
     list[str],
-    typer.Option(
-        "--reward", help="Folder of a reward model; a hardened one is RRPO. Several: an ensemble."
-    ),
+    typer.Option("--reward", help="Reward model: a run or `mini`; repeat it for an ensemble."),
 ]
 
 Systems = Annotated[
     str,
     typer.Option(
-        help="What to post-train, of sft, best_of_8, dpo, grpo, diffro_published, diffro, "
+        help="What to train: any of sft, best_of_8, dpo, grpo, diffro_published, diffro, "
         "rrpo_paper and rrpo."
     ),
 ]
 
 PolicyStart = Annotated[
     str | None,
-    typer.Option("--from", help="`mini` (the default), a CosyVoice folder, or that of a run."),
+    typer.Option(
+        "--from", help="Policy to start from: `mini` (the default), a CosyVoice folder or a run."
+    ),
 ]
 
 Preset = Annotated[
     str | None,
-    typer.Option(help="`paper`, the literal reading, or `recommended`; --set changes parts of it."),
+    typer.Option(help="`paper` (the literal reading) or `recommended`; --set changes parts of it."),
 ]

@@ -31,9 +31,10 @@ def sft(
     resume: Resume = False,
 ) -> None:
     """Fine-tune on labelled speech, stopped by the held-out loss."""
-    from rrpo.commands import policy
+    from rrpo import recipes
 
-    policy.sft(start, data, out, config, settings or [], resume, codec_of)
+    more = recipes.Options(config, settings or (), codec_of, resume)
+    recipes.sft(out, data, start, more)
 
 
 @policy_app.command()
@@ -48,11 +49,11 @@ def diffro(
     settings: Settings = None,
     resume: Resume = False,
 ) -> None:
-    """Follow the reward model's gradient through the token choices, held by the KL."""
-    from rrpo.commands import policy
+    """Follow the reward model's gradient through the token choices, near the reference by a KL."""
+    from rrpo import recipes
 
-    options = (out, config, settings or [], resume, preset, codec_of)
-    policy.rewarded("diffro", start, reward, data, *options)
+    more = recipes.Options(config, settings or (), codec_of, resume)
+    recipes.diffro(out, reward, data, start, preset, more)
 
 
 @policy_app.command()
@@ -66,18 +67,18 @@ def grpo(
     settings: Settings = None,
     resume: Resume = False,
 ) -> None:
-    """Policy gradient against the same reward (GRPO; --set grpo.advantage=rloo for RLOO)."""
-    from rrpo.commands import policy
+    """Policy gradient on the same reward (GRPO; --set grpo.advantage=rloo for RLOO)."""
+    from rrpo import recipes
 
-    options = (out, config, settings or [], resume, None, codec_of)
-    policy.rewarded("grpo", start, reward, data, *options)
+    more = recipes.Options(config, settings or (), codec_of, resume)
+    recipes.grpo(out, reward, data, start, more)
 
 
 @policy_app.command()
 def dpo(
     out: Out,
     reward: Annotated[
-        list[str] | None, typer.Option(help="Reward model to draw pairs from the policy by.")
+        list[str] | None, typer.Option(help="Reward model that ranks what the policy says.")
     ] = None,
     pairs: Annotated[
         Path | None, typer.Option(help="Folder of chosen.parquet and rejected.parquet instead.")
@@ -89,8 +90,8 @@ def dpo(
     settings: Settings = None,
     resume: Resume = False,
 ) -> None:
-    """Learn from pairs of utterances, the better and the worse paid of the policy's own."""
-    from rrpo.commands import policy
+    """Learn from pairs: of the policy's own utterances those of high and of low reward (DPO)."""
+    from rrpo import recipes
 
-    options = (out, config, settings or [], resume, codec_of)
-    policy.dpo(start, reward or [], pairs, data, *options)
+    more = recipes.Options(config, settings or (), codec_of, resume)
+    recipes.dpo(out, reward or (), pairs, data, start, more)

@@ -16,19 +16,22 @@ def reward_train(
     out: Out,
     data: Data = None,
     codec_of: CodecOf = None,
-    mixes: Annotated[Path | None, typer.Option(help="Mix pool, for fit.mixup_at=audio.")] = None,
+    mixes: Annotated[
+        Path | None, typer.Option(help="Mix pool of `rrpo tokenize --mix`, for fit.mixup_at=audio.")
+    ] = None,
     start: Annotated[
-        str, typer.Option("--from", help="`mini`, the folder of a run, or `new`: untrained.")
+        str,
+        typer.Option("--from", help="Model to start from: `mini`, a run, or `new` (untrained)."),
     ] = "mini",
-    plain: Annotated[bool, typer.Option("--plain", help="No regularizer at all.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Without regularizers.")] = False,
     tasks: Annotated[
         str | None,
-        typer.Option(help="`emotion` (the default), or `emotion,content`: a content head, too."),
+        typer.Option(help="`emotion` (the default), or `emotion,content` to add a content head."),
     ] = None,
     text_of: Annotated[
         str | None,
         typer.Option(
-            help="What text is to the content head: `mini` (phones; default for bundled data), a "
+            help="Symbols of the content head: `mini` (phones; default for bundled data), a "
             "CosyVoice folder (its text ids) or `characters` (any script)."
         ),
     ] = None,
@@ -38,15 +41,16 @@ def reward_train(
     resume: Resume = False,
 ) -> None:
     """Fine-tune a reward model, by default with label smoothing, mixup and adversarial training."""
-    from rrpo.commands import reward as command
+    from rrpo import recipes
 
     off = ["fit.label_smoothing=0.0", "fit.mixup=false", "fit.adversarial=false"]
-    options = [*(off if plain else []), *(settings or [])]
+    given = [*(off if plain else []), *(settings or [])]
     if tasks is not None:
-        options.append(f"fit.tasks={json.dumps(tasks.split(','))}")
+        given.append(f"fit.tasks={json.dumps(tasks.split(','))}")
     if text_of is not None:
-        options.append(f"text_of={json.dumps(text_of)}")
-    command.train(start, data, mixes, out, config, options, resume, preset, codec_of)
+        given.append(f"text_of={json.dumps(text_of)}")
+    options = recipes.Options(config, given, codec_of, resume)
+    recipes.reward(out, data, start, mixes, preset, options)
 
 
 @reward_app.command("eval")
@@ -54,15 +58,17 @@ def reward_eval(
     runs: Annotated[list[str], typer.Argument(help="Folders of reward models, or `mini`.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="Token shards, any number of sets; default: the bundled three."),
+        typer.Option(help="Token shards; repeat it for several sets; default: the bundled three."),
     ] = None,
     partition: Annotated[
         str | None,
-        typer.Option(help="Of --data: test, validation, train, all; default: test where there is."),
+        typer.Option(
+            help="Of --data: test, validation, train or all; default: test if there is one."
+        ),
     ] = None,
     codec_of: CodecOf = None,
 ) -> None:
-    """Test reward models as recognisers of emotion; several are laid out as the paper's Table 2."""
-    from rrpo.commands import reward as command
+    """Test reward models as emotion recognisers; several are shown as in the paper's Table 2."""
+    from rrpo.reward_eval import evaluate
 
-    command.test(runs, data or [], partition, codec_of)
+    evaluate(runs, data or [], partition, codec_of)

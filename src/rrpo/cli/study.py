@@ -1,12 +1,11 @@
 """`rrpo study`."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rrpo.cli.options import Out, Systems, WorldFolder
+from rrpo.cli.options import Ablation, Out, Seed, Smoke, Systems, WorldFolder, command_line
 
 if TYPE_CHECKING:
     from rrpo.mini.world import World
@@ -18,17 +17,19 @@ study_app = typer.Typer(no_args_is_help=True, help="Longer experiments with thei
 @study_app.command()
 def seeds(
     out: Out,
-    seeds: Annotated[int, typer.Option(min=1, help="How many: 0 to N-1.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0 to N-1.")] = 3,
     systems: Systems = "sft,diffro,rrpo",
     sentences: Annotated[
-        int | None, typer.Option(min=1, help="Of each seed, each × 6 emotions; default: 6.")
+        int | None,
+        typer.Option(min=1, help="Sentences of each seed, each with 6 emotions; default: 6."),
     ] = None,
-    ablation: Annotated[
-        bool, typer.Option(help="Also the reward models between plain and hardened.")
-    ] = False,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    ablation: Ablation = False,
+    smoke: Smoke = False,
 ) -> None:
-    """Run the demo for several seeds, one on each core, and pool its tables."""
+    """Run the demo for several seeds, one on each core, and pool its tables.
+
+    In an existing folder other systems, and the ablation, join what is there.
+    """
     from dataclasses import replace
 
     from rrpo.studies.demo import plan
@@ -37,7 +38,7 @@ def seeds(
     chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
     if sentences is not None:
         chosen = replace(chosen, sentences=sentences)
-    print(study.run(out, seeds, chosen, " ".join(["rrpo", *sys.argv[1:]]), ablation))
+    print(study.run(out, seeds, chosen, command_line(), ablation))
 
 
 @study_app.command()
@@ -46,16 +47,15 @@ def world(
     folder: WorldFolder = None,
     against: Annotated[
         Path | None,
-        typer.Option(help="Study of a world made with another seed: say its sentences, compare."),
+        typer.Option(help="Study of a world made with another seed, to compare with."),
     ] = None,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    smoke: Smoke = False,
 ) -> None:
     """Measure a mini world against its aims (needs its renderer)."""
     from rrpo.studies.world import world as study
 
-    command = " ".join(["rrpo", *sys.argv[1:]])
     size = study.SMOKE if smoke else study.FULL
-    print(study.run(out, size, _world(folder), command, against))
+    print(study.run(out, size, _world(folder), command_line(), against))
 
 
 def _world(folder: Path | None) -> "World":
@@ -70,28 +70,26 @@ def voices(
     demos: Annotated[list[Path], typer.Argument(help="Folders of finished demos.")],
     out: Out,
     sentences: Annotated[
-        int, typer.Option(min=1, help="Of each voice and seed, each × 6 emotions.")
+        int, typer.Option(min=1, help="Sentences of each voice and seed, each with 6 emotions.")
     ] = 4,
     folder: WorldFolder = None,
 ) -> None:
-    """Ask policies post-trained on one voice for others that the base policy knows."""
+    """Test policies post-trained on one voice with the other voices of the base policy."""
     from rrpo.studies.demo import voices as study
 
-    command = " ".join(["rrpo", *sys.argv[1:]])
-    print(study.run(demos, out, sentences, command, world=_world(folder)))
+    print(study.run(demos, out, sentences, command_line(), world=_world(folder)))
 
 
 @study_app.command()
 def judges(
     out: Out,
     folder: WorldFolder = None,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    smoke: Smoke = False,
 ) -> None:
-    """Spoil real speech more and more: what can each judge hear? (Needs the renderer.)"""
+    """Degrade real speech step by step: what does each judge detect? (Needs the renderer.)"""
     from rrpo.studies.artifacts import judges as study
 
-    command = " ".join(["rrpo", *sys.argv[1:]])
-    print(study.run(out, study.SMOKE if smoke else study.FULL, _world(folder), command))
+    print(study.run(out, study.SMOKE if smoke else study.FULL, _world(folder), command_line()))
 
 
 Manifests = Annotated[
@@ -100,7 +98,9 @@ Manifests = Annotated[
 ]
 Pages = Annotated[
     Path | None,
-    typer.Option("--pages", help="Put the page and its picture here, too, such as docs/studies."),
+    typer.Option(
+        "--pages", help="Also copy the page and its figure here, such as to docs/studies."
+    ),
 ]
 
 
@@ -108,47 +108,39 @@ Pages = Annotated[
 def ablation(
     data: Manifests,
     out: Out,
-    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tuning runs of each model.")] = 5,
     models: Annotated[
         str,
-        typer.Option(help="Which, such as ls_eam_adv@audio, beside plain; default: all but that."),
+        typer.Option(
+            help="Which models beside plain, such as ls_eam_adv@audio; default: all but that."
+        ),
     ] = "",
     pages: Pages = None,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    smoke: Smoke = False,
 ) -> None:
     """Train reward models on real speech, with each subset of the regularizers (rrpo\\[speech])."""
     from rrpo.studies.real_speech import ablation as study
+    from rrpo.studies.study import publish
 
-    command = " ".join(["rrpo", *sys.argv[1:]])
     chosen = models.split(",") if models else ()
-    page = study.run(data, out, _size(seeds, smoke), command, chosen)
-    print(_published(page, pages))
+    page = study.run(data, out, _size(seeds, smoke), command_line(), chosen)
+    print(publish(page, pages))
 
 
 @study_app.command()
 def languages(
     data: Manifests,
     out: Out,
-    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tuning runs of each model.")] = 5,
     pages: Pages = None,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    smoke: Smoke = False,
 ) -> None:
     """Train on one language, test on the others; on less and more data (rrpo\\[speech])."""
     from rrpo.studies.real_speech import languages as study
+    from rrpo.studies.study import publish
 
-    page = study.run(data, out, _size(seeds, smoke), " ".join(["rrpo", *sys.argv[1:]]))
-    print(_published(page, pages))
-
-
-def _published(page: Path, folder: Path | None) -> Path:
-    """Copy a page and its picture into a folder, where one is named; say where to read it."""
-    from rrpo.checkpoint import write_text
-
-    if folder is None:
-        return page
-    for path in (page, page.with_suffix(".svg")):
-        write_text(folder / path.name, path.read_text(encoding="utf-8"))
-    return folder / page.name
+    page = study.run(data, out, _size(seeds, smoke), command_line())
+    print(publish(page, pages))
 
 
 def _size(seeds: int, smoke: bool) -> "Size":
@@ -165,28 +157,25 @@ def artifacts(
     out: Out,
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="manifest.csv of clean real speech, or its folder. Several: give more."),
+        typer.Option(help="manifest.csv of clean real speech, or its folder; repeat it."),
     ] = None,
-    peer: Annotated[
-        str, typer.Option(help="`essentia`, where it is installed: measure that beside ours.")
-    ] = "",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    smoke: Annotated[bool, typer.Option(help="Tiny: for a test of the command.")] = False,
+    seed: Seed = 0,
+    smoke: Smoke = False,
 ) -> None:
-    """Put artifacts of known place and level into clean speech: which are found?"""
+    """Insert artifacts at known places and levels into clean speech: which are detected?"""
     from rrpo.studies.artifacts import artifacts as study
 
     size = study.SMOKE if smoke else study.FULL
-    print(study.run(out, data or [], size, seed, peer, " ".join(["rrpo", *sys.argv[1:]])))
+    print(study.run(out, data or [], size, seed, command_line()))
 
 
 @study_app.command()
 def overoptimization(
     out: Out,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    steps: Annotated[int, typer.Option(min=1)] = 160,
+    seed: Seed = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Of DiffRO.")] = 160,
 ) -> None:
-    """Optimize without the KL and three times as fast: which reward model is fooled, and when?"""
+    """Optimize fast and without the KL: which reward model is exploited, and when?"""
     from dataclasses import replace
 
     from rrpo.studies.demo import demo
@@ -198,4 +187,4 @@ def overoptimization(
         settings=("diffro.beta=0.0", "train.learning_rate=3e-4", "rewards={emotion: 1.0}"),
         diffro_steps=steps,
     )
-    demo.run(out, seed, plan, command=" ".join(["rrpo", *sys.argv[1:]]))
+    demo.run(out, seed, plan, command=command_line())

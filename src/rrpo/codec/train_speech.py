@@ -114,14 +114,9 @@ class SpeechTokenizerObjective:
         self.hearing = hearing
         self.config = config
 
-    def loss(
-        self,
-        model: SpeechTokenizer,
-        step: int,  # noqa: ARG002 (of the protocol)
-        generator: torch.Generator,
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return its loss and the two errors it is made of."""
-        size = self.config.batch_size
+        model, size = self.model, self.config.batch_size
         rows = torch.randint(len(self.hearing.states), (size,), generator=generator).tolist()
         starts = torch.rand(size, generator=generator, dtype=torch.float64).tolist()
         heard = self.hearing.windows(rows, starts, self.config.window)

@@ -124,6 +124,23 @@ def emotion_name(label: str) -> str:
     return known_corpora()["csv"].emotions.get(name, name)
 
 
+def named_emotion(label: str, where: str) -> str:
+    """Return `emotion_name` of a label that must be there.
+
+    Raises:
+        UserError: it says nothing, or is the number of a class, whose name only its maker knows;
+            `where` begins the message.
+    """
+    name = emotion_name(label)
+    if not name:
+        raise UserError(f"{where} has no emotion: name it, or leave it out")
+    if name.lstrip("-").replace(".", "", 1).isdigit():
+        raise UserError(
+            f"{where} has the number {label} for its emotion: write the emotion's name instead"
+        )
+    return name
+
+
 def require_no_slip(option: str, emotion: str) -> None:
     """Refuse the name of an emotion that is nearly one of ours: it would be a class of its own.
 

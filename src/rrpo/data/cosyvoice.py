@@ -11,15 +11,16 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 
 from rrpo.checkpoint import atomic_path, writing
-from rrpo.data.catalogue import emotion_name
+from rrpo.data.catalogue import named_emotion
 from rrpo.data.encodings import read_text
 from rrpo.data.files import POINTER, is_file, is_pointer, near
 from rrpo.data.findings import Findings, first
+from rrpo.data.lengths import misfit
 from rrpo.data.manifest import Recording, require_empty, write_manifest
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.data.text_table import is_nothing, lines, read_pairs
 from rrpo.errors import UserError
-from rrpo.tokens import SPEECH_CODES
+from rrpo.tokens import SPEECH_CODES, TOKEN_RATE
 
 PARQUET_COLUMNS = ("utt", "audio_data", "wav", "text", "spk", "speech_token", "emotion")
 """Those of upstream's parquet files that are read; `emotion` is one a user may have added."""
@@ -72,7 +73,7 @@ def import_cosyvoice(
     try:
         return _import_parquet(files, out, labels, found, codec)
     except UserError:
-        # So that a second call, after the mend, finds the folder as empty as the first did.
+        # So that a second call, after the correction, finds the folder as empty as the first did.
         for made in ("audio", "tokens"):
             shutil.rmtree(out / made, ignore_errors=True)
         raise
@@ -98,6 +99,7 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
             rows.append(Recording(audio.absolute(), emotion, spoken, speaker))
     if found.lines() and not rows:
         raise UserError(f"{folder / 'wav.scp'}: {found.refusal()}")
+    _require_own_sounds(rows, folder / "wav.scp")
     for table in ("text", "utt2spk"):
         if more := [name for name in tables[table] if name not in tables["wav.scp"]]:
             found.notes.append(f"{folder / table} has utterances that wav.scp lacks: {first(more)}")
@@ -109,7 +111,7 @@ def _import_parquet(
     files: Sequence[Path], out: Path, labels: Mapping[str, str], found: Findings, codec: str
 ) -> Imported:
     rows: list[Recording] = []
-    tokens = 0
+    tokens, misfits = 0, list[str]()
     for number, file in enumerate(files):
         spoken = []
         for row in _parquet_rows(file):
@@ -120,20 +122,50 @@ def _import_parquet(
                 continue
             text, speaker = _said(row, "text"), _said(row, "spk")
             rows.append(Recording(recording, emotion, text, speaker))
-            if row.get("speech_token"):
-                spoken.append(Utterance(name, text, emotion, _codes(row, file), speaker))
+            if not row.get("speech_token"):
+                continue
+            codes = _codes(row, file)
+            if wrong := misfit(codes.size, recording):
+                misfits.append(f"{name}, {wrong}")
+            else:
+                spoken.append(Utterance(name, text, emotion, codes, speaker))
         if spoken:
             write_shard(out / "tokens" / f"{number:05d}.parquet", spoken, codec)
             tokens += len(spoken)
     if found.lines() and not rows:
         raise UserError(f"{files[0]}: {found.refusal()}")
+    _require_own_sounds(rows, files[0])
+    if misfits:
+        said = f"{len(misfits)} utterances have tokens that do not fit their sound ({misfits[0]})"
+        if len(misfits) > tokens:
+            raise UserError(
+                f"{files[0]}: {said}: {TOKEN_RATE} a second are right, so they are of another "
+                "codec; leave out the column speech_token, and make them with `rrpo tokenize`"
+            )
+        found.notes.append(f"{said}: their tokens are left out, `rrpo tokenize` makes them again")
     write_manifest(out, rows)
     return Imported(len(rows), tokens, found)
 
 
+def _require_own_sounds(rows: Sequence[Recording], source: Path) -> None:
+    """Refuse a sound that two utterances name: it would have two texts or count twice."""
+    seen: set[Path] = set()
+    for row in rows:
+        place = row.path.resolve()
+        if place in seen:
+            raise UserError(
+                f"{source}: two utterances name {row.path}: cut it into a file for each, or leave "
+                "one of them out"
+            )
+        seen.add(place)
+
+
 def _said(row: Mapping[str, Any], column: str) -> str:
     """Return a value as text; what says nothing is empty."""
-    value = str(row.get(column) or "")
+    found = row.get(column)
+    if not isinstance(found, str | int | None):
+        raise UserError(f"the {column} of {row['utt']} is a {type(found).__name__} and no text")
+    value = "" if found is None else str(found)
     return "" if is_nothing(value) else value
 
 
@@ -146,6 +178,9 @@ def _require_new(files: Sequence[Path]) -> None:
     places: dict[str, Path] = {}
     for file in files:
         for row in _parquet_rows(file, ("utt",)):
+            if not isinstance(row["utt"], str | int | None):
+                kind = type(row["utt"]).__name__
+                raise UserError(f"{file}: the column utt holds a {kind} and no name: name it")
             name = str(row["utt"] or "")
             if is_nothing(name):
                 raise UserError(f"{file}: an utterance has no name in the column utt: name it")
@@ -167,7 +202,7 @@ def _parquet_files(source: Path) -> list[Path]:
         file = near(line.strip(), (source.parent, Path()))
         if file is None:
             raise UserError(
-                f"{source} names {line.strip()}, which is not there: mend line {number}"
+                f"{source} names {line.strip()}, which is not there: correct line {number}"
             )
         other = files.setdefault(file.resolve(), number)
         if other != number:
@@ -191,8 +226,9 @@ def _parquet_rows(file: Path, columns: Sequence[str] = PARQUET_COLUMNS) -> Itera
         wanted = [name for name in held if name in columns]
         for batch in table.iter_batches(batch_size=READ, columns=wanted):
             yield from batch.to_pylist()
-    except (arrow.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file} is not a parquet file ({str(error).splitlines()[0]})") from None
+    except (arrow.ArrowException, OSError, ValueError) as error:  # the last: text that is no UTF-8
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file} is not a parquet file ({reason}): copy it again") from None
 
 
 def _keep_audio(row: Mapping[str, Any], out: Path, number: int) -> Path:
@@ -238,10 +274,9 @@ def _codes(row: Mapping[str, Any], file: Path) -> np.ndarray[Any, np.dtype[np.in
 
 
 def _label(name: str, labels: Mapping[str, str]) -> str:
-    emotion = emotion_name(labels.get(name, ""))
-    if not emotion:
+    if not labels.get(name):
         raise UserError(f"{name} has no emotion: add it to utt2emo, or leave the utterance out")
-    return emotion
+    return named_emotion(labels[name], name)
 
 
 def _pairs(file: Path, found: Findings, empty: bool = False) -> dict[str, str]:

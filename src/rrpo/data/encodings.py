@@ -61,7 +61,9 @@ def read_text(file: Path, encoding: str = "", likely: str = "") -> Text:
         raise UserError(f"{file} is a git-LFS pointer and not the file: run `git lfs pull`")
     for start, kind in NO_TEXT.items():
         if data.startswith(start):
-            raise UserError(f"{file} is {kind} and no text: save it as CSV in UTF-8")
+            raise UserError(
+                f"{file} is {kind} and no text: name a table in CSV and UTF-8, or save it so"
+            )
     return _asked(data, encoding, file) if encoding else _found(data, likely, file)
 
 

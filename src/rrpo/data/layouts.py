@@ -24,7 +24,7 @@ IEMOCAP_LABEL = re.compile(r"\[[\d.]+\s*-\s*[\d.]+\]\s+(?P<name>Ses\w+)\s+(?P<la
 IEMOCAP_TEXT = re.compile(r"(?P<name>Ses\w+)\s+\[[^\]]*\]:\s*(?P<text>.*\S)")
 
 
-def read_iemocap(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:  # noqa: ARG001
+def read_iemocap(root: Path, _corpus: Corpus, found: Findings) -> list[Recording]:
     """Busso et al., 2008. The speaker of Ses01F_impro01_M003 is the man of the first session."""
     recordings: dict[str, Recording | None] = {}
     for session in sorted(root.glob("Session[1-5]")):
@@ -52,7 +52,7 @@ def read_iemocap(root: Path, corpus: Corpus, found: Findings) -> list[Recording]
     return [one for one in recordings.values() if one is not None]
 
 
-def read_mer2023(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:  # noqa: ARG001
+def read_mer2023(root: Path, _corpus: Corpus, found: Findings) -> list[Recording]:
     """Lian et al., 2023: tables of labels and videos; neither speakers nor texts are released.
 
     Their sound must have been taken out of the videos: train/NAME.avi to NAME.wav, in any folder.
@@ -119,7 +119,7 @@ def read_ravdess(root: Path, corpus: Corpus, found: Findings) -> list[Recording]
     return recordings
 
 
-def read_emodb(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:  # noqa: ARG001
+def read_emodb(root: Path, corpus: Corpus, _found: Findings) -> list[Recording]:
     """Burkhardt et al., 2005: speaker, code of the text, emotion, version."""
     recordings = []
     for audio in sounds_in(root / "wav" if (root / "wav").is_dir() else root):
@@ -130,7 +130,7 @@ def read_emodb(root: Path, corpus: Corpus, found: Findings) -> list[Recording]: 
     return recordings
 
 
-def read_nemo(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:  # noqa: ARG001
+def read_nemo(root: Path, _corpus: Corpus, found: Findings) -> list[Recording]:
     """Christop, 2024: data.tsv names every file of samples."""
     file = root / "data.tsv"
     if not is_file(file):
@@ -188,7 +188,7 @@ def read_cremad(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:
     return recordings
 
 
-def read_casia(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:  # noqa: ARG001
+def read_casia(root: Path, corpus: Corpus, _found: Findings) -> list[Recording]:
     """Four speakers, a folder each, and in it one for each emotion."""
     speakers = {*corpus.speakers.female, *corpus.speakers.male}
     return [

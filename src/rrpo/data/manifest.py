@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rrpo.checkpoint import write_text
-from rrpo.data.catalogue import corpus_key, emotion_name, folded
+from rrpo.data.catalogue import corpus_key, folded, named_emotion
 from rrpo.data.files import is_file, near
 from rrpo.data.findings import Findings
 from rrpo.data.text_table import Table, read_table
@@ -17,6 +17,8 @@ from rrpo.errors import UserError
 
 REQUIRED = ("path", "emotion")
 PARTITIONS = ("train", "validation", "test")
+LONGEST = 100_000
+"""Signs of a cell; readers of tables take little more."""
 TEST = PARTITIONS[-1]
 """Of whom nothing is trained on."""
 
@@ -63,7 +65,10 @@ def read_manifest(path: Path, found: Findings | None = None) -> list[Recording]:
     for note in table.notes if found is None else ():
         print(note)  # with nobody to take it, it is still said
     recordings = rows_to_recordings(table, {name: name for name in COLUMNS}, found)
-    return [replace(one, emotion=emotion_name(one.emotion)) for one in recordings]
+    return [
+        replace(one, emotion=named_emotion(one.emotion, f"{table.file}: {one.path.name}"))
+        for one in recordings
+    ]
 
 
 def table_file(path: Path) -> Path:
@@ -128,9 +133,12 @@ def _refuse(file: Path, lost: Findings, folders: Sequence[Path], count: int) -> 
     """Say what of a table cannot be used."""
     if lost.missing:
         line, _, name = lost.missing[0].partition(": ")
+        if "://" in name:
+            raise UserError(f"{file}, {line}: {name} is no file here: download it, name its path")
+        slash = ", with / and no backslash in them" if "\\" in name else ""
         raise UserError(
             f"{file}, {line}: no such audio file: {name} is neither in {folders[0]} nor in "
-            f"{folders[1]} ({len(lost.missing)} of {count} are not there): mend the paths"
+            f"{folders[1]} ({len(lost.missing)} of {count} are not there): correct the paths{slash}"
         )
     raise UserError(f"{file}: of its {count} recordings {lost.lines()[0]}")
 
@@ -169,7 +177,8 @@ def write_manifest(folder: Path, recordings: Sequence[Recording]) -> None:
     """Write `manifest.csv` into a folder: paths inside it are relative, all others absolute.
 
     Raises:
-        UserError: there are no recordings, or the file cannot be written.
+        UserError: there are no recordings, a text holds a NUL or is too long for a table, or the
+            file cannot be written.
     """
     if not recordings:
         raise UserError("there is no utterance to import")
@@ -181,5 +190,10 @@ def write_manifest(folder: Path, recordings: Sequence[Recording]) -> None:
         path = recording.path.absolute()
         inside = path.relative_to(root) if path.is_relative_to(root) else path
         values = [getattr(recording, name) for name in COLUMNS[1:]]
+        if any("\0" in str(value) or len(str(value)) > LONGEST for value in values):
+            raise UserError(
+                f"{path.name}: its text or a label holds a NUL character or over {LONGEST} signs: "
+                "it is no text of an utterance, correct it"
+            )
         writer.writerow([inside.as_posix(), *("" if value is None else value for value in values)])
     write_text(folder / "manifest.csv", stream.getvalue())

@@ -10,12 +10,14 @@ import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 from rrpo.checkpoint import atomic_path
-from rrpo.data.catalogue import emotion_name
+from rrpo.data.catalogue import named_emotion
 from rrpo.data.files import is_pointer
+from rrpo.data.lengths import LONGEST, SHORTEST, check_sounds
 from rrpo.data.manifest import PARTITIONS, TEST
+from rrpo.data.text_table import is_nothing
 from rrpo.errors import UserError
 from rrpo.identity import require_one_codec
-from rrpo.tokens import SPEECH_CODES
+from rrpo.tokens import SPEECH_CODES, TOKEN_RATE
 
 SCHEMA = arrow.schema(
     [
@@ -39,6 +41,9 @@ ALL = "all"
 """Every utterance, whatever its partition."""
 NULLABLE = ("intensity", "partner_emotion", "energy")
 """Columns in which a value may be missing."""
+
+RANGES = {"intensity": (0.0, 1.0), "partner_weight": (0.0, 1.0), "energy": (-1000.0, 1000.0)}
+"""Numbers of an utterance and where they lie; energy is in dB."""
 
 
 @dataclass(frozen=True)
@@ -99,20 +104,67 @@ def read_shard(path: Path) -> list[Utterance]:
         if is_pointer(file):
             raise UserError(f"{file} is a git-LFS pointer and not the file: run `git lfs pull`")
         try:
-            table = parquet.read_table(file, schema=None)
-        except (arrow.ArrowException, OSError) as error:
-            raise UserError(f"{file} is not a readable parquet file ({error})") from None
+            # A folder called corpus=own would else be a column.
+            table = parquet.read_table(file, schema=None, partitioning=None)
+        except (arrow.ArrowException, OSError, ValueError) as error:
+            raise _unreadable(file, error) from None
         needed = [name for name in SCHEMA.names if name not in OPTIONAL]
         missing = [name for name in needed if name not in table.column_names]
         if missing:
             raise UserError(f"{file} lacks the columns {', '.join(missing)}: tokenize it again")
         _check_columns(table, file)
-        if "partition" in table.column_names:
-            _check_partitions(set(table.column("partition").to_pylist()), file)
-        rows += [_utterance(row, file) for row in table.to_pylist()]
+        try:
+            found = table.to_pylist()
+        except (arrow.ArrowException, ValueError) as error:  # text that is no UTF-8
+            raise _unreadable(file, error) from None
+        check_sounds(found, file)
+        _check_partitions({row.get("partition") for row in found}, file)
+        rows += [_utterance(row, file) for row in found]
     if not rows:
         raise UserError(f"{path} holds no utterances: tokenize at least one")
+    _require_once(rows, path)
     return rows
+
+
+def odd_lengths(rows: Sequence[Utterance], source: Path) -> list[str]:
+    """Return what is to be said of utterances that are longer or shorter than people speak."""
+    notes = []
+    for name, odd, cure in (
+        ("over", [row for row in rows if row.tokens.size > LONGEST], "cut them, or leave them out"),
+        ("under", [row for row in rows if row.tokens.size < SHORTEST], "leave them out"),
+    ):
+        if odd:
+            bound = (LONGEST if name == "over" else SHORTEST) / TOKEN_RATE
+            seconds = odd[0].tokens.size / TOKEN_RATE
+            notes.append(
+                f"{source}: {len(odd)} of {len(rows)} utterances are {name} {bound:g} s, such as "
+                f"{odd[0].id!r} with {seconds:g} s: {cure}"
+            )
+    return notes
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return UserError(
+        f"{file} is not a readable parquet file ({reason}): copy it again, or make one with "
+        "`rrpo tokenize`"
+    )
+
+
+def _require_once(rows: Sequence[Utterance], path: Path) -> None:
+    """Refuse an utterance that stands twice, as in the copy of a file: it would count twice.
+
+    Ids alone do not tell, as those of two corpora may be the same.
+    """
+    seen = set()
+    for row in rows:
+        key = (row.id, row.text, row.emotion, row.partner_emotion, row.tokens.tobytes())
+        if key in seen:
+            raise UserError(
+                f"{path}: the utterance {row.id!r} stands twice, with the same tokens: remove the "
+                "second file or row"
+            )
+        seen.add(key)
 
 
 def for_training(data: Path) -> list[Utterance]:
@@ -135,6 +187,7 @@ def for_tests(data: Path, partition: str | None = None) -> list[Utterance]:
             nothing is.
     """
     rows = read_shard(data)
+    require_plain(rows, data)
     known = {row.partition for row in rows}
     if partition not in (None, ALL, *PARTITIONS):
         names = ", ".join((*PARTITIONS, ALL))
@@ -153,8 +206,24 @@ def for_tests(data: Path, partition: str | None = None) -> list[Utterance]:
     return kept
 
 
+def require_plain(rows: Sequence[Utterance], data: Path) -> None:
+    """Refuse mixes of two utterances: they are neither an emotion nor a text.
+
+    Raises:
+        UserError: one is.
+    """
+    for row in rows:
+        if row.partner_emotion is not None:
+            raise UserError(
+                f"{data}: utterance {row.id!r} is mixed with another: name the folder `tokens` "
+                "beside `mixes`"
+            )
+
+
 def _files(path: Path) -> list[Path]:
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files and (path / "tokens").is_dir():
+        raise UserError(f"no token shard at {path}: name {path / 'tokens'}, where they are")
     if not files or not files[0].is_file():
         raise UserError(f"no token shard at {path}: make one with `rrpo tokenize`")
     return files
@@ -173,8 +242,8 @@ def shard_codec(path: Path) -> str:
     for file in _files(path):
         try:
             metadata = parquet.read_schema(file).metadata or {}
-        except (arrow.ArrowException, OSError) as error:
-            raise UserError(f"{file} is not a readable parquet file ({error})") from None
+        except (arrow.ArrowException, OSError, ValueError) as error:
+            raise _unreadable(file, error) from None
         found[str(file)] = metadata.get(CODEC, b"").decode("utf-8", "replace")
     if len(set(found.values())) > 1 and "" in found.values():
         silent = next(file for file, line in found.items() if not line)
@@ -207,7 +276,7 @@ def _check_partitions(found: set[str | None], file: Path) -> None:
     if wrong:
         raise UserError(
             f"{file}: the partition {wrong[0]!r} is none of {', '.join(PARTITIONS)}: "
-            "mend the manifest and tokenize it again"
+            "correct the manifest and tokenize it again"
         )
 
 
@@ -225,16 +294,27 @@ def _fits(found: arrow.DataType, field: arrow.Field) -> bool:
 
 
 def _utterance(row: dict[str, object], file: Path) -> Utterance:
-    tokens = np.asarray(row.pop("tokens"), dtype=np.int64)
+    where = f"{file}: utterance {row['id']!r}"
+    try:
+        tokens = np.asarray(row.pop("tokens"), dtype=np.int64)
+    except OverflowError:
+        tokens = np.array([-1])
     if tokens.size == 0:
-        raise UserError(f"{file}: utterance {row['id']!r} has no tokens: remove it")
+        raise UserError(f"{where} has no tokens: remove it")
     if tokens.min() < 0 or tokens.max() >= SPEECH_CODES:
         raise UserError(
-            f"{file}: utterance {row['id']!r} has a token outside 0…{SPEECH_CODES - 1}: "
-            "it was made by a codec with another vocabulary"
+            f"{where} has a token outside 0…{SPEECH_CODES - 1}: it is of a codec with another "
+            "vocabulary"
         )
     known = {name: row[name] for name in SCHEMA.names if name in row}
+    for name, value in known.items():
+        if isinstance(value, str) and name != "id" and is_nothing(value):
+            known[name] = None if name == "partner_emotion" else ""
     for name in ("emotion", "partner_emotion"):
-        if known.get(name):
-            known[name] = emotion_name(str(known[name]))
+        if known[name] is not None:
+            known[name] = named_emotion(str(known[name]), where)
+    for name, (low, high) in RANGES.items():
+        value = known.get(name)
+        if isinstance(value, int | float) and not low <= value <= high:
+            raise UserError(f"{where} has the {name} {value}: give one from {low:g} to {high:g}")
     return Utterance(tokens=tokens, **known)  # type: ignore[arg-type]

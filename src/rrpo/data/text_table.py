@@ -117,6 +117,11 @@ def read_table(
     """
     text = read_text(file, encoding)
     content = text.content.removeprefix("\ufeff")
+    if re.match(r"\s*(?:\{|\[\s*[{\[])", content):
+        raise UserError(
+            f"{file} is JSON and no table: write its values as CSV, with the columns "
+            f"{' and '.join(required)}"
+        )
     skipped = 0
     if said := re.match(r'"?sep=(.)"?[^\S\t\r\n]*(?:\r\n|\n|\r)', content, re.IGNORECASE):
         separator, skipped = separator or said[1], 1
@@ -212,7 +217,8 @@ def _places(
         if not found and name in required:
             raise UserError(
                 f"{file} lacks the column {name}: it has {', '.join(header)[:200]}; its first line "
-                "must name the columns, divided by one of , ; | or tabulators"
+                "must name the columns, divided by one of , ; | or tabulators (of a table of your "
+                f"own, --column {name}=OTHER names one that is called otherwise)"
             )
         if found:
             places[name] = found[0]

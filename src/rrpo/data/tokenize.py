@@ -20,6 +20,7 @@ from rrpo.data.survey import Verdict, read_recording, report_lines, survey, writ
 from rrpo.errors import UserError
 from rrpo.progress import Progress
 from rrpo.sound.mixup import energy_adaptive_mixup, other_than
+from rrpo.tokens import TOKEN_RATE, fits_sound
 
 SHARD = 200
 """Utterances and mixes of one parquet file, the unit an interrupted call goes on from."""
@@ -233,6 +234,13 @@ def _fields(one: Recording) -> list[Any]:
 
 
 def _row(recording: Recording, name: str, tokens: Tensor, sound: Audio) -> Utterance:
+    seconds = sound.size / audio.SAMPLE_RATE
+    if not fits_sound(tokens.numel(), seconds):
+        raise UserError(
+            f"{recording.path}: the codec gives {tokens.numel()} tokens of {seconds:.2f} s, where "
+            f"{TOKEN_RATE} a second are right: it is of another generation or damaged, name that "
+            "of a CosyVoice2 or CosyVoice3 folder"
+        )
     return Utterance(
         id=name,
         text=recording.text,

@@ -17,6 +17,7 @@ from scipy.special import log_softmax, logsumexp, ndtr, stdtrit
 from rrpo.errors import UserError
 from rrpo.evaluate.confusion import confusion_matrices, unweighted_average_recall
 from rrpo.evaluate.statistics import Figure, clusters
+from rrpo.interval import Interval, exactly
 
 ITERATIONS, TOLERANCE = 1000, 1e-9
 """Of weighing the classes."""
@@ -63,7 +64,7 @@ def stratified_interval(
     figure: Figure = unweighted_average_recall,
     seed: int = 0,
     resamples: int = 2000,
-) -> dict[str, float]:
+) -> Interval:
     """Return a figure, averaged over trainings and strata, with its 95 % interval.
 
     The strata, such as languages, are fixed, and so is what was trained on. Speakers are drawn
@@ -89,7 +90,7 @@ def stratified_ranking(
     others: Sequence[Trials] | None = None,
     seed: int = 0,
     resamples: int = 2000,
-) -> dict[str, float]:
+) -> Interval:
     """Return the area under the ROC curve of the scores, as `stratified_interval`.
 
     It is that of each class against the rest, averaged over the classes present: how often an
@@ -112,7 +113,7 @@ def _interval(
     figures: Figures,
     seed: int,
     resamples: int,
-) -> dict[str, float]:
+) -> Interval:
     for trials in [*strata, *(others or ())]:
         _check_trials(trials)
     weights, of_trainings = training_draws([*strata, *(others or ())], seed, resamples)
@@ -139,10 +140,10 @@ def _interval(
         degrees = min(degrees or of_trainings, of_trainings)
     draws = draws[np.isfinite(draws)]
     if degrees == 0 or draws.size == 0:
-        return {"mean": mean, "low": mean, "high": mean}
+        return exactly(mean)
     cut = float(ndtr(-stdtrit(degrees, 0.975)))
     low, high = np.quantile(draws, [cut, 1 - cut])
-    return {"mean": mean, "low": float(low), "high": float(high)}
+    return Interval(mean, float(low), float(high))
 
 
 def training_draws(

@@ -56,7 +56,7 @@ class EmotionJudge:
         """
         inputs, targets = _checked(features, labels, len(emotions))
         generator = torch.Generator().manual_seed(seed)
-        held, kept = _hold_out(range(len(targets)) if groups is None else groups, generator)
+        held, kept = hold_out(range(len(targets)) if groups is None else groups, generator)
         centre = inputs[kept].mean(0)
         state = {"centre": centre, "scale": inputs[kept].std(0).clamp_min(1e-6)}
         state |= _train(
@@ -125,7 +125,7 @@ class EmotionJudge:
             return _forward(_standardise(inputs, self.state), self.state).mean(0)
 
 
-def _hold_out(groups: Sequence[str] | range, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def hold_out(groups: Sequence[str] | range, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return the indices held out, about a fifth in whole groups and at least two, and the rest."""
     members: dict[object, list[int]] = {}
     for index, group in enumerate(groups):

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from rrpo.errors import UserError
+from rrpo.interval import Interval, exactly
 
 GRID = 20
 """Values of the key at which two curves are compared."""
@@ -66,7 +67,7 @@ def mean_difference(
     return float(np.mean(found)) if found else None
 
 
-def run_interval(values: Sequence[float]) -> dict[str, float]:
+def run_interval(values: Sequence[float]) -> Interval:
     """Return the mean of one figure per run with Student's 95 % interval over runs.
 
     For the few runs of a study, too few to be resampled. A single run has no spread: both ends are
@@ -77,13 +78,13 @@ def run_interval(values: Sequence[float]) -> dict[str, float]:
 
     Examples:
         >>> run_interval([1.0, 1.0])
-        {'mean': 1.0, 'low': 1.0, 'high': 1.0}
+        Interval(mean=1.0, low=1.0, high=1.0)
     """
     if not values:
         raise UserError("an interval over runs needs at least one run")
     sample = np.asarray(values, dtype=np.float64)
     mean = float(sample.mean())
     if sample.size == 1:
-        return {"mean": mean, "low": mean, "high": mean}
+        return exactly(mean)
     half = float(stdtrit(sample.size - 1, 0.975) * sample.std(ddof=1) / np.sqrt(sample.size))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return Interval(mean, mean - half, mean + half)

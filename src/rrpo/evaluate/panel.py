@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,14 @@ from rrpo.evaluate import artifacts, content
 from rrpo.evaluate import quality as predictors
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.statistics import interval
+from rrpo.interval import Interval
+from rrpo.measures import MEASURES, REWARD
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.divergence import kl_per_position
 from rrpo.policy.examples import Prompt
 from rrpo.policy.layout import unistream
 from rrpo.reward import RewardModel
-from rrpo.reward.fit import log_posteriors
+from rrpo.reward.posteriors import log_posteriors
 from rrpo.tokens import IGNORE
 
 
@@ -144,7 +145,7 @@ def measure(
                 "loops": artifacts.loops(sample.tokens),
                 "ended": sample.ended,
                 "kl": sample.kl,
-                "word_error": None if heard is None else _lost(sample.text, heard[index]),
+                "content_error": None if heard is None else _lost(sample.text, heard[index]),
                 **_leak(sample, heard, index),
             }
         )
@@ -201,40 +202,25 @@ def summarise(
         content_reason: why there is no content error, where there is none.
         by_sentence: resample sentences with all that was said of them, and not utterances.
     """
-    groups = [row["text"] for row in rows] if by_sentence else None
-    over = partial(interval, groups=groups)
+
+    def over(values: Sequence[float], spoken: Sequence[Mapping[str, Any]] = rows) -> Interval:
+        return interval(values, groups=[row["text"] for row in spoken] if by_sentence else None)
+
     rewards = {name: over([row["reward"][name] for row in rows]) for name in rows[0]["reward"]}
     system: dict[str, Any] = {
         "reward": rewards.get(own_reward),
+        "reward_model": own_reward or None,
         "rewards": rewards,
-        "judge_accuracy": None,
-        "judge_probability": None,
         "quality": {
             name: over([row["quality"][name] for row in rows]) for name in rows[0]["quality"]
         },
-        "artifacts_per_second": over([len(row["artifacts"]) / row["seconds"] for row in rows]),
-        "content_error": None,
-        "kl": None,
-        "tokens": over([row["tokens"] for row in rows]),
-        "repetition": over([row["repetition"] for row in rows]),
         "utterances": len(rows),
     }
-    if rows[0].get("ended") is not None:
-        system["never_ended"] = over([float(not row["ended"]) for row in rows])
-    if "judge_emotion" in rows[0]:
-        right = [float(row["judge_emotion"] == row["emotion"]) for row in rows]
-        system["judge_accuracy"] = over(right)
-        system["judge_probability"] = over([row["judge_probability"] for row in rows])
-    told = [row for row in rows if "instruction_heard" in row]
-    if told:
-        system["instruction_heard"] = interval(
-            [row["instruction_heard"] for row in told],
-            groups=[row["text"] for row in told] if by_sentence else None,
-        )
-    if rows[0]["word_error"] is None:
+    for measure in MEASURES:
+        if measure.group != "Quality" and measure != REWARD:
+            spoken = [row for row in rows if measure.of(row) is not None]
+            values = [value for row in rows if (value := measure.of(row)) is not None]
+            system[measure.key] = over(values, spoken) if values else None
+    if system["content_error"] is None:
         system["content_error_reason"] = content_reason or "not measured"
-    else:
-        system["content_error"] = over([row["word_error"] for row in rows])
-    if rows[0]["kl"] is not None:
-        system["kl"] = over([row["kl"] for row in rows])
     return system

@@ -45,13 +45,13 @@ def available() -> dict[str, Scorer]:
     (Stahl & Gamper 2025) hear a single click. A scorer raises UserError for audio that is empty or
     not finite; samples beyond ±1 are clipped, as they are when the audio is written.
     """
-    return dict(_speechmos()[0]) | dict(_distillmos()[0])
+    return dict(load_speechmos()[0]) | dict(load_distillmos()[0])
 
 
 def missing() -> dict[str, str]:
     """Return name → reason, with the command that mends it, of those that cannot be had."""
-    reasons = {name: _speechmos()[1] for name in SPEECHMOS}
-    reasons["distillmos"] = _distillmos()[1]
+    reasons = {name: load_speechmos()[1] for name in SPEECHMOS}
+    reasons["distillmos"] = load_distillmos()[1]
     return {name: reason for name, reason in reasons.items() if reason}
 
 
@@ -160,7 +160,7 @@ class DistillMos:
 
 
 @functools.cache
-def _speechmos() -> tuple[dict[str, Scorer], str]:
+def load_speechmos() -> tuple[dict[str, Scorer], str]:
     try:
         dnsmos, plcmos = Dnsmos(), Plcmos()
     except Exception as error:  # onnxruntime's own, for a damaged model, have no common parent
@@ -174,7 +174,7 @@ def _speechmos() -> tuple[dict[str, Scorer], str]:
 
 
 @functools.cache
-def _distillmos() -> tuple[dict[str, Scorer], str]:
+def load_distillmos() -> tuple[dict[str, Scorer], str]:
     try:
         return {"distillmos": DistillMos().rate}, ""
     except (ImportError, OSError, RuntimeError) as error:

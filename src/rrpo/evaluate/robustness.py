@@ -10,7 +10,7 @@ from torch import Tensor
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.ser import scored_rows, share_interval
 from rrpo.reward import RewardModel
-from rrpo.reward.fit import log_posteriors
+from rrpo.reward.posteriors import log_posteriors
 from rrpo.reward.regularize import adversarial_delta
 from rrpo.tokens import length_mask, pad
 

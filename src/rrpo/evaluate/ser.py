@@ -19,16 +19,12 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import confusion
 from rrpo.evaluate.crossed import Trials, stratified_interval, stratified_ranking
-from rrpo.evaluate.statistics import (
-    Figure,
-    clusters,
-    expanded_interval,
-    resampled_sums,
-)
+from rrpo.evaluate.statistics import Figure, clusters, expanded_interval, resampled_sums
+from rrpo.interval import Interval
 from rrpo.reward import RewardModel
-from rrpo.reward.fit import log_posteriors
 from rrpo.reward.labels import check_tokens
-from rrpo.reward.loss import TASK
+from rrpo.reward.posteriors import log_posteriors
+from rrpo.reward.regularize import TASK
 
 CALIBRATION_BINS = 15
 GROUPS = 200
@@ -148,10 +144,10 @@ def evaluate(
 
 
 def report(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
-    """Return every figure of a recognition as a dict for JSON.
+    """Return every figure of a recognition.
 
-    A figure is {"mean", "low", "high"} with its 95 % interval (`clustered_interval`), over speakers
-    where every utterance names one and there are at least two, else over utterances;
+    A figure has its 95 % interval (`clustered_interval`), over speakers where every utterance names
+    one and there are at least two, else over utterances;
     "interval_over" says which, "clusters" how many. In a resample that lacks a class, the figures
     are over the others. A share that is 0 or 1 has nothing to resample and gets Wilson's interval
     (1927) for its number of utterances.
@@ -206,7 +202,7 @@ def figures(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[st
     matrices = confusion.confusion_matrices(found.labels, found.predictions, size, ids)
     sums, count = resampled_sums(matrices, seed, resamples), len(matrices)
 
-    def share(figure: Figure) -> dict[str, float]:
+    def share(figure: Figure) -> Interval:
         return _share(float(figure(matrices.sum(0))), figure(sums), count, rows)
 
     return {
@@ -223,7 +219,7 @@ def figures(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[st
 
 def _ranking(
     found: Recognition, ids: NDArray[np.int64], seed: int, resamples: int
-) -> dict[str, float] | None:
+) -> Interval | None:
     """Return the area under the ROC curve (`stratified_ranking`) over the clusters ids (N,).
 
     Of one that is 0 or 1 the resamples say nothing; it has the interval of as many utterances as
@@ -234,10 +230,10 @@ def _ranking(
     scores = found.log_posteriors[None]
     trials = Trials(found.predictions[None], found.labels, ids.astype(str), (), scores)
     area = stratified_ranking([trials], seed=seed, resamples=resamples)
-    if 0.0 < area["mean"] < 1.0:
+    if 0.0 < area.mean < 1.0:
         return area
     rarest = int(np.unique(found.labels, return_counts=True)[1].min())
-    return _wilson(area["mean"], rarest)
+    return _wilson(area.mean, rarest)
 
 
 def _posterior_figures(
@@ -269,7 +265,7 @@ def _posterior_figures(
 
 def difference(
     found: Recognition, other: Recognition, figure: Figure = confusion.unweighted_average_recall
-) -> dict[str, float]:
+) -> Interval:
     """Return a figure less that of another reward model on the same utterances, paired.
 
     Speakers are drawn anew as in `rrpo.evaluate.crossed`: what both find hard cancels.
@@ -287,7 +283,7 @@ def difference(
 
 def share_interval(
     hits: NDArray[np.bool_], speakers: NDArray[np.str_], seed: int = 0, resamples: int = 2000
-) -> dict[str, float]:
+) -> Interval:
     """Return the share of hits (N,) with its interval over speakers (N,), as in a report."""
     ids, _ = clusters(speakers)
     counts = np.column_stack([np.bincount(ids, weights=hits), np.bincount(ids)])
@@ -314,19 +310,19 @@ def _emotion(found: Recognition, index: int, seed: int, resamples: int) -> dict[
     }
 
 
-def _share(mean: float, draws: NDArray[np.float64], count: int, rows: int) -> dict[str, float]:
+def _share(mean: float, draws: NDArray[np.float64], count: int, rows: int) -> Interval:
     """Return a figure between 0 and 1 with its interval, Wilson's where nothing varies."""
     if 0.0 < mean < 1.0:
         return expanded_interval(mean, draws, count)
     return _wilson(mean, rows)
 
 
-def _wilson(mean: float, rows: int) -> dict[str, float]:
+def _wilson(mean: float, rows: int) -> Interval:
     """Return a share of so many utterances with Wilson's interval."""
     from scipy.stats import binomtest  # takes a second, which most commands do not need
 
     ends = binomtest(round(mean * rows), rows).proportion_ci(method="wilson")
-    return {"mean": mean, "low": float(ends.low), "high": float(ends.high)}
+    return Interval(mean, float(ends.low), float(ends.high))
 
 
 def _bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -2,13 +2,14 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, stdtrit
 
 from rrpo.errors import UserError
+from rrpo.interval import Interval, exactly
 
 Figure = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """A figure of summed counts: (..., *shape) to (...)."""
@@ -18,7 +19,7 @@ DRAWN = 2_000_000
 
 def interval(
     values: ArrayLike, seed: int = 0, resamples: int = 2000, groups: ArrayLike | None = None
-) -> dict[str, float]:
+) -> Interval:
     """Return the mean of one figure per utterance with its 95 % interval.
 
     The interval is the bias-corrected and accelerated bootstrap (BCa; Efron 1987, "Better
@@ -34,21 +35,21 @@ def interval(
             does not tell them apart (`clusters`), every utterance is a group of its own.
 
     Returns:
-        "mean", "low" and "high", in the unit of `values`.
+        the mean and its ends, in the unit of `values`.
 
     Raises:
         UserError: there are no values, one is NaN or infinite, or there are not as many groups.
 
     Examples:
         >>> interval([2.0, 2.0])
-        {'mean': 2.0, 'low': 2.0, 'high': 2.0}
+        Interval(mean=2.0, low=2.0, high=2.0)
     """
     sample = _checked(values, "values")
     mean = float(sample.mean())
     if groups is not None:
         _check_groups(sample, groups)
     if np.ptp(sample) <= 1e-12 * float(np.abs(sample).max()):
-        return {"mean": mean, "low": mean, "high": mean}
+        return exactly(mean)
     if groups is not None:
         return clustered_interval(_grouped(sample, groups), _ratio, seed, resamples)
     from scipy.stats import bootstrap  # takes a second, which most commands do not need
@@ -68,7 +69,7 @@ def interval(
             ).confidence_interval
         if np.isfinite(found.low) and np.isfinite(found.high):
             break
-    return {"mean": mean, "low": float(found.low), "high": float(found.high)}
+    return Interval(mean, float(found.low), float(found.high))
 
 
 def paired_interval(
@@ -77,7 +78,7 @@ def paired_interval(
     seed: int = 0,
     resamples: int = 2000,
     groups: ArrayLike | None = None,
-) -> dict[str, float]:
+) -> Interval:
     """Return the mean difference `first - second` of paired figures with its 95 % interval.
 
     Pairs are resampled together, so what both systems share (an easy sentence) cancels.
@@ -107,7 +108,7 @@ def unpaired_interval(
     groups: tuple[ArrayLike, ArrayLike],
     seed: int = 0,
     resamples: int = 2000,
-) -> dict[str, float]:
+) -> Interval:
     """Return the difference of two means, `first - second`, of samples with nothing in common.
 
     Each sample's groups are resampled on their own; the smaller number of groups says how far the
@@ -134,9 +135,7 @@ def unpaired_interval(
     return expanded_interval(means[0] - means[1], draws[0] - draws[1], min(sizes))
 
 
-def difference_of_intervals(
-    first: Mapping[str, float], second: Mapping[str, float]
-) -> dict[str, float]:
+def difference_of_intervals(first: Interval, second: Interval) -> Interval:
     """Return the first figure less the second, of which only means and intervals are known.
 
     The method of variance estimates recovery (Zou & Donner 2008, "Construction of confidence
@@ -144,20 +143,19 @@ def difference_of_intervals(
     d − √((m₁ − l₁)² + (h₂ − m₂)²) and d + √((h₁ − m₁)² + (m₂ − l₂)²).
 
     Args:
-        first, second: "mean", "low" and "high" of independent measurements in one unit.
+        first: a measurement.
+        second: an independent one in the same unit.
 
     Examples:
-        >>> one = {"mean": 5.0, "low": 2.0, "high": 9.0}
-        >>> other = {"mean": 4.0, "low": 1.0, "high": 8.0}
-        >>> difference_of_intervals(one, other)
-        {'mean': 1.0, 'low': -4.0, 'high': 6.0}
+        >>> difference_of_intervals(Interval(5.0, 2.0, 9.0), Interval(4.0, 1.0, 8.0))
+        Interval(mean=1.0, low=-4.0, high=6.0)
     """
-    mean = first["mean"] - second["mean"]
-    return {
-        "mean": mean,
-        "low": mean - math.hypot(first["mean"] - first["low"], second["high"] - second["mean"]),
-        "high": mean + math.hypot(first["high"] - first["mean"], second["mean"] - second["low"]),
-    }
+    mean = first.mean - second.mean
+    return Interval(
+        mean,
+        mean - math.hypot(first.mean - first.low, second.high - second.mean),
+        mean + math.hypot(first.high - first.mean, second.mean - second.low),
+    )
 
 
 def _check_groups(sample: NDArray[np.float64], groups: ArrayLike) -> None:
@@ -227,7 +225,7 @@ def resampled_sums(counts: ArrayLike, seed: int = 0, resamples: int = 2000) -> N
     return np.concatenate(parts).reshape(resamples, *table.shape[1:])
 
 
-def expanded_interval(mean: float, draws: NDArray[np.float64], count: int) -> dict[str, float]:
+def expanded_interval(mean: float, draws: NDArray[np.float64], count: int) -> Interval:
     """Return a figure with the 95 % expanded percentile interval of its resamples.
 
     Percentiles of a bootstrap over few clusters lie too close: by sqrt((G-1)/G), and by the normal
@@ -242,15 +240,15 @@ def expanded_interval(mean: float, draws: NDArray[np.float64], count: int) -> di
         count: G, the number of clusters.
     """
     if count < 2:
-        return {"mean": mean, "low": mean, "high": mean}
+        return exactly(mean)
     cut = float(ndtr(-math.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975)))
     low, high = np.quantile(draws, [cut, 1 - cut])
-    return {"mean": mean, "low": float(low), "high": float(high)}
+    return Interval(mean, float(low), float(high))
 
 
 def clustered_interval(
     counts: ArrayLike, figure: Figure, seed: int = 0, resamples: int = 2000
-) -> dict[str, float]:
+) -> Interval:
     """Return a figure of summed counts with its 95 % interval over clusters.
 
     Utterances of one speaker are not independent: taken as if they were, an interval is too narrow.
@@ -263,7 +261,7 @@ def clustered_interval(
         resamples: how many times the clusters are drawn anew.
 
     Returns:
-        "mean" (the figure of all clusters together), "low" and "high".
+        the figure of all clusters together with its ends.
 
     Raises:
         UserError: there is no cluster, or a count is NaN or infinite.
@@ -271,7 +269,7 @@ def clustered_interval(
     Examples:
         >>> share = lambda sums: sums[..., 0] / sums[..., 1]
         >>> clustered_interval([[1, 2], [2, 4]], share)
-        {'mean': 0.5, 'low': 0.5, 'high': 0.5}
+        Interval(mean=0.5, low=0.5, high=0.5)
     """
     table = np.asarray(counts, dtype=np.float64)
     sums = resampled_sums(table, seed, resamples)
@@ -307,7 +305,7 @@ def clustered_area_under_roc(
     negative_ids: ArrayLike,
     seed: int = 0,
     resamples: int = 2000,
-) -> dict[str, float]:
+) -> Interval:
     """Return `area_under_roc` with its 95 % interval over clusters, such as speakers.
 
     Whole clusters are drawn anew, with their positives and negatives. With M[g, h] how often a
@@ -324,14 +322,14 @@ def clustered_area_under_roc(
             a negative has no area and is left out.
 
     Returns:
-        "mean" (the area of all clusters together), "low" and "high"; see `expanded_interval`.
+        the area of all clusters together with its ends; see `expanded_interval`.
 
     Raises:
         UserError: as `area_under_roc`.
 
     Examples:
         >>> clustered_area_under_roc([2.0, 3.0], [0, 1], [1.0, 1.0], [0, 1])
-        {'mean': 1.0, 'low': 1.0, 'high': 1.0}
+        Interval(mean=1.0, low=1.0, high=1.0)
     """
     high, low = _checked(positives, "positives"), _checked(negatives, "negatives")
     own, other = np.asarray(positive_ids, np.int64), np.asarray(negative_ids, np.int64)

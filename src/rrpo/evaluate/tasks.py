@@ -1,7 +1,6 @@
 """How well a reward model of several tasks hears: phones, voices, spoilt and struck speech."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,11 +8,12 @@ from torch import Tensor
 
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.statistics import interval
-from rrpo.reward.fit import log_posteriors
+from rrpo.interval import Interval
 from rrpo.reward.labels import check_tokens
 from rrpo.reward.model import RewardModel
 from rrpo.reward.multitask import CLEAN, SPOILT, Sample, spoil
-from rrpo.tokens import length_mask, pad
+from rrpo.reward.posteriors import log_posteriors
+from rrpo.tokens import batch
 
 
 @torch.no_grad()
@@ -31,8 +31,8 @@ def read_classes(
     read = []
     for start in range(0, len(tokens), batch_size):
         part = tokens[start : start + batch_size]
-        mask = length_mask(torch.tensor([one.numel() for one in part])).to(device)
-        read += head.read(model.encode(model.embed(pad(part).to(device)), mask), mask)
+        ids, mask = batch(part, device)
+        read += head.read(model.encode(model.embed(ids), mask), mask)
     return read
 
 
@@ -41,7 +41,7 @@ def symbol_error(
     utterances: Sequence[Utterance],
     texts: Sequence[Tensor],
     seed: int = 0,
-) -> dict[str, float]:
+) -> Interval:
     """Return the symbol error of a content head with its 95 % interval, over speakers if named.
 
     Of an utterance that is edits over symbols of its text. What the head has no class for is always
@@ -84,7 +84,7 @@ def edits(first: Sequence[int], second: Sequence[int]) -> int:
 @torch.no_grad()
 def figures(
     model: RewardModel, samples: Sequence[Sample], struck: Sequence[Sample], seed: int = 0
-) -> dict[str, Mapping[str, Any]]:
+) -> dict[str, Interval]:
     """Return phone error and the accuracy of each task, with 95 % intervals, on held-out speech."""
     rng = np.random.default_rng(seed)
     codes = model.config.codes
@@ -100,7 +100,7 @@ def figures(
         "quality": [(one, CLEAN) for one in clean] + [(one, SPOILT) for one in spoilt],
         "event": [(one.tokens, one.event) for one in [*struck, *samples]],
     }
-    found: dict[str, Mapping[str, Any]] = {"phone_error": interval(errors, seed)}
+    found: dict[str, Interval] = {"phone_error": interval(errors, seed)}
     for task, pairs in checks.items():
         classes = model.classes(task)
         guessed = log_posteriors(model, [tokens for tokens, _ in pairs], task).argmax(-1).tolist()

@@ -17,9 +17,8 @@ import torch
 from rrpo import policy, reward
 from rrpo.checkpoint import claim, read_json, sha256, write_json
 from rrpo.data.shards import Utterance, read_shard, write_shard
-from rrpo.emotions import EMOTIONS, emotion_index
+from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.evaluate.functionals import functionals
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.ser import evaluate
 from rrpo.evaluate.tasks import figures
@@ -27,6 +26,7 @@ from rrpo.identity import identity
 from rrpo.mini import codec_corpus, mandarin, tasks, train_codec
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part
+from rrpo.mini.judge import train_judge
 from rrpo.mini.pretraining import PretrainingObjective
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer
 from rrpo.mini.world import MINI, TEST_SETS, World
@@ -51,7 +51,7 @@ TASKS_HELD_OUT = 0.02
 """Share of the texts that the multi-task reward model is tested on."""
 WRONG_LABELS = 0.15
 """Share of the general data whose label is drawn at random, as pseudo-labels err."""
-HEARD = ("codec", "judge")
+AS_AUDIO = ("codec", "judge")
 """Parts that are used as audio and not as tokens."""
 LEFT_OUT = "left out"
 """Says in a stage's figures that it could not be run here and why; a later call tries again."""
@@ -83,7 +83,7 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
         )
     claim(out / PLAN, {"seed": seed, "scale": scale}, "a recipe")
     ran = False
-    for name, stage in _stages(seed, scale):
+    for name, stage in stages(seed, scale):
         # What is packed must hold a part that could not be made before.
         if (out / name / "done.json").is_file() and not (name == "world" and ran):
             continue
@@ -91,19 +91,20 @@ def build(out: Path, seed: int = 0, scale: float = 1.0) -> World:
     return World(out / "world")
 
 
-def _stages(seed: int, scale: float) -> list[tuple[str, Stage]]:
+def stages(seed: int, scale: float) -> list[tuple[str, Stage]]:
+    """Return the stages of the recipe by name, in their order."""
     return [
         *((f"render-{name}", partial(_render, name, seed, scale)) for name in PARTS),
         ("codec", partial(_codec, seed, scale)),
         *(
             (f"tokens-{name}", partial(_tokenize, name, seed))
             for name in PARTS
-            if name not in HEARD
+            if name not in AS_AUDIO
         ),
         ("policy", partial(_policy, seed, scale)),
         ("reward", partial(_reward, seed, scale)),
         ("tasks", partial(_tasks, seed, scale)),
-        ("judge", partial(_judge, seed)),
+        ("judge", partial(train_judge, seed)),
         ("world", partial(_pack, seed)),
     ]
 
@@ -208,16 +209,7 @@ def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
         LMConfig(text_vocabulary=tokenizer.vocabulary_size, codec=_identity(folder.parent))
     )
     steps = max(20, round(POLICY_STEPS * scale))
-    config = TrainConfig(
-        steps=steps,
-        learning_rate=1.5e-3,
-        warmup_steps=min(200, steps // 4),
-        schedule="cosine",
-        weight_decay=0.05,
-        seed=seed,
-        save_every=250,
-        threads=WORKERS,
-    )
+    config = _training(steps, 1.5e-3, 200, 250, seed)
     train(
         PretrainingObjective(model, kept, SFTConfig(batch_size=POLICY_BATCH)),
         config,
@@ -230,6 +222,22 @@ def _policy(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     return {"steps": steps, "held_out_loss": held_out_loss(policy.load(folder), held)}
 
 
+def _training(
+    steps: int, learning_rate: float, warmup: int, save_every: int, seed: int
+) -> TrainConfig:
+    """Return how a model of the world is trained; of few steps a quarter warm up."""
+    return TrainConfig(
+        steps=steps,
+        learning_rate=learning_rate,
+        warmup_steps=min(warmup, steps // 4),
+        schedule="cosine",
+        weight_decay=0.05,
+        seed=seed,
+        save_every=save_every,
+        threads=WORKERS,
+    )
+
+
 def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     rows = _tokens(folder, "general")
     torch.manual_seed(seed)
@@ -237,16 +245,7 @@ def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
         RewardConfig(tasks={"emotion": list(EMOTIONS)}, codec=_identity(folder.parent))
     )
     steps = max(20, round(REWARD_STEPS * scale))
-    config = TrainConfig(
-        steps=steps,
-        learning_rate=5e-4,
-        warmup_steps=min(100, steps // 4),
-        schedule="cosine",
-        weight_decay=0.05,
-        seed=seed,
-        save_every=200,
-        threads=WORKERS,
-    )
+    config = _training(steps, 5e-4, 100, 200, seed)
     plain = FitConfig(label_smoothing=0.0, mixup=False, adversarial=False)
     train(
         RewardObjective(model, rows, plain),
@@ -259,7 +258,7 @@ def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     return {
         "steps": steps,
         "accuracy": {
-            name: evaluate(model, _tokens(folder, shard))["accuracy"]["mean"]
+            name: evaluate(model, _tokens(folder, shard))["accuracy"].mean
             for name, shard in TEST_SETS.items()
             if (folder.parent / f"tokens-{shard}" / "tokens.parquet").is_file()
         },
@@ -272,11 +271,11 @@ def _tasks(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     base = {row.id: row for row in _tokens(folder, "base")}
     parts = ["voices", "finetune", *(f"finetune_{name}" for name in SPEAKERS)]
     rows = [*base.values(), *(row for part in parts for row in _tokens(folder, part))]
-    struck = tasks.strike(
+    with_events = tasks.insert_events(
         folder.parent / "render-base",
         base,
         MiniCodec.load(folder.parent / "codec"),
-        max(8, round(tasks.STRUCK * scale)),
+        max(8, round(tasks.EVENTS * scale)),
         np.random.default_rng([seed, 11]),
     )
     held = tasks.held_texts(rows, TASKS_HELD_OUT, seed)
@@ -285,7 +284,7 @@ def _tasks(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     for row in rows:
         side = test if row.text in held else kept
         side[0].append(tasks.as_sample(row, tokenizer))
-    for row, kind in struck:
+    for row, kind in with_events:
         side = test if row.text in held else kept
         side[1].append(tasks.as_sample(row, tokenizer, kind))
     torch.manual_seed(seed)
@@ -293,16 +292,7 @@ def _tasks(seed: int, scale: float, folder: Path) -> dict[str, Any]:
         tasks.config(tokenizer).model_copy(update={"codec": _identity(folder.parent)})
     )
     steps = max(20, round(TASKS_STEPS * scale))
-    config = TrainConfig(
-        steps=steps,
-        learning_rate=1e-3,
-        warmup_steps=min(200, steps // 4),
-        schedule="cosine",
-        weight_decay=0.05,
-        seed=seed,
-        save_every=500,
-        threads=WORKERS,
-    )
+    config = _training(steps, 1e-3, 200, 500, seed)
     train(
         MultiTaskObjective(model, *kept),
         config,
@@ -313,37 +303,9 @@ def _tasks(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     return {"steps": steps, **figures(reward.load(folder), *test)}
 
 
-def _judge(seed: int, folder: Path) -> dict[str, Any]:
-    """Train the emotion judge on utterances no reward model sees, plain and through the codec."""
-    codec = MiniCodec.load(folder.parent / "codec")
-    inputs, labels, texts = _functionals(folder.parent / "render-judge", codec, both=True)
-    judge = EmotionJudge.fit(inputs, labels, seed, groups=texts)
-    judge.save(folder)
-    tests, truth, _ = _functionals(folder.parent / "render-test_same", codec, both=False)
-    return {"accuracy": float((judge.classify(tests).argmax(1) == truth).mean())}
-
-
 def _tokens(folder: Path, part: str) -> list[Utterance]:
     """Read the tokens of a part, from any stage's folder."""
     return read_shard(folder.parent / f"tokens-{part}" / "tokens.parquet")
-
-
-def _functionals(
-    source: Path, codec: MiniCodec, both: bool
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return functionals (n, F), labels and texts of codec resynthesis; `both` adds originals."""
-    inputs, labels, texts = [], [], []
-    total = len(read_json(source / "lines.json"))
-    with Progress(f"judge {source.name}", total) as progress:
-        for number, (line, audio) in enumerate(read_part(source)):
-            heard = [codec.decode(codec.encode(audio))]
-            if both:
-                heard.append(audio)
-            inputs += [functionals(sound) for sound in heard]
-            labels += [emotion_index(line.emotion)] * len(heard)
-            texts += [line.text] * len(heard)
-            progress.update(number + 1)
-    return np.stack(inputs), np.array(labels), texts
 
 
 def _pack(seed: int, folder: Path) -> dict[str, Any]:

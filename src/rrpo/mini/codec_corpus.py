@@ -16,9 +16,10 @@ from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.errors import UserError
+from rrpo.mini.clicks_and_pops import Transient
 from rrpo.mini.codec import TOKEN_SAMPLES
 from rrpo.mini.features import features
-from rrpo.mini.renderer import Rendering, Transient
+from rrpo.mini.renderer import Rendering
 from rrpo.mini.vocoder import TOKEN_FRAMES, to_bands, to_points
 
 Array = NDArray[Any]

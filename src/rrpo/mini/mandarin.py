@@ -26,7 +26,7 @@ LANGUAGE = "zh"
 
 def sentences() -> list[str]:
     """Return the sentences."""
-    return list(_phones())
+    return list(pronunciations())
 
 
 def installed() -> bool:
@@ -36,8 +36,8 @@ def installed() -> bool:
 
 
 @cache
-def _phones() -> dict[str, str]:
-    """Return sentence -> phones."""
+def pronunciations() -> dict[str, str]:
+    """Return the phones of each bundled sentence."""
     text = (resources.files("rrpo.mini") / "assets" / "mandarin.json").read_text(encoding="utf-8")
     return {row["text"]: row["phones"] for row in json.loads(text)}
 
@@ -74,9 +74,9 @@ class MandarinVoice:
         Raises:
             UserError: it is not one of the bundled sentences.
         """
-        if text not in _phones():
+        if text not in pronunciations():
             raise UserError(f"the Mandarin voice reads only its bundled sentences, not {text!r}")
-        return _phones()[text].split()
+        return pronunciations()[text].split()
 
     def __call__(self, text: str, seed: int = 0) -> NDArray[np.float32]:  # noqa: ARG002
         """Return a sentence (N,) at 24 kHz; always the same, whatever the seed."""

@@ -150,7 +150,7 @@ def check_intensity(intensity: float) -> None:
         raise UserError(f"intensity {intensity}: give a number from 0 (none) to 1 (full)")
 
 
-def draw(emotion: str, intensity: float, rng: np.random.Generator) -> Prosody:
+def draw_prosody(emotion: str, intensity: float, rng: np.random.Generator) -> Prosody:
     """Draw the prosody of one utterance.
 
     Each parameter is `intensity * weight * rule + spread * normal`; the weight, uniform in

@@ -1,4 +1,4 @@
-"""Data of the multi-task reward model: all that is said in the world, some of it struck."""
+"""Data of the multi-task reward model: utterances of the world, some with a click or a pop."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from rrpo.reward import RewardConfig
 from rrpo.reward.multitask import CLEAN, NO_EVENT, SPOILT, Sample
 from rrpo.reward.reward import MAIN_VOICE
 
-STRUCK = 3000
+EVENTS = 3000
 """Utterances that get a click or a pop, of a peak of .15 to .5 in speech of .7."""
 EVERY = 3
 
@@ -48,7 +48,7 @@ def as_sample(row: Utterance, tokenizer: PhoneTokenizer, event: str = NO_EVENT) 
     )
 
 
-def strike(
+def insert_events(
     rendered: Path,
     rows: Mapping[str, Utterance],
     codec: MiniCodec,
@@ -60,13 +60,13 @@ def strike(
     Args:
         rendered: a rendered part.
         rows: its utterances by id.
-        count: how many to strike; every third utterance is.
+        count: how many get one; every third utterance is.
 
     Yields:
         The utterance with its new tokens, and the kind of event.
     """
     made = 0
-    with Progress("strike speech", count) as progress:
+    with Progress("insert events", count) as progress:
         for number, (line, audio) in enumerate(read_part(rendered)):
             if made == count or number % EVERY or line.id not in rows:
                 continue

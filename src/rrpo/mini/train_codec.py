@@ -246,7 +246,7 @@ def measure(codec: MiniCodec, renderings: Iterable[Rendering]) -> dict[str, floa
         seconds += len(rendering.audio) / SAMPLE_RATE
         target = join([training_arrays(rendering, rendering.audio)])
         later = codec.encode(np.pad(rendering.audio[HOP:], (0, HOP)))
-        found = _compare(codec.parameters_of([ids])[0], target)
+        found = compare(codec.parameters_of([ids])[0], target)
         found["steady"] = (digits(ids) == digits(later)).numpy().astype(np.float64).ravel()
         for name, values in found.items():
             rows.setdefault(name, []).append(values)
@@ -265,7 +265,7 @@ def measure(codec: MiniCodec, renderings: Iterable[Rendering]) -> dict[str, floa
     return means
 
 
-def _compare(spoken: Parameters, target: Corpus) -> dict[str, NDArray[np.float64]]:
+def compare(spoken: Parameters, target: Corpus) -> dict[str, NDArray[np.float64]]:
     """Compare decoded parameters (batch of one) with the target of one utterance, per frame."""
     pitch, true_pitch = spoken.pitch[0], target.pitch.float()
     both = (pitch > 0) & (true_pitch > 0)

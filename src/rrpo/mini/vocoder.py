@@ -68,7 +68,7 @@ def pop_shape() -> Tensor:
 
 
 @cache
-def _band_interpolation(device: torch.device) -> Tensor:
+def band_interpolation(device: torch.device) -> Tensor:
     """Weights (ENVELOPE_BANDS, bins): linear in mel between bands from 0 Hz to Nyquist."""
     mel = hertz_to_mel(torch.linspace(0.0, SAMPLE_RATE / 2, _SIZE // 2 + 1, dtype=torch.float64))
     return _hat(mel / mel[-1] * (ENVELOPE_BANDS - 1), ENVELOPE_BANDS).to(device)
@@ -81,7 +81,7 @@ def _band_projection(device: torch.device) -> Tensor:
     Averaging over each band instead would smooth twice, once more at the interpolation, and costs
     0.2 of a mean opinion score.
     """
-    weights = _band_interpolation(torch.device("cpu")).to(torch.float64)
+    weights = band_interpolation(torch.device("cpu")).to(torch.float64)
     # Bands narrower than a bin are not determined; the ridge keeps them near their neighbours.
     gram = weights @ weights.T + 1e-3 * torch.eye(ENVELOPE_BANDS, dtype=torch.float64)
     projection: Tensor = torch.linalg.solve(gram, weights).T.to(torch.float32)
@@ -217,7 +217,7 @@ def _shape(parameters: Parameters, pulses: Tensor, noise: Tensor) -> Tensor:
     ]
     for start in range(0, count, _CHUNK):
         piece = slice(start, min(count, start + _CHUNK))
-        log_amplitude = 0.5 * bands[:, piece] @ _band_interpolation(device)
+        log_amplitude = 0.5 * bands[:, piece] @ band_interpolation(device)
         response = minimum_phase(log_amplitude)
         decibel = points[:, piece] @ _aperiodicity_interpolation(device)
         share = torch.pow(10.0, decibel.clamp(max=0.0) / 10.0)

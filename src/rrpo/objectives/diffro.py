@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
@@ -29,7 +29,7 @@ from rrpo.objectives.on_policy import (
 )
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt, choose
-from rrpo.reward import Reward
+from rrpo.reward.differentiable import DifferentiableReward, weighted_sum
 from rrpo.reward.reward import Form
 
 
@@ -47,7 +47,7 @@ class DiffROConfig(Strict):
         duration: weight of −|T − T*| / T*, T* the length of the recording of the same prompt. A
             length has no gradient through the tokens; it is a policy gradient, with the other
             utterances of the batch for a baseline. 0: none.
-        estimator: how the gradient passes the draw, one of `rrpo.relax.ESTIMATORS`.
+        estimator: how the gradient passes the draw, one of `rrpo.estimators.ESTIMATORS`.
         tau: temperature of the relaxation, or a list of them that the training passes through,
             evenly spaced and straight in between.
         context_passes: lets the gradient through so many of the tokens' own contexts
@@ -101,7 +101,7 @@ class DiffROObjective:
         self,
         model: SpeechTokenLM,
         reference: SpeechTokenLM | None,
-        reward: Reward,
+        reward: DifferentiableReward,
         prompts: Sequence[Prompt],
         config: DiffROConfig,
         steps: int = 1,
@@ -135,26 +135,22 @@ class DiffROObjective:
         self.recordings = list(recordings)
         self._last: Rollouts | None = None
 
-    def loss(
-        self,
-        model: nn.Module,  # noqa: ARG002 - part of the loop's protocol, it is self.model
-        step: int,
-        generator: torch.Generator,
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of one batch and its metrics."""
         config, prompts = self.config, self.on_policy.prompts
         chosen = choose(config.batch_size, len(prompts), generator)
         asked = [prompts[index] for index in chosen]
         redraw = config.history == "recorded"
         if redraw:
-            rollouts = recorded(asked, [self.recordings[index] for index in chosen])
+            speech = [self.recordings[index] for index in chosen]
+            rollouts = recorded(self.model.config, asked, speech)
         else:
             rollouts = self.on_policy.draw(asked, generator)
         self._last = rollouts
         made = self.on_policy.evaluate(rollouts, self.estimator(step), generator, redraw)
         reward = self.on_policy.reward
-        terms = reward.terms(made.embeddings, made.mask, rollouts.prompts)
-        total = reward.total(terms)
+        terms = self.on_policy.terms(made, rollouts)
+        total = weighted_sum(reward, terms)
         metrics = figures(rollouts, reward, terms, made)
         if config.skip_broken and not redraw:
             total = total * rollouts.sound().to(total)
@@ -209,22 +205,23 @@ def score_function(log_probability: Tensor, reward: Tensor) -> Tensor:
 
 
 def figures(
-    rollouts: Rollouts, reward: Reward, terms: Mapping[str, Tensor], made: Pass
+    rollouts: Rollouts, reward: DifferentiableReward, terms: Mapping[str, Tensor], made: Pass
 ) -> dict[str, float]:
-    """Return what a step logs; several terms of the reward also apart.
+    """Return what a step logs; several terms of the reward also apart, and those without a weight.
 
     `kl` is in nats per token whatever the loss takes; `broken` is the share of utterances that loop
-    or did not end by themselves, `gated` of those whose content lies below the gate.
+    or did not end by themselves.
     """
     found = {
-        "reward": reward.total(terms),
+        "reward": weighted_sum(reward, terms),
         "kl": made.kl_per_token(),
         "tokens": rollouts.lengths.float(),
-        "stopped": rollouts.stopped.float(),
+        "stopped": rollouts.said.ended.float(),
         "broken": (~rollouts.sound()).float(),
     }
-    if len(terms) > 1:
-        found |= {f"reward_{term}": value for term, value in terms.items()}
-    if reward.content_gate is not None:
-        found["gated"] = (terms["content"] < reward.content_gate).float()
+    for name, value in terms.items():
+        if name not in reward.weights:
+            found[name] = value
+        elif len(reward.weights) > 1:
+            found[f"reward_{name}"] = value
     return {name: float(value.detach().mean()) for name, value in found.items()}

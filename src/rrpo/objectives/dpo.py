@@ -8,16 +8,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
 from rrpo.errors import UserError
-from rrpo.fused import Law, Output, choices
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
 from rrpo.policy.examples import Example, Prompt, choose, described
 from rrpo.policy.layout import unistream
+from rrpo.relax import Logits, choices
 from rrpo.tokens import IGNORE, length_mask
 
 
@@ -47,7 +47,8 @@ def dpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
     """Return −log σ(β (chosen − rejected)) of each pair, (B,).
 
     Args:
-        chosen, rejected: (B,) log-ratios, Σ_t log p(t) − log p_reference(t) of an utterance.
+        chosen: (B,) log-ratios, Σ_t log p(t) − log p_reference(t) of an utterance.
+        rejected: (B,) those of the other utterance of each pair.
     """
     return -F.logsigmoid(beta * (chosen - rejected))
 
@@ -66,10 +67,9 @@ def log_probability(model: SpeechTokenLM, examples: Sequence[Example]) -> tuple[
         [example.prompt.instruct_ids for example in examples],
     )
     keep = targets != IGNORE
-    output = Output(
-        model.hidden(ids.to(device))[keep.to(device)], model.head.weight, model.head.bias
-    )
-    found = choices(output, targets[keep].to(device), Law(model.config.codes)).log_probability
+    hidden = model.hidden(ids.to(device))[keep.to(device)]
+    logits = Logits(hidden, model.head.weight, model.head.bias)
+    found = choices(logits, targets[keep].to(device), model.config.codes).log_probability
     lengths = keep.sum(1).to(device)
     place = length_mask(lengths)
     return found.new_zeros(place.shape).masked_scatter(place, found).sum(1), lengths
@@ -101,12 +101,7 @@ class DPOObjective:
         self._drawn: list[int] = []
         self.reference = None if reference is None else reference.eval().requires_grad_(False)
 
-    def loss(
-        self,
-        model: nn.Module,  # noqa: ARG002 - part of the loop's protocol, it is self.model
-        step: int,  # noqa: ARG002 - part of the loop's protocol
-        generator: torch.Generator,
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a random batch of pairs and its metrics."""
         config = self.config
         self._drawn = choose(config.batch_size, len(self.pairs), generator)

@@ -1,8 +1,8 @@
 """Policy gradient on the same rollouts and reward: GRPO and RLOO, with or without DiffRO beside.
 
-Several utterances are drawn for each prompt; what one of them was paid above the others raises the
-probability of all its tokens. Nothing is differentiated through the reward, so this is what DiffRO
-has to beat.
+Several utterances are drawn for each prompt; a reward above that of the others raises the
+probability of all tokens of an utterance. Nothing is differentiated through the reward, so this is
+what DiffRO has to beat.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
@@ -20,7 +20,8 @@ from rrpo.objectives.diffro import duration_reward, figures
 from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt, choose
-from rrpo.reward import Reward
+from rrpo.policy.rollout import Generated
+from rrpo.reward.differentiable import DifferentiableReward, score, weighted_sum
 from rrpo.reward.reward import Form
 from rrpo.tokens import pad
 
@@ -53,8 +54,8 @@ def group_advantage(reward: Tensor, group: int, kind: str, kept: Tensor | None =
     """Return the advantages (B,) of B = P · group rewards, those of a prompt one after the other.
 
     "rloo": R_i minus the mean of the others in the group (Ahmadian et al. 2024), unbiased.
-    "grpo": (R_i − mean) / standard deviation of the group (Shao et al. 2024); zero where all are
-    paid the same.
+    "grpo": (R_i − mean) / standard deviation of the group (Shao et al. 2024); zero where all
+    have the same reward.
 
     Args:
         reward: (B,).
@@ -120,7 +121,7 @@ class GRPOObjective:
         self,
         model: SpeechTokenLM,
         reference: SpeechTokenLM | None,
-        reward: Reward,
+        reward: DifferentiableReward,
         prompts: Sequence[Prompt],
         config: GRPOConfig,
         recordings: Sequence[Tensor] = (),
@@ -141,20 +142,19 @@ class GRPOObjective:
         self.model, self.config, self.recordings = model, config, list(recordings)
         self.carried: dict[str, Tensor] = {}
 
-    def loss(
-        self,
-        model: nn.Module,  # noqa: ARG002 - part of the loop's protocol, it is self.model
-        step: int,
-        generator: torch.Generator,
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of one rollout batch and its metrics."""
         config = self.config
         if (step - 1) % config.updates == 0:
             self._draw(generator)
-        rollouts, paying = self._rollouts(), self.on_policy.reward
+        rollouts, scorer = self._rollouts(), self.on_policy.reward
         device = self.model.head.weight.device  # a checkpoint brings back everything on the CPU
-        terms = {term: self.carried[f"paid {term}"].to(device) for term in paying.weights}
-        reward = paying.total(terms)
+        terms = {
+            name.removeprefix("term "): value.to(device)
+            for name, value in self.carried.items()
+            if name.startswith("term ")
+        }
+        reward = weighted_sum(scorer, terms)
         more = {}
         if config.duration:
             wanted = torch.tensor(
@@ -177,13 +177,13 @@ class GRPOObjective:
         loss = loss + config.beta * kl
         better = advantage > 0
         if config.diffro and bool(better.any()):
-            relaxed = paying(made.embeddings, made.mask, rollouts.prompts)
+            relaxed = weighted_sum(scorer, self.on_policy.terms(made, rollouts))
             loss = loss - config.diffro * (relaxed * better).mean()
         ratio = (made.log_probability - old).detach()[made.valid].exp()
         clipped = ((ratio - 1).abs() > config.clip).float().mean()
         spread = reward.view(-1, config.group).std(1).mean()
         more |= {"clipped": float(clipped), "group_spread": float(spread)}
-        return loss, figures(rollouts, paying, terms, made) | more
+        return loss, figures(rollouts, scorer, terms, made) | more
 
     def batch(self) -> list[dict[str, Any]]:
         """Return what the last loss was computed from."""
@@ -194,29 +194,33 @@ class GRPOObjective:
         policy.save(self.model, folder)
 
     def _draw(self, generator: torch.Generator) -> None:
-        """Draw a batch and have it paid."""
+        """Draw a batch and evaluate its reward."""
         on_policy, config = self.on_policy, self.config
         chosen = choose(config.prompts, len(on_policy.prompts), generator)
         prompts = [on_policy.prompts[index] for index in chosen]
         on_policy.reward.to(self.model.head.weight.device)
         rollouts = on_policy.draw(prompts, generator, config.group)
-        terms = on_policy.reward.score(rollouts.speech, rollouts.prompts)
+        said = rollouts.said
+        terms = score(on_policy.reward, said.tokens, rollouts.prompts)
         self.carried.clear()
         self.carried |= {
             "chosen": torch.tensor(chosen),
-            "speech": pad(rollouts.speech),
-            "lengths": torch.tensor([tokens.numel() for tokens in rollouts.speech]),
-            "stopped": rollouts.stopped,
-            "lowest": rollouts.lowest,
-        } | {f"paid {term}": value for term, value in terms.items()}
+            "tokens": pad(said.tokens),
+            "lengths": rollouts.lengths,
+            "ended": said.ended,
+            "least": said.least,
+            "laid_out": pad(said.prompts),
+            "sizes": torch.tensor([ids.numel() for ids in said.prompts]),
+        } | {f"term {name}": value for name, value in terms.items()}
 
     def _rollouts(self) -> Rollouts:
         carried = self.carried
         prompts = [self.on_policy.prompts[index] for index in carried["chosen"].tolist()]
-        lengths = carried["lengths"].tolist()
+        tokens, laid_out = (
+            [row[:size] for row, size in zip(carried[name], carried[sizes].tolist(), strict=True)]
+            for name, sizes in (("tokens", "lengths"), ("laid_out", "sizes"))
+        )
         return Rollouts(
             [prompt for prompt in prompts for _ in range(self.config.group)],
-            [row[:size] for row, size in zip(carried["speech"], lengths, strict=True)],
-            carried["stopped"],
-            carried["lowest"],
+            Generated(tokens, carried["ended"], carried["least"], laid_out),
         )

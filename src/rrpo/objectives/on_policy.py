@@ -5,7 +5,7 @@ log-probability of what was drawn, and the relaxed tokens that the reward is dif
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,14 +15,16 @@ from torch import Tensor
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.evaluate.artifacts.tokens import loops
-from rrpo.fused import Law, Output, Relaxation, choices, draw_codes
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
 from rrpo.policy.examples import Prompt, described
-from rrpo.policy.layout import unistream
+from rrpo.policy.layout import check_speech, continued
+from rrpo.policy.layout import prompt as prompt_ids
 from rrpo.policy.lm import LMConfig
-from rrpo.policy.rollout import generate
-from rrpo.reward import Reward
+from rrpo.policy.rollout import Generated, generate
+from rrpo.relax import Logits, Relaxation, choices
+from rrpo.reward.differentiable import DifferentiableReward, evaluated
+from rrpo.sampling import Sampling
 from rrpo.tokens import IGNORE, length_mask
 
 SHORTEST = 1
@@ -42,6 +44,11 @@ class RolloutConfig(Strict):
     min_ratio: float | None = Field(None, ge=0)
     max_ratio: float | None = Field(None, gt=0)
 
+    @property
+    def sampling(self) -> Sampling:
+        """What tokens are drawn from."""
+        return Sampling(self.temperature, self.top_k, self.top_p)
+
     def ratios(self, policy: LMConfig) -> tuple[float, float]:
         """Return the least and the greatest length for a policy, in tokens per text id."""
         least, most = (0.5, 4.0) if policy.text == "phones" else (2.0, 20.0)
@@ -51,40 +58,47 @@ class RolloutConfig(Strict):
 
 @dataclass(frozen=True)
 class Rollouts:
-    """What a policy said.
+    """What a policy was asked and what it said.
 
     Attributes:
         prompts: B.
-        speech: B tensors (T_b,) of codes on the CPU, none empty.
-        stopped: (B,) bool on the CPU, whether an utterance ended by itself.
-        lowest: (B,) int64 on the CPU, before how many tokens stopping was forbidden.
+        said: the B answers, none empty.
     """
 
     prompts: list[Prompt]
-    speech: list[Tensor]
-    stopped: Tensor
-    lowest: Tensor
+    said: Generated
 
     @property
     def lengths(self) -> Tensor:
         """T_b (B,) int64, on the CPU."""
-        return torch.tensor([tokens.numel() for tokens in self.speech])
+        return torch.tensor([tokens.numel() for tokens in self.said.tokens])
 
     def described(self) -> list[dict[str, Any]]:
         """Return a row for each utterance that JSON can hold, for a look at a batch."""
-        rows = zip(self.prompts, self.speech, strict=True)
+        rows = zip(self.prompts, self.said.tokens, strict=True)
         return [described(prompt, tokens=tokens) for prompt, tokens in rows]
 
     def sound(self) -> Tensor:
         """Return which utterances (B,) bool, on the CPU, ended by themselves and do not loop."""
-        looping = [loops(tokens) for tokens in self.speech]
-        return self.stopped & ~torch.tensor(looping)
+        looping = [loops(tokens.cpu()) for tokens in self.said.tokens]
+        return self.said.ended.cpu() & ~torch.tensor(looping)
 
 
-def recorded(prompts: Sequence[Prompt], speech: Sequence[Tensor]) -> Rollouts:
+def as_rollouts(
+    config: LMConfig, prompts: Sequence[Prompt], speech: Sequence[Tensor], ended: Tensor, least: int
+) -> Rollouts:
+    """Return given utterances (T_b,) as rollouts: which ended (B,), and the least length of all."""
+    for tokens in speech:
+        check_speech(config, tokens)
+    laid_out = [prompt_ids(config, one.text_ids, one.instruct_ids) for one in prompts]
+    said = Generated(list(speech), ended, torch.full((len(speech),), least), laid_out)
+    return Rollouts(list(prompts), said)
+
+
+def recorded(config: LMConfig, prompts: Sequence[Prompt], speech: Sequence[Tensor]) -> Rollouts:
     """Return recordings (T_b,) as what was said: they ended by themselves, and not before."""
-    lengths = torch.tensor([tokens.numel() for tokens in speech])
-    return Rollouts(list(prompts), list(speech), torch.ones_like(lengths).bool(), lengths)
+    rollouts = as_rollouts(config, prompts, speech, torch.ones(len(speech), dtype=torch.bool), 0)
+    return replace(rollouts, said=replace(rollouts.said, least=rollouts.lengths))
 
 
 @dataclass(frozen=True)
@@ -92,8 +106,8 @@ class Pass:
     """One teacher-forced pass over rollouts, with gradient.
 
     Attributes:
-        log_probability: (B, T + 1) of each choice under the law it was drawn from, an end at T_b
-            included; zero where nothing was chosen.
+        log_probability: (B, T + 1) of each choice under the distribution it was drawn from, an end
+            at T_b included; zero where nothing was chosen.
         valid: (B, T + 1) bool, where something was chosen.
         kl: (B, T + 1), KL(policy ‖ reference) in nats of each position; zero where nothing was
             chosen.
@@ -121,7 +135,7 @@ class Estimator:
     """How the reward's gradient passes the draw.
 
     Attributes:
-        name: one of `rrpo.relax.ESTIMATORS`.
+        name: one of `rrpo.estimators.ESTIMATORS`.
         tau: temperature of the relaxation.
         passes: through how many draws the gradient also reaches the tokens before them: 0 stops at
             the tokens that were fed back, one more each time costs one more pass.
@@ -133,13 +147,13 @@ class Estimator:
 
 
 class OnPolicy:
-    """A policy to be trained, its frozen reference, what pays, and what is asked for."""
+    """A policy to be trained, its frozen reference, the reward, and what is asked for."""
 
     def __init__(
         self,
         model: SpeechTokenLM,
         reference: SpeechTokenLM | None,
-        reward: Reward,
+        reward: DifferentiableReward,
         prompts: Sequence[Prompt],
         config: RolloutConfig,
     ) -> None:
@@ -149,15 +163,18 @@ class OnPolicy:
             reference: what the KL is measured against; None is the model without its adapters.
 
         Raises:
-            UserError: no prompt, one that the reward cannot pay, or no reference for a model
-                without adapters.
+            UserError: no prompt, a reward of other tokens, or no reference for a model without
+                adapters.
         """
         if reference is None and not adapted(model):
             raise UserError("a policy without adapters needs a reference to keep close to")
         if not prompts:
             raise UserError("no prompt to optimize on: give texts and emotions")
-        for prompt in prompts:
-            reward.check(prompt)
+        if reward.table.shape[0] != model.config.codes:
+            raise UserError(
+                f"the reward's table has {reward.table.shape[0]} rows, and the policy speaks "
+                f"{model.config.codes} codes: give it a row for each"
+            )
         self.model, self.reward, self.prompts, self.config = model, reward, list(prompts), config
         self.reference = None if reference is None else reference.eval().requires_grad_(False)
 
@@ -166,6 +183,10 @@ class OnPolicy:
     ) -> Rollouts:
         """Let the policy speak each prompt `count` times, those of a prompt one after the other."""
         return draw(self.model, prompts, self.config, generator, count)
+
+    def terms(self, made: Pass, rollouts: Rollouts) -> dict[str, Tensor]:
+        """Return the reward's terms (B,) of a pass with relaxed tokens, with gradient."""
+        return evaluated(self.reward, made.embeddings, made.mask, rollouts.prompts)
 
     def evaluate(
         self,
@@ -179,64 +200,61 @@ class OnPolicy:
         Args:
             estimator: how the tokens are relaxed for the reward; None: not at all.
             generator: of the relaxation's noise, and of tokens drawn again.
-            redraw: draw a token afresh at every position, given the tokens before it as they are;
+            redraw: draw a token again at every position, given the tokens before it as they are;
                 ends stay. The result is of these tokens. Else it is of the rollouts' own.
         """
-        config = self.model.config
-        device = self.model.head.weight.device
+        said, device = rollouts.said, self.model.head.weight.device
         self.reward.to(device)
-        ids, targets = unistream(
-            config,
-            [prompt.text_ids for prompt in rollouts.prompts],
-            rollouts.speech,
-            [prompt.instruct_ids for prompt in rollouts.prompts],
+        ids, targets = (
+            one.to(device) for one in continued(self.model.config, said.prompts, said.tokens)
         )
-        ids, targets = ids.to(device), targets.to(device)
         keep = targets != IGNORE
-        tokens = targets[keep]
-        lengths = torch.tensor([one.numel() for one in rollouts.speech], device=device)
-        size = int(lengths.max())
+        lengths = rollouts.lengths.to(device)
         # Row b has T_b + 1 kept positions, flat in the order of the rows.
-        place = length_mask(lengths + 1, size + 1)
-        steps = torch.arange(size + 1, device=device).expand_as(place)
-        may_stop = (steps >= rollouts.lowest.to(device)[:, None])[place]
-        stopped = rollouts.stopped.to(device)
-        law = Law(config.codes, self.config.temperature, self.config.top_k, self.config.top_p)
+        place = length_mask(lengths + 1)
+        steps = torch.arange(place.shape[1], device=device)
+        may_stop = (steps >= said.least.to(device)[:, None])[place]
         relaxation = None
         if estimator is not None:
             seed = int(torch.randint(2**62, (), generator=generator))
             relaxation = Relaxation(self.reward.table, estimator.name, estimator.tau, seed)
-        policy = self._output(self.model.hidden(ids)[keep])
-        if redraw:
-            tokens = torch.where(tokens < config.codes, draw_codes(policy, law, generator), tokens)
-        reference = self.reference_output(ids, keep)
         passes = 0 if estimator is None else estimator.passes
-        found = choices(policy, tokens, law, may_stop, reference, None if passes else relaxation)
+        logits = self._logits(self.model.hidden(ids)[keep])
+        found = choices(
+            logits,
+            targets[keep],
+            self.model.config.codes,
+            self.config.sampling,
+            may_stop,
+            self.reference_logits(ids, keep),
+            None if passes else relaxation,
+            generator if redraw else None,
+        )
         embedded = found.embeddings
         if passes and relaxation is not None:
-            settled = (tokens, law, may_stop)
-            embedded = self._unrolled(ids, keep, settled, relaxation, passes, policy)
-        valid = length_mask(lengths + stopped, size + 1)
+            embedded = self._unrolled(ids, keep, found.tokens, may_stop, relaxation, passes, logits)
+        valid = length_mask(lengths + said.ended.to(device), place.shape[1])
         mask = length_mask(lengths)
         embeddings = embedded.new_zeros(*mask.shape, embedded.shape[-1])
-        embeddings[mask] = embedded[length_mask(lengths, size + 1)[place]]
+        embeddings[mask] = embedded[length_mask(lengths, place.shape[1])[place]]
         log_probability, kl = (
             values.new_zeros(place.shape).masked_scatter(place, values).masked_fill(~valid, 0.0)
             for values in (found.log_probability, found.kl)
         )
         return Pass(log_probability, valid, kl, embeddings, mask)
 
-    def _output(self, hidden: Tensor) -> Output:
-        return Output(hidden, self.model.head.weight, self.model.head.bias)
+    def _logits(self, hidden: Tensor) -> Logits:
+        return Logits(hidden, self.model.head.weight, self.model.head.bias)
 
     def _unrolled(
         self,
         ids: Tensor,
         keep: Tensor,
-        settled: tuple[Tensor, Law, Tensor],
+        tokens: Tensor,
+        may_stop: Tensor,
         relaxation: Relaxation,
         passes: int,
-        policy: Output,
+        logits: Logits,
     ) -> Tensor:
         """Return the relaxed tokens (n, E) whose gradient also reaches earlier draws.
 
@@ -244,33 +262,30 @@ class OnPolicy:
         table, and go through the policy again; every value stays what it was.
 
         Args:
-            settled: the tokens (n,), the law they were drawn from, and where it could stop (n,).
+            tokens: (n,), at the kept positions of joint ids (B, S).
+            may_stop: (n,) bool.
+            logits: of the first pass.
         """
-        tokens, law, may_stop = settled
         config = self.model.config
         fed_back = (ids >= config.text_vocabulary) & (ids < config.text_vocabulary + config.codes)
         drawn = tokens < config.codes
-        own = Relaxation(
-            self.model.speech_embedding.weight[: config.codes],
-            relaxation.estimator,
-            relaxation.tau,
-            relaxation.seed,
-        )
+        own = replace(relaxation, table=self.model.speech_embedding.weight[: config.codes])
+        rest = (tokens, config.codes, self.config.sampling, may_stop, None)
         inputs = self.model.embed(ids)
         for _ in range(passes):
-            relaxed = choices(policy, tokens, law, may_stop, relaxation=own).embeddings[drawn]
+            relaxed = choices(logits, *rest, own).embeddings[drawn]
             again = inputs.index_put((fed_back,), relaxed.to(inputs.dtype))
-            policy = self._output(self.model.hidden(ids, inputs=again)[keep])
-        return choices(policy, tokens, law, may_stop, relaxation=relaxation).embeddings
+            logits = self._logits(self.model.hidden(ids, inputs=again)[keep])
+        return choices(logits, *rest, relaxation).embeddings
 
     @torch.no_grad()
-    def reference_output(self, ids: Tensor, keep: Tensor) -> Output:
-        """Return the reference's last hidden states at the kept positions of joint ids (B, S)."""
+    def reference_logits(self, ids: Tensor, keep: Tensor) -> Logits:
+        """Return the reference's logits at the kept positions of joint ids (B, S)."""
         if self.reference is not None:
             model = self.reference.to(ids.device)
-            return Output(model.hidden(ids)[keep], model.head.weight, model.head.bias)
+            return Logits(model.hidden(ids)[keep], model.head.weight, model.head.bias)
         with without_adapters(self.model):
-            return self._output(self.model.hidden(ids)[keep])
+            return self._logits(self.model.hidden(ids)[keep])
 
 
 def draw(
@@ -286,14 +301,12 @@ def draw(
         UserError: the longest that a text may become is no token at all.
     """
     least, most = config.ratios(model.config)
-    every = [prompt for prompt in prompts for _ in range(count)]
-    sizes = [prompt.text_ids.numel() for prompt in every]
-    limits = [int(most * size) for size in sizes]
-    if min(limits) < SHORTEST:
+    shortest = min(prompt.text_ids.numel() for prompt in prompts)
+    if int(most * shortest) < SHORTEST:
         raise UserError(
-            f"max_ratio={most:g} leaves no token for a text of {min(sizes)} ids: raise it"
+            f"max_ratio={most:g} leaves no token for a text of {shortest} ids: raise it"
         )
-    speech = generate(
+    said = generate(
         model,
         [prompt.text_ids for prompt in prompts],
         [prompt.instruct_ids for prompt in prompts],
@@ -301,12 +314,8 @@ def draw(
         min_ratio=least,
         max_ratio=most,
         generator=generator,
-        temperature=config.temperature,
-        top_k=config.top_k,
-        top_p=config.top_p,
+        sampling=config.sampling,
         count=count,
-        at_least=SHORTEST,
+        min_tokens=SHORTEST,
     )
-    stopped = [tokens.numel() < limit for tokens, limit in zip(speech, limits, strict=True)]
-    lowest = torch.tensor([max(SHORTEST, int(least * size)) for size in sizes])
-    return Rollouts(every, speech, torch.tensor(stopped), lowest)
+    return Rollouts([prompt for prompt in prompts for _ in range(count)], said)

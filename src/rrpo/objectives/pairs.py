@@ -1,4 +1,4 @@
-"""Preference pairs for DPO: drawn from a policy and told apart by a reward, or given by the user.
+"""Preference pairs for DPO: drawn from a policy and ranked by a reward, or given by the user.
 
 A folder of pairs holds two token shards, `chosen.parquet` and `rejected.parquet`, whose rows belong
 together by their ids.
@@ -14,14 +14,14 @@ from pydantic import Field
 
 from rrpo.config import Strict
 from rrpo.data.manifest import TEST
-from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.data.shards import Utterance, odd_lengths, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.on_policy import RolloutConfig, draw
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Prompt, Tokenizer, choose, make_prompt
 from rrpo.progress import Progress
-from rrpo.reward import Reward
+from rrpo.reward.differentiable import DifferentiableReward, score, weighted_sum
 from rrpo.reward.reward import Form
 
 CHOSEN, REJECTED = "chosen.parquet", "rejected.parquet"
@@ -29,7 +29,7 @@ PROMPTS_AT_A_TIME = 8
 
 
 class PairsConfig(Strict):
-    """The best and the worst paid of `count` utterances of each of `prompts` prompts.
+    """The utterances of best and worst reward, of `count` of each of `prompts` prompts.
 
     An utterance that did not end before its length limit is left out: its end was no choice.
     Two that are closer than `margin` (nats) are no pair. `reward_form` is as in `DiffROConfig`.
@@ -44,7 +44,7 @@ class PairsConfig(Strict):
 
 def draw_pairs(
     model: SpeechTokenLM,
-    reward: Reward,
+    reward: DifferentiableReward,
     prompts: Sequence[Prompt],
     config: PairsConfig,
     folder: Path,
@@ -53,7 +53,7 @@ def draw_pairs(
     """Draw pairs from a policy and write them into a folder.
 
     Raises:
-        UserError: no two utterances of any prompt differ enough in what they are paid.
+        UserError: no two utterances of any prompt differ enough in their reward.
     """
     generator = torch.Generator().manual_seed(seed)
     count = min(config.prompts, len(prompts))
@@ -64,19 +64,20 @@ def draw_pairs(
         for start in range(0, count, PROMPTS_AT_A_TIME):
             batch = asked[start : start + PROMPTS_AT_A_TIME]
             rollouts = draw(model, batch, config.rollout, generator, config.count)
-            paid = reward.total(reward.score(rollouts.speech, rollouts.prompts))
-            paid = paid.view(-1, config.count)
-            ended = rollouts.stopped.to(paid.device).view(-1, config.count)
+            said = rollouts.said
+            rewards = weighted_sum(reward, score(reward, said.tokens, rollouts.prompts))
+            rewards = rewards.view(-1, config.count)
+            ended = said.ended.to(rewards.device).view(-1, config.count)
             for row, prompt in enumerate(batch):
                 # With fewer than two that ended both are the same one.
-                best = int(paid[row].masked_fill(~ended[row], -math.inf).argmax())
-                worst = int(paid[row].masked_fill(~ended[row], math.inf).argmin())
-                if best == worst or float(paid[row, best] - paid[row, worst]) < config.margin:
+                best = int(rewards[row].masked_fill(~ended[row], -math.inf).argmax())
+                worst = int(rewards[row].masked_fill(~ended[row], math.inf).argmin())
+                if best == worst or float(rewards[row, best] - rewards[row, worst]) < config.margin:
                     continue
-                if torch.equal(*(rollouts.speech[row * config.count + n] for n in (best, worst))):
+                if torch.equal(*(said[row * config.count + n] for n in (best, worst))):
                     continue  # without a margin the same may be drawn twice
                 for kept, index in ((chosen, best), (rejected, worst)):
-                    tokens = rollouts.speech[row * config.count + index].numpy()
+                    tokens = said[row * config.count + index].cpu().numpy()
                     name = f"{start + row:05d}"
                     kept.append(
                         Utterance(name, prompt.text, prompt.emotion, tokens, prompt.speaker)
@@ -98,11 +99,7 @@ def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
         UserError: a shard is missing or damaged, an id stands twice, the two do not fit, a text is
             empty, both utterances of a pair are the same, or all are held out.
     """
-    for name in (CHOSEN, REJECTED):
-        if folder.is_dir() and not (folder / name).is_file():
-            raise UserError(
-                f"{folder} lacks {name}: pairs are two token shards, {CHOSEN} and {REJECTED}"
-            )
+    require_pairs(folder)
     chosen, rejected = (_by_id(folder / name) for name in (CHOSEN, REJECTED))
     if chosen.keys() != rejected.keys():
         lone = sorted(chosen.keys() ^ rejected.keys())[0]
@@ -124,10 +121,28 @@ def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
     ]
 
 
+def require_pairs(folder: Path) -> None:
+    """Check that a folder has both shards of pairs.
+
+    Raises:
+        UserError: it is not there, or lacks one.
+    """
+    for name in (CHOSEN, REJECTED):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder} lacks {name}: pairs are two token shards, {CHOSEN} and {REJECTED}"
+            )
+
+
 def _by_id(file: Path) -> dict[str, Utterance]:
     """Read a shard whose ids are unique, by id."""
     rows: dict[str, Utterance] = {}
-    for row in read_shard(file):
+    found = read_shard(file)
+    for note in odd_lengths(found, file):
+        print(note)
+    for row in found:
+        if row.partner_emotion is not None:
+            raise UserError(f"{file}: the utterance {row.id!r} is mixed with another: remove it")
         if row.id in rows:
             raise UserError(
                 f"{file}: the id {row.id!r} stands twice, so it is not clear which utterances are "
@@ -143,7 +158,7 @@ def _pair(folder: Path, chosen: Utterance, rejected: Utterance, tokenizer: Token
     if (chosen.text, chosen.emotion) != (rejected.text, rejected.emotion):
         raise UserError(
             f"{folder}: the pair {name!r} has two texts or two emotions: both of a pair answer one "
-            "prompt, so mend a row or remove both"
+            "prompt, so correct a row or remove both"
         )
     if not chosen.text.strip():
         raise UserError(f"{folder}: the pair {name!r} has no text: fill it in or remove both rows")
@@ -152,5 +167,8 @@ def _pair(folder: Path, chosen: Utterance, rejected: Utterance, tokenizer: Token
             f"{folder}: the chosen and the rejected utterance of the pair {name!r} are the same, "
             "which teaches nothing: remove both rows"
         )
-    prompt = make_prompt(tokenizer, chosen.text, chosen.emotion, chosen.speaker)
+    try:
+        prompt = make_prompt(tokenizer, chosen.text, chosen.emotion, chosen.speaker)
+    except UserError as error:
+        raise UserError(f"{folder}: the pair {name!r}: {error}") from None
     return Pair(prompt, torch.from_numpy(chosen.tokens), torch.from_numpy(rejected.tokens))

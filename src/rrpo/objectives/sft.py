@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
@@ -25,23 +25,25 @@ class SFTConfig(Strict):
 
 
 class SFTObjective:
-    """Mean cross-entropy over speech tokens and eos, as CosyVoice2 trains (no label smoothing)."""
+    """Mean cross-entropy over speech tokens and eos, as CosyVoice2 trains (no label smoothing).
+
+    Attributes:
+        weight: how many predicted positions the last loss is a mean over.
+    """
 
     def __init__(self, model: SpeechTokenLM, examples: Sequence[Example], config: SFTConfig):
         if not examples:
             raise UserError("no utterance to fine-tune on: the shard or the training part is empty")
         self.model, self.examples, self.config = model, list(examples), config
         self._chosen: list[int] = []
+        self.weight = 1.0
 
-    def loss(
-        self,
-        model: nn.Module,
-        step: int,  # noqa: ARG002 - part of the loop's protocol
-        generator: torch.Generator,
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a random batch and its metrics."""
         self._chosen = choose(self.config.batch_size, len(self.examples), generator)
-        loss = cross_entropy(model, self.model, [self.examples[index] for index in self._chosen])
+        examples = [self.examples[index] for index in self._chosen]
+        self.weight = float(sum(example.speech.numel() + 1 for example in examples))
+        loss = cross_entropy(self.model, examples)
         return loss, {"cross_entropy": float(loss.detach())}
 
     def batch(self) -> list[dict[str, Any]]:
@@ -54,13 +56,8 @@ class SFTObjective:
         policy.save(self.model, folder)
 
 
-def cross_entropy(model: nn.Module, lm: SpeechTokenLM, examples: Sequence[Example]) -> Tensor:
-    """Return the cross-entropy in nats, averaged over all predicted positions of the batch.
-
-    Args:
-        model: what is called: the LM, or its distributed wrapper.
-        lm: the LM itself, for its configuration and device.
-    """
+def cross_entropy(lm: SpeechTokenLM, examples: Sequence[Example]) -> Tensor:
+    """Return the cross-entropy in nats, averaged over all predicted positions of the batch."""
     ids, targets = unistream(
         lm.config,
         [example.prompt.text_ids for example in examples],
@@ -70,7 +67,7 @@ def cross_entropy(model: nn.Module, lm: SpeechTokenLM, examples: Sequence[Exampl
     device = lm.head.weight.device
     targets = targets.to(device)
     keep = targets != IGNORE
-    return F.cross_entropy(model(ids.to(device), keep).float(), targets[keep])
+    return F.cross_entropy(lm(ids.to(device), keep).float(), targets[keep])
 
 
 @torch.no_grad()
@@ -83,7 +80,7 @@ def held_out_loss(lm: SpeechTokenLM, examples: Sequence[Example], batch_size: in
     for start in range(0, len(ordered), batch_size):
         batch = ordered[start : start + batch_size]
         positions = sum(example.speech.numel() + 1 for example in batch)
-        total += float(cross_entropy(lm, lm, batch)) * positions
+        total += float(cross_entropy(lm, batch)) * positions
         count += positions
     lm.train(was_training)
     return total / count

@@ -32,7 +32,7 @@ from rrpo.policy.upstream import (
 from rrpo.tokens import SPEECH_CODES
 
 __all__ = ["SPECIALS", "TIED", "is_cosyvoice", "key_map", "load", "model_folder", "save"]
-__all__ += ["save_hugging_face"]
+__all__ += ["save_hugging_face", "weights_of"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 """Those a checkpoint is written in; float64 is read as float32."""
@@ -55,6 +55,20 @@ def model_folder(path: Path) -> Path:
     adapters = peft_folder.adapter_folder(path)
     path = path if adapters is None else peft_folder.base_folder(adapters)
     return path if path.is_dir() else path.parent
+
+
+def weights_of(path: Path) -> list[Path]:
+    """Return the files that hold a model's weights; those of adapters come before their base's.
+
+    Raises:
+        UserError: there are none.
+    """
+    adapters = peft_folder.adapter_folder(path)
+    if adapters is None:
+        return list(weight_files.locate(path).files)
+    names = (*peft_folder.WEIGHTS, peft_folder.CONFIG)
+    own = [adapters / name for name in names if (adapters / name).is_file()]
+    return [*own, *weight_files.locate(peft_folder.base_folder(adapters)).files]
 
 
 def load(path: Path | str, config: Mapping[str, Any] | None = None) -> SpeechTokenLM:

@@ -91,7 +91,7 @@ class CosyVoiceTokenizer:
             )
         return found
 
-    def instruct(self, emotion: str, speaker: str = "") -> list[int]:  # noqa: ARG002
+    def instruct(self, emotion: str, _: str = "") -> list[int]:
         """Return the ids of the instruction for an emotion; they end in <|endofprompt|>, once.
 
         CosyVoice has no names for speakers.
@@ -181,10 +181,11 @@ def _read_instructions(path: Path, language: str, version: int) -> dict[str, str
         )
     lines = {}
     for emotion, line in table.items():
-        if line.count(END_OF_PROMPT) > 1 or END_OF_PROMPT in line.rstrip()[: -len(END_OF_PROMPT)]:
+        told = line.rstrip().removesuffix(END_OF_PROMPT)
+        if END_OF_PROMPT in told:
             raise UserError(f"{path}: {END_OF_PROMPT} must stand once, at the end of {emotion!r}")
         name = emotion_name(str(emotion))
         if name in lines:
             raise UserError(f"{path}: {emotion!r} is {name} again: keep one line for an emotion")
-        lines[name] = prefix + line.rstrip().removesuffix(END_OF_PROMPT) + END_OF_PROMPT
+        lines[name] = prefix + told + END_OF_PROMPT
     return lines

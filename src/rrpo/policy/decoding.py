@@ -4,7 +4,6 @@ The three projections of attention are one product, so are the two of the gate, 
 are part of them. `SpeechTokenLM.hidden` computes the same with a cache; it reads the prompt.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,8 +14,8 @@ from rrpo.policy.adapter import plain_state
 from rrpo.policy.lm import KeyValueCache, SpeechTokenLM
 
 NARROW, SOME_ROWS = 512, 6
-"""Below this width weights are turned round, which makes a product of 16 rows a third quicker;
-wider ones stay as they are, and from some rows on the product is turned round instead."""
+"""Weights below this width are stored transposed, which makes products of few rows faster; wider
+ones stay as they are, and from some rows on the product itself is transposed."""
 
 
 class LayerWeights(NamedTuple):
@@ -36,13 +35,8 @@ class Decoder:
         cache: filled by `SpeechTokenLM.hidden` with the prompts, then by `step`.
     """
 
-    def __init__(self, model: SpeechTokenLM, cache: KeyValueCache, compiled: bool = False) -> None:
-        """Copy the weights, low-rank adapters added in, in the cache's dtype.
-
-        Args:
-            compiled: let `torch.compile` fuse a step. Then shapes stay what they are: a step
-                looks at the whole capacity, and rows must not be dropped.
-        """
+    def __init__(self, model: SpeechTokenLM, cache: KeyValueCache) -> None:
+        """Copy the weights, low-rank adapters added in, in the cache's dtype."""
         config, dtype = model.config, cache.keys.dtype
         state = plain_state(model)
 
@@ -72,7 +66,7 @@ class Decoder:
         self.bias = state["head.bias"].to(dtype) if "head.bias" in state else None
         self.table = state["speech_embedding.weight"]
         self.heads, self.groups = config.heads, config.key_value_heads
-        self.cache, self.compiled = cache, compiled
+        self.cache = cache
         capacity = cache.mask.shape[1]
         places = torch.arange(capacity, device=cache.mask.device)[None]
         cosines, sines = (part[0, 0] for part in model.rotation(places, torch.float32))
@@ -82,7 +76,6 @@ class Decoder:
         self.places = cache.mask.sum(1)
         self.seen = torch.full(cache.mask.shape, float("-inf"), dtype=dtype, device=places.device)
         self.seen.masked_fill_(cache.mask, 0.0)
-        self._run: Callable[..., Tensor] = torch.compile(_step) if compiled else _step
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the speech logits (B, V) in fp32 of last hidden states (B, D)."""
@@ -104,13 +97,12 @@ class Decoder:
         turn = (self.turn[0][self.places][:, None], self.turn[1][self.places][:, None])
         self.places = self.places + 1
         cache.length = place + 1
-        end = cache.mask.shape[1] if self.compiled else place + 1
         where = torch.tensor([place], device=tokens.device)
         with torch.autocast(tokens.device.type, enabled=False):
             x = self.table[tokens].to(self.head.dtype)
             caches = (cache.keys, cache.values)
-            shape = (self.heads, self.groups, self.epsilon, end)
-            x = self._run(self.layers, x, turn, caches, self.seen, where, shape)
+            shape = (self.heads, self.groups, self.epsilon, place + 1)
+            x = _step(self.layers, x, turn, caches, self.seen, where, shape)
             return _norm(x, self.epsilon) * self.norm
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from rrpo.data.shards import Utterance
+from rrpo.errors import UserError
 
 
 class Tokenizer(Protocol):
@@ -16,7 +18,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""
 
-    def instruct(self, emotion: str, speaker: str = "") -> list[int]:
+    def instruct(self, emotion: str, speaker: str = "", /) -> list[int]:
         """Return the ids of the instruction that asks for an emotion, its end included.
 
         A tokenizer that has a name for the speaker asks for that voice too.
@@ -56,15 +58,26 @@ def make_prompt(tokenizer: Tokenizer, text: str, emotion: str, speaker: str = ""
     )
 
 
-def make_examples(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[Example]:
-    """Tokenize the texts of labelled utterances."""
-    return [
-        Example(
-            make_prompt(tokenizer, utterance.text, utterance.emotion, utterance.speaker),
-            torch.from_numpy(utterance.tokens),
-        )
-        for utterance in utterances
-    ]
+def make_examples(
+    tokenizer: Tokenizer, utterances: Sequence[Utterance], source: Path | str | None = None
+) -> list[Example]:
+    """Tokenize the texts of labelled utterances.
+
+    Args:
+        source: where they lie, for the message of a mistake.
+
+    Raises:
+        UserError: a text or an emotion cannot be read; the message names the utterance.
+    """
+    examples = []
+    for row in utterances:
+        try:
+            prompt = make_prompt(tokenizer, row.text, row.emotion, row.speaker)
+        except UserError as error:
+            where = "" if source is None else f"{source}: "
+            raise UserError(f"{where}utterance {row.id!r}: {error}") from None
+        examples.append(Example(prompt, torch.from_numpy(row.tokens)))
+    return examples
 
 
 def described(prompt: Prompt, **speech: Tensor) -> dict[str, Any]:

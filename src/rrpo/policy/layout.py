@@ -44,11 +44,11 @@ def prompt(
             "the tokenizer does not belong to this policy"
         )
     ends = words.new_tensor([config.sos_id, config.task_id])
-    heard = []
+    spoken_before = []
     if recording is not None:
-        _check(config, recording.speech)
-        heard = [recording.speech + config.text_vocabulary]
-    return torch.cat([ends[:1], words, ends[1:], *heard])
+        check_speech(config, recording.speech)
+        spoken_before = [recording.speech + config.text_vocabulary]
+    return torch.cat([ends[:1], words, ends[1:], *spoken_before])
 
 
 def unistream(
@@ -69,11 +69,19 @@ def unistream(
     Raises:
         UserError: an id lies outside its vocabulary, or a text is empty.
     """
-    ids, targets = [], []
-    for index, tokens in enumerate(speech):
-        row = _unistream(config, text[index], tokens, None if instruct is None else instruct[index])
-        ids.append(row[0])
-        targets.append(row[1])
+    told: Sequence[Tensor | None] = instruct or [None] * len(text)
+    prompts = [prompt(config, *row) for row in zip(text, told, strict=True)]
+    for tokens in speech:
+        check_speech(config, tokens)
+    return continued(config, prompts, speech)
+
+
+def continued(
+    config: LMConfig, prompts: Sequence[Tensor], speech: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Lay out a batch as `unistream` does, of prompts that are laid out already (`prompt`)."""
+    rows = [_continued(config, *row) for row in zip(prompts, speech, strict=True)]
+    ids, targets = zip(*rows, strict=True)
     return pad(ids), pad(targets, IGNORE)
 
 
@@ -95,7 +103,8 @@ def bistream(
         words, spoken = text[index].numel(), tokens.numel()
         told = None if instruct is None else instruct[index]
         if spoken * TEXT_BLOCK <= words * SPEECH_BLOCK:
-            row = _unistream(config, text[index], tokens, told)
+            check_speech(config, tokens)
+            row = _continued(config, prompt(config, text[index], told), tokens)
         else:
             row = _bistream(config, text[index], tokens, told)
         ids.append(row[0])
@@ -106,12 +115,8 @@ def bistream(
 LAYOUTS = {"unistream": unistream, "bistream": bistream}
 
 
-def _unistream(
-    config: LMConfig, text: Tensor, tokens: Tensor, instruct: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return the joint ids (S,) and targets (S,) of one row."""
-    _check(config, tokens)
-    head = prompt(config, text, instruct)
+def _continued(config: LMConfig, head: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the joint ids (S,) and targets (S,) of one row, a prompt and its speech."""
     silent = head.new_full((head.numel() - 1,), IGNORE)
     return (
         torch.cat([head, tokens + config.text_vocabulary]),
@@ -123,7 +128,7 @@ def _bistream(
     config: LMConfig, text: Tensor, tokens: Tensor, instruct: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the joint ids (S,) and targets (S,) of one row."""
-    _check(config, tokens)
+    check_speech(config, tokens)
     head = prompt(config, text, instruct)
     before = head.numel() - 1 - text.numel()  # sos and the instruction
     blocks = text.numel() // TEXT_BLOCK
@@ -139,7 +144,8 @@ def _bistream(
     return torch.cat(ids), torch.cat(targets)
 
 
-def _check(config: LMConfig, tokens: Tensor) -> None:
+def check_speech(config: LMConfig, tokens: Tensor) -> None:
+    """Refuse speech tokens (T,) that are none of the policy's codes."""
     if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= config.codes):
         raise UserError(f"a speech token lies outside 0…{config.codes - 1}: wrong codec")
 
@@ -154,7 +160,9 @@ def teacher_forced(
     """Run one teacher-forced pass.
 
     Args:
-        text, speech, instruct: B 1-D int64 tensors each.
+        text: B 1-D int64 tensors.
+        speech: likewise.
+        instruct: likewise, or None.
         layout: "unistream" or "bistream".
 
     Returns:

@@ -1,6 +1,7 @@
 """Drawing speech tokens from the policy with a key-value cache."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,75 +10,39 @@ from rrpo.errors import NotFinite, UserError
 from rrpo.policy.decoding import Decoder
 from rrpo.policy.layout import Recording, prompt
 from rrpo.policy.lm import KeyValueCache, SpeechTokenLM
+from rrpo.sampling import WINDOW, Sampling, draw_aware
 
 Sample = Callable[[Tensor, Tensor, torch.Generator | None], Tensor]
 SAMPLERS = ("greedy", "multinomial", "ras")
-NUCLEUS, TOP, WINDOW, REPEATS = 0.8, 25, 10, 1
-"""CosyVoice's repetition-aware sampling: top-p, top-k, tokens looked back, repeats refused."""
 
 
-def truncate(
-    logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
-) -> Tensor:
-    """Return logits / temperature (…, V) with all but the likeliest ids at −inf.
+@dataclass(frozen=True)
+class Generated:
+    """What a policy said: N utterances, all tensors on its device; iterating gives the tokens.
 
-    Kept are the k largest (k = 0: all) and of those, in falling order, the ids until they sum to
-    top_p of all probability. This is the law tokens are drawn from, so a relaxation of the draw
-    must see the same logits.
+    Attributes:
+        tokens: N int64 tensors (T,) of codes; the stop id is not among them.
+        ended: (N,) bool, whether an utterance ended by itself; if not, it reached its limit.
+        least: (N,) int64, before how many tokens ending was forbidden.
+        prompts: N int64 tensors, the joint ids that each continues.
     """
-    scaled = logits if temperature == 1.0 else logits / temperature
-    size = logits.shape[-1]
-    if top_p < 1.0:
-        kept = nucleus(scaled.reshape(-1, size), top_p, top_k if top_k > 0 else size)
-        return kept.view(logits.shape)
-    if top_k <= 0 or top_k >= size:
-        return scaled
-    smallest = scaled.topk(top_k, dim=-1).values[..., -1:]
-    return scaled.masked_fill(scaled < smallest, float("-inf"))
 
+    tokens: list[Tensor]
+    ended: Tensor
+    least: Tensor
+    prompts: list[Tensor]
 
-def draw(scores: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw one id per row from softmax(scores), (B, V) → (B,), by inverting the distribution.
+    def __iter__(self) -> Iterator[Tensor]:
+        """Iterate over the tokens of each utterance."""
+        return iter(self.tokens)
 
-    One uniform number a row; summed in float64, so that an id of no probability is never drawn.
-    """
-    probability = scores.softmax(-1)
-    if probability.device.type == "mps":  # which has no float64
-        probability = probability.cpu()
-    cumulative = probability.double().cumsum(-1)
-    uniform = torch.rand(scores.shape[0], 1, dtype=torch.float64, generator=generator)
-    point = uniform.to(cumulative.device) * cumulative[:, -1:]
-    found = torch.searchsorted(cumulative, point, right=True).clamp_(max=scores.shape[1] - 1)
-    return found[:, 0].to(scores.device)
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.tokens)
 
-
-def nucleus(scores: Tensor, top_p: float, top_k: int) -> Tensor:
-    """Return scores (B, V) with all but the likeliest at −inf.
-
-    Kept are the largest while those before them sum to less than top_p, at most top_k; so the id
-    that crosses top_p is kept, as CosyVoice does.
-    """
-    ordered, order = scores.float().softmax(-1).sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(-1) - ordered
-    kept = before < top_p
-    kept[:, top_k:] = False
-    return scores.masked_fill(~torch.zeros_like(kept).scatter(1, order, kept), float("-inf"))
-
-
-def draw_aware(scores: Tensor, history: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw one id per row as CosyVoice's repetition-aware sampling does (Chen 2024, VALL-E 2).
-
-    A draw from the nucleus that is among the last ten tokens is refused; then the row is drawn from
-    all other ids.
-
-    Args:
-        scores: (B, V).
-        history: (B, t) the tokens so far.
-    """
-    token = draw(nucleus(scores, NUCLEUS, TOP), generator)
-    again = (history[:, -WINDOW:] == token[:, None]).sum(1) >= REPEATS
-    others = scores.scatter(1, token[:, None], float("-inf"))
-    return torch.where(again, draw(others, generator), token)
+    def __getitem__(self, index: int) -> Tensor:
+        """Return the tokens of one utterance."""
+        return self.tokens[index]
 
 
 @torch.no_grad()
@@ -89,14 +54,11 @@ def generate(
     min_ratio: float = 2.0,
     max_ratio: float = 20.0,
     generator: torch.Generator | None = None,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    sampling: Sampling | None = None,
     recordings: Sequence[Recording] | None = None,
     count: int = 1,
-    compiled: bool = False,
-    at_least: int = 0,
-) -> list[Tensor]:
+    min_tokens: int = 0,
+) -> Generated:
     """Decode `count` utterances for each text; a text is read once for all of them.
 
     Args:
@@ -106,55 +68,56 @@ def generate(
         min_ratio: eos (with "multinomial" every stop id) is masked while fewer than
             int(min_ratio · L) tokens are out.
         max_ratio: at most int(max_ratio · L) tokens.
-        at_least: so many tokens in any case, as `min_ratio` of a short text may be none.
         generator: a CPU generator; the only source of randomness.
-        temperature, top_k, top_p: of the law the multinomial sampler draws from (`truncate`).
+        sampling: what the multinomial sampler draws from; None: softmax(logits).
         recordings: B to speak on from, whose voice is taken over (zero-shot); they count
             neither in L nor in what is returned.
         count: utterances of each text.
-        compiled: let `torch.compile` fuse the decoding step, a minute of compiling for each new
-            shape. Needs a C++ compiler; on a CPU it was slower (docs/performance.md).
+        min_tokens: minimum tokens, as `min_ratio` of a short text may be none.
 
     Returns:
-        B · count int64 tensors of codes on the CPU, those of a text one after the other; the stop
-        id is not among them.
+        B · count utterances, those of a text one after the other.
 
     Raises:
         UserError: an unknown sampler, settings of another, a count under 1, or an id outside its
             vocabulary.
         NotFinite: the policy's scores are NaN or infinite.
     """
-    sample = _sampler(sampler, temperature, top_k, top_p)
+    sample = _sampler(sampler, sampling or Sampling())
     if count < 1:
         raise UserError(f"cannot decode {count} utterances of a text: ask for at least one")
-    if not text:
-        return []
     config, device = model.config, model.head.weight.device
-    prompts = [
-        prompt(
-            config,
-            words,
-            None if instruct is None else instruct[index],
-            None if recordings is None else recordings[index],
-        )
-        for index, words in enumerate(text)
-    ]
+    prompts = _prompts(model, text, instruct, recordings)
     sizes = [words.numel() for words in text for _ in range(count)]
-    lowest = torch.tensor([max(at_least, int(min_ratio * size)) for size in sizes], device=device)
-    highest = torch.tensor([int(max_ratio * size) for size in sizes], device=device)
-    cache, ids = _prefill_inputs(model, prompts, int(highest.max()))
-    hidden = model.hidden(ids, cache)[:, -1]
-    if count > 1:
-        cache.repeat(count)
-        hidden = hidden.repeat_interleave(count, dim=0)
-    decoder = Decoder(model, cache, compiled)
+    least = [max(min_tokens, int(min_ratio * size)) for size in sizes]
+    most = [int(max_ratio * size) for size in sizes]
+    lowest, highest = (torch.tensor(each, device=device).long() for each in (least, most))
+    if not prompts:
+        return Generated([], lowest.bool(), lowest, [])
+    cache, hidden = _read(model, prompts, max(most), count)
     # Upstream masks eos alone, and another stop id may end an utterance early. A rollout that is
     # to be rewarded must not be empty, so our own sampler masks every stop id.
     every = sampler == "multinomial"
     masked = slice(config.codes, None) if every else slice(config.eos, config.eos + 1)
+    decoder = Decoder(model, cache)
     drawn = _decode(decoder, hidden, sample, (lowest, highest), masked, config.codes, generator)
-    lengths = (drawn >= 0).sum(1).tolist()
-    return [row[:length].cpu() for row, length in zip(drawn, lengths, strict=True)]
+    lengths = (drawn >= 0).sum(1)
+    tokens = [row[:length] for row, length in zip(drawn, lengths.tolist(), strict=True)]
+    repeated = [one for one in prompts for _ in range(count)]
+    return Generated(tokens, lengths < highest, lowest, repeated)
+
+
+def _prompts(
+    model: SpeechTokenLM,
+    text: Sequence[Tensor],
+    instruct: Sequence[Tensor] | None,
+    recordings: Sequence[Recording] | None,
+) -> list[Tensor]:
+    """Lay out what precedes speech, on the policy's device."""
+    told: Sequence[Tensor | None] = instruct or [None] * len(text)
+    before: Sequence[Recording | None] = recordings or [None] * len(text)
+    rows = zip(text, told, before, strict=True)
+    return [prompt(model.config, *row).to(model.head.weight.device) for row in rows]
 
 
 def _decode(
@@ -201,39 +164,44 @@ def _decode(
             )
         if left == 0:
             break
-        # A compiled step keeps its shape.
-        if not decoder.compiled and left < alive.numel():
+        if left < alive.numel():
             rows, token = rows[alive], token[alive]
             decoder.select(alive)
             alive = alive[alive]
-        hidden = decoder.step(token.clamp(max=codes - 1))
+        hidden = decoder.step(token)
     return drawn
 
 
-def _sampler(name: str, temperature: float, top_k: int, top_p: float) -> Sample:
+def _sampler(name: str, sampling: Sampling) -> Sample:
     """Return what draws the next ids (B,) from scores (B, V) and the tokens so far (B, t)."""
     if name not in SAMPLERS:
         raise UserError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
     if name == "multinomial":
-        return lambda scores, _, generator: draw(
-            truncate(scores, temperature, top_k, top_p), generator
-        )
-    if (temperature, top_k, top_p) != (1.0, 0, 1.0):
+        return lambda scores, _, generator: sampling.draw(scores, generator)
+    if sampling != Sampling():
         raise UserError(f"temperature, top_k and top_p are multinomial's: {name} has its own")
     return draw_aware if name == "ras" else lambda scores, _, __: scores.argmax(-1)
 
 
-def _prefill_inputs(
-    model: SpeechTokenLM, prompts: Sequence[Tensor], new: int
+def _read(
+    model: SpeechTokenLM, prompts: Sequence[Tensor], new: int, count: int
 ) -> tuple[KeyValueCache, Tensor]:
-    """Left-pad the prompts to (B, P) and make a cache that also holds `new` further positions."""
+    """Read B prompts into a cache that also holds `new` further positions.
+
+    Returns:
+        the cache and the last hidden states (B · count, D), each prompt's `count` times.
+    """
     device = model.head.weight.device
     size = max(row.numel() for row in prompts)
     kind = device.type
     half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     cache = model.new_cache(len(prompts), size + new, half)
     ids = torch.zeros(len(prompts), size, dtype=torch.long, device=device)
-    for index, row in enumerate(prompts):
-        ids[index, size - row.numel() :] = row.to(device)
+    for index, row in enumerate(prompts):  # padded on the left
+        ids[index, size - row.numel() :] = row
         cache.mask[index, size - row.numel() : size] = True
-    return cache, ids
+    hidden = model.hidden(ids, cache)[:, -1]
+    if count > 1:
+        cache.repeat(count)
+        hidden = hidden.repeat_interleave(count, dim=0)
+    return cache, hidden

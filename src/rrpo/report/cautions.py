@@ -4,21 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rrpo.report.curves import points
-from rrpo.report.measures import (
+from rrpo.interval import Interval
+from rrpo.measures import (
     REWARD,
     Entry,
-    Estimate,
     Measure,
-    apart,
     figure_of,
     measures_in,
-    number,
     own_reward_model,
     reward_model_label,
     section,
     system_label,
 )
+from rrpo.report.curves import points
+from rrpo.report.numbers import number
 
 UNGUARDED = ("reward", "kl")
 """Measures that getting worse is not a matter of: the reward itself and the distance moved."""
@@ -57,18 +56,18 @@ def find_cautions(results: Mapping[str, Any], groups: Mapping[str, list[Entry]])
     return [*_between_systems(results), *_along_curves(results, groups)]
 
 
-def _counts(before: Estimate, after: Estimate, measure: Measure, steps: float = 1.0) -> bool:
+def _counts(before: Interval, after: Interval, measure: Measure, steps: float = 1.0) -> bool:
     """Whether a change is large enough, or clear enough, to be spoken of."""
     change = abs(after.mean - before.mean)
     if measure.relative:
         return change >= steps * measure.step * abs(before.mean) > 0
-    return change >= steps * measure.step - 1e-9 or bool(apart(before, after))
+    return change >= steps * measure.step - 1e-9 or bool(before.apart(after))
 
 
 def _worse(
-    before: Estimate, after: Estimate, measure: Measure, goal: Estimate | None = None
+    before: Interval, after: Interval, measure: Measure, goal: Interval | None = None
 ) -> bool:
-    if not _counts(before, after, measure, 2.0 if apart(before, after) is None else 1.0):
+    if not _counts(before, after, measure, 2.0 if before.apart(after) is None else 1.0):
         return False
     if measure.better == "higher":
         return after.mean < before.mean
@@ -79,20 +78,20 @@ def _worse(
     return abs(after.mean - goal.mean) > abs(before.mean - goal.mean)
 
 
-def _change_text(before: Estimate, after: Estimate, measure: Measure) -> str:
+def _change_text(before: Interval, after: Interval, measure: Measure) -> str:
     verb = "rose" if after.mean > before.mean else "fell"
     state = {True: "intervals apart", False: "intervals overlap", None: "no intervals"}
     return (
         f"{measure.phrase} {verb} from {number(before.mean, measure.digits)} "
-        f"to {number(after.mean, measure.digits)} ({state[apart(before, after)]})"
+        f"to {number(after.mean, measure.digits)} ({state[before.apart(after)]})"
     )
 
 
-def _reward_under(results: Mapping[str, Any], model: str, system: str) -> Estimate | None:
+def _reward_under(results: Mapping[str, Any], model: str, system: str) -> Interval | None:
     """Reward of a system under a reward model, from its `rewards` or, failing that, `reward`."""
     entry = section(section(results, "systems"), system)
     found = figure_of(entry, f"rewards.{model}")
-    if found is None and own_reward_model(system, entry) == model:
+    if found is None and own_reward_model(entry) == model:
         found = figure_of(entry, "reward")
     return found
 
@@ -102,7 +101,7 @@ def _between_systems(results: Mapping[str, Any]) -> list[Caution]:
     reference = section(results, "reference")
     cautions = []
     for name in [name for name in systems if name != "base"]:
-        model = own_reward_model(name, section(systems, name))
+        model = own_reward_model(section(systems, name))
         for other in ("base", "sft"):
             if other == name or other not in systems:
                 continue
@@ -149,7 +148,7 @@ def _along_curves(results: Mapping[str, Any], groups: Mapping[str, list[Entry]])
             if step < last_step and rose and _worse(before, after, measure, goal):
                 text = _change_text(before, after, measure)
                 changes.setdefault((step, reward.mean), []).append(text)
-                clear = clear or bool(apart(before, after))
+                clear = clear or bool(before.apart(after))
         if changes:
             texts = [
                 f"From step {step:.0f} to step {last_step:.0f} own reward rose from "
@@ -162,8 +161,8 @@ def _along_curves(results: Mapping[str, Any], groups: Mapping[str, list[Entry]])
 
 
 def _best(
-    rows: Sequence[Entry], measure: Measure, goal: Estimate | None
-) -> tuple[float, Estimate, Estimate] | None:
+    rows: Sequence[Entry], measure: Measure, goal: Interval | None
+) -> tuple[float, Interval, Interval] | None:
     """Return (step, value, reward) where a measure was best; a length starts at the first point."""
     found = [
         (step, value, reward)
@@ -184,8 +183,8 @@ def _best(
 def _caution(
     subject: str,
     lead: str,
-    pairs: Sequence[tuple[Measure, Estimate | None, Estimate | None]],
-    goals: Mapping[str, Estimate | None],
+    pairs: Sequence[tuple[Measure, Interval | None, Interval | None]],
+    goals: Mapping[str, Interval | None],
 ) -> list[Caution]:
     texts, clear = [], False
     for measure, before, after in pairs:
@@ -193,7 +192,7 @@ def _caution(
             continue
         if _worse(before, after, measure, goals.get(measure.key)):
             texts.append(_change_text(before, after, measure))
-            clear = clear or bool(apart(before, after))
+            clear = clear or bool(before.apart(after))
     if not texts:
         return []
     return [Caution(subject, f"{lead}, while {'; '.join(texts)}.", clear)]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from rrpo.evaluate.matched import reached
-from rrpo.report.measures import SYSTEMS, Entry, Estimate, estimate, figure_of
+from rrpo.interval import Interval, read_interval
+from rrpo.measures import SYSTEMS, Entry, figure_of
 
 
 def by_system(rows: Sequence[Entry]) -> dict[str, list[Entry]]:
@@ -19,16 +20,16 @@ def by_system(rows: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 
 def _step(row: Entry) -> float:
-    found = estimate(row.get("step"))
+    found = read_interval(row.get("step"))
     return found.mean if found else 0.0
 
 
-def value_of(row: Entry, key: str) -> Estimate | None:
+def value_of(row: Entry, key: str) -> Interval | None:
     """Read a measure from a curve row, where the own reward is called `own_reward`."""
     return figure_of(row, "own_reward" if key == "reward" else key)
 
 
-def points(rows: Sequence[Entry], across: str, up: str) -> list[tuple[float, Estimate, Entry]]:
+def points(rows: Sequence[Entry], across: str, up: str) -> list[tuple[float, Interval, Entry]]:
     """Return (x, y, row) of the rows that have both measures, in the order of the steps."""
     found = []
     for row in rows:

@@ -8,12 +8,11 @@ from typing import Any
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.report.measures import (
+from rrpo.interval import read_interval
+from rrpo.measures import (
     SYSTEMS,
     Entry,
-    estimate,
     figure_of,
-    number,
     own_reward_model,
     plain_name,
     quality_measures,
@@ -21,6 +20,7 @@ from rrpo.report.measures import (
     section,
     system_label,
 )
+from rrpo.report.numbers import number
 from rrpo.report.sound import flac_uri, outline, spectrogram_uri
 from rrpo.sound.file import read
 
@@ -137,7 +137,7 @@ def grid(folder: Path, samples: Sequence[Entry]) -> list[Row]:
 def _cell(system: str, sample: Entry | None, sound: Audio | None, longest: int) -> Cell:
     if sample is None:
         return Cell(system, None, "", 0.0, "", 0)
-    probability = estimate(sample.get("judge_probability"))
+    probability = read_interval(sample.get("judge_probability"))
     heard = sample.get("judge_emotion")
     marks = sample.get("artifacts")
     return Cell(
@@ -163,7 +163,7 @@ def highest(
     """Return (system, reward model, samples) with the highest own reward of each system."""
     found = []
     for system in [name for name in systems_of(samples) if name != "reference"]:
-        model = own_reward_model(system, section(section(results, "systems"), system))
+        model = own_reward_model(section(section(results, "systems"), system))
         scored = [
             (reward.mean, sample)
             for sample in samples
@@ -191,7 +191,7 @@ def _highest(system: str, model: str, sample: Entry, sound: Audio, longest: int)
         *[(measure.label, measure.key, 2) for measure in quality_measures([sample])],
         ("Tokens", "tokens", 0),
         ("KL", "kl", 3),
-        ("Word error", "word_error", 2),
+        ("Word error", "content_error", 2),
     ):
         value = figure_of(sample, key)
         if value is not None:

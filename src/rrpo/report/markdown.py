@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from rrpo.report.measures import MISSING
+from rrpo.interval import MISSING
 
 Row = tuple[str, Sequence[str]]
 """Name and cells."""

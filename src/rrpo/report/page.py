@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,25 +11,24 @@ from markupsafe import Markup
 
 from rrpo.checkpoint import read_json, write_text
 from rrpo.errors import UserError
-from rrpo.report import listening, recognition, tables
-from rrpo.report.curves import by_system, points, value_of
-from rrpo.report.heatmap import heatmap_svg
-from rrpo.report.measures import (
-    FIXED,
-    JUDGE_PROBABILITY,
-    SCORERS,
+from rrpo.identity import shown
+from rrpo.interval import Interval, read_interval
+from rrpo.measures import (
+    BY_KEY,
+    MEASURES,
     Entry,
-    Estimate,
     Measure,
-    estimate,
     figure_of,
-    interval,
     measures_in,
-    number,
     plain_name,
     section,
     system_label,
 )
+from rrpo.report import listening, recognition, tables
+from rrpo.report.curves import by_system, points, value_of
+from rrpo.report.files import read_lines, readable
+from rrpo.report.heatmap import heatmap_svg
+from rrpo.report.numbers import number, with_ends
 from rrpo.report.plots import Chart, Line, Point, chart_svg, legend_mark
 from rrpo.report.summary import by_topic, summarize
 
@@ -46,6 +44,11 @@ def write_page(folder: Path) -> Path:
     Raises:
         UserError: there is no results.json, or one of the files is not what it should be.
     """
+    with readable(folder):
+        return _write_page(folder)
+
+
+def _write_page(folder: Path) -> Path:
     results = _results(folder)
     samples = read_lines(folder / "samples.jsonl")
     curves = read_lines(folder / "curves.jsonl")
@@ -90,6 +93,11 @@ def write_run_page(folder: Path) -> Path:
     names = ("config.yaml", "metrics.jsonl", "results.json")
     if not any((folder / name).is_file() for name in names):
         raise UserError(f"{folder} is not a run: expected one of {', '.join(names)} there")
+    with readable(folder):
+        return _write_run_page(folder)
+
+
+def _write_run_page(folder: Path) -> Path:
     metrics = read_lines(folder / "metrics.jsonl")
     results = _results(folder) if (folder / "results.json").is_file() else {}
     config = folder / "config.yaml"
@@ -102,6 +110,7 @@ def write_run_page(folder: Path) -> Path:
         folder / "report.html",
         "run.html",
         title=f"Run {folder.resolve().name}",
+        codec=_codec(folder),
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
         charts=_metric_charts(metrics),
         validations=_metric_charts(_validations(results)),
@@ -111,6 +120,14 @@ def write_run_page(folder: Path) -> Path:
         grid=listening.grid(folder, _said(folder)),
         figures=tables.plain_table(tables.flat(results), "Results"),
     )
+
+
+def _codec(folder: Path) -> str:
+    """Return which codec the tokens of a run's model are of, as its weights record it."""
+    path = folder / "checkpoint" / "model.json"
+    model = read_json(path) if path.is_file() else {}
+    line = model.get("codec") if isinstance(model, dict) else None
+    return shown(line) if isinstance(line, str) else ""
 
 
 def _judged(folder: Path) -> tables.Table | None:
@@ -123,32 +140,6 @@ def _judged(folder: Path) -> tables.Table | None:
 def _said(folder: Path) -> list[dict[str, Any]]:
     """Return the policy's utterances, where it was evaluated."""
     return [{**row, "system": "speech"} for row in read_lines(folder / "samples" / "samples.jsonl")]
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a file of JSON objects, one a line; an empty list where there is no such file.
-
-    Raises:
-        UserError: a line is not a JSON object.
-    """
-    if not path.is_file():
-        return []
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not readable text ({error}): make it again") from None
-    for count, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} line {count} is not JSON ({error}): make it again") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path} line {count} is not a JSON object: make it again")
-        rows.append(row)
-    return rows
 
 
 def _results(folder: Path) -> dict[str, Any]:
@@ -214,10 +205,10 @@ def _points(system: str, rows: Sequence[Entry], measure: Measure) -> list[Point]
         step = value_of(row, "step")
         where = f", step {step.mean:.0f}" if step is not None else ""
         note = (
-            f"{system_label(system)}{where}: {measure.label} {number(value.mean, measure.digits)} "
-            f"{interval(value, measure.digits)} at KL {number(kl, 3)}"
+            f"{system_label(system)}{where}: {measure.label} {with_ends(value, measure.digits)} "
+            f"at KL {number(kl, 3)}"
         )
-        found.append(Point(kl, value, " ".join(note.split())))
+        found.append(Point(kl, value, note))
     return found
 
 
@@ -254,9 +245,9 @@ def _metric_charts(metrics: Sequence[Entry]) -> list[dict[str, Any]]:
     names = dict.fromkeys(name for row in metrics for name in row if name != "step")
     charts = []
     for name in names:
-        found: list[tuple[float, Estimate]] = []
+        found: list[tuple[float, Interval]] = []
         for count, row in enumerate(metrics):
-            step, value = estimate(row.get("step")), estimate(row.get(name))
+            step, value = read_interval(row.get("step")), read_interval(row.get(name))
             if value is not None:
                 found.append((step.mean if step is not None else float(count), value))
         line = Line("metric", "", [Point(x, y, f"step {x:.0f}: {y.mean:.4g}") for x, y in found])
@@ -271,7 +262,7 @@ def _validations(results: Mapping[str, Any]) -> list[Entry]:
 
 def _stages(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     """Return (stage, seconds, share of the longest in per cent)."""
-    found = {name: estimate(value) for name, value in section(results, "seconds").items()}
+    found = {name: read_interval(value) for name, value in section(results, "seconds").items()}
     times = {name: value.mean for name, value in found.items() if value is not None}
     longest = max((value for name, value in times.items() if name != "total"), default=0.0)
     return [
@@ -298,15 +289,18 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
         kept = "" if best is None else f" and kept the weights of step {best}"
         rule = f", by this rule: {stop['rule']}" if stop.get("rule") else ""
         notes.append(f"SFT stopped at step {stop.get('stopped_at')}{kept}{rule}")
-    reasons = {
-        ("Word error" if name == "content" else SCORERS.get(name, (plain_name(name), ""))[0]): why
-        for name, why in section(results, "missing_judges").items()
-    }
+    reasons = {_missing(name): why for name, why in section(results, "missing_judges").items()}
     for entry in tables.ordered_systems(results).values():
         if entry.get("content_error") is None and entry.get("content_error_reason"):
             reasons.setdefault("Word error", entry["content_error_reason"])
     notes += [f"{name} was not measured: {reason}" for name, reason in reasons.items()]
     return [f"{note.rstrip('.')}." for note in notes]
+
+
+def _missing(judge: str) -> str:
+    """Name what a judge that is not installed would have measured."""
+    key = "content_error" if judge == "content" else f"quality.{judge}"
+    return BY_KEY[key].label if key in BY_KEY else plain_name(judge)
 
 
 def _tests(results: Mapping[str, Any]) -> list[str]:
@@ -323,8 +317,8 @@ def _tests(results: Mapping[str, Any]) -> list[str]:
 
 def _glossary(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[tuple[str, str]]:
     entries: list[Entry] = [section(results, "reference"), *section(results, "systems").values()]
-    shown = measures_in([*entries, *curves]) or [JUDGE_PROBABILITY, *FIXED]
-    terms = [(measure.label, measure.meaning) for measure in shown]
+    measures = measures_in([*entries, *curves]) or MEASURES
+    terms = [(measure.label, measure.meaning) for measure in measures]
     return [
         *terms,
         ("Small figures", "The 95 % bootstrap interval over utterances, of reward models over "

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrpo.checkpoint import atomic_path
-from rrpo.report.curves import by_system, points
-from rrpo.report.measures import (
+from rrpo.interval import Interval
+from rrpo.measures import (
     JUDGE_PROBABILITY,
     Entry,
-    Estimate,
     Measure,
     figure_of,
-    number,
     quality_measures,
     section,
     system_label,
 )
+from rrpo.report.curves import by_system, points
+from rrpo.report.numbers import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ class Point:
     """One point of a line: where, how high, and what to say on hover."""
 
     x: float
-    y: Estimate
+    y: Interval
     note: str
 
 
@@ -132,7 +132,8 @@ def chart_svg(chart: Chart) -> str:
     drawn = [point for line in chart.lines for point in line.points]
     if not drawn:
         return ""
-    heights = [value for p in drawn for value in (p.y.mean, p.y.low, p.y.high) if value is not None]
+    values = [value for p in drawn for value in (p.y.mean, p.y.low, p.y.high)]
+    heights = [value for value in values if math.isfinite(value)]
     heights += [] if chart.level is None else [chart.level]
     named = chart.level is not None or any(line.label for line in chart.lines)
     right = WIDTH - (RIGHT if named else 12.0)
@@ -188,9 +189,9 @@ def _line(frame: _Frame, line: Line) -> str:
         return ""
     spots = [(frame.across(point.x), frame.up(point.y.mean)) for point in line.points]
     parts = [f'<g class="line {escape(line.name)}">']
-    if len(spots) > 1 and all(p.y.low is not None and p.y.high is not None for p in line.points):
-        upper = [(frame.across(p.x), frame.up(p.y.high or 0.0)) for p in line.points]
-        lower = [(frame.across(p.x), frame.up(p.y.low or 0.0)) for p in line.points]
+    if len(spots) > 1 and all(point.y.known for point in line.points):
+        upper = [(frame.across(p.x), frame.up(p.y.high)) for p in line.points]
+        lower = [(frame.across(p.x), frame.up(p.y.low)) for p in line.points]
         parts.append(f'<path class="band" d="M{_path(upper)}L{_path(lower[::-1])}Z"/>')
     if len(spots) > 1:
         parts.append(f'<path class="stroke" d="M{_path(spots)}"/>')
@@ -312,8 +313,8 @@ def _panel(
         across, up = [x for x, _, _ in path], [y.mean for _, y, _ in path]
         marker = MARKERS.get(name, "o")
         axes.plot(across, up, color=colour, marker=marker, markersize=5, label=system_label(name))
-        if len(path) > 1 and all(y.low is not None and y.high is not None for _, y, _ in path):
-            low, high = [y.low or 0.0 for _, y, _ in path], [y.high or 0.0 for _, y, _ in path]
+        if len(path) > 1 and all(y.known for _, y, _ in path):
+            low, high = [y.low for _, y, _ in path], [y.high for _, y, _ in path]
             axes.fill_between(across, low, high, color=colour, alpha=0.12, linewidth=0)
     axes.set_xlabel("KL to the base, nats per token", fontsize=9)
     title = "Judge’s probability of the asked emotion"

@@ -9,19 +9,12 @@ from typing import Any
 import rich.table
 from rich.console import Console
 
+from rrpo.interval import MISSING, Interval
+from rrpo.interval import cell as in_text
+from rrpo.measures import RECOGNITION, figure_of, section
 from rrpo.report.cautions import Caution
-from rrpo.report.measures import (
-    MISSING,
-    Estimate,
-    apart,
-    estimate,
-    figure_of,
-    interval,
-    number,
-    section,
-)
+from rrpo.report.numbers import number, with_ends
 from rrpo.report.tables import Cell, Row, Table, cell
-from rrpo.report.terminal import shown
 
 Reports = Mapping[str, Mapping[str, Any]]
 """Test set → report."""
@@ -36,13 +29,9 @@ BEHIND = 0.2
 """… or where it is further than this behind the best language, on the same scale."""
 POOR_CALIBRATION = 0.15
 UAR = "unweighted_average_recall"
-COLUMNS = (
-    (UAR, "Unweighted accuracy", "higher is better"),
-    ("accuracy", "Weighted accuracy", "higher is better"),
-    ("macro_f1", "Macro F1", "higher is better"),
-    ("area_under_roc", "Area under ROC", "higher is better"),
-    ("calibration_error", "Calibration error", "lower is better"),
-)
+COLUMNS = [("Utterances", "")] + [
+    (title, f"{better} is better") for title, better in RECOGNITION.values()
+]
 
 
 def find_collapses(reports: Reports) -> list[Caution]:
@@ -67,20 +56,12 @@ def find_collapses(reports: Reports) -> list[Caution]:
         error = figure_of(report, "calibration_error")
         if error is not None and error.mean > POOR_CALIBRATION:
             text = (
-                f"Confidence and accuracy differ by {_shown(error)} on average: do not read the "
+                f"Confidence and accuracy differ by {with_ends(error)} on average: do not read the "
                 "posteriors as probabilities."
             )
-            clear = error.low is not None and error.low > POOR_CALIBRATION
+            clear = error.low > POOR_CALIBRATION
             found.append(Caution(f"Calibration on {name}", text, clear))
     return found
-
-
-def _shown(value: Estimate) -> str:
-    return f"{number(value.mean)} {interval(value)}".strip()
-
-
-def _under(value: Estimate, bound: float) -> bool:
-    return value.high is not None and value.high < bound
 
 
 def _lost(name: str, report: Mapping[str, Any]) -> list[Caution]:
@@ -93,9 +74,9 @@ def _lost(name: str, report: Mapping[str, Any]) -> list[Caution]:
     }
     if not lost:
         return []
-    figures = ", ".join(f"{emotion} {_shown(value)}" for emotion, value in lost.items())
+    figures = ", ".join(f"{emotion} {with_ends(value)}" for emotion, value in lost.items())
     text = f"Recall is under half of chance ({number(report['chance'])}): {figures}."
-    clear = any(_under(value, bound) for value in lost.values())
+    clear = any(value.high < bound for value in lost.values())
     return [Caution(f"Emotions lost on {name}", text, clear)]
 
 
@@ -106,10 +87,10 @@ def _swollen(name: str, report: Mapping[str, Any]) -> list[Caution]:
         claimed, true = figure_of(entry, "predicted"), entry["count"] / report["count"]
         if claimed is not None and claimed.mean > CLAIMED and true < TRUE:
             text = (
-                f"Of the utterances {_shown(claimed)} are taken for {emotion}, while "
+                f"Of the utterances {with_ends(claimed)} are taken for {emotion}, while "
                 f"{number(true)} are."
             )
-            clear = claimed.low is not None and claimed.low > CLAIMED
+            clear = claimed.low > CLAIMED
             found.append(Caution(f"Everything is {emotion} on {name}", text, clear))
     return found
 
@@ -127,30 +108,26 @@ def _languages(reports: Reports) -> list[Caution]:
     found = []
     for (name, language), own in scaled.items():
         value, chance = values[name, language]
-        lead = f"Mean recall is {_shown(value)}"
+        lead = f"Mean recall is {with_ends(value)}"
         if own.mean < NEAR_CHANCE:
             text = f"{lead}, hardly above chance ({number(chance)})."
-            clear = _under(own, NEAR_CHANCE)
+            clear = own.high < NEAR_CHANCE
         elif language != best[1] and language and own.mean < scaled[best].mean - BEHIND:
             other, level = values[best]
             text = (
-                f"{lead} (chance {number(chance)}), against {_shown(other)} (chance "
+                f"{lead} (chance {number(chance)}), against {with_ends(other)} (chance "
                 f"{number(level)}) in {best[1]} ({best[0]})."
             )
-            clear = bool(apart(own, scaled[best]))
+            clear = bool(own.apart(scaled[best]))
         else:
             continue
         found.append(Caution(f"Language {language} on {name}" if language else name, text, clear))
     return found
 
 
-def _above_chance(value: Estimate, chance: float) -> Estimate:
+def _above_chance(value: Interval, chance: float) -> Interval:
     """Put a recall on the scale from 0 at chance to 1, as scikit-learn's adjusted accuracy does."""
-    mean, low, high = (
-        None if end is None else (end - chance) / (1 - chance)
-        for end in (value.mean, value.low, value.high)
-    )
-    return Estimate(mean or 0.0, low, high)
+    return Interval(*((end - chance) / (1 - chance) for end in (value.mean, value.low, value.high)))
 
 
 def notes(reports: Reports) -> list[str]:
@@ -183,8 +160,8 @@ def print_reports(label: str, reports: Reports, console: Console, details: bool)
         for name in reports:
             table.add_column(name, justify="right", min_width=17)
         table.add_row("Utterances", *(str(report["count"]) for report in reports.values()))
-        for key, name, _ in COLUMNS:
-            table.add_row(name, *(shown(report[key]) for report in reports.values()))
+        for key, (title, _) in RECOGNITION.items():
+            table.add_row(title, *(in_text(report[key]) for report in reports.values()))
         console.print(table)
     partly = {
         name: report
@@ -202,8 +179,7 @@ def print_reports(label: str, reports: Reports, console: Console, details: bool)
 def set_table(reports: Reports) -> Table:
     """Build test sets by figures."""
     rows = [Row(name, _figures(report)) for name, report in reports.items()]
-    columns = [("Utterances", ""), *((label, way) for _, label, way in COLUMNS)]
-    return Table("Emotion recognition by test set", "Test set", columns, rows)
+    return Table("Emotion recognition by test set", "Test set", COLUMNS, rows)
 
 
 def emotion_table(reports: Reports) -> Table:
@@ -231,10 +207,9 @@ def group_table(reports: Reports, kind: str) -> Table | None:
     for name, found in groups.items():
         rows.append(Row(name, [], heading=True))
         rows += [Row(group, _figures(entry)) for group, entry in found.items()]
-    columns = [("Utterances", ""), *((label, way) for _, label, way in COLUMNS)]
     singular = kind.removesuffix("s")
-    return Table(f"Emotion recognition by {singular}", singular.capitalize(), columns, rows)
+    return Table(f"Emotion recognition by {singular}", singular.capitalize(), COLUMNS, rows)
 
 
 def _figures(entry: Mapping[str, Any]) -> Sequence[Cell]:
-    return [Cell(str(entry["count"])), *(cell(estimate(entry.get(key))) for key, _, _ in COLUMNS)]
+    return [Cell(str(entry["count"])), *(cell(figure_of(entry, key)) for key in RECOGNITION)]

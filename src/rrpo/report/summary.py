@@ -4,24 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rrpo.report.cautions import Caution, find_cautions
-from rrpo.report.curves import at, by_system, greatest
-from rrpo.report.measures import (
+from rrpo.interval import Interval, read_interval
+from rrpo.measures import (
     JUDGE_PROBABILITY,
     Entry,
-    Estimate,
     Measure,
-    apart,
-    estimate,
     figure_of,
-    interval,
     measures_in,
-    number,
     quality_measures,
     reward_model_label,
     section,
     system_label,
 )
+from rrpo.report.cautions import Caution, find_cautions
+from rrpo.report.curves import at, by_system, greatest
+from rrpo.report.numbers import number, with_ends
 
 
 @dataclass(frozen=True)
@@ -74,13 +71,13 @@ def by_topic(statements: Sequence[Statement]) -> list[tuple[str, list[str]]]:
     return list(topics.items())
 
 
-def compare(new: str, value: Estimate, old: str, other: Estimate, measure: Measure) -> str:
+def compare(new: str, value: Interval, old: str, other: Interval, measure: Measure) -> str:
     """Say how one system stands to another on a measure, and whether the intervals overlap."""
     digits = measure.digits
-    amounts = f"{_shown(value, digits)} against {_shown(other, digits)}"
+    amounts = f"{with_ends(value, digits)} against {with_ends(other, digits)}"
     change = value.mean - other.mean
     amount = number(abs(change), digits)
-    separate = apart(value, other)
+    separate = value.apart(other)
     if amount == number(0, digits):
         return f"{new} and {old} read the same on {measure.phrase} ({amounts})."
     if separate:
@@ -96,10 +93,6 @@ def compare(new: str, value: Estimate, old: str, other: Estimate, measure: Measu
     return f"{new} reads {amount} {way} than {old} on {measure.phrase} ({amounts}); {ending}"
 
 
-def _shown(value: Estimate, digits: int) -> str:
-    return f"{number(value.mean, digits)} {interval(value, digits)}".strip()
-
-
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
@@ -111,7 +104,7 @@ def _standings(new: Entry, old: Entry, measures: Sequence[Measure]) -> list[int]
         value, other = figure_of(new, measure.key), figure_of(old, measure.key)
         if value is not None and other is not None:
             sign = 1 if value.mean > other.mean else -1
-            found.append(sign if apart(value, other) else 0)
+            found.append(sign if value.apart(other) else 0)
     return found
 
 
@@ -152,7 +145,7 @@ def _emotion(systems: Mapping[str, Entry], reference: Entry) -> list[Statement]:
             found.append(Statement("Emotion", text))
     ceiling = figure_of(reference, JUDGE_PROBABILITY.key)
     if found and ceiling is not None:
-        text = f"Real tokens, resynthesised by the same codec, read {_shown(ceiling, 2)}."
+        text = f"Real tokens, resynthesised by the same codec, read {with_ends(ceiling, 2)}."
         found.append(Statement("Emotion", text))
     return found
 
@@ -167,7 +160,7 @@ def _quality(systems: Mapping[str, Entry]) -> list[Statement]:
             if value is None or other is None:
                 continue
             kind = {True: "", False: "intervals overlap", None: "no intervals known"}
-            name = kind[apart(value, other)]
+            name = kind[value.apart(other)]
             if not name:
                 way = "higher" if value.mean > other.mean else "lower"
                 name = f"{way}, intervals apart"
@@ -183,7 +176,7 @@ def _quality(systems: Mapping[str, Entry]) -> list[Statement]:
 def _artifacts(results: Mapping[str, Any]) -> list[Statement]:
     entries = {"reference": section(results, "reference")} | section(results, "systems")
     texts = [
-        f"{system_label(name)} {_shown(value, 2)}"
+        f"{system_label(name)} {with_ends(value, 2)}"
         for name, entry in entries.items()
         if (value := figure_of(entry, "artifacts_per_second")) is not None
     ]
@@ -241,11 +234,11 @@ def _reward_models(models: Mapping[str, Any]) -> list[Statement]:
         tests = section(models["plain"], "accuracy")
         for test in tests:
             value = figure_of(models[name], f"accuracy.{test}")
-            other = estimate(tests[test])
+            other = read_interval(tests[test])
             if value is None or other is None:
                 continue
             measure = Measure(
-                "", "", f"accuracy on the test set “{test}”", "", "higher", 0.0, 3, ""
+                "", "", "", f"accuracy on the test set “{test}”", "", "higher", 0.0, 3, ""
             )
             labels = (f"The {reward_model_label(name)} reward model", "the plain one")
             text = compare(labels[0], value, labels[1], other, measure)

@@ -6,9 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rrpo.interval import MISSING, Interval
 from rrpo.report import markdown
-from rrpo.report.measures import MISSING
-from rrpo.report.terminal import shown, signed
 
 Models = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Name of a reward model as it is to be shown → test set → report (or its two accuracies)."""
@@ -77,7 +76,7 @@ def print_table2(models: Models, console: Console) -> None:
 
 
 def print_differences(
-    first: str, found: Mapping[str, Mapping[str, Mapping[str, float]]], console: Console
+    first: str, found: Mapping[str, Mapping[str, Interval]], console: Console
 ) -> None:
     """Print by how much each reward model's mean recall differs from the first one's, paired.
 
@@ -94,7 +93,9 @@ def print_differences(
     for name in sets:
         table.add_column(name, justify="right")
     for label, one in found.items():
-        table.add_row(label, *(signed(one[name]) if name in one else MISSING for name in sets))
+        table.add_row(
+            label, *(format(one[name], "+.3f") if name in one else MISSING for name in sets)
+        )
     console.print(table)
 
 
@@ -103,4 +104,4 @@ def _sets(models: Models) -> list[str]:
 
 
 def _cell(report: Mapping[str, Any] | None, measure: str) -> str:
-    return MISSING if report is None else shown(report[measure])
+    return MISSING if report is None else str(report[measure])

@@ -5,25 +5,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from rrpo.emotions import EMOTIONS
-from rrpo.report.curves import at, by_system, greatest, value_of
-from rrpo.report.measures import (
+from rrpo.interval import MISSING, Interval, read_interval
+from rrpo.measures import (
     JUDGE_PROBABILITY,
-    MISSING,
+    RECOGNITION,
     SYSTEMS,
     Entry,
-    Estimate,
     Measure,
-    apart,
-    estimate,
     figure_of,
     measures_in,
-    narrow_interval,
-    number,
     plain_name,
     reward_model_label,
     section,
     system_label,
 )
+from rrpo.report.curves import at, by_system, greatest, value_of
+from rrpo.report.numbers import narrow_ends, number
 
 
 @dataclass(frozen=True)
@@ -56,11 +53,11 @@ class Table:
     groups: Sequence[tuple[str, int]] = ()
 
 
-def cell(value: Estimate | None, digits: int = 2, strong: bool = False) -> Cell:
+def cell(value: Interval | None, digits: int = 2, strong: bool = False) -> Cell:
     """Turn an estimate into a cell; a dash where there is none."""
     if value is None:
         return Cell(MISSING)
-    return Cell(number(value.mean, digits), narrow_interval(value, digits), strong)
+    return Cell(number(value.mean, digits), narrow_ends(value, digits), strong)
 
 
 def ordered_systems(results: Mapping[str, Any]) -> dict[str, Entry]:
@@ -71,14 +68,14 @@ def ordered_systems(results: Mapping[str, Any]) -> dict[str, Entry]:
     return {name: section(systems, name) for name in order}
 
 
-def standout(values: Mapping[str, Estimate | None], better: str) -> str:
+def standout(values: Mapping[str, Interval | None], better: str) -> str:
     """Name the best value if its interval overlaps no other's; otherwise an empty string."""
     known = {name: value for name, value in values.items() if value is not None}
     if not better or len(known) < 2:
         return ""
     sign = 1 if better == "higher" else -1
     best = max(known, key=lambda name: sign * known[name].mean)
-    alone = all(apart(known[best], known[name]) for name in known if name != best)
+    alone = all(known[best].apart(known[name]) for name in known if name != best)
     return best if alone else ""
 
 
@@ -157,18 +154,11 @@ def reward_model_table(results: Mapping[str, Any]) -> Table | None:
     models = {name: section(found, name) for name in found}
     if not models:
         return None
-    ways = {
-        "accuracy": "higher",
-        "unweighted_average_recall": "higher",
-        "macro_f1": "higher",
-        "area_under_roc": "higher",
-        "calibration_error": "lower",
-    }
-    keys = dict.fromkeys([*ways, *(key for model in models.values() for key in model)])
+    keys = dict.fromkeys([*RECOGNITION, *(key for model in models.values() for key in model)])
     rows: list[Row] = []
     for key in keys:
         figures = {name: flat(model.get(key)) for name, model in models.items()}
-        better = ways.get(key, "")
+        _, better = RECOGNITION.get(key, ("", ""))
         paths = dict.fromkeys(path for named in figures.values() for path in named)
         if paths:
             ending = f", {better} is better" if better else ""
@@ -182,14 +172,14 @@ def reward_model_table(results: Mapping[str, Any]) -> Table | None:
     return Table("Reward models by test set", "Measure", columns, rows) if rows else None
 
 
-def flat(value: object, prefix: str = "") -> dict[str, Estimate]:
+def flat(value: object, prefix: str = "") -> dict[str, Interval]:
     """Flatten nested figures to {"name, name": estimate}; the name of a bare figure is empty."""
-    found = estimate(value)
+    found = read_interval(value)
     if found is not None:
         return {prefix: found}
     if not isinstance(value, Mapping):
         return {}
-    figures: dict[str, Estimate] = {}
+    figures: dict[str, Interval] = {}
     for name, inner in value.items():
         words = str(name).replace("_", " ")
         figures |= flat(inner, f"{prefix}, {words}" if prefix else words)
@@ -245,7 +235,7 @@ def _with_reward(rows: Sequence[Entry]) -> list[Entry]:
     return [{"reward": row.get("own_reward")} for row in rows]
 
 
-def plain_table(figures: Mapping[str, Estimate], caption: str) -> Table | None:
+def plain_table(figures: Mapping[str, Interval], caption: str) -> Table | None:
     """Build a table of two columns from flattened figures."""
     rows = [Row(plain_name(name), [cell(value, 4)]) for name, value in figures.items()]
     return Table(caption, "Figure", [("Value", "")], rows) if rows else None

@@ -12,24 +12,8 @@ from rrpo.data.catalogue import known_corpora
 from rrpo.data.corpora import Imported
 from rrpo.data.findings import first
 from rrpo.data.manifest import PARTITIONS, Recording
-from rrpo.report.measures import MISSING
-
-MEASURES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("own reward", ("reward",)),
-    ("judge probability", ("judge_probability",)),
-    ("judge accuracy", ("judge_accuracy",)),
-    ("DNSMOS overall", ("quality", "dnsmos_overall")),
-    ("DNSMOS P.808", ("quality", "dnsmos_p808")),
-    ("PLCMOS", ("quality", "plcmos")),
-    ("DistillMOS", ("quality", "distillmos")),
-    ("artifacts / s", ("artifacts_per_second",)),
-    ("repetition", ("repetition",)),
-    ("never ended", ("never_ended",)),
-    ("word error", ("content_error",)),
-    ("instruction heard", ("instruction_heard",)),
-    ("KL / token", ("kl",)),
-    ("tokens", ("tokens",)),
-)
+from rrpo.interval import cell, read_interval
+from rrpo.measures import figure_of, measures_in, section
 
 
 def print_table(results: Mapping[str, Any], console: Console) -> None:
@@ -41,7 +25,7 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
     for name in sets:
         table.add_column(name, justify="right")
     for name, figures in results["reward_models"].items():
-        table.add_row(name, *(_cell(figures["accuracy"], (test,)) for test in sets))
+        table.add_row(name, *(cell(read_interval(figures["accuracy"][test])) for test in sets))
     console.print(table)
 
 
@@ -62,11 +46,12 @@ def print_systems(
     table.add_column("measure")
     for name in systems:
         table.add_column(name, justify="right")
-    scores = [(escape(f"reward, {name}"), ("rewards", name)) for name in rewards]
-    for label, path in (*scores, *MEASURES):
-        cells = [_cell(system, path) for system in systems.values()]
-        if any(cell != MISSING for cell in cells):
-            table.add_row(label, *cells)
+    for name in rewards:  # a name may hold a dot
+        scores = [section(system, "rewards").get(name) for system in systems.values()]
+        table.add_row(escape(f"reward, {name}"), *(cell(read_interval(one)) for one in scores))
+    for measure in measures_in(systems.values()):
+        found = (figure_of(system, measure.key) for system in systems.values())
+        table.add_row(measure.title, *map(cell, found))
     console.print(table)
 
 
@@ -133,31 +118,3 @@ def _by_emotion(recordings: Sequence[Recording]) -> Table:
         row = [counts[emotion, name] for name in held]
         table.add_row(escape(emotion), *map(str, row), str(sum(row)))
     return table
-
-
-def _cell(figures: Mapping[str, Any], path: tuple[str, ...]) -> str:
-    value: Any = figures
-    for key in path:
-        value = None if value is None else value.get(key)
-    return MISSING if value is None else shown(value)
-
-
-def shown(value: Mapping[str, float]) -> str:
-    """Return a figure as its mean with its interval.
-
-    Examples:
-        >>> shown({"mean": 0.5, "low": 0.4, "high": 0.625})
-        '0.50 [0.40, 0.62]'
-    """
-    digits = 1 if abs(value["mean"]) >= 10 else 2
-    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
-
-
-def signed(value: Mapping[str, float]) -> str:
-    """Return a difference as its mean with its interval.
-
-    Examples:
-        >>> signed({"mean": 0.05, "low": -0.01, "high": 0.1})
-        '+0.050 [-0.010, +0.100]'
-    """
-    return f"{value['mean']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}]"

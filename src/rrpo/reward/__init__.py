@@ -1,6 +1,7 @@
 """The reward model: speech tokens in, the posterior of each emotion out."""
 
+from rrpo.reward.differentiable import DifferentiableReward
 from rrpo.reward.model import RewardConfig, RewardModel, load, save
 from rrpo.reward.reward import Reward
 
-__all__ = ["Reward", "RewardConfig", "RewardModel", "load", "save"]
+__all__ = ["DifferentiableReward", "Reward", "RewardConfig", "RewardModel", "load", "save"]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rrpo.reward.loss import TASK
 from rrpo.reward.model import RewardModel, save
-from rrpo.tokens import length_mask
+from rrpo.reward.regularize import TASK
+from rrpo.tokens import batch
 
 BATCH = 32
 
@@ -24,10 +24,8 @@ class StateRewardModel(nn.Module):
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
         """Return the log-posteriors (B, K) of B utterances, each (T, C) scaled states."""
-        device = self.listen.weight.device
-        mask = length_mask(torch.tensor([len(one) for one in states])).to(device)
-        padded = torch.nn.utils.rnn.pad_sequence([one.float() for one in states], batch_first=True)
-        return self.reward.log_posterior(self.listen(padded.to(device)), mask, TASK)
+        padded, mask = batch([one.float() for one in states], self.listen.weight.device)
+        return self.reward.log_posterior(self.listen(padded), mask, TASK)
 
     @torch.inference_mode()
     def log_posteriors(self, states: Sequence[Tensor]) -> Tensor:
@@ -52,15 +50,10 @@ class CeilingObjective:
         self.states = list(states)
         self.labels = torch.tensor(labels)
 
-    def loss(
-        self,
-        model: StateRewardModel,
-        step: int,  # noqa: ARG002 (of the protocol)
-        generator: torch.Generator,
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return its cross-entropy."""
         rows = torch.randint(len(self.states), (BATCH,), generator=generator)
-        found = model([self.states[row] for row in rows.tolist()])
+        found = self.model([self.states[row] for row in rows.tolist()])
         return functional.nll_loss(found, self.labels[rows].to(found.device)), {}
 
     def save(self, folder: Path) -> None:

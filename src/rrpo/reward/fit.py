@@ -20,13 +20,12 @@ from torch.nn import functional
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.reward.fit_config import FitConfig
-from rrpo.reward.labels import check_classes, check_tokens, class_indices, partners
-from rrpo.reward.loss import TASK, emotion_loss
+from rrpo.reward.labels import labelled
 from rrpo.reward.model import RewardModel, save
 from rrpo.reward.nuisance import NuisanceModel, nuisances
-from rrpo.reward.regularize import feature_mixup, label_smoothing, mixed_targets
+from rrpo.reward.regularize import TASK, emotion_loss, feature_mixup, label_smoothing, mixed_targets
 from rrpo.reward.transcripts import Transcripts, readable_texts
-from rrpo.tokens import length_mask, pad
+from rrpo.tokens import batch
 
 
 class RewardObjective:
@@ -71,26 +70,15 @@ class RewardObjective:
                 "name it with --mixes, or mix features (fit.mixup_at=features)"
             )
         pool = list(mix_pool) if self.config.needs_mix_pool else []
-        check_tokens([*utterances, *pool], model.config.codes)
-        classes = model.classes(TASK)
-        labels = class_indices(utterances, classes)
-        check_classes(labels, classes)
-        self._clean = len(utterances)
-        self._mixed = len(pool)
-        self._tokens = [torch.from_numpy(row.tokens) for row in [*utterances, *pool]]
-        self._ids = [row.id for row in [*utterances, *pool]]
+        self._data = labelled(utterances, pool, model)
         self._last: list[int] = []
-        self._labels = torch.from_numpy(np.concatenate([labels, class_indices(pool, classes)]))
-        others, weights = partners(pool, classes)
-        self._partners = torch.cat([torch.from_numpy(labels), others])
-        self._weights = torch.cat([torch.zeros(len(utterances)), weights])
         self._bias: Tensor | None = None
         if self.config.nuisance:
-            every = torch.arange(self._clean + self._mixed)
             values = nuisances([*utterances, *pool])
+            every = torch.arange(len(self._data.ids))
             bias = NuisanceModel(values, self.targets(every).double().numpy())
             self._bias = bias.log_posterior(values)
-        # What it is fine-tuned on is what the policy will be paid by: the model keeps it.
+        # What it is fine-tuned on is the reward of the policy: the model keeps it.
         model.config = model.config.model_copy(update={"loss": self.config.loss})
         self._texts: list[Tensor | None] | None = None
         if "content" in self.config.tasks:
@@ -98,15 +86,20 @@ class RewardObjective:
         elif model.content is not None and self.config.tune == "all":
             warnings.warn(
                 "the reward model's content head is not trained, and the encoder under it is: "
-                "train both (--tasks emotion,content), or do not pay by its content any more",
+                "train both (--tasks emotion,content), or give the content no weight any more",
                 stacklevel=2,
             )
         if self.config.tune == "heads":
-            model.requires_grad_(False)
-            model.pooling[TASK].requires_grad_(True)
-            model.head[TASK].requires_grad_(True)
-            if self._texts is not None:
-                model.content_head().requires_grad_(True)
+            self._freeze_encoder()
+
+    def _freeze_encoder(self) -> None:
+        """Leave only the pooling and the heads of the trained tasks to be trained."""
+        model = self.model
+        model.requires_grad_(False)
+        model.pooling[TASK].requires_grad_(True)
+        model.head[TASK].requires_grad_(True)
+        if self._texts is not None:
+            model.content_head().requires_grad_(True)
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """Draw the rows (B,) int64 of a batch; those from `len(utterances)` on are of the pool.
@@ -118,34 +111,28 @@ class RewardObjective:
 
     def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw clean rows (B,) int64, and the same with rows of the pool in place of some."""
-        size, device = self.config.batch_size, generator.device
-        clean = torch.randint(self._clean, (size,), generator=generator, device=device)
+        size, device, count = self.config.batch_size, generator.device, self._data.clean
+        pooled = len(self._data.ids) - count
+        clean = torch.randint(count, (size,), generator=generator, device=device)
         chance, place = torch.rand(2, size, generator=generator, device=device, dtype=torch.float64)
-        mixed = self._clean + (place * self._mixed).long()
-        use = chance < (self.config.mixup_share if self._mixed else 0.0)
+        mixed = count + (place * pooled).long()
+        use = chance < (self.config.mixup_share if pooled else 0.0)
         return clean.cpu(), torch.where(use, mixed, clean).cpu()
 
     def targets(self, rows: Tensor) -> Tensor:
         """Return the target distributions (B, K) of rows (B,): mixed, then smoothed."""
         size = len(self.model.classes(TASK))
         mixed = mixed_targets(
-            functional.one_hot(self._labels[rows], size).float(),
-            functional.one_hot(self._partners[rows], size).float(),
-            self._weights[rows],
+            functional.one_hot(self._data.labels[rows], size).float(),
+            functional.one_hot(self._data.partners[rows], size).float(),
+            self._data.weights[rows],
         )
         return label_smoothing(mixed, self.config.label_smoothing)
 
-    def loss(
-        self,
-        model: RewardModel,
-        step: int,  # noqa: ARG002 (of the protocol)
-        generator: torch.Generator,
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return its loss, a scalar, and what is worth plotting.
 
         Args:
-            model: the reward model, in the mode it is to be used in.
-            step: not used: the batch depends on the generator alone.
             generator: source of the batch; dropout draws from torch's global generator.
 
         Returns:
@@ -154,14 +141,15 @@ class RewardObjective:
             and `delta_ratio` (mean of ||delta|| / ||h'||); with content `loss_content`, where an
             utterance of the batch has text.
         """
+        model = self.model
         clean, rows = self._draw(generator)
         self._last = rows.tolist()
         device = model.table.device
-        chosen = [self._tokens[row] for row in rows.tolist()]
-        tokens, mask = _batch(chosen, device)
-        features, mixed = model.embed(tokens), rows >= self._clean
+        chosen = [self._data.tokens[row] for row in rows.tolist()]
+        tokens, mask = batch(chosen, device)
+        features, mixed = model.embed(tokens), rows >= self._data.clean
         targets = self.targets(rows)
-        if self.config.mixup and self.config.mixup_at == "features":
+        if self.config.mixes_features:
             lengths = [one.numel() for one in chosen]
             features, targets, mixed = self._mix(features, lengths, targets, generator)
         hidden = model.encode(features, mask)
@@ -173,7 +161,7 @@ class RewardObjective:
             self.config.loss,
             None if self._bias is None else self._bias[rows].to(device),
         )
-        labels = self._labels[rows].to(device)
+        labels = self._data.labels[rows].to(device)
         metrics = {
             "loss_emotion": found.emotion.mean().item(),
             "accuracy": (found.logits.argmax(dim=-1) == labels).float().mean().item(),
@@ -183,38 +171,41 @@ class RewardObjective:
             metrics["loss_adversarial"] = found.adversarial.mean().item()
             metrics["delta_ratio"] = found.delta_ratio.mean().item()
         total = found.total(self.config.loss.adversarial_weight).mean()
-        heard = None if bool(mixed.any()) else (hidden, mask)
-        content = self._content_loss(model, clean, heard)
+        encoded = None if bool(mixed.any()) else (hidden, mask)
+        content = self._content_loss(model, clean, encoded)
         if content is not None:
             metrics["loss_content"] = content.item()
             total = total + self.config.content_weight * content
         return total, metrics
 
     def _content_loss(
-        self, model: RewardModel, rows: Tensor, heard: tuple[Tensor, Tensor] | None
+        self, model: RewardModel, rows: Tensor, encoded: tuple[Tensor, Tensor] | None
     ) -> Tensor | None:
         """Return the mean CTC loss in nats per symbol of rows (B,); None where none has text.
 
         Args:
             rows: of utterances as they are.
-            heard: their frames (B, T, D) and mask (B, T), where nothing of the batch was mixed.
+            encoded: their frames (B, T, D) and mask (B, T), where nothing of the batch was mixed.
         """
         said = [] if self._texts is None else [self._texts[row] for row in rows.tolist()]
         texts = [text for text in said if text is not None]
         if not texts:
             return None
         places = [place for place, text in enumerate(said) if text is not None]
-        if heard is None:
-            chosen = [self._tokens[row] for row in rows[places].tolist()]
-            tokens, mask = _batch(chosen, model.table.device)
+        if encoded is None:
+            chosen = [self._data.tokens[row] for row in rows[places].tolist()]
+            tokens, mask = batch(chosen, model.table.device)
             hidden = model.encode(model.embed(tokens), mask)
         else:
-            hidden, mask = (part[places] for part in heard)
+            hidden, mask = (part[places] for part in encoded)
         return -model.content_log_likelihood(hidden, mask, texts).mean()
 
     def batch(self) -> list[dict[str, Any]]:
         """Return what the last loss was computed from."""
-        return [{"id": self._ids[row], "tokens": self._tokens[row].tolist()} for row in self._last]
+        return [
+            {"id": self._data.ids[row], "tokens": self._data.tokens[row].tolist()}
+            for row in self._last
+        ]
 
     def save(self, folder: Path) -> None:
         """Write the reward model into a checkpoint folder."""
@@ -241,34 +232,3 @@ class RewardObjective:
         mixtures = torch.where(mixed[:, None, None], mixtures, features)
         weights = torch.where(mixed, weights, 0.0).detach().cpu()
         return mixtures, mixed_targets(targets, targets[partners.cpu()], weights), mixed
-
-
-def log_posteriors(
-    model: RewardModel, tokens: Sequence[Tensor], task: str = TASK, batch_size: int = 64
-) -> Tensor:
-    """Return the log-posteriors (n, K) float32, on the CPU, of n token tensors (T_n,) int64.
-
-    The model is used in evaluation mode, whatever mode it is in, and left as it was.
-
-    Raises:
-        ValueError: a token tensor is empty.
-    """
-    result = torch.empty(len(tokens), len(model.classes(task)))
-    by_length = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(by_length), batch_size):
-                rows = by_length[start : start + batch_size]
-                ids, mask = _batch([tokens[row] for row in rows], model.table.device)
-                result[rows] = model.log_posterior(model.embed(ids), mask, task).float().cpu()
-    finally:
-        model.train(was_training)
-    return result
-
-
-def _batch(tokens: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pad token tensors to ids (B, T) int64 and their mask (B, T) bool, on a device."""
-    lengths = torch.tensor([len(row) for row in tokens])
-    return pad(tokens).to(device), length_mask(lengths).to(device)

@@ -66,7 +66,7 @@ class FitConfig(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> FitConfig:
-        if self.nuisance and self.mixup and self.mixup_at == "features":
+        if self.nuisance and self.mixes_features:
             raise ValueError("nuisance knows length and energy of audio: mix that, mixup_at=audio")
         return self
 
@@ -81,9 +81,14 @@ class FitConfig(Strict):
         )
 
     @property
+    def mixes_features(self) -> bool:
+        """Whether the features of a batch are mixed."""
+        return self.mixup and self.mixup_at == "features"
+
+    @property
     def needs_mix_pool(self) -> bool:
         """Whether audio is mixed, which takes a pool of mixed utterances."""
-        return self.mixup and self.mixup_at == "audio"
+        return self.mixup and not self.mixes_features
 
 
 def subsets() -> dict[str, FitConfig]:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,6 +12,53 @@ from torch import Tensor
 from rrpo.data.shards import Utterance
 from rrpo.emotions import emotion_index
 from rrpo.errors import UserError
+from rrpo.reward.model import RewardModel
+from rrpo.reward.regularize import TASK
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Utterances as they are and, behind them, a pool of mixed ones.
+
+    Attributes:
+        ids: N names.
+        tokens: N tensors (T,) int64.
+        labels: (N,) int64, the class of each one's own emotion.
+        partners: (N,) int64, the class of what was mixed into it, else its own.
+        weights: (N,) float32, lambda of the partner; 0 where nothing was mixed in.
+        clean: how many are as they are.
+    """
+
+    ids: list[str]
+    tokens: list[Tensor]
+    labels: Tensor
+    partners: Tensor
+    weights: Tensor
+    clean: int
+
+
+def labelled(
+    utterances: Sequence[Utterance], pool: Sequence[Utterance], model: RewardModel
+) -> Labelled:
+    """Check utterances and a mix pool for a reward model, and read their labels.
+
+    Raises:
+        UserError: no utterance, an emotion or a token the model does not know, or fewer than two
+            emotions.
+    """
+    rows, classes = [*utterances, *pool], model.classes(TASK)
+    check_tokens(rows, model.config.codes)
+    labels = class_indices(utterances, classes)
+    check_classes(labels, classes)
+    others, weights = partners(pool, classes)
+    return Labelled(
+        [row.id for row in rows],
+        [torch.from_numpy(row.tokens) for row in rows],
+        torch.from_numpy(np.concatenate([labels, class_indices(pool, classes)])),
+        torch.cat([torch.from_numpy(labels), others]),
+        torch.cat([torch.zeros(len(utterances)), weights]),
+        len(utterances),
+    )
 
 
 def class_indices(utterances: Sequence[Utterance], classes: Sequence[str]) -> NDArray[np.int64]:
@@ -73,5 +121,5 @@ def check_classes(labels: NDArray[np.int64], classes: Sequence[str]) -> None:
     if missing:
         warnings.warn(
             f"no example of {', '.join(missing)}: do not use this reward model for them",
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from rrpo.errors import UserError
 from rrpo.reward.model import RewardModel, save
-from rrpo.tokens import length_mask, pad
+from rrpo.tokens import batch as pad_batch
 
 CLEAN, SPOILT = "clean", "spoilt"
 NO_EVENT = "none"
@@ -88,15 +88,10 @@ class MultiTaskObjective:
         self.model, self.samples, self.struck = model, list(samples), list(struck)
         self.batch_size = batch_size
 
-    def loss(
-        self,
-        model: RewardModel,
-        step: int,  # noqa: ARG002 - part of the loop's protocol
-        generator: torch.Generator,
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch and return the sum of its tasks' losses, and each of them."""
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        size = self.batch_size
+        model, size = self.model, self.batch_size
         struck_size, spoilt_size = round(size * STRUCK_SHARE), round(size * SPOILT_SHARE)
         batch = [self.struck[i] for i in rng.integers(len(self.struck), size=struck_size)]
         batch += [self.samples[i] for i in rng.integers(len(self.samples), size=size - struck_size)]
@@ -108,8 +103,8 @@ class MultiTaskObjective:
             for one, bad in zip(batch, spoilt.tolist(), strict=True)
         ]
         device = model.table.device
-        mask = length_mask(torch.tensor([one.numel() for one in tokens])).to(device)
-        hidden = model.encode(model.embed(pad(tokens).to(device)), mask)
+        ids, mask = pad_batch(tokens, device)
+        hidden = model.encode(model.embed(ids), mask)
         losses = {
             task: functional.cross_entropy(
                 model.classify(model.pool(hidden, mask, task), task), labels.to(device)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from rrpo.codec.train_speech import Hearing, told_errors
-from rrpo.reward.loss import TASK
 from rrpo.reward.model import RewardModel, save
-from rrpo.tokens import length_mask, pad
+from rrpo.reward.regularize import TASK
+from rrpo.tokens import batch
 
 
 class Telling(nn.Module):
@@ -50,21 +50,14 @@ class PretrainObjective:
         self.hearing = hearing
         self.batch_size = batch_size
 
-    def loss(
-        self,
-        model: Telling,
-        step: int,  # noqa: ARG002 (of the protocol)
-        generator: torch.Generator,
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Draw a batch of whole utterances and return its loss and the two errors it is made of."""
         rows = torch.randint(len(self.tokens), (self.batch_size,), generator=generator).tolist()
         chosen = [self.tokens[row] for row in rows]
-        mask = length_mask(torch.tensor([len(one) for one in chosen]))
-        longest = mask.shape[1]
-        scaled, _, _ = self.hearing.windows(rows, [0.0] * len(rows), longest)
-        device = model.states.weight.device
-        mask = mask.to(device)
-        told = model(pad(chosen).to(device), mask)
+        device = self.model.states.weight.device
+        ids, mask = batch(chosen, device)
+        scaled = self.hearing.windows(rows, [0.0] * len(rows), mask.shape[1])[0]
+        told = self.model(ids, mask)
         summaries = self.hearing.summaries[rows].to(device)
         states, summed = told_errors(told, scaled.to(device), mask, summaries)
         return states + summed, {"error_states": states.item(), "error_summary": summed.item()}

@@ -1,17 +1,23 @@
-"""The hybrid regularization of RRPO (arXiv 2512.04552): three components, three equations.
+"""The hybrid regularization of RRPO (arXiv 2512.04552): three components, and their loss L_ser.
 
 Label smoothing acts on the targets, energy-adaptive mixup on the features that enter the encoder
 (the token embeddings) or, as a variant, on the audio before it is tokenized, adversarial training
-on the encoder's output.
+on the encoder's output. The negative of L_ser, on the frozen model, is the policy's robust reward.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from rrpo.reward.model import LossConfig, RewardModel
 from rrpo.sound.mixup import energy_adaptive_mixup as energy_adaptive_mixup
+
+TASK = "emotion"
 
 
 def label_smoothing(targets: Tensor, epsilon: float = 0.1) -> Tensor:
@@ -85,34 +91,60 @@ def feature_mixup(
         raise ValueError(f"lengths {list(lengths)} do not fit features {tuple(features.shape)}")
     if min_db > max_db:
         raise ValueError(f"the range of signal-to-noise ratios is empty: {min_db} to {max_db} dB")
+    drawn = _draw_segments(lengths, longest, rng, (min_db, max_db))
+    device = features.device
+    chosen, keep = drawn.partners.to(device), drawn.inside.to(features)[..., None]
+    index = drawn.source.to(device)[..., None].expand_as(features)
+    segment = features[chosen].gather(1, index) * keep
+    own_energy, energy = ((part * keep).square().sum((1, 2)) for part in (features, segment))
+    mixed = (own_energy > 0) & (energy > 0)
+    wanted = own_energy / drawn.ratios.to(own_energy)
+    # Both energies are sums over the same number of values, so their ratio is that of the means.
+    scale = torch.where(mixed, wanted / torch.where(mixed, energy, 1.0), 0.0)
+    scale = torch.where(mixed, scale, 1.0).sqrt() * mixed
+    weights = torch.where(mixed, (drawn.shares / (1.0 + drawn.ratios)).to(energy), 0.0)
+    return features + scale[:, None, None] * segment, chosen, weights
+
+
+class _Segments(NamedTuple):
+    """What is mixed into each of B utterances of at most T frames.
+
+    Attributes:
+        partners: (B,) int64, whose segment it is.
+        inside: (B, T) bool, where it goes; nowhere where nothing is mixed.
+        source: (B, T) int64, the partner's frame that goes there.
+        ratios: (B,) float64, signal-to-noise ratios.
+        shares: (B,) float64, l_mix / l_i.
+    """
+
+    partners: Tensor
+    inside: Tensor
+    source: Tensor
+    ratios: Tensor
+    shares: Tensor
+
+
+def _draw_segments(
+    lengths: Sequence[int], longest: int, rng: np.random.Generator, decibels: tuple[float, float]
+) -> _Segments:
+    """Draw the partner, the segments and the level of each utterance (`feature_mixup`)."""
+    size = len(lengths)
     drawn = rng.permutation(size).tolist()
     partners = [(i + 1) % size if i == j else j for i, j in enumerate(drawn)]
     inside = torch.zeros(size, longest, dtype=torch.bool)
     source = torch.zeros(size, longest, dtype=torch.int64)
-    ratios = torch.ones(size, dtype=torch.float64)
-    shares = torch.zeros(size, dtype=torch.float64)
+    ratios, shares = torch.ones(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     for i, j in enumerate(partners):
         if lengths[i] < 2 or i == j:
             continue
         length = min(int(rng.uniform(1.0, lengths[i] / 2)), lengths[j])
         start = int(rng.integers(lengths[i] - length, endpoint=True))
         first = int(rng.integers(lengths[j] - length, endpoint=True))
-        ratios[i] = 10.0 ** (rng.uniform(min_db, max_db) / 10.0)
+        ratios[i] = 10.0 ** (rng.uniform(*decibels) / 10.0)
         shares[i] = length / lengths[i]
         inside[i, start : start + length] = True
         source[i, start : start + length] = torch.arange(first, first + length)
-    device = features.device
-    chosen, keep = torch.tensor(partners, device=device), inside.to(features)[..., None]
-    index = source.to(device)[..., None].expand_as(features)
-    segment = features[chosen].gather(1, index) * keep
-    own_energy, energy = ((part * keep).square().sum((1, 2)) for part in (features, segment))
-    mixed = (own_energy > 0) & (energy > 0)
-    wanted = own_energy / ratios.to(own_energy)
-    # Both energies are sums over the same number of values, so their ratio is that of the means.
-    scale = torch.where(mixed, wanted / torch.where(mixed, energy, 1.0), 0.0)
-    scale = torch.where(mixed, scale, 1.0).sqrt() * mixed
-    weights = torch.where(mixed, (shares / (1.0 + ratios)).to(energy), 0.0)
-    return features + scale[:, None, None] * segment, chosen, weights
+    return _Segments(torch.tensor(partners), inside, source, ratios, shares)
 
 
 def adversarial_delta(gradient: Tensor, epsilon: float = 0.5) -> Tensor:
@@ -142,3 +174,80 @@ def adversarial_delta(gradient: Tensor, epsilon: float = 0.5) -> Tensor:
     norm = direction.norm(dim=-1, keepdim=True)
     delta = epsilon * direction / torch.where(norm > 0, norm, torch.ones_like(norm))
     return delta.view_as(gradient)
+
+
+@dataclass(frozen=True)
+class EmotionLoss:
+    """The parts of L_ser, one figure an utterance, in nats.
+
+    Attributes:
+        emotion: L_emo (B,), the cross-entropy with the targets.
+        adversarial: L_adv (B,), the same at h' + delta; None where alpha is 0.
+        logits: (B, K), at h'.
+        delta_ratio: (B,), ||delta|| / ||h'||, norms over all valid frames; None as above.
+    """
+
+    emotion: Tensor
+    adversarial: Tensor | None
+    logits: Tensor
+    delta_ratio: Tensor | None
+
+    def total(self, weight: float) -> Tensor:
+        """Return L_ser = L_emo + alpha L_adv (B,)."""
+        return (
+            self.emotion if self.adversarial is None else self.emotion + weight * self.adversarial
+        )
+
+
+def emotion_loss(
+    model: RewardModel,
+    hidden: Tensor,
+    mask: Tensor,
+    targets: Tensor,
+    constants: LossConfig,
+    bias: Tensor | None = None,
+) -> EmotionLoss:
+    """Return L_emo and L_adv of each utterance: CE(y', p(h')) and CE(y', p(h' + delta)).
+
+    delta = epsilon g / ||g||_2 with g the gradient of L_emo in h' (`adversarial_delta`); it is a
+    constant: no gradient flows through it.
+
+    Args:
+        model: the reward model.
+        hidden: the encoder's output (B, L, D), zero at padding; h' with
+            `constants.adversarial_at="frames"`.
+        mask: (B, L) bool, true at valid frames.
+        targets: y' (B, K), distributions that are smoothed already.
+        constants: epsilon_adv, alpha and where delta acts.
+        bias: (B, K), added to the logits; None: nothing.
+    """
+    pooled = model.pool(hidden, mask, TASK)
+    logits = model.classify(pooled, TASK)
+    emotion = cross_entropy(logits if bias is None else logits + bias, targets)
+    if not constants.adversarial_weight:
+        return EmotionLoss(emotion, None, logits, None)
+    frames = constants.adversarial_at == "frames"
+
+    def classified(embedding: Tensor) -> Tensor:
+        vector = model.pool(embedding, mask, TASK) if frames else embedding
+        found = model.classify(vector, TASK)
+        return cross_entropy(found if bias is None else found + bias, targets)
+
+    embedding = hidden if frames else pooled
+    with torch.enable_grad():  # delta is needed where the reward itself is asked without gradient
+        leaf = embedding.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(classified(leaf).sum(), leaf)
+    delta = adversarial_delta(gradient, constants.adversarial_epsilon)
+    lengths = embedding.detach().flatten(1).norm(dim=1)
+    ratio = delta.flatten(1).norm(dim=1) / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
+    return EmotionLoss(emotion, classified(embedding + delta), logits, ratio)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return -sum_k y_k log p_k (B,) of logits (B, K) and target distributions (B, K).
+
+    Examples:
+        >>> cross_entropy(torch.zeros(1, 2), torch.tensor([[0.9, 0.1]]))
+        tensor([0.6931])
+    """
+    return functional.cross_entropy(logits, targets, reduction="none")

@@ -1,8 +1,8 @@
-"""What frozen reward models pay for speech, differentiable in the tokens' embeddings.
+"""The reward of frozen reward models, differentiable in the tokens' embeddings.
 
-The emotion is paid by −L_ser (RRPO, arXiv 2512.04552) or by its log-posterior (DiffRO, arXiv
+The emotion's term is −L_ser (RRPO, arXiv 2512.04552) or its log-posterior (DiffRO, arXiv
 2507.05911). The other terms are log-likelihoods of what was asked for: the text, the voice, and
-speech that is neither spoilt nor struck by clicks.
+speech that is neither degraded nor has clicks.
 """
 
 import math
@@ -17,10 +17,8 @@ from rrpo.emotions import emotion_index
 from rrpo.errors import NotFinite, UserError
 from rrpo.policy.examples import Prompt
 from rrpo.reward.content import characters
-from rrpo.reward.loss import emotion_loss
 from rrpo.reward.model import RewardModel
-from rrpo.reward.regularize import label_smoothing
-from rrpo.tokens import length_mask, pad
+from rrpo.reward.regularize import emotion_loss, label_smoothing
 
 MAIN_VOICE = "main"
 """Class of the speaker task that a prompt without a speaker asks for."""
@@ -31,11 +29,11 @@ Form = Literal["robust", "log_posterior"]
 
 
 class Reward:
-    """A weighted sum of terms, each paid by those of the reward models that have its head.
+    """A weighted sum of terms, each from those of the reward models that have its head.
 
-    Several that have it are an ensemble, paid at a lower confidence bound: mean − `caution` ·
-    standard deviation over its members, so that what only some of them like pays little (Coste et
-    al. 2024).
+    Several that have it are an ensemble, whose term is a lower confidence bound: mean − `caution` ·
+    standard deviation over its members, so that what only some of them like is worth little (Coste
+    et al. 2024). It is a `rrpo.reward.differentiable.DifferentiableReward`.
     """
 
     def __init__(
@@ -52,24 +50,23 @@ class Reward:
         Args:
             weights: of the terms, by default the emotion alone.
             caution: of an ensemble, see above.
-            bound: b of the shaping b · tanh(r / b) of what each model pays, which is r near zero
-                and never below −b: what is hopeless pays no less for becoming worse. Of an
-                ensemble that is before the caution. None: no shaping.
+            bound: b of the shaping b · tanh(r / b) of each model's term r, which saturates at −b.
+                Of an ensemble that is before the caution. None: no shaping.
             form: of the emotion's term: "robust" is −L_ser with the constants each model was
                 fine-tuned with (a plain one gives its log-posterior), "log_posterior" is
                 log p(emotion asked for).
-            content_gate: nats per symbol. Where the content's term lies below, the emotion pays
-                no more than chance, and its gradient is zero. None: no gate.
+            content_gate: nats per symbol. Where the content's term lies below, that of the emotion
+                is at most that of chance, and its gradient zero. None: no gate.
 
         Raises:
-            UserError: there is no model or no term, a term that no model can pay, a gate without
-                the terms it needs, or models that know different emotions.
+            UserError: there is no model or no term, a term that no model has a head for, a gate
+                without the terms it needs, or models that know different emotions.
         """
         if not models:
             raise UserError("no reward model: name at least one")
         self.weights = dict(weights or {"emotion": 1.0})
         self.members = {
-            term: [index for index, model in enumerate(models) if _pays(model, term)]
+            term: [index for index, model in enumerate(models) if _has(model, term)]
             for term in self.weights
         }
         for term, members in self.members.items():
@@ -102,23 +99,26 @@ class Reward:
         for model in self.models:
             model.to(device)
 
-    def check(self, prompt: Prompt) -> None:
-        """Refuse a prompt that asks for what the reward does not know.
+    def check(self, prompts: Sequence[Prompt]) -> None:
+        """Refuse prompts that ask for what the reward does not know.
 
         Raises:
             UserError: its emotion or speaker is unknown, or a content head cannot read its text.
         """
-        if self.emotions is not None:
-            emotion_index(prompt.emotion, self.emotions)
-        for index in self.members.get("speaker", []):
-            _class_index(self.models[index], "speaker", prompt)
-        for index in self.members.get("content", []):
-            _check_text(self.models[index], prompt)
+        for prompt in prompts:
+            if self.emotions is not None:
+                emotion_index(prompt.emotion, self.emotions)
+            for index in self.members.get("speaker", []):
+                _class_index(self.models[index], "speaker", prompt)
+            for index in self.members.get("content", []):
+                _check_text(self.models[index], prompt)
 
     def terms(
         self, embeddings: Tensor, mask: Tensor, prompts: Sequence[Prompt]
     ) -> dict[str, Tensor]:
         """Return each term (B,) in nats before its weight, with gradient to the embeddings.
+
+        With a gate there is one more, without a weight: "gated", 1 where the content lies below.
 
         Args:
             embeddings: (B, T, E), rows of `table`.
@@ -134,17 +134,17 @@ class Reward:
         hidden = {index: self.models[index].encode(parts[index], mask) for index in sorted(used)}
         found = {}
         for term, members in self.members.items():
-            paid = torch.stack(
+            each = torch.stack(
                 [
                     _term(self.models[index], term, self.form, hidden[index], mask, prompts)
                     for index in members
                 ]
             )
             if self.bound is not None:
-                paid = self.bound * (paid / self.bound).tanh()
-            value = paid.mean(0)
+                each = self.bound * (each / self.bound).tanh()
+            value = each.mean(0)
             if len(members) > 1:
-                value = value - self.caution * paid.std(0, unbiased=False)
+                value = value - self.caution * each.std(0, unbiased=False)
             _require_finite(term, value, prompts)
             found[term] = value
         if self.content_gate is not None:
@@ -153,25 +153,11 @@ class Reward:
             found["emotion"] = torch.where(
                 passed, found["emotion"], found["emotion"].detach().clamp(max=chance)
             )
+            found["gated"] = (~passed).float()
         return found
 
-    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum (B,) of terms."""
-        return torch.stack([self.weights[term] * value for term, value in terms.items()]).sum(0)
 
-    def __call__(self, embeddings: Tensor, mask: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-        """Return the weighted sum of all terms (B,), with gradient; arguments as of `terms`."""
-        return self.total(self.terms(embeddings, mask, prompts))
-
-    @torch.no_grad()
-    def score(self, speech: Sequence[Tensor], prompts: Sequence[Prompt]) -> dict[str, Tensor]:
-        """Return the terms (B,) of tokens (T_b,), T_b ≥ 1, without gradient."""
-        table = self.table
-        lengths = torch.tensor([tokens.numel() for tokens in speech], device=table.device)
-        return self.terms(table[pad(speech).to(table.device)], length_mask(lengths), prompts)
-
-
-def _pays(model: RewardModel, term: str) -> bool:
+def _has(model: RewardModel, term: str) -> bool:
     return model.content is not None if term == "content" else term in model.config.tasks
 
 
@@ -208,7 +194,7 @@ def _term(
     mask: Tensor,
     prompts: Sequence[Prompt],
 ) -> Tensor:
-    """Return what one model pays (B,) for one term."""
+    """Return one model's value (B,) of one term."""
     if term == "content":
         return model.content_log_likelihood(hidden, mask, [_said(model, one) for one in prompts])
     asked = torch.tensor([_class_index(model, term, prompt) for prompt in prompts])

@@ -106,7 +106,8 @@ def check_wav(data: Buffer) -> Whole:
     order: Order = "big" if data[:4] == b"RIFX" else "little"
     long_size, frames, align, packed = None, None, 1, False
     notes: list[str] = []
-    for name, begin, size in _chunks(data, order):  # noqa: B007 (the last one's size counts)
+    for chunk in _chunks(data, order):
+        name, begin, size = chunk
         if name == b"ds64":
             long_size = number(data, begin + 8, 8, order)
         elif name == b"fmt ":

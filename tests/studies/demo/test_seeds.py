@@ -3,15 +3,18 @@
 import numpy as np
 import pytest
 
-from rrpo.studies.demo.seeds import (
+from rrpo.interval import Interval, exactly
+from rrpo.studies.demo.pages import seeds_page
+from rrpo.studies.demo.pooled import (
     KEYS,
-    _differences,
-    _hardening,
-    _matched,
-    _mean,
-    page,
+    Pooled,
+    averaged,
+    differences,
+    hardening,
+    matched,
     pooled,
     values_of,
+    word_error_less_base,
 )
 
 
@@ -26,7 +29,7 @@ def rows(offset: float) -> dict[str, list[dict[str, object]]]:
                 "artifacts": [0] * index,
                 "seconds": 2.0,
                 "quality": {"plcmos": 4.0},
-                "word_error": None,
+                "content_error": None,
                 "kl": 0.1,
                 "tokens": 50,
                 "repetition": 0.0,
@@ -43,10 +46,10 @@ def test_the_interval_is_over_the_means_of_the_seeds() -> None:
     np.testing.assert_allclose(values, [[0.1, 0.2, 0.3], [0.3, 0.4, 0.5]])
     found = pooled(values)
     assert found is not None
-    assert found["mean"] == pytest.approx(0.3)
-    assert found["seeds"] == pytest.approx([0.2, 0.4])
+    assert found.mean == pytest.approx(0.3)
+    assert found.seeds == pytest.approx([0.2, 0.4])
     # Student's quantile with one degree of freedom is 12.706, the means .2 apart.
-    assert found["high"] - found["mean"] == pytest.approx(12.706 * 0.1, rel=1e-4)
+    assert found.high - found.mean == pytest.approx(12.706 * 0.1, rel=1e-4)
     assert values_of([rows(0.0)], "base", "artifacts / s") == [[0.0, 0.5, 1.0]]
     assert values_of([rows(0.0)], "base", "judge accuracy") == [[0.0, 1.0, 1.0]]
 
@@ -58,21 +61,12 @@ def test_what_was_not_measured_is_none() -> None:
 
 def test_differences_are_paired() -> None:
     """The systems differ by a constant, so the paired interval has no width at all."""
-    figures = {
-        name: {"judge probability": values_of([rows(0.0), rows(0.2)], name, "judge probability")}
-        for name in ("base", "diffro", "rrpo")
-    }
-    for name in figures:
-        figures[name] |= dict.fromkeys(
-            ("judge accuracy", "DNSMOS overall", "DNSMOS P.808", "PLCMOS", "DistillMOS"), None
-        ) | dict.fromkeys(("artifacts / s", "word error", "KL / token", "tokens"), None)
-        figures[name] |= dict.fromkeys(("repetition", "never ended"), None)
-    table = _differences(figures, ("diffro", "rrpo"))
+    table = differences([rows(0.0), rows(0.2)])
     assert set(table) == {"RRPO − DiffRO", "DiffRO − base", "RRPO − base"}
     found = table["RRPO − DiffRO"]["judge probability"]
-    assert found["low"] == pytest.approx(0.2)
-    assert found["high"] == pytest.approx(0.2)
-    assert found["seeds"] == pytest.approx([0.2, 0.2])
+    assert found.low == pytest.approx(0.2)
+    assert found.high == pytest.approx(0.2)
+    assert found.seeds == pytest.approx([0.2, 0.2])
 
 
 def test_a_faster_run_on_the_same_path_is_no_better_at_equal_kl() -> None:
@@ -81,12 +75,29 @@ def test_a_faster_run_on_the_same_path_is_no_better_at_equal_kl() -> None:
         return [{"kl": kl, "judge_probability": kl / 8, "plcmos": 4 - kl + lift} for kl in points]
 
     seeds = [{"diffro": curve(1.0, 0.0), "rrpo": curve(0.5, lift)} for lift in (0.1, 0.3)]
-    table = _matched(seeds)  # of the best of several utterances there is no curve
+    table = matched(seeds)  # of the best of several utterances there is no curve
     assert list(table["kl"]) == ["RRPO − DiffRO"]
     found = table["kl"]["RRPO − DiffRO"]
-    assert found["judge probability"]["mean"] == pytest.approx(0.0)
-    assert found["PLCMOS"]["seeds"] == pytest.approx([0.1, 0.3])
-    assert table["judge_probability"]["RRPO − DiffRO"]["PLCMOS"]["mean"] == pytest.approx(0.2)
+    assert found["judge probability"].mean == pytest.approx(0.0)
+    assert found["PLCMOS"].seeds == pytest.approx([0.1, 0.3])
+    assert table["judge_probability"]["RRPO − DiffRO"]["PLCMOS"].mean == pytest.approx(0.2)
+
+
+def test_the_word_error_is_paired_with_the_bases_and_resampled_by_sentence() -> None:
+    def seed(more: float) -> dict[str, list[dict[str, object]]]:
+        return {
+            name: [
+                {"text": text, "content_error": error + (more if name == "rrpo" else 0.0)}
+                for text, error in (("a", 0.0), ("a", 0.25), ("b", 0.5), ("b", 0.75))
+            ]
+            for name in ("base", "rrpo")
+        }
+
+    found = word_error_less_base([seed(0.0), seed(0.1)], "rrpo")
+    assert found is not None
+    assert found.mean == pytest.approx(0.05)
+    unknown = [{"text": "a", "content_error": None}]
+    assert word_error_less_base([{"base": unknown, "rrpo": unknown}], "rrpo") is None
 
 
 def test_points_are_averaged_inside_dictionaries() -> None:
@@ -94,30 +105,31 @@ def test_points_are_averaged_inside_dictionaries() -> None:
         {"system": "rrpo", "reward": {"plain": 1.0}},
         {"system": "rrpo", "reward": {"plain": 2.0}},
     ]
-    assert _mean(points) == {"system": "rrpo", "reward": {"plain": 1.5}}
+    assert averaged(points) == {"system": "rrpo", "reward": {"plain": 1.5}}
 
 
 def test_hardening_is_a_difference_over_seeds() -> None:
     def model(value: float) -> dict[str, object]:
-        figures = {"accuracy": {"same": {"mean": value}}, "robustness": {"FGM": {"mean": value}}}
-        return {**figures, "calibration_error": {"same": {"mean": value}}}
+        one = exactly(value)
+        figures = {"accuracy": {"same": one}, "robustness": {"FGM": one}}
+        return {**figures, "calibration_error": {"same": one}}
 
     pairs = ((0.5, 0.7), (0.6, 0.7))
     results = [
         {"reward_models": {"plain": model(one), "ls_eam_adv": model(two)}} for one, two in pairs
     ]
-    table = _hardening(results)
+    table = hardening(results)
     assert list(table) == ["accuracy, same", "accuracy under FGM", "calibration error, same"]
     plain, hardened, difference = table["accuracy, same"]
-    assert (plain["mean"], hardened["mean"]) == (pytest.approx(0.55), pytest.approx(0.7))
-    assert difference["seeds"] == pytest.approx([0.2, 0.1])
+    assert (plain.mean, hardened.mean) == (pytest.approx(0.55), pytest.approx(0.7))
+    assert difference.seeds == pytest.approx([0.2, 0.1])
 
 
 def test_the_page_shows_every_measured_figure() -> None:
-    cell = {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": [0.4, 0.6]}
+    cell = Pooled(0.5, 0.4, 0.6, (0.4, 0.6))
     labels = ["judge probability", "judge accuracy", "DNSMOS overall", "DNSMOS P.808", "PLCMOS"]
     labels += ["DistillMOS", "artifacts / s", "word error", "KL / token", "tokens"]
-    text = page(
+    text = seeds_page(
         {
             "command": "rrpo study seeds",
             "seeds": 2,
@@ -128,7 +140,7 @@ def test_the_page_shows_every_measured_figure() -> None:
             "matched": {key: {"RRPO − DiffRO": {"PLCMOS": cell}} for key in KEYS},
             "reward_models": {"plain": {"same": cell}},
             "hardening": {"accuracy, same": [cell, cell, cell]},
-            "words": {"rrpo": {"mean": 0.031, "low": -0.011, "high": 0.072}, "sft": None},
+            "words": {"rrpo": Interval(0.031, -0.011, 0.072), "sft": None},
         }
     )
     assert "| RRPO | +0.031 [-0.011, +0.072] |" in text

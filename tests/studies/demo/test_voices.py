@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from scipy.stats import ttest_1samp
 
+from rrpo.studies.demo.pooled import Pooled
 from rrpo.studies.demo.voices import differences, page
 
 TEXTS = ["a", "a", "b", "b", "c", "c"]
@@ -21,7 +22,7 @@ def rows(values: list[float]) -> list[dict[str, Any]]:
             "artifacts": [],
             "seconds": 1.0,
             "quality": {},
-            "word_error": None,
+            "content_error": None,
             "kl": 0.0,
             "tokens": 50,
             "repetition": 0.0,
@@ -38,9 +39,9 @@ def test_the_interval_of_one_seed_is_students_over_sentences() -> None:
     seeds = [{"base": rows(base), "sft": rows(sft)}]
     found = differences(seeds, ["sft"])["SFT − base"]["judge probability"]
     interval = ttest_1samp([0.15, 0.45, 0.25], 0.0).confidence_interval()
-    assert found["mean"] == pytest.approx(0.85 / 3)
-    assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high))
-    assert found["seeds"] == pytest.approx([1.7 / 6])
+    assert found.mean == pytest.approx(0.85 / 3)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.seeds == pytest.approx([1.7 / 6])
 
 
 def test_differences_to_the_base_are_paired() -> None:
@@ -52,14 +53,14 @@ def test_differences_to_the_base_are_paired() -> None:
     found = differences(seeds, ["sft"])["SFT − base"]
     gap = found["judge probability"]
     interval = ttest_1samp([0.0, 0.1], 0.0).confidence_interval()
-    assert (gap["low"], gap["high"]) == pytest.approx((interval.low, interval.high))
-    assert gap["mean"] == pytest.approx(0.05)
-    assert gap["seeds"] == pytest.approx([0.0, 0.1])
+    assert (gap.low, gap.high) == pytest.approx((interval.low, interval.high))
+    assert gap.mean == pytest.approx(0.05)
+    assert gap.seeds == pytest.approx([0.0, 0.1])
     assert "word error" not in found
 
 
 def test_the_page_shows_voices_and_differences() -> None:
-    cell = {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": [0.4, 0.6]}
+    cell = Pooled(0.5, 0.4, 0.6, (0.4, 0.6))
     text = page(
         {
             "command": "rrpo study voices",

@@ -13,18 +13,19 @@ import soundfile
 import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from rrpo.cli.study import _published
 from rrpo.codec import whisper
 from rrpo.codec.speech import SpeechTokenizerConfig
 from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
-from rrpo.report.terminal import shown, signed
-from rrpo.studies.real_speech import ablation, laboratory, languages
+from rrpo.interval import with_intervals
+from rrpo.studies.real_speech import ablation, jobs, laboratory, languages
 from rrpo.studies.real_speech.folds import AUDIO, CEILING, HARDENED, PRETRAINED, Fold, Job, Size
-from rrpo.studies.real_speech.laboratory import Laboratory, evenly_mixed, parents
+from rrpo.studies.real_speech.jobs import evenly_mixed, parents, posteriors, run_jobs
+from rrpo.studies.real_speech.laboratory import Laboratory
 from rrpo.studies.real_speech.recordings import read_recordings
 from rrpo.studies.real_speech.trials import held_out, strata, trials, unheard
+from rrpo.studies.study import publish
 
 SIZE = Size(seeds=2, mixes=1, tokenizer_steps=2, pretrain_steps=2, finetune_steps=2)
 EMOTIONS = ("sad", "happy", "angry")
@@ -73,7 +74,8 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     small = SpeechTokenizerConfig(states=12, layers=1, width=16, dilations=(1,), summary=4)
     monkeypatch.setattr(whisper, "load", tiny)
     monkeypatch.setattr(laboratory, "TOKENIZER", small)
-    monkeypatch.setattr(laboratory, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(jobs, "TOKENIZER", small)
+    monkeypatch.setattr(jobs, "ProcessPoolExecutor", Inline)
     return [
         manifest(tmp_path / "one", "xx"),
         manifest(tmp_path / "two", "yy"),
@@ -108,6 +110,7 @@ def test_a_share_is_drawn_by_the_seed(tmp_path: Path, manifests: list[Path]) -> 
     assert (whole.name, half.name) == ("xx+yy", "xx+yy@0.5")
 
 
+@pytest.mark.slow
 def test_mixes_keep_to_what_is_trained_on(tmp_path: Path, manifests: list[Path]) -> None:
     lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=20))
     fold = Fold(("xx", "zz"))
@@ -129,12 +132,13 @@ def test_mixes_keep_to_what_is_trained_on(tmp_path: Path, manifests: list[Path])
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(made, again, strict=True))
 
 
+@pytest.mark.slow
 def test_the_ablation_is_written_and_goes_on(
     tmp_path: Path, manifests: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     page = ablation.run(manifests, out, SIZE)
-    study = json.loads((out / "ablation.json").read_text())
+    study = with_intervals(json.loads((out / "ablation.json").read_text()))
     assert set(study["models"]) == {
         PRETRAINED, "plain", "ls", "eam", "adv", "ls_eam", "ls_adv", "eam_adv", HARDENED, CEILING,
     }  # fmt: skip
@@ -150,9 +154,8 @@ def test_the_ablation_is_written_and_goes_on(
     rows = unheard(lab, "xx", fold)
     found = trials(lab, [Job(fold, "ls", seed) for seed in range(2)], rows)
     by_hand = [balanced_accuracy_score(found.labels, one) for one in found.predictions]
-    assert study["models"]["ls"]["xx, unseen"]["unweighted_average_recall"][
-        "mean"
-    ] == pytest.approx(np.mean(by_hand))
+    recall = study["models"]["ls"]["xx, unseen"]["unweighted_average_recall"]
+    assert recall.mean == pytest.approx(np.mean(by_hand))
     plain = trials(lab, [Job(fold, "plain", seed) for seed in range(2)], rows)
     assert plain.labels.tolist() == found.labels.tolist()
     seen = strata(lab, "plain", list(held_out(lab).values()), lab.languages, seen=True)
@@ -166,33 +169,35 @@ def test_the_ablation_is_written_and_goes_on(
         for labels, row in _heard(lab, name, fold)
     ]
     beside = study["beside"]["ls"]["unseen languages"]
-    assert beside["Area under the ROC curve"]["mean"] == pytest.approx(np.mean(areas))
+    assert beside["Area under the ROC curve"].mean == pytest.approx(np.mean(areas))
     for name, value in study["beside"]["plain"]["seen languages"].items():
         if name.endswith("less plain"):
-            assert (value["low"], value["mean"], value["high"]) == (0.0, 0.0, 0.0)
-    assert "**Area under the ROC curve**, hardened less plain: seen languages" in text
+            assert (value.low, value.mean, value.high) == (0.0, 0.0, 0.0)
     gain = study["beside"]["eam"]["unseen languages"]["Area under the ROC curve, less plain"]
-    assert signed(gain) in text.split("Area under the ROC curve, and less that")[1]
+    assert f"| {gain:+.3f} | {gain.verdict} |" in text.split("ROC curve:")[1]
 
     # Nothing is trained twice; what is missing is made again, and the same.
     monkeypatch.setattr(laboratory, "train", None)
+    monkeypatch.setattr(jobs, "train", None)
     assert ablation.run(manifests, out, SIZE) == page
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_some_of_the_reward_models_alone(tmp_path: Path, manifests: list[Path]) -> None:
     """Without one that mixes audio no mix is heard; the page lacks what was not trained."""
     out = tmp_path / "out"
     page = ablation.run(manifests, out, SIZE, models=[HARDENED]).read_text()
-    study = json.loads((out / "ablation.json").read_text())
+    study = with_intervals(json.loads((out / "ablation.json").read_text()))
     assert list(study["models"]) == ["plain", HARDENED]
     assert study["trainings"] == 3 * 2 * 2
     assert study["hardened"] == HARDENED
     assert not list(out.rglob("mixes.parquet"))
-    assert "the hardened reward model (LS + EAM + Adv)" in page
+    assert "the hardened reward model (LS + EAM + Adv), in mean recall" in page
     gain = study["recall"]["unseen languages"]["hardened less plain, paired"]["sad"]
-    assert signed(gain) in page
-    for absent in ("Ceiling", "Each regularizer", "What each adds", "LS + Adv", "their mixes"):
+    assert f"| {gain:+.3f} | {gain.verdict} |" in page
+    others = ("continuous states", "What each adds", "LS + Adv", "their mixes")
+    for absent in ("# Each regularizer", *others):
         assert absent not in page
     # Others join what is there, and mixes are made for those that need them.
     made = {path: path.stat().st_mtime_ns for path in out.rglob("plain-*.safetensors")}
@@ -217,19 +222,20 @@ def _heard(lab: Laboratory, name: str, fold: Fold) -> list[tuple[np.ndarray, np.
     return [(found.labels, row) for row in found.scores]
 
 
+@pytest.mark.slow
 def test_less_data_is_not_mixed_with_the_rest(
     tmp_path: Path, manifests: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=9))
     job, given = Job(Fold(("xx", "zz"), 0.5), AUDIO, 1), []
-    objective = laboratory.RewardObjective
+    objective = jobs.RewardObjective
 
     def watched(model: Any, rows: Any, fit: Any, mixes: Any) -> Any:
         given.extend(mixes)
         return objective(model, rows, fit, mixes)
 
-    monkeypatch.setattr(laboratory, "RewardObjective", watched)
-    lab.run([job])
+    monkeypatch.setattr(jobs, "RewardObjective", watched)
+    run_jobs(lab, [job])
     chosen = set(lab.finetuning(job.fold, job.seed))
     pool = lab.pool(job.fold)
     assert {parent for row in given for parent in parents(row)} <= chosen
@@ -250,20 +256,22 @@ def test_every_utterance_has_as_many_mixes() -> None:
     assert {one.id for one in evenly_mixed(everything, pool, 3)} >= {one.id for one in pool}
 
 
+@pytest.mark.slow
 def test_a_job_made_again_is_the_same(tmp_path: Path, manifests: list[Path]) -> None:
     lab = Laboratory(tmp_path / "out", manifests, SIZE)
     job = Job(Fold(("xx", "zz")), "ls_eam_adv", 1)
-    lab.run([job])
-    first = lab.posteriors(job)
+    run_jobs(lab, [job])
+    first = posteriors(lab, job)
     (tmp_path / "out" / "jobs" / f"{job.name}.safetensors").unlink()
-    lab.run([job])
-    assert np.array_equal(lab.posteriors(job), first)
+    run_jobs(lab, [job])
+    assert np.array_equal(posteriors(lab, job), first)
     assert np.allclose(np.exp(first).sum(1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_languages_study_shares_what_is_there(tmp_path: Path, manifests: list[Path]) -> None:
     page = languages.run(manifests, tmp_path / "out", SIZE)
-    study = json.loads((tmp_path / "out" / "languages.json").read_text())
+    study = with_intervals(json.loads((tmp_path / "out" / "languages.json").read_text()))
     assert set(study["pairs"]["xx"]) == {"xx", "yy", "zz"}
     assert list(study["curve"]) == ["0.25", "0.5", "1"]
     assert len(study["speakers"]["yy"]) == 3
@@ -271,21 +279,20 @@ def test_the_languages_study_shares_what_is_there(tmp_path: Path, manifests: lis
     text = page.read_text()
     assert "Trained on one language" in text
     area = study["curve"]["0.5"]["unseen"]["beside"]["ls_eam_adv"]["Area under the ROC curve"]
-    assert shown(area) in text.split("Area under the ROC curve, and hardened")[1]
-    assert "**Area under the ROC curve**, hardened less plain: seen" in text
+    assert str(area) in text.split("ROC curve:")[1]
     # Every speaker and emotion has its row with intervals.
     one = study["speakers"]["yy"]
     name, found = next(iter(one.items()))
-    assert f"| yy, {name} | {shown(found['plain'])} |" in text
+    assert f"| yy, {name} | {found['plain']} |" in text
     lab = Laboratory(tmp_path / "out", manifests, SIZE)
     fold = held_out(lab)["yy"]
     spoken = trials(lab, [Job(fold, "plain", s) for s in range(2)], unheard(lab, "yy", fold))
     own = spoken.names == name
     by_hand = [balanced_accuracy_score(spoken.labels[own], row[own]) for row in spoken.predictions]
-    assert found["plain"]["mean"] == pytest.approx(np.mean(by_hand))
+    assert found["plain"].mean == pytest.approx(np.mean(by_hand))
     emotion = study["emotions"][0]
     right = spoken.predictions[:, spoken.labels == 0] == 0
-    assert study["recall"]["yy"][emotion]["plain"]["mean"] == pytest.approx(right.mean())
+    assert study["recall"]["yy"][emotion]["plain"].mean == pytest.approx(right.mean())
 
 
 @pytest.mark.parametrize(
@@ -354,6 +361,6 @@ def test_a_page_is_published_with_its_picture(tmp_path: Path) -> None:
     page.parent.mkdir()
     page.write_text("# A page")
     page.with_suffix(".svg").write_text("<svg/>")
-    assert _published(page, None) == page
-    assert _published(page, tmp_path / "docs").read_text() == "# A page"
+    assert publish(page, None) == page
+    assert publish(page, tmp_path / "docs").read_text() == "# A page"
     assert (tmp_path / "docs" / "ablation.svg").read_text() == "<svg/>"

@@ -67,7 +67,7 @@ def residual(signal: Curve) -> Curve:
     correlation = np.fft.irfft(spectrum)[:, : ORDER + 1]
     # White noise 40 dB below the frame keeps the predictor of a near-silent or tonal frame tame.
     correlation[:, 0] = correlation[:, 0] * 1.0001 + 1e-7
-    predictor = _levinson(correlation)
+    predictor = levinson(correlation)
     spans = np.lib.stride_tricks.sliding_window_view(padded, HOP + ORDER)[lead - ORDER :: HOP]
     history = np.lib.stride_tricks.sliding_window_view(spans[:count], ORDER + 1, axis=1)
     filtered = np.einsum("fhp,fp->fh", history, predictor[:, ::-1])
@@ -75,7 +75,7 @@ def residual(signal: Curve) -> Curve:
     return flat
 
 
-def _levinson(correlation: Curve) -> Curve:
+def levinson(correlation: Curve) -> Curve:
     """Solve the normal equations of every frame: (F, P + 1) lags → (F, P + 1) filter, first 1."""
     predictor = np.zeros_like(correlation)
     predictor[:, 0] = 1.0

@@ -1,38 +1,33 @@
-"""How well artifacts are heard: each detector on artifacts of known place and level.
+"""How well artifacts are detected: each detector on artifacts of known place and level.
 
 Clean speech, real recordings of a manifest and the mini world's own, is brought to a peak of 0.7,
 and each artifact of `insertions` is put into it at each level, one an utterance. What the detector
 scores around it is compared with what it scores elsewhere in clean speech.
 """
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from rrpo.audio import SAMPLE_RATE, to_peak
-from rrpo.checkpoint import write_json, write_text
-from rrpo.data.manifest import Recording, read_manifest
-from rrpo.data.survey import read_recording
-from rrpo.errors import UserError
+from rrpo.data.manifest import read_manifest
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, detect
 from rrpo.mini.world import World
 from rrpo.progress import Progress
-from rrpo.sound.file import SilentError
 from rrpo.studies.artifacts import page, quality, tokens
 from rrpo.studies.artifacts.insertions import WAYS, Inserted, Way
-from rrpo.studies.artifacts.peers import EVERY, Essentia, count
-from rrpo.studies.artifacts.trials import (
+from rrpo.studies.artifacts.speech import (
     ALL_REAL,
     SYNTHETIC,
     Speech,
-    Trials,
+    first_of_each,
+    real_speech,
+    synthetic_speech,
+)
+from rrpo.studies.artifacts.trials import (
     drawn_by,
-    every,
     figures,
     goal,
     groups_of,
@@ -40,6 +35,7 @@ from rrpo.studies.artifacts.trials import (
     selected,
     trials,
 )
+from rrpo.studies.study import begin, finish
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,6 @@ def run(
     manifests: Sequence[Path] = (),
     size: Size = FULL,
     seed: int = 0,
-    peer: str = "",
     command: str = "rrpo study artifacts",
 ) -> Path:
     """Measure the detectors; write `study.json`, `study.md`, `figure.svg` and `report.html`.
@@ -84,59 +79,37 @@ def run(
         manifests: of clean real speech; without one only the mini world's speech is used.
         size: how much.
         seed: draws the utterances, the places and the shapes.
-        peer: "essentia" to measure that beside ours, or "".
 
     Raises:
-        UserError: a manifest cannot be read or leaves nothing to put artifacts into, or the peer is
-            unknown or not installed.
+        UserError: a manifest cannot be read or leaves nothing to put artifacts into.
     """
-    if peer not in ("", "essentia"):
-        raise UserError(f"no peer {peer!r} is known: essentia")
-    other = Essentia() if peer else None
-    # First what may be refused: speaking the mini world takes longer.
-    corpora = [_real(manifest, rows, size, seed) for manifest, rows in _read(manifests)]
+    # First what may be refused, every manifest before the first recording: speaking takes longer.
+    rows = [(manifest, read_manifest(manifest)) for manifest in manifests]
+    corpora = [real_speech(manifest, own, size.clean, seed) for manifest, own in rows]
     world = World()
     real = [one for corpus in corpora for one in corpus.speech]
-    speech = [*_synthetic(world, size, seed), *real]
-    chosen = _first_of_each(speech, size.inserted)
-    ours, theirs = trials(chosen, size.windows, seed, other)
+    speech = [*synthetic_speech(world, size.clean, seed), *real]
+    chosen = first_of_each(speech, size.inserted)
+    found = trials(chosen, size.windows, seed)
     study: dict[str, Any] = {
-        "command": command,
-        "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
+        **begin(command),
         "seed": seed,
         "inserted": size.inserted,
         "drawn_by": {name: drawn_by(part)[1] for name, part in groups_of(chosen).items()},
         "left_out": [corpus.left_out for corpus in corpora if corpus.left_out],
         "thresholds": THRESHOLDS,
         "ways": {name: {"kind": way.kind, "unit": way.unit} for name, way in WAYS.items()},
-        "detectors": figures(ours, THRESHOLDS, size.resamples),
-        "goal": goal(ours, size.resamples),
+        "detectors": figures(found, THRESHOLDS, size.resamples),
+        "goal": goal(found, size.resamples),
         "false_alarms": false_alarms(speech),
         "tokens": tokens.measure(world, size.ids, size.contexts, seed),
         "quality": quality.measure(chosen, size.rated, seed),
     }
-    if other is not None:
-        study["peer"] = _compared(other, chosen, ours, theirs, size)
-    write_json(out / "study.json", study)
-    write_text(out / "study.md", page.page(study))
     groups = {ALL_REAL: lambda name: name != SYNTHETIC, SYNTHETIC: lambda name: name == SYNTHETIC}
-    curves = {name: selected(ours, belongs) for name, belongs in groups.items()}
+    curves = {name: selected(found, belongs) for name, belongs in groups.items()}
     page.draw(curves, out / "figure.svg")
     page.write(out, _examples(chosen, seed), study)
-    return out / "study.md"
-
-
-def _compared(
-    peer: Essentia, speech: Sequence[Speech], ours: Trials, theirs: Trials, size: Size
-) -> dict[str, Any]:
-    """Return the peer's figures, and ours on the utterances that it was given."""
-    return {
-        "name": f"Essentia {peer.version}",
-        "detectors": figures(theirs, peer.thresholds, size.resamples),
-        "goal": goal(theirs, size.resamples),
-        "ours": goal(every(ours), size.resamples),
-        "false_alarms": peer_alarms(speech[::EVERY], peer),
-    }
+    return finish(out, study, page.page(study))
 
 
 def false_alarms(speech: Sequence[Speech]) -> dict[str, Any]:
@@ -157,112 +130,18 @@ def false_alarms(speech: Sequence[Speech]) -> dict[str, Any]:
     table: dict[str, Any] = {"corpus": {}, "emotion": {}}
     for name, rows in groups.items():
         part, label = name.split("/", 1)
-        heard = [one for one, _ in rows]
+        spoken = [one for one, _ in rows]
         table[part][label] = {
-            "minutes": sum(_minutes(heard)),
+            "minutes": sum(one.minutes for one in spoken),
             "utterances": len(rows),
-            "drawn_by": drawn_by(heard)[1],
+            "drawn_by": drawn_by(spoken)[1],
         } | {
-            kind: rate(heard, [found.count(kind) for _, found in rows], _minutes(heard))
+            kind: rate(
+                spoken, [found.count(kind) for _, found in rows], [one.minutes for one in spoken]
+            )
             for kind in KINDS
         }
     return table
-
-
-def peer_alarms(speech: Sequence[Speech], peer: Essentia) -> dict[str, Any]:
-    """Return corpus → kind → how many a minute the peer finds in clean speech."""
-    return {
-        name: {
-            kind: rate(
-                part,
-                [count(peer.events(one.audio, kind), least) for one in part],
-                _minutes(part),
-            )
-            for kind, least in peer.thresholds.items()
-        }
-        for name, part in groups_of(speech).items()
-    }
-
-
-def _minutes(speech: Sequence[Speech]) -> list[float]:
-    return [one.audio.size / SAMPLE_RATE / 60 for one in speech]
-
-
-def _synthetic(world: World, size: Size, seed: int) -> list[Speech]:
-    """Return the first utterances of real tokens, spoken by the bundled codec."""
-    rows = [row for row in world.shard("test_same") if row.tokens.size > 30]
-    chosen = np.random.default_rng(seed).permutation(len(rows))[: size.clean]
-    codec = world.codec()
-    with Progress("speak the mini world", len(chosen)) as progress:
-        spoken = []
-        for number, index in enumerate(chosen, start=1):
-            row = rows[index]
-            audio = codec.decode(torch.from_numpy(row.tokens))
-            speaker = f"{SYNTHETIC} {row.speaker}"
-            spoken.append(Speech(SYNTHETIC, row.emotion, row.id, to_peak(audio), speaker))
-            progress.update(number)
-    return spoken
-
-
-@dataclass(frozen=True)
-class Real:
-    """Recordings of a manifest, and what was left out of those drawn: "" or a sentence."""
-
-    speech: list[Speech]
-    left_out: str
-
-
-def _read(manifests: Sequence[Path]) -> list[tuple[Path, list[Recording]]]:
-    """Read every manifest before the first recording is."""
-    return [(manifest, read_manifest(manifest)) for manifest in manifests]
-
-
-def _real(manifest: Path, rows: Sequence[Recording], size: Size, seed: int) -> Real:
-    """Return recordings of a manifest, drawn by the seed.
-
-    Raises:
-        UserError: none of them is over a second long, and neither silent nor unreadable.
-    """
-    folder = (manifest if manifest.is_dir() else manifest.parent).resolve().name
-    drawn = np.random.default_rng(seed).permutation(len(rows))[: size.clean]
-    found: list[Speech] = []
-    silent, unreadable = [], []
-    for row in [rows[index] for index in drawn]:
-        name = f"{folder} ({row.language})" if row.language else folder
-        try:
-            audio = read_recording(row).samples
-        except SilentError:
-            silent.append(row.path.name)
-            continue
-        except UserError:
-            unreadable.append(row.path.name)
-            continue
-        speaker = f"{name} {row.speaker}" if row.speaker else ""
-        found.append(Speech(name, row.emotion, str(row.path), to_peak(audio), speaker))
-    lost = {"silent": silent, "unreadable": unreadable}
-    reasons = [f"{len(part)} {why} (as {part[0]})" for why, part in lost.items() if part]
-    if not any(map(_lasts, found)):
-        why = f": {', '.join(reasons)}" if reasons else ""
-        raise UserError(
-            f"{manifest}: none of {len(drawn)} recordings drawn is speech of over a second{why}"
-        )
-    left_out = f"{folder}: {', '.join(reasons)} of {len(drawn)} recordings drawn" if reasons else ""
-    return Real(found, left_out)
-
-
-def _first_of_each(speech: Sequence[Speech], count: int) -> list[Speech]:
-    seen: dict[str, int] = {}
-    chosen = []
-    for one in speech:
-        seen[one.corpus] = seen.get(one.corpus, 0) + 1
-        if seen[one.corpus] <= count and _lasts(one):
-            chosen.append(one)
-    return chosen
-
-
-def _lasts(one: Speech) -> bool:
-    # A second of speech is the least that has a place for every artifact.
-    return one.audio.size > SAMPLE_RATE
 
 
 def _examples(speech: Sequence[Speech], seed: int) -> list[page.Example]:

@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from rrpo.audio import SAMPLE_RATE
-from rrpo.checkpoint import atomic_path
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, Artifact
 from rrpo.evaluate.statistics import roc_curve
+from rrpo.interval import MISSING
 from rrpo.report import markdown
 from rrpo.report.listening import Mark, Player, marks_of
-from rrpo.report.measures import MISSING
 from rrpo.report.page import write_html
 from rrpo.report.sound import flac_uri, outline, spectrogram_uri
-from rrpo.report.terminal import shown
 from rrpo.studies.artifacts.insertions import WAYS, Inserted
-from rrpo.studies.artifacts.trials import NEAR, SYNTHETIC
+from rrpo.studies.artifacts.speech import SYNTHETIC
+from rrpo.studies.artifacts.trials import NEAR
+from rrpo.studies.study import new_picture, save_picture
 
 COLOURS = ("#bdbdbd", "#86c5e8", "#2b8cbe", "#0b5394", "#1b1b3a")
 STYLES = ("-", "--")
@@ -63,7 +61,7 @@ def page(study: Mapping[str, Any]) -> str:
         f"up to {study['inserted']} utterances of each corpus. AUC: area under the ROC curve of "
         "the detector's score within 40 ms of the artifact against windows as long of the same "
         "utterance without it. Found: the share with that score at the threshold or over it. With "
-        f"95 % interval, for which clusters are drawn anew as wholes: {_clusters(study)}.",
+        f"95 % interval, for which whole clusters are resampled: {_clusters(study)}.",
         *(line for text in study["left_out"] for line in ("", f"Left out of {text}.")),
         "",
         "Clicks of every shape with a peak of 0.2 or more, AUC:",
@@ -74,14 +72,6 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         *_detectors(study["detectors"], study["ways"]),
     ]
-    if "peer" in study:
-        lines += ["", f"{study['peer']['name']}, a third of the artifacts:", ""]
-        lines += _detectors(study["peer"]["detectors"], study["ways"])
-        alarms = study["peer"]["false_alarms"]
-        kinds = list(next(iter(alarms.values())))
-        rows = [(name, [shown(row[kind]) for kind in kinds]) for name, row in alarms.items()]
-        lines += ["", f"{study['peer']['name']}, marks a minute in clean speech:", ""]
-        lines += markdown.table("", kinds, rows)
     for part, title in (("corpus", "Marks a minute in clean speech"), ("emotion", "By emotion")):
         if study["false_alarms"][part]:
             lines += ["", f"{title}:", "", *_alarms(study["false_alarms"][part])]
@@ -100,23 +90,14 @@ def _quality(found: Mapping[str, Any]) -> str:
         f"Drops of quality ({found['scorer']}), a second of white noise at 0 dB in each of "
         f"{found['utterances']} utterances of 3 s or more (intervals over {found['drawn_by']}): "
         "AUC of an utterance's worst window against that of the same utterance without the noise "
-        f"{_precise(found['auc'])}; found in {shown(found['found'])}; "
-        f"marks a minute in the clean ones {shown(found['false_per_minute'])}."
+        f"{found['auc']:.3f}; found in {found['found']}; "
+        f"marks a minute in the clean ones {found['false_per_minute']}."
     )
 
 
-def _precise(value: Mapping[str, float]) -> str:
-    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
-
 def _goal(study: Mapping[str, Any]) -> list[str]:
-    systems = {"ours": study["goal"]}
-    if "peer" in study:
-        systems["ours, a third of them"] = study["peer"]["ours"]
-        systems[f"{study['peer']['name']}, the same"] = study["peer"]["goal"]
-    corpora = list(study["goal"])
-    rows = [(name, [_precise(found[one]) for one in corpora]) for name, found in systems.items()]
-    return markdown.table("", corpora, rows)
+    rows = [("ours", [f"{found:.3f}" for found in study["goal"].values()])]
+    return markdown.table("", list(study["goal"]), rows)
 
 
 def _detectors(found: Mapping[str, Any], ways: Mapping[str, Any]) -> list[str]:
@@ -129,7 +110,7 @@ def _detectors(found: Mapping[str, Any], ways: Mapping[str, Any]) -> list[str]:
             cells = [
                 text
                 for name in groups
-                for text in (_precise(corpora[name]["auc"]), shown(corpora[name]["hit"]))
+                for text in (f"{corpora[name]['auc']:.3f}", str(corpora[name]["hit"]))
             ]
             rows.append((way, [f"{level} {ways[way]['unit']}", *cells]))
     return markdown.table("", columns, rows)
@@ -141,7 +122,7 @@ def _has(found: Mapping[str, Any], group: str) -> bool:
 
 def _alarms(groups: Mapping[str, Any]) -> list[str]:
     rows = [
-        (name, [f"{row['minutes']:.1f}", row["drawn_by"], *(shown(row[k]) for k in KINDS)])
+        (name, [f"{row['minutes']:.1f}", row["drawn_by"], *(str(row[k]) for k in KINDS)])
         for name, row in groups.items()
     ]
     return markdown.table("", ["minutes", "intervals over", *KINDS], rows)
@@ -150,13 +131,13 @@ def _alarms(groups: Mapping[str, Any]) -> list[str]:
 def _tokens(tokens: Mapping[str, Any]) -> list[str]:
     counts = ", ".join(f"{count} a {kind}" for kind, count in tokens["carriers"].items())
     heard = [
-        (kind, [shown(row["carriers"]), shown(row["others"])])
+        (kind, [str(row["carriers"]), str(row["others"])])
         for kind, row in tokens["listening"].items()
     ]
     lines = [
         f"Token ids that the decoder says an artifact at in half of {tokens['contexts']} "
-        f"sentences: {counts}. Decoded in other sentences and listened to, the share in which one "
-        "is heard (intervals over ids):",
+        f"sentences: {counts}. Decoded in other sentences, the share in which one is "
+        "detected (intervals over ids):",
         "",
         *markdown.table("", ["such ids", "other ids"], heard),
         "",
@@ -168,21 +149,19 @@ def _tokens(tokens: Mapping[str, Any]) -> list[str]:
         (kind, [_share(row, name) for name in ("marks", "sounds")])
         for kind, row in tokens["speech"].items()
     ]
-    columns = ["marks that are heard", "what is heard that is marked"]
+    columns = ["precision of the marks", "recall of the marks"]
     return lines + markdown.table("", columns, rows)
 
 
 def _share(row: Mapping[str, Any], name: str) -> str:
     value = row["marks_heard" if name == "marks" else "sounds_marked"]
-    return MISSING if value is None else f"{shown(value)} of {row[name]}"
+    return MISSING if value is None else f"{value} of {row[name]}"
 
 
 def draw(curves: Curves, path: Path) -> None:
     """Draw a panel of ROC curves for each way, each group of corpora in its own line style."""
     curves = {group: ways for group, ways in curves.items() if _measured(ways)}
-    drawing = Figure(figsize=(8.4, 8.4), layout="constrained")
-    drawing.patch.set_facecolor("white")
-    FigureCanvasAgg(drawing)
+    drawing = new_picture(8.4, 8.4)
     panels = drawing.subplots(-(-len(WAYS) // 3), 3, sharex=True, sharey=True, squeeze=False)
     for axes, (name, way) in zip(panels.flat, WAYS.items(), strict=True):
         for group, style in zip(curves, STYLES, strict=False):
@@ -201,8 +180,7 @@ def draw(curves: Curves, path: Path) -> None:
     for row in panels:
         row[0].set_ylabel("share of artifacts found", fontsize=8)
     drawing.suptitle(", ".join(f"{s}: {g}" for g, s in _named(curves)), fontsize=9)
-    with atomic_path(path) as temporary:
-        drawing.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=160)
+    save_picture(drawing, path)
 
 
 def _named(curves: Curves) -> list[tuple[str, str]]:
@@ -240,7 +218,7 @@ def write(folder: Path, examples: Sequence[Example], study: Mapping[str, Any]) -
         written = write_html(
             folder / name,
             "artifacts.html",
-            title="How well artifacts are heard",
+            title="How well artifacts are detected",
             figure=f"data:image/svg+xml;base64,{drawn}",
             examples=heard,
             figures=page(study),

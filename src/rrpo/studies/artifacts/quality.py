@@ -10,17 +10,18 @@ from rrpo.evaluate import quality
 from rrpo.evaluate.artifacts.drops import drops_of, quality_below
 from rrpo.evaluate.statistics import clustered_area_under_roc
 from rrpo.progress import Progress
-from rrpo.studies.artifacts.trials import Speech, drawn_by, rate
+from rrpo.studies.artifacts.speech import Speech
+from rrpo.studies.artifacts.trials import drawn_by, rate
 
 SCORER = "plcmos"
 NOISY = 1.0
-"""Seconds that are spoilt, in white noise as strong as the speech there."""
+"""Seconds that are degraded, in white noise as strong as the speech there."""
 SHORTEST = 3.0
 """Seconds of speech under which a second is not a small part."""
 
 
 def measure(speech: Sequence[Speech], count: int, seed: int) -> dict[str, Any]:
-    """Return how well the noise is told from clean speech, and how many drops are found in that.
+    """Return how well the noise is detected, and how many drops are found in that.
 
     The score of an utterance is that of its worst window, in points under the median.
 
@@ -40,12 +41,12 @@ def measure(speech: Sequence[Speech], count: int, seed: int) -> dict[str, Any]:
         return {"reason": f"no utterance lasts {SHORTEST:g} s"}
     places = np.linspace(0, len(lasting) - 1, min(count, len(lasting))).astype(int)
     chosen = [lasting[place] for place in places]
-    struck, clean, found, false = [], [], [], []
+    degraded, clean, found, false = [], [], [], []
     with Progress("follow the quality", len(chosen)) as progress:
         for number, one in enumerate(chosen):
-            spoilt, start = _noisy(one.audio, np.random.default_rng([seed, number]))
-            below, before = quality_below(spoilt, SCORER), quality_below(one.audio, SCORER)
-            struck.append(float(below.max()))
+            noisy, start = _noisy(one.audio, np.random.default_rng([seed, number]))
+            below, before = quality_below(noisy, SCORER), quality_below(one.audio, SCORER)
+            degraded.append(float(below.max()))
             clean.append(float(before.max()))
             drops = drops_of(below)
             found.append(any(d.start < start + NOISY and d.end > start for d in drops))
@@ -56,11 +57,9 @@ def measure(speech: Sequence[Speech], count: int, seed: int) -> dict[str, Any]:
         "scorer": SCORER,
         "utterances": len(chosen),
         "drawn_by": over,
-        "auc": clustered_area_under_roc(struck, ids, clean, ids),
+        "auc": clustered_area_under_roc(degraded, ids, clean, ids),
         "found": rate(chosen, found, [1.0] * len(chosen)),
-        "false_per_minute": rate(
-            chosen, false, [one.audio.size / SAMPLE_RATE / 60 for one in chosen]
-        ),
+        "false_per_minute": rate(chosen, false, [one.minutes for one in chosen]),
     }
 
 
@@ -70,6 +69,6 @@ def _noisy(sound: Audio, rng: np.random.Generator) -> tuple[Audio, float]:
     start = int(rng.integers(0, sound.size - size))
     part = slice(start, start + size)
     level = float(np.sqrt(np.mean(np.square(sound[part])))) + 0.01
-    spoilt = sound.copy()
-    spoilt[part] += (level * rng.standard_normal(size)).astype(np.float32)
-    return np.clip(spoilt, -1, 1), start / SAMPLE_RATE
+    noisy = sound.copy()
+    noisy[part] += (level * rng.standard_normal(size)).astype(np.float32)
+    return np.clip(noisy, -1, 1), start / SAMPLE_RATE

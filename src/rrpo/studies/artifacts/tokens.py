@@ -9,6 +9,7 @@ import torch
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, carrier_shares, detect, token_artifacts
 from rrpo.evaluate.statistics import clustered_interval, interval
+from rrpo.interval import Interval
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.transients import carriers, reach, transient_shares
 from rrpo.mini.world import World
@@ -110,7 +111,7 @@ def _in_speech(
             marked_sounds: list[list[bool]] = []
             for number, tokens in enumerate(rows):
                 rng = np.random.default_rng([seed, step, number])
-                changed = _spoilt(tokens, kind, carried, rng)
+                changed = _changed(tokens, kind, carried, rng)
                 marks = [a for a in token_artifacts(changed, carried) if a.kind == kind]
                 heard = detect(codec.decode(torch.from_numpy(changed)), kinds=(kind,))
                 heard_marks.append([_near(mark, heard) for mark in marks])
@@ -125,7 +126,7 @@ def _in_speech(
     return found
 
 
-def _share(flags: Sequence[Sequence[bool]]) -> dict[str, float] | None:
+def _share(flags: Sequence[Sequence[bool]]) -> Interval | None:
     """Return the share of flags that are true with its interval over utterances; None of no flag.
 
     Args:
@@ -135,7 +136,7 @@ def _share(flags: Sequence[Sequence[bool]]) -> dict[str, float] | None:
     return clustered_interval(counts, lambda sums: sums[..., 0] / sums[..., 1]) if counts else None
 
 
-def _spoilt(
+def _changed(
     tokens: np.ndarray[Any, np.dtype[np.int64]],
     kind: str,
     carried: dict[str, list[int]],

@@ -1,39 +1,24 @@
 """Trials: what a detector scores at an artifact of known place, and elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrpo.audio import SAMPLE_RATE, Audio
-from rrpo.evaluate.artifacts import KINDS, Scores, scores
+from rrpo.audio import SAMPLE_RATE
+from rrpo.evaluate.artifacts import scores
 from rrpo.evaluate.statistics import clustered_area_under_roc, clustered_interval, clusters
+from rrpo.interval import Interval
 from rrpo.progress import Progress
 from rrpo.studies.artifacts.insertions import WAYS, Inserted
-from rrpo.studies.artifacts.peers import EVERY, Essentia, Event, highest
+from rrpo.studies.artifacts.speech import ALL_REAL, SYNTHETIC, Speech
 
 NEAR = 0.04
 """Seconds around an artifact that count as its place."""
-SYNTHETIC = "mini world"
-ALL_REAL = "real speech"
 GOAL = 0.2
 """Least peak of the clicks whose separation is the aim."""
-
-
-@dataclass(frozen=True)
-class Speech:
-    """One clean utterance (N,) and where it comes from.
-
-    `utterance` names it among all of them, `speaker` likewise; that is empty where it is not known.
-    """
-
-    corpus: str
-    emotion: str
-    utterance: str
-    audio: Audio
-    speaker: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,69 +34,59 @@ class Trial:
 
 Row = TypeVar("Row", Speech, Trial)
 Trials = dict[str, dict[float, list[Trial]]]
+"""Way → level → trials."""
+Place = tuple[float, float]
+"""Start and end in seconds."""
+Highest = Callable[[float, float], float]
+"""The highest score between two times in seconds."""
 
 
-def trials(
-    speech: Sequence[Speech], windows: int, seed: int, peer: Essentia | None = None
-) -> tuple[Trials, Trials]:
-    """Put every artifact into every utterance; return way → level → trials, ours and the peer's.
+def trials(speech: Sequence[Speech], windows: int, seed: int) -> Trials:
+    """Put every artifact into every utterance; return way → level → trials.
 
     The score of a place is the highest within 40 ms of it. The artifact's is compared with those
     of `windows` random stretches as long, in the same utterance without the artifact.
     """
-    ours: Trials = {name: {level: [] for level in way.levels} for name, way in WAYS.items()}
-    theirs: Trials = {name: {level: [] for level in way.levels} for name, way in WAYS.items()}
+    found: Trials = {name: {level: [] for level in way.levels} for name, way in WAYS.items()}
     with Progress("insert and search", len(speech)) as progress:
         for number, one in enumerate(speech):
             clean = scores(one.audio)
-            other = peer if number % EVERY == 0 else None
-            found = {kind: other.events(one.audio, kind) for kind in KINDS} if other else {}
-            for index, (name, way) in enumerate(WAYS.items()):
-                for step, level in enumerate(way.levels):
-                    rng = np.random.default_rng([seed, number, index, step])
-                    inserted = way.insert(one.audio, level, rng)
-                    places = _elsewhere(one.audio, inserted, windows, rng)
-                    heard = scores(inserted.audio, kinds=(way.kind,))[way.kind]
-                    ours[name][level].append(_trial(one, inserted, heard, clean[way.kind], places))
-                    if other:
-                        events = other.events(inserted.audio, way.kind)
-                        theirs[name][level].append(
-                            _peer_trial(one, inserted, events, found[way.kind], places)
-                        )
+            for name, level, inserted, places in insertions(one, number, windows, seed):
+                kind = WAYS[name].kind
+                detected = scores(inserted.audio, kinds=(kind,))[kind]
+                found[name][level].append(
+                    trial(one, inserted, places, detected.highest, clean[kind].highest)
+                )
             progress.update(number + 1)
-    return ours, theirs
+    return found
 
 
-def _elsewhere(
-    audio: Audio, inserted: Inserted, count: int, rng: np.random.Generator
-) -> list[tuple[float, float]]:
-    """Draw windows of clean speech as long as the place of the artifact, cut at the ends."""
-    length = inserted.end - inserted.start + 2 * NEAR
-    last = max(audio.size / SAMPLE_RATE - length, 0.0)
-    return [(start, start + length) for start in rng.uniform(0.0, last, count)]
+def insertions(
+    one: Speech, number: int, windows: int, seed: int
+) -> Iterator[tuple[str, float, Inserted, list[Place]]]:
+    """Yield every way and level, the utterance with that artifact, and the windows beside it.
+
+    The windows of clean speech are as long as the place of the artifact, and cut at the ends.
+
+    Args:
+        number: of the utterance; it and the seed draw the places.
+    """
+    for index, (name, way) in enumerate(WAYS.items()):
+        for step, level in enumerate(way.levels):
+            rng = np.random.default_rng([seed, number, index, step])
+            inserted = way.insert(one.audio, level, rng)
+            length = inserted.end - inserted.start + 2 * NEAR
+            last = max(one.audio.size / SAMPLE_RATE - length, 0.0)
+            places = [(start, start + length) for start in rng.uniform(0.0, last, windows)]
+            yield name, level, inserted, places
 
 
-def _trial(
-    one: Speech,
-    inserted: Inserted,
-    heard: Scores,
-    clean: Scores,
-    places: Sequence[tuple[float, float]],
+def trial(
+    one: Speech, inserted: Inserted, places: Sequence[Place], detected: Highest, clean: Highest
 ) -> Trial:
-    positive = heard.highest(inserted.start - NEAR, inserted.end + NEAR)
-    negatives = [clean.highest(*place) for place in places]
-    return Trial(one.corpus, positive, negatives, one.utterance, one.speaker)
-
-
-def _peer_trial(
-    one: Speech,
-    inserted: Inserted,
-    heard: list[Event],
-    clean: list[Event],
-    places: Sequence[tuple[float, float]],
-) -> Trial:
-    positive = highest(heard, inserted.start - NEAR, inserted.end + NEAR)
-    negatives = [highest(clean, *place) for place in places]
+    """Score the place of an artifact, and the windows of the same utterance without it."""
+    positive = detected(inserted.start - NEAR, inserted.end + NEAR)
+    negatives = [clean(*place) for place in places]
     return Trial(one.corpus, positive, negatives, one.utterance, one.speaker)
 
 
@@ -140,10 +115,10 @@ def _counted(number: int, what: str) -> str:
 
 def rate(
     rows: Sequence[Speech | Trial], counts: Sequence[float], over: Sequence[float]
-) -> dict[str, float]:
+) -> Interval:
     """Return the sum of what is counted in each row over that of `over`, with its 95 % interval.
 
-    Clusters of rows are drawn anew (`drawn_by`).
+    Clusters of rows are resampled (`drawn_by`).
     """
     ids, _ = drawn_by(rows)
     sums = np.stack([np.bincount(ids, column) for column in (counts, over)], axis=1)
@@ -177,7 +152,7 @@ def figures(found: Trials, thresholds: Mapping[str, float], resamples: int) -> d
 
 
 def _reaches(score: float, least: float) -> bool:
-    # A peer whose every event counts has a threshold of 0, and 0 is the score of no event.
+    # A detector whose every event counts has a threshold of 0, and 0 is the score of no event.
     return score > 0 and score >= least
 
 
@@ -194,16 +169,8 @@ def goal(found: Trials, resamples: int) -> dict[str, Any]:
     return {corpus: separated(part, resamples) for corpus, part in groups_of(rows).items()}
 
 
-def every(found: Trials) -> Trials:
-    """Return the trials of the utterances that the peer is given."""
-    return {
-        name: {level: rows[::EVERY] for level, rows in levels.items()}
-        for name, levels in found.items()
-    }
-
-
-def separated(rows: Sequence[Trial], resamples: int, seed: int = 0) -> dict[str, float]:
-    """Return the area under the ROC curve with its 95 % interval, clusters drawn anew."""
+def separated(rows: Sequence[Trial], resamples: int, seed: int = 0) -> Interval:
+    """Return the area under the ROC curve with its 95 % interval, clusters resampled."""
     ids, _ = drawn_by(rows)
     positive = [one.positive for one in rows]
     negative = [value for one in rows for value in one.negatives]

@@ -48,7 +48,7 @@ PUBLISHED = ("diffro.reward_form=log_posterior", "rewards={emotion: 1.0, content
 PAPER = {"reward_model": "ls_eam_adv", "preset": "paper"}
 DEPARTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "log_posterior": (
-        "paid the log-posterior",
+        "rewarded with the log-posterior",
         {"settings": ("diffro.reward_form=log_posterior",)},
     ),
     "audio": ("audio mixed", {"reward_model": "ls_eam_adv@audio"}),
@@ -56,7 +56,7 @@ DEPARTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "base": ("from the base", {"start": "base"}),
     "rollout": ("on rollouts", {"settings": ("diffro.history=rollout",)}),
     "mean": ("mean KL", {"settings": ("diffro.kl_reduction=mean",)}),
-    "content": ("paid for content, too", {"settings": ("rewards.content=5.0",)}),
+    "content": ("rewarded for content, too", {"settings": ("rewards.content=5.0",)}),
 }
 """What is changed of the paper's setting, one thing at a time."""
 SYSTEMS = {

@@ -5,27 +5,26 @@ voices by name; here every policy is asked for those, on sentences no policy has
 policies of each seed on others.
 """
 
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from rrpo import policy
-from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
+from rrpo.checkpoint import claim, read_json, sha256, write_json
 from rrpo.errors import UserError
 from rrpo.evaluate.matched import run_interval
 from rrpo.evaluate.panel import Judges, measure
 from rrpo.evaluate.statistics import clusters
-from rrpo.mini.speaking import spoken, unseen_utterances
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World
 from rrpo.progress import Progress
-from rrpo.studies.demo.seeds import MEASURED, by_measure, pooled, title_of, values_of
-
-Rows = list[dict[str, Any]]
+from rrpo.speaking.mini import spoken, unseen_utterances
+from rrpo.studies.demo.judged import Rows, read_rows
+from rrpo.studies.demo.pages import by_measure
+from rrpo.studies.demo.pooled import MEASURED, Pooled, pooled, title_of, values_of
+from rrpo.studies.study import begin, finish
 
 
 def run(
@@ -57,17 +56,14 @@ def run(
     measured = _measured(out, demos, ["reference", "base", *systems], speakers, sentences, world)
     parts = {"all voices": _together(measured), **measured}
     study = {
-        "command": command,
-        "machine": f"{platform.machine()} CPU, torch {torch.__version__}",
+        **begin(command),
         "seeds": len(demos),
         "utterances": len(measured[speakers[0]][0]["reference"]),
         "sentences": sentences,
         "voices": {speaker: _figures(seeds) for speaker, seeds in parts.items()},
         "differences": {speaker: differences(seeds, systems) for speaker, seeds in parts.items()},
     }
-    write_json(out / "study.json", study)
-    write_text(out / "study.md", page(study))
-    return out / "study.md"
+    return finish(out, study, page(study))
 
 
 def _measured(
@@ -92,12 +88,12 @@ def _measured(
                     if not kept.is_file():
                         rows = _judged(world, judges, folder, name, speaker, sentences, seed)
                         write_json(kept, rows)
-                    measured[speaker][-1][name] = read_json(kept)
+                    measured[speaker][-1][name] = read_rows(kept)
                     progress.update(sum(len(each) for rows in measured.values() for each in rows))
     return measured
 
 
-def _figures(seeds: Sequence[Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
+def _figures(seeds: Sequence[Mapping[str, Rows]]) -> dict[str, dict[str, Pooled | None]]:
     """Return system → measure → its figure with its interval."""
     return {
         name: {label: _pooled(values_of(seeds, name, label), seeds) for label in MEASURED}
@@ -107,7 +103,7 @@ def _figures(seeds: Sequence[Mapping[str, Rows]]) -> dict[str, dict[str, Any]]:
 
 def differences(
     seeds: Sequence[Mapping[str, Rows]], systems: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, Pooled | None]]:
     """Return "first − second" → measure → mean paired difference with its interval.
 
     Every system is compared with the base, and the hardened reward model's with the plain one's.
@@ -115,19 +111,17 @@ def differences(
     pairs = [(name, "base") for name in systems]
     if {"rrpo", "diffro"} <= set(systems):
         pairs.append(("rrpo", "diffro"))
-    table: dict[str, dict[str, Any]] = {}
+    table: dict[str, dict[str, Pooled | None]] = {}
     for first, second in pairs:
         found = table[f"{title_of(first)} − {title_of(second)}"] = {}
-        for label in MEASURED:
-            one, other = values_of(seeds, first, label), values_of(seeds, second, label)
+        for title in MEASURED:
+            one, other = values_of(seeds, first, title), values_of(seeds, second, title)
             if one is not None and other is not None:
-                found[label] = _pooled(np.subtract(one, other).tolist(), seeds)
+                found[title] = _pooled(np.subtract(one, other).tolist(), seeds)
     return table
 
 
-def _pooled(
-    values: list[list[float]] | None, seeds: Sequence[Mapping[str, Rows]]
-) -> dict[str, Any] | None:
+def _pooled(values: list[list[float]] | None, seeds: Sequence[Mapping[str, Rows]]) -> Pooled | None:
     """Return a mean with its interval over seeds; of a single seed over its sentences.
 
     Args:
@@ -138,7 +132,8 @@ def _pooled(
         return pooled(values)
     ids, _ = clusters([row["text"] for row in seeds[0]["base"]])
     means = np.bincount(ids, weights=values[0]) / np.bincount(ids)
-    return {**run_interval(means.tolist()), "seeds": [float(np.mean(values))]}
+    found = run_interval(means.tolist())
+    return Pooled(found.mean, found.low, found.high, (float(np.mean(values)),))
 
 
 def _claim(out: Path, demos: Sequence[Path], sentences: int, world: World) -> None:
@@ -195,7 +190,7 @@ def page(study: Mapping[str, Any]) -> str:
     ]
     for speaker, systems in study["voices"].items():
         lines += ["", f"{speaker.capitalize()}:", ""]
-        lines += by_measure({title_of(name): found for name, found in systems.items()}, MEASURED)
+        lines += by_measure({title_of(name): found for name, found in systems.items()})
         lines += ["", f"{speaker.capitalize()}, paired differences:", ""]
-        lines += by_measure(study["differences"][speaker], MEASURED)
+        lines += by_measure(study["differences"][speaker])
     return "\n".join(lines) + "\n"

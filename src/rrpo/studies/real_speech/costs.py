@@ -43,7 +43,7 @@ def _listening(folder: Path, jobs: Sequence[Job]) -> float:
     for name in asked:
         path = folder / "seconds" / f"{name}.json"
         if not path.is_file():
-            raise UserError(f"{path} is gone: remove {folder} and go anew")
+            raise UserError(f"{path} is gone: remove {folder} and begin again")
         total += read_json(path)["seconds"]
     return total
 

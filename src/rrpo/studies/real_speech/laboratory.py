@@ -10,29 +10,21 @@ by its settings, so an interrupted study goes on, and both studies use each othe
 import hashlib
 import json
 import math
-import multiprocessing
-import os
-import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rrpo import reward
 from rrpo.audio import SAMPLE_RATE, Audio
-from rrpo.checkpoint import load_tensors, read_json, save_tensors, sha256, write_json
+from rrpo.checkpoint import read_json, sha256, write_json
 from rrpo.codec import speech, whisper
 from rrpo.codec.heard import HeardCache, hear
 from rrpo.codec.speech import SpeechTokenizer, SpeechTokenizerConfig
@@ -49,13 +41,11 @@ from rrpo.errors import UserError
 from rrpo.identity import identity
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
-from rrpo.reward.fit import RewardObjective, log_posteriors
 from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.sound.mixup import energy_adaptive_mixup, other_than
-from rrpo.studies.real_speech.folds import CEILING, Fold, Job, Size, configurations, mixes_audio
+from rrpo.studies.real_speech.folds import Fold, Size, configurations
 from rrpo.studies.real_speech.recordings import read_recordings, shared_emotions
-from rrpo.train import Objective, TrainConfig, train
+from rrpo.train import TrainConfig, train
 
 TOKENIZER = SpeechTokenizerConfig()
 LONGEST = 30.0
@@ -63,8 +53,6 @@ RATES = {"tokenizer": 2e-3, "pretrain": 1e-3, "finetune": 3e-4, "ceiling": 5e-4}
 """Learning rates."""
 WEIGHT_DECAY = 0.05
 """Of fine-tuning."""
-MOST_WORKERS = 8
-"""Processes at once, however many cores there are: each holds a gigabyte."""
 
 
 class Laboratory:
@@ -115,8 +103,8 @@ class Laboratory:
             for row in self.recordings
         ]
         sizes = {key: value for key, value in vars(self.size).items() if key != "seeds"}
-        shapes = [TOKENIZER, SpeechTokenizerFit(), self._shape(), configurations()]
-        loop = _config(1, 1.0, 0, WEIGHT_DECAY)
+        shapes = [TOKENIZER, SpeechTokenizerFit(), self.shape(), configurations()]
+        loop = loop_config(1, 1.0, 0, WEIGHT_DECAY)
         settings = [LONGEST, RATES, whisper.WEIGHTS, *map(repr, [*shapes, loop])]
         return hashlib.sha256(json.dumps([rows, sizes, settings]).encode()).hexdigest()
 
@@ -235,7 +223,7 @@ class Laboratory:
             model = new_tokenizer(0, TOKENIZER)
             hearing = self._hearing(fold, model)
             objective = SpeechTokenizerObjective(model, hearing, SpeechTokenizerFit())
-            config = _config(self.size.tokenizer_steps, RATES["tokenizer"], 0)
+            config = loop_config(self.size.tokenizer_steps, RATES["tokenizer"], 0)
             run = folder.with_name(f"{folder.name}.run")
             train(objective, config, run, resume=True, description=f"tokenizer {fold.name}")
             speech.save(model, folder)
@@ -305,18 +293,19 @@ class Laboratory:
             tokenizer = self.tokenizer(fold)
             hearing = self._hearing(fold, tokenizer)
             torch.manual_seed(0)
-            shape = self._shape().model_copy(update={"codec": self._codec(fold)})
+            shape = self.shape().model_copy(update={"codec": self._codec(fold)})
             model = RewardModel(shape)
             telling = Telling(model, TOKENIZER.states, TOKENIZER.summary)
             tokens = [torch.from_numpy(rows[index].tokens) for index in self.training(fold)]
             objective = PretrainObjective(telling, tokens, hearing)
-            config = _config(self.size.pretrain_steps, RATES["pretrain"], 0)
+            config = loop_config(self.size.pretrain_steps, RATES["pretrain"], 0)
             run = folder.with_name(f"{folder.name}.run")
             train(objective, config, run, resume=True, description=f"pre-train {fold.name}")
             reward.save(model, folder)
         return reward.load(folder)
 
-    def _shape(self) -> RewardConfig:
+    def shape(self) -> RewardConfig:
+        """Return the shape of every reward model."""
         return RewardConfig(layers=2, tasks={"emotion": self.emotions})
 
     def prepare(self, fold: Fold, mixed: bool) -> None:
@@ -326,132 +315,9 @@ class Laboratory:
         if mixed:
             self.pool(fold)
 
-    def posteriors(self, job: Job) -> NDArray[np.float32]:
-        """Return the log-posteriors (N, K) of a finished job for the N recordings of `labelled`."""
-        found = load_tensors(self.folder / "jobs" / f"{job.name}.safetensors")
-        return np.asarray(found["log_posteriors"].numpy(), dtype=np.float32)
 
-    def finetune(self, job: Job) -> None:
-        """Fine-tune a reward model on one core; keep what it says of every labelled recording."""
-        path = self.folder / "jobs" / f"{job.name}.safetensors"
-        if path.is_file():
-            return
-        began = time.process_time()
-        torch.set_num_threads(1)
-        found = self._ceiling(job) if job.model == CEILING else self._hardened(job)
-        seconds = torch.tensor(time.process_time() - began)
-        save_tensors(path, {"log_posteriors": found.contiguous(), "seconds": seconds})
-
-    def _hardened(self, job: Job) -> Tensor:
-        model = self.pretrained(job.fold).requires_grad_(True).train()
-        rows = self.tokens(job.fold)
-        chosen = self.finetuning(job.fold, job.seed)
-        clean = [rows[index] for index in chosen]
-        mixes: list[Utterance] = []
-        if mixes_audio(job.model):
-            mixes = evenly_mixed(clean, self.pool(job.fold), self.size.mixes)
-        objective = RewardObjective(model, clean, configurations()[job.model], mixes)
-        self._train(objective, job, RATES["finetune"])
-        return log_posteriors(model, [torch.from_numpy(rows[i].tokens) for i in self.labelled])
-
-    def _ceiling(self, job: Job) -> Tensor:
-        chosen = self.finetuning(job.fold, job.seed)
-        scale = self.tokenizer(job.fold).scaled
-        torch.manual_seed(job.seed)
-        model = StateRewardModel(RewardModel(self._shape()), TOKENIZER.states)
-        labels = [self.emotions.index(self.recordings[index].emotion) for index in chosen]
-        heard = [scale(self.states(index)).half() for index in chosen]
-        self._train(CeilingObjective(model, heard, labels), job, RATES["ceiling"])
-        return torch.cat([model.log_posteriors([scale(self.states(i))]) for i in self.labelled])
-
-    def _train(self, objective: Objective[Any], job: Job, rate: float) -> None:
-        config = _config(self.size.finetune_steps, rate, job.seed, WEIGHT_DECAY)
-        run = self.folder / "runs" / job.name
-        train(objective, config, run, resume=True, description="")
-        # Hundreds of checkpoints would fill the disk; what counts is what the models say.
-        shutil.rmtree(run)
-
-    def run(self, jobs: Sequence[Job]) -> None:
-        """Do all jobs, one on each core, after what they begin with."""
-        self.claim()
-        left = [
-            job for job in jobs if not (self.folder / "jobs" / f"{job.name}.safetensors").is_file()
-        ]
-        folds = dict.fromkeys((Fold(job.fold.languages) for job in left), False)
-        for job in left:
-            folds[Fold(job.fold.languages)] |= mixes_audio(job.model)
-        self._each(_prepare, list(folds.items()), "folds")
-        self._each(_finetune, left, "reward models")
-
-    def _each(self, work: Callable[[Any], None], things: Collection[Any], name: str) -> None:
-        """Call `work` with what makes this laboratory and each of several things, in processes."""
-        if not things:
-            return
-        # `spawn` keeps the workers free of the parent's threads.
-        context = multiprocessing.get_context("spawn")
-        count = min(len(things), os.cpu_count() or 1, MOST_WORKERS)
-        with (
-            Progress(name, len(things)) as progress,
-            ProcessPoolExecutor(count, context) as pool,
-        ):
-            made_of = (self.folder, self.manifests, self.size)
-            waiting = [pool.submit(work, (*made_of, thing)) for thing in things]
-            try:
-                for number, done in enumerate(as_completed(waiting), start=1):
-                    done.result()
-                    progress.update(number)
-            except BaseException as error:
-                pool.shutdown(wait=False, cancel_futures=True)
-                if isinstance(error, BrokenProcessPool):
-                    raise UserError(
-                        "a training was killed, perhaps for want of memory: free some and call the "
-                        "study again, it goes on where it stood"
-                    ) from None
-                raise
-
-
-def parents(mix: Utterance) -> tuple[int, int]:
-    """Return the recording that a row of the mix pool is, and its partner, by their indices.
-
-    Examples:
-        >>> parents(Utterance("12+7-0", "", "sad", np.zeros(1)))
-        (12, 7)
-    """
-    own, partner = mix.id.partition("-")[0].split("+")
-    return int(own), int(partner)
-
-
-def evenly_mixed(
-    clean: Sequence[Utterance], pool: Sequence[Utterance], count: int
-) -> list[Utterance]:
-    """Return `count` rows of the mix pool for each utterance, all of whose parents are among them.
-
-    Of less data the pool must not tell more. Utterances that have fewer mixes are repeated, those
-    without any stand for themselves, so that each counts the same.
-
-    Args:
-        clean: utterances whose id is their index into the recordings.
-        pool: mixes of these and of others, see `parents`.
-    """
-    mixes: dict[int, list[Utterance]] = {int(row.id): [] for row in clean}
-    for row in pool:
-        own, partner = parents(row)
-        if own in mixes and partner in mixes:
-            mixes[own].append(row)
-    return [row for one in clean for row in islice(cycle(mixes[int(one.id)] or [one]), count)]
-
-
-def _prepare(settings: tuple[Path, list[Path], Size, tuple[Fold, bool]]) -> None:
-    folder, manifests, size, (fold, mixed) = settings
-    Laboratory(folder, manifests, size).prepare(fold, mixed)
-
-
-def _finetune(settings: tuple[Path, list[Path], Size, Job]) -> None:
-    folder, manifests, size, job = settings
-    Laboratory(folder, manifests, size).finetune(job)
-
-
-def _config(steps: int, rate: float, seed: int, weight_decay: float = 0.01) -> TrainConfig:
+def loop_config(steps: int, rate: float, seed: int, weight_decay: float = 0.01) -> TrainConfig:
+    """Return how any part of a study is trained."""
     return TrainConfig(
         steps=steps,
         learning_rate=rate,

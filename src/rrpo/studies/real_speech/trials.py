@@ -10,7 +10,9 @@ from rrpo.evaluate.crossed import (
     stratified_ranking,
     with_equal_classes,
 )
+from rrpo.interval import Interval
 from rrpo.studies.real_speech.folds import Fold, Job
+from rrpo.studies.real_speech.jobs import posteriors
 from rrpo.studies.real_speech.laboratory import Laboratory
 
 
@@ -18,7 +20,7 @@ def trials(lab: Laboratory, jobs: Sequence[Job], rows: Sequence[int]) -> Trials:
     """Return what finished jobs say of labelled recordings, given as indices into `recordings`."""
     place = {index: number for number, index in enumerate(lab.labelled)}
     chosen = [place[index] for index in rows]
-    scores = np.stack([lab.posteriors(job)[chosen] for job in jobs]).astype(np.float64)
+    scores = np.stack([posteriors(lab, job)[chosen] for job in jobs]).astype(np.float64)
     labels = [lab.emotions.index(lab.recordings[index].emotion) for index in rows]
     speakers = [lab.recordings[index].speaker for index in rows]
     trainings = [(job.fold.name, job.seed) for job in jobs]
@@ -66,22 +68,20 @@ def strata(
     return made
 
 
-def equal_recall(
-    found: Sequence[Trials], others: Sequence[Trials] | None = None
-) -> dict[str, float]:
+def equal_recall(found: Sequence[Trials], others: Sequence[Trials] | None = None) -> Interval:
     """Return the mean recall where all classes are equally probable; see `MEASURES`."""
     equal = [with_equal_classes(one) for one in found]
     return stratified_interval(equal, others and [with_equal_classes(one) for one in others])
 
 
-MEASURES: dict[str, Callable[[Sequence[Trials], Sequence[Trials] | None], dict[str, float]]] = {
+MEASURES: dict[str, Callable[[Sequence[Trials], Sequence[Trials] | None], Interval]] = {
     "Area under the ROC curve": stratified_ranking,
     "Mean recall, classes equally probable": equal_recall,
 }
 """What does not hang on which classes a reward model prefers on speech of another kind."""
 WHY = (
     "On a language that it never heard a reward model prefers some classes to others, which costs "
-    "mean recall however well it tells them apart. Two measures do without that: the area under "
+    "mean recall however well it separates them. Two measures do without that: the area under "
     "the ROC curve (each class against the rest, averaged; chance is .5) is how often an utterance "
     "of a class has a higher log-probability of it than one of another, which is what a policy is "
     "rewarded by; and the mean recall where a weight for each class, found without labels, makes "
@@ -89,7 +89,7 @@ WHY = (
 )
 
 
-def beside(found: Sequence[Trials], plain: Sequence[Trials]) -> dict[str, dict[str, float]]:
+def beside(found: Sequence[Trials], plain: Sequence[Trials]) -> dict[str, Interval]:
     """Return each of `MEASURES` of a reward model, and less that of the plain one, paired."""
     table = {}
     for name, measure in MEASURES.items():

@@ -5,27 +5,16 @@ worlds do. So the second world is measured on the sentences of the first one's s
 part that no world is trained on, and the renderer speaks them alike.
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rrpo.checkpoint import read_json
 from rrpo.errors import UserError
 from rrpo.evaluate.statistics import difference_of_intervals, paired_interval
-from rrpo.studies import aims
-from rrpo.studies.demo.seeds import values_of
-
-if TYPE_CHECKING:
-    from rrpo.studies.world.world import Size
-
-Study = Mapping[str, Any]
-Rows = Mapping[str, Sequence[Mapping[str, Any]]]
-"""What a study measured of each utterance: `rows.json`."""
-Values = NDArray[np.float64]
+from rrpo.interval import Interval, with_intervals
+from rrpo.studies.world.asked import ASKED, Asked, Rows, Study, title_of
 
 
 @dataclass(frozen=True)
@@ -46,15 +35,15 @@ class Compared:
     """
 
     asked: str
-    ours: aims.Value
-    theirs: aims.Value
-    apart: aims.Value
+    ours: Interval
+    theirs: Interval
+    apart: Interval
     paired: bool
 
     @property
     def same(self) -> bool:
         """Whether the interval of the difference holds 0."""
-        return self.apart["low"] <= 0.0 <= self.apart["high"]
+        return not self.apart.significant
 
 
 @dataclass(frozen=True)
@@ -65,12 +54,12 @@ class Again:
     compared: list[Compared]
 
 
-def read_other(folder: Path, seed: int, size: "Size") -> Other:
+def read_other(folder: Path, seed: int, sentences: int, seeds: int) -> Other:
     """Read the study of another world.
 
     Args:
         seed: of the recipe that made the world at hand.
-        size: at which it is measured.
+        sentences, seeds: at which it is measured.
 
     Raises:
         UserError: the folder holds no study, one of a world that the same seed made, or one of
@@ -87,18 +76,20 @@ def read_other(folder: Path, seed: int, size: "Size") -> Other:
             "which: name another with --against, or leave it out"
         )
     needed = {"sentences_seed", "sentences", "seeds"} - set(study)
-    needed |= {system for system, _ in PAIRED.values()} - set(rows)
+    needed |= {one.system for one in ASKED if one.system} - set(rows)
     if needed:
         raise UserError(
             f"{folder} lacks {', '.join(sorted(needed))}: measure that world again with "
             f"`rrpo study world --out {folder}`"
         )
-    if (study["sentences"], study["seeds"]) != (size.sentences, size.seeds):
+    if (study["sentences"], study["seeds"]) != (sentences, seeds):
         raise UserError(
             f"{folder} has {study['sentences']} sentences with {study['seeds']} sampling seeds of "
-            f"the base, not {size.sentences} with {size.seeds}: measure both at the same size"
+            f"the base, not {sentences} with {seeds}: measure both at the same size"
         )
-    return Other(study, rows)
+    if any("word_error" in row for drawn in rows.values() for row in drawn):
+        raise UserError(f"{folder} is of an earlier version: measure that world again")
+    return Other(with_intervals(study), rows)
 
 
 def together(study: Study, rows: Rows, other: Other) -> Again:
@@ -110,79 +101,38 @@ def together(study: Study, rows: Rows, other: Other) -> Again:
     Raises:
         UserError: the two did not say the same sentences.
     """
-    theirs = {aim.asked: aim.value for aim in aims.of_world(other.study)}
     compared = []
-    for aim in aims.of_world(study):
-        value = theirs.get(aim.asked)
-        if aim.value is None or value is None:
+    for one in ASKED:
+        ours, theirs = one.figure(study), one.figure(other.study)
+        if ours is None or theirs is None:
             continue
-        apart = paired(aim.asked, rows, other.rows)
+        apart = _paired(one, rows, other.rows)
         compared.append(
             Compared(
-                aim.asked,
-                aim.value,
-                value,
-                difference_of_intervals(aim.value, value) if apart is None else apart,
+                title_of(one, study),
+                ours,
+                theirs,
+                difference_of_intervals(ours, theirs) if apart is None else apart,
                 apart is not None,
             )
         )
     return Again((study["recipe_seed"], other.study["recipe_seed"]), compared)
 
 
-def paired(asked: str, ours: Rows, theirs: Rows) -> dict[str, float] | None:
-    """Return the mean paired difference of an aim's figure, or None if it is not of sentences.
+def _paired(asked: Asked, ours: Rows, theirs: Rows) -> Interval | None:
+    """Return the mean paired difference of a figure, or None if it is not of sentences.
 
     Raises:
         UserError: the two did not say the same sentences.
     """
-    if asked not in PAIRED:
+    if asked.of_rows is None:
         return None
-    system, figure = PAIRED[asked]
-    said = [[(row["text"], row["emotion"]) for row in rows[system]] for rows in (ours, theirs)]
+    said = [
+        [(row["text"], row["emotion"]) for row in rows[asked.system]] for rows in (ours, theirs)
+    ]
     if said[0] != said[1]:
         raise UserError("the two worlds were not measured on the same sentences: they are no pairs")
-    one, two = figure(ours), figure(theirs)
+    one, two = asked.of_rows(ours), asked.of_rows(theirs)
     both = np.isfinite(one) & np.isfinite(two)
     texts = [text for (text, _), has in zip(said[0], both, strict=True) if has]
     return paired_interval(one[both], two[both], groups=texts)
-
-
-def _of(system: str, name: str) -> Callable[[Rows], Values]:
-    """Read a figure of each row; NaN where a row has none, as of pitch where nothing is voiced."""
-    return lambda rows: np.array([row.get(name, np.nan) for row in rows[system]], dtype=np.float64)
-
-
-def _judged(system: str, label: str) -> Callable[[Rows], Values]:
-    """Read what judges said of each utterance, of the base the mean over its sampling seeds."""
-
-    def figure(rows: Rows) -> Values:
-        drawn = [rows[name] for name in rows if name == system or name.startswith(f"{system}, ")]
-        values = values_of([{system: one} for one in drawn], system, label)
-        return np.full(len(drawn[0]), np.nan) if values is None else np.mean(values, axis=0)
-
-    return figure
-
-
-def _less(first: str, second: str, label: str) -> Callable[[Rows], Values]:
-    one, two = _judged(first, label), _judged(second, label)
-    return lambda rows: one(rows) - two(rows)
-
-
-PAIRED: dict[str, tuple[str, Callable[[Rows], Values]]] = {
-    "codec, F0 error, semitones": ("resynthesis", _of("resynthesis", "pitch_semitones")),
-    "codec, word error": ("codec", _judged("codec", "word error")),
-    "codec − rendering, word error": ("codec", _less("codec", "rendering", "word error")),
-    "rendering − codec, DistillMOS": ("codec", _less("rendering", "codec", "DistillMOS")),
-    "click inserted, found": ("resynthesis", _of("resynthesis", "click_found")),
-    "pop inserted, found": ("resynthesis", _of("resynthesis", "pop_found")),
-    "clicks a second, none inserted": (
-        "resynthesis",
-        _of("resynthesis", "click_false_per_second"),
-    ),
-    "base − codec, word error": ("codec", _less("base", "codec", "word error")),
-    "the same, at the least": ("codec", _less("base", "codec", "word error")),
-    "codec − base, DistillMOS": ("codec", _less("codec", "base", "DistillMOS")),
-    "base, judge probability": ("codec", _judged("base", "judge probability")),
-    "judge, intensities in order": ("ranked", _of("ranked", "right")),
-}
-"""Aim → rows of the same utterances, and its figure of each of them."""

@@ -8,14 +8,22 @@ import numpy as np
 from rrpo.audio import SAMPLE_RATE, Audio, to_peak
 from rrpo.evaluate.artifacts import detect
 from rrpo.evaluate.statistics import interval
+from rrpo.interval import Interval
 from rrpo.mini import codec_corpus, train_codec
 from rrpo.mini.codec import TOKEN_SAMPLES, MiniCodec
 from rrpo.mini.renderer import Rendering
 from rrpo.mini.transients import carriers, transient_shares
 from rrpo.mini.world import World
 from rrpo.studies.artifacts.tokens import stretches
-from rrpo.studies.world.page import CODEC_FIGURES
 
+CODEC_FIGURES = {
+    "pitch_semitones": "F0 error, semitones",
+    "voicing_error": "voicing error, share of frames",
+    "envelope_decibel": "envelope error, dB",
+    "aperiodicity_decibel": "aperiodicity error, dB",
+    "steady": "digits that stay when the audio starts 10 ms later",
+}
+"""Errors of the codec, and their titles."""
 PEAK = 0.3
 """Of an inserted click or pop; the speech about it is brought to a peak of 0.7."""
 NEAR = 0.04
@@ -30,10 +38,10 @@ def resynthesis(codec: MiniCodec, renderings: Sequence[Rendering]) -> list[dict[
         and what `transients` finds.
     """
     errors = (train_codec.measure(codec, [rendering]) for rendering in renderings)
-    struck = transients(codec, [rendering.audio for rendering in renderings])
+    changed = transients(codec, [rendering.audio for rendering in renderings])
     return [
         {name: one[name] for name in CODEC_FIGURES if name in one} | found
-        for one, found in zip(errors, struck, strict=True)
+        for one, found in zip(errors, changed, strict=True)
     ]
 
 
@@ -51,9 +59,9 @@ def transients(codec: MiniCodec, sounds: Sequence[Audio]) -> list[dict[str, floa
             clean = to_peak(sound)
             start = int(rng.integers(TOKEN_SAMPLES, clean.size - 2 * TOKEN_SAMPLES))
             shape = PEAK * codec_corpus.transient(kind, rng)
-            struck = clean.copy()
-            struck[start : start + shape.size] += shape[: struck.size - start]
-            heard = _times(codec, struck, kind)
+            changed = clean.copy()
+            changed[start : start + shape.size] += shape[: changed.size - start]
+            heard = _times(codec, changed, kind)
             row[f"{kind}_found"] = float(
                 any(abs(time - start / SAMPLE_RATE) <= NEAR for time in heard)
             )
@@ -82,7 +90,7 @@ def codec_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     }
 
 
-def by_sentence(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:
+def by_sentence(rows: Sequence[Mapping[str, Any]], name: str) -> Interval:
     """Return the mean of a figure over the rows that have it, with its interval by sentence."""
     having = [row for row in rows if name in row]
     return interval([row[name] for row in having], groups=[row["text"] for row in having])

@@ -1,24 +1,20 @@
 """The page of how good a mini world is: the figures of `rrpo.studies.world.world` as tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from rrpo.interval import Interval, cell
+from rrpo.measures import figure_of, measures_in
 from rrpo.mini.text import SPEAKERS
 from rrpo.report import markdown
-from rrpo.report.measures import MISSING
-from rrpo.report.terminal import MEASURES, shown
 from rrpo.studies import aims
+from rrpo.studies.study import folded
 from rrpo.studies.world.again import Again
+from rrpo.studies.world.asked import of_world
+from rrpo.studies.world.codec import CODEC_FIGURES
 
-OF_A_POLICY = ("own reward", "KL / token")
+OF_A_POLICY = ("reward", "kl")
 """Measures that mean nothing of real speech."""
-CODEC_FIGURES = {
-    "pitch_semitones": "F0 error, semitones",
-    "voicing_error": "voicing error, share of frames",
-    "envelope_decibel": "envelope error, dB",
-    "aperiodicity_decibel": "aperiodicity error, dB",
-    "steady": "digits that stay when the audio starts 10 ms later",
-}
 
 
 def page(study: Mapping[str, Any], again: Again | None = None) -> str:
@@ -35,36 +31,36 @@ def page(study: Mapping[str, Any], again: Again | None = None) -> str:
         "",
         "Aims (met or missed: the mean; the interval may reach over the bar all the same):",
         "",
-        *markdown.table("", aims.COLUMNS, aims.rows(aims.of_world(study))),
+        *markdown.table("", aims.COLUMNS, aims.rows(of_world(study))),
         "",
     ]
     if again is not None:
         lines += _against(again)
     speech = [
-        (label, [_cell(figures, path) for figures in spoken_by.values()])
-        for label, path in MEASURES
-        if label not in OF_A_POLICY
+        (one.title, [cell(figure_of(figures, one.key)) for figures in spoken_by.values()])
+        for one in measures_in(spoken_by.values())
+        if one.key not in OF_A_POLICY
     ]
-    lines += markdown.table("", list(spoken_by), markdown.measured(speech))
+    lines += markdown.table("", list(spoken_by), speech)
     lines += ["", "Paired differences, by sentence:", ""]
     gaps = [
-        (f"{pair}, {label}", [shown(value)])
+        (f"{pair}, {label}", [str(value)])
         for pair, found in study["differences"].items()
         for label, value in found.items()
     ]
     lines += markdown.table("", [""], gaps)
-    lines += ["", *markdown.table("", [""], [(name, [shown(v)]) for name, v in _parts(study)])]
+    lines += ["", *markdown.table("", [""], [(name, [str(v)]) for name, v in _parts(study)])]
     lines += _voice_table(study["voices"])
     acted = study["renderings"]
     columns = list(next(iter(acted.values())))
     lines += ["", "The renderings themselves, by emotion:", ""]
-    by_emotion = [(name, [shown(found[c]) for c in columns]) for name, found in acted.items()]
+    by_emotion = [(name, [str(found[c]) for c in columns]) for name, found in acted.items()]
     lines += markdown.table("", columns, by_emotion)
-    lines += _folded("What each stage of the recipe took", stages(study["recipe"]))
+    lines += folded("What each stage of the recipe took", stages(study["recipe"]))
     for kind, ids in study["transient_tokens"].items():
         listed = ", ".join(map(str, ids)) or "none"
         said = f"Token ids that say a {kind} in half of {study['contexts']} sentences ({len(ids)})"
-        lines += _folded(said, [listed])
+        lines += folded(said, [listed])
     return "\n".join(lines) + "\n"
 
 
@@ -75,7 +71,7 @@ def _against(again: Again) -> list[str]:
         (
             one.asked,
             [
-                *map(shown, (one.ours, one.theirs, one.apart)),
+                *map(str, (one.ours, one.theirs, one.apart)),
                 "yes" if one.paired else "no",
                 "yes" if one.same else "no",
             ],
@@ -91,7 +87,7 @@ def _against(again: Again) -> list[str]:
     ]
 
 
-def _parts(study: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
+def _parts(study: Mapping[str, Any]) -> list[tuple[str, Interval]]:
     """Return the figures of the codec, the base policy, the judge and the reward model, by name."""
     rows = [(CODEC_FIGURES[name], value) for name, value in study["codec"].items()]
     for kind, figures in study["transients"].items():
@@ -127,30 +123,14 @@ def stages(recipe: Mapping[str, Mapping[str, float]]) -> list[str]:
     return markdown.table("stage", ["seconds"], [*rows, ("all", [f"{total:.0f}"])])
 
 
-def _folded(summary: str, lines: Sequence[str]) -> list[str]:
-    """Return lines that a reader opens."""
-    return ["", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]
-
-
 def _voice_table(voices: Mapping[str, Any]) -> list[str]:
     """Return the table of the other voices."""
     one = voices[SPEAKERS[0]]["real"]
-    columns = [
-        (label, path)
-        for label, path in MEASURES
-        if label not in OF_A_POLICY and _cell(one, path) != MISSING
-    ]
+    columns = [measure for measure in measures_in([one]) if measure.key not in OF_A_POLICY]
     rows = [
-        (f"{name}, {label}", [_cell(figures, path) for _, path in columns])
+        (f"{name}, {label}", [cell(figure_of(figures, each.key)) for each in columns])
         for name, systems in voices.items()
         for label, figures in systems.items()
     ]
-    table = markdown.table("", [label for label, _ in columns], rows)
+    table = markdown.table("", [each.title for each in columns], rows)
     return ["", "The other voices, real tokens and the base policy:", "", *table]
-
-
-def _cell(figures: Mapping[str, Any], path: Sequence[str]) -> str:
-    value: Any = figures
-    for key in path:
-        value = None if value is None else value.get(key)
-    return MISSING if value is None else shown(value)

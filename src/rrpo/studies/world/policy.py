@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from rrpo.evaluate.statistics import interval
-from rrpo.mini.speaking import limits, speak
 from rrpo.mini.world import World
 from rrpo.objectives.sft import held_out_loss
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.examples import Example, make_examples, make_prompt
+from rrpo.speaking.mini import limits, speak
 
 SHORT, LONG = 1 / 3, 2.0
 """Lengths over that of the real utterance beyond which a sample is empty or runs away."""

@@ -1,0 +1,190 @@
+"""`rrpo data import` and `rrpo tokenize`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rrpo.cli.options import CodecOf, Out, Seed
+from rrpo.errors import UserError
+
+if TYPE_CHECKING:
+    from rrpo.data.corpora import TableOptions
+    from rrpo.data.manifest import Recording
+
+data_app = typer.Typer(no_args_is_help=True, help="Import labelled speech.")
+
+MOST_LEFT_OUT = 0.5
+"""Share of the recordings over which `rrpo tokenize` ends with a mistake."""
+
+
+@data_app.command("import")
+def data_import(
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            help="Its layout: esd, iemocap, mer2023, ravdess, emodb, nemo, cremad, casia, "
+            "emotiontts_ko, csv (a table with path and emotion) or cosyvoice (wav.scp …, or a "
+            "parquet list)."
+        ),
+    ],
+    path: Annotated[Path, typer.Argument(help="The corpus' folder, or a table or list of files.")],
+    out: Out,
+    emotions: Annotated[
+        Path | None,
+        typer.Option(help="Of cosyvoice: lines of utterance and emotion; default: utt2emo there."),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL=EMOTION",
+            help="What a label of the corpus means; `=other` leaves its recordings out.",
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OURS=THEIRS", help="Of csv: a column by another name, such as path=file."
+        ),
+    ] = None,
+    separator: Annotated[
+        str,
+        typer.Option(
+            help="Of csv: between its cells: comma, semicolon, tab, pipe or any sign; default: "
+            "found by the header."
+        ),
+    ] = "",
+    encoding: Annotated[
+        str,
+        typer.Option(
+            help="Of csv: such as cp949; default: detected, with a note where it is uncertain."
+        ),
+    ] = "",
+    codec_of: CodecOf = None,
+) -> None:
+    """Write a manifest.csv for `rrpo tokenize`, and token shards where the data has tokens."""
+    from rrpo.data.catalogue import known_corpora
+    from rrpo.data.corpora import TableOptions
+
+    if corpus not in known_corpora():
+        names = ", ".join(known_corpora())
+        raise UserError(f"unknown corpus {corpus!r}: the layouts that can be read are {names}")
+    table = TableOptions(_pairs("--column", column or ()), separator, encoding)
+    labels = _pairs("--label", label or ())
+    tokens = 0
+    if corpus == "cosyvoice":
+        if labels or table != TableOptions():
+            raise UserError(
+                "--label, --column, --separator and --encoding are for other corpora: leave them "
+                "out (see utt2emo)"
+            )
+        count, tokens = _import_cosyvoice(path, out, emotions, codec_of)
+    elif emotions is not None:
+        raise UserError("--emotions is for cosyvoice: leave it out (see --label)")
+    elif codec_of is not None:
+        raise UserError("--codec-of is for tokens that CosyVoice's parquet has: leave it out")
+    else:
+        count = _import_corpus(corpus, path, out, labels, table)
+    print(f"{count} utterances in {out / 'manifest.csv'}: turn them into tokens with")
+    print(f"rrpo tokenize {out} --codec s3:FOLDER --out TOKENS")
+    if tokens:
+        print(f"{tokens} of them came with tokens, now in {out / 'tokens'}")
+
+
+def _import_cosyvoice(
+    path: Path, out: Path, emotions: Path | None, codec_of: str | None
+) -> tuple[int, int]:
+    """Return how many utterances there are, and how many of them with tokens."""
+    from rrpo.data.cosyvoice import import_cosyvoice
+    from rrpo.loading import codec_identity
+
+    done = import_cosyvoice(path, out, emotions, codec_identity(codec_of))
+    for line in done.findings.lines():
+        print(line)
+    return done.utterances, done.tokens
+
+
+def _import_corpus(
+    corpus: str, path: Path, out: Path, labels: dict[str, str], table: "TableOptions"
+) -> int:
+    """Return how many utterances there are."""
+    from rich.console import Console
+
+    from rrpo.data.corpora import TableOptions, import_corpus
+    from rrpo.report.terminal import print_imported
+
+    options = None if table == TableOptions() else table
+    imported = import_corpus(corpus, path, out, labels, options)
+    print_imported(imported, corpus, Console(soft_wrap=True, highlight=False))
+    _print_headers(imported.recordings, out)
+    return len(imported.recordings)
+
+
+def _print_headers(recordings: "Sequence[Recording]", out: Path) -> None:
+    """Say by their headers which recordings cannot be read, and which have a narrower band."""
+    from rrpo.data.survey import REPORT, report_lines, survey_headers, write_report
+
+    verdicts = survey_headers(recordings)
+    for line in report_lines(verdicts):
+        print(line)
+    if any(one.mistake for one in verdicts):
+        write_report(out, verdicts)
+        print(f"{out / REPORT} says it of every file; `rrpo tokenize` will leave these out")
+
+
+def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """Read options of the form KEY=VALUE."""
+    pairs = {}
+    for one in given:
+        key, _, value = (part.strip() for part in one.partition("="))
+        if not key or not value or key in pairs:
+            why = "stands twice" if key in pairs else "is not of the form KEY=VALUE"
+            raise UserError(f"{option} {one}: {key or one} {why}")
+        pairs[key] = value
+    return pairs
+
+
+def tokenize(
+    data: Annotated[Path, typer.Argument(help="manifest.csv (path, emotion, …) or its folder.")],
+    out: Out,
+    codec: Annotated[
+        str,
+        typer.Option(
+            help="`mini`; s3:FOLDER for the speech tokenizer of a CosyVoice folder; speech:FOLDER "
+            "for one trained by a study on real speech."
+        ),
+    ] = "mini",
+    mix: Annotated[int, typer.Option(min=0, help="Mixed versions of each utterance.")] = 0,
+    seed: Seed = 0,
+) -> None:
+    """Turn labelled audio into token shards, and into a mix pool with --mix."""
+    from rrpo.data import tokenize as tokenizing
+    from rrpo.data.findings import Findings
+    from rrpo.data.manifest import read_manifest
+    from rrpo.data.survey import REPORT
+    from rrpo.loading import load_codec
+
+    found = Findings()
+    recordings = read_manifest(data, found)
+    for line in found.lines():
+        print(line)
+    chosen, name = load_codec(codec)
+    print(f"codec: {name}")
+    made = tokenizing.tokenize(chosen, recordings, out, mix, seed, name, say=print)
+    more = f" and {made.mixes} mixes in {out / 'mixes'}" if made.mixes else ""
+    print(f"{made.tokens} utterances in {out / 'tokens'}{more}")
+    odd = sum(one.word == "suspicious" for one in made.verdicts)
+    if made.skipped:
+        print(f"{len(made.skipped)} files could not be used: {out / 'skipped.txt'} says why")
+    print(
+        f"sounds: {made.tokens} taken, {odd} of them suspicious, {len(made.skipped)} left out; "
+        f"{out / REPORT} says it of every file"
+    )
+    if len(made.skipped) > MOST_LEFT_OUT * len(made.verdicts):
+        # What goes on by itself must stop here; the tokens stay.
+        raise UserError(
+            f"{len(made.skipped)} of {len(made.verdicts)} recordings were left out, more than "
+            f"half ({made.skipped[0]}): the tokens of the others are in {out / 'tokens'}; repair "
+            "the files, or leave them out of the manifest"
+        )

@@ -1,0 +1,124 @@
+"""What is done with a policy: `rrpo speak`, `evaluate`, `export`; and `rrpo report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rrpo.cli.options import CodecOf, Data, Out, Seed, short_enough
+
+Voice = Annotated[
+    Path | None, typer.Option(help="CosyVoice: a recording whose voice is taken over.")
+]
+ModelFolder = Annotated[
+    Path | None,
+    typer.Option("--model", help="CosyVoice: its model folder; default: where the policy started."),
+]
+
+
+def speak(
+    policy: Annotated[str, typer.Option(help="Folder of a policy, or `mini` for the base.")],
+    text: Annotated[str, typer.Option(help="What to say.")],
+    out: Annotated[Path, typer.Option(help="A wav file.", callback=short_enough)],
+    emotion: Annotated[str, typer.Option(help="How to say it.")] = "neutral",
+    speaker: Annotated[
+        str, typer.Option(help="cedar, maple, hazel or willow instead of the main voice.")
+    ] = "",
+    voice: Voice = None,
+    model: ModelFolder = None,
+    seed: Seed = 0,
+) -> None:
+    """Speak a text with an emotion into a wav file."""
+    from rrpo import audio
+    from rrpo.errors import UserError
+    from rrpo.speaking.by_name import speak as speech
+
+    if out.suffix.lower() != ".wav":
+        raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: give a name for a wav file")
+    said = speech(policy, text, emotion, speaker=speaker, voice=voice, folder=model, seed=seed)
+    audio.write(out, said.audio, said.rate)
+    print(f"{out}: {said.audio.size / said.rate:.2f} s, {said.tokens.numel()} tokens")
+    for note in said.notes:
+        print(f"note: {note}")
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of policies, or `mini`.")],
+    reward: Annotated[
+        list[Path] | None, typer.Option(help="Reward models to score with, any number.")
+    ] = None,
+    sentences: Annotated[
+        int, typer.Option(min=1, help="Test sentences, each with every emotion.")
+    ] = 8,
+    seed: Seed = 0,
+    data: Data = None,
+    codec_of: CodecOf = None,
+    voice: Voice = None,
+    model: ModelFolder = None,
+) -> None:
+    """Let policies speak unseen sentences and score them with every judge."""
+    from rich.console import Console
+
+    from rrpo.judging import judge
+    from rrpo.report.terminal import print_systems
+
+    options = {"data": data, "voice": voice, "model": model}
+    systems = judge(
+        runs, reward or [], sentences=sentences, seed=seed, codec_of=codec_of, **options
+    )
+    synthetic = "real tokens" in systems  # which the mini world alone has
+    print_systems(systems, Console(), [str(path) for path in reward or []], synthetic)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a policy.")],
+    to: Annotated[str, typer.Option(help="cosyvoice2, cosyvoice3 or hf.")],
+    out: Out,
+    model: Annotated[
+        Path | None, typer.Option(help="CosyVoice model folder, whose tokenizer hf needs.")
+    ] = None,
+) -> None:
+    """Write a policy as CosyVoice's llm.pt, or as upstream's GRPO recipe reads it (hf)."""
+    from rrpo.data.manifest import require_empty
+    from rrpo.errors import UserError
+    from rrpo.loading import is_mini, load_policy
+    from rrpo.policy import cosyvoice
+    from rrpo.policy.cosyvoice_text import read_tokenizer
+
+    policy = load_policy(run)
+    version = policy.config.version
+    if to == "hf":
+        if model is None:
+            raise UserError("--to hf needs CosyVoice's tokenizer: name its folder with --model")
+        require_empty(out)  # such a folder is read before an llm.pt beside it
+        cosyvoice.save_hugging_face(policy, read_tokenizer(model, version), out)
+    elif to not in ("cosyvoice2", "cosyvoice3"):
+        raise UserError(f"unknown form {to!r}: choose cosyvoice2, cosyvoice3 or hf")
+    elif to != f"cosyvoice{version}":
+        raise UserError(
+            f"{run} has the layout of CosyVoice{version}: export it with --to cosyvoice{version}"
+        )
+    elif (out / "llm.pt").exists():
+        raise UserError(f"{out / 'llm.pt'} is there already: name another --out or move it away")
+    else:
+        cosyvoice.save(policy, out / "llm.pt")
+        if is_mini(policy):
+            print("note: this policy has the mini world's sizes; stock CosyVoice cannot load it")
+    print(f"{to} in {out}")
+
+
+def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs or demos.")]) -> None:
+    """Write report.html of a run or a demo again."""
+    from rrpo.checkpoint import read_json
+    from rrpo.errors import UserError
+    from rrpo.report.page import write_page, write_run_page
+
+    for folder in runs:
+        if not (folder / "results.json").is_file():
+            raise UserError(f"{folder} holds no results.json: name the folder of a finished run")
+        results = read_json(folder / "results.json")
+        if not isinstance(results, dict):
+            raise UserError(f"{folder / 'results.json'} is not of a run or a demo: run it again")
+        print(write_page(folder) if "systems" in results else write_run_page(folder))

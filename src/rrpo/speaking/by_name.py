@@ -1,0 +1,109 @@
+"""Speaking with a policy that is given by name: `rrpo speak` and the Python API."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from rrpo.audio import Audio
+from rrpo.errors import NotFinite, UserError
+from rrpo.evaluate import artifacts
+from rrpo.loading import Location, is_mini, load_policy
+from rrpo.mini.text import SPEAKERS
+from rrpo.mini.world import World
+from rrpo.policy import SpeechTokenLM
+from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
+from rrpo.speaking.mini import MiniSpeaker
+from rrpo.speaking.speaker import Speaker, asked
+
+REMEDY = "try another --seed, or a policy that was trained for fewer steps"
+
+
+class Speech(NamedTuple):
+    """Tokens (T,), audio (N,), its samples per second, and what is odd about it, a line each."""
+
+    tokens: Tensor
+    audio: Audio
+    rate: int
+    notes: list[str]
+
+
+def speak(
+    location: Location,
+    text: str,
+    emotion: str = "neutral",
+    *,
+    speaker: str = "",
+    voice: Location | None = None,
+    folder: Location | None = None,
+    seed: int = 0,
+) -> Speech:
+    """Speak a text.
+
+    Args:
+        location: a run, `mini` or a CosyVoice model.
+        text: what to say.
+        emotion: how to say it.
+        speaker: of the mini world: a voice instead of the main one.
+        voice: of CosyVoice: a recording whose voice is taken over.
+        folder: of CosyVoice: its model folder, where it is not the one the policy started from.
+        seed: the same seed says the same.
+
+    Raises:
+        UserError: the policy, the voice or the emotion cannot be used, or nothing is said.
+    """
+    model = load_policy(location)
+    _require_voice(model, speaker)
+    chosen = _speaker(location, model, voice, folder)
+    with naming(location):
+        said = chosen.say([asked(text, emotion, speaker)], seed)[0]
+    if said.tokens.numel() == 0:
+        raise UserError("the policy said nothing: try another --seed")
+    sound = chosen.sound(said.tokens)
+    if not np.isfinite(sound).all():
+        raise UserError(f"{location}: its speech decodes to samples that are no numbers")
+    notes = []
+    if not said.ended:
+        notes.append(
+            f"{location} did not end the utterance by itself: it was cut at the greatest length "
+            f"for this text; {REMEDY}"
+        )
+    if artifacts.loops(said.tokens):
+        share = artifacts.repetition(said.tokens)
+        notes.append(f"{location} loops: {share:.0%} of the tokens are stuck or repeated; {REMEDY}")
+    return Speech(said.tokens, sound, chosen.rate, notes)
+
+
+def _speaker(
+    location: Location, model: SpeechTokenLM, voice: Location | None, folder: Location | None
+) -> Speaker:
+    """Return what lets a policy speak."""
+    if not is_mini(model):
+        return CosyVoiceSpeaker(location, model, voice, folder)
+    refuse_voice(voice, folder)
+    world = World()
+    return MiniSpeaker(model, world, world.codec())
+
+
+def refuse_voice(voice: Location | None, folder: Location | None) -> None:
+    """Refuse what is for CosyVoice alone."""
+    if voice is not None or folder is not None:
+        raise UserError("--voice and --model are for CosyVoice's policies: leave them out")
+
+
+def _require_voice(model: SpeechTokenLM, speaker: str) -> None:
+    if speaker and not is_mini(model):
+        raise UserError("--speaker names voices of the mini world: give CosyVoice a --voice")
+    if speaker and speaker not in SPEAKERS:
+        raise UserError(f"unknown speaker {speaker!r}: choose one of {', '.join(SPEAKERS)}")
+
+
+@contextmanager
+def naming(location: Location) -> Iterator[None]:
+    """Say which policy it is whose scores are no numbers."""
+    try:
+        yield
+    except NotFinite as error:
+        raise UserError(f"{location}: {error}") from None

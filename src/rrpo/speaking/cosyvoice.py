@@ -1,0 +1,148 @@
+"""A CosyVoice policy speaks: its instructions, its sampler, its own flow and vocoder."""
+
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rrpo.audio import Audio
+from rrpo.codec.cosyvoice import CosyVoiceCodec
+from rrpo.data.shards import Utterance
+from rrpo.errors import UserError
+from rrpo.evaluate.panel import Sample
+from rrpo.loading import Location, load_tokenizer, origin_of
+from rrpo.policy import SpeechTokenLM, cosyvoice, generate
+from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
+from rrpo.policy.examples import make_prompt
+from rrpo.speaking.speaker import Said
+
+BATCH = 16
+LONGEST = 20.0
+"""Tokens per text id at the most, as upstream."""
+SILENT = (1, 2, 28, 29, 55, 248, 494, 2241, 2242, 2322, 2323)
+"""CosyVoice3's ids of silence and breath."""
+LONGEST_SILENCE = 5
+EMPTY, TOKEN_SAMPLES = 5, 640
+"""Silent tokens that stand for an utterance without any, and samples of a token at 16 kHz."""
+
+
+class CosyVoiceSpeaker:
+    """Speaks as CosyVoice's instruct2 does: told how in words, in the voice of a recording.
+
+    Attributes:
+        codec: the flow and vocoder of the `cosyvoice` package.
+    """
+
+    def __init__(
+        self,
+        start: Location,
+        model: SpeechTokenLM,
+        voice: Location | None,
+        folder: Location | None = None,
+    ) -> None:
+        """Find the tokenizer and load the package.
+
+        Args:
+            start: what the model was loaded from; a run knows the model folder it started from.
+            voice: a recording whose voice is taken over.
+            folder: the model folder, where it is not the one the policy started from.
+
+        Raises:
+            UserError: the voice, the folder or the package is missing.
+        """
+        if voice is None:
+            raise UserError(f"{start} speaks CosyVoice's tokens: name a recording of a --voice")
+        origin = origin_of(start)
+        if folder is not None:
+            origin = origin.model_copy(update={"start": str(folder)})
+        tokenizer = load_tokenizer(origin, model)
+        assert isinstance(tokenizer, CosyVoiceTokenizer)  # as it is no policy of the mini world
+        self._model, self._tokenizer = model, tokenizer
+        self.codec = _codec(cosyvoice.model_folder(Path(origin.start)), Path(voice))
+
+    @property
+    def rate(self) -> int:
+        """Samples per second of CosyVoice's vocoder."""
+        return self.codec.native_rate
+
+    def sound(self, tokens: Tensor) -> Audio:
+        """Return audio (N,) of tokens (T,) at the vocoder's own rate."""
+        return self.codec.decode_native(tokens)
+
+    def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
+        """Draw the tokens of each text by repetition-aware sampling.
+
+        What is as long as it may become did not end by itself.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        speech: list[Said] = []
+        for start in range(0, len(utterances), BATCH):
+            part = [
+                make_prompt(self._tokenizer, row.text, row.emotion)
+                for row in utterances[start : start + BATCH]
+            ]
+            drawn = generate(
+                self._model,
+                [prompt.text_ids for prompt in part],
+                [prompt.instruct_ids for prompt in part],
+                sampler="ras",
+                max_ratio=LONGEST,
+                generator=generator,
+            )
+            for tokens, ended in zip(drawn, drawn.ended.tolist(), strict=True):
+                tokens = tokens.cpu()
+                capped = self._model.config.version == 3
+                speech.append(Said(cap_silence(tokens) if capped else tokens, ended))
+        return speech
+
+    def samples(self, utterances: Sequence[Utterance], seed: int) -> list[Sample]:
+        """Speak each text for the judges; where the policy says nothing, they get silence."""
+        samples = []
+        for said, row in zip(self.say(utterances, seed), utterances, strict=True):
+            told = self._tokenizer.instruction(row.emotion)
+            tokens = said.tokens
+            if tokens.numel():
+                sound = self.codec.decode(tokens)
+            else:
+                warnings.warn(
+                    f"nothing was said to {row.text!r} ({row.emotion}): it is judged as silence",
+                    stacklevel=2,
+                )
+                tokens = torch.full((EMPTY,), SILENT[0])
+                sound = np.zeros(EMPTY * TOKEN_SAMPLES, dtype=np.float32)
+            samples.append(
+                Sample(
+                    row.id,
+                    row.text,
+                    row.emotion,
+                    tokens,
+                    sound,
+                    instruction=told,
+                    ended=said.ended,
+                )
+            )
+        return samples
+
+
+@cache
+def _codec(folder: Path, voice: Path) -> CosyVoiceCodec:
+    """Load a flow and vocoder once for all policies that are compared."""
+    return CosyVoiceCodec(folder, voice)
+
+
+def cap_silence(tokens: Tensor) -> Tensor:
+    """Leave out of tokens (T,) what goes beyond five silent or breath ids in a row.
+
+    CosyVoice3's own decoding loop does so; the LM has seen them all the same.
+    """
+    silent = torch.isin(tokens, torch.tensor(SILENT)).tolist()
+    kept, run = [], 0
+    for place, quiet in enumerate(silent):
+        run = run + 1 if quiet else 0
+        if run <= LONGEST_SILENCE:
+            kept.append(place)
+    return tokens[kept]

@@ -1,0 +1,129 @@
+"""What a demo trains: its reward models and, against these, its systems."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rrpo import policy, reward, runs
+from rrpo.mini.mixes import mix_pool
+from rrpo.mini.world import World
+from rrpo.objectives.dpo import Pair
+from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.examples import Prompt, make_examples
+from rrpo.reward import RewardModel
+from rrpo.studies.demo.judged import judge_policy
+from rrpo.studies.demo.plan import (
+    FULL,
+    PRETRAINED,
+    SYSTEMS,
+    diffro_config,
+    dpo_config,
+    grpo_config,
+    reward_config,
+    sft_config,
+)
+from rrpo.studies.demo.setting import Demo
+
+MIXES = 10
+"""Mixed versions of each utterance where audio is mixed."""
+
+
+def reward_model(demo: Demo, name: str) -> RewardModel:
+    """Return a reward model of the demo, fine-tuned where it is not yet."""
+    if name == PRETRAINED:
+        return demo.world.reward_model()
+    with demo.stage(f"reward model {name}"):
+        return fine_tune_reward(demo.out, demo.world, name, demo.plan.reward_steps, demo.seed)
+
+
+def fine_tune_reward(
+    out: Path, world: World, name: str, steps: int = FULL.reward_steps, seed: int = 0
+) -> RewardModel:
+    """Fine-tune the pre-trained reward model on the single voice; go on where it stood.
+
+    Args:
+        out: its run is `reward_models/name` in there.
+        name: of its regularizers (`rrpo.reward.fit.subsets`).
+    """
+    folder = out / "reward_models" / name
+    config, rows = reward_config(name, steps, seed), world.shard("finetune")
+    if (folder / "results.json").is_file():
+        return reward.load(folder)
+    runs.train_reward(
+        world.reward_model(),
+        rows,
+        mix_pool(world.codec(), rows, MIXES, seed) if config.fit.needs_mix_pool else [],
+        config,
+        folder,
+        resume=True,
+        description=f"reward model {name}",
+    )
+    return reward.load(folder)
+
+
+def post_train(demo: Demo, reward_models: Mapping[str, RewardModel]) -> dict[str, SpeechTokenLM]:
+    """Post-train the policies, or load those that are finished."""
+    base = demo.world.policy()
+    for name in demo.plan.systems:
+        finished = (demo.folder_of(name) / "results.json").is_file()
+        if SYSTEMS[name].method != "best_of" and not finished:
+            with demo.stage(name):
+                _train(demo, name, base, reward_models)
+    return {"base": base} | {name: policy.load(demo.folder_of(name)) for name in demo.plan.systems}
+
+
+def _train(
+    demo: Demo, name: str, base: SpeechTokenLM, reward_models: Mapping[str, RewardModel]
+) -> None:
+    """Post-train one system."""
+    system, folder = SYSTEMS[name], demo.folder_of(name)
+    model, reference = demo.start_of(name), demo.start_of(name)
+    examples = make_examples(demo.world.tokenizer, demo.world.shard("finetune"))
+
+    def validate(_: int) -> Mapping[str, float]:
+        return judge_policy(demo, model, base, reward_models)
+
+    if system.method == "sft":
+        settings = sft_config(demo.plan, demo.seed)
+        runs.train_sft(model, examples, settings, folder, resume=True, validate=validate)
+        return
+    rest: dict[str, Any] = {
+        "folder": folder,
+        "resume": True,
+        "validate": validate,
+        "validate_every": demo.plan.curve_every,
+        "description": system.title,
+    }
+    paying = [reward.load(demo.out / "reward_models" / system.reward_model)]
+    config: runs.DiffRORun | runs.GRPORun | runs.DPORun
+    if system.method == "dpo":
+        config = dpo_config(demo.plan, demo.seed)
+    elif system.method == "grpo":
+        config = grpo_config(demo.plan, demo.seed)
+    else:
+        config = diffro_config(demo.plan, name, demo.seed)
+    if set(config.rewards) - {"emotion"}:
+        paying.append(demo.world.task_model())
+    if isinstance(config, runs.DPORun):
+        prompts = [example.prompt for example in examples]
+        pairs = partial(_pairs, demo, model, paying, prompts, config)
+        runs.train_dpo(model, reference, pairs, config, **rest)
+    elif isinstance(config, runs.GRPORun):
+        runs.train_grpo(model, reference, paying, examples, config, **rest)
+    else:
+        runs.train_diffro(model, reference, paying, examples, config, **rest)
+
+
+def _pairs(
+    demo: Demo,
+    model: SpeechTokenLM,
+    paying: Sequence[RewardModel],
+    prompts: Sequence[Prompt],
+    config: runs.DPORun,
+) -> list[Pair]:
+    folder = demo.out / "systems" / "dpo" / "pairs"
+    if not (folder / REJECTED).is_file():
+        draw_pairs(model, config.reward(paying, prompts), prompts, config.pairs, folder, demo.seed)
+    return read_pairs(folder, demo.world.tokenizer)

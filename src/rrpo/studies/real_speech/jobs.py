@@ -1,0 +1,172 @@
+"""Fine-tunings of reward models on real speech: each a job for one core, whose answers are kept."""
+
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rrpo.checkpoint import load_tensors, save_tensors
+from rrpo.data.shards import Utterance
+from rrpo.errors import UserError
+from rrpo.progress import Progress
+from rrpo.reward import RewardModel
+from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
+from rrpo.reward.fit import RewardObjective
+from rrpo.reward.posteriors import log_posteriors
+from rrpo.studies.real_speech.folds import CEILING, Fold, Job, Size, configurations, mixes_audio
+from rrpo.studies.real_speech.laboratory import (
+    RATES,
+    TOKENIZER,
+    WEIGHT_DECAY,
+    Laboratory,
+    loop_config,
+)
+from rrpo.train import Objective, train
+
+MOST_WORKERS = 8
+"""Processes at once, however many cores there are: each holds a gigabyte."""
+
+
+def file_of(lab: Laboratory, job: Job) -> Path:
+    """Return where the answers of a job are kept."""
+    return lab.folder / "jobs" / f"{job.name}.safetensors"
+
+
+def posteriors(lab: Laboratory, job: Job) -> NDArray[np.float32]:
+    """Return the log-posteriors (N, K) of a finished job for the N recordings of `labelled`."""
+    found = load_tensors(file_of(lab, job))
+    return np.asarray(found["log_posteriors"].numpy(), dtype=np.float32)
+
+
+def finetune(lab: Laboratory, job: Job) -> None:
+    """Fine-tune a reward model on one core; keep what it says of every labelled recording."""
+    path = file_of(lab, job)
+    if path.is_file():
+        return
+    began = time.process_time()
+    torch.set_num_threads(1)
+    found = _ceiling(lab, job) if job.model == CEILING else _hardened(lab, job)
+    seconds = torch.tensor(time.process_time() - began)
+    save_tensors(path, {"log_posteriors": found.contiguous(), "seconds": seconds})
+
+
+def _hardened(lab: Laboratory, job: Job) -> Tensor:
+    model = lab.pretrained(job.fold).requires_grad_(True).train()
+    rows = lab.tokens(job.fold)
+    chosen = lab.finetuning(job.fold, job.seed)
+    clean = [rows[index] for index in chosen]
+    mixes: list[Utterance] = []
+    if mixes_audio(job.model):
+        mixes = evenly_mixed(clean, lab.pool(job.fold), lab.size.mixes)
+    objective = RewardObjective(model, clean, configurations()[job.model], mixes)
+    _train(lab, objective, job, RATES["finetune"])
+    return log_posteriors(model, [torch.from_numpy(rows[i].tokens) for i in lab.labelled])
+
+
+def _ceiling(lab: Laboratory, job: Job) -> Tensor:
+    chosen = lab.finetuning(job.fold, job.seed)
+    scale = lab.tokenizer(job.fold).scaled
+    torch.manual_seed(job.seed)
+    model = StateRewardModel(RewardModel(lab.shape()), TOKENIZER.states)
+    labels = [lab.emotions.index(lab.recordings[index].emotion) for index in chosen]
+    heard = [scale(lab.states(index)).half() for index in chosen]
+    _train(lab, CeilingObjective(model, heard, labels), job, RATES["ceiling"])
+    return torch.cat([model.log_posteriors([scale(lab.states(i))]) for i in lab.labelled])
+
+
+def _train(lab: Laboratory, objective: Objective[Any], job: Job, rate: float) -> None:
+    config = loop_config(lab.size.finetune_steps, rate, job.seed, WEIGHT_DECAY)
+    run = lab.folder / "runs" / job.name
+    train(objective, config, run, resume=True, description="")
+    # Hundreds of checkpoints would fill the disk; what counts is what the models say.
+    shutil.rmtree(run)
+
+
+def run_jobs(lab: Laboratory, jobs: Sequence[Job]) -> None:
+    """Do all jobs, one on each core, after what they begin with."""
+    lab.claim()
+    left = [job for job in jobs if not file_of(lab, job).is_file()]
+    folds = dict.fromkeys((Fold(job.fold.languages) for job in left), False)
+    for job in left:
+        folds[Fold(job.fold.languages)] |= mixes_audio(job.model)
+    _each(lab, _prepare, list(folds.items()), "folds")
+    _each(lab, _finetune, left, "reward models")
+
+
+def _each(lab: Laboratory, work: Callable[[Any], None], things: Collection[Any], name: str) -> None:
+    """Call `work` with what makes this laboratory and each of several things, in processes."""
+    if not things:
+        return
+    # `spawn` keeps the workers free of the parent's threads.
+    context = multiprocessing.get_context("spawn")
+    count = min(len(things), os.cpu_count() or 1, MOST_WORKERS)
+    with (
+        Progress(name, len(things)) as progress,
+        ProcessPoolExecutor(count, context) as pool,
+    ):
+        made_of = (lab.folder, lab.manifests, lab.size)
+        waiting = [pool.submit(work, (*made_of, thing)) for thing in things]
+        try:
+            for number, done in enumerate(as_completed(waiting), start=1):
+                done.result()
+                progress.update(number)
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise UserError(
+                    "a training was killed, perhaps for want of memory: free some and call the "
+                    "study again, it goes on where it stood"
+                ) from None
+            raise
+
+
+def parents(mix: Utterance) -> tuple[int, int]:
+    """Return the recording that a row of the mix pool is, and its partner, by their indices.
+
+    Examples:
+        >>> parents(Utterance("12+7-0", "", "sad", np.zeros(1)))
+        (12, 7)
+    """
+    own, partner = mix.id.partition("-")[0].split("+")
+    return int(own), int(partner)
+
+
+def evenly_mixed(
+    clean: Sequence[Utterance], pool: Sequence[Utterance], count: int
+) -> list[Utterance]:
+    """Return `count` rows of the mix pool for each utterance, all of whose parents are among them.
+
+    Of less data the pool must not tell more. Utterances that have fewer mixes are repeated, those
+    without any stand for themselves, so that each counts the same.
+
+    Args:
+        clean: utterances whose id is their index into the recordings.
+        pool: mixes of these and of others, see `parents`.
+    """
+    mixes: dict[int, list[Utterance]] = {int(row.id): [] for row in clean}
+    for row in pool:
+        own, partner = parents(row)
+        if own in mixes and partner in mixes:
+            mixes[own].append(row)
+    return [row for one in clean for row in islice(cycle(mixes[int(one.id)] or [one]), count)]
+
+
+def _prepare(settings: tuple[Path, list[Path], Size, tuple[Fold, bool]]) -> None:
+    folder, manifests, size, (fold, mixed) = settings
+    Laboratory(folder, manifests, size).prepare(fold, mixed)
+
+
+def _finetune(settings: tuple[Path, list[Path], Size, Job]) -> None:
+    folder, manifests, size, job = settings
+    finetune(Laboratory(folder, manifests, size), job)
