@@ -261,7 +261,7 @@ def dpo(
         claim(folder / "plan.json", drawing, "pairs")
         if not (folder / REJECTED).is_file():
             prompts = [example.prompt for example in examples]
-            scored_by = run.reward(reward, prompts)
+            scored_by = run.reward(reward, prompts, run.pairs.reward_form)
             draw_pairs(model, scored_by, prompts, run.pairs, folder, run.train.seed)
         return read_pairs(folder, tokenizer)
 

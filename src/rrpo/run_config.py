@@ -82,9 +82,17 @@ class ReferencedRun(PolicyRun):
     content_gate: float | None = Field(None, le=0)
 
     def reward(
-        self, given: Sequence[RewardModel] | DifferentiableReward, prompts: Sequence[Prompt]
+        self,
+        given: Sequence[RewardModel] | DifferentiableReward,
+        prompts: Sequence[Prompt],
+        form: Form,
     ) -> DifferentiableReward:
         """Return the reward of reward models, weighted and shaped as configured, or one's own.
+
+        Args:
+            given: reward models, or one's own reward.
+            prompts: what is asked for.
+            form: of the emotion's term.
 
         Raises:
             UserError: the models do not know what is asked for, or there are settings of reward
@@ -93,15 +101,9 @@ class ReferencedRun(PolicyRun):
         if not isinstance(given, Sequence):
             self._require_defaults()
             return given
-        form = self.reward_form
         made = Reward(given, self.rewards, self.caution, self.bound, form, self.content_gate)
         made.check(prompts)
         return made
-
-    @property
-    def reward_form(self) -> Form:
-        """Form of the emotion's term."""
-        raise NotImplementedError
 
     def _require_defaults(self) -> None:
         for name in ("rewards", "bound", "caution", "content_gate"):
@@ -116,21 +118,11 @@ class DiffRORun(ReferencedRun):
 
     diffro: DiffROConfig = DiffROConfig()
 
-    @property
-    def reward_form(self) -> Form:
-        """Form of the emotion's term."""
-        return self.diffro.reward_form
-
 
 class GRPORun(ReferencedRun):
     """Policy gradient (GRPO, RLOO) against the same reward as DiffRO."""
 
     grpo: GRPOConfig = GRPOConfig()
-
-    @property
-    def reward_form(self) -> Form:
-        """Form of the emotion's term."""
-        return self.grpo.reward_form
 
 
 class DPORun(ReferencedRun):
@@ -141,8 +133,3 @@ class DPORun(ReferencedRun):
     )
     dpo: DPOConfig = DPOConfig()
     pairs: PairsConfig = PairsConfig()
-
-    @property
-    def reward_form(self) -> Form:
-        """Form of the emotion's term."""
-        return self.pairs.reward_form

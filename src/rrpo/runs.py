@@ -151,7 +151,7 @@ def train_diffro(
     objective = DiffROObjective(
         model,
         _cast(reference, config),
-        config.reward(reward, prompts),
+        config.reward(reward, prompts, config.diffro.reward_form),
         prompts,
         config.diffro,
         config.train.steps,
@@ -183,7 +183,7 @@ def train_grpo(
     objective = GRPOObjective(
         model,
         _cast(reference, config),
-        config.reward(reward, prompts),
+        config.reward(reward, prompts, config.grpo.reward_form),
         prompts,
         config.grpo,
         recordings,

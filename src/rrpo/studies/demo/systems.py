@@ -125,5 +125,6 @@ def _pairs(
 ) -> list[Pair]:
     folder = demo.out / "systems" / "dpo" / "pairs"
     if not (folder / REJECTED).is_file():
-        draw_pairs(model, config.reward(paying, prompts), prompts, config.pairs, folder, demo.seed)
+        scored_by = config.reward(paying, prompts, config.pairs.reward_form)
+        draw_pairs(model, scored_by, prompts, config.pairs, folder, demo.seed)
     return read_pairs(folder, demo.world.tokenizer)
