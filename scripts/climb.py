@@ -3,7 +3,7 @@
     rrpo study seeds --seeds 3 --out seeds
     python scripts/climb.py --demos seeds/seed-0 seeds/seed-1 seeds/seed-2 --out climb
 
-Every trainer starts from the bundled base policy and is paid by the same plain reward model (that
+Every trainer starts from the bundled base policy and optimizes the same plain reward model (that
 of the demo of its seed). Every `--every` scored utterances the judge listens to held-out sentences;
 the clock stands still meanwhile. A trainer has arrived where the judge's probability of the asked
 emotion has reached `--target` at two checks in a row. DiffRO, with the demo's settings, makes as

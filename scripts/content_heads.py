@@ -9,7 +9,7 @@ frames, with teacher-forced cross-entropy over the symbols and an end.
 
 Reported are log p(text | speech) on held-out texts in nats per symbol (a text's end is part of it
 in both), and how often the right text is scored above the same with one word exchanged, dropped or
-doubled: by nats per symbol, which is what a policy is paid by, and by the whole text's nats.
+doubled: by nats per symbol, which is what a policy optimizes, and by the whole text's nats.
 Differences are attention minus CTC, paired by seed, with Student's 95 % interval over seeds.
 """
 

@@ -1,4 +1,4 @@
-"""`rrpo reward train --tasks emotion,content`: trained, tested, paid by, and what is refused."""
+"""`rrpo reward train --tasks emotion,content`: trained, tested, optimized, and what is refused."""
 
 import json
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """Intervals over two crossed factors: who is spoken to a classifier, and how it was trained.
 
 A figure measured on a few speakers with a few trainings holds for other speakers and another
-training only as far as both are drawn anew. Each is drawn one time fewer than there are (Rao & Wu
+training only as far as both are resampled. Each is drawn one time fewer than there are (Rao & Wu
 1988, "Resampling inference with complex survey data", JASA 83), so that the spread of few is not
 too small, and percentiles are cut where Student's law puts them.
 """
@@ -77,7 +77,7 @@ def stratified_interval(
             find hard cancels.
         figure: maps confusion matrices (..., K, K) to (...); see `rrpo.evaluate.confusion`.
         seed: of the resampling.
-        resamples: R, how many times is drawn anew.
+        resamples: R, how many resamples are drawn.
 
     Raises:
         UserError: the arrays do not fit.

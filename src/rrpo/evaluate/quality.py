@@ -124,7 +124,7 @@ class Plcmos:
     def __init__(self) -> None:
         self.model: Any = importlib.import_module("speechmos.plcmos").PLCMOS()
         self.model.session = _session(self.model.model_path)
-        # The package draws its 15 imagined raters anew for every file from numpy's global state.
+        # The package draws its 15 imagined raters again for every file from numpy's global state.
         generator = np.random.default_rng(0)
         self.raters: NDArray[np.float32] = generator.normal(
             size=(self.model.embed_rounds, 1, 64)

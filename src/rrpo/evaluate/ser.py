@@ -268,7 +268,7 @@ def difference(
 ) -> Interval:
     """Return a figure less that of another reward model on the same utterances, paired.
 
-    Speakers are drawn anew as in `rrpo.evaluate.crossed`: what both find hard cancels.
+    Speakers are resampled as in `rrpo.evaluate.crossed`: what both find hard cancels.
 
     Raises:
         UserError: they do not score the same classes of the same utterances.

@@ -30,7 +30,7 @@ def interval(
     Args:
         values: (n,) one figure per utterance.
         seed: of the resampling; the same seed gives the same interval.
-        resamples: how many times the utterances are drawn anew.
+        resamples: how many times the utterances are resampled.
         groups: (n,) text, what utterances have in common, such as the sentence they say; where it
             does not tell them apart (`clusters`), every utterance is a group of its own.
 
@@ -87,7 +87,7 @@ def paired_interval(
         first: (n,) one figure per utterance of one system.
         second: (n,) of the other system, on the same utterances in the same order.
         seed: of the resampling.
-        resamples: how many times the pairs are drawn anew.
+        resamples: how many times the pairs are resampled.
         groups: (n,) what pairs have in common, as in `interval`.
 
     Raises:
@@ -119,7 +119,7 @@ def unpaired_interval(
         second: (m,) of other utterances.
         groups: (n,) and (m,) text, what utterances have in common, as in `interval`.
         seed: of the resampling.
-        resamples: how many times the groups are drawn anew.
+        resamples: how many times the groups are resampled.
 
     Raises:
         UserError: there are no values, one is NaN or infinite, or there are not as many groups.
@@ -199,7 +199,7 @@ def resampled_sums(counts: ArrayLike, seed: int = 0, resamples: int = 2000) -> N
     Args:
         counts: (G, *shape) what adds up, such as a confusion matrix for each cluster.
         seed: of the resampling.
-        resamples: R, how many times the clusters are drawn anew.
+        resamples: R, how many times the clusters are resampled.
 
     Returns:
         (R, *shape) sums.
@@ -258,7 +258,7 @@ def clustered_interval(
         counts: (G, *shape) counts of each cluster.
         figure: maps summed counts (..., *shape) to (...).
         seed: of the resampling; the same seed gives the same interval.
-        resamples: how many times the clusters are drawn anew.
+        resamples: how many times the clusters are resampled.
 
     Returns:
         the figure of all clusters together with its ends.
@@ -308,7 +308,7 @@ def clustered_area_under_roc(
 ) -> Interval:
     """Return `area_under_roc` with its 95 % interval over clusters, such as speakers.
 
-    Whole clusters are drawn anew, with their positives and negatives. With M[g, h] how often a
+    Whole clusters are resampled, with their positives and negatives. With M[g, h] how often a
     positive of cluster g beats a negative of cluster h, and w how often each cluster was drawn, the
     area of a resample is w M w over the pairs there are, so scores are compared only once.
 
@@ -318,7 +318,7 @@ def clustered_area_under_roc(
         negatives: (m,) of what should not.
         negative_ids: (m,) their clusters.
         seed: of the resampling; the same seed gives the same interval.
-        resamples: how many times the clusters are drawn anew; a draw without a positive or without
+        resamples: how many times the clusters are resampled; a draw without a positive or without
             a negative has no area and is left out.
 
     Returns:

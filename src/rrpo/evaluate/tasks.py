@@ -1,4 +1,4 @@
-"""How well a reward model of several tasks hears: phones, voices, spoilt and struck speech."""
+"""How well a reward model of several tasks finds phones, voices, degraded speech and clicks."""
 
 from collections.abc import Sequence
 

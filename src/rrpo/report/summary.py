@@ -112,7 +112,7 @@ def _in_short(systems: Mapping[str, Entry]) -> list[Statement]:
     if not {"rrpo", "diffro"} <= systems.keys():
         return []
     new, old = systems["rrpo"], systems["diffro"]
-    verdict = {1: "above", -1: "below", 0: "not told apart from"}
+    verdict = {1: "above", -1: "below", 0: "not significantly different from"}
     parts = []
     emotion = _standings(new, old, [JUDGE_PROBABILITY])
     if emotion:

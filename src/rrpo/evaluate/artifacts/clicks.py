@@ -5,7 +5,7 @@ suppression of impulsive noise in speech communication systems", IEE Proceedings
 Rayner 1998, "Digital Audio Restoration") that the residual's peaks 20 ms before and after do not
 reach: glottal pulses come in trains and noise lasts, so neither stands alone. It must also stand
 out from the loudness of the speech, which the release of a stop consonant, a click by nature,
-seldom does. The release is told apart, too, by the sound that follows silence there.
+seldom does. The release is recognised, too, by the sound that follows silence there.
 """
 
 import numpy as np

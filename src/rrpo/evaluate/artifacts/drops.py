@@ -25,7 +25,7 @@ def quality_drops(audio: Audio, scorer: str | quality.Scorer = "plcmos") -> list
     Args:
         audio: mono; under three windows, 1.5 s, there is no rest to compare with, and none found.
         scorer: name of an installed scorer, or one. PLCMOS was made to hear short gaps in speech;
-            DistillMOS and DNSMOS rate a second of clean speech no steadier than a spoilt one, so
+            DistillMOS and DNSMOS rate a second of clean speech no steadier than a degraded one, so
             they are of no use here (docs/studies/artifacts.md).
 
     Returns:

@@ -1,6 +1,6 @@
 """The demo over several seeds: pooled tables, paired differences and the picture of the README.
 
-Each seed trains anew and says other sentences, so the means of the seeds are independent, and every
+Each seed trains its own models and says other sentences, so the means are independent, and every
 interval is Student's over them: it holds for other trainings and other sentences. Differences are
 paired within a seed, utterance by utterance; the goal of word error also by sentence, with a
 bootstrap over sentences. The curves of the systems are also compared where their KL, or the judge's
