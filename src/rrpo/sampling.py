@@ -26,24 +26,44 @@ class Sampling:
         """Whether unlikely ids are cut off."""
         return self.top_k > 0 or self.top_p < 1.0
 
+    def keeps_few(self, size: int) -> bool:
+        """Whether at most `top_k` of `size` ids are kept, so that they are worth listing."""
+        return 0 < self.top_k < size
+
+    def largest(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits / temperature (…, k) of the k largest, and their ids (…, k), ascending.
+
+        Those that `top_p` cuts off are −inf. Of equal logits at the k-th place some are kept.
+        """
+        scaled = logits if self.temperature == 1.0 else logits / self.temperature
+        values, ids = scaled.topk(self.top_k, dim=-1)
+        if self.top_p < 1.0:
+            share = (values.float() - scaled.float().logsumexp(-1, keepdim=True)).exp()
+            before = share.cumsum(-1) - share
+            values = values.masked_fill(before >= self.top_p, float("-inf"))
+        ids, order = ids.sort(dim=-1)
+        return values.gather(-1, order), ids
+
     def truncate(self, logits: Tensor) -> Tensor:
         """Return logits / temperature (…, V) with all but the likeliest ids at −inf.
 
         A relaxation of the draw must see these logits.
         """
-        scaled = logits if self.temperature == 1.0 else logits / self.temperature
         size = logits.shape[-1]
+        if self.keeps_few(size):
+            values, ids = self.largest(logits)
+            return torch.full_like(logits, float("-inf")).scatter(-1, ids, values)
+        scaled = logits if self.temperature == 1.0 else logits / self.temperature
         if self.top_p < 1.0:
-            most = self.top_k if self.top_k > 0 else size
-            return nucleus(scaled.reshape(-1, size), self.top_p, most).view(logits.shape)
-        if self.top_k <= 0 or self.top_k >= size:
-            return scaled
-        smallest = scaled.topk(self.top_k, dim=-1).values[..., -1:]
-        return scaled.masked_fill(scaled < smallest, float("-inf"))
+            return nucleus(scaled.reshape(-1, size), self.top_p, size).view(logits.shape)
+        return scaled
 
     def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw one id per row of logits, (B, V) → (B,)."""
-        return draw(self.truncate(logits), generator)
+        if not self.keeps_few(logits.shape[-1]):
+            return draw(self.truncate(logits), generator)
+        values, ids = self.largest(logits)
+        return ids.gather(1, draw(values, generator)[:, None])[:, 0]
 
 
 def draw(scores: Tensor, generator: torch.Generator | None) -> Tensor:

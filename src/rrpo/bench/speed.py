@@ -12,7 +12,9 @@ from torch import Tensor
 
 from rrpo.bench import bare
 from rrpo.bench.measure import Measurement, compare, measurement
+from rrpo.choices import Logits, choices
 from rrpo.errors import UserError
+from rrpo.estimators import Relaxation
 from rrpo.interval import exactly
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.on_policy import RolloutConfig
@@ -21,7 +23,7 @@ from rrpo.policy.divergence import kl_per_position
 from rrpo.policy.examples import Prompt
 from rrpo.policy.layout import unistream
 from rrpo.policy.rollout import generate
-from rrpo.relax import Logits, Relaxation, choices, relax
+from rrpo.relax import relax
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.fit_config import FitConfig

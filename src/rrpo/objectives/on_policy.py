@@ -12,8 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rrpo.choices import Logits, choices
 from rrpo.config import Strict
 from rrpo.errors import UserError
+from rrpo.estimators import Relaxation
 from rrpo.evaluate.artifacts.tokens import loops
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
@@ -22,7 +24,6 @@ from rrpo.policy.layout import check_speech, continued
 from rrpo.policy.layout import prompt as prompt_ids
 from rrpo.policy.lm import LMConfig
 from rrpo.policy.rollout import Generated, generate
-from rrpo.relax import Logits, Relaxation, choices
 from rrpo.reward.differentiable import DifferentiableReward, evaluated
 from rrpo.sampling import Sampling
 from rrpo.tokens import IGNORE, length_mask
