@@ -120,8 +120,8 @@ def _label(
         require_no_slip(f"--label {label}={emotion}", emotion)
     unused = sorted(set(asked) - there)
     if unused:
-        found = ", ".join(sorted({one.emotion for one in read}))
-        raise UserError(f"--label {unused[0]}: no recording has that label; there are {found}")
+        others = ", ".join(sorted({one.emotion for one in read}))
+        raise UserError(f"--label {unused[0]}: no recording has that label; there are {others}")
     known = {folded(label): emotion for label, emotion in corpus.emotions.items()} | asked
     reasons = {folded(label): reason for label, reason in corpus.left_out.items()}
     kept, left_out = [], Counter[str]()
