@@ -13,6 +13,7 @@ from rich.console import Console
 from rrpo import __version__
 from rrpo.cli.bench import bench_app
 from rrpo.cli.data import data_app, tokenize
+from rrpo.cli.doctor import doctor
 from rrpo.cli.options import Ablation, Out, Seed, Smoke, Systems, command_line
 from rrpo.cli.policy import policy_app
 from rrpo.cli.reward import reward_app
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Robust Reward Policy Optimization for emotional text-to-speech: train a token reward "
     "model, harden it, and post-train a speech-token LM against it.",
+    epilog="Example: rrpo demo --smoke --out demo-smoke",
 )
 
 app.add_typer(reward_app, name="reward")
@@ -34,11 +36,12 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(study_app, name="study")
 app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
-app.command()(tokenize)
-app.command()(speak)
-app.command()(evaluate)
-app.command()(export)
-app.command()(report)
+app.command(epilog="Example: rrpo tokenize imported --codec s3:FOLDER --out tokens")(tokenize)
+app.command(epilog="Example: rrpo speak --policy mini --text 'It is late.' --out x.wav")(speak)
+app.command(epilog="Example: rrpo evaluate sft rrpo-policy --reward rm")(evaluate)
+app.command(epilog="Example: rrpo export rrpo-run --to cosyvoice2 --out exported")(export)
+app.command(epilog="Example: rrpo report demo")(report)
+app.command(epilog="Example: rrpo doctor --json")(doctor)
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,7 +62,7 @@ def _root(
     """Take the option that needs no command."""
 
 
-@app.command()
+@app.command(epilog="Example: rrpo demo --systems sft,best_of_8,diffro,rrpo --out demo")
 def demo(
     out: Out = Path("demo"),
     seed: Seed = 0,

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from rrpo.data.findings import Findings
     from rrpo.data.manifest import Recording
 
-data_app = typer.Typer(no_args_is_help=True, help="Import labelled speech.")
+data_app = typer.Typer(
+    no_args_is_help=True,
+    help="Import labelled speech.",
+    epilog="Example: rrpo data import ravdess RAVDESS --out imported",
+)
 
 MOST_LEFT_OUT = 0.5
 """Share of the recordings over which `rrpo tokenize` ends with a mistake."""
 
 
-@data_app.command("import")
+@data_app.command("import", epilog="Example: rrpo data import ravdess RAVDESS --out imported")
 def data_import(
     corpus: Annotated[
         str,
