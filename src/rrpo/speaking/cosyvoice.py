@@ -142,9 +142,9 @@ def _require_same_codec(start: Location, model: SpeechTokenLM, folder: Path) -> 
     """
     there = {path.stem: path for name in TOKENIZERS if (path := folder / name).is_file()}
     spoken = codec_name(model.config.codec)
-    path = there.get(spoken) or next(iter(there.values()), None)
-    if path is not None:
-        line = identity(path.stem, sha256(path))
+    tokenizer = there.get(spoken) or next(iter(there.values()), None)
+    if tokenizer is not None:
+        line = identity(tokenizer.stem, sha256(tokenizer))
         require_one_codec({f"the policy {start}": model.config.codec, f"the folder {folder}": line})
 
 
