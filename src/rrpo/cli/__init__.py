@@ -16,6 +16,7 @@ from rrpo.cli.bench import bench_app
 from rrpo.cli.data import data_app, tokenize
 from rrpo.cli.doctor import doctor
 from rrpo.cli.options import Ablation, Out, Seed, Smoke, Systems, command_line
+from rrpo.cli.play import play
 from rrpo.cli.policy import policy_app
 from rrpo.cli.reward import reward_app
 from rrpo.cli.speech import evaluate, export, report, speak
@@ -43,6 +44,7 @@ app.command(epilog="Example: rrpo evaluate sft rrpo-policy --reward rm")(evaluat
 app.command(epilog="Example: rrpo export rrpo-run --to cosyvoice2 --out exported")(export)
 app.command(epilog="Example: rrpo report demo")(report)
 app.command(epilog="Example: rrpo doctor --json")(doctor)
+app.command(epilog="Example: rrpo play sft rrpo-policy --port 0")(play)
 
 
 def _print_version(wanted: bool) -> None:

@@ -109,6 +109,11 @@ class CosyVoiceTokenizer:
         """
         return self._ids(self.instruction(emotion))
 
+    @property
+    def emotions(self) -> list[str]:
+        """Emotions for which there is an instruction."""
+        return list(self._instructions)
+
     def instruction(self, emotion: str) -> str:
         """Return what CosyVoice is told for an emotion.
 

@@ -75,6 +75,11 @@ class CosyVoiceSpeaker:
         """Samples per second of CosyVoice's vocoder."""
         return self.codec.native_rate
 
+    @property
+    def emotions(self) -> Sequence[str]:
+        """Emotions for which there is an instruction."""
+        return self._tokenizer.emotions
+
     def sound(self, tokens: Tensor) -> Audio:
         """Return audio (N,) of tokens (T,) at the vocoder's own rate."""
         return self.codec.decode_native(tokens)
