@@ -13,7 +13,11 @@ from rrpo.errors import UserError
 if TYPE_CHECKING:
     from rrpo.bench.gradient import Size
 
-bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks of gradients and speed.")
+bench_app = typer.Typer(
+    no_args_is_help=True,
+    help="Benchmarks of gradients and speed.",
+    epilog="Example: rrpo bench speed step rollout",
+)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 FullSize = Annotated[
@@ -21,7 +25,7 @@ FullSize = Annotated[
 ]
 
 
-@bench_app.command("gradient")
+@bench_app.command("gradient", epilog="Example: rrpo bench gradient mini --reward mini")
 def bench_gradient(
     run: Annotated[Path, typer.Argument(help="Folder of a policy, or `mini` for the base.")],
     reward: Rewards,
@@ -83,7 +87,7 @@ def _audit(
     return gradient.audit(audited, size, seed, estimators)
 
 
-@bench_app.command("all")
+@bench_app.command("all", epilog="Example: rrpo bench all --out benchmarks.md")
 def bench_all(
     run: Annotated[
         Path, typer.Argument(help="Policy whose gradient is measured; `mini`: the base.")
@@ -122,7 +126,7 @@ def bench_all(
     print(out)
 
 
-@bench_app.command("speed")
+@bench_app.command("speed", epilog="Example: rrpo bench speed step rollout")
 def bench_speed(
     names: Annotated[
         list[str] | None,

@@ -17,10 +17,14 @@ from rrpo.cli.options import (
     Settings,
 )
 
-policy_app = typer.Typer(no_args_is_help=True, help="Post-train a speech-token LM.")
+policy_app = typer.Typer(
+    no_args_is_help=True,
+    help="Post-train a speech-token LM.",
+    epilog="Example: rrpo policy sft --out sft",
+)
 
 
-@policy_app.command()
+@policy_app.command(epilog="Example: rrpo policy sft --out sft")
 def sft(
     out: Out,
     data: Data = None,
@@ -37,7 +41,7 @@ def sft(
     recipes.sft(out, data, start, more)
 
 
-@policy_app.command()
+@policy_app.command(epilog="Example: rrpo policy diffro --from sft --reward rm --out rrpo-policy")
 def diffro(
     reward: Rewards,
     out: Out,
@@ -56,7 +60,7 @@ def diffro(
     recipes.diffro(out, reward, data, start, preset, more)
 
 
-@policy_app.command()
+@policy_app.command(epilog="Example: rrpo policy grpo --from sft --reward rm --out grpo")
 def grpo(
     reward: Rewards,
     out: Out,
@@ -74,7 +78,7 @@ def grpo(
     recipes.grpo(out, reward, data, start, more)
 
 
-@policy_app.command()
+@policy_app.command(epilog="Example: rrpo policy dpo --from sft --reward rm --out dpo")
 def dpo(
     out: Out,
     reward: Annotated[

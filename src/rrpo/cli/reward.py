@@ -8,10 +8,14 @@ import typer
 
 from rrpo.cli.options import CodecOf, ConfigFile, Data, Out, Preset, Resume, Settings
 
-reward_app = typer.Typer(no_args_is_help=True, help="Train and test reward models.")
+reward_app = typer.Typer(
+    no_args_is_help=True,
+    help="Train and test reward models.",
+    epilog="Example: rrpo reward train --preset recommended --out rm",
+)
 
 
-@reward_app.command("train")
+@reward_app.command("train", epilog="Example: rrpo reward train --preset recommended --out rm")
 def reward_train(
     out: Out,
     data: Data = None,
@@ -53,7 +57,7 @@ def reward_train(
     recipes.reward(out, data, start, mixes, preset, options)
 
 
-@reward_app.command("eval")
+@reward_app.command("eval", epilog="Example: rrpo reward eval mini rm")
 def reward_eval(
     runs: Annotated[list[str], typer.Argument(help="Folders of reward models, or `mini`.")],
     data: Annotated[

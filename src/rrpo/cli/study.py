@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from rrpo.mini.world import World
     from rrpo.studies.real_speech.folds import Size
 
-study_app = typer.Typer(no_args_is_help=True, help="Longer experiments with their own pages.")
+study_app = typer.Typer(
+    no_args_is_help=True,
+    help="Longer experiments with their own pages.",
+    epilog="Example: rrpo study seeds --seeds 5 --out seeds",
+)
 
 
-@study_app.command()
+@study_app.command(epilog="Example: rrpo study seeds --seeds 5 --out seeds")
 def seeds(
     out: Out,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0 to N-1.")] = 3,
@@ -41,7 +45,7 @@ def seeds(
     print(study.run(out, seeds, chosen, command_line(), ablation))
 
 
-@study_app.command()
+@study_app.command(epilog="Example: rrpo study world --out world")
 def world(
     out: Out,
     folder: WorldFolder = None,
@@ -65,7 +69,7 @@ def _world(folder: Path | None) -> "World":
     return World(folder) if folder else World()
 
 
-@study_app.command()
+@study_app.command(epilog="Example: rrpo study voices demo --out voices")
 def voices(
     demos: Annotated[list[Path], typer.Argument(help="Folders of finished demos.")],
     out: Out,
@@ -80,7 +84,7 @@ def voices(
     print(study.run(demos, out, sentences, command_line(), world=_world(folder)))
 
 
-@study_app.command()
+@study_app.command(epilog="Example: rrpo study judges --out judges")
 def judges(
     out: Out,
     folder: WorldFolder = None,
@@ -104,7 +108,7 @@ Pages = Annotated[
 ]
 
 
-@study_app.command()
+@study_app.command(epilog="Example: rrpo study ablation --data imported --seeds 5 --out ablation")
 def ablation(
     data: Manifests,
     out: Out,
@@ -127,7 +131,9 @@ def ablation(
     print(publish(page, pages))
 
 
-@study_app.command()
+@study_app.command(
+    epilog="Example: rrpo study languages --data english --data german --out languages"
+)
 def languages(
     data: Manifests,
     out: Out,
@@ -152,7 +158,7 @@ def _size(seeds: int, smoke: bool) -> "Size":
     return SMOKE if smoke else replace(FULL, seeds=seeds)
 
 
-@study_app.command()
+@study_app.command(epilog="Example: rrpo study artifacts --data imported --out artifacts")
 def artifacts(
     out: Out,
     data: Annotated[
@@ -169,7 +175,7 @@ def artifacts(
     print(study.run(out, data or [], size, seed, command_line()))
 
 
-@study_app.command()
+@study_app.command(epilog="Example: rrpo study overoptimization --steps 160 --out over")
 def overoptimization(
     out: Out,
     seed: Seed = 0,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.data.shards import Utterance
+from rrpo.emotions import EMOTIONS
 from rrpo.evaluate.panel import Sample, kl_of
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
@@ -57,6 +58,7 @@ class MiniSpeaker:
     codec: MiniCodec
     base: SpeechTokenLM | None = None
     rate: int = SAMPLE_RATE
+    emotions: Sequence[str] = EMOTIONS
 
     def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each; what is as long as it may become did not end by itself."""
