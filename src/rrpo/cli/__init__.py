@@ -70,6 +70,13 @@ def demo(
     out: Out = Path("demo"),
     seed: Seed = 0,
     smoke: Smoke = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A taste: one emotion, a quarter of the steps.")
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trainings at once, one core each; default: all cores."),
+    ] = None,
     ablation: Ablation = False,
     systems: Systems = "sft,diffro,rrpo",
     from_scratch: Annotated[
@@ -77,17 +84,27 @@ def demo(
         typer.Option(help="First make the bundled world again (4 hours; needs rrpo\\[mini])."),
     ] = False,
 ) -> None:
-    """Harden a reward model, post-train a small LM in several ways, judge them, write a page."""
+    """Harden a reward model, post-train a small LM in several ways, judge them, write a page.
+
+    The page is there within seconds and grows. Ctrl-C stops; the same command goes on.
+    """
+    from rrpo.processes import cores
     from rrpo.studies.demo import demo, plan
 
-    chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
+    if smoke and quick:
+        raise UserError("--smoke and --quick are two sizes: give one")
+    size = plan.SMOKE if smoke else plan.QUICK if quick else plan.DEMO
+    chosen = plan.with_systems(size, systems.split(","))
+    workers = min(jobs or cores(), 3)
+    if workers == 1:
+        print("one core: the stages run one after the other", file=sys.stderr)
     world = None
     if from_scratch:
         from rrpo.mini.build import build
 
         world = build(out / "recipe", seed, scale=0.01 if smoke else 1.0)
         out = out / "demo"
-    demo.run(out, seed, chosen, ablation, world, command_line())
+    demo.run(out, seed, chosen, ablation, world, command_line(), workers)
 
 
 def main() -> None:
