@@ -232,6 +232,21 @@ def test_a_folder_that_moved_is_named_with_model(place: Path) -> None:
         CosyVoiceSpeaker("CosyVoice2-0.5B", model, place / "voice.wav", None)
 
 
+def test_what_cannot_be_asked_is_told_before_anything_is_drawn(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = place / "CosyVoice2-0.5B"
+    spoken = CosyVoiceSpeaker(str(folder), cosyvoice.load(folder), place / "voice.wav", None)
+    monkeypatch.setattr("rrpo.speaking.cosyvoice.generate", None)  # whoever draws fails
+    rows = [asked("Hello.", "happy", name=f"{number}") for number in range(20)]
+    for text, emotion, said in (
+        ("……", "happy", "nothing to say"),
+        ("Hi.", "bored", "no instruction for 'bored'"),
+    ):
+        with pytest.raises(UserError, match=f"utterance 'last': .*{said}"):
+            spoken.say([*rows, asked(text, emotion, name="last")], 0)
+
+
 def test_a_model_folder_of_another_codec_is_refused(place: Path) -> None:
     """Its flow would speak the same numbers as other sounds."""
     folder, voice = place / "CosyVoice2-0.5B", place / "voice.wav"

@@ -177,6 +177,21 @@ def test_a_name_that_is_no_utf8_is_refused_in_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_name_that_is_no_utf8_is_refused_by_every_command(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "path,emotion\na.wav,sad\n")
+    wav(tmp_path / "a.wav")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/r\xe4t")
+    for words in (
+        ("tokenize", tmp_path / "t.csv", "--out", odd),
+        ("policy", "sft", "--out", tmp_path / "run", "--data", odd),
+        ("reward", "train", "--out", odd, "--set", "train.steps=1"),
+        ("report", odd),
+        ("speak", "--policy", "mini", "--text", "caf\udce9", "--out", tmp_path / "x.wav"),
+    ):
+        assert r"\xe" in (said := mistake(*words)) and "is not UTF-8: write it so" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "t.csv"]
+
+
 def test_a_console_that_is_not_utf8_shows_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
