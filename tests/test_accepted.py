@@ -26,7 +26,9 @@ from rrpo.loading import load_data, load_mixes
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED, read_pairs
 from rrpo.policy.cosyvoice_text import END_OF_PROMPT, CosyVoiceTokenizer
+from rrpo.policy.examples import Tokenizer, make_examples
 from rrpo.report.page import write_run_page
+from rrpo.sound.file import load_voice
 from sounds import RATE, encoded, voice
 
 PAGE = ROOT / "docs" / "inputs.md"
@@ -192,6 +194,26 @@ def pairs(rejected: list[Utterance] | None) -> Given:
     return run
 
 
+def spoken(text: str, cosyvoice: bool = False) -> Given:
+    def run(at: Path) -> None:
+        tokenizer: Tokenizer = World().tokenizer
+        if cosyvoice:
+            pytest.importorskip("transformers")
+            write_tokenizer(at / "CosyVoice2")
+            tokenizer = CosyVoiceTokenizer(at / "CosyVoice2")
+        make_examples(tokenizer, utterances(text=text), at)
+
+    return run
+
+
+def recorded(seconds: float, end: int | None = None) -> Given:
+    def run(at: Path) -> None:
+        (at / "voice.wav").write_bytes(encoded("wav", voice(seconds))[:end])
+        load_voice(at / "voice.wav")
+
+    return run
+
+
 def checkpoint(change: Callable[[dict[str, Any]], Any], end: int | None = None) -> Given:
     def run(at: Path) -> None:
         folder = model_folder(at / "CosyVoice2")
@@ -337,6 +359,18 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("--pairs", "both of a pair the same"): pairs(utterances()),
     ("--pairs", "two texts in a pair"): pairs(utterances(text="It is late.")),
     ("--pairs", "one of the two shards"): pairs(None),
+    ("--data, --text", "words, numbers and marks"): spoken("Well, 3 trains left."),
+    ("--data, --text", "marks alone"): spoken("?!..."),
+    ("--data, --text", "a sign that the mini world cannot read"): spoken("It costs 5 €."),
+    ("--data, --text", "CosyVoice's own marks, any script"): spoken(
+        "今天 [laughter] <strong>5 €</strong>", cosyvoice=True
+    ),
+    ("--data, --text", "an invisible sign alone"): spoken("\u200b", cosyvoice=True),
+    ("--data, --text", "a control token"): spoken("Hi <|endoftext|>", cosyvoice=True),
+    ("--data, --text", "a tag of another program"): spoken("One.<br>Two.", cosyvoice=True),
+    ("--voice", "3 s at 16 kHz"): recorded(3.0),
+    ("--voice", "over 30 s"): recorded(30.5),
+    ("--voice", "half a file"): recorded(3.0, end=9000),
     ("--from", 'llm.pt, with `module.` before its keys, or under "model"'): several(
         checkpoint(lambda state: state),
         checkpoint(lambda state: {f"module.{key}": value for key, value in state.items()}),

@@ -23,7 +23,7 @@ import torch.utils.tensorboard
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from rrpo.checkpoint import save_model
+from rrpo.checkpoint import load_model, save_model
 from rrpo.errors import UserError
 from rrpo.folder import require_whole
 from rrpo.metrics import read_metrics
@@ -330,6 +330,18 @@ def test_a_damage_without_a_checkpoint_before_is_refused(stopped: Path) -> None:
     with pytest.raises(UserError, match=r"training\.safetensors.*no earlier.*another --out"):
         run(stopped, resume=True)
     assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == left
+
+
+def test_who_reads_a_damaged_checkpoint_is_told_of_the_one_before(stopped: Path) -> None:
+    weights = stopped / "checkpoint" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    before = stopped / "checkpoint.old"
+    with pytest.raises(UserError, match=f"SHA-256.*, or name {before}, the checkpoint before"):
+        load_model(stopped, "tiny")
+    load_model(before, "tiny")
+    (before / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"SHA-256 named in model\.json: copy or make it again$"):
+        load_model(stopped, "tiny")
 
 
 def test_two_damaged_checkpoints_are_both_named(stopped: Path) -> None:

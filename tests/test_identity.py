@@ -1,5 +1,6 @@
 """Tokens of two codecs are never mixed: at every door the identity is compared and asked for."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rrpo.errors import UserError
 from rrpo.identity import require_one_codec
 from rrpo.loading import is_mini
 from rrpo.mini.world import World
+from rrpo.objectives.pairs import CHOSEN, REJECTED
 
 OTHER = "speech_tokenizer_v2 aaaa"
 
@@ -70,6 +72,8 @@ DOORS = (
     "policy grpo --reward mini --data {} --out {out} --set train.steps=1",
     "policy dpo --reward mini --data {} --out {out} --set train.steps=1",
     "evaluate mini --data {}",
+    "policy dpo --pairs {folder} --out {out} --set train.steps=1",
+    "reward train --mixes {} --set fit.mixup_at=audio --out {out} --set train.steps=1",
 )
 
 
@@ -79,10 +83,14 @@ def test_tokens_of_another_codec_are_refused_at_every_door(
     door: str, shards: dict[str, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    line = mistake(*door.format(shards["other"], out=out).split())
+    for path in shards.values():
+        for name in (CHOSEN, REJECTED):
+            (tmp_path / path.stem).mkdir(exist_ok=True)
+            shutil.copy(path, tmp_path / path.stem / name)
+    line = mistake(*door.format(shards["other"], out=out, folder=tmp_path / "other").split())
     assert "of the codec" in line and "speech_tokenizer_v2" in line and "mini" in line
-    line = mistake(*door.format(shards["silent"], out=out).split())
-    assert "silent.parquet does not say which codec its tokens are of" in line
+    line = mistake(*door.format(shards["silent"], out=out, folder=tmp_path / "silent").split())
+    assert ".parquet does not say which codec its tokens are of" in line and "silent" in line
     assert "--codec-of" in line
     assert not out.exists()
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from rrpo.processes import LAUNCHED, require_launcher
 from rrpo.progress import Progress
 from rrpo.random_states import random_states, restore_random_states
 from rrpo.reward import RewardConfig, RewardModel
+from rrpo.state import restore_state
 from rrpo.stopping import EarlyStopping
 from rrpo.train import (
     TrainConfig,
@@ -544,6 +545,14 @@ def test_left_over_processes(
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     require_launcher()
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_another_number_of_processes_is_named_by_each(stopped: Path, process: int) -> None:
+    two: Any = SimpleNamespace(num_processes=2, process_index=process)
+    state: Any = None  # nothing of it is changed
+    with pytest.raises(UserError, match="was trained by 1 processes, not 2: launch as many"):
+        restore_state(state, stopped / "checkpoint", two)
 
 
 @pytest.fixture

@@ -170,9 +170,24 @@ def load_model(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         kind: what the configuration's key "kind" must say, such as "policy".
 
     Raises:
-        UserError: a file is missing or damaged, the hash differs, or it is another kind of model.
+        UserError: a file is missing or damaged, the hash differs, or it is another kind of model;
+            where a run's checkpoint before it is whole, the message names that.
     """
     folder = model_place(folder)
+    try:
+        return _load_model(folder, kind)
+    except UserError as damage:
+        before = folder.with_name("checkpoint.old")
+        if folder.name != "checkpoint" or not is_ours(before):
+            raise
+        try:
+            _load_model(before, kind)
+        except UserError:
+            raise damage from None
+        raise UserError(f"{damage}, or name {before}, the checkpoint before") from None
+
+
+def _load_model(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not (folder / "model.json").is_file():
         raise UserError(f"no {kind} in {folder}: expected model.json and model.safetensors there")
     description = read_json(folder / "model.json")

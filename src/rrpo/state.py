@@ -160,14 +160,14 @@ def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) 
         UserError: the model or the number of processes differs, or a file is missing or damaged.
     """
     stored = read_json(target / "training.json")
-    tensors = load_tensors(target / "training.safetensors")
-    states = load_tensors(target / f"random-{accelerator.process_index}.safetensors")
     try:
         if stored["processes"] != accelerator.num_processes:
             raise UserError(
                 f"{target.parent} was trained by {stored['processes']} processes, not "
                 f"{accelerator.num_processes}: launch as many to resume"
             )
+        tensors = load_tensors(target / "training.safetensors")
+        states = load_tensors(target / f"random-{accelerator.process_index}.safetensors")
         parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             kind, _, name = key.partition(".")

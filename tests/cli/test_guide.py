@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from model_folder import HEADS, write_llm, write_package, write_speech_tokenizer, write_tokenizer
 from places import ROOT
 from rrpo import policy, reward
-from rrpo.checkpoint import read_json
+from rrpo.checkpoint import read_json, sha256
 from rrpo.cli import app
 from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.data.shards import Utterance, write_shard
@@ -229,3 +230,39 @@ def test_a_folder_that_moved_is_named_with_model(place: Path) -> None:
     assert speech.say([asked("Hello.", "happy")], seed=0)[0].tokens.ndim == 1
     with pytest.raises(UserError, match="is not at"):
         CosyVoiceSpeaker("CosyVoice2-0.5B", model, place / "voice.wav", None)
+
+
+def test_what_cannot_be_asked_is_told_before_anything_is_drawn(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = place / "CosyVoice2-0.5B"
+    spoken = CosyVoiceSpeaker(str(folder), cosyvoice.load(folder), place / "voice.wav", None)
+    monkeypatch.setattr("rrpo.speaking.cosyvoice.generate", None)  # whoever draws fails
+    rows = [asked("Hello.", "happy", name=f"{number}") for number in range(20)]
+    for text, emotion, said in (
+        ("……", "happy", "nothing to say"),
+        ("Hi.", "bored", "no instruction for 'bored'"),
+    ):
+        with pytest.raises(UserError, match=f"utterance 'last': .*{said}"):
+            spoken.say([*rows, asked(text, emotion, name="last")], 0)
+
+
+def test_a_model_folder_of_another_codec_is_refused(place: Path) -> None:
+    """Its flow would speak the same numbers as other sounds."""
+    folder, voice = place / "CosyVoice2-0.5B", place / "voice.wav"
+    model = cosyvoice.load(folder)
+    tokenizer = folder / "speech_tokenizer_v2.onnx"
+    model.config = model.config.model_copy(
+        update={"codec": f"speech_tokenizer_v2 {sha256(tokenizer)}"}
+    )
+    CosyVoiceSpeaker("sft", model, voice, folder)
+    newer = shutil.copytree(folder, place / "CosyVoice3")
+    (newer / tokenizer.name).rename(newer / "speech_tokenizer_v3.onnx")
+    with pytest.raises(UserError, match=r"CosyVoice3 is of the codec speech_tokenizer_v3 .*v2"):
+        CosyVoiceSpeaker("sft", model, voice, newer)
+    # With both files there, that of the policy's name counts, and its weights.
+    shutil.copy(tokenizer, newer)
+    CosyVoiceSpeaker("sft", model, voice, newer)
+    (newer / tokenizer.name).write_bytes(tokenizer.read_bytes() + b"x")
+    with pytest.raises(UserError, match=r"of the codec speech_tokenizer_v2 \("):
+        CosyVoiceSpeaker("sft", model, voice, newer)

@@ -2,18 +2,25 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
-from rrpo import policy, recipes
+from rrpo import policy, recipes, reward
 from rrpo.cli import speech
+from rrpo.data.shards import read_shard, shard_codec, write_shard
 from rrpo.diverged import TrainingDiverged
 from rrpo.errors import NotFinite, UserError
 from rrpo.evaluate.artifacts import loops
+from rrpo.judging import judge
+from rrpo.mini.world import World
+from rrpo.objectives.pairs import CHOSEN, REJECTED
 from rrpo.policy import SpeechTokenLM, generate
+from rrpo.policy.examples import Prompt
 from rrpo.policy.rollout import SAMPLERS
 
 TEXT = "The train leaves at noon."
@@ -88,6 +95,15 @@ def test_evaluate_names_them(
     assert row["loops"] is True and row["ended"] is False
 
 
+@pytest.mark.usefixtures("quick_judges")
+def test_evaluate_names_the_utterance_that_cannot_be_read(tmp_path: Path) -> None:
+    rows = World().shard("test_same")[:2]
+    data = [rows[0], replace(rows[1], id="u7", text="今天天气很好。")]
+    write_shard(tmp_path / "a.parquet", data, World().codec_identity)
+    with pytest.raises(UserError, match="utterance 'u7': cannot read '今' aloud"):
+        judge(["mini"], data=tmp_path / "a.parquet")
+
+
 def test_a_policy_without_numbers_ends_its_training_with_the_batch(
     tiny: Path, tmp_path: Path
 ) -> None:
@@ -101,6 +117,128 @@ def test_a_policy_without_numbers_ends_its_training_with_the_batch(
     assert "training diverged at step 1 (loss nan" in message and str(kept) in message
     batch = json.loads(kept.read_text())["batch"]
     assert len(batch) == 2 and all(len(row["tokens"]) == 12 and row["text"] for row in batch)
+
+
+SETTINGS = {
+    "sft": ["sft.batch_size=2"],
+    "diffro": ["diffro.batch_size=2"],
+    "grpo": ["grpo.prompts=1", "grpo.group=2"],
+    "dpo": ["dpo.batch_size=2"],
+    "reward": ["fit.batch_size=2"],
+}
+
+
+def trained(method: str, tiny: Path, out: Path, start: Path, judge: Path, *more: str) -> None:
+    """Train two steps with a method, from a start and against a judge."""
+    settings = ["train.steps=2", "train.warmup_steps=0", *SETTINGS[method], *more]
+    options = recipes.Options(settings=settings)
+    if method == "sft":
+        recipes.sft(out, tiny / "data", start, options)
+    elif method == "dpo":
+        recipes.dpo(out, pairs=pairs(tiny, out.parent / "pairs"), start=start, options=options)
+    elif method == "reward":
+        recipes.reward(out, tiny / "data", judge, options=options)
+    else:
+        run = recipes.diffro if method == "diffro" else recipes.grpo
+        run(out, [judge], tiny / "data", start, options=options)
+
+
+def pairs(tiny: Path, folder: Path) -> Path:
+    """Write pairs of the shards' utterances, and the same backwards."""
+    rows, codec = read_shard(tiny / "data"), shard_codec(tiny / "data")
+    write_shard(folder / CHOSEN, rows, codec)
+    write_shard(folder / REJECTED, [replace(row, tokens=row.tokens[::-1]) for row in rows], codec)
+    return folder
+
+
+def judge_without_numbers(tiny: Path, folder: Path) -> Path:
+    model = reward.load(tiny / "reward")
+    with torch.no_grad():
+        model.table[7:].fill_(math.nan)
+    reward.save(model, folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "what"),
+    [
+        ("sft", "policy"),
+        ("diffro", "policy"),
+        ("grpo", "policy"),
+        ("dpo", "policy"),
+        ("diffro", "judge"),
+        ("grpo", "judge"),
+        ("reward", "judge"),
+    ],
+)
+def test_every_training_without_numbers_is_told_and_leaves_no_checkpoint(
+    method: str, what: str, tiny: Path, tmp_path: Path
+) -> None:
+    start, judge = tiny / "policy", tiny / "reward"
+    if what == "policy":
+        start = spoilt(tiny, tmp_path / "nan", no_numbers)
+    else:
+        judge = judge_without_numbers(tiny, tmp_path / "nan")
+    out = tmp_path / "run"
+    with pytest.raises(TrainingDiverged, match=r"training diverged at step [01] \(") as caught:
+        trained(method, tiny, out, start, judge)
+    assert "\n" not in str(caught.value) and "no checkpoint was written yet" in str(caught.value)
+    kept = json.loads((out / "diverged.json").read_text())
+    assert kept["what"] and (kept["step"] == 0 or kept["batch"])
+    assert not (out / "checkpoint").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", SETTINGS)
+def test_a_step_that_is_too_long_leaves_the_checkpoint_before(
+    method: str, tiny: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    more = ("train.learning_rate=1e30", "train.save_every=1")
+    with pytest.raises(
+        TrainingDiverged, match=r"step 2 .*keeps step 1.*lower learning_rate=1e\+30"
+    ):
+        trained(method, tiny, out, tiny / "policy", tiny / "reward", *more)
+    load = reward.load if method == "reward" else policy.load
+    state = load(out).state_dict().values()
+    assert all(torch.isfinite(value).all() for value in state if value.is_floating_point())
+
+
+class FailsAtSecond:
+    """A reward that is no number in the second step; it keeps whom it was asked about."""
+
+    weights: Mapping[str, float] = {"low": 1.0}
+
+    def __init__(self) -> None:
+        self.table = torch.linspace(0.0, 1.0, 6561)[:, None]
+        self.asked: list[list[tuple[str, str]]] = []
+
+    def to(self, device: torch.device) -> None:
+        self.table = self.table.to(device)
+
+    def terms(
+        self, embeddings: Tensor, mask: Tensor, prompts: Sequence[Prompt]
+    ) -> dict[str, Tensor]:
+        self.asked.append([(one.text, one.emotion) for one in prompts])
+        if len(self.asked) == 2:
+            raise NotFinite("no number")
+        return {"low": -(embeddings[..., 0] * mask).sum(1) / mask.sum(1)}
+
+
+@pytest.mark.parametrize("method", ["diffro", "grpo"])
+def test_the_batch_that_is_kept_is_the_one_that_failed(
+    method: str, tiny: Path, tmp_path: Path
+) -> None:
+    judge = FailsAtSecond()
+    settings = ["train.steps=2", "train.warmup_steps=0", *SETTINGS[method]]
+    run = recipes.diffro if method == "diffro" else recipes.grpo
+    options = recipes.Options(settings=settings)
+    with pytest.raises(TrainingDiverged, match=r"step 2 \(no number"):
+        run(tmp_path, [judge], tiny / "data", tiny / "policy", options=options)
+    rows = json.loads((tmp_path / "diverged.json").read_text())["batch"]
+    first, second = judge.asked
+    assert [(row["text"], row["emotion"]) for row in rows] == second != first
 
 
 def test_a_short_stretch_that_is_stuck_is_no_loop() -> None:

@@ -14,6 +14,7 @@ from rrpo.data import tokenize
 from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import read_shard
 from rrpo.errors import UserError
+from rrpo.mini.world import World
 
 pytest.importorskip("librosa", reason="needs librosa: pip install 'rrpo[cosyvoice]'")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'rrpo[cosyvoice]'")
@@ -49,6 +50,20 @@ def test_twenty_five_tokens_a_second(folder: Path) -> None:
     ids = S3Tokenizer(folder).encode(voice(2.0))
     assert ids.dtype == torch.int64
     assert ids.numel() == 50
+
+
+def test_very_short_sounds_are_tokens_or_one_line(folder: Path) -> None:
+    """sh-lee-prml/HierSpeechpp#27: very short sounds end in NaN."""
+    tokenizer, mini = S3Tokenizer(folder), World().codec()
+    counts = {400: 1, 401: 1, 639: 1, 640: 1, 641: 1, 1279: 2, 1280: 2, 3200: 5}
+    for size in (1, 2, 10, 100, 399, *counts):
+        sound = 0.5 * np.sin(np.arange(size, dtype=np.float32) * 0.3 + 1)
+        assert mini.encode(sound).numel() == -(-size // 640)
+        if size in counts:
+            assert tokenizer.encode(sound).numel() == counts[size]
+        else:
+            with pytest.raises(UserError, match="shorter than 25 ms: leave it out"):
+                tokenizer.encode(sound)
 
 
 @pytest.mark.parametrize("seconds", [30.0, 30.5, 56.0, 61.3])

@@ -46,6 +46,10 @@ def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
             "path,emotion\ngone.wav,sad\n",
             r"line 2: no such audio file: gone\.wav is neither in .* \(1 of 1 are not there\)",
         ),
+        (
+            "path,emotion\nsub\\a.wav,sad\n",
+            r"line 2: no such audio file: sub\\a\.wav .*with / and no backslash in them",
+        ),
         ("path,emotion\na.wav,\n", "line 2: path or emotion is empty"),
         ("path,emotion\na.wav,sad\n./a.wav,sad\n", r"a\.wav is there twice"),
         ("path,label\na.wav,sad\n", "lacks the column emotion: it has path, label"),

@@ -1,5 +1,6 @@
 """What cannot be used of a corpus is left out and said, the same at every door."""
 
+import csv
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +9,14 @@ import pytest
 
 from command_line import mistake, rrpo
 from corpus_trees import MAKE, wav, write
+from rrpo.checkpoint import alone
 from rrpo.cli import data as command
 from rrpo.data.corpora import Imported, import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.findings import Findings
 from rrpo.data.manifest import read_manifest
 from rrpo.errors import UserError
+from sounds import encoded, voice, written
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 72862\n"
 
@@ -174,6 +177,21 @@ def test_a_name_that_is_no_utf8_is_refused_in_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_name_that_is_no_utf8_is_refused_by_every_command(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "path,emotion\na.wav,sad\n")
+    wav(tmp_path / "a.wav")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/r\xe4t")
+    for words in (
+        ("tokenize", tmp_path / "t.csv", "--out", odd),
+        ("policy", "sft", "--out", tmp_path / "run", "--data", odd),
+        ("reward", "train", "--out", odd, "--set", "train.steps=1"),
+        ("report", odd),
+        ("speak", "--policy", "mini", "--text", "caf\udce9", "--out", tmp_path / "x.wav"),
+    ):
+        assert r"\xe" in (said := mistake(*words)) and "is not UTF-8: write it so" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "t.csv"]
+
+
 def test_a_console_that_is_not_utf8_shows_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,3 +225,88 @@ def test_tokenize_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(UserError, match=r"a\.wav is silent"):
         command.tokenize(tmp_path / "t.csv", tmp_path / "out")
     assert "left out: 1 not there (line 3: gone.wav)" in capsys.readouterr().out
+    written(tmp_path / "a.wav", encoded("wav", voice()))
+    command.tokenize(tmp_path / "t.csv", tmp_path / "out")
+    assert "sounds: 1 taken, 0 of them suspicious, 1 left out" in capsys.readouterr().out
+    assert report(tmp_path / "out") == {
+        "a.wav": ("taken", ""),
+        "gone.wav": ("left out", "not there"),
+    }
+    assert "gone.wav is left out" in (tmp_path / "out" / "skipped.txt").read_text()
+
+
+def report(folder: Path) -> dict[str, tuple[str, str]]:
+    """Return what `sounds.csv` says of each file: its verdict, and some words of why."""
+    words = ("not there", "0 bytes", "git-LFS", "labelled", "film", "cut off", "may be cut off")
+    with (folder / "sounds.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return {
+        Path(row["path"]).name: (
+            row["verdict"],
+            next((one for one in reversed(words) if one in row["why"]), row["why"]),
+        )
+        for row in rows
+    }
+
+
+def test_an_import_reports_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = encoded("wav", voice())
+    stream = good[:4] + bytes(4) + good[8:40] + bytes(4) + good[44:]  # as it was begun
+    files = {"good": good, "half": good[:9000], "stream": stream, "empty": b"", "other": good}
+    for name, data in files.items():
+        written(tmp_path / f"{name}.wav", data)
+    written(tmp_path / "pointer.wav", POINTER.encode())
+    names = [*files, "gone", "pointer"]
+    rows = "".join(f"{name}.wav,{'hm' if name == 'other' else 'sad'}\n" for name in names)
+    write(tmp_path / "t.csv", f"path,emotion\n{rows}")
+    command.data_import("csv", tmp_path / "t.csv", tmp_path / "out", label=["hm=other"])
+    said = capsys.readouterr().out
+    assert "1 of them stand in the manifest: `rrpo tokenize` will leave them out" in said
+    assert "sounds: 2 taken, 1 of them suspicious, 5 left out; " in said
+    expected = {
+        "good.wav": ("taken", ""),
+        "half.wav": ("left out", "cut off"),
+        "stream.wav": ("suspicious", "may be cut off"),
+        "gone.wav": ("left out", "not there"),
+        "empty.wav": ("left out", "0 bytes"),
+        "pointer.wav": ("left out", "git-LFS"),
+        "other.wav": ("left out", "labelled"),
+    }
+    assert report(tmp_path / "out") == expected
+    # Kaldi's files name the same sounds.
+    for file, value in (("wav.scp", "{}.wav"), ("text", "Hi"), ("utt2spk", "s")):
+        lines = "".join(f"{name} {value.format(name)}\n" for name in names)
+        write(tmp_path / file, lines)
+    write(tmp_path / "utt2emo", "".join(f"{name} sad\n" for name in names))
+    command.data_import("cosyvoice", tmp_path, tmp_path / "kaldi")
+    assert report(tmp_path / "kaldi") == {**expected, "other.wav": ("taken", "")}
+
+
+def test_films_are_reported_one_by_one(tmp_path: Path) -> None:
+    for kind in ("01", "02", "03"):
+        path = tmp_path / "ravdess" / "Actor_01" / f"{kind}-01-05-01-01-01-01.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written(path, encoded("wav", voice()))
+    command.data_import("ravdess", tmp_path / "ravdess", tmp_path / "out")
+    assert report(tmp_path / "out") == {
+        "03-01-05-01-01-01-01.wav": ("taken", ""),
+        "01-01-05-01-01-01-01.wav": ("left out", "film"),
+        "02-01-05-01-01-01-01.wav": ("left out", "film"),
+    }
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_a_sound_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path / "a.wav", encoded("wav", voice()))
+    write(tmp_path / "t.csv", "path,emotion\na.wav,sad\n")
+
+    def read(*_: object) -> None:
+        raise AssertionError("a sound was read")
+
+    monkeypatch.setattr("rrpo.data.tokenize.survey", read)
+    for out in (tmp_path / "t.csv", tmp_path / "t.csv" / "inside"):
+        with pytest.raises(UserError, match=f"cannot write {out}"):
+            command.tokenize(tmp_path / "t.csv", out)
+    with alone(tmp_path / "out"), pytest.raises(UserError, match="another process is writing"):
+        command.tokenize(tmp_path / "t.csv", tmp_path / "out")

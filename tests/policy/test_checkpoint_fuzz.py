@@ -104,7 +104,7 @@ def test_damaged_models_of_our_own_are_refused(quiet: Path, mutation: str) -> No
     for kind, load in (("policy", policy.load), ("reward", reward.load)):
         for name in ("model.json", "model.safetensors"):
             data = (quiet / kind / name).read_bytes()
-            for _ in range(20):
+            for _ in range(65):
                 damaged = MUTATIONS[mutation](rng, data)
                 (quiet / kind / name).write_bytes(damaged)
                 found = taken(lambda load=load, kind=kind: load(quiet / kind))

@@ -20,6 +20,7 @@ from rrpo.policy.cosyvoice_text import (
     CosyVoiceTokenizer,
     read_tokenizer,
 )
+from rrpo.policy.examples import make_examples
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.runs import PolicyRun
 
@@ -53,7 +54,7 @@ def test_version_3_has_phones_and_parts_of_pinyin(folder: Path) -> None:
     second, third = (CosyVoiceTokenizer(folder, version) for version in (2, 3))
     last = second.encode("[mn]")[0]
     assert third.encode("[mn]") == [last]
-    assert third.encode("<|endofsystem|>") == [last + 1]
+    assert read_tokenizer(folder, 3).convert_tokens_to_ids("<|endofsystem|>") == last + 1
     # 15 vowels in four forms and 24 consonants, in alphabetical order.
     assert third.encode("[AA1][ZH]") == [last + 4, last + 1 + 15 * 4 + 24]
     assert third.encode("[ǜ]") == [last + 151924 - 151663]
@@ -101,6 +102,48 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
     (folder / "CosyVoice-BlankEN" / "vocab.json").write_text(json.dumps(words))
     with pytest.raises(UserError, match="not CosyVoice's tokenizer"):
         CosyVoiceTokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("……", "nothing to say"),
+        ("?!...", "nothing to say"),
+        ("\u200b\u200b", "nothing to say"),
+        ("😀", "nothing to say"),
+        ("Hello <|endoftext|> there", r"holds <\|endoftext\|>: leave it out"),
+        ("<|im_start|>", r"holds <\|im_start\|>"),
+        ("<|zh|>今天天气很好", r"holds <\|zh\|>"),
+        ("happy <endofprompt> hello there", "holds <endofprompt>: leave it out"),
+        ("One.<br>Two.", "holds <br>"),
+        ("Be <b>loud</b>.", "holds <b>"),
+    ],
+)
+def test_a_text_that_is_no_speech_names_its_utterance(folder: Path, text: str, words: str) -> None:
+    """CosyVoice#1432, #1065, EveryVoice#741: stray tags, and marks with nothing to say."""
+    rows = [
+        Utterance("0", "Hello there.", "sad", np.array([1])),
+        Utterance("5", text, "sad", np.array([1])),
+    ]
+    for version in (2, 3):
+        with pytest.raises(UserError, match=f"data: utterance '5': the text .*{words}"):
+            make_examples(CosyVoiceTokenizer(folder, version), rows, "data")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Oh [laughter] <strong>you</strong>!",
+        "<laughter>No</laughter> way.",
+        "今天天气很好。",
+        "2 < 3 and 5 > 4",
+        "I <3 you",
+        "½ Ⅷ مرحبا",
+        "One.\nTwo.",
+    ],
+)
+def test_what_cosyvoice_has_marks_for_is_read(folder: Path, text: str) -> None:
+    assert CosyVoiceTokenizer(folder).encode(text)
 
 
 def test_code_beside_a_tokenizer_is_not_run(folder: Path, tmp_path: Path) -> None:

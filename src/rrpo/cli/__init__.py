@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ from rrpo.cli.bench import bench_app
 from rrpo.cli.data import data_app, tokenize
 from rrpo.cli.doctor import doctor
 from rrpo.cli.options import Ablation, Out, Seed, Smoke, Systems, command_line
+from rrpo.cli.play import play
 from rrpo.cli.policy import policy_app
 from rrpo.cli.reward import reward_app
 from rrpo.cli.speech import evaluate, export, report, speak
@@ -42,6 +44,7 @@ app.command(epilog="Example: rrpo evaluate sft rrpo-policy --reward rm")(evaluat
 app.command(epilog="Example: rrpo export rrpo-run --to cosyvoice2 --out exported")(export)
 app.command(epilog="Example: rrpo report demo")(report)
 app.command(epilog="Example: rrpo doctor --json")(doctor)
+app.command(epilog="Example: rrpo play sft rrpo-policy --port 0")(play)
 
 
 def _print_version(wanted: bool) -> None:
@@ -95,6 +98,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = _show_warning
     try:
+        _require_utf8(*sys.argv[1:], _folder())
         code = app(standalone_mode=False)
     except UserError as error:
         _mistake(str(error))
@@ -119,6 +123,35 @@ def main() -> None:
         _mistake(f"{error.format_message().strip().rstrip('.')}: see {path} --help")
     else:
         sys.exit(code)
+
+
+def _require_utf8(*words: str) -> None:
+    """Refuse a name or a text that is not UTF-8: pages, tables and settings could not hold it.
+
+    Raises:
+        UserError: a word of the command, or the folder it is in, is not.
+    """
+    for word in words:
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError:
+            shown = os.fsencode(word).decode("utf-8", errors="backslashreplace")
+            raise UserError(
+                f"{shown} is not UTF-8: write it so (a file is renamed by convmv -f latin1 -t utf8 "
+                "--notest)"
+            ) from None
+
+
+def _folder() -> str:
+    """Return the folder that the command is in.
+
+    Raises:
+        UserError: it was removed.
+    """
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        raise UserError("the folder you are in was removed: change to another") from None
 
 
 def _show_warning(

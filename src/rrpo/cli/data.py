@@ -11,6 +11,7 @@ from rrpo.errors import UserError
 
 if TYPE_CHECKING:
     from rrpo.data.corpora import TableOptions
+    from rrpo.data.findings import Findings
     from rrpo.data.manifest import Recording
 
 data_app = typer.Typer(
@@ -101,11 +102,13 @@ def _import_cosyvoice(
 ) -> tuple[int, int]:
     """Return how many utterances there are, and how many of them with tokens."""
     from rrpo.data.cosyvoice import import_cosyvoice
+    from rrpo.data.manifest import read_manifest
     from rrpo.loading import codec_identity
 
     done = import_cosyvoice(path, out, emotions, codec_identity(codec_of))
     for line in done.findings.lines():
         print(line)
+    _report_sounds(read_manifest(out), done.findings, out)
     return done.utterances, done.tokens
 
 
@@ -121,20 +124,22 @@ def _import_corpus(
     options = None if table == TableOptions() else table
     imported = import_corpus(corpus, path, out, labels, options)
     print_imported(imported, corpus, Console(soft_wrap=True, highlight=False))
-    _print_headers(imported.recordings, out)
+    _report_sounds(imported.recordings, imported.findings, out)
     return len(imported.recordings)
 
 
-def _print_headers(recordings: "Sequence[Recording]", out: Path) -> None:
-    """Say by their headers which recordings cannot be read, and which have a narrower band."""
-    from rrpo.data.survey import REPORT, report_lines, survey_headers, write_report
+def _report_sounds(recordings: "Sequence[Recording]", found: "Findings", out: Path) -> None:
+    """Say of every file whether it is taken, by its header, or why it is left out."""
+    from rrpo.data.survey import report_lines, summary, survey_headers, without, write_report
 
     verdicts = survey_headers(recordings)
     for line in report_lines(verdicts):
         print(line)
-    if any(one.mistake for one in verdicts):
-        write_report(out, verdicts)
-        print(f"{out / REPORT} says it of every file; `rrpo tokenize` will leave these out")
+    if bad := sum(bool(one.mistake) for one in verdicts):
+        print(f"{bad} of them stand in the manifest: `rrpo tokenize` will leave them out")
+    verdicts += without(found.left_out)
+    write_report(out, verdicts)
+    print(summary(out, verdicts))
 
 
 def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
@@ -166,7 +171,7 @@ def tokenize(
     from rrpo.data import tokenize as tokenizing
     from rrpo.data.findings import Findings
     from rrpo.data.manifest import read_manifest
-    from rrpo.data.survey import REPORT
+    from rrpo.data.survey import summary, without
     from rrpo.loading import load_codec
 
     found = Findings()
@@ -175,16 +180,13 @@ def tokenize(
         print(line)
     chosen, name = load_codec(codec)
     print(f"codec: {name}")
-    made = tokenizing.tokenize(chosen, recordings, out, mix, seed, name, say=print)
+    lacking = without(found.left_out)
+    made = tokenizing.tokenize(chosen, recordings, out, mix, seed, name, print, lacking)
     more = f" and {made.mixes} mixes in {out / 'mixes'}" if made.mixes else ""
     print(f"{made.tokens} utterances in {out / 'tokens'}{more}")
-    odd = sum(one.word == "suspicious" for one in made.verdicts)
     if made.skipped:
         print(f"{len(made.skipped)} files could not be used: {out / 'skipped.txt'} says why")
-    print(
-        f"sounds: {made.tokens} taken, {odd} of them suspicious, {len(made.skipped)} left out; "
-        f"{out / REPORT} says it of every file"
-    )
+    print(summary(out, made.verdicts))
     if len(made.skipped) > MOST_LEFT_OUT * len(made.verdicts):
         # What goes on by itself must stop here; the tokens stay.
         raise UserError(

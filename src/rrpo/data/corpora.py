@@ -89,7 +89,7 @@ def import_corpus(
         if not read:
             raise UserError(f"{source}: no recording can be used: {found.refusal()}")
     speakers = {one.speaker for one in read if one.speaker}
-    kept, left_out = _label(read, corpus, labels or {}, source)
+    kept, left_out = _label(read, corpus, labels or {}, source, found)
     if not kept:
         raise UserError(
             f"{source}: all {len(read)} recordings are left out: {next(iter(left_out))}"
@@ -107,7 +107,11 @@ def _described(one: Recording, name: str, corpus: Corpus) -> Recording:
 
 
 def _label(
-    read: Sequence[Recording], corpus: Corpus, labels: Mapping[str, str], source: Path
+    read: Sequence[Recording],
+    corpus: Corpus,
+    labels: Mapping[str, str],
+    source: Path,
+    found: Findings,
 ) -> tuple[list[Recording], Counter[str]]:
     """Turn labels into emotions; return what has one, and how often there was none, and why."""
     there = {folded(one.emotion) for one in read}
@@ -116,8 +120,8 @@ def _label(
         require_no_slip(f"--label {label}={emotion}", emotion)
     unused = sorted(set(asked) - there)
     if unused:
-        found = ", ".join(sorted({one.emotion for one in read}))
-        raise UserError(f"--label {unused[0]}: no recording has that label; there are {found}")
+        others = ", ".join(sorted({one.emotion for one in read}))
+        raise UserError(f"--label {unused[0]}: no recording has that label; there are {others}")
     known = {folded(label): emotion for label, emotion in corpus.emotions.items()} | asked
     reasons = {folded(label): reason for label, reason in corpus.left_out.items()}
     kept, left_out = [], Counter[str]()
@@ -132,6 +136,7 @@ def _label(
         if named == OTHER:
             reason = "as you asked" if label in asked else reasons[label]
             left_out[f"{one.emotion} ({reason})"] += 1
+            found.leave(one.path, f"it is labelled {one.emotion} ({reason})")
         else:
             kept.append(replace(one, emotion=named))
     return kept, left_out

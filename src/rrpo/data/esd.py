@@ -42,7 +42,9 @@ def read_esd(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:
                     language=corpus.languages[0 if chinese else 1],
                 )
             )
-        found.missing += [name for name in texts if name not in sounds]
+        for name in texts:
+            if name not in sounds:
+                found.lack(name)
     return recordings
 
 

@@ -11,6 +11,15 @@ from rrpo.data.text_table import lines, notes_of
 SHOWN = 4
 """Names of files, or of speakers, that a message shows."""
 COPY = "copy them again"
+PULL = "run `git lfs pull` in their folder"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A recording that is left out: its file, or its name where there is none, and why."""
+
+    name: str
+    why: str
 
 
 @dataclass
@@ -21,6 +30,7 @@ class Findings:
         missing: recordings that are named and not there.
         empty: files of 0 bytes.
         pointers: what git-LFS left in the place of sounds.
+        left_out: all of these, and what is left out for another reason, one by one.
         notes: lines to be said as they are.
         cure: what to do about those that are missing.
     """
@@ -28,6 +38,7 @@ class Findings:
     missing: list[str] = field(default_factory=list)
     empty: list[Path] = field(default_factory=list)
     pointers: list[Path] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     cure: str = COPY
 
@@ -41,21 +52,33 @@ class Findings:
             UserError: its name cannot be written into a table.
         """
         if not is_file(path):
-            self.missing.append(name or str(path))
+            self.lack(name or str(path), path)
         elif path.stat().st_size == 0:
             self.empty.append(path)
+            self.leave(path, f"it has 0 bytes: {COPY}")
         elif is_pointer(path):
             self.pointers.append(path)
+            self.leave(path, f"it is a git-LFS pointer and no sound: {PULL}")
         else:
             require_nameable(path.absolute())
             return True
         return False
+
+    def lack(self, name: str, path: Path | None = None) -> None:
+        """Note a recording that is named and not there; `path` is where it should be."""
+        self.missing.append(name)
+        self.leave(path or name, f"it is not there ({name}): {self.cure}")
+
+    def leave(self, path: Path | str, why: str) -> None:
+        """Note that a recording is left out."""
+        self.left_out.append(LeftOut(str(path), why))
 
     def add(self, other: "Findings") -> None:
         """Take in what was found elsewhere."""
         self.missing += other.missing
         self.empty += other.empty
         self.pointers += other.pointers
+        self.left_out += other.left_out
         self.notes += other.notes
 
     def refusal(self) -> str:
@@ -73,7 +96,7 @@ class Findings:
             (
                 [one.name for one in self.pointers],
                 "that are git-LFS pointers and no sounds",
-                "run `git lfs pull` in their folder",
+                PULL,
             ),
         ):
             if names:

@@ -40,7 +40,7 @@ def read_iemocap(root: Path, _corpus: Corpus, found: Findings) -> list[Recording
                     raise UserError(f"{file}: {name} stands twice")
                 recordings[name] = None
                 if name not in sounds:
-                    found.missing.append(name)
+                    found.lack(name)
                     continue
                 recordings[name] = Recording(
                     sounds[name],
@@ -78,7 +78,7 @@ def read_mer2023(root: Path, _corpus: Corpus, found: Findings) -> list[Recording
             if name in sounds:
                 recordings.append(Recording(sounds[name], row.cells["discrete"], session=subset))
             else:
-                found.missing.append(name)
+                found.lack(name)
     return recordings
 
 
@@ -96,12 +96,22 @@ def read_ravdess(root: Path, corpus: Corpus, found: Findings) -> list[Recording]
     heard = {parts[1:] for parts in read.values() if parts[0] == "03"}
     films = [audio for (kind, audio), parts in read.items() if kind == "01" and parts[1:] in heard]
     mute = [audio for kind, audio in read if kind == "02"]
-    for left, what in (
-        (films, "sounds of films (modality 01), as their sound files (03) are there"),
-        (mute, "of films without sound (modality 02)"),
+    for left, what, why in (
+        (
+            films,
+            "sounds of films (modality 01), as their sound files (03) are there",
+            "it is the sound of a film (modality 01), and the sound file (03) is there",
+        ),
+        (
+            mute,
+            "of films without sound (modality 02)",
+            "it is of a film without sound (modality 02)",
+        ),
     ):
         if left:
             found.notes.append(f"left out: {len(left)} {what}, the first {left[0].name}")
+        for audio in left:
+            found.leave(audio, why)
     recordings = []
     for (_, audio), parts in read.items():
         if audio in {*films, *mute}:
@@ -147,7 +157,7 @@ def read_nemo(root: Path, _corpus: Corpus, found: Findings) -> list[Recording]:
         if (other := stands.setdefault(name, row.number)) != row.number:
             raise UserError(f"{file}, line {row.number}: {name} stands twice, in line {other} too")
         if name not in sounds:
-            found.missing.append(name)
+            found.lack(name)
             continue
         recordings.append(
             Recording(

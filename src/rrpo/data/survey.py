@@ -2,13 +2,15 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import write_text
 from rrpo.data.catalogue import known_corpora
+from rrpo.data.findings import LeftOut
 from rrpo.data.manifest import Recording
 from rrpo.errors import UserError
 from rrpo.progress import Progress
@@ -73,10 +75,18 @@ def survey_headers(recordings: Sequence[Recording]) -> list[Verdict]:
     verdicts = []
     for one in recordings:
         try:
-            verdicts.append(Verdict(one.path, rate=inspect(one.path)))
+            rate, notes = inspect(one.path)
+            verdicts.append(Verdict(one.path, rate=rate, notes=tuple(notes)))
         except UserError as error:
             verdicts.append(Verdict(one.path, mistake=str(error)))
     return verdicts
+
+
+def without(left_out: Iterable[LeftOut]) -> list[Verdict]:
+    """Return a verdict for each recording that was left out before any was read."""
+    return [
+        Verdict(Path(one.name), mistake=f"{one.name} is left out: {one.why}") for one in left_out
+    ]
 
 
 def write_report(folder: Path, verdicts: Sequence[Verdict]) -> None:
@@ -87,6 +97,15 @@ def write_report(folder: Path, verdicts: Sequence[Verdict]) -> None:
     for one in verdicts:
         writer.writerow([one.path, one.word, one.mistake or "; ".join(one.notes)])
     write_text(folder / REPORT, stream.getvalue())
+
+
+def summary(folder: Path, verdicts: Sequence[Verdict]) -> str:
+    """Return the line that ends a command: how many are taken, suspicious and left out."""
+    counts = Counter(one.word for one in verdicts)
+    return (
+        f"sounds: {counts['taken'] + counts['suspicious']} taken, {counts['suspicious']} of them "
+        f"suspicious, {counts['left out']} left out; {folder / REPORT} says it of every file"
+    )
 
 
 def report_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:

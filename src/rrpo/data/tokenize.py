@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rrpo import audio
 from rrpo.audio import Audio
-from rrpo.checkpoint import claim, read_json, write_json, write_text
+from rrpo.checkpoint import alone, claim, read_json, write_json, write_text
 from rrpo.data.manifest import TEST, Recording
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.data.survey import Verdict, read_recording, report_lines, survey, write_report
@@ -58,6 +58,7 @@ def tokenize(
     seed: int = 0,
     name: str = "mini",
     say: Callable[[str], None] = lambda _: None,
+    left_out: Sequence[Verdict] = (),
 ) -> Tokenized:
     """Write `out/tokens/*.parquet` and, with mixes, `out/mixes/*.parquet`.
 
@@ -71,43 +72,51 @@ def tokenize(
     Args:
         name: identity of the codec (`rrpo.identity`); what is there from another one is refused.
         say: is given lines about what was found before anything is made.
+        left_out: of recordings that cannot even be read, for the report.
 
     Raises:
         UserError: no recording can be used, `out` holds the tokens of other settings, or it cannot
             be written.
     """
     settings = {"codec": name, "mixes": mixes, "seed": seed, "recordings": _digest(recordings)}
-    if (out / "tokenize.json").is_file():
+    with alone(out):  # whether it can be written is known before anything is read
+        if (out / "tokenize.json").is_file():
+            claim(out / "tokenize.json", settings, "tokens")
+        work = _Work(codec, recordings, survey(recordings), mixes)
+        _write_verdicts(out, [*work.verdicts, *left_out])
+        _require_some(work.verdicts)
+        for line in report_lines(work.verdicts):
+            say(line)
         claim(out / "tokenize.json", settings, "tokens")
-    work = _Work(codec, recordings, survey(recordings), mixes)
-    _write_verdicts(out, work.verdicts)
-    _require_some(work.verdicts)
-    for line in report_lines(work.verdicts):
-        say(line)
-    claim(out / "tokenize.json", settings, "tokens")
-    result = Tokenized()
-    size = max(1, SHARD // (1 + mixes))
-    with Progress("tokenize", len(recordings)) as progress:
-        for number, start in enumerate(range(0, len(recordings), size)):
+        result = _make_shards(work, out, seed, name)
+        result.verdicts = [*work.verdicts, *left_out]
+        _write_verdicts(out, result.verdicts)
+        _require_some(work.verdicts)
+    if mixes and not result.mixes:
+        raise UserError(
+            f"the tokens are in {out / 'tokens'}, but no recording could be mixed: it takes two "
+            "that can be used, and both or neither held out for tests"
+        )
+    return result
+
+
+def _make_shards(work: "_Work", out: Path, seed: int, name: str) -> Tokenized:
+    """Write the shards that are not there yet, or of which a sound has changed."""
+    result, count = Tokenized(), len(work.recordings)
+    size = max(1, SHARD // (1 + work.mixes))
+    with Progress("tokenize", count) as progress:
+        for number, start in enumerate(range(0, count, size)):
             path = out / "shards" / f"{number:05d}.json"
             if not _is_current(path, work.verdicts):
                 rng = np.random.default_rng([seed, number])
-                chosen = range(start, min(start + size, len(recordings)))
+                chosen = range(start, min(start + size, count))
                 _write_shard(out, f"{number:05d}", work.shard(chosen, rng, progress), name)
             stored = read_json(path)
             result.tokens += stored["tokens"]
             result.mixes += stored["mixes"]
             for place, mistake in stored["refused"].items():
                 work.refuse(int(place), mistake)
-            progress.update(min(start + size, len(recordings)))
-    result.verdicts = work.verdicts
-    _write_verdicts(out, result.verdicts)
-    _require_some(result.verdicts)
-    if mixes and not result.mixes:
-        raise UserError(
-            f"the tokens are in {out / 'tokens'}, but no recording could be mixed: it takes two "
-            "that can be used, and both or neither held out for tests"
-        )
+            progress.update(min(start + size, count))
     return result
 
 

@@ -28,7 +28,7 @@ from rrpo.objectives.on_policy import (
     recorded,
 )
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Prompt, choose
+from rrpo.policy.examples import Prompt, choose, described
 from rrpo.reward.differentiable import DifferentiableReward, weighted_sum
 from rrpo.reward.reward import Form
 
@@ -133,6 +133,7 @@ class DiffROObjective:
         self.on_policy = OnPolicy(model, reference, reward, prompts, config.rollout)
         self.model, self.config, self.steps = model, config, steps
         self.recordings = list(recordings)
+        self._asked: list[Prompt] = []
         self._last: Rollouts | None = None
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -140,6 +141,7 @@ class DiffROObjective:
         config, prompts = self.config, self.on_policy.prompts
         chosen = choose(config.batch_size, len(prompts), generator)
         asked = [prompts[index] for index in chosen]
+        self._asked, self._last = asked, None
         redraw = config.history == "recorded"
         if redraw:
             speech = [self.recordings[index] for index in chosen]
@@ -169,8 +171,10 @@ class DiffROObjective:
         return Estimator(self.config.estimator, tau, self.config.context_passes)
 
     def batch(self) -> list[dict[str, Any]]:
-        """Return what the last loss was computed from."""
-        return [] if self._last is None else self._last.described()
+        """Return what the last loss was computed from; where nothing was said, its prompts."""
+        if self._last is None:
+            return [described(prompt) for prompt in self._asked]
+        return self._last.described()
 
     def save(self, folder: Path) -> None:
         """Write the policy."""

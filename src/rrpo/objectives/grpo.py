@@ -19,7 +19,7 @@ from rrpo.errors import UserError
 from rrpo.objectives.diffro import duration_reward, figures
 from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Prompt, choose
+from rrpo.policy.examples import Prompt, choose, described
 from rrpo.policy.rollout import Generated
 from rrpo.reward.differentiable import DifferentiableReward, score, weighted_sum
 from rrpo.reward.reward import Form
@@ -186,8 +186,10 @@ class GRPOObjective:
         return loss, figures(rollouts, scorer, terms, made) | more
 
     def batch(self) -> list[dict[str, Any]]:
-        """Return what the last loss was computed from."""
-        return self._rollouts().described() if self.carried else []
+        """Return what the last loss was computed from; where nothing was said, its prompts."""
+        if "tokens" in self.carried:
+            return self._rollouts().described()
+        return [described(prompt) for prompt in self._prompts()]
 
     def save(self, folder: Path) -> None:
         """Write the policy."""
@@ -199,28 +201,33 @@ class GRPOObjective:
         chosen = choose(config.prompts, len(on_policy.prompts), generator)
         prompts = [on_policy.prompts[index] for index in chosen]
         on_policy.reward.to(self.model.head.weight.device)
+        # First of all: what fails below is to be looked at by this batch, not by the one before.
+        self.carried.clear()
+        self.carried["chosen"] = torch.tensor(chosen)
         rollouts = on_policy.draw(prompts, generator, config.group)
         said = rollouts.said
-        terms = score(on_policy.reward, said.tokens, rollouts.prompts)
-        self.carried.clear()
         self.carried |= {
-            "chosen": torch.tensor(chosen),
             "tokens": pad(said.tokens),
             "lengths": rollouts.lengths,
             "ended": said.ended,
             "least": said.least,
             "laid_out": pad(said.prompts),
             "sizes": torch.tensor([ids.numel() for ids in said.prompts]),
-        } | {f"term {name}": value for name, value in terms.items()}
+        }
+        terms = score(on_policy.reward, said.tokens, rollouts.prompts)
+        self.carried |= {f"term {name}": value for name, value in terms.items()}
+
+    def _prompts(self) -> list[Prompt]:
+        chosen = self.carried.get("chosen", torch.tensor([], dtype=torch.int64)).tolist()
+        return [self.on_policy.prompts[index] for index in chosen]
 
     def _rollouts(self) -> Rollouts:
         carried = self.carried
-        prompts = [self.on_policy.prompts[index] for index in carried["chosen"].tolist()]
         tokens, laid_out = (
             [row[:size] for row, size in zip(carried[name], carried[sizes].tolist(), strict=True)]
             for name, sizes in (("tokens", "lengths"), ("laid_out", "sizes"))
         )
         return Rollouts(
-            [prompt for prompt in prompts for _ in range(self.config.group)],
+            [prompt for prompt in self._prompts() for _ in range(self.config.group)],
             Generated(tokens, carried["ended"], carried["least"], laid_out),
         )

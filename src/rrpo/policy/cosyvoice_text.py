@@ -1,5 +1,7 @@
 """CosyVoice's text: its Qwen2 tokenizer with the added tokens, and instructions for emotions."""
 
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ ADDED = [
 ADDED_3 = Path(__file__).with_name("cosyvoice3_tokens.txt")
 """What version 3 goes on with, in upstream's order: English phones and parts of pinyin."""
 INSTRUCTIONS = Path(__file__).with_name("instructions.yaml")
+MARK = re.compile(r"<\|[^\s|<>]{1,40}\|>|</?[A-Za-z]\w{0,40}>")
+"""What stands for something else than words: control tokens, and tags of other programs."""
 FOLDER = "CosyVoice-BlankEN"
 QWEN_WORDS = 151643
 """Words of Qwen2's vocabulary before its own specials."""
@@ -75,12 +79,16 @@ class CosyVoiceTokenizer:
         """Return the ids of a text.
 
         Raises:
-            UserError: the text is empty, or holds the mark that ends an instruction.
+            UserError: the text is empty or has no letter and no digit, or holds a mark that is no
+                part of a text, such as the one that ends an instruction.
         """
         if not text.strip():
             raise UserError("the text is empty: give at least one word")
-        if END_OF_PROMPT in text:
-            raise UserError(f"the text {text[:40]!r} holds {END_OF_PROMPT}: leave it out")
+        if not any(unicodedata.category(sign)[0] in "LN" for sign in text):
+            raise UserError(f"the text {text[:40]!r} has nothing to say: write at least one word")
+        for mark in MARK.findall(text):
+            if mark.startswith("<|") or mark not in ADDED:
+                raise UserError(f"the text {text[:40]!r} holds {mark}: leave it out")
         return self._ids(text)
 
     def _ids(self, text: str) -> list[int]:
@@ -100,6 +108,11 @@ class CosyVoiceTokenizer:
             UserError: the file has no instruction for the emotion.
         """
         return self._ids(self.instruction(emotion))
+
+    @property
+    def emotions(self) -> list[str]:
+        """Emotions for which there is an instruction."""
+        return list(self._instructions)
 
     def instruction(self, emotion: str) -> str:
         """Return what CosyVoice is told for an emotion.

@@ -163,8 +163,11 @@ def digest_of(path: Path) -> str:
         return ""
 
 
-def inspect(path: Path) -> int:
-    """Check that a recording is whole by its header alone, and return its samples per second.
+def inspect(path: Path) -> tuple[int, list[str]]:
+    """Check that a recording is whole by its header alone.
+
+    Returns:
+        its samples per second, and what is odd about its header.
 
     Raises:
         UserError: it is missing, in no format of sound, cut off or empty.
@@ -174,8 +177,8 @@ def inspect(path: Path) -> int:
             if not path.stat().st_size:
                 raise DamageError("holds no samples: it has 0 bytes, copy it again")
             with mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
-                check(data)
-        return _rate(int(soundfile.info(path).samplerate))
+                notes = check(data).notes
+        return _rate(int(soundfile.info(path).samplerate)), notes
     except DamageError as error:
         raise UserError(f"{path} {error}") from None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -56,35 +57,55 @@ def speak(
     """
     model = load_policy(location)
     _require_voice(model, speaker)
-    chosen = _speaker(location, model, voice, folder)
-    with naming(location):
-        said = chosen.say([asked(text, emotion, speaker)], seed)[0]
-    if said.tokens.numel() == 0:
-        raise UserError("the policy said nothing: try another --seed")
-    sound = chosen.sound(said.tokens)
-    if not np.isfinite(sound).all():
-        raise UserError(f"{location}: its speech decodes to samples that are no numbers")
-    notes = []
-    if not said.ended:
-        notes.append(
-            f"{location} did not end the utterance by itself: it was cut at the greatest length "
-            f"for this text; {REMEDY}"
-        )
-    if artifacts.loops(said.tokens):
-        share = artifacts.repetition(said.tokens)
-        notes.append(f"{location} loops: {share:.0%} of the tokens are stuck or repeated; {REMEDY}")
-    return Speech(said.tokens, sound, chosen.rate, notes)
+    return _named(location, model, voice, folder).say(text, emotion, seed, speaker)
 
 
-def _speaker(
+@dataclass(frozen=True)
+class NamedSpeaker:
+    """A policy that is ready to speak, and by which name it was given."""
+
+    location: Location
+    speaker: Speaker
+
+    def say(self, text: str, emotion: str, seed: int, voice: str = "") -> Speech:
+        """Speak a text; arguments and errors as of `speak`, `voice` being its `speaker`."""
+        with naming(self.location):
+            said = self.speaker.say([asked(text, emotion, voice)], seed)[0]
+        if said.tokens.numel() == 0:
+            raise UserError("the policy said nothing: try another --seed")
+        sound = self.speaker.sound(said.tokens)
+        if not np.isfinite(sound).all():
+            raise UserError(f"{self.location}: its speech decodes to samples that are no numbers")
+        notes = []
+        if not said.ended:
+            notes.append(
+                f"{self.location} did not end the utterance by itself: it was cut at the greatest "
+                f"length for this text; {REMEDY}"
+            )
+        if artifacts.loops(said.tokens):
+            share = artifacts.repetition(said.tokens)
+            notes.append(
+                f"{self.location} loops: {share:.0%} of the tokens are stuck or repeated; {REMEDY}"
+            )
+        return Speech(said.tokens, sound, self.speaker.rate, notes)
+
+
+def load_speaker(
+    location: Location, voice: Location | None = None, folder: Location | None = None
+) -> NamedSpeaker:
+    """Load a policy that will speak more than once; arguments and errors as of `speak`."""
+    return _named(location, load_policy(location), voice, folder)
+
+
+def _named(
     location: Location, model: SpeechTokenLM, voice: Location | None, folder: Location | None
-) -> Speaker:
+) -> NamedSpeaker:
     """Return what lets a policy speak."""
     if not is_mini(model):
-        return CosyVoiceSpeaker(location, model, voice, folder)
+        return NamedSpeaker(location, CosyVoiceSpeaker(location, model, voice, folder))
     refuse_voice(voice, folder)
     world = World()
-    return MiniSpeaker(model, world, world.codec())
+    return NamedSpeaker(location, MiniSpeaker(model, world, world.codec()))
 
 
 def refuse_voice(voice: Location | None, folder: Location | None) -> None:

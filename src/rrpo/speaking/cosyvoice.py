@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 
 from rrpo.audio import Audio
+from rrpo.checkpoint import sha256
 from rrpo.codec.cosyvoice import CosyVoiceCodec
+from rrpo.codec.s3 import FILES as TOKENIZERS
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate.panel import Sample
+from rrpo.identity import codec_name, identity, require_one_codec
 from rrpo.loading import Location, load_tokenizer, origin_of
 from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
-from rrpo.policy.examples import make_prompt
+from rrpo.policy.examples import make_prompts
 from rrpo.speaking.speaker import Said
 
 BATCH = 16
@@ -52,7 +55,8 @@ class CosyVoiceSpeaker:
             folder: the model folder, where it is not the one the policy started from.
 
         Raises:
-            UserError: the voice, the folder or the package is missing.
+            UserError: the voice, the folder or the package is missing, or the folder is of another
+                codec than the policy.
         """
         if voice is None:
             raise UserError(f"{start} speaks CosyVoice's tokens: name a recording of a --voice")
@@ -62,12 +66,19 @@ class CosyVoiceSpeaker:
         tokenizer = load_tokenizer(origin, model)
         assert isinstance(tokenizer, CosyVoiceTokenizer)  # as it is no policy of the mini world
         self._model, self._tokenizer = model, tokenizer
-        self.codec = _codec(cosyvoice.model_folder(Path(origin.start)), Path(voice))
+        place = cosyvoice.model_folder(Path(origin.start))
+        _require_same_codec(start, model, place)
+        self.codec = _codec(place, Path(voice))
 
     @property
     def rate(self) -> int:
         """Samples per second of CosyVoice's vocoder."""
         return self.codec.native_rate
+
+    @property
+    def emotions(self) -> Sequence[str]:
+        """Emotions for which there is an instruction."""
+        return self._tokenizer.emotions
 
     def sound(self, tokens: Tensor) -> Audio:
         """Return audio (N,) of tokens (T,) at the vocoder's own rate."""
@@ -80,11 +91,9 @@ class CosyVoiceSpeaker:
         """
         generator = torch.Generator().manual_seed(seed)
         speech: list[Said] = []
-        for start in range(0, len(utterances), BATCH):
-            part = [
-                make_prompt(self._tokenizer, row.text, row.emotion)
-                for row in utterances[start : start + BATCH]
-            ]
+        prompts = make_prompts(self._tokenizer, utterances)  # a mistake is told before any drawing
+        for start in range(0, len(prompts), BATCH):
+            part = prompts[start : start + BATCH]
             drawn = generate(
                 self._model,
                 [prompt.text_ids for prompt in part],
@@ -126,6 +135,20 @@ class CosyVoiceSpeaker:
                 )
             )
         return samples
+
+
+def _require_same_codec(start: Location, model: SpeechTokenLM, folder: Path) -> None:
+    """Refuse a model folder of another codec: its flow would speak other sounds.
+
+    Raises:
+        UserError: the speech tokenizer in the folder is not the one whose tokens the policy speaks.
+    """
+    there = {path.stem: path for name in TOKENIZERS if (path := folder / name).is_file()}
+    spoken = codec_name(model.config.codec)
+    tokenizer = there.get(spoken) or next(iter(there.values()), None)
+    if tokenizer is not None:
+        line = identity(tokenizer.stem, sha256(tokenizer))
+        require_one_codec({f"the policy {start}": model.config.codec, f"the folder {folder}": line})
 
 
 @cache

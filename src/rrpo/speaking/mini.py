@@ -8,12 +8,13 @@ from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.data.shards import Utterance
+from rrpo.emotions import EMOTIONS
 from rrpo.evaluate.panel import Sample, kl_of
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
 from rrpo.objectives.on_policy import SHORTEST, RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate
-from rrpo.policy.examples import Prompt, make_prompt
+from rrpo.policy.examples import Prompt, make_prompts
 from rrpo.reward import Reward, RewardModel
 from rrpo.reward.differentiable import score
 from rrpo.speaking.speaker import Said
@@ -57,6 +58,7 @@ class MiniSpeaker:
     codec: MiniCodec
     base: SpeechTokenLM | None = None
     rate: int = SAMPLE_RATE
+    emotions: Sequence[str] = EMOTIONS
 
     def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each; what is as long as it may become did not end by itself."""
@@ -78,7 +80,7 @@ class MiniSpeaker:
 
 def prompts_of(world: World, utterances: Sequence[Utterance]) -> list[Prompt]:
     """Return what a policy is asked: each text with its emotion, in its speaker's voice."""
-    return [make_prompt(world.tokenizer, row.text, row.emotion, row.speaker) for row in utterances]
+    return make_prompts(world.tokenizer, utterances)
 
 
 def speak(

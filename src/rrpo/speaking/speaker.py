@@ -28,6 +28,10 @@ class Speaker(Protocol):
     def rate(self) -> int:
         """Samples per second of `sound`."""
 
+    @property
+    def emotions(self) -> Sequence[str]:
+        """Emotions that it can be asked for."""
+
     def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each."""
 

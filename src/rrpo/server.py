@@ -1,0 +1,112 @@
+"""A small local web server: what its answers forbid, which requests it takes, where it listens."""
+
+import contextlib
+import socket
+from collections.abc import Sequence
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rrpo.errors import UserError
+
+BODY = 16 * 1024
+"""Most bytes of a request."""
+CONNECTIONS = 64
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; media-src blob:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""Of every answer: no page may load or send anything elsewhere, none may be framed or kept."""
+
+
+class Guarded:
+    """An application whose every answer, errors too, has `HEADERS`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_guarded)
+
+
+def application(routes: Sequence[BaseRoute], host: str) -> Guarded:
+    """Return an application that answers a `UserError` with its line.
+
+    Args:
+        routes: what it answers.
+        host: the name or address under which it is reached; a request that names another one comes
+            from a page elsewhere whose name was pointed here (DNS rebinding), and is refused.
+    """
+    hosts = [host, "127.0.0.1", "localhost"]
+    return Guarded(
+        Starlette(
+            routes=routes,
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
+            exception_handlers={UserError: _mistake},
+            max_body_size=BODY,
+        )
+    )
+
+
+async def _mistake(_: Request, error: Exception) -> PlainTextResponse:
+    return PlainTextResponse(str(error), 400)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listen before what is served is loaded, so that a wrong port is refused at once.
+
+    Args:
+        host: an address or name of this machine.
+        port: of TCP; 0 takes any that is free.
+
+    Raises:
+        UserError: nothing can listen there.
+    """
+    if host in ("", "0.0.0.0") or ":" in host:
+        raise UserError(
+            f"--host {host!r}: name one IPv4 address of this machine, or its name: requests under "
+            "another are refused"
+        )
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"cannot listen at {host}:{port} ({reason}): choose another --port, 0 for any free one"
+        ) from None
+
+
+def serve(app: ASGIApp, host: str, listening: socket.socket) -> None:
+    """Serve an application until Ctrl-C, and print where."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=1,
+    )
+    with listening, contextlib.suppress(KeyboardInterrupt):
+        address = f"http://{host}:{listening.getsockname()[1]}/"
+        print(f"open {address} in a browser; Ctrl-C ends it", flush=True)
+        uvicorn.Server(config).run(sockets=[listening])
