@@ -27,7 +27,7 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
     measures = [BY_KEY[key] for key in keys if any(figure_of(e, key) for e in entries.values())]
     measures[1:1] = scorers[:1]
     title = "Mean with 95 % interval over utterances; labels are synthetic"
-    table = Table(title=title, box=SIMPLE_HEAD)
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("system")
     for measure in measures:
         table.add_column(measure.title, justify="right")
