@@ -1,246 +1,168 @@
-"""The summary of a demo in words, drawn from its figures whichever way they fall."""
+"""What a demo shows, in a few sentences drawn from its figures whichever way they fall."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rrpo.interval import Interval, read_interval
+from rrpo.interval import Interval
 from rrpo.measures import (
+    BY_KEY,
     JUDGE_PROBABILITY,
     Entry,
     Measure,
     figure_of,
-    measures_in,
     quality_measures,
-    reward_model_label,
-    section,
     system_label,
 )
 from rrpo.report.cautions import Caution, find_cautions
-from rrpo.report.curves import at, by_system, greatest
-from rrpo.report.numbers import number, with_ends
+from rrpo.report.curves import by_system
+from rrpo.report.differences import Figures, figures
+from rrpo.report.numbers import number
 
-
-@dataclass(frozen=True)
-class Statement:
-    """A sentence or two under a topic."""
-
-    topic: str
-    text: str
+WORDS = BY_KEY["content_error"]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the page says before any table."""
+    """What a page says before any table: at most five sentences, and its cautions."""
 
-    statements: list[Statement]
+    verdict: list[str]
     cautions: list[Caution]
 
 
-def summarize(results: Mapping[str, Any], curves: Sequence[Entry]) -> Summary:
+def summarize(
+    results: Mapping[str, Any], curves: Sequence[Entry] = (), samples: Sequence[Entry] = ()
+) -> Summary:
     """Put the figures of a demo into words.
 
-    No p-value is made up: a difference is called a rise or a fall only where the two 95 %
-    intervals do not overlap; otherwise the text says that they overlap.
-
-    `rrpo.report.cautions` says when a caution is given.
+    A difference is called one only where its 95 % interval excludes zero; otherwise the text says
+    that there is no significant difference.
 
     Args:
         results: the content of a demo's results.json; absent parts are left out.
         curves: the rows of its curves.jsonl.
+        samples: the rows of its samples.jsonl, for paired differences.
     """
-    systems = section(results, "systems")
-    groups = by_system(curves)
-    statements = [
-        *_in_short(systems),
-        *_emotion(systems, section(results, "reference")),
-        *_quality(systems),
-        *_artifacts(results),
-        *_equal_distance(groups),
-        *_equal_emotion(groups),
-        *_reward_models(section(results, "reward_models")),
-    ]
-    return Summary(statements, find_cautions(results, groups))
+    found = figures(results, samples)
+    return Summary(_verdict(found), find_cautions(found, by_system(curves)))
 
 
-def by_topic(statements: Sequence[Statement]) -> list[tuple[str, list[str]]]:
-    """Gather the texts of each topic, in the order in which the topics first come."""
-    topics: dict[str, list[str]] = {}
-    for statement in statements:
-        topics.setdefault(statement.topic, []).append(statement.text)
-    return list(topics.items())
-
-
-def compare(new: str, value: Interval, old: str, other: Interval, measure: Measure) -> str:
-    """Say how one system stands to another on a measure, and whether the intervals overlap."""
-    digits = measure.digits
-    amounts = f"{with_ends(value, digits)} against {with_ends(other, digits)}"
-    change = value.mean - other.mean
-    amount = number(abs(change), digits)
-    separate = value.apart(other)
-    if amount == number(0, digits):
-        return f"{new} and {old} read the same on {measure.phrase} ({amounts})."
-    if separate:
-        verb = "raised" if change > 0 else "lowered"
-        return (
-            f"{new} {verb} {measure.phrase} over {old} by {amount} ({amounts}); "
-            "the 95 % intervals do not overlap."
-        )
-    way = "higher" if change > 0 else "lower"
-    ending = "the 95 % intervals overlap, so this run does not tell the two apart."
-    if separate is None:
-        ending = "no intervals are known, so how far chance reaches is open."
-    return f"{new} reads {amount} {way} than {old} on {measure.phrase} ({amounts}); {ending}"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
-
-
-def _standings(new: Entry, old: Entry, measures: Sequence[Measure]) -> list[int]:
-    """Per measure: 1 above with intervals apart, -1 below with intervals apart, 0 otherwise."""
-    found = []
-    for measure in measures:
-        value, other = figure_of(new, measure.key), figure_of(old, measure.key)
-        if value is not None and other is not None:
-            sign = 1 if value.mean > other.mean else -1
-            found.append(sign if value.apart(other) else 0)
-    return found
-
-
-def _in_short(systems: Mapping[str, Entry]) -> list[Statement]:
-    if not {"rrpo", "diffro"} <= systems.keys():
+def _verdict(found: Figures) -> list[str]:
+    trained = [name for name in found.systems if name not in ("base", "sft")]
+    new = [name for name in ("diffro", "rrpo") if name in trained] or trained[:3]
+    old = "sft" if new and "sft" in found.systems else "base"
+    new = new or [name for name in ("sft",) if name in found.systems]
+    if not new or old not in found.systems:
         return []
-    new, old = systems["rrpo"], systems["diffro"]
-    verdict = {1: "above", -1: "below", 0: "not significantly different from"}
-    parts = []
-    emotion = _standings(new, old, [JUDGE_PROBABILITY])
-    if emotion:
-        parts.append(f"on emotion, RRPO is {verdict[emotion[0]]} DiffRO for the judge")
-    quality = _standings(new, old, quality_measures([new, old]))
-    if quality:
-        counts = ", ".join(
-            f"{verdict[kind]} it on {quality.count(kind)}" for kind in verdict if kind in quality
-        )
-        plural = "scorer" if len(quality) == 1 else "scorers"
-        parts.append(f"of {len(quality)} quality {plural}, RRPO is {counts}")
-    if not parts:
+    sentences = [_emotion(found, new, old), _words(found, new, old), _quality(found, new, old)]
+    if {"diffro", "rrpo"} <= found.systems.keys():
+        sentences.append(_pair(found, "rrpo", "diffro"))
+    if not any(sentences):
         return []
-    ending = " Both are compared here at the end of training, which is not equal KL."
-    return [Statement("In short", _sentence("; ".join(parts)) + ending)]
+    return [sentence for sentence in [*sentences, _limits(found, new[0])] if sentence]
 
 
-def _pairs(systems: Mapping[str, Entry]) -> list[tuple[str, str]]:
-    wanted = (("diffro", "sft"), ("rrpo", "sft"), ("rrpo", "diffro"))
-    return [(new, old) for new, old in wanted if new in systems and old in systems]
+def _limits(found: Figures, name: str) -> str:
+    count = figure_of(found.systems[name], "utterances")
+    said = f"{count.mean:.0f} utterances of " if count is not None else ""
+    return (
+        f"One seed and {said}a synthetic voice cannot tell whether another seed agrees, nor "
+        "anything about human emotion."
+    )
 
 
-def _emotion(systems: Mapping[str, Entry], reference: Entry) -> list[Statement]:
-    found = []
-    for new, old in _pairs(systems):
-        value = figure_of(systems[new], JUDGE_PROBABILITY.key)
-        other = figure_of(systems[old], JUDGE_PROBABILITY.key)
-        if value is not None and other is not None:
-            text = compare(system_label(new), value, system_label(old), other, JUDGE_PROBABILITY)
-            found.append(Statement("Emotion", text))
-    ceiling = figure_of(reference, JUDGE_PROBABILITY.key)
-    if found and ceiling is not None:
-        text = f"Real tokens, resynthesised by the same codec, read {with_ends(ceiling, 2)}."
-        found.append(Statement("Emotion", text))
-    return found
+def _emotion(found: Figures, new: Sequence[str], old: str) -> str:
+    wording = {
+        1: "came closer to the asked emotion than",
+        -1: "fell behind in the asked emotion:",
+        0: "showed no significant difference in emotion from",
+    }
+    return _change(found, new, old, JUDGE_PROBABILITY, wording, number, "judge’s probability ")
 
 
-def _quality(systems: Mapping[str, Entry]) -> list[Statement]:
-    found = []
-    for new, old in _pairs(systems):
-        kinds: dict[str, list[str]] = {}
-        for measure in quality_measures([systems[new], systems[old]]):
-            value = figure_of(systems[new], measure.key)
-            other = figure_of(systems[old], measure.key)
-            if value is None or other is None:
-                continue
-            kind = {True: "", False: "intervals overlap", None: "no intervals known"}
-            name = kind[value.apart(other)]
-            if not name:
-                way = "higher" if value.mean > other.mean else "lower"
-                name = f"{way}, intervals apart"
-            change = number(value.mean - other.mean, signed=True)
-            kinds.setdefault(name, []).append(f"{measure.label} {number(value.mean)} ({change})")
-        if kinds:
-            parts = "; ".join(f"{name}: {', '.join(texts)}" for name, texts in kinds.items())
-            text = f"{system_label(new)} against {system_label(old)}: {parts}."
-            found.append(Statement("Quality", text))
-    return found
+def _words(found: Figures, new: Sequence[str], old: str) -> str:
+    wording = {
+        1: "got more words wrong than",
+        -1: "got fewer words wrong than",
+        0: "showed no significant difference in words wrong from",
+    }
+    return _change(found, new, old, WORDS, wording, lambda value: f"{100 * value:.0f}\u00a0%")
 
 
-def _artifacts(results: Mapping[str, Any]) -> list[Statement]:
-    entries = {"reference": section(results, "reference")} | section(results, "systems")
-    texts = [
-        f"{system_label(name)} {with_ends(value, 2)}"
-        for name, entry in entries.items()
-        if (value := figure_of(entry, "artifacts_per_second")) is not None
-    ]
-    if not texts:
-        return []
-    return [Statement("Artifacts", f"Marks of the detector per second: {', '.join(texts)}.")]
-
-
-def _equal_distance(groups: Mapping[str, list[Entry]]) -> list[Statement]:
-    """DiffRO and RRPO at the greatest KL that both reached."""
-    reached = [greatest(groups.get(name, []), "kl") for name in ("diffro", "rrpo")]
-    if reached[0] is None or reached[1] is None or min(reached[0], reached[1]) <= 0:
-        return []
-    target = min(reached[0], reached[1])
-    text = _equal(groups, "kl", target)
-    if not text:
-        return []
-    start = f"At {number(target, 3)} nats per token, the furthest from the base that both reached"
-    return [Statement("Equal KL", f"{start}, DiffRO and RRPO read {text}")]
-
-
-def _equal_emotion(groups: Mapping[str, list[Entry]]) -> list[Statement]:
-    """DiffRO and RRPO at the greatest judge probability that both reached."""
-    key = JUDGE_PROBABILITY.key
-    reached = [greatest(groups.get(name, []), key) for name in ("diffro", "rrpo")]
-    if reached[0] is None or reached[1] is None:
-        return []
-    target = min(reached[0], reached[1])
-    text = _equal(groups, key, target)
-    if not text:
-        return []
-    start = f"Where the judge’s probability first reaches {number(target)}, the most both reached"
-    return [Statement("Equal emotion", f"{start}, DiffRO and RRPO read {text}")]
-
-
-def _equal(groups: Mapping[str, list[Entry]], across: str, target: float) -> str:
-    parts = []
-    for measure in measures_in([row for name in ("diffro", "rrpo") for row in groups[name]]):
-        wanted = measure.group == "Quality" or measure.key in (JUDGE_PROBABILITY.key, "kl")
-        if measure.key == across or not wanted:
-            continue
-        pair = [at(groups[name], across, target, measure.key) for name in ("diffro", "rrpo")]
-        if pair[0] is not None and pair[1] is not None:
-            diffro, rrpo = (number(value, measure.digits) for value in pair if value is not None)
-            judge = measure.key == JUDGE_PROBABILITY.key
-            label = "judge’s probability" if judge else measure.label
-            parts.append(f"{label} {diffro} and {rrpo}")
-    return f"{', '.join(parts)} (read off the curves, no intervals)." if parts else ""
-
-
-def _reward_models(models: Mapping[str, Any]) -> list[Statement]:
-    found = []
-    hardened = [name for name in models if name != "plain"][-1:]
-    for name in hardened if "plain" in models else []:
-        tests = section(models["plain"], "accuracy")
-        for test in tests:
-            value = figure_of(models[name], f"accuracy.{test}")
-            other = read_interval(tests[test])
-            if value is None or other is None:
-                continue
-            measure = Measure(
-                "", "", "", f"accuracy on the test set “{test}”", "", "higher", 0.0, 3, ""
+def _change(
+    found: Figures,
+    new: Sequence[str],
+    old: str,
+    measure: Measure,
+    wording: Mapping[int, str],
+    form: Callable[[float], str],
+    unit: str = "",
+) -> str:
+    """Say how systems stand to an older one on a measure, those that stand alike together."""
+    before = figure_of(found.systems[old], measure.key)
+    clauses = []
+    for kind, text in wording.items():
+        names = [name for name in new if direction(found.difference(name, old, measure)) == kind]
+        after = [figure_of(found.systems[name], measure.key) for name in names]
+        values = [form(value.mean) for value in after if value is not None]
+        if before is not None and values and len(values) == len(names):
+            amounts = f"({unit}{_listed(values)} against {form(before.mean)})"
+            clauses.append(
+                f"{_listed(list(map(system_label, names)))} {text} {system_label(old)} {amounts}"
             )
-            labels = (f"The {reward_model_label(name)} reward model", "the plain one")
-            text = compare(labels[0], value, labels[1], other, measure)
-            found.append(Statement("Reward models", text))
-    return found
+    return "; ".join(clauses) + "." if clauses else ""
+
+
+def direction(difference: Interval | None) -> int | None:
+    """Return 1 or -1 where a difference is significant, 0 where not, None without one."""
+    if difference is None:
+        return None
+    return (1 if difference.mean > 0 else -1) if difference.significant else 0
+
+
+def _quality(found: Figures, new: Sequence[str], old: str) -> str:
+    measures = quality_measures([found.systems[name] for name in (old, *new)])
+    clauses = []
+    for name in new:
+        signs = {m.label: direction(found.difference(name, old, m)) for m in measures}
+        for sign, verb in ((1, "gained"), (-1, "lost")):
+            scorers = [label for label, found_sign in signs.items() if found_sign == sign]
+            if scorers:
+                clauses.append(f"{system_label(name)} {verb} speech quality ({_listed(scorers)})")
+    if clauses:
+        return f"Against {system_label(old)}, {'; '.join(clauses)}."
+    if not measures:
+        return ""
+    names = _listed([system_label(name) for name in new])
+    return f"In speech quality, {names} showed no significant difference from {system_label(old)}."
+
+
+def _pair(found: Figures, new: str, old: str) -> str:
+    """Say in what two systems differ, and in what they do not."""
+    one, other = found.systems[new], found.systems[old]
+    topics = {
+        "emotion": [JUDGE_PROBABILITY],
+        "words": [WORDS],
+        "speech quality": quality_measures([one, other]),
+    }
+    kinds: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
+    for topic, measures in topics.items():
+        known = [
+            (sign if m.better == "higher" else -sign)
+            for m in measures
+            if (sign := direction(found.difference(new, old, m))) is not None
+        ]
+        if known:
+            better, worse = 1 in known, -1 in known
+            kind = "better" if better and not worse else "worse" if worse and not better else "same"
+            kinds[kind].append("mixed quality" if better and worse else topic)
+    parts = [f"{kind} in {_listed(kinds[kind])}" for kind in ("better", "worse") if kinds[kind]]
+    if kinds["same"]:
+        parts.append(f"not significantly different in {_listed(kinds['same'])}")
+    if not parts:
+        return ""
+    return f"Against {system_label(old)}, {system_label(new)} is {', and '.join(parts)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
