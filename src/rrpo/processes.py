@@ -70,13 +70,6 @@ def working_precision(choice: str, device: torch.device) -> torch.dtype | None:
     return {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[choice]
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def machine(device: torch.device | None = None) -> str:
     """Say what kind of machine this is, without its name."""
     if device is not None and device.type == "cuda":

@@ -21,8 +21,11 @@ from rrpo.cli.policy import policy_app
 from rrpo.cli.reward import reward_app
 from rrpo.cli.speech import evaluate, export, report, speak
 from rrpo.cli.study import study_app
+from rrpo.cores import choose_threads, cores
 from rrpo.errors import UserError
 
+TRAINING = ("reward", "policy", "tokenize", "speak", "evaluate", "study")
+"""Commands that are busy for long, with torch."""
 app = typer.Typer(
     name="rrpo",
     no_args_is_help=True,
@@ -55,7 +58,8 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
+    context: typer.Context,
+    _version: Annotated[
         bool,
         typer.Option(
             "--version", help="Print it and exit.", callback=_print_version, is_eager=True
@@ -63,6 +67,8 @@ def _root(
     ] = False,
 ) -> None:
     """Take the option that needs no command."""
+    if context.invoked_subcommand in TRAINING:
+        choose_threads()
 
 
 @app.command(epilog="Example: rrpo demo --systems sft,best_of_8,diffro,rrpo --out demo")
@@ -88,7 +94,6 @@ def demo(
 
     The page is there within seconds and grows. Ctrl-C stops; the same command goes on.
     """
-    from rrpo.processes import cores
     from rrpo.studies.demo import demo, plan
 
     if smoke and quick:
