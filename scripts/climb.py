@@ -39,10 +39,10 @@ from rrpo.mini.world import World
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import make_examples
+from rrpo.policy.layout import make_examples
 from rrpo.processes import machine
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.differentiable import score
+from rrpo.reward.reward import score
 from rrpo.speaking.mini import spoken, unseen_utterances
 from rrpo.studies.demo.judged import flatten
 from rrpo.train import TrainConfig, train

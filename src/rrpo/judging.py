@@ -12,7 +12,6 @@ from rrpo.errors import UserError
 from rrpo.evaluate import artifacts
 from rrpo.evaluate.panel import Judges, Sample, measure, summarise
 from rrpo.folder import begin_folder, commit_folder
-from rrpo.identity import require_one_codec
 from rrpo.loading import (
     MINI,
     Location,
@@ -27,8 +26,8 @@ from rrpo.report.page import write_run_page
 from rrpo.reward import RewardModel
 from rrpo.speaking.by_name import REMEDY, naming, refuse_voice
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
-from rrpo.speaking.mini import MiniSpeaker
 from rrpo.speaking.speaker import Speaker, every_emotion, first_texts
+from rrpo.tokens import require_one_codec
 
 
 def judge(
@@ -65,16 +64,12 @@ def judge(
     known = {f"the policy {name}": one.config.codec for name, one in policies.items()}
     known |= {f"the reward model {name}": one.config.codec for name, one in scorers.items()}
     require_one_codec(known, codec_identity(codec_of))
-    speakers: dict[str, Speaker]
-    if synthetic := all(is_mini(one) for one in policies.values()):
+    synthetic = all(is_mini(one) for one in policies.values())
+    speakers: Mapping[str, Speaker]
+    if synthetic:
         refuse_voice(voice, model)
-        world = World()
-        codec, base = world.codec(), world.policy()
-        speakers = {
-            name: MiniSpeaker(one, world, codec, base)
-            for name, one in {"real tokens": None, **policies}.items()
-        }
-        rows = world.shard("test_same") if data is None else load_data(data, base, True, codec_of)
+        speakers = _mini_speakers(policies)
+        rows = load_data(data, World().policy(), True, codec_of) if data else _unseen()
         asked = first_texts(rows, sentences)
     else:
         rows = load_data(data, next(iter(policies.values())), True, codec_of)

@@ -18,7 +18,7 @@ from rrpo.errors import NotFinite, UserError
 from rrpo.evaluate.artifacts import loops
 from rrpo.objectives.pairs import CHOSEN, REJECTED
 from rrpo.policy import SpeechTokenLM, generate
-from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import Prompt
 from rrpo.policy.rollout import SAMPLERS
 
 TEXT = "The train leaves at noon."

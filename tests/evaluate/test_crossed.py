@@ -19,7 +19,7 @@ from rrpo.evaluate.crossed import (
     trial_figures,
     with_equal_classes,
 )
-from rrpo.evaluate.statistics import area_under_roc
+from rrpo.evaluate.roc import area_under_roc
 from rrpo.interval import exactly
 
 

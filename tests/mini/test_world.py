@@ -10,7 +10,7 @@ import torch
 from rrpo.errors import UserError
 from rrpo.mini.mixes import mix_pool
 from rrpo.mini.world import BUNDLED, TEST_SETS, World
-from rrpo.policy.examples import make_prompt
+from rrpo.policy.layout import make_prompt
 from rrpo.speaking.mini import speak, unseen_utterances
 from rrpo.tokens import SPEECH_CODES, digits
 

@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from rrpo.checkpoint import read_json, write_text
 from rrpo.errors import UserError
-from rrpo.identity import shown
 from rrpo.interval import Interval, read_interval
 from rrpo.measures import (
     BY_KEY,
@@ -31,6 +30,7 @@ from rrpo.report.heatmap import heatmap_svg
 from rrpo.report.numbers import number, with_ends
 from rrpo.report.plots import Chart, Line, Point, chart_svg, legend_mark
 from rrpo.report.summary import by_topic, summarize
+from rrpo.tokens import shown
 
 TEMPLATES = Path(__file__).parent
 

@@ -14,9 +14,9 @@ from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
 from rrpo.objectives.on_policy import SHORTEST, RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate
-from rrpo.policy.examples import Prompt, make_prompt
+from rrpo.policy.layout import Prompt, make_prompt
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.differentiable import score
+from rrpo.reward.reward import score
 from rrpo.speaking.speaker import Said
 
 SPEAKING = RolloutConfig(temperature=0.8, top_k=25)

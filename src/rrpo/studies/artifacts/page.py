@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, Artifact
-from rrpo.evaluate.statistics import roc_curve
+from rrpo.evaluate.roc import roc_curve
 from rrpo.interval import MISSING
 from rrpo.report import markdown
 from rrpo.report.listening import Mark, Player, marks_of

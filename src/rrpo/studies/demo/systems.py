@@ -11,7 +11,7 @@ from rrpo.mini.world import World
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Prompt, make_examples
+from rrpo.policy.layout import Prompt, make_examples
 from rrpo.reward import RewardModel
 from rrpo.studies.demo.judged import judge_policy
 from rrpo.studies.demo.plan import (
