@@ -22,7 +22,7 @@ from rrpo.cli import app
 from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
-from rrpo.judging import judge
+from rrpo.judging import evaluate
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
 from rrpo.reward import RewardConfig, RewardModel
@@ -180,9 +180,9 @@ def test_policies_of_two_worlds_are_not_evaluated_together(place: Path, tmp_path
     mini = tmp_path / "mini"
     policy.save(World().policy(), mini)
     with pytest.raises(UserError, match=r"is of the codec speech_tokenizer_v2 .*of mini"):
-        judge([mini, place / "CosyVoice2-0.5B"], voice=place / "voice.wav")
+        evaluate([mini, place / "CosyVoice2-0.5B"], voice=place / "voice.wav")
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
-        judge([place / "CosyVoice2-0.5B"], sentences=1, voice=place / "voice.wav")
+        evaluate([place / "CosyVoice2-0.5B"], sentences=1, voice=place / "voice.wav")
 
 
 def test_an_utterance_without_a_token_is_judged_as_silence(
@@ -212,7 +212,7 @@ def test_an_emotion_the_reward_model_lacks_is_said_before_anything_is_spoken(
     monkeypatch.setattr(CosyVoiceSpeaker, "say", None)  # whoever speaks fails
     folder, voice = place / "CosyVoice2-0.5B", place / "voice.wav"
     with pytest.raises(UserError, match="does not know the emotion 'happy'"):
-        judge([folder], [place / "other"], sentences=1, data=place / "shard", voice=voice)
+        evaluate([folder], [place / "other"], sentences=1, data=place / "shard", voice=voice)
 
 
 def test_silence_is_capped_as_cosyvoice3_does() -> None:
@@ -230,6 +230,21 @@ def test_a_folder_that_moved_is_named_with_model(place: Path) -> None:
     assert speech.say([asked("Hello.", "happy")], seed=0)[0].tokens.ndim == 1
     with pytest.raises(UserError, match="is not at"):
         CosyVoiceSpeaker("CosyVoice2-0.5B", model, place / "voice.wav", None)
+
+
+def test_what_cannot_be_asked_is_told_before_anything_is_drawn(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = place / "CosyVoice2-0.5B"
+    spoken = CosyVoiceSpeaker(str(folder), cosyvoice.load(folder), place / "voice.wav", None)
+    monkeypatch.setattr("rrpo.speaking.cosyvoice.generate", None)  # whoever draws fails
+    rows = [asked("Hello.", "happy", name=f"{number}") for number in range(20)]
+    for text, emotion, said in (
+        ("……", "happy", "nothing to say"),
+        ("Hi.", "bored", "no instruction for 'bored'"),
+    ):
+        with pytest.raises(UserError, match=f"utterance 'last': .*{said}"):
+            spoken.say([*rows, asked(text, emotion, name="last")], 0)
 
 
 def test_a_model_folder_of_another_codec_is_refused(place: Path) -> None:

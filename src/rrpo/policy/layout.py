@@ -63,26 +63,38 @@ def make_prompt(tokenizer: Tokenizer, text: str, emotion: str, speaker: str = ""
     )
 
 
-def make_examples(
+def make_prompts(
     tokenizer: Tokenizer, utterances: Sequence[Utterance], source: Path | str | None = None
-) -> list[Example]:
-    """Tokenize the texts of labelled utterances.
+) -> list[Prompt]:
+    """Tokenize the texts and emotions of utterances.
 
     Args:
         source: where they lie, for the message of a mistake.
 
     Raises:
-        UserError: a text or an emotion cannot be read; the message names the utterance.
+        UserError: a text or an emotion cannot be read; the message names the utterance, if it has
+            a name.
     """
-    examples = []
+    prompts = []
     for row in utterances:
         try:
-            prompt = make_prompt(tokenizer, row.text, row.emotion, row.speaker)
+            prompts.append(make_prompt(tokenizer, row.text, row.emotion, row.speaker))
         except UserError as error:
             where = "" if source is None else f"{source}: "
-            raise UserError(f"{where}utterance {row.id!r}: {error}") from None
-        examples.append(Example(prompt, torch.from_numpy(row.tokens)))
-    return examples
+            name = f"utterance {row.id!r}: " if row.id else ""
+            raise UserError(f"{where}{name}{error}") from None
+    return prompts
+
+
+def make_examples(
+    tokenizer: Tokenizer, utterances: Sequence[Utterance], source: Path | str | None = None
+) -> list[Example]:
+    """Tokenize the texts of labelled utterances; see `make_prompts`."""
+    prompts = make_prompts(tokenizer, utterances, source)
+    return [
+        Example(prompt, torch.from_numpy(row.tokens))
+        for prompt, row in zip(prompts, utterances, strict=True)
+    ]
 
 
 def described(prompt: Prompt, **speech: Tensor) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from rrpo.evaluate.panel import Sample
 from rrpo.loading import Location, load_tokenizer, origin_of
 from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
-from rrpo.policy.layout import make_prompt
+from rrpo.policy.layout import make_prompts
 from rrpo.speaking.speaker import Said
 from rrpo.tokens import codec_name, identity, require_one_codec
 
@@ -91,11 +91,9 @@ class CosyVoiceSpeaker:
         """
         generator = torch.Generator().manual_seed(seed)
         speech: list[Said] = []
-        for start in range(0, len(utterances), BATCH):
-            part = [
-                make_prompt(self._tokenizer, row.text, row.emotion)
-                for row in utterances[start : start + BATCH]
-            ]
+        prompts = make_prompts(self._tokenizer, utterances)  # a mistake is told before any drawing
+        for start in range(0, len(prompts), BATCH):
+            part = prompts[start : start + BATCH]
             drawn = generate(
                 self._model,
                 [prompt.text_ids for prompt in part],
