@@ -23,14 +23,15 @@ from rrpo import audio
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.interval import Interval, read_interval
-from rrpo.report import figure, summarize, write_page, write_run_page
+from rrpo.measures import JUDGE_PROBABILITY
+from rrpo.report import figure, write_page, write_run_page
+from rrpo.report.cautions import Caution, find_cautions
 from rrpo.report.curves import at
 from rrpo.report.listening import choose, marks_of
 from rrpo.report.numbers import number
 from rrpo.report.plots import Chart, Line, Point, chart_svg, spread, ticks
 from rrpo.report.sound import BANDS, HIGHEST, LOWEST, flac_uri, mel_spectrogram, spectrogram_uri
-from rrpo.report.summary import Summary
-from rrpo.report.tables import standout
+from rrpo.report.tables import Cell, difference_table, equal_table, standout
 from rrpo.report.terminal import print_systems
 from rrpo.sound import file as sound_file
 
@@ -346,13 +347,13 @@ def test_page_names_the_broken_line(tmp_path: Path) -> None:
         write_page(tmp_path / "nowhere")
 
 
-def subjects(summary: Summary) -> list[str]:
-    """What the cautions of a summary are about."""
-    return [caution.subject for caution in summary.cautions]
+def subjects(cautions: list[Caution]) -> list[str]:
+    """What cautions are about."""
+    return [caution.subject for caution in cautions]
 
 
 def test_caution_where_reward_rises_and_quality_falls() -> None:
-    found = {c.subject: c for c in summarize(demo_results(), []).cautions}
+    found = {c.subject: c for c in find_cautions(demo_results(), [])}
     assert set(found) == {"DiffRO over Base", "DiffRO over SFT"}
     assert found["DiffRO over SFT"].clear
     assert (
@@ -381,13 +382,13 @@ def test_caution_by_each_rule(key: str, value: float, cautioned: bool) -> None:
     results = demo_results()
     results["systems"] = {name: results["systems"][name] for name in ("sft", "diffro")}
     results["systems"]["diffro"] = system(-0.1, 0.75, 3.0, 0.5)
-    assert subjects(summarize(results, [])) == []
+    assert subjects(find_cautions(results, [])) == []
     place = results["systems"]["diffro"]
     *way, last = key.split(".")
     for name in way:
         place = place[name]
     place[last] = spread_of(value)
-    assert bool(summarize(results, []).cautions) == cautioned
+    assert bool(find_cautions(results, [])) == cautioned
 
 
 def test_caution_needs_a_reward_that_rose() -> None:
@@ -395,13 +396,13 @@ def test_caution_needs_a_reward_that_rose() -> None:
     for name, entry in results["systems"].items():
         entry["rewards"] = {"plain": spread_of(-0.5), "ls_eam_adv": spread_of(-0.5)}
         entry["quality"] = {"plcmos": spread_of(3.0 if name in ("base", "sft") else 1.0)}
-    assert subjects(summarize(results, [])) == []
+    assert subjects(find_cautions(results, [])) == []
 
 
 def test_caution_says_when_it_may_be_chance() -> None:
     results = demo_results()
     results["systems"]["diffro"]["quality"] = {"plcmos": {"mean": 3.3, "low": 3.0, "high": 3.6}}
-    for caution in summarize(results, []).cautions:
+    for caution in find_cautions(results, []):
         assert not caution.clear
         assert "PLCMOS fell from 3.50 to 3.30 (intervals overlap)" in caution.text
 
@@ -409,9 +410,9 @@ def test_caution_says_when_it_may_be_chance() -> None:
 def test_caution_for_a_length_counts_only_away_from_the_reference() -> None:
     results = demo_results()
     results["systems"]["rrpo"]["tokens"] = spread_of(90.0)
-    assert "RRPO over SFT" in subjects(summarize(results, []))
+    assert "RRPO over SFT" in subjects(find_cautions(results, []))
     results["reference"]["tokens"] = spread_of(92.0)
-    assert "RRPO over SFT" not in subjects(summarize(results, []))
+    assert "RRPO over SFT" not in subjects(find_cautions(results, []))
 
 
 def test_caution_along_a_curve() -> None:
@@ -419,42 +420,57 @@ def test_caution_along_a_curve() -> None:
         {"system": "diffro", "step": step, "own_reward": reward, "judge_probability": judge}
         for step, reward, judge in [(0, -1.0, 0.5), (10, -0.5, 0.9), (20, -0.1, 0.7)]
     ]
-    [caution] = summarize({}, rows).cautions
+    [caution] = find_cautions({}, rows)
     assert caution.subject == "Along the curve of DiffRO"
     assert "From step 10 to step 20 own reward rose from −0.50 to −0.10" in caution.text
     assert "fell from 0.90 to 0.70" in caution.text
     small = [row | {"judge_probability": 0.9 - 0.025 * int(row["step"] // 10)} for row in rows]
-    assert summarize({}, small).cautions == []  # 0.05 is under twice the step, with no intervals
+    assert find_cautions({}, small) == []  # 0.05 is under twice the step, with no intervals
     known = [row | {"judge_probability": spread_of(row["judge_probability"])} for row in small]
-    assert len(summarize({}, known).cautions) == 1
+    assert len(find_cautions({}, known)) == 1
     falling = [row | {"own_reward": -row["own_reward"]} for row in rows]
-    assert summarize({}, falling).cautions == []
+    assert find_cautions({}, falling) == []
     climbing = [row | {"judge_probability": 0.01 * float(row["step"])} for row in rows]
-    assert summarize({}, climbing).cautions == []
+    assert find_cautions({}, climbing) == []
 
 
-def test_summary_is_honest_about_intervals() -> None:
+def test_differences_say_whether_the_intervals_overlap() -> None:
     results = demo_results()
-    texts = [s.text for s in summarize(results, []).statements if s.topic == "Emotion"]
-    assert texts[0].startswith(
-        "DiffRO raised the judge’s probability of the asked emotion over SFT by 0.11"
-    )
-    assert texts[2].startswith("RRPO reads 0.04 higher than DiffRO") or "raised" in texts[2]
+
+    def row(name: str) -> dict[str, Cell]:
+        """The cells of a pair, by measure."""
+        table = difference_table(results)
+        assert table is not None
+        found = next(row for row in table.rows if row.label == name)
+        return dict(zip([label for label, _ in table.columns], found.cells, strict=True))
+
+    column = JUDGE_PROBABILITY.label
+    assert row("DiffRO less SFT")[column] == Cell("+0.11", "intervals apart", strong=True)
+    assert row("RRPO less DiffRO")[column].text == "+0.04"
     results["systems"]["diffro"]["judge_probability"] = spread_of(0.86, 0.2)
-    texts = [s.text for s in summarize(results, []).statements if s.topic == "Emotion"]
-    assert all("overlap" in text for text in (texts[0], texts[2]))
-    assert "does not tell the two apart" in texts[0]
+    for name in ("DiffRO less SFT", "RRPO less DiffRO"):
+        assert row(name)[column].interval == "intervals overlap"
+        assert not row(name)[column].strong
     results["systems"]["diffro"]["judge_probability"] = spread_of(0.60)
-    texts = [s.text for s in summarize(results, []).statements if s.topic == "Emotion"]
-    assert texts[0].startswith("DiffRO lowered")
+    assert row("DiffRO less SFT")[column].text == "−0.15"
+    del results["systems"]["diffro"]
+    assert [one.label for one in difference_table(results).rows] == ["RRPO less SFT"]  # type: ignore[union-attr]
+    assert difference_table({}) is None
 
 
-def test_summary_compares_at_equal_distance() -> None:
-    curves = demo_curves()
-    text = next(s.text for s in summarize({}, curves).statements if s.topic == "Equal KL")
+def test_diffro_and_rrpo_are_compared_where_they_stand_equal() -> None:
+    table = equal_table(demo_curves())
+    assert table is not None
+    place = [label for label, _ in table.columns].index(JUDGE_PROBABILITY.label)
+    labels = [row.label for row in table.rows]
     # Both lines are straight: DiffRO at 0.4 of 0.5 lies at 0.8 of the way from base to its end.
-    assert "At 0.400 nats per token" in text
-    assert f"judge’s probability {0.55 + 0.8 * (0.86 - 0.55):.2f} and 0.90" in text
+    start = labels.index("KL 0.400")
+    found = [row.cells[place].text for row in table.rows[start + 1 : start + 3]]
+    assert found == [f"{0.55 + 0.8 * (0.86 - 0.55):.2f}", "0.90"]
+    start = labels.index("Judge’s probability 0.86")
+    found = [row.cells[place].text for row in table.rows[start + 1 : start + 3]]
+    assert found == ["0.86", "0.86"]
+    assert equal_table([]) is None
 
 
 def test_at_reads_the_first_crossing() -> None:
@@ -639,10 +655,12 @@ def test_figure_in_both_formats(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "picture.svg").read_text()
 
 
-def test_summary_leaves_its_input_alone() -> None:
+def test_tables_and_cautions_leave_their_input_alone() -> None:
     results, curves = demo_results(), demo_curves()
     before = copy.deepcopy((results, curves))
-    summarize(results, curves)
+    find_cautions(results, curves)
+    difference_table(results)
+    equal_table(curves)
     assert (results, curves) == before
 
 

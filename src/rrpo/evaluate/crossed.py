@@ -3,7 +3,7 @@
 A figure measured on a few speakers with a few trainings holds for other speakers and another
 training only as far as both are resampled. Each is drawn one time fewer than there are (Rao & Wu
 1988, "Resampling inference with complex survey data", JASA 83), so that the spread of few is not
-too small, and percentiles are cut where Student's law puts them.
+too small, and percentiles are cut where Student's distribution puts them.
 """
 
 from collections.abc import Callable, Sequence

@@ -32,7 +32,7 @@ def interval(
         seed: of the resampling; the same seed gives the same interval.
         resamples: how many times the utterances are resampled.
         groups: (n,) text, what utterances have in common, such as the sentence they say; where it
-            does not tell them apart (`clusters`), every utterance is a group of its own.
+            does not distinguish them (`clusters`), every utterance is a group of its own.
 
     Returns:
         the mean and its ends, in the unit of `values`.
@@ -213,7 +213,7 @@ def resampled_sums(counts: ArrayLike, seed: int = 0, resamples: int = 2000) -> N
             f"the counts of an interval have shape {table.shape}: give finite ones of at least one "
             "cluster"
         )
-    # Clusters with the same counts are drawn as one kind: the same law, and far fewer numbers where
+    # Clusters with the same counts are drawn as one kind: the same distribution, and far fewer numbers where
     # the clusters are single utterances.
     kinds, times = np.unique(table.reshape(len(table), -1), axis=0, return_counts=True)
     rng = np.random.default_rng(seed)
@@ -229,7 +229,7 @@ def expanded_interval(mean: float, draws: NDArray[np.float64], count: int) -> In
     """Return a figure with the 95 % expanded percentile interval of its resamples.
 
     Percentiles of a bootstrap over few clusters lie too close: by sqrt((G-1)/G), and by the normal
-    law where Student's holds. The share cut off at each end is therefore
+    distribution where Student's holds. The share cut off at each end is therefore
     Phi(-sqrt(G/(G-1)) t_{.975, G-1}) and not .025 (Hesterberg 2015, "What teachers should know
     about the bootstrap", The American Statistician 69). With fewer than about five clusters no
     bootstrap covers well; a single one leaves both ends at the figure.

@@ -16,11 +16,13 @@ from rrpo.measures import (
     section,
     system_label,
 )
-from rrpo.report.curves import points
+from rrpo.report.curves import by_system, points
 from rrpo.report.numbers import number
 
+APART = {True: "intervals apart", False: "intervals overlap", None: "no intervals"}
+"""What `Interval.apart` says of two figures, in words."""
 UNGUARDED = ("reward", "kl")
-"""Measures that getting worse is not a matter of: the reward itself and the distance moved."""
+"""Measures of which "worse" is undefined here: the reward itself and the KL."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Caution:
     clear: bool
 
 
-def find_cautions(results: Mapping[str, Any], groups: Mapping[str, list[Entry]]) -> list[Caution]:
+def find_cautions(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[Caution]:
     """Find where the own reward rises while something else gets worse.
 
     Compared are SFT with base, every optimized policy with base and with SFT (under that policy's
@@ -51,9 +53,9 @@ def find_cautions(results: Mapping[str, Any], groups: Mapping[str, list[Entry]])
 
     Args:
         results: the content of a demo's results.json; absent parts are left out.
-        groups: the rows of its curves.jsonl by system, sorted by step.
+        curves: the rows of its curves.jsonl.
     """
-    return [*_between_systems(results), *_along_curves(results, groups)]
+    return [*_between_systems(results), *_along_curves(results, by_system(curves))]
 
 
 def _counts(before: Interval, after: Interval, measure: Measure, steps: float = 1.0) -> bool:
@@ -80,10 +82,9 @@ def _worse(
 
 def _change_text(before: Interval, after: Interval, measure: Measure) -> str:
     verb = "rose" if after.mean > before.mean else "fell"
-    state = {True: "intervals apart", False: "intervals overlap", None: "no intervals"}
     return (
         f"{measure.phrase} {verb} from {number(before.mean, measure.digits)} "
-        f"to {number(after.mean, measure.digits)} ({state[before.apart(after)]})"
+        f"to {number(after.mean, measure.digits)} ({APART[before.apart(after)]})"
     )
 
 

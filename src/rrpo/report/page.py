@@ -24,12 +24,12 @@ from rrpo.measures import (
     system_label,
 )
 from rrpo.report import listening, recognition, tables
+from rrpo.report.cautions import find_cautions
 from rrpo.report.curves import by_system, points, value_of
 from rrpo.report.files import read_lines, readable
 from rrpo.report.heatmap import heatmap_svg
 from rrpo.report.numbers import number, with_ends
 from rrpo.report.plots import Chart, Line, Point, chart_svg, legend_mark
-from rrpo.report.summary import by_topic, summarize
 from rrpo.tokens import shown
 
 TEMPLATES = Path(__file__).parent
@@ -52,15 +52,14 @@ def _write_page(folder: Path) -> Path:
     results = _results(folder)
     samples = read_lines(folder / "samples.jsonl")
     curves = read_lines(folder / "curves.jsonl")
-    summary = summarize(results, curves)
     grid = listening.grid(folder, samples)
     return write_html(
         folder / "report.html",
         "demo.html",
         title="Post-training a speaking language model for emotion",
         results=results,
-        cautions=summary.cautions,
-        topics=by_topic(summary.statements),
+        cautions=find_cautions(results, curves),
+        differences=tables.difference_table(results),
         main=tables.main_table(results),
         emotions=tables.emotion_table(results),
         reward_models=tables.reward_model_table(results),
