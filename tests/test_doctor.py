@@ -2,12 +2,14 @@
 
 import importlib.metadata
 import json
+import re
 import shutil
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from places import ROOT
 from rrpo import doctor
@@ -96,3 +98,16 @@ def test_an_asset_that_differs_is_broken(
     assert json.loads(printed.out)["broken"]
     assert printed.err.count("\n") == 1
     assert "judge/model.safetensors" in printed.err
+
+
+def test_a_library_that_cannot_be_loaded_is_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> bool:
+        raise RuntimeError(f"{Path.home()}/libcuda.so:\nno such symbol")
+
+    monkeypatch.setattr(torch.cuda, "is_available", broken)
+    assert run(monkeypatch) == 2
+    printed = capsys.readouterr()
+    assert printed.err == "error: ~/libcuda.so: no such symbol\n"
+    assert re.search("bundled assets: [1-9]", printed.out)

@@ -53,7 +53,7 @@ def examine() -> dict[str, Any]:
     for examined in (_packages, _torch, _assets):
         try:
             found |= examined()
-        except (ImportError, OSError, UserError) as error:
+        except Exception as error:  # a damaged package raises anything at its import
             found["broken"].append(_without_folders(" ".join(str(error).split())))
     return found
 

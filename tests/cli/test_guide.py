@@ -185,6 +185,29 @@ def test_policies_of_two_worlds_are_not_evaluated_together(place: Path, tmp_path
         evaluate([place / "CosyVoice2-0.5B"], sentences=1, voice=place / "voice.wav")
 
 
+def test_the_page_of_play_speaks_as_the_command(place: Path) -> None:
+    for package in ("starlette", "uvicorn", "httpx2"):
+        pytest.importorskip(package, reason="needs rrpo[play] and a client")
+    from starlette.testclient import TestClient
+
+    from rrpo.play import page
+
+    folder, voice = "CosyVoice2-0.5B", place / "voice.wav"
+    with pytest.raises(UserError, match="name a recording of a --voice"):
+        page.load_speakers([folder])
+    speakers = page.load_speakers([folder], voice)
+    client = TestClient(page.make(speakers, "127.0.0.1"), base_url="http://127.0.0.1")
+    assert "<option>surprised</option>" in client.get("/").text
+    asked = {"policy": 0, "text": "Text one.", "emotion": "sad", "seed": 1}
+    answer = client.post("/speech", json=asked)
+    assert answer.status_code == 200, answer.text
+    words = ["--policy", folder, "--text", "Text one.", "--emotion", "sad", "--seed", "1"]
+    words += ["--voice", str(voice), "--out", "said.wav"]
+    done = CliRunner().invoke(app, ["speak", *words])
+    assert done.exit_code == 0, done.output
+    assert (place / "said.wav").read_bytes() == answer.content
+
+
 def test_an_utterance_without_a_token_is_judged_as_silence(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ def play(
     voice: Voice = None,
     model: ModelFolder = None,
     host: Annotated[
-        str, typer.Option(help="Address of this machine to listen at; as given, it alone can.")
+        str, typer.Option(help="Address to listen at; by default no other machine reaches it.")
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen at; 0: any that is free.")
@@ -25,8 +25,9 @@ def play(
         from rrpo import server
         from rrpo.play import page
     except ModuleNotFoundError as error:
-        if error.name not in ("anyio", "starlette", "uvicorn"):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("anyio", "starlette", "uvicorn"):
             raise
-        raise UserError(f"{error.name} is not installed: pip install 'rrpo[play]'") from None
+        raise UserError(f"{package} is not installed: pip install 'rrpo[play]'") from None
     listening = server.listen(host, port)
     server.serve(page.make(page.load_speakers(runs, voice, model), host), host, listening)
