@@ -213,8 +213,8 @@ def resampled_sums(counts: ArrayLike, seed: int = 0, resamples: int = 2000) -> N
             f"the counts of an interval have shape {table.shape}: give finite ones of at least one "
             "cluster"
         )
-    # Clusters with the same counts are drawn as one kind: the same distribution, and far fewer numbers where
-    # the clusters are single utterances.
+    # Clusters with the same counts are drawn as one kind: the same distribution, and far fewer
+    # numbers where the clusters are single utterances.
     kinds, times = np.unique(table.reshape(len(table), -1), axis=0, return_counts=True)
     rng = np.random.default_rng(seed)
     at_a_time = max(1, DRAWN // len(kinds))

@@ -122,19 +122,21 @@ def difference_table(results: Mapping[str, Any]) -> Table | None:
         return None
     rows = []
     for new, old in pairs:
-        found = [[figure_of(systems[name], m.key) for name in (new, old)] for m in measures]
-        cells = [_difference(*two, m.digits) for two, m in zip(found, measures, strict=True)]
+        cells = [_difference(systems[new], systems[old], measure) for measure in measures]
         rows.append(Row(f"{system_label(new)} less {system_label(old)}", cells, key=new))
     columns = [(measure.label, "") for measure in measures]
     caption = "Differences at the end of training, which is not equal KL"
     return Table(caption, "Systems", columns, rows, _spans(measures))
 
 
-def _difference(value: Interval | None, other: Interval | None, digits: int) -> Cell:
+def _difference(new: Entry, old: Entry, measure: Measure) -> Cell:
+    value, other = figure_of(new, measure.key), figure_of(old, measure.key)
     if value is None or other is None:
         return Cell(MISSING)
     apart = value.apart(other)
-    return Cell(number(value.mean - other.mean, digits, signed=True), APART[apart], bool(apart))
+    return Cell(
+        number(value.mean - other.mean, measure.digits, signed=True), APART[apart], bool(apart)
+    )
 
 
 def _spans(measures: Sequence[Measure]) -> list[tuple[str, int]]:
