@@ -44,9 +44,11 @@ class Measure:
         The own reward is `reward.NAME` there, by the name of the reward model.
         """
         if self.key == "judge_accuracy":
-            return float(row["judge_emotion"] == row["emotion"]) if "judge_emotion" in row else None
+            detected = row.get("judge_emotion")
+            return None if detected is None else float(detected == row["emotion"])
         if self.key == "artifacts_per_second":
-            return len(row["artifacts"]) / float(row["seconds"])
+            marks, seconds = row.get("artifacts"), row.get("seconds")
+            return len(marks) / float(seconds) if marks is not None and seconds else None
         if self.key == "never_ended":
             return None if row.get("ended") is None else float(not row["ended"])
         found = figure_of(row, self.key)

@@ -16,7 +16,7 @@ from rrpo.data.shards import read_shard, shard_codec, write_shard
 from rrpo.diverged import TrainingDiverged
 from rrpo.errors import NotFinite, UserError
 from rrpo.evaluate.artifacts import loops
-from rrpo.judging import judge
+from rrpo.judging import evaluate
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED
 from rrpo.policy import SpeechTokenLM, generate
@@ -101,7 +101,7 @@ def test_evaluate_names_the_utterance_that_cannot_be_read(tmp_path: Path) -> Non
     data = [rows[0], replace(rows[1], id="u7", text="今天天气很好。")]
     write_shard(tmp_path / "a.parquet", data, World().codec_identity)
     with pytest.raises(UserError, match="utterance 'u7': cannot read '今' aloud"):
-        judge(["mini"], data=tmp_path / "a.parquet")
+        evaluate(["mini"], data=tmp_path / "a.parquet")
 
 
 def test_a_policy_without_numbers_ends_its_training_with_the_batch(

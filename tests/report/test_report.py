@@ -5,10 +5,10 @@ import copy
 import io
 import itertools
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,157 +18,40 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+from demo_folder import (
+    HOSTILE,
+    demo_curves,
+    demo_results,
+    make_demo,
+    spread_of,
+    system,
+    voice,
+)
 from places import ROOT
 from rrpo import audio
-from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.interval import Interval, read_interval
-from rrpo.measures import JUDGE_PROBABILITY
-from rrpo.report import figure, write_page, write_run_page
-from rrpo.report.cautions import Caution, find_cautions
+from rrpo.report import figure, summarize, write_page, write_run_page
 from rrpo.report.curves import at
-from rrpo.report.listening import choose, marks_of
+from rrpo.report.listening import listening, marks_of
 from rrpo.report.numbers import number
 from rrpo.report.plots import Chart, Line, Point, chart_svg, spread, ticks
-from rrpo.report.sound import BANDS, HIGHEST, LOWEST, flac_uri, mel_spectrogram, spectrogram_uri
-from rrpo.report.tables import Cell, difference_table, equal_table, standout
-from rrpo.report.terminal import print_systems
+from rrpo.report.scatter import panels
+from rrpo.report.sound import (
+    BANDS,
+    HIGHEST,
+    LOWEST,
+    flac_uri,
+    mel_spectrogram,
+    opus_uri,
+    spectrogram_uri,
+)
+from rrpo.report.summary import Summary
+from rrpo.report.tables import standout
+from rrpo.report.terminal import print_systems, print_table
 from rrpo.sound import file as sound_file
 
-HOSTILE = "<script>alert(\"x\")</script> & 'quoted'"
 STYLE = ROOT / "src" / "rrpo" / "report" / "style.css"
-
-
-def spread_of(mean: float, half: float = 0.02) -> dict[str, float]:
-    """An estimate as results.json holds it."""
-    return {"mean": mean, "low": mean - half, "high": mean + half}
-
-
-def system(reward: float, judge: float, quality: float, kl: float) -> dict[str, Any]:
-    """The figures of one system."""
-    return {
-        "reward": spread_of(reward),
-        "rewards": {"plain": spread_of(reward), "ls_eam_adv": spread_of(reward - 0.1)},
-        "judge_accuracy": spread_of(judge),
-        "judge_probability": spread_of(judge),
-        "quality": {"dnsmos_overall": spread_of(quality), "plcmos": spread_of(quality + 0.5)},
-        "artifacts_per_second": spread_of(0.1, 0.01),
-        "content_error": None,
-        "content_error_reason": "no recogniser is installed",
-        "kl": spread_of(kl, 0.001),
-        "tokens": spread_of(70.0, 2.0),
-        "repetition": spread_of(0.1),
-    }
-
-
-def demo_results() -> dict[str, Any]:
-    """Results in which DiffRO hacks its reward and RRPO does not."""
-    reference = system(-0.2, 0.95, 3.2, 0.0)
-    reference["by_emotion"] = {name: {"judge_probability": spread_of(0.9)} for name in EMOTIONS}
-    models = {
-        name: {
-            "accuracy": {"same": spread_of(same), "altered": spread_of(same - 0.2)},
-            "calibration_error": spread_of(0.1, 0.01),
-            "robustness": {"attack": {"small": spread_of(0.4), "large": 0.2}},
-        }
-        for name, same in (("plain", 0.7), ("ls_eam_adv", 0.8))
-    }
-    return {
-        "schema": 1,
-        "seed": 0,
-        "seconds": {"reward_models": 81.2, "sft": 40.0, "diffro": 90.1, "rrpo": 88.0},
-        "smoke": False,
-        "machine": "2 cores",
-        "command": "rrpo demo --out runs/demo --seed 0",
-        "reference": reference,
-        "systems": {
-            "base": system(-1.2, 0.55, 3.0, 0.0),
-            "sft": system(-0.8, 0.75, 3.0, 0.1),
-            "diffro": system(-0.1, 0.86, 2.7, 0.5),
-            "rrpo": system(-0.3, 0.90, 3.02, 0.4) | {"reward_model": "ls_eam_adv"},
-        },
-        "reward_models": models,
-        "training": {"sft": {"stopped_at": 120, "rule": "held-out loss rose twice"}},
-        "missing_judges": {"distillmos": "the package distillmos is not installed"},
-    }
-
-
-def demo_curves() -> list[dict[str, Any]]:
-    """Curves that go from the base to the systems of `demo_results`."""
-    rows = []
-    results = demo_results()["systems"]
-    ends = {"sft": 0.1, "diffro": 0.5, "rrpo": 0.4}
-    for name, index in itertools.product(ends, range(7)):
-        share = index / 6
-        mix = {
-            key: (1 - share) * results["base"][key]["mean"] + share * results[name][key]["mean"]
-            for key in ("judge_probability", "judge_accuracy", "tokens", "repetition")
-        }
-        quality = {
-            key: spread_of(
-                (1 - share) * value["mean"] + share * results[name]["quality"][key]["mean"]
-            )
-            for key, value in results["base"]["quality"].items()
-        }
-        own = -1.2 + share**0.5 * (results[name]["reward"]["mean"] + 1.2)
-        rows.append(
-            {"system": name, "step": 10 * index, "kl": ends[name] * share, "own_reward": own}
-            | {"reward": {"plain": own}, "quality": quality}
-            | mix
-            | {"judge_probability": spread_of(mix["judge_probability"])}
-        )
-    return rows
-
-
-def voice(seconds: float, pitch: float, clicks: list[float], seed: int) -> audio.Audio:
-    """Something like speech: harmonics with a moving pitch, in syllables, with clicks."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(int(seconds * audio.SAMPLE_RATE)) / audio.SAMPLE_RATE
-    f0 = pitch * (1 + 0.15 * np.sin(2 * np.pi * 0.7 * time + seed))
-    phase = 2 * np.pi * np.cumsum(f0) / audio.SAMPLE_RATE
-    tone = sum(np.sin(k * phase) / k for k in range(1, 25))
-    syllables = np.clip(np.sin(2 * np.pi * 2.1 * time + seed), 0, 1) ** 0.5
-    sound = 0.25 * tone * syllables + 0.004 * rng.standard_normal(len(time))
-    for click in clicks:
-        sound[int(click * audio.SAMPLE_RATE) :][:24] += 0.8 * np.hanning(24)
-    return np.asarray(np.clip(sound, -1, 1), dtype=np.float32)
-
-
-def make_demo(folder: Path, texts: int = 1, seconds: float = 0.4) -> Path:
-    """Write a small demo folder with `texts` sentences for each emotion."""
-    (folder / "audio").mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps(demo_results()))
-    rows = []
-    names = ("reference", "base", "sft", "diffro", "rrpo")
-    for (s, name), (e, emotion), t in itertools.product(
-        enumerate(names), enumerate(EMOTIONS), range(texts)
-    ):
-        clicks = [0.25 * seconds, 0.6 * seconds] if name == "diffro" else []
-        length = seconds * (1 + 0.1 * s)
-        wav = f"audio/{name}_{emotion}_{t}.wav"
-        audio.write(folder / wav, voice(length, 110 + 20 * e, clicks, seed=s + 10 * t))
-        rows.append(
-            {
-                "id": f"{name}_{emotion}_{t}",
-                "system": name,
-                "emotion": emotion,
-                "text": HOSTILE if e == t == 0 else f"The {t + 2} boats came to the harbour.",
-                "wav": wav,
-                "reward": {"plain": -0.1 * e - 0.05 * t, "ls_eam_adv": -0.2 * e - 0.04 * t},
-                "judge_probability": 0.5 + 0.08 * s + 0.02 * t,
-                "judge_emotion": "sad" if s == 1 else emotion,
-                "quality": {"dnsmos_overall": 3.0, "plcmos": 3.4},
-                "artifacts": [
-                    {"kind": "click", "start": c, "end": c + 0.004, "strength": 7.3} for c in clicks
-                ],
-                "tokens": round(25 * length),
-                "kl": 0.1 * s,
-                "content_error": None,
-            }
-        )
-    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "curves.jsonl").write_text("".join(json.dumps(row) + "\n" for row in demo_curves()))
-    return folder
 
 
 class Reader(HTMLParser):
@@ -226,7 +109,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_page_has_every_player_and_reaches_for_nothing(demo: Path) -> None:
     reader = read_page(demo / "report.html")
     sounds = reader.all_of("audio")
-    assert len(sounds) == 6 * 5 + 4 * 3
+    assert len(sounds) == 6 * 5
     assert all(sound["preload"] == "none" and sound["aria-label"] for sound in sounds)
     for _, attrs in reader.tags:
         for name in ("src", "srcset", "poster", "data", "action"):
@@ -238,18 +121,36 @@ def test_page_has_every_player_and_reaches_for_nothing(demo: Path) -> None:
 
 
 def test_page_offers_the_sentences_there_are(demo: Path, tmp_path: Path) -> None:
-    assert not [a for a in read_page(demo / "report.html").all_of("input") if a["type"] == "radio"]
+    def named(reader: Reader, name: str) -> int:
+        return len([a for a in reader.all_of("input") if a.get("name") == name])
+
+    # The first of six emotions has a sentence of its own.
+    reader = read_page(demo / "report.html")
+    assert (named(reader, "emotion"), named(reader, "sentence")) == (6, 2)
     reader = read_page(write_page(make_demo(tmp_path / "run", texts=2, seconds=0.05)))
-    assert len([a for a in reader.all_of("input") if a["type"] == "radio"]) == 2
+    assert (named(reader, "emotion"), named(reader, "sentence")) == (6, 3)
 
 
 def test_page_sound_is_the_sample(demo: Path) -> None:
     reader = read_page(demo / "report.html")
-    uri = str(reader.all_of("audio")[0]["src"])
-    found, rate = soundfile.read(io.BytesIO(base64.b64decode(uri.split(",")[1])), dtype="float32")
-    wanted = sound_file.read(demo / "audio" / "reference_neutral_0.wav")
+    [sound] = [a for a in reader.all_of("audio") if str(a["aria-label"]).startswith("RRPO, sad")]
+    content = base64.b64decode(str(sound["src"]).split(",")[1])
+    found, rate = soundfile.read(io.BytesIO(content), dtype="float32")
+    wanted = sound_file.read(demo / "audio" / "rrpo_sad_0.wav")
     assert rate == audio.SAMPLE_RATE
-    np.testing.assert_array_equal(found, wanted)
+    assert len(found) == len(wanted)
+    assert np.corrcoef(found, wanted)[0, 1] > 0.95
+
+
+def test_a_copy_of_a_sound_is_kept_until_the_sound_is_newer(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    first, second = voice(0.2, 120, [], 0), voice(0.3, 200, [], 1)
+    audio.write(path, first)
+    uri = opus_uri(first, path)
+    assert opus_uri(second, path) == uri
+    later = path.stat().st_mtime + 5
+    os.utime(path, (later, later))
+    assert opus_uri(second, path) != uri
 
 
 def test_page_says_what_it_must(demo: Path) -> None:
@@ -260,12 +161,12 @@ def test_page_says_what_it_must(demo: Path) -> None:
         "the package distillmos is not installed",
         "no recogniser is installed",
         "SFT stopped at step 120",
-        "click at 0.10 s, strength 7.3",
         "nats per token",
-        "Warning: reward rose while something else got worse",
+        "A reward rose while something else got worse",
         "Smoke run.",
     ):
         assert (wanted in words) == (wanted != "Smoke run."), wanted
+    assert 'title="click at 0.10 s, strength 7.3"' in (demo / "report.html").read_text()
 
 
 def test_page_escapes_what_it_is_given(demo: Path) -> None:
@@ -304,14 +205,44 @@ def test_page_does_without(tmp_path: Path, absent: str, none: bool) -> None:
         results[absent] = None
     (tmp_path / "results.json").write_text(json.dumps(results))
     words = read_page(write_page(tmp_path)).words()
-    assert "nothing to hear" in words and "holds no curves" in words
+    assert "nothing to hear" in words and "Curves" not in words
 
 
 def test_page_of_nothing_but_a_brace(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{}")
     words = read_page(write_page(tmp_path)).words()
-    assert "holds no figures of systems" in words
-    assert "too few figures" in words
+    assert "What this run shows" not in words
+    assert "All figures" not in words
+
+
+STAGES = [
+    {"name": "rm", "title": "Reward models", "state": "done", "seconds": 74.2, "left": None},
+    {"name": "sft", "title": "SFT", "state": "running", "seconds": 10, "left": 125.0},
+    {"name": "rrpo", "title": "RRPO", "state": "waiting", "seconds": None, "left": None},
+]
+
+
+def test_page_while_the_demo_is_running(tmp_path: Path) -> None:
+    (tmp_path / "stages.json").write_text(json.dumps(STAGES))
+    words = read_page(write_page(tmp_path)).words()
+    assert "This page is rewritten as stages end: reload it." in words
+    assert "Reward models done in 74 s SFT running, about 2 min left RRPO waiting" in words
+    assert "nothing to hear yet" in words
+    folder = make_demo(tmp_path / "run", seconds=0.05)
+    (folder / "results.json").unlink()
+    (folder / "stages.json").write_text(json.dumps(STAGES))
+    rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["system"] in ("base", "sft")]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reader = read_page(write_page(folder))
+    assert len(reader.all_of("audio")) == 12
+    assert "Still running" in reader.words()
+    done = [stage | {"state": "done"} for stage in STAGES]
+    (folder / "stages.json").write_text(json.dumps(done))
+    assert "Still running" not in read_page(write_page(folder)).words()
+    (folder / "stages.json").write_text("[3]")
+    with pytest.raises(UserError, match="as the run wrote it"):
+        write_page(folder)
 
 
 def test_page_survives_nulls_and_lost_sounds(tmp_path: Path) -> None:
@@ -343,22 +274,19 @@ def test_page_names_the_broken_line(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(UserError, match="not a JSON object"):
         write_page(tmp_path)
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="is not a demo"):
         write_page(tmp_path / "nowhere")
 
 
-def subjects(cautions: list[Caution]) -> list[str]:
-    """What cautions are about."""
-    return [caution.subject for caution in cautions]
+def subjects(summary: Summary) -> list[str]:
+    """What the cautions of a summary are about."""
+    return [caution.subject for caution in summary.cautions]
 
 
 def test_caution_where_reward_rises_and_quality_falls() -> None:
-    found = {c.subject: c for c in find_cautions(demo_results(), [])}
+    found = {c.subject: c for c in summarize(demo_results()).cautions if c.significant}
     assert set(found) == {"DiffRO over Base", "DiffRO over SFT"}
-    assert found["DiffRO over SFT"].clear
-    assert (
-        "DNSMOS overall fell from 3.00 to 2.70 (intervals apart)" in found["DiffRO over SFT"].text
-    )
+    assert "DNSMOS overall fell from 3.00 to 2.70; " in found["DiffRO over SFT"].text
     assert "judge" not in found["DiffRO over SFT"].text
 
 
@@ -382,13 +310,13 @@ def test_caution_by_each_rule(key: str, value: float, cautioned: bool) -> None:
     results = demo_results()
     results["systems"] = {name: results["systems"][name] for name in ("sft", "diffro")}
     results["systems"]["diffro"] = system(-0.1, 0.75, 3.0, 0.5)
-    assert subjects(find_cautions(results, [])) == []
+    assert subjects(summarize(results, [])) == []
     place = results["systems"]["diffro"]
     *way, last = key.split(".")
     for name in way:
         place = place[name]
     place[last] = spread_of(value)
-    assert bool(find_cautions(results, [])) == cautioned
+    assert bool(summarize(results, []).cautions) == cautioned
 
 
 def test_caution_needs_a_reward_that_rose() -> None:
@@ -396,23 +324,42 @@ def test_caution_needs_a_reward_that_rose() -> None:
     for name, entry in results["systems"].items():
         entry["rewards"] = {"plain": spread_of(-0.5), "ls_eam_adv": spread_of(-0.5)}
         entry["quality"] = {"plcmos": spread_of(3.0 if name in ("base", "sft") else 1.0)}
-    assert subjects(find_cautions(results, [])) == []
+    assert subjects(summarize(results, [])) == []
 
 
 def test_caution_says_when_it_may_be_chance() -> None:
     results = demo_results()
     results["systems"]["diffro"]["quality"] = {"plcmos": {"mean": 3.3, "low": 3.0, "high": 3.6}}
-    for caution in find_cautions(results, []):
-        assert not caution.clear
-        assert "PLCMOS fell from 3.50 to 3.30 (intervals overlap)" in caution.text
+    cautions = summarize(results, []).cautions
+    assert cautions
+    for caution in cautions:
+        assert not caution.significant
+        assert "PLCMOS fell from 3.50 to 3.30" in caution.text
+
+
+def test_paired_utterances_decide_what_is_significant() -> None:
+    results = demo_results()
+    for entry in results["systems"].values():
+        entry["judge_probability"] = spread_of(entry["judge_probability"]["mean"], 0.4)
+    assert "no significant difference in emotion from SFT" in summarize(results).verdict[0]
+    rows = [
+        {"system": name, "id": str(n), "judge_probability": 0.1 * (n % 7) + lift}
+        for name, lift in (("sft", 0.0), ("diffro", 0.2), ("rrpo", -0.1))
+        for n in range(20)
+    ]
+    for row in rows[:20]:
+        row["judge_probability"] += 0.001 * int(row["id"])
+    text = summarize(results, [], rows).verdict[0]
+    assert text.startswith("DiffRO came closer to the asked emotion than SFT")
+    assert "RRPO fell behind in the asked emotion: SFT" in text
 
 
 def test_caution_for_a_length_counts_only_away_from_the_reference() -> None:
     results = demo_results()
     results["systems"]["rrpo"]["tokens"] = spread_of(90.0)
-    assert "RRPO over SFT" in subjects(find_cautions(results, []))
+    assert "RRPO over SFT" in subjects(summarize(results, []))
     results["reference"]["tokens"] = spread_of(92.0)
-    assert "RRPO over SFT" not in subjects(find_cautions(results, []))
+    assert "RRPO over SFT" not in subjects(summarize(results, []))
 
 
 def test_caution_along_a_curve() -> None:
@@ -420,57 +367,75 @@ def test_caution_along_a_curve() -> None:
         {"system": "diffro", "step": step, "own_reward": reward, "judge_probability": judge}
         for step, reward, judge in [(0, -1.0, 0.5), (10, -0.5, 0.9), (20, -0.1, 0.7)]
     ]
-    [caution] = find_cautions({}, rows)
+    [caution] = summarize({}, rows).cautions
     assert caution.subject == "Along the curve of DiffRO"
     assert "From step 10 to step 20 own reward rose from −0.50 to −0.10" in caution.text
     assert "fell from 0.90 to 0.70" in caution.text
     small = [row | {"judge_probability": 0.9 - 0.025 * int(row["step"] // 10)} for row in rows]
-    assert find_cautions({}, small) == []  # 0.05 is under twice the step, with no intervals
+    assert summarize({}, small).cautions == []  # 0.05 is under twice the step, with no intervals
     known = [row | {"judge_probability": spread_of(row["judge_probability"])} for row in small]
-    assert len(find_cautions({}, known)) == 1
+    assert len(summarize({}, known).cautions) == 1
     falling = [row | {"own_reward": -row["own_reward"]} for row in rows]
-    assert find_cautions({}, falling) == []
+    assert summarize({}, falling).cautions == []
     climbing = [row | {"judge_probability": 0.01 * float(row["step"])} for row in rows]
-    assert find_cautions({}, climbing) == []
+    assert summarize({}, climbing).cautions == []
 
 
-def test_differences_say_whether_the_intervals_overlap() -> None:
+def test_verdict_in_at_most_five_sentences_of_the_figures() -> None:
     results = demo_results()
+    for entry, error in zip(results["systems"].values(), (0.1, 0.1, 0.3, 0.11), strict=True):
+        entry["content_error"] = spread_of(error)
+        entry["utterances"] = 36
+    assert summarize(results).verdict == [
+        "DiffRO and RRPO came closer to the asked emotion than SFT (judge’s probability 0.86 and "
+        "0.90 against 0.75).",
+        "DiffRO got more words wrong than SFT (30\u00a0% against 10\u00a0%); RRPO showed no "
+        "significant difference in words wrong from SFT (11\u00a0% against 10\u00a0%).",
+        "Against SFT, DiffRO lost speech quality (DNSMOS overall and PLCMOS).",
+        "Against DiffRO, RRPO is better in emotion, words and speech quality.",
+        "One seed and 36 utterances of a synthetic voice cannot tell whether another seed agrees, "
+        "nor anything about human emotion.",
+    ]
+    results["systems"]["diffro"] = results["systems"]["rrpo"]
+    assert summarize(results).verdict[3] == (
+        "Against DiffRO, RRPO is not significantly different in emotion, words and speech quality."
+    )
+    results["systems"] = {"base": results["systems"]["sft"]}
+    assert summarize(results).verdict == []
 
-    def row(name: str) -> dict[str, Cell]:
-        """The cells of a pair, by measure."""
-        table = difference_table(results)
-        assert table is not None
-        found = next(row for row in table.rows if row.label == name)
-        return dict(zip([label for label, _ in table.columns], found.cells, strict=True))
 
-    column = JUDGE_PROBABILITY.label
-    assert row("DiffRO less SFT")[column] == Cell("+0.11", "intervals apart", strong=True)
-    assert row("RRPO less DiffRO")[column].text == "+0.04"
-    results["systems"]["diffro"]["judge_probability"] = spread_of(0.86, 0.2)
-    for name in ("DiffRO less SFT", "RRPO less DiffRO"):
-        assert row(name)[column].interval == "intervals overlap"
-        assert not row(name)[column].strong
-    results["systems"]["diffro"]["judge_probability"] = spread_of(0.60)
-    assert row("DiffRO less SFT")[column].text == "−0.15"
-    del results["systems"]["diffro"]
-    assert [one.label for one in difference_table(results).rows] == ["RRPO less SFT"]  # type: ignore[union-attr]
-    assert difference_table({}) is None
+def test_points_of_the_chart_lie_where_the_figures_do() -> None:
+    results = demo_results()
+    entries = {"reference": results["reference"]} | results["systems"]
+    [(title, svg)] = panels(entries)  # no word error was measured
+    assert title == "Emotion against quality"
+    reader = Reader()
+    reader.feed(svg)
+    assert reader.open == []
+    assert "Real tokens" in reader.words()
+    marks = [str(a["d"]) for t, a in reader.tags if t == "path" and a.get("class") == "mark"]
+    places = [tuple(map(float, re.findall(r"[\d.]+", d)[:2])) for d in marks]
+    assert len(places) == 5
+    # Diffro's quality is the least and the base's emotion: to the left, and at the bottom.
+    assert min(range(5), key=lambda n: places[n][0]) == 3
+    assert max(range(5), key=lambda n: places[n][1]) == 1
+    for entry in entries.values():
+        entry["content_error"] = spread_of(0.1)
+    assert next(name for name, _ in panels(entries)) == "Emotion against words"
+    assert panels({}) == []
 
 
-def test_diffro_and_rrpo_are_compared_where_they_stand_equal() -> None:
-    table = equal_table(demo_curves())
-    assert table is not None
-    place = [label for label, _ in table.columns].index(JUDGE_PROBABILITY.label)
-    labels = [row.label for row in table.rows]
-    # Both lines are straight: DiffRO at 0.4 of 0.5 lies at 0.8 of the way from base to its end.
-    start = labels.index("KL 0.400")
-    found = [row.cells[place].text for row in table.rows[start + 1 : start + 3]]
-    assert found == [f"{0.55 + 0.8 * (0.86 - 0.55):.2f}", "0.90"]
-    start = labels.index("Judge’s probability 0.86")
-    found = [row.cells[place].text for row in table.rows[start + 1 : start + 3]]
-    assert found == ["0.86", "0.86"]
-    assert equal_table([]) is None
+def test_the_table_on_the_terminal_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    results = demo_results()
+    more = results["systems"] | {"best_of_8": results["systems"]["sft"]}
+    for entry in (results["reference"], *more.values()):
+        entry["content_error"] = spread_of(0.25)
+    print_table(results | {"systems": more}, Console(width=80, force_terminal=False))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    [line] = [line for line in lines if line.split()[:1] == ["diffro"]]
+    assert line.split()[:4] == ["diffro", "0.86", "2.70", "0.25"]
 
 
 def test_at_reads_the_first_crossing() -> None:
@@ -510,24 +475,25 @@ def test_bold_only_with_intervals_apart() -> None:
     assert standout({"a": one, "b": Interval(0.2)}, "higher") == ""
 
 
-def test_grid_prefers_sentences_that_all_have_spoken() -> None:
+def test_a_page_plays_the_first_sentences_in_every_emotion(tmp_path: Path) -> None:
     samples = [
         {"system": name, "emotion": emotion, "text": text}
         for name, emotion, text in [
-            ("sft", "sad", "one"),
-            ("sft", "sad", "two"),
             ("rrpo", "sad", "two"),
-            ("sft", "neutral", "three"),
+            ("sft", "sad", "one"),
+            ("best_of_8", "sad", "two"),
+            ("sft", "happy", "three"),
+            *[("sft", "sad", f"text {n}") for n in range(9)],
         ]
     ]
-    chosen = [
-        (emotion, text, turn, sorted(found)) for emotion, text, turn, found in choose(samples)
-    ]
-    assert chosen == [
-        ("neutral", "three", 0, ["sft"]),
-        ("sad", "two", 0, ["rrpo", "sft"]),
-        ("sad", "one", 1, ["sft"]),
-    ]
+    heard = listening(tmp_path, samples)
+    assert (heard.emotions, heard.first, heard.others) == (["happy", "sad"], 0, ["best_of_8"])
+    assert (heard.sentences, heard.left_out) == (8, 4)
+    takes = {(t.emotion, t.text): [card.system for card in t.cards] for t in heard.takes}
+    assert takes["sad", "two"] == ["rrpo", "best_of_8"]
+    assert takes["happy", "three"] == ["sft"]
+    assert len(takes) == 2 * 8
+    assert takes["happy", "one"] == []
 
 
 def test_marks_stay_inside_the_sound() -> None:
@@ -611,14 +577,19 @@ def contrast(first: str, second: str) -> float:
 
 
 def test_text_colours_have_contrast_in_light_and_dark() -> None:
+    """WCAG 2.2 AA: 4.5 for text, 3 for the edges of controls and for marks."""
     blocks = re.findall(r":root \{(.*?)\}", STYLE.read_text(), flags=re.DOTALL)[:2]
     assert len(blocks) == 2
+    systems = ("reference", "base", "sft", "dpo", "grpo", "diffro", "rrpo", "multitask")
     for block in blocks:
         colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
-        names = ("ink", "soft", "link", "reference", "base", "sft", "diffro", "rrpo")
-        for name in names:
-            assert contrast(colours[name], colours["page"]) >= 4.5, name
+        for under in ("page", "panel"):
+            for name in ("ink", "soft", "link", "mark", *systems):
+                assert contrast(colours[name], colours[under]) >= 4.5, (name, under)
+            for name in ("firm", "focus", "warn-rule"):
+                assert contrast(colours[name], colours[under]) >= 3, (name, under)
         assert contrast(colours["warn-ink"], colours["warn-page"]) >= 4.5
+        assert contrast(colours["ink"], colours["warn-page"]) >= 4.5
 
 
 def test_run_page(tmp_path: Path) -> None:
@@ -655,12 +626,10 @@ def test_figure_in_both_formats(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "picture.svg").read_text()
 
 
-def test_tables_and_cautions_leave_their_input_alone() -> None:
+def test_summary_leaves_its_input_alone() -> None:
     results, curves = demo_results(), demo_curves()
     before = copy.deepcopy((results, curves))
-    find_cautions(results, curves)
-    difference_table(results)
-    equal_table(curves)
+    summarize(results, curves)
     assert (results, curves) == before
 
 

@@ -122,9 +122,12 @@ def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs or d
     from rrpo.report.page import write_page, write_run_page
 
     for folder in runs:
-        if not (folder / "results.json").is_file():
+        path = folder / "results.json"
+        running = any((folder / name).is_file() for name in ("stages.json", "samples.jsonl"))
+        if not path.is_file() and not running:
             raise UserError(f"{folder} holds no results.json: name the folder of a finished run")
-        results = read_json(folder / "results.json")
+        results = read_json(path) if path.is_file() else {}
         if not isinstance(results, dict):
-            raise UserError(f"{folder / 'results.json'} is not of a run or a demo: run it again")
-        print(write_page(folder) if "systems" in results else write_run_page(folder))
+            raise UserError(f"{path} is not of a run or a demo: run it again")
+        demo = running or "systems" in results
+        print(write_page(folder) if demo else write_run_page(folder))

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,43 +24,57 @@ from rrpo.measures import (
     section,
     system_label,
 )
-from rrpo.report import listening, recognition, tables
-from rrpo.report.cautions import find_cautions
+from rrpo.report import recognition, tables
 from rrpo.report.curves import by_system, points, value_of
 from rrpo.report.files import read_lines, readable
 from rrpo.report.heatmap import heatmap_svg
+from rrpo.report.listening import listening
 from rrpo.report.numbers import number, with_ends
 from rrpo.report.plots import Chart, Line, Point, chart_svg, legend_mark
+from rrpo.report.scatter import panels
+from rrpo.report.summary import summarize
 from rrpo.tokens import shown
 
 TEMPLATES = Path(__file__).parent
 
 
 def write_page(folder: Path) -> Path:
-    """Write `report.html` of a demo folder and return its path.
+    """Write `report.html` of a demo folder, finished or running, and return its path.
 
-    Reads `results.json`, and where they exist `samples.jsonl` and `curves.jsonl`; what is absent
-    is left out of the page with a note.
+    Reads `results.json`, `samples.jsonl`, `curves.jsonl` and `stages.json`, each where it exists;
+    what is absent is left out of the page. `stages.json` is a list of stages with `name`, `title`,
+    `state` ("waiting", "running" or "done"), `seconds` so far and seconds `left`.
 
     Raises:
-        UserError: there is no results.json, or one of the files is not what it should be.
+        UserError: none of them exists, or one is not what it should be.
     """
+    names = ("results.json", "samples.jsonl", "curves.jsonl", "stages.json")
+    if not any((folder / name).is_file() for name in names):
+        raise UserError(f"{folder} is not a demo: expected one of {', '.join(names)} there")
     with readable(folder):
         return _write_page(folder)
 
 
 def _write_page(folder: Path) -> Path:
-    results = _results(folder)
+    results = _results(folder) if (folder / "results.json").is_file() else {}
     samples = read_lines(folder / "samples.jsonl")
     curves = read_lines(folder / "curves.jsonl")
-    grid = listening.grid(folder, samples)
+    stages = _stages(folder / "stages.json")
+    summary = summarize(results, curves, samples)
+    reference = section(results, "reference")
+    entries = ({"reference": reference} if reference else {}) | tables.ordered_systems(results)
     return write_html(
         folder / "report.html",
         "demo.html",
-        title="Post-training a speaking language model for emotion",
+        title="Hear what post-training for emotion changes",
         results=results,
-        cautions=find_cautions(results, curves),
-        differences=tables.difference_table(results),
+        stages=stages,
+        unfinished=any(stage.state != "done" for stage in stages),
+        heard=listening(folder, samples),
+        verdict=summary.verdict,
+        alarms=[caution for caution in summary.cautions if caution.significant],
+        remarks=[caution for caution in summary.cautions if not caution.significant],
+        panels=[(name, Markup(svg)) for name, svg in panels(entries)],
         main=tables.main_table(results),
         emotions=tables.emotion_table(results),
         reward_models=tables.reward_model_table(results),
@@ -67,17 +82,42 @@ def _write_page(folder: Path) -> Path:
         cross=tables.cross_table(results),
         equal=tables.equal_table(curves),
         points=tables.curve_table(curves),
-        grid=grid,
-        grid_systems=[(name, system_label(name)) for name in listening.systems_of(samples)],
-        turns=max((row.turn for row in grid), default=0) + 1,
-        highest=listening.highest(folder, samples, results),
         charts=_curve_charts(results, curves),
         legend=_legend(curves),
-        stages=_stages(results),
+        times=_times(results),
         facts=_facts(results),
         notes=_notes(results),
         glossary=_glossary(results, curves),
     )
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A stage of a demo, with what the page says of its time."""
+
+    title: str
+    state: str
+    note: str
+
+
+def _stages(path: Path) -> list[_Stage]:
+    """Read what a demo has done, is doing and will do; nothing where it does not say."""
+    if not path.is_file():
+        return []
+    found = []
+    for stage in read_json(path):
+        state, seconds, left = stage["state"], stage.get("seconds"), stage.get("left")
+        note = state
+        if state == "done" and seconds is not None:
+            note = f"done in {_duration(seconds)}"
+        elif state == "running" and left is not None:
+            note = f"running, about {_duration(left)} left"
+        found.append(_Stage(str(stage.get("title") or stage["name"]), state, note))
+    return found
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def write_run_page(folder: Path) -> Path:
@@ -116,7 +156,7 @@ def _write_run_page(folder: Path) -> Path:
         steps=len(metrics),
         recognition=_recognition(reports) if reports else None,
         judged=_judged(folder),
-        grid=listening.grid(folder, _said(folder)),
+        heard=listening(folder, _said(folder)),
         figures=tables.plain_table(tables.flat(results), "Results"),
     )
 
@@ -213,8 +253,10 @@ def _points(system: str, rows: Sequence[Entry], measure: Measure) -> list[Point]
 
 def _recognition(reports: recognition.Reports) -> dict[str, Any]:
     """Draw what a reward model makes of its test sets."""
+    cautions = recognition.find_collapses(reports)
     return {
-        "cautions": recognition.find_collapses(reports),
+        "alarms": [caution for caution in cautions if caution.significant],
+        "remarks": [caution for caution in cautions if not caution.significant],
         "notes": recognition.notes(reports),
         "sets": recognition.set_table(reports),
         "emotions": recognition.emotion_table(reports),
@@ -259,7 +301,7 @@ def _validations(results: Mapping[str, Any]) -> list[Entry]:
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
-def _stages(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+def _times(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     """Return (stage, seconds, share of the longest in per cent)."""
     found = {name: read_interval(value) for name, value in section(results, "seconds").items()}
     times = {name: value.mean for name, value in found.items() if value is not None}

@@ -1,7 +1,11 @@
 (function () {
   "use strict";
   // Without this script the browser's own audio controls are shown; with it, compact players.
-  document.documentElement.classList.add("js");
+  var root = document.documentElement;
+  root.classList.add("js");
+  if (!document.createElement("audio").canPlayType("audio/ogg; codecs=opus")) {
+    root.classList.add("no-opus");
+  }
   var current = null;
 
   // A blob can be searched in every browser, a long data URI cannot: made at the first play.
@@ -14,6 +18,11 @@
     var kind = parts[0].slice(5).split(";")[0];
     audio.src = URL.createObjectURL(new Blob([bytes], { type: kind }));
   }
+
+  // What is not shown is not played.
+  document.querySelectorAll(".switches input").forEach(function (input) {
+    input.addEventListener("change", function () { if (current) { current.pause(); } });
+  });
 
   document.querySelectorAll(".player").forEach(function (player) {
     var audio = player.querySelector("audio");
@@ -35,17 +44,10 @@
       show();
       if (!audio.paused) { requestAnimationFrame(follow); }
     }
-    function toggle() {
+    button.addEventListener("click", function () {
       prepare(audio);
-      if (audio.paused) {
-        if (current && current !== audio) { current.pause(); }
-        current = audio;
-        audio.play();
-      } else {
-        audio.pause();
-      }
-    }
-    button.addEventListener("click", toggle);
+      if (audio.paused) { audio.play(); } else { audio.pause(); }
+    });
     range.addEventListener("input", function () {
       prepare(audio);
       audio.currentTime = Number(range.value) * seconds;
@@ -53,6 +55,8 @@
       show();
     });
     audio.addEventListener("play", function () {
+      if (current && current !== audio) { current.pause(); }
+      current = audio;
       player.classList.add("playing", "started");
       button.setAttribute("aria-label", "Pause " + name);
       follow();

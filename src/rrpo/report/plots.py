@@ -41,9 +41,12 @@ COLOURS = {
 MARKERS = {
     "base": "o",
     "sft": "s",
+    "best_of_8": "P",
     "dpo": "v",
     "grpo": "P",
+    "diffro_published": "v",
     "diffro": "^",
+    "rrpo_paper": "X",
     "rrpo": "D",
     "multitask": "X",
 }
@@ -94,13 +97,15 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
-def _tick_text(value: float, step: float) -> str:
+def tick_text(value: float, step: float) -> str:
+    """Write a tick with as many digits as the step between ticks asks for."""
     if abs(value) >= 10_000 or 0 < step < 1e-4:
         return f"{value:.1e}".replace("-", "−") if value else "0"
     return number(value, max(0, -math.floor(math.log10(step) + 1e-9)) if step < 1 else 0)
 
 
-def _extent(values: Sequence[float]) -> tuple[float, float]:
+def extent(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis that shows all values, with a margin."""
     low, high = min(values), max(values)
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
     return low - margin, high + margin
@@ -137,7 +142,7 @@ def chart_svg(chart: Chart) -> str:
     heights += [] if chart.level is None else [chart.level]
     named = chart.level is not None or any(line.label for line in chart.lines)
     right = WIDTH - (RIGHT if named else 12.0)
-    frame = _Frame(_extent([point.x for point in drawn]), _extent(heights), right)
+    frame = _Frame(extent([point.x for point in drawn]), extent(heights), right)
     ends = [
         f"{line.label} {number(line.points[-1].y.mean, 3)}".strip()
         for line in chart.lines
@@ -163,14 +168,14 @@ def _axes(frame: _Frame, chart: Chart) -> list[str]:
     for value in marks:
         y = frame.up(value)
         parts.append(f'<path class="rule" d="M{LEFT:.1f} {y:.1f}H{right:.1f}"/>')
-        text = _tick_text(value, step)
+        text = tick_text(value, step)
         parts.append(f'<text class="tick end" x="{LEFT - 6:.1f}" y="{y + 3.5:.1f}">{text}</text>')
     marks = ticks(*frame.x, count=4)
     step = marks[1] - marks[0] if len(marks) > 1 else 1.0
     for value in marks:
         x = frame.across(value)
         parts.append(f'<path class="axis" d="M{x:.1f} {bottom:.1f}v4"/>')
-        text = _tick_text(value, step)
+        text = tick_text(value, step)
         parts.append(f'<text class="tick middle" x="{x:.1f}" y="{bottom + 16:.1f}">{text}</text>')
     parts.append(f'<path class="axis" d="M{LEFT:.1f} {bottom:.1f}H{right:.1f}"/>')
     middle = (LEFT + right) / 2
@@ -198,7 +203,7 @@ def _line(frame: _Frame, line: Line) -> str:
     if len(spots) <= 60:
         for (x, y), point in zip(spots, line.points, strict=True):
             parts.append(
-                f'<path class="mark" d="{_marker(line.name, x, y)}">'
+                f'<path class="mark" d="{marker_path(line.name, x, y)}">'
                 f"<title>{escape(point.note)}</title></path>"
             )
     return "".join([*parts, "</g>"])
@@ -208,7 +213,7 @@ def _path(spots: Sequence[tuple[float, float]]) -> str:
     return "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
 
 
-def _marker(name: str, x: float, y: float, r: float = 2.8) -> str:
+def marker_path(name: str, x: float, y: float, r: float = 2.8) -> str:
     """Return the path of a marker: the shape distinguishes the systems without colour."""
     shape = MARKERS.get(name, "o")
     if shape == "s":
@@ -235,7 +240,7 @@ def legend_mark(name: str) -> str:
     return (
         '<svg class="chart key" viewBox="0 0 28 12" aria-hidden="true">'
         f'<g class="line {escape(name)}"><path class="stroke" d="M1 6H27"/>'
-        f'<path class="mark" d="{_marker(name, 14, 6)}"/></g></svg>'
+        f'<path class="mark" d="{marker_path(name, 14, 6)}"/></g></svg>'
     )
 
 

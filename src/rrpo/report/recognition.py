@@ -170,7 +170,7 @@ def print_reports(label: str, reports: Reports, console: Console, details: bool)
     }
     lines = [f"{lead}{note}" for note in notes(partly)]
     for caution in find_collapses(reports):
-        ending = "" if caution.clear else " (may be chance)"
+        ending = "" if caution.significant else " (may be chance)"
         lines.append(f"warning: {lead}{caution.subject}: {caution.text}{ending}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,8 +1,9 @@
-"""Sound for a page: FLAC as data URIs, outlines of waveforms and mel spectrograms."""
+"""Sound for a page: small copies as data URIs, outlines of waveforms and mel spectrograms."""
 
 import base64
 import io
 import itertools
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.checkpoint import atomic_path
 
-BANDS = 96
+BANDS = 80
 """Mel bands of a spectrogram."""
 HOP = 160
 """Samples between two columns of a spectrogram: 10 ms."""
@@ -20,18 +22,45 @@ LOWEST, HIGHEST = 50.0, 8000.0
 """Frequency range of a spectrogram in Hz."""
 RANGE_DB = 75.0
 """Levels shown, down from the loudest."""
+OPUS_LEVEL = 0.928
+"""libsndfile's scale from 256 down to 6 kbit/s: 24, enough for speech at 16 kHz."""
 
 Floats = NDArray[np.float64]
 
 
 def flac_uri(audio: Audio) -> str:
-    """Encode mono audio (N,) at 16 kHz as 16-bit FLAC in a data URI."""
+    """Encode mono audio (N,) at 16 kHz as 16-bit FLAC, without loss, in a data URI."""
     stream = io.BytesIO()
     soundfile.write(stream, np.clip(audio, -1.0, 1.0), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return f"data:audio/flac;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    return data_uri("audio/flac", stream.getvalue())
 
 
-def outline(audio: Audio, bars: int = 72) -> str:
+def opus_uri(audio: Audio, path: Path) -> str:
+    """Encode mono audio (N,) at 16 kHz as Opus in a data URI.
+
+    Opus takes a tenth of a second each, so a copy is kept beside the sound's own file, `path`, and
+    used as long as it is not the older of the two.
+    """
+    copy = path.with_suffix(".opus")
+    if not copy.is_file() or copy.stat().st_mtime < path.stat().st_mtime:
+        with atomic_path(copy) as temporary:
+            soundfile.write(
+                temporary,
+                np.clip(audio, -1.0, 1.0),
+                SAMPLE_RATE,
+                format="OGG",
+                subtype="OPUS",
+                compression_level=OPUS_LEVEL,
+            )
+    return data_uri("audio/ogg", copy.read_bytes())
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Return content of a media type as a URI that holds it."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def outline(audio: Audio, bars: int = 96) -> str:
     """Return an SVG path of the waveform's envelope in a box of `bars` by 24, middle at 12.
 
     Each bar is as high as the greatest magnitude in its stretch, relative to the whole's.
@@ -39,10 +68,9 @@ def outline(audio: Audio, bars: int = 72) -> str:
     magnitude = np.abs(audio)
     edges = np.linspace(0, len(magnitude), bars + 1).astype(int)
     peaks = np.array([magnitude[a:b].max(initial=0.0) for a, b in itertools.pairwise(edges)])
-    heights = np.maximum(11.0 * peaks / max(float(peaks.max(initial=0.0)), 1e-6), 0.6)
+    heights = np.maximum(np.round(11.0 * peaks / max(float(peaks.max(initial=0.0)), 1e-6)), 1)
     return "".join(
-        f"M{index + 0.5:.1f} {12 - height:.1f}V{12 + height:.1f}"
-        for index, height in enumerate(heights)
+        f"M{index} {12 - height:.0f}v{2 * height:.0f}" for index, height in enumerate(heights)
     )
 
 
@@ -72,12 +100,13 @@ def mel_spectrogram(audio: Audio) -> Floats:
 
 
 def spectrogram_uri(audio: Audio) -> str:
-    """Draw the mel spectrogram of audio (N,), low frequencies below, as a WebP data URI."""
-    from matplotlib import colormaps  # takes a while, and most commands draw no spectrogram
+    """Draw the mel spectrogram of audio (N,) in grey, low frequencies below, as a WebP data URI.
 
+    The loudest is white: the page's style turns it into ink on a light page.
+    """
     level = mel_spectrogram(audio)
     share = np.clip((level - level.max()) / RANGE_DB + 1.0, 0.0, 1.0)
-    colours = colormaps["magma"](share[::-1], bytes=True)[..., :3]
+    grey = np.ascontiguousarray(np.round(255.0 * share[::-1] ** 1.3).astype(np.uint8))
     stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(colours)).save(stream, format="WEBP", quality=82)
-    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    Image.fromarray(grey).save(stream, format="WEBP", quality=45)
+    return data_uri("image/webp", stream.getvalue())

@@ -19,7 +19,6 @@ from rrpo.measures import (
     section,
     system_label,
 )
-from rrpo.report.cautions import APART
 from rrpo.report.curves import at, by_system, greatest, value_of
 from rrpo.report.numbers import narrow_ends, number
 
@@ -106,39 +105,6 @@ def main_table(results: Mapping[str, Any]) -> Table | None:
     return Table("Systems and measures", "System", columns, rows, _spans(measures))
 
 
-PAIRS = (("diffro", "sft"), ("rrpo", "sft"), ("rrpo", "diffro"))
-"""Systems whose differences are shown, the first less the second."""
-
-
-def difference_table(results: Mapping[str, Any]) -> Table | None:
-    """Build `PAIRS` by measures: the difference of the means, and whether the intervals overlap.
-
-    No p-value is made up: where the two 95 % intervals overlap, a difference may be chance.
-    """
-    systems = section(results, "systems")
-    pairs = [pair for pair in PAIRS if all(name in systems for name in pair)]
-    measures = measures_in([section(systems, name) for pair in pairs for name in pair])
-    if not measures:
-        return None
-    rows = []
-    for new, old in pairs:
-        cells = [_difference(systems[new], systems[old], measure) for measure in measures]
-        rows.append(Row(f"{system_label(new)} less {system_label(old)}", cells, key=new))
-    columns = [(measure.label, "") for measure in measures]
-    caption = "Differences at the end of training, which is not equal KL"
-    return Table(caption, "Systems", columns, rows, _spans(measures))
-
-
-def _difference(new: Entry, old: Entry, measure: Measure) -> Cell:
-    value, other = figure_of(new, measure.key), figure_of(old, measure.key)
-    if value is None or other is None:
-        return Cell(MISSING)
-    apart = value.apart(other)
-    return Cell(
-        number(value.mean - other.mean, measure.digits, signed=True), APART[apart], bool(apart)
-    )
-
-
 def _spans(measures: Sequence[Measure]) -> list[tuple[str, int]]:
     spans: list[tuple[str, int]] = []
     for measure in measures:
@@ -221,36 +187,32 @@ def flat(value: object, prefix: str = "") -> dict[str, Interval]:
 
 
 def equal_table(curves: Sequence[Entry]) -> Table | None:
-    """Build DiffRO and RRPO where they stand equal, read off their curves.
-
-    That is at quarters of the greatest KL that both reached, and at the greatest probability of the
-    judge that both reached.
-    """
-    groups, pair = by_system(curves), ("diffro", "rrpo")
+    """Build DiffRO and RRPO at equal KL: quarters of the greatest KL that both reached."""
+    groups = by_system(curves)
+    if not {"diffro", "rrpo"} <= groups.keys():
+        return None
+    pair = ("diffro", "rrpo")
+    reached = [found for name in pair if (found := greatest(groups[name], "kl")) is not None]
+    if len(reached) < 2 or min(reached) <= 0:
+        return None
     measures = [
         measure
-        for measure in measures_in([row for name in pair for row in groups.get(name, [])])
-        if measure.key != "reward"
+        for measure in measures_in([row for name in pair for row in groups[name]])
+        if measure.key not in ("kl", "reward")
     ]
-    places = [("kl", "KL", 3, share) for share in (0.25, 0.5, 0.75, 1.0)]
-    places.append((JUDGE_PROBABILITY.key, "Judge’s probability", 2, 1.0))
     rows = []
-    for across, title, digits, share in places:
-        reached = [greatest(groups.get(name, []), across) for name in pair]
-        target = share * min(0.0 if one is None else one for one in reached)
-        if target <= 0:
-            continue
-        rows.append(Row(f"{title} {number(target, digits)}", [], heading=True))
+    for share in (0.25, 0.5, 0.75, 1.0):
+        target = share * min(reached)
+        rows.append(Row(f"KL {number(target, 3)}", [], heading=True))
         for name in pair:
-            values = [at(groups[name], across, target, measure.key) for measure in measures]
+            values = [at(groups[name], "kl", target, measure.key) for measure in measures]
             cells = [
                 Cell(MISSING if value is None else number(value, measure.digits))
                 for value, measure in zip(values, measures, strict=True)
             ]
             rows.append(Row(system_label(name), cells, key=name))
     columns = [(measure.label, "") for measure in measures]
-    caption = "DiffRO and RRPO at equal KL, and at an equal probability of the judge"
-    return Table(caption, "System", columns, rows, _spans(measures)) if rows else None
+    return Table("DiffRO and RRPO at equal KL", "System", columns, rows, _spans(measures))
 
 
 def curve_table(curves: Sequence[Entry]) -> Table | None:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -12,13 +13,28 @@ from rrpo.data.catalogue import known_corpora
 from rrpo.data.corpora import Imported
 from rrpo.data.findings import first
 from rrpo.data.manifest import PARTITIONS, Recording
-from rrpo.interval import cell, read_interval
-from rrpo.measures import figure_of, measures_in, section
+from rrpo.interval import MISSING, Interval, cell, read_interval
+from rrpo.measures import BY_KEY, figure_of, measures_in, quality_measures, section
+from rrpo.report.numbers import narrow_ends
 
 
 def print_table(results: Mapping[str, Any], console: Console) -> None:
-    """Print the systems and the reward models of a demo."""
-    print_systems({"real tokens": results["reference"], **results["systems"]}, console)
+    """Print what matters most of a demo's systems, and its reward models, in 80 columns."""
+    entries = {"real tokens": results["reference"], **results["systems"]}
+    scorers = quality_measures(entries.values())
+    scorers.sort(key=lambda measure: measure.key != "quality.distillmos")
+    keys = ("judge_probability", "content_error", "artifacts_per_second", "kl")
+    measures = [BY_KEY[key] for key in keys if any(figure_of(e, key) for e in entries.values())]
+    measures[1:1] = scorers[:1]
+    title = "Mean with 95 % interval over utterances; labels are synthetic"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("system")
+    for measure in measures:
+        table.add_column(measure.title, justify="right")
+    for name, entry in entries.items():
+        cells = (_two_lines(figure_of(entry, measure.key)) for measure in measures)
+        table.add_row(escape(name.replace("_", " ")), *cells)
+    console.print(table)
     table = Table(title="Reward models: accuracy by test set")
     table.add_column("reward model")
     sets = list(next(iter(results["reward_models"].values()))["accuracy"])
@@ -27,6 +43,13 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
     for name, figures in results["reward_models"].items():
         table.add_row(name, *(cell(read_interval(figures["accuracy"][test])) for test in sets))
     console.print(table)
+
+
+def _two_lines(value: Interval | None) -> str:
+    """Write the mean, and the ends of its interval below it."""
+    if value is None:
+        return MISSING
+    return f"{value.mean:.2f}\n{narrow_ends(value)}".rstrip()
 
 
 def print_systems(

@@ -8,14 +8,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from rrpo.audio import SAMPLE_RATE
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, Artifact
 from rrpo.evaluate.roc import roc_curve
 from rrpo.interval import MISSING
 from rrpo.report import markdown
-from rrpo.report.listening import Mark, Player, marks_of
+from rrpo.report.listening import Player, player_of
 from rrpo.report.page import write_html
-from rrpo.report.sound import flac_uri, outline, spectrogram_uri
+from rrpo.report.sound import flac_uri
 from rrpo.studies.artifacts.insertions import WAYS, Inserted
 from rrpo.studies.artifacts.speech import SYNTHETIC
 from rrpo.studies.artifacts.trials import NEAR
@@ -50,8 +49,6 @@ class Card:
     end: float
     hit: bool
     player: Player
-    picture: str
-    marks: list[Mark]
 
 
 def page(study: Mapping[str, Any]) -> str:
@@ -228,7 +225,6 @@ def write(folder: Path, examples: Sequence[Example], study: Mapping[str, Any]) -
 
 def _card(example: Example) -> Card:
     audio, start, end = example.inserted.audio, example.inserted.start, example.inserted.end
-    seconds = audio.size / SAMPLE_RATE
     label = f"{example.title}, {example.corpus}"
     hit = any(
         one.kind == example.kind and one.start <= end + NEAR and one.end >= start - NEAR
@@ -240,7 +236,11 @@ def _card(example: Example) -> Card:
         start,
         end,
         hit,
-        Player(label, flac_uri(audio), seconds, outline(audio), 100.0),
-        spectrogram_uri(audio),
-        marks_of({"artifacts": [vars(one) for one in example.found]}, seconds),
+        player_of(
+            label,
+            audio,
+            flac_uri(audio),
+            {"artifacts": [vars(one) for one in example.found]},
+            len(audio),
+        ),
     )

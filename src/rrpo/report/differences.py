@@ -1,0 +1,73 @@
+"""By how much the systems of a demo differ, with the interval of the difference."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rrpo.evaluate.statistics import difference_of_intervals, paired_interval
+from rrpo.interval import Interval
+from rrpo.measures import Entry, Measure, figure_of, own_reward_model, section
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of a demo's systems, and what was measured of each utterance.
+
+    Attributes:
+        reference: the figures of the real tokens.
+        systems: figures by system.
+        rows: utterances by system and id.
+    """
+
+    reference: Entry
+    systems: Mapping[str, Entry]
+    rows: Mapping[str, Mapping[str, Entry]]
+
+    def difference(self, new: str, old: str, measure: Measure) -> Interval | None:
+        """Return a measure of one system less that of another; None where one has none.
+
+        Paired where both have spoken the same utterances, otherwise from the two intervals.
+        """
+        return self._difference(new, old, measure.of, measure.key)
+
+    def reward_difference(self, new: str, old: str, model: str) -> Interval | None:
+        """Return one system's reward under a reward model less another's."""
+
+        def of(row: Entry) -> float | None:
+            found = figure_of(row, f"reward.{model}")
+            return None if found is None else found.mean
+
+        return self._difference(new, old, of, f"rewards.{model}")
+
+    def _difference(
+        self, new: str, old: str, of: Callable[[Entry], float | None], key: str
+    ) -> Interval | None:
+        first, second = (_values(self.rows.get(name, {}), of) for name in (new, old))
+        if len(first) > 1 and first.keys() == second.keys():
+            return paired_interval(list(first.values()), [second[name] for name in first])
+        one, other = (figure_of(self.systems.get(name), key) for name in (new, old))
+        if one is None or other is None:
+            return None
+        return difference_of_intervals(one, other)
+
+
+def _values(rows: Mapping[str, Entry], of: Callable[[Entry], float | None]) -> dict[str, float]:
+    return {name: value for name, row in rows.items() if (value := of(row)) is not None}
+
+
+def figures(results: Mapping[str, Any], samples: Sequence[Entry]) -> Figures:
+    """Gather them from what results.json and samples.jsonl hold; absent parts are left out."""
+    rows: dict[str, dict[str, Entry]] = {}
+    for sample in samples:
+        rows.setdefault(str(sample.get("system")), {})[str(sample.get("id"))] = sample
+    systems = section(results, "systems")
+    entries = {name: section(systems, name) for name in systems}
+    return Figures(section(results, "reference"), entries, rows)
+
+
+def reward_of(systems: Mapping[str, Entry], name: str, model: str) -> Interval | None:
+    """Return the reward of a system under a reward model, from `rewards` or, if own, `reward`."""
+    found = figure_of(systems.get(name), f"rewards.{model}")
+    if found is None and own_reward_model(systems.get(name, {})) == model:
+        return figure_of(systems.get(name), "reward")
+    return found
