@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rrpo import relax as module
-from rrpo.estimators import ESTIMATORS, vector_jacobian
 from rrpo.policy.divergence import kl_per_position
 from rrpo.relax import Logits, Relaxation, choices, relax
-from rrpo.sampling import Sampling
+from rrpo.sampling import ESTIMATORS, Sampling, vector_jacobian
 
 CODES, IDS, WIDTH = 9, 12, 5
 

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from rrpo.estimators import (
+from rrpo.sampling import (
     ESTIMATORS,
+    Sampling,
     choice_log_probability,
     choice_score,
     vector_jacobian,
 )
-from rrpo.sampling import Sampling
 
 CHUNK_ELEMENTS = 1 << 20
 """Elements of one (positions, V) block; some ten such blocks of fp32 are held at a time."""
@@ -44,7 +44,7 @@ def relax(
             from, so divided by the sampling temperature and −inf where top-k excluded an id.
         tokens: (…) int64, the draws.
         table: (V, D), the reward model's token embeddings.
-        estimator: one of `rrpo.estimators.ESTIMATORS`.
+        estimator: one of `rrpo.sampling.ESTIMATORS`.
         tau: temperature of the relaxation.
         generator: a CPU generator for the noise; every estimator takes one number from it.
 
@@ -101,7 +101,7 @@ class Relaxation:
 
     Attributes:
         table: (codes, E), the embeddings that the drawn tokens are read through.
-        estimator: one of `rrpo.estimators.ESTIMATORS`.
+        estimator: one of `rrpo.sampling.ESTIMATORS`.
         tau: temperature of the relaxation.
         seed: of the noise; the same seed gives the same noise in every pass over these choices.
     """

@@ -11,7 +11,7 @@ from rrpo.evaluate.panel import measure
 from rrpo.measures import BY_KEY
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardModel
-from rrpo.speaking.mini import BestOf, spoken
+from rrpo.speaking.mini import BestOf, MiniSpeaker
 from rrpo.studies.demo.plan import BEST_OF, REWARD_OF, SYSTEMS
 from rrpo.studies.demo.setting import Demo
 
@@ -41,7 +41,7 @@ def judge_policy(
 ) -> dict[str, float]:
     """Judge a policy in training on a few sentences: one point of the curves, flat by name."""
     utterances = demo.unseen(demo.plan.curve_sentences)
-    samples = spoken(demo.world, demo.codec, model, base, utterances, demo.seed)
+    samples = MiniSpeaker(model, demo.world, demo.codec, base).samples(utterances, demo.seed)
     # DistillMOS takes a second an utterance, more than the training in between.
     scorers = [name for name in CURVE_SCORERS if name in demo.judges.quality]
     rows = measure(samples, reward_models, demo.judges, scorers)
@@ -103,9 +103,8 @@ def judged_samples(
         best = None
         if name in SYSTEMS and SYSTEMS[name].method == "best_of":
             best = BestOf(BEST_OF, reward_models[SYSTEMS[name].reward_model])
-        samples = spoken(
-            demo.world, demo.codec, model, demo.world.policy(), utterances, demo.seed, best
-        )
+        speaker = MiniSpeaker(model, demo.world, demo.codec, demo.world.policy(), best)
+        samples = speaker.samples(utterances, demo.seed)
         rows = measure(samples, reward_models, demo.judges)
         for sample, row in zip(samples, rows, strict=True):
             path = folder / f"{sample.id}.wav"
