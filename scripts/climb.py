@@ -39,11 +39,11 @@ from rrpo.mini.world import World
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import make_examples
+from rrpo.policy.layout import make_examples
 from rrpo.processes import machine
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.differentiable import score
-from rrpo.speaking.mini import spoken, unseen_utterances
+from rrpo.reward.reward import score
+from rrpo.speaking.mini import MiniSpeaker, unseen_utterances
 from rrpo.studies.demo.judged import flatten
 from rrpo.train import TrainConfig, train
 
@@ -84,9 +84,8 @@ class Check:
         came = time.perf_counter()
         training = model.training
         with torch.no_grad():
-            samples = spoken(
-                self.world, self.codec, model.eval(), self.base, self.utterances, self.seed
-            )
+            speaker = MiniSpeaker(model.eval(), self.world, self.codec, self.base)
+            samples = speaker.samples(self.utterances, self.seed)
             rows = measure(samples, models, self.judges, ["plcmos", "distillmos"])
         model.train(training)
         seconds = came - self.began - self.away

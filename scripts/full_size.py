@@ -21,7 +21,7 @@ import torch
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.on_policy import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
-from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.runs import DiffRORun, prepare
 from rrpo.train import TrainConfig

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from rrpo.policy import LMConfig, SpeechTokenLM
-from rrpo.policy.examples import Prompt
-from rrpo.policy.layout import prompt
+from rrpo.policy.layout import Prompt, prompt
 
 NEVER = -1e4
 """Logit of joint ids that are not speech."""

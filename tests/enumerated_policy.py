@@ -12,10 +12,9 @@ from torch import Tensor
 
 from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts, as_rollouts
 from rrpo.policy import LMConfig, SpeechTokenLM
-from rrpo.policy.examples import Prompt
-from rrpo.policy.layout import unistream
+from rrpo.policy.layout import Prompt, unistream
 from rrpo.reward import Reward, RewardConfig, RewardModel
-from rrpo.reward.differentiable import score, weighted_sum
+from rrpo.reward.reward import score, weighted_sum
 
 CODES, SIZE, COUNT = 4, 3, 64
 EMOTIONS = ["happy", "sad"]

@@ -1,4 +1,4 @@
-"""Sounds that tests write in every format, whole and spoilt."""
+"""Sounds that tests write in every format, whole and damaged."""
 
 import io
 from pathlib import Path

@@ -26,7 +26,7 @@ from rrpo.loading import load_data, load_mixes
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED, read_pairs
 from rrpo.policy.cosyvoice_text import END_OF_PROMPT, CosyVoiceTokenizer
-from rrpo.policy.examples import Tokenizer, make_examples
+from rrpo.policy.layout import Tokenizer, make_examples
 from rrpo.report.page import write_run_page
 from rrpo.sound.file import load_voice
 from sounds import RATE, encoded, voice

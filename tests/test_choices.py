@@ -8,10 +8,9 @@ from torch import Tensor
 
 from rrpo import choices as module
 from rrpo.choices import Logits, choices
-from rrpo.estimators import ESTIMATORS, Relaxation, vector_jacobian
 from rrpo.policy.divergence import kl_per_position
 from rrpo.relax import relax
-from rrpo.sampling import Sampling
+from rrpo.sampling import ESTIMATORS, Relaxation, Sampling, vector_jacobian
 
 CODES, IDS, WIDTH = 9, 12, 5
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rrpo import choices as module
-from rrpo.estimators import ESTIMATORS, conditional_gumbel, gapped, softmax_jacobian
 from rrpo.relax import relax
+from rrpo.sampling import ESTIMATORS, conditional_gumbel, gapped, softmax_jacobian
 
 
 def gradient(logits: Tensor, tokens: Tensor, table: Tensor, upstream: Tensor, **options) -> Tensor:

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from rrpo.policy import LMConfig, SpeechTokenLM
-from rrpo.policy.examples import Prompt
-from rrpo.policy.layout import unistream
+from rrpo.policy.layout import Prompt, unistream
 from rrpo.reward import RewardConfig
 
 EMOTIONS = ["neutral", "happy"]

@@ -9,10 +9,10 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from rrpo import judging, policy, recipes, reward
+from rrpo import policy, recipes, reward
 from rrpo.audio import Audio
+from rrpo.judging import evaluate
 from rrpo.loading import Location, load_policy, load_reward_model
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import DifferentiableReward, RewardModel
@@ -223,49 +223,6 @@ def speak(
     for note in said.notes:
         warnings.warn(note, stacklevel=2)
     return said.audio, said.rate
-
-
-def evaluate(
-    policies: Sequence[Location],
-    rewards: Sequence[Location] = (),
-    *,
-    sentences: int = 8,
-    seed: int = 0,
-    data: Location | None = None,
-    voice: Location | None = None,
-    model: Location | None = None,
-    codec_of: str | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Let policies speak unseen sentences and have every judge listen (`rrpo evaluate`).
-
-    Args:
-        policies: runs, or `mini`.
-        rewards: reward models to score with.
-        sentences: how many, each with every emotion.
-        seed: of what is drawn.
-        data: shards whose held-out texts are said.
-        voice: as of `speak`.
-        model: likewise.
-        codec_of: as of `train_reward`.
-
-    Returns:
-        name of a policy, and of the real tokens → measure → an interval: `mean`, `low`, `high`.
-
-    Examples:
-        >>> figures = evaluate(["mini"], sentences=1)
-        >>> 0.0 <= figures["mini"]["judge_probability"].mean <= 1.0
-        True
-    """
-    return judging.judge(
-        policies,
-        rewards,
-        sentences=sentences,
-        seed=seed,
-        data=data,
-        voice=voice,
-        model=model,
-        codec_of=codec_of,
-    )
 
 
 def _options(

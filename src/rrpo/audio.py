@@ -49,13 +49,13 @@ def checked(audio: ArrayLike) -> Audio:
     """
     samples = np.asarray(audio, dtype=np.float32)
     if samples.ndim != 1 or samples.size == 0:
-        raise UserError(f"audio of shape {samples.shape} cannot be heard: give mono samples")
+        raise UserError(f"audio of shape {samples.shape} cannot be used: give mono samples")
     if not np.isfinite(samples).all():
-        raise UserError("audio with NaN or infinite samples cannot be heard: record it again")
+        raise UserError("audio with NaN or infinite samples cannot be used: record it again")
     peak = float(np.abs(samples).max())
     if peak > LOUDEST:
         raise UserError(
-            f"audio with a peak of {peak:.5g} cannot be heard, for 1 is full scale: divide its "
+            f"audio with a peak of {peak:.5g} cannot be used, for 1 is full scale: divide its "
             "samples, as by 32768"
         )
     return samples
@@ -74,9 +74,9 @@ def to_peak(audio: Audio, peak: float = 0.7) -> Audio:
 
 
 def is_silent(audio: ArrayLike) -> bool:
-    """Tell whether nothing is heard in audio (N,): no sample is 0.001 away from their mean.
+    """Tell whether audio (N,) is silent: no sample is 0.001 away from their mean.
 
-    A constant is not heard, however large it is.
+    A constant is silent, however large it is.
 
     Examples:
         >>> is_silent([0.0, -9e-4]), is_silent([0.0, -2e-3]), is_silent([0.2, 0.2]), is_silent([])

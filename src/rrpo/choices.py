@@ -15,8 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from rrpo.estimators import Relaxation, choice_log_probability, choice_score, vector_jacobian
-from rrpo.sampling import Sampling
+from rrpo.sampling import (
+    Relaxation,
+    Sampling,
+    choice_log_probability,
+    choice_score,
+    vector_jacobian,
+)
 
 CHUNK_ELEMENTS = 1 << 20
 """Elements of one (positions, V) block; some ten such blocks of fp32 are held at a time."""

@@ -156,7 +156,7 @@ def require_same(config: Strict, stored: Mapping[str, Any], source: Path) -> Non
         source: the folder or file they come from, for the message.
 
     Raises:
-        UserError: a value differs; the line names the first key, both values and the mend.
+        UserError: a value differs; the line names the first key, both values and the fix.
     """
     now, then = _flatten(config.model_dump(mode="json")), _flatten(stored)
     for key in [*now, *then]:

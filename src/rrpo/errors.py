@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""The one exception that means: the user can fix this."""
 
 import re
 
@@ -6,7 +6,7 @@ import re
 class UserError(Exception):
     """A mistake in what the user gave: files, options, configuration.
 
-    The message is one line that says what is wrong, where, and how to mend it. The command line
+    The message is one line that says what is wrong, where, and how to fix it. The command line
     prints it and exits with code 2; nothing else in the package is caught that way. What a file
     says may stand in it: control characters, which a console obeys, are shown by their numbers, and
     of a word without end the two ends.

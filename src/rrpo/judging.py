@@ -12,7 +12,6 @@ from rrpo.errors import UserError
 from rrpo.evaluate import artifacts
 from rrpo.evaluate.panel import Judges, Sample, measure, summarise
 from rrpo.folder import begin_folder, commit_folder
-from rrpo.identity import require_one_codec
 from rrpo.loading import (
     MINI,
     Location,
@@ -23,16 +22,18 @@ from rrpo.loading import (
     load_reward_model,
 )
 from rrpo.mini.world import World
+from rrpo.policy import SpeechTokenLM
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardModel
 from rrpo.speaking.by_name import REMEDY, naming, refuse_voice
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.speaking.speaker import Speaker, every_emotion, first_texts
+from rrpo.tokens import require_one_codec
 
 
-def judge(
-    locations: Sequence[Location],
+def evaluate(
+    policies: Sequence[Location],
     rewards: Sequence[Location] = (),
     *,
     sentences: int = 8,
@@ -42,10 +43,12 @@ def judge(
     model: Location | None = None,
     codec_of: str | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Judge policies on unseen sentences; figures go into each run's `evaluation.json`.
+    """Let policies speak unseen sentences and have every judge listen (`rrpo evaluate`).
+
+    The figures go into each run's `evaluation.json`.
 
     Args:
-        locations: runs, or `mini`.
+        policies: runs, or `mini`.
         rewards: reward models to score with.
         sentences: how many, each with every emotion.
         seed: of what is drawn.
@@ -55,33 +58,31 @@ def judge(
         codec_of: which codec the tokens are of, where shards or models do not say it.
 
     Returns:
-        name of a policy, and "real tokens" of the mini world → its figures (`summarise`).
+        name of a policy, and "real tokens" of the mini world → measure → an interval: `mean`,
+        `low`, `high`.
+
+    Examples:
+        >>> figures = evaluate(["mini"], sentences=1)
+        >>> 0.0 <= figures["mini"]["judge_probability"].mean <= 1.0
+        True
     """
-    for one in locations:
+    for one in policies:
         if str(one) != MINI and not Path(one).exists():
             raise UserError(f"no policy at {one}")
     scorers = {str(one): load_reward_model(one) for one in rewards}
-    policies = {str(one): load_policy(one) for one in locations}
-    known = {f"the policy {name}": one.config.codec for name, one in policies.items()}
+    loaded = {str(one): load_policy(one) for one in policies}
+    known = {f"the policy {name}": one.config.codec for name, one in loaded.items()}
     known |= {f"the reward model {name}": one.config.codec for name, one in scorers.items()}
     require_one_codec(known, codec_identity(codec_of))
-    speakers: dict[str, Speaker]
-    if synthetic := all(is_mini(one) for one in policies.values()):
+    synthetic = all(is_mini(one) for one in loaded.values())
+    speakers: Mapping[str, Speaker]
+    if synthetic:
         refuse_voice(voice, model)
-        world = World()
-        codec, base = world.codec(), world.policy()
-        speakers = {
-            name: MiniSpeaker(one, world, codec, base)
-            for name, one in {"real tokens": None, **policies}.items()
-        }
-        rows = world.shard("test_same") if data is None else load_data(data, base, True, codec_of)
-        asked = first_texts(rows, sentences)
+        speakers, asked = _mini_speakers(loaded, sentences, data, codec_of)
     else:
-        rows = load_data(data, next(iter(policies.values())), True, codec_of)
+        rows = load_data(data, next(iter(loaded.values())), True, codec_of)
         asked = every_emotion(rows, sentences)
-        speakers = {
-            name: CosyVoiceSpeaker(name, one, voice, model) for name, one in policies.items()
-        }
+        speakers = {name: CosyVoiceSpeaker(name, one, voice, model) for name, one in loaded.items()}
     _require_known(scorers, asked)
     judges = Judges.installed(World().judge() if synthetic else None)
     systems, notes = {}, []
@@ -90,12 +91,29 @@ def judge(
             samples = speaker.samples(asked, seed)
         scored = measure(samples, scorers, judges)
         systems[name] = summarise(scored, "", judges.content_reason)
-        if name in policies:
+        if name in loaded:
             notes += _notes(name, samples)
             _keep(Path(name), samples, scored, {"seed": seed, "system": systems[name]})
     for note in notes:
         print(note)
     return systems
+
+
+def _mini_speakers(
+    policies: Mapping[str, SpeechTokenLM],
+    sentences: int,
+    data: Location | None,
+    codec_of: str | None,
+) -> tuple[dict[str, Speaker], list[Utterance]]:
+    """Return policies of the mini world beside real tokens, and what they are asked to say."""
+    world = World()
+    codec, base = world.codec(), world.policy()
+    rows = world.shard("test_same") if data is None else load_data(data, base, True, codec_of)
+    every = {"real tokens": None, **policies}
+    speakers: dict[str, Speaker] = {
+        name: MiniSpeaker(one, world, codec, base) for name, one in every.items()
+    }
+    return speakers, first_texts(rows, sentences)
 
 
 def _require_known(scorers: Mapping[str, RewardModel], asked: Sequence[Utterance]) -> None:

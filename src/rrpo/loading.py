@@ -23,13 +23,13 @@ from rrpo.data.shards import (
 )
 from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
-from rrpo.identity import codec_name, identity, is_same, require_one_codec, shown
 from rrpo.mini.world import MINI as MINI
 from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer
-from rrpo.policy.examples import Tokenizer
+from rrpo.policy.layout import Tokenizer
 from rrpo.reward import RewardModel
+from rrpo.tokens import codec_name, identity, is_same, require_one_codec, shown
 
 Location = str | Path
 """A path, or `mini` for what is bundled."""

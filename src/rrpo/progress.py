@@ -1,18 +1,33 @@
-"""What a long run shows while it goes, and how Ctrl-C ends it."""
+"""What a long run shows and writes while it goes, and how Ctrl-C ends it.
+
+Figures go to `metrics.jsonl` and to a tracker such as tensorboard.
+"""
 
 import contextlib
+import json
+import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from multiprocessing import parent_process
+from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from rrpo.checkpoint import write_text, writing
+from rrpo.errors import UserError
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+
+METRICS = "metrics.jsonl"
 LINE_INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
 ETA_AFTER = 0.05
@@ -89,6 +104,12 @@ class Progress:
         self.console.print(f"{line}, {note}" if note else line, highlight=False, soft_wrap=True)
 
 
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def report_to(queue: Any) -> None:
     """Let this process tell its parent how far it is, and show nothing itself."""
     _reports[:] = [queue]
@@ -154,7 +175,120 @@ def interruption() -> Iterator[threading.Event]:
         restore()
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+def require_tracker(report_to: str) -> None:
+    """Refuse a place to report to whose package is not installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    if report_to != "none" and find_spec(report_to) is None:
+        raise UserError(
+            f"train.report_to={report_to} needs the package {report_to}: pip install {report_to}, "
+            "or report to none; metrics.jsonl is written in any case"
+        )
+
+
+class Metrics:
+    """Write one JSON line per step to `metrics.jsonl`, and the same scalars for a tracker.
+
+    Args:
+        folder: the run's folder.
+        step: the step to continue after; later lines of an interrupted run are cut off.
+        report_to: "tensorboard", into the run's folder; "wandb" or "trackio", each into the project
+            rrpo as a run of the folder's name; or "none".
+        active: False writes nothing, for all processes but the main one.
+    """
+
+    def __init__(self, folder: Path, step: int, report_to: str, active: bool = True) -> None:
+        self.folder = folder
+        self.stream: TextIO | None = None
+        self.tracker: GeneralTracker | None = None
+        if not active:
+            return
+        restore_metrics(folder, step)
+        self.stream = (folder / METRICS).open("a", encoding="utf-8")
+        # Imported here: it takes longer than the rest and only a training run needs it.
+        from accelerate.tracking import TensorBoardTracker, TrackioTracker, WandBTracker
+
+        if report_to == "tensorboard":
+            first = step + 1 if step > 0 else 0
+            self.tracker = TensorBoardTracker("tensorboard", folder, purge_step=first)
+        elif report_to == "wandb":
+            self.tracker = WandBTracker("rrpo", name=folder.name, dir=str(folder))
+        elif report_to == "trackio":
+            self.tracker = TrackioTracker("rrpo", name=folder.name)
+        if self.tracker is not None:
+            self.tracker.start()
+
+    def __enter__(self) -> "Metrics":
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close both; a full disk that has ended the run already is not told again."""
+        if self.stream is None:
+            return
+        failures = []
+        finish = () if self.tracker is None else (self.tracker.finish,)
+        for close in (self.stream.close, *finish):
+            try:
+                close()
+            except OSError as failure:
+                failures.append(failure)
+        if failures and error is None:
+            with writing(self.folder):
+                raise failures[0]
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write one record: "step" and figures, or a dictionary of figures; NaN becomes null."""
+        if self.stream is None:
+            return
+        clean = {key: finite(value) for key, value in record.items()}
+        self.stream.write(json.dumps(clean, allow_nan=False) + "\n")
+        self.stream.flush()
+        if self.tracker is None:
+            return
+        scalars: dict[str, Any] = {}
+        for key, value in clean.items():
+            inner = value if isinstance(value, dict) else {}
+            scalars |= {f"{key}/{name}": figure for name, figure in inner.items()} or {key: value}
+        step = scalars.pop("step")
+        scalars = {name: one for name, one in scalars.items() if isinstance(one, int | float)}
+        self.tracker.log(scalars, step=step)
+
+
+def restore_metrics(folder: Path, step: int) -> None:
+    """Bring `metrics.jsonl` of a run to what it was when the checkpoint of a step was written.
+
+    The checkpoint holds a copy; one of before that is cut after the step.
+    """
+    path, kept = folder / METRICS, folder / "checkpoint" / METRICS
+    if step > 0 and kept.is_file():
+        text = kept.read_text(encoding="utf-8")
+    else:
+        records = [record for record in read_metrics(path) if step > 0 and record["step"] <= step]
+        text = "".join(f"{json.dumps(record)}\n" for record in records)
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read the whole lines of `metrics.jsonl`; a line cut short by a kill ends the reading."""
+    records: list[dict[str, Any]] = []
+    if path.is_file():
+        with contextlib.suppress(json.JSONDecodeError):
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                records.append(json.loads(line))
+    return records
+
+
+def finite(value: Any) -> Any:
+    """Return the value with NaN and infinity, which JSON cannot hold, as None."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

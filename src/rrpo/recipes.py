@@ -18,7 +18,6 @@ from rrpo.checkpoint import claim
 from rrpo.data.shards import Utterance, shard_codec
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.identity import require_one_codec
 from rrpo.loading import (
     MINI,
     Location,
@@ -37,12 +36,13 @@ from rrpo.mini.world import World
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, require_pairs
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import make_examples
+from rrpo.policy.layout import make_examples
 from rrpo.presets import preset as preset_file
 from rrpo.processes import require_launcher
 from rrpo.progress import Progress
 from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardConfig, RewardModel
+from rrpo.tokens import require_one_codec
 from rrpo.train import Callback
 
 NEW = "new"

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from rrpo.choices import Logits, choices
-from rrpo.estimators import Relaxation
+from rrpo.sampling import Relaxation
 
 
 def relax(
@@ -25,7 +25,7 @@ def relax(
             from, so divided by the sampling temperature and −inf where top-k excluded an id.
         tokens: (…) int64, the draws.
         table: (V, D), the reward model's token embeddings.
-        estimator: one of `rrpo.estimators.ESTIMATORS`.
+        estimator: one of `rrpo.sampling.ESTIMATORS`.
         tau: temperature of the relaxation.
         generator: a CPU generator for the noise; every estimator takes one number from it.
 

@@ -14,7 +14,6 @@ from rrpo.data.shards import Utterance, for_tests, shard_codec
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
 from rrpo.evaluate.tasks import symbol_error
-from rrpo.identity import require_one_codec
 from rrpo.interval import Interval
 from rrpo.loading import MINI, codec_identity, load_reward_model
 from rrpo.measures import reward_model_label
@@ -24,6 +23,7 @@ from rrpo.report.recognition import print_reports
 from rrpo.report.table2 import print_differences, print_table2
 from rrpo.reward import RewardModel
 from rrpo.reward.fit_config import subset_name, subsets
+from rrpo.tokens import require_one_codec
 
 
 def evaluate(

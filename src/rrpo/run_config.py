@@ -13,7 +13,7 @@ from rrpo.objectives.dpo import DPOConfig
 from rrpo.objectives.grpo import GRPOConfig
 from rrpo.objectives.pairs import PairsConfig
 from rrpo.objectives.sft import SFTConfig
-from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import Prompt
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
 from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.reward import Form

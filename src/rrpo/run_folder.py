@@ -30,8 +30,8 @@ from rrpo.folder import (
     require_whole,
     sweep,
 )
-from rrpo.metrics import restore_metrics
 from rrpo.processes import training_processes
+from rrpo.progress import restore_metrics
 from rrpo.state import TrainingState, restore_state
 
 

@@ -17,14 +17,14 @@ from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
-from rrpo.metrics import require_tracker
 from rrpo.objectives.diffro import DiffROObjective
 from rrpo.objectives.dpo import DPOObjective, Pair
 from rrpo.objectives.grpo import GRPOObjective
 from rrpo.objectives.sft import SFTObjective, held_out_loss
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
-from rrpo.policy.examples import Example, Prompt
+from rrpo.policy.layout import Example, Prompt
+from rrpo.progress import require_tracker
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.transcripts import Transcripts, prepare_head

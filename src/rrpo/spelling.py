@@ -11,7 +11,6 @@ from rrpo import config as configuration
 from rrpo.codec.s3 import FILES as SPEECH_TOKENIZERS
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
-from rrpo.identity import codec_name
 from rrpo.loading import MINI
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
@@ -20,6 +19,7 @@ from rrpo.reward import RewardModel
 from rrpo.reward.content import TextKind, characters
 from rrpo.reward.transcripts import Transcripts
 from rrpo.runs import RewardRun
+from rrpo.tokens import codec_name
 
 CHARACTERS = "characters"
 

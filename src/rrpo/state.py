@@ -1,5 +1,6 @@
 """The state of a training: what a checkpoint holds so that a run goes on to the same weights."""
 
+import math
 import random
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,8 +17,7 @@ from torch import Tensor
 from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json, writing
 from rrpo.errors import UserError
 from rrpo.folder import begin_folder, commit_folder, discard_fresh, neighbours, seal
-from rrpo.metrics import METRICS
-from rrpo.random_states import random_states, restore_random_states
+from rrpo.progress import METRICS
 
 
 @dataclass
@@ -226,3 +226,44 @@ def _set_moments(state: TrainingState, moments: Mapping[str, Mapping[str, Tensor
         if any(name in tensors for tensors in moments.values()):  # none before its first gradient
             restored[index] = {kind: tensors[name] for kind, tensors in moments.items()}
     state.optimizer.load_state_dict({"state": restored, "param_groups": described})
+
+
+def random_states(generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+    """Read every random state as tensors: the generator's and the global ones.
+
+    The global ones are those of torch on the CPU and on `device`, of numpy and of Python.
+    """
+    python = random.getstate()
+    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    states = {
+        "generator": generator.get_state(),
+        "torch": torch.get_rng_state(),
+        "numpy.keys": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+        "numpy.position": torch.tensor([position, has_gauss]),
+        "numpy.gauss": torch.tensor(gauss, dtype=torch.float64),
+        "python.state": torch.tensor(python[1]),
+        # NaN stands for None: no second value of a pair of normal draws is waiting.
+        "python.gauss": torch.tensor(
+            float("nan") if python[2] is None else python[2], dtype=torch.float64
+        ),
+    }
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_random_states(
+    states: Mapping[str, Tensor], generator: torch.Generator, device: torch.device
+) -> None:
+    """Set every random state to what `random_states` read."""
+    generator.set_state(states["generator"])
+    torch.set_rng_state(states["torch"])
+    keys = states["numpy.keys"].numpy().astype(np.uint32)
+    position, has_gauss = states["numpy.position"].tolist()
+    np.random.set_state(("MT19937", keys, position, has_gauss, states["numpy.gauss"].item()))
+    gauss = states["python.gauss"].item()
+    random.setstate(
+        (3, tuple(states["python.state"].tolist()), None if math.isnan(gauss) else gauss)
+    )
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

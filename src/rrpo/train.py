@@ -22,11 +22,10 @@ from rrpo.checkpoint import writing
 from rrpo.diverged import Divergence, Rows, broken, diverged
 from rrpo.diverged import TrainingDiverged as TrainingDiverged
 from rrpo.errors import NotFinite, UserError
-from rrpo.metrics import Metrics, finite, require_tracker
 from rrpo.objective import Model
 from rrpo.objective import Objective as Objective
 from rrpo.processes import working_precision
-from rrpo.progress import Progress, interruption
+from rrpo.progress import Metrics, Progress, finite, interruption, require_tracker
 from rrpo.run_folder import RunFolder, open_run
 from rrpo.schedule import TrainConfig as TrainConfig
 from rrpo.state import TrainingState, initial_state, save_state

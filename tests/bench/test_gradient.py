@@ -71,8 +71,8 @@ def test_the_audit_finds_the_exact_cosine() -> None:
     for estimator in wanted:
         generator = torch.Generator().manual_seed(0)
         made = truth.on_policy.evaluate(rollouts(SEQUENCES), estimator, generator)
-        paid = rewards(truth.on_policy.reward, made.embeddings, made.mask, [PROMPT] * 64)
-        parts = torch.autograd.grad((truth.p * paid).sum(), parameters, allow_unused=True)
+        reward = rewards(truth.on_policy.reward, made.embeddings, made.mask, [PROMPT] * 64)
+        parts = torch.autograd.grad((truth.p * reward).sum(), parameters, allow_unused=True)
         exact[label(estimator)] = sketch(
             [
                 torch.zeros_like(q) if p is None else p

@@ -27,9 +27,9 @@ def test_grpo_with_two_rewards_and_rloo(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "grpo"
-    paid = ("--reward", tiny / "reward", "--reward", tiny / "reward", "--set", "caution=0.5")
+    rewards = ("--reward", tiny / "reward", "--reward", tiny / "reward", "--set", "caution=0.5")
     sizes = ("--set", "grpo.prompts=2", "--set", "grpo.group=2", "--set", "grpo.advantage=rloo")
-    rrpo("policy", "grpo", *paid, *common, *sizes, "--out", out)
+    rrpo("policy", "grpo", *rewards, *common, *sizes, "--out", out)
     assert read_json(out / "results.json")["kind"] == "grpo"
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert {"reward", "kl", "clipped", "group_spread"} <= set(lines[0])

@@ -22,7 +22,7 @@ from rrpo.cli import app
 from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
-from rrpo.judging import judge
+from rrpo.judging import evaluate
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
 from rrpo.reward import RewardConfig, RewardModel
@@ -180,9 +180,9 @@ def test_policies_of_two_worlds_are_not_evaluated_together(place: Path, tmp_path
     mini = tmp_path / "mini"
     policy.save(World().policy(), mini)
     with pytest.raises(UserError, match=r"is of the codec speech_tokenizer_v2 .*of mini"):
-        judge([mini, place / "CosyVoice2-0.5B"], voice=place / "voice.wav")
+        evaluate([mini, place / "CosyVoice2-0.5B"], voice=place / "voice.wav")
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
-        judge([place / "CosyVoice2-0.5B"], sentences=1, voice=place / "voice.wav")
+        evaluate([place / "CosyVoice2-0.5B"], sentences=1, voice=place / "voice.wav")
 
 
 def test_the_page_of_play_speaks_as_the_command(place: Path) -> None:
@@ -235,7 +235,7 @@ def test_an_emotion_the_reward_model_lacks_is_said_before_anything_is_spoken(
     monkeypatch.setattr(CosyVoiceSpeaker, "say", None)  # whoever speaks fails
     folder, voice = place / "CosyVoice2-0.5B", place / "voice.wav"
     with pytest.raises(UserError, match="does not know the emotion 'happy'"):
-        judge([folder], [place / "other"], sentences=1, data=place / "shard", voice=voice)
+        evaluate([folder], [place / "other"], sentences=1, data=place / "shard", voice=voice)
 
 
 def test_silence_is_capped_as_cosyvoice3_does() -> None:

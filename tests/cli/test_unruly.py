@@ -16,17 +16,17 @@ from rrpo.data.shards import read_shard, shard_codec, write_shard
 from rrpo.diverged import TrainingDiverged
 from rrpo.errors import NotFinite, UserError
 from rrpo.evaluate.artifacts import loops
-from rrpo.judging import judge
+from rrpo.judging import evaluate
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED
 from rrpo.policy import SpeechTokenLM, generate
-from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import Prompt
 from rrpo.policy.rollout import SAMPLERS
 
 TEXT = "The train leaves at noon."
 
 
-def spoilt(tiny: Path, folder: Path, change: Callable[[SpeechTokenLM], object]) -> Path:
+def damaged(tiny: Path, folder: Path, change: Callable[[SpeechTokenLM], object]) -> Path:
     """Write a policy whose output layer was changed."""
     model = policy.load(tiny / "policy")
     with torch.no_grad():
@@ -51,7 +51,7 @@ def no_numbers(model: SpeechTokenLM) -> None:
 @pytest.mark.slow
 def test_speak_names_them(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for change, endless, looping in ((never, True, False), (loop, True, True)):
-        folder = spoilt(tiny, tmp_path / change.__name__, change)
+        folder = damaged(tiny, tmp_path / change.__name__, change)
         wav = tmp_path / f"{change.__name__}.wav"
         speech.speak(str(folder), TEXT, wav, "sad")
         said, *notes = capsys.readouterr().out.splitlines()
@@ -67,7 +67,7 @@ def test_speak_names_them(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_scores_that_are_no_numbers(tiny: Path, tmp_path: Path) -> None:
-    folder = spoilt(tiny, tmp_path / "nan", no_numbers)
+    folder = damaged(tiny, tmp_path / "nan", no_numbers)
     model = policy.load(folder)
     for sampler in SAMPLERS:
         with pytest.raises(NotFinite, match="not finite numbers at token 1"):
@@ -83,7 +83,7 @@ def test_scores_that_are_no_numbers(tiny: Path, tmp_path: Path) -> None:
 def test_evaluate_names_them(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = spoilt(tiny, tmp_path / "loop", loop)
+    folder = damaged(tiny, tmp_path / "loop", loop)
     (folder / "config.yaml").write_text("{}")
     speech.evaluate([folder], sentences=1)
     out = capsys.readouterr().out
@@ -101,13 +101,13 @@ def test_evaluate_names_the_utterance_that_cannot_be_read(tmp_path: Path) -> Non
     data = [rows[0], replace(rows[1], id="u7", text="今天天气很好。")]
     write_shard(tmp_path / "a.parquet", data, World().codec_identity)
     with pytest.raises(UserError, match="utterance 'u7': cannot read '今' aloud"):
-        judge(["mini"], data=tmp_path / "a.parquet")
+        evaluate(["mini"], data=tmp_path / "a.parquet")
 
 
 def test_a_policy_without_numbers_ends_its_training_with_the_batch(
     tiny: Path, tmp_path: Path
 ) -> None:
-    folder = spoilt(tiny, tmp_path / "nan", no_numbers)
+    folder = damaged(tiny, tmp_path / "nan", no_numbers)
     settings = ["train.steps=2", "train.warmup_steps=0", "sft.batch_size=2"]
     options = recipes.Options(settings=settings)
     with pytest.raises(TrainingDiverged) as caught:
@@ -177,7 +177,7 @@ def test_every_training_without_numbers_is_told_and_leaves_no_checkpoint(
 ) -> None:
     start, judge = tiny / "policy", tiny / "reward"
     if what == "policy":
-        start = spoilt(tiny, tmp_path / "nan", no_numbers)
+        start = damaged(tiny, tmp_path / "nan", no_numbers)
     else:
         judge = judge_without_numbers(tiny, tmp_path / "nan")
     out = tmp_path / "run"

@@ -100,7 +100,7 @@ def test_states_are_kept_by_what_is_heard(tmp_path: Path, monkeypatch: pytest.Mo
     "sound", [np.zeros(0), np.zeros((2, 640)), np.full(640, np.nan), np.full(640, np.inf)]
 )
 def test_what_cannot_be_heard_says_so(sound: np.ndarray) -> None:
-    with pytest.raises(UserError, match="cannot be heard"):
+    with pytest.raises(UserError, match="cannot be used"):
         hear(encoder(), sound.astype(np.float32))
 
 

@@ -257,7 +257,7 @@ def test_tests_are_mixed_with_tests_alone(tmp_path: Path) -> None:
         ("intensity", ["much"], "intensity holds string and not float"),
     ],
 )
-def test_a_spoilt_shard_is_the_users_mistake(
+def test_a_damaged_shard_is_the_users_mistake(
     tmp_path: Path, column: str, values: list[object], message: str
 ) -> None:
     file = tmp_path / "a.parquet"

@@ -107,9 +107,9 @@ def test_a_mute_utterance_is_one_silence_from_begin_to_end(level: float, seconds
 
 def test_a_soft_utterance_is_not_mute_and_a_click_in_nothing_does_not_end_the_silence() -> None:
     assert "silence" not in kinds(np.asarray(2e-3 * vowel(0.6, 120.0, 0) / 0.7, np.float32))
-    struck = np.zeros(3 * RATE, np.float32)
-    struck[20_000] = 0.5
-    assert kinds(struck, "silence") == ["silence"]
+    clicked = np.zeros(3 * RATE, np.float32)
+    clicked[20_000] = 0.5
+    assert kinds(clicked, "silence") == ["silence"]
 
 
 @pytest.mark.parametrize("top", [0.05, 0.2, 0.9])
@@ -127,7 +127,7 @@ def test_cut_tops_are_clipping_at_any_level(top: float) -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.floats(0.35, 1.4), st.integers(0, 5))
 def test_gain_within_reason_changes_no_decision(gain: float, seed: int) -> None:
-    audio = spoilt(seed)
+    audio = damaged(seed)
     before = detect(audio, RATE, kinds=[k for k in KINDS if k != "pop"])
     after = detect(np.asarray(gain * audio), RATE, kinds=[k for k in KINDS if k != "pop"])
     assert [a.kind for a in after] == [a.kind for a in before]
@@ -138,7 +138,7 @@ def test_gain_within_reason_changes_no_decision(gain: float, seed: int) -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 20), st.integers(0, 5))
 def test_a_shift_in_time_shifts_the_marks(steps: int, seed: int) -> None:
-    audio, later = spoilt(seed), steps * 640
+    audio, later = damaged(seed), steps * 640
     moved = np.concatenate([np.zeros(later, np.float32), audio])
     wanted = [kind for kind in KINDS if kind != "silence"]
     before, after = detect(audio, RATE, wanted), detect(moved, RATE, wanted)
@@ -147,7 +147,7 @@ def test_a_shift_in_time_shifts_the_marks(steps: int, seed: int) -> None:
         assert other.start == pytest.approx(one.start + later / RATE, abs=0.021)
 
 
-def spoilt(seed: int) -> Audio:
+def damaged(seed: int) -> Audio:
     """A sentence with a loud click in a pause, a loop and a gap."""
     audio = sentence(seed) * 0.7
     audio[1000:1032] += click(0.3, np.random.default_rng(seed))
@@ -157,7 +157,7 @@ def spoilt(seed: int) -> Audio:
 
 
 def test_an_artifact_is_where_the_score_reaches_the_threshold() -> None:
-    audio = spoilt(0)
+    audio = damaged(0)
     for kind, score in scores(audio, RATE).items():
         found = detect(audio, RATE, [kind])
         reached = score.values >= THRESHOLDS[kind]
@@ -178,9 +178,9 @@ def test_the_highest_score_is_that_of_the_blocks_touched() -> None:
 def test_loudness_is_that_of_a_steady_tone_and_a_click_does_not_move_it() -> None:
     tone = 0.5 * np.sin(np.arange(16_000) * 0.3)
     assert loudness(tone) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
-    struck = tone.copy()
-    struck[100] = 1.0
-    assert loudness(struck) == pytest.approx(loudness(tone), rel=0.01)
+    clicked = tone.copy()
+    clicked[100] = 1.0
+    assert loudness(clicked) == pytest.approx(loudness(tone), rel=0.01)
 
 
 def test_an_unknown_kind_is_the_users_mistake() -> None:

@@ -19,7 +19,7 @@ from rrpo.evaluate.crossed import (
     trial_figures,
     with_equal_classes,
 )
-from rrpo.evaluate.statistics import area_under_roc
+from rrpo.evaluate.roc import area_under_roc
 from rrpo.interval import exactly
 
 
@@ -128,8 +128,8 @@ def covered(trial: int, kind: str) -> bool:
         return found.low <= 0.6 <= found.high
     if kind == "paired":  # both find the same speakers hard; the second loses a tenth
         first = heard(rng, 12, np.full(2, 0.6), 0.15)
-        spoilt = rng.random(first.predictions.shape) < 0.1
-        rows = np.where(spoilt, (first.labels + 1) % 4, first.predictions)
+        damaged = rng.random(first.predictions.shape) < 0.1
+        rows = np.where(damaged, (first.labels + 1) % 4, first.predictions)
         second = Trials(rows, first.labels, first.names)
         found = stratified_interval([first], [second], seed=trial, resamples=400)
         return found.low <= 0.06 <= found.high

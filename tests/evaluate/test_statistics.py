@@ -18,9 +18,8 @@ from rrpo.evaluate.confusion import (
     macro_f1,
     unweighted_average_recall,
 )
+from rrpo.evaluate.roc import area_under_roc, clustered_area_under_roc, roc_curve
 from rrpo.evaluate.statistics import (
-    area_under_roc,
-    clustered_area_under_roc,
     clustered_interval,
     clusters,
     difference_of_intervals,
@@ -28,7 +27,6 @@ from rrpo.evaluate.statistics import (
     interval,
     paired_interval,
     resampled_sums,
-    roc_curve,
     unpaired_interval,
 )
 from rrpo.interval import Interval

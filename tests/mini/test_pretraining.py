@@ -8,7 +8,7 @@ from rrpo import policy
 from rrpo.mini.pretraining import OWN, PretrainingObjective, folded, share_digits
 from rrpo.objectives.sft import SFTConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
-from rrpo.policy.examples import Example, Prompt
+from rrpo.policy.layout import Example, Prompt
 
 CONFIG = LMConfig(
     text_vocabulary=9, hidden=16, layers=1, heads=2, key_value_heads=1, intermediate=24

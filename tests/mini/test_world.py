@@ -10,7 +10,7 @@ import torch
 from rrpo.errors import UserError
 from rrpo.mini.mixes import mix_pool
 from rrpo.mini.world import BUNDLED, TEST_SETS, World
-from rrpo.policy.examples import make_prompt
+from rrpo.policy.layout import make_prompt
 from rrpo.speaking.mini import speak, unseen_utterances
 from rrpo.tokens import SPEECH_CODES, digits
 
@@ -111,7 +111,7 @@ def test_the_reward_model_and_the_judge_are_better_than_chance() -> None:
 
 
 @pytest.mark.slow
-def test_the_task_model_hears_words_and_spoilt_speech() -> None:
+def test_the_task_model_reads_words_and_degraded_speech() -> None:
     from rrpo.evaluate.tasks import figures
     from rrpo.mini.tasks import as_sample
 

@@ -17,11 +17,11 @@ from rrpo.objectives.diffro import (
 )
 from rrpo.objectives.on_policy import Estimator, Pass, RolloutConfig, Rollouts, draw, recorded
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import Prompt
 from rrpo.policy.rollout import Generated
 from rrpo.relax import relax
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.differentiable import weighted_sum
+from rrpo.reward.reward import weighted_sum
 from tiny_policy import CONFIG, EMOTIONS, REWARD, logits_of, prompts
 
 

@@ -12,9 +12,9 @@ from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair, dpo_loss
 from rrpo.objectives.on_policy import RolloutConfig
 from rrpo.objectives.pairs import CHOSEN, REJECTED, PairsConfig, draw_pairs, read_pairs
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.differentiable import score
+from rrpo.reward.reward import score
 from tiny_policy import CONFIG, REWARD, logits_of, prompts
 
 

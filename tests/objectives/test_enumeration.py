@@ -16,11 +16,11 @@ from enumerated_policy import (
     rewards,
     rollouts,
 )
-from rrpo.estimators import ESTIMATORS, SMALLEST, conditional_gumbel
 from rrpo.objectives.grpo import group_advantage
 from rrpo.objectives.on_policy import Estimator
 from rrpo.policy.layout import unistream
 from rrpo.relax import relax
+from rrpo.sampling import ESTIMATORS, SMALLEST, conditional_gumbel
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from torch import Tensor
 
 import rrpo
 from rrpo.errors import UserError
-from rrpo.metrics import read_metrics
+from rrpo.progress import read_metrics
 from rrpo.reward import DifferentiableReward
-from rrpo.reward.differentiable import evaluated, score, weighted_sum
+from rrpo.reward.reward import evaluated, score, weighted_sum
 
 SMALL = {
     "train.steps": 8,

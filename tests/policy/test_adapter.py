@@ -10,7 +10,7 @@ from rrpo.errors import UserError
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.adapter import adapted, add_adapters, plain_state, without_adapters
-from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
 
 pytest.importorskip("peft", reason="needs adapters: pip install 'rrpo[lora]'")

@@ -20,7 +20,7 @@ from rrpo.policy.cosyvoice_text import (
     CosyVoiceTokenizer,
     read_tokenizer,
 )
-from rrpo.policy.examples import make_examples
+from rrpo.policy.layout import make_examples
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.runs import PolicyRun
 

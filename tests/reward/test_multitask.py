@@ -1,4 +1,4 @@
-"""The multi-task reward model: what is spoilt, and that each task is learnt on a toy language."""
+"""The multi-task reward model: what is degraded, and that each task is learnt on a toy language."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from rrpo.errors import UserError
 from rrpo.evaluate.tasks import edits, figures, read_classes
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.reward.multitask import MultiTaskObjective, Sample, spoil
+from rrpo.reward.multitask import MultiTaskObjective, Sample, degrade
 
 TASKS = {"speaker": ["main", "maple"], "quality": ["spoilt", "clean"], "event": ["none", "click"]}
 
@@ -18,28 +18,28 @@ def model() -> RewardModel:
     return RewardModel(RewardConfig(tasks=TASKS, phones=6, **shape))
 
 
-def sample(rng: np.random.Generator, struck: bool = False) -> Sample:
+def sample(rng: np.random.Generator, with_event: bool = False) -> Sample:
     """Each symbol is said for two or three frames; a voice has codes of its own."""
     text = rng.integers(6, size=5)
     maple = bool(rng.integers(2))
     frames = np.repeat(text * 4 + rng.integers(2, size=5) + 24 * maple, rng.integers(2, 4, size=5))
-    if struck:
+    if with_event:
         frames[rng.integers(frames.size)] = 59
-    name, event = ("maple" if maple else "main"), ("click" if struck else "none")
+    name, event = ("maple" if maple else "main"), ("click" if with_event else "none")
     return Sample(torch.from_numpy(frames), torch.from_numpy(text), name, event)
 
 
-def test_spoilt_speech_keeps_its_length_and_its_codes() -> None:
+def test_degraded_speech_keeps_its_length_and_its_codes() -> None:
     rng = np.random.default_rng(0)
     tokens = np.arange(40)
     changed = 0
     for _ in range(200):
-        found = spoil(tokens, 60, rng)
+        found = degrade(tokens, 60, rng)
         assert found.shape == tokens.shape and found.min() >= 0 and found.max() < 60
         changed += not np.array_equal(found, tokens)
     assert changed > 190
     assert np.array_equal(tokens, np.arange(40))
-    assert spoil(np.array([3, 4]), 60, rng).size == 2
+    assert degrade(np.array([3, 4]), 60, rng).size == 2
 
 
 @pytest.mark.slow
@@ -47,8 +47,8 @@ def test_a_toy_language_is_learnt() -> None:
     rng = np.random.default_rng(1)
     made = model()
     clean = [sample(rng) for _ in range(300)]
-    struck = [sample(rng, True) for _ in range(100)]
-    objective = MultiTaskObjective(made, clean, struck, batch_size=32)
+    with_event = [sample(rng, True) for _ in range(100)]
+    objective = MultiTaskObjective(made, clean, with_event, batch_size=32)
     made.train()
     optimizer = torch.optim.AdamW(made.parameters(), 3e-3)
     generator = torch.Generator().manual_seed(0)
@@ -69,7 +69,7 @@ def test_a_toy_language_is_learnt() -> None:
 
 def test_data_that_does_not_fit_is_named() -> None:
     rng = np.random.default_rng(2)
-    with pytest.raises(UserError, match="both clean and struck"):
+    with pytest.raises(UserError, match="speech as it is and speech with an event"):
         MultiTaskObjective(model(), [sample(rng)], [])
     stranger = Sample(torch.tensor([1]), torch.tensor([1]), "oak")
     with pytest.raises(UserError, match="no speaker 'oak'"):

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rrpo.errors import UserError
-from rrpo.policy.examples import Prompt
+from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.content import IMPOSSIBLE
-from rrpo.reward.differentiable import score, weighted_sum
 from rrpo.reward.model import LossConfig
 from rrpo.reward.regularize import adversarial_delta, label_smoothing
+from rrpo.reward.reward import score, weighted_sum
 from rrpo.tokens import length_mask, pad
 
 FORMS = ("robust", "log_posterior")

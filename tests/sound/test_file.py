@@ -101,8 +101,8 @@ def test_an_mp3_without_a_count_is_read_to_its_end(tmp_path: Path) -> None:
     assert "is cut off within its frame" in mistake(written(tmp_path / "b.mp3", plain[:-7]))
     tagged = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + plain + b"TAG" + bytes(125)
     assert load(written(tmp_path / "c.mp3", tagged)).samples.size == found.samples.size
-    spoilt = plain[:2000] + bytes(500) + plain[2500:]
-    assert "damaged" in mistake(written(tmp_path / "d.mp3", spoilt))
+    damaged = plain[:2000] + bytes(500) + plain[2500:]
+    assert "damaged" in mistake(written(tmp_path / "d.mp3", damaged))
 
 
 def test_files_one_behind_the_other(tmp_path: Path) -> None:

@@ -58,17 +58,17 @@ def test_headers_with_bits_turned_over(whole: dict[str, bytes], tmp_path: Path) 
     counts: Counter[bool] = Counter()
     for kind, data in whole.items():
         for _ in range(25):
-            spoilt = bytearray(data)
+            damaged = bytearray(data)
             for place in rng.integers(0, min(80, len(data)), int(rng.integers(1, 4))):
-                spoilt[int(place)] ^= 1 << int(rng.integers(8))
-            found = taken(written(tmp_path / FUZZ, bytes(spoilt)))
+                damaged[int(place)] ^= 1 << int(rng.integers(8))
+            found = taken(written(tmp_path / FUZZ, bytes(damaged)))
             counts[found is None] += 1
             if found is None or found.notes:
                 continue
             assert np.isfinite(found.samples).all() and found.samples.size
             if kind in ("mp3", "gsm", "adpcm") or found.rate != 16_000:
                 continue
-            other, _ = soundfile.read(io.BytesIO(spoilt), dtype="float32", always_2d=True)
+            other, _ = soundfile.read(io.BytesIO(damaged), dtype="float32", always_2d=True)
             np.testing.assert_allclose(found.samples, other.mean(1), atol=1e-6)
     assert min(counts.values()) > 30
 
@@ -81,9 +81,9 @@ def test_compressed_sound_with_bytes_changed(whole: dict[str, bytes], tmp_path: 
         data = whole[kind]
         expected = load(written(tmp_path / FUZZ, data)).samples
         for place in rng.integers(100, len(data), 20):
-            spoilt = bytearray(data)
-            spoilt[int(place)] ^= 1 << int(rng.integers(8))
-            found = taken(written(tmp_path / FUZZ, bytes(spoilt)))
+            damaged = bytearray(data)
+            damaged[int(place)] ^= 1 << int(rng.integers(8))
+            found = taken(written(tmp_path / FUZZ, bytes(damaged)))
             if found is not None:
                 np.testing.assert_array_equal(found.samples, expected)
 
@@ -105,6 +105,6 @@ def test_channels_and_values(tmp_path: Path) -> None:
         path = written(tmp_path / FUZZ, encoded("float", channels))
         np.testing.assert_allclose(load_speech(path).samples, sound, atol=1e-6)
         for value in (np.nan, np.inf, -np.inf, 1e30, -9.0):
-            spoilt = channels.copy()
-            spoilt[rng.integers(sound.size), rng.integers(count)] = value
-            assert taken(written(tmp_path / FUZZ, encoded("float", spoilt))) is None
+            damaged = channels.copy()
+            damaged[rng.integers(sound.size), rng.integers(count)] = value
+            assert taken(written(tmp_path / FUZZ, encoded("float", damaged))) is None

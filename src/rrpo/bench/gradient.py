@@ -17,12 +17,12 @@ from torch import Tensor
 
 from rrpo.bench.measure import Measurement, measurement
 from rrpo.errors import UserError
-from rrpo.estimators import ESTIMATORS
 from rrpo.interval import MISSING, Interval, cell
 from rrpo.objectives.grpo import group_advantage
 from rrpo.objectives.on_policy import Estimator, OnPolicy, Rollouts
 from rrpo.progress import Progress
-from rrpo.reward.differentiable import score, weighted_sum
+from rrpo.reward.reward import score, weighted_sum
+from rrpo.sampling import ESTIMATORS
 
 SKETCH = 1 << 21
 """Greatest length of a stored gradient; a longer one is folded with random signs."""

@@ -1,29 +1,21 @@
 """How fast the parts are, each as a ratio to the least that could do it, or to a peer."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from rrpo.bench import bare
-from rrpo.bench.measure import Measurement, compare, measurement
-from rrpo.choices import Logits, choices
+from rrpo.bench import bare, relaxation
+from rrpo.bench.measure import Measurement, compare
 from rrpo.errors import UserError
-from rrpo.estimators import Relaxation
-from rrpo.interval import exactly
+from rrpo.objective import Objective
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.on_policy import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
-from rrpo.policy.divergence import kl_per_position
-from rrpo.policy.examples import Prompt
-from rrpo.policy.layout import unistream
+from rrpo.policy.layout import Prompt, unistream
 from rrpo.policy.rollout import generate
-from rrpo.relax import relax
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.fit_config import FitConfig
@@ -89,30 +81,41 @@ SETTINGS = {
 }
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a DiffRO step is made of."""
+
+    model: SpeechTokenLM
+    reference: SpeechTokenLM
+    reward_model: RewardModel
+    optimizer: torch.optim.Optimizer
+
+    @classmethod
+    def of(cls, setting: Setting, device: torch.device) -> "Parts":
+        """Make them, the policy and its reference alike."""
+        model, reference = setting.model().to(device), setting.model().to(device)
+        reward_model = RewardModel(RewardConfig()).to(device).eval()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+        return cls(model, reference, reward_model, optimizer)
+
+
 def step(setting: Setting, device: torch.device) -> Iterator[Measurement]:
     """Measure a whole DiffRO step against the sum of its bare parts.
 
     The parts: drawing the tokens, the policy forward and backward, the reference forward, the
     reward model forward and backward, AdamW.
     """
-    model, reference = setting.model().to(device), setting.model().to(device)
-    paying = RewardModel(RewardConfig()).to(device).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
-    ours = _step(setting, "rollout", model, reference, paying, optimizer)
-    least = _bare_step(setting, model, reference, paying, optimizer, device)
+    parts = Parts.of(setting, device)
+    ours = _step(setting, "rollout", parts)
+    least = _bare_step(setting, parts, device)
     unit = f"× the bare parts, batch {setting.batch} × {setting.speech} tokens"
     yield compare(f"step/{setting.name}", ours, least, unit, device, setting.repeats)[0]
 
 
 def history(setting: Setting, device: torch.device) -> Iterator[Measurement]:
     """Measure a DiffRO step on recorded tokens against one that draws its own."""
-    model, reference = setting.model().to(device), setting.model().to(device)
-    paying = RewardModel(RewardConfig()).to(device).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
-    recorded, drawn = (
-        _step(setting, history, model, reference, paying, optimizer)
-        for history in ("recorded", "rollout")
-    )
+    parts = Parts.of(setting, device)
+    recorded, drawn = (_step(setting, history, parts) for history in ("recorded", "rollout"))
     unit = f"× a step with a rollout, batch {setting.batch} × {setting.speech} tokens"
     yield compare(f"history/{setting.name}", recorded, drawn, unit, device, setting.repeats)[0]
 
@@ -120,10 +123,7 @@ def history(setting: Setting, device: torch.device) -> Iterator[Measurement]:
 def _step(
     setting: Setting,
     history: Literal["recorded", "rollout"],
-    model: SpeechTokenLM,
-    reference: SpeechTokenLM,
-    paying: RewardModel,
-    optimizer: torch.optim.Optimizer,
+    parts: Parts,
 ) -> Callable[[], None]:
     """Return a whole DiffRO step; drawn or recorded, every utterance has the same length."""
     rollout = RolloutConfig(min_ratio=setting.ratio(), max_ratio=setting.ratio())
@@ -135,25 +135,19 @@ def _step(
         SPEECH_CODES, (len(prompts), setting.speech), generator=torch.Generator().manual_seed(2)
     )
     objective = DiffROObjective(
-        model, reference, Reward([paying]), prompts, config, recordings=list(speech)
+        parts.model,
+        parts.reference,
+        Reward([parts.reward_model]),
+        prompts,
+        config,
+        recordings=list(speech),
     )
-    generator = torch.Generator().manual_seed(0)
-
-    def one() -> None:
-        loss, _ = objective.loss(1, generator)
-        torch.autograd.backward(loss)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return one
+    return _training_step(objective, parts.optimizer)
 
 
 def _bare_step(
     setting: Setting,
-    model: SpeechTokenLM,
-    reference: SpeechTokenLM,
-    paying: RewardModel,
-    optimizer: torch.optim.Optimizer,
+    parts: Parts,
     device: torch.device,
 ) -> Callable[[], None]:
     """Return the sum of a step's parts, in minimal torch."""
@@ -163,20 +157,21 @@ def _bare_step(
     ids = unistream(setting.config, texts, list(speech), told)[0].to(device)
     speech = speech.to(device)
     before = ids.shape[1] - setting.speech
-    table = paying.table
+    model, reference, reward_model = parts.model, parts.reference, parts.reward_model
+    table = reward_model.table
 
-    def parts() -> None:
+    def bare_parts() -> None:
         with torch.no_grad():
             bare.decode(model, model.embed(ids[:, :before]), setting.speech)
             bare.policy_logits(reference, reference.embed(ids), setting.speech + 1)
         logits = bare.policy_logits(model, model.embed(ids), setting.speech + 1)
         torch.autograd.backward(logits, torch.ones_like(logits))
         embeddings = table[speech].requires_grad_()
-        torch.autograd.backward(bare.reward(paying, embeddings)[:, 0].mean())
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(bare.reward(reward_model, embeddings)[:, 0].mean())
+        parts.optimizer.step()
+        parts.optimizer.zero_grad(set_to_none=True)
 
-    return parts
+    return bare_parts
 
 
 def rollout(setting: Setting, device: torch.device) -> Iterator[Measurement]:
@@ -269,12 +264,15 @@ def hardening(device: torch.device) -> Iterator[Measurement]:
     for config in (FitConfig(), plain):
         model = world.reward_model().to(device)
         objective = RewardObjective(model, rows, config)
-        actions.append(_fit_step(objective, model))
+        optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.0)
+        actions.append(_training_step(objective, optimizer))
     yield compare("hardening", actions[0], actions[1], "× a plain step", device, repeats=15)[0]
 
 
-def _fit_step(objective: RewardObjective, model: RewardModel) -> Callable[[], None]:
-    optimizer = torch.optim.AdamW(model.train().parameters(), lr=0.0)
+def _training_step(
+    objective: Objective[Any], optimizer: torch.optim.Optimizer
+) -> Callable[[], None]:
+    """Return a step of a training: loss, gradient, update of the weights."""
     generator = torch.Generator().manual_seed(0)
 
     def one() -> None:
@@ -302,90 +300,9 @@ def measure(names: Sequence[str], full_size: bool = False) -> Iterator[Measureme
             for setting in settings:
                 yield from SIZED[name](setting, device)
         else:
-            yield from (relaxation if name == "relaxation" else hardening)(device)
+            yield from (relaxation.measure if name == "relaxation" else hardening)(device)
 
 
 SIZED = {"step": step, "history": history, "rollout": rollout}
 """Benchmarks that are run for each setting."""
 NAMES = (*SIZED, "relaxation", "hardening")
-FORMS = ("chunked", "dense")
-
-
-def relaxation(
-    device: torch.device, counts: tuple[int, ...] = (1000, 4000, 16000)
-) -> Iterator[Measurement]:
-    """Measure the chunked pass against the dense one: time, and memory beyond its inputs."""
-    for count in counts:
-        chunked, dense = (_relaxed(form, count, device) for form in FORMS)
-        unit = f"× the seconds of the dense pass, {count} positions of {SPEECH_CODES + 3} ids"
-        yield compare(f"relaxation/{count}/time", chunked, dense, unit, device, repeats=3)[0]
-        peaks = [peak_memory(form, count, device) for form in FORMS]
-        ratio = peaks[0] / peaks[1]
-        unit = f"× the memory of the dense pass ({peaks[0]:.0f} of {peaks[1]:.0f} MB)"
-        name = f"relaxation/{count}/memory"
-        yield measurement(name, exactly(ratio), unit, device)
-
-
-def _relaxed(form: str, count: int, device: torch.device, width: int = 256) -> Callable[[], None]:
-    """Return one pass forward and backward: KL, log-probabilities, relaxed tokens."""
-    generator = torch.Generator().manual_seed(0)
-    rows = SPEECH_CODES + 3
-
-    def random(*shape: int) -> Tensor:
-        return (torch.randn(*shape, generator=generator) * 0.1).to(device)
-
-    hidden, weight = random(count, width).requires_grad_(), random(rows, width).requires_grad_()
-    states, layer = random(count, width), random(rows, width)
-    reference = Logits(states, layer)
-    table, tokens = random(SPEECH_CODES, 128), torch.randint(SPEECH_CODES, (count,)).to(device)
-    upstream = random(count, 128)
-
-    def chunked() -> None:
-        chosen = Relaxation(table, "conditional_gumbel", 1.0, 0)
-        found = choices(Logits(hidden, weight), tokens, SPEECH_CODES, None, None, reference, chosen)
-        value = (found.embeddings * upstream).sum() + found.kl.mean() + found.log_probability.mean()
-        torch.autograd.backward(value)
-
-    def dense() -> None:
-        logits = hidden @ weight.T
-        kl = kl_per_position(logits, states @ layer.T)
-        chosen = logits.log_softmax(-1).gather(1, tokens[:, None])
-        theta = logits[:, :SPEECH_CODES]
-        embeddings = relax(theta, tokens, table, generator=torch.Generator().manual_seed(0))
-        torch.autograd.backward((embeddings * upstream).sum() + kl.mean() + chosen.mean())
-
-    return {"chunked": chunked, "dense": dense}[form]
-
-
-def peak_memory(form: str, count: int, device: torch.device) -> float:
-    """Return the megabytes one pass takes beyond its inputs, on the CPU in a process of its own."""
-    if device.type == "cuda":
-        action = _relaxed(form, count, device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        action()
-        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
-    command = [sys.executable, "-m", "rrpo.bench.speed", form, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
-
-
-def _print_peak(form: str, count: int) -> None:
-    """Print how far one pass raises this process' resident memory at its peak, in megabytes."""
-    _relaxed(form, 8, torch.device("cpu"))()  # the libraries' own buffers
-    action = _relaxed(form, count, torch.device("cpu"))
-    # Linux: 5 sets the peak back to what is resident now; `getrusage` keeps the parent's peak.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _peak()
-    action()
-    print((_peak() - before) / 1e3)
-
-
-def _peak() -> float:
-    """Return the peak of resident memory in kilobytes."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return float(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
-
-
-if __name__ == "__main__":
-    _print_peak(sys.argv[1], int(sys.argv[2]))

@@ -73,7 +73,7 @@ def _audit(
     from rrpo.bench import gradient
     from rrpo.loading import Origin, load_data, load_policy, load_reward_models, load_tokenizer
     from rrpo.objectives.on_policy import OnPolicy, RolloutConfig
-    from rrpo.policy.examples import make_examples
+    from rrpo.policy.layout import make_examples
     from rrpo.reward import Reward
 
     model = load_policy(run)

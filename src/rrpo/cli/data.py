@@ -24,48 +24,57 @@ MOST_LEFT_OUT = 0.5
 """Share of the recordings over which `rrpo tokenize` ends with a mistake."""
 
 
+Corpus = Annotated[
+    str,
+    typer.Argument(
+        help="Its layout: esd, iemocap, mer2023, ravdess, emodb, nemo, cremad, casia, "
+        "emotiontts_ko, csv (a table with path and emotion) or cosyvoice (wav.scp …, or a parquet "
+        "list)."
+    ),
+]
+Place = Annotated[Path, typer.Argument(help="The corpus' folder, or a table or list of files.")]
+Emotions = Annotated[
+    Path | None,
+    typer.Option(help="Of cosyvoice: lines of utterance and emotion; default: utt2emo there."),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LABEL=EMOTION",
+        help="What a label of the corpus means; `=other` leaves its recordings out.",
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OURS=THEIRS", help="Of csv: a column by another name, such as path=file."
+    ),
+]
+Separator = Annotated[
+    str,
+    typer.Option(
+        help="Of csv: between its cells: comma, semicolon, tab, pipe or any sign; default: found "
+        "by the header."
+    ),
+]
+Encoding = Annotated[
+    str,
+    typer.Option(
+        help="Of csv: such as cp949; default: detected, with a note where it is uncertain."
+    ),
+]
+
+
 @data_app.command("import", epilog="Example: rrpo data import ravdess RAVDESS --out imported")
 def data_import(
-    corpus: Annotated[
-        str,
-        typer.Argument(
-            help="Its layout: esd, iemocap, mer2023, ravdess, emodb, nemo, cremad, casia, "
-            "emotiontts_ko, csv (a table with path and emotion) or cosyvoice (wav.scp …, or a "
-            "parquet list)."
-        ),
-    ],
-    path: Annotated[Path, typer.Argument(help="The corpus' folder, or a table or list of files.")],
+    corpus: Corpus,
+    path: Place,
     out: Out,
-    emotions: Annotated[
-        Path | None,
-        typer.Option(help="Of cosyvoice: lines of utterance and emotion; default: utt2emo there."),
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LABEL=EMOTION",
-            help="What a label of the corpus means; `=other` leaves its recordings out.",
-        ),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="OURS=THEIRS", help="Of csv: a column by another name, such as path=file."
-        ),
-    ] = None,
-    separator: Annotated[
-        str,
-        typer.Option(
-            help="Of csv: between its cells: comma, semicolon, tab, pipe or any sign; default: "
-            "found by the header."
-        ),
-    ] = "",
-    encoding: Annotated[
-        str,
-        typer.Option(
-            help="Of csv: such as cp949; default: detected, with a note where it is uncertain."
-        ),
-    ] = "",
+    emotions: Emotions = None,
+    label: Labels = None,
+    column: Columns = None,
+    separator: Separator = "",
+    encoding: Encoding = "",
     codec_of: CodecOf = None,
 ) -> None:
     """Write a manifest.csv for `rrpo tokenize`, and token shards where the data has tokens."""

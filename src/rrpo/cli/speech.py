@@ -61,12 +61,18 @@ def evaluate(
     """Let policies speak unseen sentences and score them with every judge."""
     from rich.console import Console
 
-    from rrpo.judging import judge
+    from rrpo import judging
     from rrpo.report.terminal import print_systems
 
-    options = {"data": data, "voice": voice, "model": model}
-    systems = judge(
-        runs, reward or [], sentences=sentences, seed=seed, codec_of=codec_of, **options
+    systems = judging.evaluate(
+        runs,
+        reward or [],
+        sentences=sentences,
+        seed=seed,
+        data=data,
+        voice=voice,
+        model=model,
+        codec_of=codec_of,
     )
     synthetic = "real tokens" in systems  # which the mini world alone has
     print_systems(systems, Console(), [str(path) for path in reward or []], synthetic)

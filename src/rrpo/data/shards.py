@@ -16,8 +16,7 @@ from rrpo.data.lengths import LONGEST, SHORTEST, check_sounds
 from rrpo.data.manifest import PARTITIONS, TEST
 from rrpo.data.text_table import is_nothing
 from rrpo.errors import UserError
-from rrpo.identity import require_one_codec
-from rrpo.tokens import SPEECH_CODES, TOKEN_RATE
+from rrpo.tokens import SPEECH_CODES, TOKEN_RATE, require_one_codec
 
 SCHEMA = arrow.schema(
     [
@@ -70,14 +69,14 @@ class Utterance:
 
 
 CODEC = b"rrpo.codec"
-"""Key of the codec's identity (`rrpo.identity`) in a shard's metadata."""
+"""Key of the codec's identity (`rrpo.tokens`) in a shard's metadata."""
 
 
 def write_shard(path: Path, utterances: Sequence[Utterance], codec: str = "") -> None:
     """Write utterances as one parquet file, in their order.
 
     Args:
-        codec: identity of what the tokens are of (`rrpo.identity`); empty where it is not known.
+        codec: identity of what the tokens are of (`rrpo.tokens`); empty where it is not known.
     """
     columns = {
         name: [getattr(utterance, name) for utterance in utterances]

@@ -70,7 +70,7 @@ def tokenize(
     `out/skipped.txt`, too.
 
     Args:
-        name: identity of the codec (`rrpo.identity`); what is there from another one is refused.
+        name: identity of the codec (`rrpo.tokens`); what is there from another one is refused.
         say: is given lines about what was found before anything is made.
         left_out: of recordings that cannot even be read, for the report.
 

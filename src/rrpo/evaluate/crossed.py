@@ -3,7 +3,7 @@
 A figure measured on a few speakers with a few trainings holds for other speakers and another
 training only as far as both are resampled. Each is drawn one time fewer than there are (Rao & Wu
 1988, "Resampling inference with complex survey data", JASA 83), so that the spread of few is not
-too small, and percentiles are cut where Student's law puts them.
+too small, and percentiles are cut where Student's distribution puts them.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from scipy.special import log_softmax, logsumexp, ndtr, stdtrit
 
 from rrpo.errors import UserError
 from rrpo.evaluate.confusion import confusion_matrices, unweighted_average_recall
+from rrpo.evaluate.roc import ordered_pairs
 from rrpo.evaluate.statistics import Figure, clusters
 from rrpo.interval import Interval, exactly
 
@@ -228,7 +229,9 @@ def ranking_figures(
         of_classes = []
         for number in np.unique(trials.labels):
             own = trials.labels == number
-            pairs, present, absent = _ordered_pairs(scores[:, number], own, ids, speakers.shape[1])
+            column, count = scores[:, number], speakers.shape[1]
+            pairs = ordered_pairs(column[own], ids[own], column[~own], ids[~own], count)
+            present, absent = (np.bincount(ids[one], minlength=count) for one in (own, ~own))
             with np.errstate(invalid="ignore"):
                 area = ((every @ pairs) * every).sum(1) / ((every @ present) * (every @ absent))
             of_classes.append(area)
@@ -248,19 +251,6 @@ def _centred_ranking(
     found, draws = ranking_figures(trials, ids, speakers, weights)
     there = draws[np.isfinite(draws)]
     return found, np.clip(draws + (found - there.mean() if there.size else 0.0), 0.0, 1.0)
-
-
-def _ordered_pairs(
-    scores: NDArray[np.float64], own: NDArray[np.bool_], ids: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return W, p and n of `ranking_figures` for scores (N,) of a class and who is of it (N,)."""
-    pairs = np.empty((count, count))
-    for cluster in range(count):
-        rest = np.sort(scores[~own & (ids == cluster)])
-        below = [np.searchsorted(rest, scores[own], side) for side in ("left", "right")]
-        pairs[:, cluster] = np.bincount(ids[own], np.mean(below, axis=0), minlength=count)
-    present, absent = (np.bincount(ids[chosen], minlength=count) for chosen in (own, ~own))
-    return pairs, present.astype(np.float64), absent.astype(np.float64)
 
 
 def with_equal_classes(trials: Trials) -> Trials:

@@ -19,8 +19,7 @@ from rrpo.interval import Interval
 from rrpo.measures import MEASURES, REWARD
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.divergence import kl_per_position
-from rrpo.policy.examples import Prompt
-from rrpo.policy.layout import unistream
+from rrpo.policy.layout import Prompt, unistream
 from rrpo.reward import RewardModel
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.tokens import IGNORE

@@ -1,4 +1,4 @@
-"""Bootstrap intervals over utterances or clusters of them, and how well a score tells two apart."""
+"""Bootstrap intervals over utterances or clusters of them."""
 
 import math
 import warnings
@@ -32,7 +32,7 @@ def interval(
         seed: of the resampling; the same seed gives the same interval.
         resamples: how many times the utterances are resampled.
         groups: (n,) text, what utterances have in common, such as the sentence they say; where it
-            does not tell them apart (`clusters`), every utterance is a group of its own.
+            does not distinguish them (`clusters`), every utterance is a group of its own.
 
     Returns:
         the mean and its ends, in the unit of `values`.
@@ -44,7 +44,7 @@ def interval(
         >>> interval([2.0, 2.0])
         Interval(mean=2.0, low=2.0, high=2.0)
     """
-    sample = _checked(values, "values")
+    sample = finite_sample(values, "values")
     mean = float(sample.mean())
     if groups is not None:
         _check_groups(sample, groups)
@@ -93,7 +93,7 @@ def paired_interval(
     Raises:
         UserError: the lengths differ, there are no values, or one is NaN or infinite.
     """
-    one, other = _checked(first, "first values"), _checked(second, "second values")
+    one, other = finite_sample(first, "first values"), finite_sample(second, "second values")
     if one.size != other.size:
         raise UserError(
             f"cannot pair {one.size} values with {other.size}: score both systems on the same "
@@ -126,7 +126,7 @@ def unpaired_interval(
     """
     means, draws, sizes = [], [], []
     for number, (values, names) in enumerate(zip((first, second), groups, strict=True)):
-        sample = _checked(values, "values")
+        sample = finite_sample(values, "values")
         _check_groups(sample, names)
         counts = _grouped(sample, names)
         means.append(float(sample.mean()))
@@ -213,8 +213,8 @@ def resampled_sums(counts: ArrayLike, seed: int = 0, resamples: int = 2000) -> N
             f"the counts of an interval have shape {table.shape}: give finite ones of at least one "
             "cluster"
         )
-    # Clusters with the same counts are drawn as one kind: the same law, and far fewer numbers where
-    # the clusters are single utterances.
+    # Clusters with the same counts are drawn as one kind: the same distribution, and far fewer
+    # numbers where the clusters are single utterances.
     kinds, times = np.unique(table.reshape(len(table), -1), axis=0, return_counts=True)
     rng = np.random.default_rng(seed)
     at_a_time = max(1, DRAWN // len(kinds))
@@ -229,7 +229,7 @@ def expanded_interval(mean: float, draws: NDArray[np.float64], count: int) -> In
     """Return a figure with the 95 % expanded percentile interval of its resamples.
 
     Percentiles of a bootstrap over few clusters lie too close: by sqrt((G-1)/G), and by the normal
-    law where Student's holds. The share cut off at each end is therefore
+    distribution where Student's holds. The share cut off at each end is therefore
     Phi(-sqrt(G/(G-1)) t_{.975, G-1}) and not .025 (Hesterberg 2015, "What teachers should know
     about the bootstrap", The American Statistician 69). With fewer than about five clusters no
     bootstrap covers well; a single one leaves both ends at the figure.
@@ -276,96 +276,12 @@ def clustered_interval(
     return expanded_interval(float(figure(table.sum(0))), figure(sums), len(table))
 
 
-def area_under_roc(positives: ArrayLike, negatives: ArrayLike) -> float:
-    """Return the chance that a positive scores above a negative, ties counted half.
-
-    That is the area under the receiver operating characteristic (Hanley & McNeil 1982, "The
-    meaning and use of the area under a ROC curve", Radiology 143).
-
-    Args:
-        positives: (n,) scores of what should score high.
-        negatives: (m,) of what should not.
+def finite_sample(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Return figures (n,) as float64; `name` is what they are called.
 
     Raises:
-        UserError: there are none of one, or one is NaN or infinite.
-
-    Examples:
-        >>> area_under_roc([2.0, 3.0], [1.0, 2.0])
-        0.875
+        UserError: there are none, or one is NaN or infinite.
     """
-    high, low = _checked(positives, "positives"), np.sort(_checked(negatives, "negatives"))
-    under = np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")
-    return float(under.mean() / 2 / low.size)
-
-
-def clustered_area_under_roc(
-    positives: ArrayLike,
-    positive_ids: ArrayLike,
-    negatives: ArrayLike,
-    negative_ids: ArrayLike,
-    seed: int = 0,
-    resamples: int = 2000,
-) -> Interval:
-    """Return `area_under_roc` with its 95 % interval over clusters, such as speakers.
-
-    Whole clusters are resampled, with their positives and negatives. With M[g, h] how often a
-    positive of cluster g beats a negative of cluster h, and w how often each cluster was drawn, the
-    area of a resample is w M w over the pairs there are, so scores are compared only once.
-
-    Args:
-        positives: (n,) scores of what should score high.
-        positive_ids: (n,) their clusters in 0…G-1, as `clusters` numbers them.
-        negatives: (m,) of what should not.
-        negative_ids: (m,) their clusters.
-        seed: of the resampling; the same seed gives the same interval.
-        resamples: how many times the clusters are resampled; a draw without a positive or without
-            a negative has no area and is left out.
-
-    Returns:
-        the area of all clusters together with its ends; see `expanded_interval`.
-
-    Raises:
-        UserError: as `area_under_roc`.
-
-    Examples:
-        >>> clustered_area_under_roc([2.0, 3.0], [0, 1], [1.0, 1.0], [0, 1])
-        Interval(mean=1.0, low=1.0, high=1.0)
-    """
-    high, low = _checked(positives, "positives"), _checked(negatives, "negatives")
-    own, other = np.asarray(positive_ids, np.int64), np.asarray(negative_ids, np.int64)
-    count = int(max(own.max(), other.max())) + 1
-    wins = np.zeros((count, count))
-    for cluster in range(count):
-        ordered = np.sort(low[other == cluster])
-        under = np.searchsorted(ordered, high, "left") + np.searchsorted(ordered, high, "right")
-        wins[:, cluster] = np.bincount(own, under / 2, count)
-    drawn = resampled_sums(np.eye(count), seed, resamples)
-    pairs = (drawn @ np.bincount(own, minlength=count)) * (
-        drawn @ np.bincount(other, minlength=count)
-    )
-    won = ((drawn @ wins) * drawn).sum(axis=1)
-    some = pairs > 0
-    return expanded_interval(area_under_roc(high, low), won[some] / pairs[some], count)
-
-
-def roc_curve(
-    positives: ArrayLike, negatives: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the shares (k,) of negatives and of positives at or over each threshold.
-
-    From the threshold that nothing reaches, (0, 0), down to the lowest score, (1, 1).
-
-    Raises:
-        UserError: as `area_under_roc`.
-    """
-    high, low = np.sort(_checked(positives, "positives")), np.sort(_checked(negatives, "negatives"))
-    thresholds = np.append(np.unique(np.concatenate([high, low])), np.inf)[::-1]
-    false = 1.0 - np.searchsorted(low, thresholds, "left") / low.size
-    true = 1.0 - np.searchsorted(high, thresholds, "left") / high.size
-    return false, true
-
-
-def _checked(values: ArrayLike, name: str) -> NDArray[np.float64]:
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0:
         raise UserError(f"the {name} of an interval have shape {sample.shape}: give at least one")

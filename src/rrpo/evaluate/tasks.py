@@ -11,7 +11,7 @@ from rrpo.evaluate.statistics import interval
 from rrpo.interval import Interval
 from rrpo.reward.labels import check_tokens
 from rrpo.reward.model import RewardModel
-from rrpo.reward.multitask import CLEAN, SPOILT, Sample, spoil
+from rrpo.reward.multitask import CLEAN, DEGRADED, Sample, degrade
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.tokens import batch
 
@@ -83,12 +83,12 @@ def edits(first: Sequence[int], second: Sequence[int]) -> int:
 
 @torch.no_grad()
 def figures(
-    model: RewardModel, samples: Sequence[Sample], struck: Sequence[Sample], seed: int = 0
+    model: RewardModel, samples: Sequence[Sample], with_event: Sequence[Sample], seed: int = 0
 ) -> dict[str, Interval]:
     """Return phone error and the accuracy of each task, with 95 % intervals, on held-out speech."""
     rng = np.random.default_rng(seed)
     codes = model.config.codes
-    spoilt = [torch.from_numpy(spoil(one.tokens.numpy(), codes, rng)) for one in samples]
+    degraded = [torch.from_numpy(degrade(one.tokens.numpy(), codes, rng)) for one in samples]
     clean = [one.tokens for one in samples]
     head = model.content_head()
     errors = [
@@ -97,8 +97,8 @@ def figures(
     ]
     checks: dict[str, list[tuple[Tensor, str]]] = {
         "speaker": [(one.tokens, one.speaker) for one in samples],
-        "quality": [(one, CLEAN) for one in clean] + [(one, SPOILT) for one in spoilt],
-        "event": [(one.tokens, one.event) for one in [*struck, *samples]],
+        "quality": [(one, CLEAN) for one in clean] + [(one, DEGRADED) for one in degraded],
+        "event": [(one.tokens, one.event) for one in [*with_event, *samples]],
     }
     found: dict[str, Interval] = {"phone_error": interval(errors, seed)}
     for task, pairs in checks.items():

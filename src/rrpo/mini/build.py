@@ -22,7 +22,6 @@ from rrpo.errors import UserError
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.ser import evaluate
 from rrpo.evaluate.tasks import figures
-from rrpo.identity import identity
 from rrpo.mini import codec_corpus, mandarin, tasks, train_codec
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.corpus import PARTS, WORKERS, Line, read_part, render_part
@@ -32,12 +31,13 @@ from rrpo.mini.text import SPEAKERS, PhoneTokenizer
 from rrpo.mini.world import MINI, TEST_SETS, World
 from rrpo.objectives.sft import SFTConfig, held_out_loss
 from rrpo.policy import LMConfig, SpeechTokenLM
-from rrpo.policy.examples import make_examples
+from rrpo.policy.layout import make_examples
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.multitask import MultiTaskObjective, Sample
+from rrpo.tokens import identity
 from rrpo.train import TrainConfig, train
 
 CODEC_STEPS = 10_000

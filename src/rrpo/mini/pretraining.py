@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from rrpo import policy
 from rrpo.objectives.sft import SFTConfig, SFTObjective
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Example
+from rrpo.policy.layout import Example
 from rrpo.tokens import digits
 
 OWN = 0.2

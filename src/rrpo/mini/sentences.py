@@ -289,7 +289,7 @@ def compose(count: int, seed: int, split: str) -> list[str]:
 
 
 def _expand(template: str, rng: np.random.Generator) -> str:
-    """Fill every slot, never twice with the same option, and mend articles and the first letter."""
+    """Fill every slot, no option twice, and correct articles and the first letter."""
     used: set[str] = set()
 
     def fill(match: re.Match[str]) -> str:

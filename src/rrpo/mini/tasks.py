@@ -14,7 +14,7 @@ from rrpo.mini.corpus import read_part
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig
-from rrpo.reward.multitask import CLEAN, NO_EVENT, SPOILT, Sample
+from rrpo.reward.multitask import CLEAN, DEGRADED, NO_EVENT, Sample
 from rrpo.reward.reward import MAIN_VOICE
 
 EVENTS = 3000
@@ -31,7 +31,7 @@ def config(tokenizer: PhoneTokenizer) -> RewardConfig:
         feedforward=384,
         phones=tokenizer.vocabulary_size,
         tasks={
-            "quality": [SPOILT, CLEAN],
+            "quality": [DEGRADED, CLEAN],
             "speaker": [MAIN_VOICE, *SPEAKERS],
             "event": [NO_EVENT, *codec_corpus.KINDS],
         },

@@ -9,11 +9,11 @@ from rrpo.checkpoint import read_json, sha256, write_json
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.errors import UserError
 from rrpo.evaluate.judge import EmotionJudge
-from rrpo.identity import identity
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.text import PhoneTokenizer
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardModel
+from rrpo.tokens import identity
 
 BUNDLED = Path(__file__).parent / "assets" / "world"
 HASHES = "sha256.json"
@@ -76,7 +76,7 @@ class World:
 
     @cached_property
     def codec_identity(self) -> str:
-        """Identity of the codec (`rrpo.identity`)."""
+        """Identity of the codec (`rrpo.tokens`)."""
         return identity(MINI, sha256(self.folder / "codec" / "model.safetensors"))
 
     def codec(self) -> MiniCodec:

@@ -28,9 +28,8 @@ from rrpo.objectives.on_policy import (
     recorded,
 )
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Prompt, choose, described
-from rrpo.reward.differentiable import DifferentiableReward, weighted_sum
-from rrpo.reward.reward import Form
+from rrpo.policy.layout import Prompt, choose, described
+from rrpo.reward.reward import DifferentiableReward, Form, weighted_sum
 
 
 class DiffROConfig(Strict):
@@ -47,7 +46,7 @@ class DiffROConfig(Strict):
         duration: weight of −|T − T*| / T*, T* the length of the recording of the same prompt. A
             length has no gradient through the tokens; it is a policy gradient, with the other
             utterances of the batch for a baseline. 0: none.
-        estimator: how the gradient passes the draw, one of `rrpo.estimators.ESTIMATORS`.
+        estimator: how the gradient passes the draw, one of `rrpo.sampling.ESTIMATORS`.
         tau: temperature of the relaxation, or a list of them that the training passes through,
             evenly spaced and straight in between.
         context_passes: lets the gradient through so many of the tokens' own contexts

@@ -16,8 +16,7 @@ from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
-from rrpo.policy.examples import Example, Prompt, choose, described
-from rrpo.policy.layout import unistream
+from rrpo.policy.layout import Example, Prompt, choose, described, unistream
 from rrpo.tokens import IGNORE, length_mask
 
 

@@ -19,10 +19,9 @@ from rrpo.errors import UserError
 from rrpo.objectives.diffro import duration_reward, figures
 from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Prompt, choose, described
+from rrpo.policy.layout import Prompt, choose, described
 from rrpo.policy.rollout import Generated
-from rrpo.reward.differentiable import DifferentiableReward, score, weighted_sum
-from rrpo.reward.reward import Form
+from rrpo.reward.reward import DifferentiableReward, Form, score, weighted_sum
 from rrpo.tokens import pad
 
 

@@ -15,17 +15,15 @@ from torch import Tensor
 from rrpo.choices import Logits, choices
 from rrpo.config import Strict
 from rrpo.errors import UserError
-from rrpo.estimators import Relaxation
 from rrpo.evaluate.artifacts.tokens import loops
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
-from rrpo.policy.examples import Prompt, described
-from rrpo.policy.layout import check_speech, continued
+from rrpo.policy.layout import Prompt, check_speech, continued, described
 from rrpo.policy.layout import prompt as prompt_ids
 from rrpo.policy.lm import LMConfig
 from rrpo.policy.rollout import Generated, generate
-from rrpo.reward.differentiable import DifferentiableReward, evaluated
-from rrpo.sampling import Sampling
+from rrpo.reward.reward import DifferentiableReward, evaluated
+from rrpo.sampling import Relaxation, Sampling
 from rrpo.tokens import IGNORE, length_mask
 
 SHORTEST = 1
@@ -136,7 +134,7 @@ class Estimator:
     """How the reward's gradient passes the draw.
 
     Attributes:
-        name: one of `rrpo.estimators.ESTIMATORS`.
+        name: one of `rrpo.sampling.ESTIMATORS`.
         tau: temperature of the relaxation.
         passes: through how many draws the gradient also reaches the tokens before them: 0 stops at
             the tokens that were fed back, one more each time costs one more pass.

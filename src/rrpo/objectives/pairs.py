@@ -19,10 +19,9 @@ from rrpo.errors import UserError
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.on_policy import RolloutConfig, draw
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Prompt, Tokenizer, choose, make_prompt
+from rrpo.policy.layout import Prompt, Tokenizer, choose, make_prompt
 from rrpo.progress import Progress
-from rrpo.reward.differentiable import DifferentiableReward, score, weighted_sum
-from rrpo.reward.reward import Form
+from rrpo.reward.reward import DifferentiableReward, Form, score, weighted_sum
 
 CHOSEN, REJECTED = "chosen.parquet", "rejected.parquet"
 PROMPTS_AT_A_TIME = 8

@@ -13,8 +13,7 @@ from rrpo import policy
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Example, choose, described
-from rrpo.policy.layout import unistream
+from rrpo.policy.layout import Example, choose, described, unistream
 from rrpo.tokens import IGNORE
 
 

@@ -20,7 +20,7 @@ from rrpo.report.differences import Figures, reward_of
 from rrpo.report.numbers import number
 
 UNGUARDED = ("reward", "kl")
-"""Measures that getting worse is not a matter of: the reward itself and the distance moved."""
+"""Measures of which "worse" is undefined here: the reward itself and the KL."""
 
 
 @dataclass(frozen=True)

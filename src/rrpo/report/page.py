@@ -12,7 +12,6 @@ from markupsafe import Markup
 
 from rrpo.checkpoint import read_json, write_text
 from rrpo.errors import UserError
-from rrpo.identity import shown
 from rrpo.interval import Interval, read_interval
 from rrpo.measures import (
     BY_KEY,
@@ -34,6 +33,7 @@ from rrpo.report.numbers import number, with_ends
 from rrpo.report.plots import Chart, Line, Point, chart_svg, legend_mark
 from rrpo.report.scatter import panels
 from rrpo.report.summary import summarize
+from rrpo.tokens import shown
 
 TEMPLATES = Path(__file__).parent
 

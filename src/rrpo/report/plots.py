@@ -214,7 +214,7 @@ def _path(spots: Sequence[tuple[float, float]]) -> str:
 
 
 def marker_path(name: str, x: float, y: float, r: float = 2.8) -> str:
-    """Return the path of a marker: the shape tells the systems apart without colour."""
+    """Return the path of a marker: the shape distinguishes the systems without colour."""
     shape = MARKERS.get(name, "o")
     if shape == "s":
         return f"M{x - r:.1f} {y - r:.1f}h{2 * r:.1f}v{2 * r:.1f}h{-2 * r:.1f}Z"

@@ -1,7 +1,6 @@
 """The reward model: speech tokens in, the posterior of each emotion out."""
 
-from rrpo.reward.differentiable import DifferentiableReward
 from rrpo.reward.model import RewardConfig, RewardModel, load, save
-from rrpo.reward.reward import Reward
+from rrpo.reward.reward import DifferentiableReward, Reward
 
 __all__ = ["DifferentiableReward", "Reward", "RewardConfig", "RewardModel", "load", "save"]

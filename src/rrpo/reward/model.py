@@ -60,7 +60,7 @@ class RewardConfig(Strict):
         text: what its symbols are: "ids" of the policy's text, or "characters" of the text itself
             (`rrpo.reward.content.characters`).
         loss: of its fine-tuning; by default the plain cross-entropy.
-        codec: identity of the codec whose tokens it reads (`rrpo.identity`); empty: not known.
+        codec: identity of the codec whose tokens it reads (`rrpo.tokens`); empty: not known.
     """
 
     width: int = Field(default=128, ge=2)

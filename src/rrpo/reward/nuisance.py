@@ -1,10 +1,10 @@
 """What length and energy alone say of an emotion, so that the reward model need not learn it.
 
-Long is not sad and loud is not angry, but in a corpus they go together, and a policy that is paid
-for what goes along drags or shouts. A bias model is fitted to these two alone, frozen, and its
-log-posterior added to the reward model's logits while that is trained: what the bias model explains
-is then no longer to be learnt (the bias product of Clark et al. 2019, arXiv 1909.03683). Used as a
-reward, the model stands without it.
+Long is not sad and loud is not angry, but in a corpus they go together, and a policy that is
+rewarded for what goes along drags or shouts. A bias model is fitted to these two alone, frozen, and
+its log-posterior added to the reward model's logits while that is trained: what it explains is then
+no longer to be learnt (the bias product of Clark et al. 2019, arXiv 1909.03683). Used as a reward,
+the model stands without it.
 """
 
 from collections.abc import Sequence

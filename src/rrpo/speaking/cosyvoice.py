@@ -16,12 +16,12 @@ from rrpo.codec.s3 import FILES as TOKENIZERS
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate.panel import Sample
-from rrpo.identity import codec_name, identity, require_one_codec
 from rrpo.loading import Location, load_tokenizer, origin_of
 from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
-from rrpo.policy.examples import make_prompts
+from rrpo.policy.layout import make_prompts
 from rrpo.speaking.speaker import Said
+from rrpo.tokens import codec_name, identity, require_one_codec
 
 BATCH = 16
 LONGEST = 20.0

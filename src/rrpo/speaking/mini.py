@@ -14,9 +14,9 @@ from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
 from rrpo.objectives.on_policy import SHORTEST, RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate
-from rrpo.policy.examples import Prompt, make_prompts
+from rrpo.policy.layout import Prompt, make_prompts
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.differentiable import score
+from rrpo.reward.reward import score
 from rrpo.speaking.speaker import Said
 
 SPEAKING = RolloutConfig(temperature=0.8, top_k=25)
@@ -51,12 +51,19 @@ def unseen_utterances(
 
 @dataclass(frozen=True)
 class MiniSpeaker:
-    """A policy of the mini world; without a model, the real tokens of what it is given."""
+    """A policy of the mini world; without a model, the real tokens of what it is given.
+
+    Attributes:
+        base: what the KL of each utterance is to; of the best of several there is none, as no
+            policy draws them.
+        best: take the best of several.
+    """
 
     model: SpeechTokenLM | None
     world: World
     codec: MiniCodec
     base: SpeechTokenLM | None = None
+    best: BestOf | None = None
     rate: int = SAMPLE_RATE
     emotions: Sequence[str] = EMOTIONS
 
@@ -65,8 +72,12 @@ class MiniSpeaker:
         if self.model is None:
             return [Said(torch.from_numpy(row.tokens), True) for row in utterances]
         prompts = prompts_of(self.world, utterances)
+        drawn = (
+            speak(self.model, prompts, seed)
+            if self.best is None
+            else speak_best(self.model, prompts, seed, self.best)
+        )
         most = limits(self.model, prompts)
-        drawn = speak(self.model, prompts, seed)
         return [Said(one, one.numel() < limit) for one, limit in zip(drawn, most, strict=True)]
 
     def sound(self, tokens: Tensor) -> Audio:
@@ -75,7 +86,25 @@ class MiniSpeaker:
 
     def samples(self, utterances: Sequence[Utterance], seed: int) -> list[Sample]:
         """Speak each for the judges; the KL is that to `base`, where there is one."""
-        return spoken(self.world, self.codec, self.model, self.base, utterances, seed)
+        said = self.say(utterances, seed)
+        tokens = [one.tokens for one in said]
+        divergence: list[float | None] = [None] * len(tokens)
+        if self.model is not None and self.base is not None and self.best is None:
+            prompts = prompts_of(self.world, utterances)
+            divergence = [*kl_of(self.model, self.base, prompts, tokens)]
+        sounds = self.codec.decode_batch(tokens)
+        return [
+            Sample(
+                row.id,
+                row.text,
+                row.emotion,
+                one.tokens,
+                sound,
+                kl,
+                ended=None if self.model is None else one.ended,
+            )
+            for row, one, sound, kl in zip(utterances, said, sounds, divergence, strict=True)
+        ]
 
 
 def prompts_of(world: World, utterances: Sequence[Utterance]) -> list[Prompt]:
@@ -127,42 +156,3 @@ def limits(model: SpeechTokenLM, prompts: Sequence[Prompt]) -> list[int]:
     """Return how many tokens each prompt may get; what is that long did not end by itself."""
     _, most = SPEAKING.ratios(model.config)
     return [int(most * prompt.text_ids.numel()) for prompt in prompts]
-
-
-def spoken(
-    world: World,
-    codec: MiniCodec,
-    model: SpeechTokenLM | None,
-    base: SpeechTokenLM | None,
-    utterances: Sequence[Utterance],
-    seed: int,
-    best: BestOf | None = None,
-) -> list[Sample]:
-    """Let a policy speak the texts of labelled utterances; None gives their own real tokens.
-
-    Args:
-        base: what the KL of each utterance is to; of the best of several there is none, as no
-            policy draws them.
-        best: take the best of several.
-    """
-    prompts = prompts_of(world, utterances)
-    if model is None:
-        tokens = [torch.from_numpy(row.tokens) for row in utterances]
-    elif best is not None:
-        tokens = speak_best(model, prompts, seed, best)
-    else:
-        tokens = speak(model, prompts, seed)
-    divergence: list[float | None] = [None] * len(tokens)
-    ended: list[bool | None] = [None] * len(tokens)
-    if model is not None:
-        most = limits(model, prompts)
-        ended = [said.numel() < limit for said, limit in zip(tokens, most, strict=True)]
-        if best is None and base is not None:
-            divergence = [*kl_of(model, base, prompts, tokens)]
-    sounds = codec.decode_batch(tokens)
-    return [
-        Sample(row.id, row.text, row.emotion, said, sound, kl, ended=over)
-        for row, said, sound, kl, over in zip(
-            utterances, tokens, sounds, divergence, ended, strict=True
-        )
-    ]

@@ -66,10 +66,10 @@ def test_a_higher_level_adds_to_a_lower_one(kind: str) -> None:
     one, three = (
         degraded.IN_SOUND[kind](quiet, level, np.random.default_rng(1)) for level in (1, 3)
     )
-    struck = np.flatnonzero(one)
-    assert struck.size > 0
+    clicked = np.flatnonzero(one)
+    assert clicked.size > 0
     assert np.abs(one).max() == pytest.approx(0.3, abs=1e-3)
-    assert (three != 0).sum() > struck.size
+    assert (three != 0).sum() > clicked.size
 
 
 def test_noise_lies_as_far_under_the_speech_as_said() -> None:

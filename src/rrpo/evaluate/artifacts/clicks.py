@@ -35,7 +35,7 @@ FLOOR, LOUDNESS_SHARE = 0.005, 0.15
 """Least value of what is added to the surroundings, so that nothing towers above digital silence by
 being faint; and that value as a share of the loudness, which the releases of stops seldom pass."""
 LEAST = 0.01
-"""Least peak of the residual: what is fainter is not heard."""
+"""Least peak of the residual: what is fainter is inaudible."""
 RISE_FLOOR = 0.005
 LONGEST = 6
 """Blocks of the longest click."""

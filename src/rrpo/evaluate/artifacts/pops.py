@@ -30,7 +30,7 @@ gives under one false pop per minute."""
 FLOOR = 0.01
 """Added to the surroundings, so that nothing towers above silence by being faint."""
 LEAST = 0.03
-"""Least peak of the low band: what is fainter is not heard."""
+"""Least peak of the low band: what is fainter is inaudible."""
 LONGEST = 12
 """Blocks of the longest pop."""
 

@@ -5,7 +5,7 @@ detection (Rabiner & Sambur 1975, "An algorithm for determining the endpoints of
 utterances", Bell System Technical Journal 54) with a level relative to the speech. Campione &
 Véronis 2002 ("A large-scale multilingual study of silent pause duration", Speech Prosody) find
 pauses of read speech below 1 s, nearly all; the limit lies under that, as an utterance of TTS is
-a sentence. An utterance in which nothing is heard at all (`rrpo.audio.is_silent`) is one silence,
+a sentence. An utterance that is silent throughout (`rrpo.audio.is_silent`) is one silence,
 however short it is.
 """
 

@@ -116,10 +116,10 @@ def carrier_shares(
     kinds: Sequence[str] = TRANSIENTS,
     sample_rate: int = SAMPLE_RATE,
 ) -> Tensor:
-    """Return the share of contexts in which each id is heard as an artifact of each kind.
+    """Return the share of contexts in which each id is detected as an artifact of each kind.
 
     For any codec: an id takes the place of the middle token of a context, the context is decoded
-    and searched by `detect`. A context whose own middle is heard so already does not count for
+    and searched by `detect`. A context with an artifact in its own middle does not count for
     that kind; where none is left, the share is 0. The mini codec's decoder can be asked itself
     (`rrpo.mini.transients.transient_shares`), which takes seconds for all ids.
 
@@ -138,7 +138,7 @@ def carrier_shares(
     """
     if not contexts or any(context.numel() % 2 == 0 for context in contexts):
         raise UserError("give stretches of an odd number of tokens to put each id into")
-    heard = torch.zeros(len(ids), len(kinds))
+    detected = torch.zeros(len(ids), len(kinds))
     fit = torch.zeros(len(kinds))
     with Progress("listen to token ids", len(ids) * len(contexts)) as progress:
         for number, context in enumerate(contexts):
@@ -148,15 +148,15 @@ def carrier_shares(
                 changed = context.clone()
                 changed[context.numel() // 2] = token
                 found = _heard_in_the_middle(decode, changed, kinds, sample_rate)
-                heard[row] += (found & clean).float()
+                detected[row] += (found & clean).float()
                 progress.update(number * len(ids) + row + 1)
-    return heard / fit.clamp(min=1.0)
+    return detected / fit.clamp(min=1.0)
 
 
 def _heard_in_the_middle(
     decode: Callable[[Tensor], Audio], tokens: Tensor, kinds: Sequence[str], sample_rate: int
 ) -> Tensor:
-    """Return which kinds (kinds,) are heard within the middle token or half a token of it."""
+    """Return which kinds (kinds,) are detected within the middle token or half a token of it."""
     audio = decode(tokens)
     length = len(audio) / sample_rate / tokens.numel()
     start = (tokens.numel() // 2 - 0.5) * length

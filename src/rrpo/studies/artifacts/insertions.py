@@ -75,7 +75,7 @@ def plosive(rng: np.random.Generator) -> Shape:
     return np.asarray(shape / np.abs(shape).max())
 
 
-def _struck(
+def _added(
     shape: Callable[[np.random.Generator], Shape], onset: bool = False
 ) -> Callable[[Audio, float, np.random.Generator], Inserted]:
     """Return a way to add a shape, with the level as its peak, anywhere or at an onset."""
@@ -83,9 +83,9 @@ def _struck(
     def insert(audio: Audio, level: float, rng: np.random.Generator) -> Inserted:
         drawn = level * rng.choice([-1.0, 1.0]) * shape(rng)
         start = _onset(audio, rng) if onset else _place(audio, drawn.size, rng)
-        struck = audio.copy()
-        struck[start : start + drawn.size] += drawn[: struck.size - start].astype(np.float32)
-        return _inserted(np.clip(struck, -1, 1), start, drawn.size)
+        changed = audio.copy()
+        changed[start : start + drawn.size] += drawn[: changed.size - start].astype(np.float32)
+        return _inserted(np.clip(changed, -1, 1), start, drawn.size)
 
     return insert
 
@@ -125,11 +125,11 @@ def clipped(audio: Audio, level: float, rng: np.random.Generator) -> Inserted:
 
 PEAKS = (0.05, 0.1, 0.2, 0.3, 0.5)
 WAYS: dict[str, Way] = {
-    "click, one sample": Way("click", PEAKS, "peak", _struck(sample_click)),
-    "click, 1 ms burst": Way("click", PEAKS, "peak", _struck(burst_click)),
-    "click, two 8 ms apart": Way("click", PEAKS, "peak", _struck(double_click)),
-    "pop": Way("pop", PEAKS, "peak", _struck(pop)),
-    "plosive at an onset": Way("pop", PEAKS, "peak", _struck(plosive, onset=True)),
+    "click, one sample": Way("click", PEAKS, "peak", _added(sample_click)),
+    "click, 1 ms burst": Way("click", PEAKS, "peak", _added(burst_click)),
+    "click, two 8 ms apart": Way("click", PEAKS, "peak", _added(double_click)),
+    "pop": Way("pop", PEAKS, "peak", _added(pop)),
+    "plosive at an onset": Way("pop", PEAKS, "peak", _added(plosive, onset=True)),
     "loop": Way("repetition", (0.08, 0.15, 0.25, 0.4), "s, three to six rounds", looped),
     "held frame": Way("stuck", (0.3, 0.5, 1.0), "s of a frame of 20 to 60 ms", held),
     "silence": Way("silence", (0.3, 0.5, 0.8, 1.0, 1.5), "s between sounds", silenced),

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, Artifact
-from rrpo.evaluate.statistics import roc_curve
+from rrpo.evaluate.roc import roc_curve
 from rrpo.interval import MISSING
 from rrpo.report import markdown
 from rrpo.report.listening import Player, player_of

@@ -8,7 +8,7 @@ import numpy as np
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.evaluate import quality
 from rrpo.evaluate.artifacts.drops import drops_of, quality_below
-from rrpo.evaluate.statistics import clustered_area_under_roc
+from rrpo.evaluate.roc import clustered_area_under_roc
 from rrpo.progress import Progress
 from rrpo.studies.artifacts.speech import Speech
 from rrpo.studies.artifacts.trials import drawn_by, rate

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.evaluate.artifacts import scores
-from rrpo.evaluate.statistics import clustered_area_under_roc, clustered_interval, clusters
+from rrpo.evaluate.roc import clustered_area_under_roc
+from rrpo.evaluate.statistics import clustered_interval, clusters
 from rrpo.interval import Interval
 from rrpo.progress import Progress
 from rrpo.studies.artifacts.insertions import WAYS, Inserted

@@ -13,7 +13,7 @@ from rrpo.evaluate.panel import Judges, Sample, measure
 from rrpo.measures import BY_KEY
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardModel
-from rrpo.speaking.mini import BestOf, spoken
+from rrpo.speaking.mini import BestOf, MiniSpeaker
 from rrpo.studies.demo.plan import BEST_OF, REWARD_OF, SYSTEMS
 from rrpo.studies.demo.setting import Demo
 
@@ -43,7 +43,7 @@ def judge_policy(
 ) -> dict[str, float]:
     """Judge a policy in training on a few sentences: one point of the curves, flat by name."""
     utterances = demo.unseen(demo.plan.curve_sentences)
-    samples = spoken(demo.world, demo.codec, model, base, utterances, demo.seed)
+    samples = MiniSpeaker(model, demo.world, demo.codec, base).samples(utterances, demo.seed)
     judges, scorers = demo.judges, []
     if demo.plan.curves:
         # DistillMOS takes a second an utterance, more than the training in between.
@@ -100,9 +100,9 @@ def speak(demo: Demo, name: str) -> None:
         best = BestOf(BEST_OF, demo.reward_model(SYSTEMS[name].reward_model))
     utterances = demo.unseen(demo.plan.sentences)
     model, base = demo.policy(name), demo.world.policy()
-    samples = spoken(demo.world, demo.codec, model, base, utterances, demo.seed, best)
+    speaker = MiniSpeaker(model, demo.world, demo.codec, base, best)
     folder, rows = demo.out / "samples" / name, []
-    for sample in samples:
+    for sample in speaker.samples(utterances, demo.seed):
         path = folder / f"{sample.id}.wav"
         audio.write(path, sample.audio)
         told = {"system": name, "wav": path.relative_to(demo.out).as_posix()}

@@ -11,7 +11,7 @@ from rrpo.mini.world import World
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Prompt, make_examples
+from rrpo.policy.layout import Prompt, make_examples
 from rrpo.reward import RewardModel
 from rrpo.studies.demo.judged import judge_policy
 from rrpo.studies.demo.plan import (
@@ -78,7 +78,7 @@ def post_train(demo: Demo, name: str) -> None:
         "validate_every": demo.plan.curve_every,
         "description": system.title,
     }
-    paying = [demo.reward_model(system.reward_model)]
+    rewards = [demo.reward_model(system.reward_model)]
     config: runs.DiffRORun | runs.GRPORun | runs.DPORun
     if system.method == "dpo":
         config = dpo_config(demo.plan, demo.seed)
@@ -87,26 +87,26 @@ def post_train(demo: Demo, name: str) -> None:
     else:
         config = diffro_config(demo.plan, name, demo.seed)
     if set(config.rewards) - {"emotion"}:
-        paying.append(demo.world.task_model())
+        rewards.append(demo.world.task_model())
     if isinstance(config, runs.DPORun):
         prompts = [example.prompt for example in examples]
-        pairs = partial(_pairs, demo, model, paying, prompts, config)
+        pairs = partial(_pairs, demo, model, rewards, prompts, config)
         runs.train_dpo(model, reference, pairs, config, **rest)
     elif isinstance(config, runs.GRPORun):
-        runs.train_grpo(model, reference, paying, examples, config, **rest)
+        runs.train_grpo(model, reference, rewards, examples, config, **rest)
     else:
-        runs.train_diffro(model, reference, paying, examples, config, **rest)
+        runs.train_diffro(model, reference, rewards, examples, config, **rest)
 
 
 def _pairs(
     demo: Demo,
     model: SpeechTokenLM,
-    paying: Sequence[RewardModel],
+    rewards: Sequence[RewardModel],
     prompts: Sequence[Prompt],
     config: runs.DPORun,
 ) -> list[Pair]:
     folder = demo.out / "systems" / "dpo" / "pairs"
     if not (folder / REJECTED).is_file():
-        scored_by = config.reward(paying, prompts, config.pairs.reward_form)
+        scored_by = config.reward(rewards, prompts, config.pairs.reward_form)
         draw_pairs(model, scored_by, prompts, config.pairs, folder, demo.seed)
     return read_pairs(folder, demo.world.tokenizer)

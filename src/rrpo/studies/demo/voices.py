@@ -20,7 +20,7 @@ from rrpo.evaluate.statistics import clusters
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World
 from rrpo.progress import Progress
-from rrpo.speaking.mini import spoken, unseen_utterances
+from rrpo.speaking.mini import MiniSpeaker, unseen_utterances
 from rrpo.studies.demo.judged import Rows, read_rows
 from rrpo.studies.demo.pages import by_measure
 from rrpo.studies.demo.pooled import MEASURED, Pooled, pooled, title_of, values_of
@@ -177,7 +177,8 @@ def _judged(
     else:
         model = policy.load(folder / "systems" / name)
     utterances = unseen_utterances(world, sentences, seed * sentences, f"test_{speaker}")
-    return measure(spoken(world, world.codec(), model, base, utterances, seed), {}, judges)
+    speaking = MiniSpeaker(model, world, world.codec(), base)
+    return measure(speaking.samples(utterances, seed), {}, judges)
 
 
 def page(study: Mapping[str, Any]) -> str:

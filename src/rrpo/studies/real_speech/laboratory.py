@@ -38,13 +38,13 @@ from rrpo.data.catalogue import known_corpora
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.data.survey import REPORT, read_recording, survey, write_report
 from rrpo.errors import UserError
-from rrpo.identity import identity
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.sound.mixup import energy_adaptive_mixup, other_than
 from rrpo.studies.real_speech.folds import Fold, Size, configurations
 from rrpo.studies.real_speech.recordings import read_recordings, shared_emotions
+from rrpo.tokens import identity
 from rrpo.train import TrainConfig, train
 
 TOKENIZER = SpeechTokenizerConfig()

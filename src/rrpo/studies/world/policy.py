@@ -9,7 +9,7 @@ from rrpo.evaluate.statistics import interval
 from rrpo.mini.world import World
 from rrpo.objectives.sft import held_out_loss
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.examples import Example, make_examples, make_prompt
+from rrpo.policy.layout import Example, make_examples, make_prompt
 from rrpo.speaking.mini import limits, speak
 
 SHORT, LONG = 1 / 3, 2.0

@@ -21,7 +21,7 @@ from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM
 from rrpo.progress import Progress
-from rrpo.speaking.mini import spoken
+from rrpo.speaking.mini import MiniSpeaker
 
 Rows = list[dict[str, Any]]
 
@@ -52,9 +52,10 @@ def judged_speech(
     ]
     systems = {
         "rendering": plain,
-        "codec": spoken(world, codec, None, base, rows, 0),
+        "codec": MiniSpeaker(None, world, codec).samples(rows, 0),
     } | {
-        f"base, seed {seed}": spoken(world, codec, base, base, rows, seed) for seed in range(seeds)
+        f"base, seed {seed}": MiniSpeaker(base, world, codec, base).samples(rows, seed)
+        for seed in range(seeds)
     }
     measured: dict[str, Rows] = {}
     with Progress("judge the speech", len(systems)) as progress:
@@ -162,6 +163,6 @@ def voices(
         rows = world.shard(f"test_{name}")[:utterances]
         figures[name] = {}
         for label, model in (("real", None), ("base", base)):
-            said = measure(spoken(world, codec, model, base, rows, 0), {}, judges)
-            figures[name][label] = summarise(said, "", by_sentence=True)
+            said = MiniSpeaker(model, world, codec, base).samples(rows, 0)
+            figures[name][label] = summarise(measure(said, {}, judges), "", by_sentence=True)
     return figures
