@@ -157,14 +157,6 @@ def page(study: Mapping[str, Any]) -> str:
     }
     others = {name: one["plain"] for name, one in pairs.items() if len(set(name.split(" to "))) > 1}
     carried = {name: study["carried"][name]["difference"] for name in SETS}
-    curve = [
-        (str(point["utterances"]), [name, *compared_cells(point[name])])
-        for point in study["curve"].values()
-        for name in SETS
-    ]
-    points = {"one language": study["carried"]} | {
-        f"all but one, {point['utterances']} utterances": point for point in study["curve"].values()
-    }
     lines = [
         "# From one language to another, and with less data",
         "",
@@ -200,14 +192,7 @@ def page(study: Mapping[str, Any]) -> str:
             "", {f"{name} (one language)": study["carried"][name] for name in SETS} | pairs
         ),
         "",
-        "Trained on all languages but one, with less data:",
-        "",
-        *markdown.table("utterances", ["set", *COMPARED], curve),
-        *beside_tables(
-            (f"{trained}, {label(model)}", {name: point[name]["beside"][model] for name in SETS})
-            for trained, point in points.items()
-            for model in MODELS
-        ),
+        *_curve_tables(study),
     ]
     for key, title in (("recall", "Recall of each emotion"), ("speakers", "Each speaker")):
         rows = {
@@ -217,6 +202,28 @@ def page(study: Mapping[str, Any]) -> str:
         }
         lines += ["", f"{title} in the language left out:", "", *pair_table("", rows)]
     return "\n".join(lines) + "\n"
+
+
+def _curve_tables(study: Mapping[str, Any]) -> list[str]:
+    """Return the tables of mean recall over the amount of data, and of the measures beside it."""
+    curve = [
+        (str(point["utterances"]), [name, *compared_cells(point[name])])
+        for point in study["curve"].values()
+        for name in SETS
+    ]
+    points = {"one language": study["carried"]} | {
+        f"all but one, {point['utterances']} utterances": point for point in study["curve"].values()
+    }
+    return [
+        "Trained on all languages but one, with less data:",
+        "",
+        *markdown.table("utterances", ["set", *COMPARED], curve),
+        *beside_tables(
+            (f"{trained}, {label(model)}", {name: point[name]["beside"][model] for name in SETS})
+            for trained, point in points.items()
+            for model in MODELS
+        ),
+    ]
 
 
 def draw(curve: Mapping[str, Any], path: Path) -> None:
