@@ -2,31 +2,30 @@
 
     python scripts/front_page.py demo --out docs
 
-Of one sentence, the first unless told otherwise, every emotion as each system says it: nothing is
-chosen by ear. Writes `spectrograms.png` and `listen.html`.
+The picture is of one sentence, the first unless told otherwise, in every emotion by each system;
+the page lets hear that one and the ones after it: nothing is chosen by ear. Writes
+`spectrograms.png` and `listen.html`.
 """
 
 import argparse
-import html
 from pathlib import Path
 
 import numpy as np
 from matplotlib import pyplot
 
 from rrpo.audio import SAMPLE_RATE
-from rrpo.checkpoint import atomic_path, read_json, write_text
+from rrpo.checkpoint import atomic_path
 from rrpo.emotions import EMOTIONS
-from rrpo.report.sound import HOP, RANGE_DB, flac_uri, mel_spectrogram
+from rrpo.report.files import read_lines
+from rrpo.report.listening import FRONT, listening
+from rrpo.report.page import write_html
+from rrpo.report.sound import HOP, RANGE_DB, mel_spectrogram
 from rrpo.sound.file import read
 
 TITLES = {"base": "base", "sft": "SFT", "rrpo": "RRPO"}
-"""Systems that are shown, as the README calls them, in its order."""
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse } th, td { padding: .3rem .6rem; text-align: left }
-audio { width: 11rem } tr + tr { border-top: 1px solid #ccc }
-@media (prefers-color-scheme: dark) { body { background: #111; color: #ddd } }
-"""
+"""Systems in the picture, as the README calls them, in its order."""
+SENTENCES = 4
+"""Sentences on the page: with more of them it is too large for a repository."""
 
 
 def main() -> None:
@@ -35,18 +34,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--sentence", type=int, default=0, help="0: the first")
     asked = parser.parse_args()
-    rows = {name: read_json(asked.demo / "samples" / name / "rows.json") for name in TITLES}
-    texts = list(dict.fromkeys(row["text"] for row in rows["base"]))
-    text = texts[asked.sentence]
+    rows = read_lines(asked.demo / "samples.jsonl")
+    texts = list(dict.fromkeys(row["text"] for row in rows))[asked.sentence :][:SENTENCES]
     sounds = {
-        (name, row["emotion"]): read(asked.demo / row["wav"])
-        for name, found in rows.items()
-        for row in found
-        if row["text"] == text
+        (row["system"], row["emotion"]): read(asked.demo / row["wav"])
+        for row in rows
+        if row["system"] in TITLES and row["text"] == texts[0]
     }
-    draw(sounds, asked.out / "spectrograms.png", text)
-    write_text(asked.out / "listen.html", page(sounds, text))
-    print(f"{asked.out / 'spectrograms.png'} and {asked.out / 'listen.html'}: {text!r}")
+    draw(sounds, asked.out / "spectrograms.png", texts[0])
+    shown = [row for row in rows if row["system"] in FRONT and row["text"] in texts]
+    written = write_html(
+        asked.out / "listen.html",
+        "listen.html",
+        title="What it sounds like",
+        heard=listening(asked.demo, shown),
+    )
+    print(f"{asked.out / 'spectrograms.png'} and {written}: {texts[0]!r}")
 
 
 def draw(sounds: dict[tuple[str, str], np.ndarray], path: Path, text: str) -> None:
@@ -79,29 +82,6 @@ def draw(sounds: dict[tuple[str, str], np.ndarray], path: Path, text: str) -> No
     drawing.tight_layout(pad=0.3)
     with atomic_path(path) as temporary:
         drawing.savefig(temporary, dpi=80, format="png")
-
-
-def page(sounds: dict[tuple[str, str], np.ndarray], text: str) -> str:
-    """Return a page of one table: a row for each emotion, a player for each system."""
-    heads = "".join(f"<th scope=col>{title}</th>" for title in TITLES.values())
-    lines = [
-        f"<tr><th scope=row>{emotion}</th>"
-        + "".join(
-            f'<td><audio controls preload=none aria-label="{title}, {emotion}" '
-            f'src="{flac_uri(sounds[name, emotion])}"></audio></td>'
-            for name, title in TITLES.items()
-        )
-        + "</tr>"
-        for emotion in EMOTIONS
-    ]
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width">'
-        f"<title>rrpo: what it sounds like</title><style>{STYLE}</style>"
-        f"<h1>What it sounds like</h1><p>“{html.escape(text)}”, the first test sentence, as each "
-        "system of the demo says it. The miniature world's voices and emotions are synthetic.</p>"
-        f"<table><tr><td></td>{heads}</tr>{''.join(lines)}</table></html>\n"
-    )
 
 
 if __name__ == "__main__":

@@ -297,7 +297,7 @@ def subjects(found: Recognition | dict[str, Recognition]) -> dict[str, bool]:
     """What the warnings are about, and whether each is clear."""
     named = found if isinstance(found, dict) else {"x": found}
     cautions = find_collapses({name: report(one) for name, one in named.items()})
-    return {caution.subject: caution.clear for caution in cautions}
+    return {caution.subject: caution.significant for caution in cautions}
 
 
 def mixed(rights: list[int], of: int, takes: int | None = None) -> Recognition:
@@ -505,5 +505,5 @@ def test_the_page_of_a_run_escapes_what_data_names(tmp_path: Path) -> None:
     write_json(tmp_path / "results.json", {"evaluation": {"reports": {HOSTILE: made}}})
     page = write_run_page(tmp_path).read_text(encoding="utf-8")
     assert "<script>alert" not in page
-    assert "Warning: this reward model fails here" in page
+    assert "Beyond a bound, but the interval reaches across it" in page
     assert page.count("&lt;script&gt;") > 5

@@ -45,8 +45,8 @@ def find_collapses(reports: Reports) -> list[Caution]:
       model that is fine in the language it was fine-tuned on and poor in others.
     - Calibration: the expected calibration error is over 0.15.
 
-    A caution is clear where the whole interval, or both of them, lie beyond the bound; otherwise it
-    may be chance.
+    A caution is significant where the whole interval, or both of them, lie beyond the bound;
+    otherwise it may be chance.
     """
     found = []
     for name, report in reports.items():
@@ -59,8 +59,8 @@ def find_collapses(reports: Reports) -> list[Caution]:
                 f"Confidence and accuracy differ by {with_ends(error)} on average: do not read the "
                 "posteriors as probabilities."
             )
-            clear = error.low > POOR_CALIBRATION
-            found.append(Caution(f"Calibration on {name}", text, clear))
+            significant = error.low > POOR_CALIBRATION
+            found.append(Caution(f"Calibration on {name}", text, significant))
     return found
 
 
@@ -76,8 +76,8 @@ def _lost(name: str, report: Mapping[str, Any]) -> list[Caution]:
         return []
     figures = ", ".join(f"{emotion} {with_ends(value)}" for emotion, value in lost.items())
     text = f"Recall is under half of chance ({number(report['chance'])}): {figures}."
-    clear = any(value.high < bound for value in lost.values())
-    return [Caution(f"Emotions lost on {name}", text, clear)]
+    significant = any(value.high < bound for value in lost.values())
+    return [Caution(f"Emotions lost on {name}", text, significant)]
 
 
 def _swollen(name: str, report: Mapping[str, Any]) -> list[Caution]:
@@ -90,8 +90,8 @@ def _swollen(name: str, report: Mapping[str, Any]) -> list[Caution]:
                 f"Of the utterances {with_ends(claimed)} are taken for {emotion}, while "
                 f"{number(true)} are."
             )
-            clear = claimed.low > CLAIMED
-            found.append(Caution(f"Everything is {emotion} on {name}", text, clear))
+            significant = claimed.low > CLAIMED
+            found.append(Caution(f"Everything is {emotion} on {name}", text, significant))
     return found
 
 
@@ -111,17 +111,19 @@ def _languages(reports: Reports) -> list[Caution]:
         lead = f"Mean recall is {with_ends(value)}"
         if own.mean < NEAR_CHANCE:
             text = f"{lead}, hardly above chance ({number(chance)})."
-            clear = own.high < NEAR_CHANCE
+            significant = own.high < NEAR_CHANCE
         elif language != best[1] and language and own.mean < scaled[best].mean - BEHIND:
             other, level = values[best]
             text = (
                 f"{lead} (chance {number(chance)}), against {with_ends(other)} (chance "
                 f"{number(level)}) in {best[1]} ({best[0]})."
             )
-            clear = bool(own.apart(scaled[best]))
+            significant = bool(own.apart(scaled[best]))
         else:
             continue
-        found.append(Caution(f"Language {language} on {name}" if language else name, text, clear))
+        found.append(
+            Caution(f"Language {language} on {name}" if language else name, text, significant)
+        )
     return found
 
 
