@@ -66,14 +66,7 @@ def evaluate(
         >>> 0.0 <= figures["mini"]["judge_probability"].mean <= 1.0
         True
     """
-    for one in policies:
-        if str(one) != MINI and not Path(one).exists():
-            raise UserError(f"no policy at {one}")
-    scorers = {str(one): load_reward_model(one) for one in rewards}
-    loaded = {str(one): load_policy(one) for one in policies}
-    known = {f"the policy {name}": one.config.codec for name, one in loaded.items()}
-    known |= {f"the reward model {name}": one.config.codec for name, one in scorers.items()}
-    require_one_codec(known, codec_identity(codec_of))
+    loaded, scorers = _load(policies, rewards, codec_of)
     synthetic = all(is_mini(one) for one in loaded.values())
     speakers: Mapping[str, Speaker]
     if synthetic:
@@ -114,6 +107,21 @@ def _mini_speakers(
         name: MiniSpeaker(one, world, codec, base) for name, one in every.items()
     }
     return speakers, first_texts(rows, sentences)
+
+
+def _load(
+    policies: Sequence[Location], rewards: Sequence[Location], codec_of: str | None
+) -> tuple[dict[str, SpeechTokenLM], dict[str, RewardModel]]:
+    """Load policies and reward models by name; all have to be of one codec."""
+    for one in policies:
+        if str(one) != MINI and not Path(one).exists():
+            raise UserError(f"no policy at {one}")
+    scorers = {str(one): load_reward_model(one) for one in rewards}
+    loaded = {str(one): load_policy(one) for one in policies}
+    known = {f"the policy {name}": one.config.codec for name, one in loaded.items()}
+    known |= {f"the reward model {name}": one.config.codec for name, one in scorers.items()}
+    require_one_codec(known, codec_identity(codec_of))
+    return loaded, scorers
 
 
 def _require_known(scorers: Mapping[str, RewardModel], asked: Sequence[Utterance]) -> None:

@@ -1,4 +1,4 @@
-"""Speech tokens: ids, padding and masks, and which codec they are of.
+"""Speech tokens: ids, padding and masks, loops among them, and which codec they are of.
 
 Tokens of two codecs are numbers of the same range with other meanings, so nothing but a codec's
 identity tells a mixture: its name and the SHA-256 of its weights, as one line of text. Shards,
@@ -7,7 +7,9 @@ policies, reward models and pairs carry it; an empty line is not known.
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rrpo.errors import UserError
@@ -18,6 +20,11 @@ TOKEN_RATE = 25
 """Tokens of a second of speech."""
 IGNORE = -1
 """Target value of a position that carries no loss."""
+STUCK, LONGEST_LOOP, LOOPS = 5, 16, 3
+"""Equal tokens in a row, longest period, and rounds of a period that count as repetition."""
+LOOPING, LOOPING_LEAST = 1 / 3, 10
+"""Share of stuck or looping tokens, and their count, from which on an utterance is a loop. The
+share is at most 0.12 in the 900 utterances of the mini world's first test and fine-tuning sets."""
 
 
 def fits_sound(count: int, seconds: float) -> bool:
@@ -74,6 +81,69 @@ def digits(ids: Tensor) -> Tensor:
     """
     powers = 3 ** torch.arange(8, device=ids.device)
     return (ids[..., None] // powers) % 3
+
+
+def as_ids(tokens: ArrayLike) -> NDArray[np.int64]:
+    """Return token ids (T,) as int64.
+
+    Raises:
+        UserError: they are not whole numbers, or not of one dimension.
+    """
+    ids = np.asarray(tokens)
+    if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):
+        raise UserError(
+            f"tokens have shape {ids.shape} and type {ids.dtype}: give whole numbers (T,)"
+        )
+    return ids.astype(np.int64)
+
+
+def runs_of(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the first and the last + 1 of each run of true flags (M,).
+
+    Examples:
+        >>> runs_of(np.array([True, True, False, True]))
+        [(0, 2), (3, 4)]
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def repeated(tokens: ArrayLike) -> NDArray[np.bool_]:
+    """Return which tokens (T,) are stuck or loop.
+
+    Stuck: the same id at least five times in a row, as in long silence too. A loop: a pattern of
+    2 to 16 tokens at least three times in a row.
+    """
+    ids = as_ids(tokens)
+    marked = np.zeros(ids.size, dtype=bool)
+    for period in range(1, min(LONGEST_LOOP, ids.size - 1) + 1):
+        rounds = STUCK if period == 1 else LOOPS
+        for start, stop in runs_of(ids[period:] == ids[:-period]):
+            if stop - start >= period * (rounds - 1):
+                marked[start : stop + period] = True
+    return marked
+
+
+def repetition(tokens: ArrayLike) -> float:
+    """Return the share of tokens (T,) that are stuck or loop; 0 where there are no tokens.
+
+    Examples:
+        >>> repetition([1, 2, 3, 7, 7, 7, 7, 7, 4, 5])
+        0.5
+    """
+    marked = repeated(tokens)
+    return float(marked.mean()) if marked.size else 0.0
+
+
+def loops(tokens: ArrayLike) -> bool:
+    """Return whether speech of tokens (T,) is a loop, and not just has a repetition in it.
+
+    Examples:
+        >>> loops([1, 2, 3] + 12 * [7]), loops(range(20))
+        (True, False)
+    """
+    marked = repeated(tokens)
+    return int(marked.sum()) >= LOOPING_LEAST and float(marked.mean()) >= LOOPING
 
 
 def identity(name: str, digest: str = "") -> str:

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from rrpo.codec import speech, whisper
-from rrpo.codec.heard import HeardCache, fit_summary, hear, measure_scale, pooled
 from rrpo.codec.speech import SpeechTokenizer, SpeechTokenizerConfig
+from rrpo.codec.states import StateCache, fit_summary, hear, measure_scale, pooled
 from rrpo.codec.train_speech import (
     Hearing,
     SpeechTokenizerFit,
@@ -78,13 +78,13 @@ def test_a_summary_does_not_know_the_speaker() -> None:
 def test_states_are_kept_by_what_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(0, 0.1, (2, 6500)).astype(np.float32)
-    cache = HeardCache(tmp_path, encoder())
+    cache = StateCache(tmp_path, encoder())
     found = cache.hear(first)
     assert found.shape == (11, 12)
     assert torch.allclose(found, hear(encoder(), first).half())
     calls = []
     monkeypatch.setattr(
-        "rrpo.codec.heard.hear", lambda *given: calls.append(given) or torch.zeros(1, 12)
+        "rrpo.codec.states.hear", lambda *given: calls.append(given) or torch.zeros(1, 12)
     )
     assert torch.equal(cache.hear(first.copy()), found)
     assert not calls
@@ -92,7 +92,7 @@ def test_states_are_kept_by_what_is_heard(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(calls) == 1
     other = encoder()
     other.positions.data += 1
-    HeardCache(tmp_path, other).hear(first)
+    StateCache(tmp_path, other).hear(first)
     assert len(calls) == 2
 
 

@@ -11,7 +11,7 @@ from scipy.signal import lfilter
 
 from rrpo.audio import Audio
 from rrpo.errors import UserError
-from rrpo.evaluate.artifacts import Artifact, detect, distinct, repetition
+from rrpo.evaluate.artifacts import Artifact, detect, repetition
 from rrpo.evaluate.artifacts.clicks import levinson, residual
 from synthetic_speech import RATE, click, sentence, vowel
 
@@ -172,14 +172,13 @@ def test_repetition_is_its_definition(ids: list[int], copies: int) -> None:
     assert repetition(ids) == pytest.approx(repeated_by_hand(ids))
 
 
-def test_loops_and_distinct_tokens() -> None:
+def test_repetition_of_known_tokens() -> None:
     assert repetition(np.arange(100)) == 0.0
     assert repetition([9, *[1, 2, 3] * 3]) == pytest.approx(0.9)
     assert repetition([4] * 4) == 0.0
     assert repetition([4] * 5) == 1.0
-    assert repetition([]) == distinct([]) == 0.0
-    assert distinct([5, 5, 5, 5]) == 0.25
+    assert repetition([]) == 0.0
     with pytest.raises(UserError):
         repetition([0.5, 1.0])
     with pytest.raises(UserError):
-        distinct([[1], [2]])
+        repetition([[1], [2]])

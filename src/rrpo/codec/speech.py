@@ -17,7 +17,7 @@ from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.checkpoint import load_model, load_state, save_model
 from rrpo.codec import whisper
 from rrpo.codec.block import DIGITS, Block
-from rrpo.codec.heard import Scale, hear, pooled
+from rrpo.codec.states import Scale, hear, pooled
 from rrpo.codec.whisper import WhisperEncoder
 from rrpo.errors import UserError
 

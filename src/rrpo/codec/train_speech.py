@@ -2,7 +2,7 @@
 
 Tokens of 12.7 bits cannot hold all that an encoder hears in 40 ms. Left to the error of the states
 alone they spend themselves on what changes from frame to frame; how somebody speaks changes slowly
-and is lost. So the tokens of a stretch must also tell its summary (`heard.Summary`).
+and is lost. So the tokens of a stretch must also tell its summary (`states.Summary`).
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rrpo.codec.heard import Summary, fit_summary, measure_scale, pooled
 from rrpo.codec.speech import SpeechTokenizer, SpeechTokenizerConfig, save
+from rrpo.codec.states import Summary, fit_summary, measure_scale, pooled
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.tokens import length_mask

@@ -15,7 +15,6 @@ from torch import Tensor
 from rrpo.choices import Logits, choices
 from rrpo.config import Strict
 from rrpo.errors import UserError
-from rrpo.evaluate.artifacts.tokens import loops
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
 from rrpo.policy.layout import Prompt, check_speech, continued, described
@@ -24,7 +23,7 @@ from rrpo.policy.lm import LMConfig
 from rrpo.policy.rollout import Generated, generate
 from rrpo.reward.reward import DifferentiableReward, evaluated
 from rrpo.sampling import Relaxation, Sampling
-from rrpo.tokens import IGNORE, length_mask
+from rrpo.tokens import IGNORE, length_mask, loops
 
 SHORTEST = 1
 """Tokens of a rollout at the least: the reward model needs something to read."""

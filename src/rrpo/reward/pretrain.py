@@ -3,7 +3,7 @@
 DiffRO's reward model is a recogniser's encoder whose front end is replaced by an embedding of
 tokens (arXiv 2507.05911). Where only the tokens' own tokenizer is at hand, the encoder is taught to
 tell from the tokens what that tokenizer's encoder heard: every state, and the summary of an
-utterance (`codec.heard.Summary`).
+utterance (`codec.states.Summary`).
 """
 
 from collections.abc import Sequence

@@ -3,13 +3,8 @@
 from rrpo.evaluate.artifacts.detectors import KINDS, THRESHOLDS, TRANSIENTS, detect, scores
 from rrpo.evaluate.artifacts.drops import quality_drops
 from rrpo.evaluate.artifacts.events import Artifact, Scores
-from rrpo.evaluate.artifacts.tokens import (
-    carrier_shares,
-    distinct,
-    loops,
-    repetition,
-    token_artifacts,
-)
+from rrpo.evaluate.artifacts.tokens import carrier_shares, token_artifacts
+from rrpo.tokens import loops, repetition
 
 __all__ = [
     "KINDS",
@@ -19,7 +14,6 @@ __all__ = [
     "Scores",
     "carrier_shares",
     "detect",
-    "distinct",
     "loops",
     "quality_drops",
     "repetition",

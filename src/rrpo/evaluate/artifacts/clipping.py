@@ -18,6 +18,7 @@ from rrpo.evaluate.artifacts.events import (
     loudness,
     stretches,
 )
+from rrpo.tokens import runs_of
 
 BLOCK = 80
 """Samples of a block that has a score: 5 ms."""
@@ -44,8 +45,7 @@ def scores(signal: Curve) -> Scores:
     size = np.abs(signal)
     high = (size >= TOP * maximum_filter1d(size, NEAR)) & (size > QUIET * loudness(signal))
     same = (np.abs(np.diff(signal)) <= SAME * size[1:]) & high[1:] & high[:-1]
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], same.astype(np.int8), [0]])))
     flat = np.zeros(signal.size)
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+    for start, stop in runs_of(same):
         flat[start : stop + 1] = stop - start + 1
     return Scores(block_peaks(flat, BLOCK), BLOCK / SAMPLE_RATE)

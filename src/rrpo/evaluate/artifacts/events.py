@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrpo.audio import SAMPLE_RATE
+from rrpo.tokens import runs_of
 
 Curve = NDArray[np.float64]
 
@@ -113,8 +114,6 @@ def events(
 
 def stretches(kind: str, scores: Scores, threshold: float) -> list[Artifact]:
     """Make an artifact of each run of blocks whose score reaches the threshold."""
-    reached = np.concatenate([[0], (scores.values >= threshold).astype(np.int8), [0]])
-    edges = np.flatnonzero(np.diff(reached))
     return [
         Artifact(
             kind,
@@ -122,5 +121,5 @@ def stretches(kind: str, scores: Scores, threshold: float) -> list[Artifact]:
             float(last * scores.seconds),
             float(scores.values[first:last].max()),
         )
-        for first, last in zip(edges[::2], edges[1::2], strict=True)
+        for first, last in runs_of(scores.values >= threshold)
     ]

@@ -13,6 +13,7 @@ import numpy as np
 
 from rrpo.audio import SAMPLE_RATE, is_silent
 from rrpo.evaluate.artifacts.events import Artifact, Curve, Scores, loudness, stretches
+from rrpo.tokens import runs_of
 
 BLOCK = 160
 """Samples of a frame: 10 ms."""
@@ -48,16 +49,10 @@ def scores(signal: Curve) -> Scores:
     # Strictly over, so that nothing sounds in digital silence, where a click leaves no loudness.
     sounding = np.sqrt(power) > loudness(signal) * 10.0 ** (-DEPTH / 20.0)
     score = np.zeros(count)
-    runs = _runs(sounding)
+    runs = runs_of(sounding)
     kept = [run for run in runs if run[1] - run[0] > CRACK]
     ends = [0, *(edge for run in kept for edge in run), count]
     for start, stop in zip(ends[::2], ends[1::2], strict=True):
         limit = EDGE if start == 0 or stop == count else INSIDE
         score[start:stop] = (stop - start) * BLOCK / SAMPLE_RATE / limit
     return Scores(score, BLOCK / SAMPLE_RATE)
-
-
-def _runs(flags: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[tuple[int, int]]:
-    """Return first and last + 1 of each run of true flags (M,)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE, Audio
@@ -12,65 +12,7 @@ from rrpo.errors import UserError
 from rrpo.evaluate.artifacts.detectors import TRANSIENTS, detect
 from rrpo.evaluate.artifacts.events import Artifact
 from rrpo.progress import Progress
-
-STUCK, LONGEST_LOOP, LOOPS = 5, 16, 3
-"""Equal tokens in a row, longest period, and rounds of a period that count as repetition."""
-LOOPING, LOOPING_LEAST = 1 / 3, 10
-"""Share of stuck or looping tokens, and their count, from which on an utterance is a loop. The
-share is at most 0.12 in the 900 utterances of the mini world's first test and fine-tuning sets."""
-TOKEN_RATE = 25.0
-"""Tokens per second of the mini codec and of CosyVoice2 and 3."""
-
-
-def repeated(tokens: ArrayLike) -> NDArray[np.bool_]:
-    """Return which tokens (T,) are stuck or loop.
-
-    Stuck: the same id at least five times in a row, as in long silence too. A loop: a pattern of
-    2 to 16 tokens at least three times in a row.
-    """
-    ids = _ids(tokens)
-    marked = np.zeros(ids.size, dtype=bool)
-    for period in range(1, min(LONGEST_LOOP, ids.size - 1) + 1):
-        rounds = STUCK if period == 1 else LOOPS
-        same = np.concatenate([[0], (ids[period:] == ids[:-period]).astype(np.int8), [0]])
-        edges = np.flatnonzero(np.diff(same))
-        for start, stop in zip(edges[::2], edges[1::2], strict=True):
-            if stop - start >= period * (rounds - 1):
-                marked[start : stop + period] = True
-    return marked
-
-
-def repetition(tokens: ArrayLike) -> float:
-    """Return the share of tokens (T,) that are stuck or loop; 0 where there are no tokens.
-
-    Examples:
-        >>> repetition([1, 2, 3, 7, 7, 7, 7, 7, 4, 5])
-        0.5
-    """
-    marked = repeated(tokens)
-    return float(marked.mean()) if marked.size else 0.0
-
-
-def loops(tokens: ArrayLike) -> bool:
-    """Return whether speech of tokens (T,) is a loop, and not just has a repetition in it.
-
-    Examples:
-        >>> loops([1, 2, 3] + 12 * [7]), loops(range(20))
-        (True, False)
-    """
-    marked = repeated(tokens)
-    return int(marked.sum()) >= LOOPING_LEAST and float(marked.mean()) >= LOOPING
-
-
-def distinct(tokens: ArrayLike) -> float:
-    """Return how many different ids there are per token of (T,); 0 where there are no tokens.
-
-    Examples:
-        >>> distinct([1, 1, 2, 3])
-        0.75
-    """
-    ids = _ids(tokens)
-    return float(np.unique(ids).size / ids.size) if ids.size else 0.0
+from rrpo.tokens import TOKEN_RATE, as_ids, repeated, runs_of
 
 
 def token_artifacts(
@@ -95,15 +37,14 @@ def token_artifacts(
         >>> token_artifacts([4, 9, 4], {"click": [9]})
         [Artifact(kind='click', start=0.04, end=0.08, strength=1.0)]
     """
-    ids = _ids(tokens)
+    ids = as_ids(tokens)
     if not token_rate > 0:
         raise UserError(f"{token_rate} tokens a second are not possible: give the codec's rate")
     flags = {kind: np.isin(ids, list(carried)) for kind, carried in carriers.items()}
     flags["repetition"] = repeated(ids)
     found = []
     for kind, marked in flags.items():
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], marked.astype(np.int8), [0]])))
-        for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        for first, last in runs_of(marked):
             times = (first / token_rate, last / token_rate)
             found.append(Artifact(kind, *times, float(last - first)))
     return sorted(found, key=lambda artifact: artifact.start)
@@ -142,18 +83,18 @@ def carrier_shares(
     fit = torch.zeros(len(kinds))
     with Progress("listen to token ids", len(ids) * len(contexts)) as progress:
         for number, context in enumerate(contexts):
-            clean = ~_heard_in_the_middle(decode, context, kinds, sample_rate)
+            clean = ~_detected_in_the_middle(decode, context, kinds, sample_rate)
             fit += clean.float()
             for row, token in enumerate(ids):
                 changed = context.clone()
                 changed[context.numel() // 2] = token
-                found = _heard_in_the_middle(decode, changed, kinds, sample_rate)
+                found = _detected_in_the_middle(decode, changed, kinds, sample_rate)
                 detected[row] += (found & clean).float()
                 progress.update(number * len(ids) + row + 1)
     return detected / fit.clamp(min=1.0)
 
 
-def _heard_in_the_middle(
+def _detected_in_the_middle(
     decode: Callable[[Tensor], Audio], tokens: Tensor, kinds: Sequence[str], sample_rate: int
 ) -> Tensor:
     """Return which kinds (kinds,) are detected within the middle token or half a token of it."""
@@ -166,12 +107,3 @@ def _heard_in_the_middle(
         if artifact.start < start + 2 * length and artifact.end > start
     }
     return torch.tensor([kind in found for kind in kinds])
-
-
-def _ids(tokens: ArrayLike) -> NDArray[np.int64]:
-    ids = np.asarray(tokens)
-    if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):
-        raise UserError(
-            f"tokens have shape {ids.shape} and type {ids.dtype}: give whole numbers (T,)"
-        )
-    return ids.astype(np.int64)

@@ -144,8 +144,8 @@ def level_heard(codec: MiniCodec, judge: EmotionJudge, rows: Sequence[Utterance]
     sounds = [codec.decode(torch.from_numpy(row.tokens)) for row in rows]
     columns = [emotion_index(row.emotion) for row in rows]
     own, levelled = (
-        judge.probabilities_batch(heard)[range(len(rows)), columns]
-        for heard in (sounds, [to_peak(sound) for sound in sounds])
+        judge.probabilities_batch(played)[range(len(rows)), columns]
+        for played in (sounds, [to_peak(sound) for sound in sounds])
     )
     return {
         "own": interval(own),
@@ -163,10 +163,10 @@ def _judged(
         # The same chance at every level: a higher one only adds.
         rng = np.random.default_rng(number)
         tokens = IN_TOKENS[way](row.tokens, level, rng) if way in IN_TOKENS else row.tokens
-        heard = to_peak(codec.decode(torch.from_numpy(tokens)))
+        sound = to_peak(codec.decode(torch.from_numpy(tokens)))
         if way in IN_SOUND:
-            heard = IN_SOUND[way](heard, level, rng)
-        samples.append(Sample(row.id, row.text, row.emotion, torch.from_numpy(tokens), heard))
+            sound = IN_SOUND[way](sound, level, rng)
+        samples.append(Sample(row.id, row.text, row.emotion, torch.from_numpy(tokens), sound))
     return labelled(measure(samples, {}, judges))
 
 
@@ -213,8 +213,8 @@ def acted(
                     ).audio
                     tokens = codec.encode(audio)
                     name = f"{emotion}-{intensity}-{index}"
-                    heard = codec.decode(tokens)
-                    samples.append(Sample(name, analysis.text, emotion, tokens, heard))
+                    sound = codec.decode(tokens)
+                    samples.append(Sample(name, analysis.text, emotion, tokens, sound))
                 rows = labelled(measure(samples, {}, judges))
                 label = emotion if emotion == NEUTRAL else f"{emotion}, {intensity}"
                 figures[label] = {name: interval(values) for name, values in rows.items()}

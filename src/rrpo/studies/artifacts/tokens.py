@@ -1,4 +1,4 @@
-"""Whether marks on tokens agree with what is heard in their sound."""
+"""Whether marks on tokens agree with what is detected in their sound."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +16,10 @@ from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.tokens import SPEECH_CODES
 
-HEARD_CONTEXTS = 4
+OTHER_CONTEXTS = 4
 """Stretches, of other sentences, in which ids are decoded and listened to."""
 NEAR = 0.04
-"""Seconds, one token, between a mark and what is heard."""
+"""Seconds, one token, between a mark and what is detected."""
 LOOPED = (4, 8)
 """Fewest and most tokens of a loop, 160 to 320 ms; it sounds four times."""
 
@@ -36,13 +36,13 @@ def measure(world: World, ids: int, contexts: int, seed: int) -> dict[str, Any]:
 
     Returns:
         "carriers": how many ids; "listening": how listening to single ids agrees with the decoder;
-        "speech": kind → of marks placed in speech, how many are heard, and of what is heard there,
-        how much is marked.
+        "speech": kind → of marks placed in speech, how many are detected, and of what is detected
+        there, how much is marked.
     """
     codec = world.codec()
     asked = range(0, SPEECH_CODES, 27 if contexts == 1 else 1)
-    # What is heard in the very stretches that decided would say nothing of others.
-    others = stretches(world, codec, HEARD_CONTEXTS, first=contexts)
+    # What is detected in the very stretches that decided would say nothing of others.
+    others = stretches(world, codec, OTHER_CONTEXTS, first=contexts)
     carried = carriers(transient_shares(codec, stretches(world, codec, contexts), asked))
     return {
         "contexts": contexts,
@@ -81,7 +81,7 @@ def _listening(
     ids: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Return for each kind how often its carriers, and other ids, are heard when decoded."""
+    """Return for each kind how often its carriers, and other ids, are detected when decoded."""
     rng = np.random.default_rng(seed)
     others = np.setdiff1d(
         np.arange(SPEECH_CODES), np.concatenate(list(carried.values())).astype(int)
@@ -91,10 +91,10 @@ def _listening(
         half = max(1, ids // 4)
         chosen = rng.permutation(carried[kind])[:half].tolist()
         plain = rng.permutation(others)[:half].tolist()
-        heard = carrier_shares(codec.decode, chosen + plain, contexts)[:, column].tolist()
+        detected = carrier_shares(codec.decode, chosen + plain, contexts)[:, column].tolist()
         found[kind] = {
-            "carriers": interval(heard[: len(chosen)]),
-            "others": interval(heard[len(chosen) :]),
+            "carriers": interval(detected[: len(chosen)]),
+            "others": interval(detected[len(chosen) :]),
         }
     return found
 
@@ -102,7 +102,7 @@ def _listening(
 def _in_speech(
     world: World, codec: MiniCodec, carried: dict[str, list[int]], count: int, seed: int
 ) -> dict[str, Any]:
-    """Put a carrier or a loop into real tokens and compare the marks with what is heard."""
+    """Put a carrier or a loop into real tokens and compare the marks with what is detected."""
     rows = [row.tokens for row in world.shard("test_same") if row.tokens.size > 30][:count]
     found: dict[str, Any] = {}
     with Progress("compare tokens with sound", 3 * len(rows)) as progress:
@@ -113,9 +113,9 @@ def _in_speech(
                 rng = np.random.default_rng([seed, step, number])
                 changed = _changed(tokens, kind, carried, rng)
                 marks = [a for a in token_artifacts(changed, carried) if a.kind == kind]
-                heard = detect(codec.decode(torch.from_numpy(changed)), kinds=(kind,))
-                heard_marks.append([_near(mark, heard) for mark in marks])
-                marked_sounds.append([_near(sound, marks) for sound in heard])
+                detected = detect(codec.decode(torch.from_numpy(changed)), kinds=(kind,))
+                heard_marks.append([_near(mark, detected) for mark in marks])
+                marked_sounds.append([_near(sound, marks) for sound in detected])
                 progress.update(step * len(rows) + number + 1)
             found[kind] = {
                 "marks": sum(map(len, heard_marks)),

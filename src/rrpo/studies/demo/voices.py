@@ -1,4 +1,4 @@
-"""Post-trained on one voice, heard in others: do emotion and naturalness carry over?
+"""Post-trained on one voice, tested in others: do emotion and naturalness carry over?
 
 The demo's policies are optimized on the packaged voice alone. The base policy also knows four other
 voices by name; here every policy is asked for those, on sentences no policy has seen, and the

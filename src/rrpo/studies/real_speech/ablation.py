@@ -1,7 +1,7 @@
 """Each regularizer alone and together, on real speech: which makes a better reward model?
 
 Every language is held out once: reward models are trained on the others, and tested on speakers of
-those who were never heard, and on the language that was never heard.
+those that are unseen, and on the language that is unseen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,6 @@ from rrpo.studies.real_speech.folds import (
     chosen_models,
 )
 from rrpo.studies.real_speech.jobs import run_jobs
-from rrpo.studies.real_speech.laboratory import Laboratory
 from rrpo.studies.real_speech.pages import (
     AIM,
     aim_table,
@@ -37,6 +36,7 @@ from rrpo.studies.real_speech.pages import (
     under_chance,
 )
 from rrpo.studies.real_speech.trials import beside, held_out, strata
+from rrpo.studies.real_speech.workspace import Workspace
 from rrpo.studies.study import finish, new_picture, save_picture
 
 SETS = {"seen languages": True, "unseen languages": False}
@@ -61,24 +61,27 @@ def run(
             the regularizers, and that of the encoder's states.
 
     Raises:
-        UserError: see `chosen_models` and `Laboratory`.
+        UserError: see `chosen_models` and `Workspace`.
     """
     models = chosen_models(models or [PRETRAINED, *subsets(), CEILING])
-    lab = Laboratory(out, manifests, size)
+    workspace = Workspace(out, manifests, size)
     hardened = HARDENED if HARDENED in models else AUDIO
-    folds = list(held_out(lab).values())
+    folds = list(held_out(workspace).values())
     jobs = [
         Job(fold, model, seed) for fold in folds for model in models for seed in range(size.seeds)
     ]
-    run_jobs(lab, jobs)
+    run_jobs(workspace, jobs)
     asked = {
-        model: {name: strata(lab, model, folds, lab.languages, seen) for name, seen in SETS.items()}
+        model: {
+            name: strata(workspace, model, folds, workspace.languages, seen)
+            for name, seen in SETS.items()
+        }
         for model in models
     }
     study: dict[str, Any] = {
-        **about(lab, command, folds, jobs),
+        **about(workspace, command, folds, jobs),
         "hardened": hardened,
-        "models": {model: tested(lab.languages, found) for model, found in asked.items()},
+        "models": {model: tested(workspace.languages, found) for model, found in asked.items()},
         "differences": {
             model: {name: stratified_interval(found[name], asked["plain"][name]) for name in SETS}
             for model, found in asked.items()
@@ -92,8 +95,10 @@ def run(
         if set(subsets()) <= set(models)
         else {},
         "recall": {
-            name: {model: recalls(lab.emotions, found[name]) for model, found in asked.items()}
-            | {GAIN: recalls(lab.emotions, asked[hardened][name], asked["plain"][name])}
+            name: {
+                model: recalls(workspace.emotions, found[name]) for model, found in asked.items()
+            }
+            | {GAIN: recalls(workspace.emotions, asked[hardened][name], asked["plain"][name])}
             for name in SETS
         },
     }
@@ -114,7 +119,7 @@ def page(study: Mapping[str, Any]) -> str:
         if study["effects"]
         else "# Reward models on real speech",
         "",
-        "Does hardening make a reward model that is right on people and languages it never heard?",
+        "Does hardening make a reward model that is right on people and languages it has not seen?",
         "",
         "![Mean recall of each reward model less that of the plain one](ablation.svg)",
         "",

@@ -12,33 +12,33 @@ from rrpo.interval import Interval
 from rrpo.reward.fit_config import subsets
 from rrpo.studies.real_speech.costs import costs
 from rrpo.studies.real_speech.folds import Fold, Job
-from rrpo.studies.real_speech.laboratory import Laboratory
+from rrpo.studies.real_speech.workspace import Workspace
 from rrpo.studies.study import begin
 
 FIGURES = {"unweighted_average_recall": unweighted_average_recall, "accuracy": accuracy}
 
 
 def about(
-    lab: Laboratory, command: str, folds: Sequence[Fold], jobs: Sequence[Job]
+    workspace: Workspace, command: str, folds: Sequence[Fold], jobs: Sequence[Job]
 ) -> dict[str, Any]:
     """Return what a study was made of and what it cost."""
     return {
         **begin(command),
-        "seeds": lab.size.seeds,
-        "languages": counts(lab),
-        "emotions": lab.emotions,
-        "left_out": lab.left_out,
-        "corpora": lab.corpora,
+        "seeds": workspace.size.seeds,
+        "languages": counts(workspace),
+        "emotions": workspace.emotions,
+        "left_out": workspace.left_out,
+        "corpora": workspace.corpora,
         "trainings": len(jobs),
-        **costs(lab.folder, folds, jobs),
+        **costs(workspace.folder, folds, jobs),
     }
 
 
-def counts(lab: Laboratory) -> dict[str, dict[str, int]]:
+def counts(workspace: Workspace) -> dict[str, dict[str, int]]:
     """Return for each language how many labelled utterances and speakers are trained and tested."""
     table = {}
-    for language in lab.languages:
-        rows = [lab.recordings[index] for index in lab.labelled]
+    for language in workspace.languages:
+        rows = [workspace.recordings[index] for index in workspace.labelled]
         own = [row for row in rows if row.language == language]
         tested_rows = [row for row in own if row.partition == "test"]
         table[language] = {

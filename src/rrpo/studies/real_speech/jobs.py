@@ -25,11 +25,11 @@ from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.studies.real_speech.folds import CEILING, Fold, Job, Size, configurations, mixes_audio
-from rrpo.studies.real_speech.laboratory import (
+from rrpo.studies.real_speech.workspace import (
     RATES,
     TOKENIZER,
     WEIGHT_DECAY,
-    Laboratory,
+    Workspace,
     loop_config,
 )
 from rrpo.train import Objective, train
@@ -38,74 +38,78 @@ MOST_WORKERS = 8
 """Processes at once, however many cores there are: each holds a gigabyte."""
 
 
-def file_of(lab: Laboratory, job: Job) -> Path:
+def file_of(workspace: Workspace, job: Job) -> Path:
     """Return where the answers of a job are kept."""
-    return lab.folder / "jobs" / f"{job.name}.safetensors"
+    return workspace.folder / "jobs" / f"{job.name}.safetensors"
 
 
-def posteriors(lab: Laboratory, job: Job) -> NDArray[np.float32]:
+def posteriors(workspace: Workspace, job: Job) -> NDArray[np.float32]:
     """Return the log-posteriors (N, K) of a finished job for the N recordings of `labelled`."""
-    found = load_tensors(file_of(lab, job))
+    found = load_tensors(file_of(workspace, job))
     return np.asarray(found["log_posteriors"].numpy(), dtype=np.float32)
 
 
-def finetune(lab: Laboratory, job: Job) -> None:
+def finetune(workspace: Workspace, job: Job) -> None:
     """Fine-tune a reward model on one core; keep what it says of every labelled recording."""
-    path = file_of(lab, job)
+    path = file_of(workspace, job)
     if path.is_file():
         return
     began = time.process_time()
     torch.set_num_threads(1)
-    found = _ceiling(lab, job) if job.model == CEILING else _hardened(lab, job)
+    found = _ceiling(workspace, job) if job.model == CEILING else _hardened(workspace, job)
     seconds = torch.tensor(time.process_time() - began)
     save_tensors(path, {"log_posteriors": found.contiguous(), "seconds": seconds})
 
 
-def _hardened(lab: Laboratory, job: Job) -> Tensor:
-    model = lab.pretrained(job.fold).requires_grad_(True).train()
-    rows = lab.tokens(job.fold)
-    chosen = lab.finetuning(job.fold, job.seed)
+def _hardened(workspace: Workspace, job: Job) -> Tensor:
+    model = workspace.pretrained(job.fold).requires_grad_(True).train()
+    rows = workspace.tokens(job.fold)
+    chosen = workspace.finetuning(job.fold, job.seed)
     clean = [rows[index] for index in chosen]
     mixes: list[Utterance] = []
     if mixes_audio(job.model):
-        mixes = evenly_mixed(clean, lab.pool(job.fold), lab.size.mixes)
+        mixes = evenly_mixed(clean, workspace.pool(job.fold), workspace.size.mixes)
     objective = RewardObjective(model, clean, configurations()[job.model], mixes)
-    _train(lab, objective, job, RATES["finetune"])
-    return log_posteriors(model, [torch.from_numpy(rows[i].tokens) for i in lab.labelled])
+    _train(workspace, objective, job, RATES["finetune"])
+    return log_posteriors(model, [torch.from_numpy(rows[i].tokens) for i in workspace.labelled])
 
 
-def _ceiling(lab: Laboratory, job: Job) -> Tensor:
-    chosen = lab.finetuning(job.fold, job.seed)
-    scale = lab.tokenizer(job.fold).scaled
+def _ceiling(workspace: Workspace, job: Job) -> Tensor:
+    chosen = workspace.finetuning(job.fold, job.seed)
+    scale = workspace.tokenizer(job.fold).scaled
     torch.manual_seed(job.seed)
-    model = StateRewardModel(RewardModel(lab.shape()), TOKENIZER.states)
-    labels = [lab.emotions.index(lab.recordings[index].emotion) for index in chosen]
-    heard = [scale(lab.states(index)).half() for index in chosen]
-    _train(lab, CeilingObjective(model, heard, labels), job, RATES["ceiling"])
-    return torch.cat([model.log_posteriors([scale(lab.states(i))]) for i in lab.labelled])
+    model = StateRewardModel(RewardModel(workspace.shape()), TOKENIZER.states)
+    labels = [workspace.emotions.index(workspace.recordings[index].emotion) for index in chosen]
+    heard = [scale(workspace.states(index)).half() for index in chosen]
+    _train(workspace, CeilingObjective(model, heard, labels), job, RATES["ceiling"])
+    return torch.cat(
+        [model.log_posteriors([scale(workspace.states(i))]) for i in workspace.labelled]
+    )
 
 
-def _train(lab: Laboratory, objective: Objective[Any], job: Job, rate: float) -> None:
-    config = loop_config(lab.size.finetune_steps, rate, job.seed, WEIGHT_DECAY)
-    run = lab.folder / "runs" / job.name
+def _train(workspace: Workspace, objective: Objective[Any], job: Job, rate: float) -> None:
+    config = loop_config(workspace.size.finetune_steps, rate, job.seed, WEIGHT_DECAY)
+    run = workspace.folder / "runs" / job.name
     train(objective, config, run, resume=True, description="")
     # Hundreds of checkpoints would fill the disk; what counts is what the models say.
     shutil.rmtree(run)
 
 
-def run_jobs(lab: Laboratory, jobs: Sequence[Job]) -> None:
+def run_jobs(workspace: Workspace, jobs: Sequence[Job]) -> None:
     """Do all jobs, one on each core, after what they begin with."""
-    lab.claim()
-    left = [job for job in jobs if not file_of(lab, job).is_file()]
+    workspace.claim()
+    left = [job for job in jobs if not file_of(workspace, job).is_file()]
     folds = dict.fromkeys((Fold(job.fold.languages) for job in left), False)
     for job in left:
         folds[Fold(job.fold.languages)] |= mixes_audio(job.model)
-    _each(lab, _prepare, list(folds.items()), "folds")
-    _each(lab, _finetune, left, "reward models")
+    _each(workspace, _prepare, list(folds.items()), "folds")
+    _each(workspace, _finetune, left, "reward models")
 
 
-def _each(lab: Laboratory, work: Callable[[Any], None], things: Collection[Any], name: str) -> None:
-    """Call `work` with what makes this laboratory and each of several things, in processes."""
+def _each(
+    workspace: Workspace, work: Callable[[Any], None], things: Collection[Any], name: str
+) -> None:
+    """Call `work` with what makes this workspace and each of several things, in processes."""
     if not things:
         return
     # `spawn` keeps the workers free of the parent's threads.
@@ -115,7 +119,7 @@ def _each(lab: Laboratory, work: Callable[[Any], None], things: Collection[Any],
         Progress(name, len(things)) as progress,
         ProcessPoolExecutor(count, context) as pool,
     ):
-        made_of = (lab.folder, lab.manifests, lab.size)
+        made_of = (workspace.folder, workspace.manifests, workspace.size)
         waiting = [pool.submit(work, (*made_of, thing)) for thing in things]
         try:
             for number, done in enumerate(as_completed(waiting), start=1):
@@ -164,9 +168,9 @@ def evenly_mixed(
 
 def _prepare(settings: tuple[Path, list[Path], Size, tuple[Fold, bool]]) -> None:
     folder, manifests, size, (fold, mixed) = settings
-    Laboratory(folder, manifests, size).prepare(fold, mixed)
+    Workspace(folder, manifests, size).prepare(fold, mixed)
 
 
 def _finetune(settings: tuple[Path, list[Path], Size, Job]) -> None:
     folder, manifests, size, job = settings
-    finetune(Laboratory(folder, manifests, size), job)
+    finetune(Workspace(folder, manifests, size), job)

@@ -17,7 +17,6 @@ from rrpo.report import markdown
 from rrpo.studies.real_speech.figures import about, compared, recalls
 from rrpo.studies.real_speech.folds import FULL, HARDENED, Fold, Job, Size
 from rrpo.studies.real_speech.jobs import run_jobs
-from rrpo.studies.real_speech.laboratory import Laboratory
 from rrpo.studies.real_speech.pages import (
     COMPARED,
     aim_table,
@@ -29,7 +28,8 @@ from rrpo.studies.real_speech.pages import (
     setting,
     under_chance,
 )
-from rrpo.studies.real_speech.trials import beside, held_out, strata, trials, unheard
+from rrpo.studies.real_speech.trials import beside, held_out, strata, trials, unseen
+from rrpo.studies.real_speech.workspace import Workspace
 from rrpo.studies.study import finish, new_picture, save_picture
 
 MODELS = ("plain", HARDENED)
@@ -43,12 +43,13 @@ def run(
     """Train and test; write `languages.json`, `languages.md` and `languages.svg`.
 
     Raises:
-        UserError: see `Laboratory`.
+        UserError: see `Workspace`.
     """
-    lab = Laboratory(out, manifests, size)
-    single = {language: Fold((language,)) for language in lab.languages}
+    workspace = Workspace(out, manifests, size)
+    single = {language: Fold((language,)) for language in workspace.languages}
     several = {
-        share: [Fold(fold.languages, share) for fold in held_out(lab).values()] for share in SHARES
+        share: [Fold(fold.languages, share) for fold in held_out(workspace).values()]
+        for share in SHARES
     }
     folds = [*single.values(), *(fold for group in several.values() for fold in group)]
     every = [
@@ -56,53 +57,58 @@ def run(
     ]
     # Of two languages, all but one is one.
     jobs = list(dict.fromkeys(every))
-    run_jobs(lab, jobs)
+    run_jobs(workspace, jobs)
     study: dict[str, Any] = {
-        **about(lab, command, folds, jobs),
-        "carried": _point(lab, list(single.values())),
-        "pairs": {start: _pairs(lab, fold) for start, fold in single.items()},
+        **about(workspace, command, folds, jobs),
+        "carried": _point(workspace, list(single.values())),
+        "pairs": {start: _pairs(workspace, fold) for start, fold in single.items()},
         "curve": {
             f"{share:g}": {
-                "utterances": round(float(np.mean([len(lab.finetuning(one)) for one in group]))),
-                **_point(lab, group),
+                "utterances": round(
+                    float(np.mean([len(workspace.finetuning(one)) for one in group]))
+                ),
+                **_point(workspace, group),
             }
             for share, group in several.items()
         },
         "recall": {
-            language: _by_emotion(lab, several[1.0], language) for language in lab.languages
+            language: _by_emotion(workspace, several[1.0], language)
+            for language in workspace.languages
         },
         "speakers": {
-            language: _speakers(lab, held_out(lab)[language], language)
-            for language in lab.languages
+            language: _speakers(workspace, held_out(workspace)[language], language)
+            for language in workspace.languages
         },
     }
     draw(study["curve"], out / "languages.svg")
     return finish(out, study, page(study), "languages")
 
 
-def _both(lab: Laboratory, fold: Fold, rows: Sequence[int]) -> tuple[Trials, Trials]:
+def _both(workspace: Workspace, fold: Fold, rows: Sequence[int]) -> tuple[Trials, Trials]:
     """Return what the plain and the hardened reward model of a fold say of some recordings."""
     plain, hardened = (
-        trials(lab, [Job(fold, model, seed) for seed in range(lab.size.seeds)], rows)
+        trials(workspace, [Job(fold, model, seed) for seed in range(workspace.size.seeds)], rows)
         for model in MODELS
     )
     return plain, hardened
 
 
-def _pairs(lab: Laboratory, fold: Fold) -> dict[str, dict[str, Interval]]:
+def _pairs(workspace: Workspace, fold: Fold) -> dict[str, dict[str, Interval]]:
     """Return what a fold makes of each language: mean recall of both models, and the difference."""
     found = {}
-    for language in lab.languages:
-        plain, hardened = _both(lab, fold, unheard(lab, language, fold))
+    for language in workspace.languages:
+        plain, hardened = _both(workspace, fold, unseen(workspace, language, fold))
         found[language] = compared([plain], [hardened])
     return found
 
 
-def _point(lab: Laboratory, folds: Sequence[Fold]) -> dict[str, Any]:
+def _point(workspace: Workspace, folds: Sequence[Fold]) -> dict[str, Any]:
     """Return the mean recall on seen and unseen languages at one amount of data."""
     point = {}
     for name, seen in SETS.items():
-        plain, hardened = (strata(lab, model, folds, lab.languages, seen) for model in MODELS)
+        plain, hardened = (
+            strata(workspace, model, folds, workspace.languages, seen) for model in MODELS
+        )
         point[name] = compared(plain, hardened) | {
             "beside": {
                 model: beside(found, plain)
@@ -113,24 +119,26 @@ def _point(lab: Laboratory, folds: Sequence[Fold]) -> dict[str, Any]:
 
 
 def _by_emotion(
-    lab: Laboratory, folds: Sequence[Fold], language: str
+    workspace: Workspace, folds: Sequence[Fold], language: str
 ) -> dict[str, dict[str, Interval]]:
     """Return the recall of each emotion of an unseen language, both models and the difference."""
-    plain, hardened = (strata(lab, model, folds, [language], seen=False) for model in MODELS)
+    plain, hardened = (strata(workspace, model, folds, [language], seen=False) for model in MODELS)
     found = {
-        "plain": recalls(lab.emotions, plain),
-        "hardened": recalls(lab.emotions, hardened),
-        "difference": recalls(lab.emotions, hardened, plain),
+        "plain": recalls(workspace.emotions, plain),
+        "hardened": recalls(workspace.emotions, hardened),
+        "difference": recalls(workspace.emotions, hardened, plain),
     }
-    return {emotion: {key: of[emotion] for key, of in found.items()} for emotion in lab.emotions}
+    return {
+        emotion: {key: of[emotion] for key, of in found.items()} for emotion in workspace.emotions
+    }
 
 
-def _speakers(lab: Laboratory, fold: Fold, language: str) -> dict[str, dict[str, Interval]]:
+def _speakers(workspace: Workspace, fold: Fold, language: str) -> dict[str, dict[str, Interval]]:
     """Return the mean recall of every speaker of an unseen language, and the difference.
 
     Intervals are over trainings and the speaker's utterances.
     """
-    both = _both(lab, fold, unheard(lab, language, fold))
+    both = _both(workspace, fold, unseen(workspace, language, fold))
     return {
         name: compared(*([_of_speaker(found, name)] for found in both))
         for name in np.unique(both[0].names).tolist()
@@ -157,14 +165,6 @@ def page(study: Mapping[str, Any]) -> str:
     }
     others = {name: one["plain"] for name, one in pairs.items() if len(set(name.split(" to "))) > 1}
     carried = {name: study["carried"][name]["difference"] for name in SETS}
-    curve = [
-        (str(point["utterances"]), [name, *compared_cells(point[name])])
-        for point in study["curve"].values()
-        for name in SETS
-    ]
-    points = {"one language": study["carried"]} | {
-        f"all but one, {point['utterances']} utterances": point for point in study["curve"].values()
-    }
     lines = [
         "# From one language to another, and with less data",
         "",
@@ -200,14 +200,7 @@ def page(study: Mapping[str, Any]) -> str:
             "", {f"{name} (one language)": study["carried"][name] for name in SETS} | pairs
         ),
         "",
-        "Trained on all languages but one, with less data:",
-        "",
-        *markdown.table("utterances", ["set", *COMPARED], curve),
-        *beside_tables(
-            (f"{trained}, {label(model)}", {name: point[name]["beside"][model] for name in SETS})
-            for trained, point in points.items()
-            for model in MODELS
-        ),
+        *_curve_tables(study),
     ]
     for key, title in (("recall", "Recall of each emotion"), ("speakers", "Each speaker")):
         rows = {
@@ -217,6 +210,28 @@ def page(study: Mapping[str, Any]) -> str:
         }
         lines += ["", f"{title} in the language left out:", "", *pair_table("", rows)]
     return "\n".join(lines) + "\n"
+
+
+def _curve_tables(study: Mapping[str, Any]) -> list[str]:
+    """Return the tables of mean recall over the amount of data, and of the measures beside it."""
+    curve = [
+        (str(point["utterances"]), [name, *compared_cells(point[name])])
+        for point in study["curve"].values()
+        for name in SETS
+    ]
+    points = {"one language": study["carried"]} | {
+        f"all but one, {point['utterances']} utterances": point for point in study["curve"].values()
+    }
+    return [
+        "Trained on all languages but one, with less data:",
+        "",
+        *markdown.table("utterances", ["set", *COMPARED], curve),
+        *beside_tables(
+            (f"{trained}, {label(model)}", {name: point[name]["beside"][model] for name in SETS})
+            for trained, point in points.items()
+            for model in MODELS
+        ),
+    ]
 
 
 def draw(curve: Mapping[str, Any], path: Path) -> None:

@@ -79,7 +79,7 @@ def _check_speakers(rows: Sequence[Recording]) -> None:
         if speaks.setdefault(row.speaker, row.language) != row.language:
             raise UserError(
                 f"speaker {row.speaker} speaks {speaks[row.speaker]} and {row.language}: this "
-                "study tests languages on people never heard, leave one of them out"
+                "study tests languages on unseen people, leave one of them out"
             )
 
 

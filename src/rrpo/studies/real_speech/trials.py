@@ -1,4 +1,4 @@
-"""What finished reward models say of speakers and languages that they never heard."""
+"""What finished reward models say of speakers and languages that they have not seen."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,44 +13,44 @@ from rrpo.evaluate.crossed import (
 from rrpo.interval import Interval
 from rrpo.studies.real_speech.folds import Fold, Job
 from rrpo.studies.real_speech.jobs import posteriors
-from rrpo.studies.real_speech.laboratory import Laboratory
+from rrpo.studies.real_speech.workspace import Workspace
 
 
-def trials(lab: Laboratory, jobs: Sequence[Job], rows: Sequence[int]) -> Trials:
+def trials(workspace: Workspace, jobs: Sequence[Job], rows: Sequence[int]) -> Trials:
     """Return what finished jobs say of labelled recordings, given as indices into `recordings`."""
-    place = {index: number for number, index in enumerate(lab.labelled)}
+    place = {index: number for number, index in enumerate(workspace.labelled)}
     chosen = [place[index] for index in rows]
-    scores = np.stack([posteriors(lab, job)[chosen] for job in jobs]).astype(np.float64)
-    labels = [lab.emotions.index(lab.recordings[index].emotion) for index in rows]
-    speakers = [lab.recordings[index].speaker for index in rows]
+    scores = np.stack([posteriors(workspace, job)[chosen] for job in jobs]).astype(np.float64)
+    labels = [workspace.emotions.index(workspace.recordings[index].emotion) for index in rows]
+    speakers = [workspace.recordings[index].speaker for index in rows]
     trainings = [(job.fold.name, job.seed) for job in jobs]
     found = scores.argmax(-1).astype(np.int64)
     return Trials(found, np.array(labels), np.array(speakers), trainings, scores)
 
 
-def held_out(lab: Laboratory) -> dict[str, Fold]:
+def held_out(workspace: Workspace) -> dict[str, Fold]:
     """Return for each language the fold of all the others."""
     return {
-        language: Fold(tuple(other for other in lab.languages if other != language))
-        for language in lab.languages
+        language: Fold(tuple(other for other in workspace.languages if other != language))
+        for language in workspace.languages
     }
 
 
-def unheard(lab: Laboratory, language: str, fold: Fold) -> list[int]:
-    """Return the labelled recordings of a language that a fold has not heard.
+def unseen(workspace: Workspace, language: str, fold: Fold) -> list[int]:
+    """Return the labelled recordings of a language that a fold has not seen.
 
     Of a language that it was trained on these are the speakers held out for tests.
     """
     return [
         index
-        for index in lab.labelled
-        if lab.recordings[index].language == language
-        and (language not in fold.languages or lab.recordings[index].partition == "test")
+        for index in workspace.labelled
+        if workspace.recordings[index].language == language
+        and (language not in fold.languages or workspace.recordings[index].partition == "test")
     ]
 
 
 def strata(
-    lab: Laboratory, model: str, folds: Sequence[Fold], languages: Sequence[str], seen: bool
+    workspace: Workspace, model: str, folds: Sequence[Fold], languages: Sequence[str], seen: bool
 ) -> list[Trials]:
     """Return one stratum a language: what every fold that saw it, or did not, says of it.
 
@@ -63,8 +63,8 @@ def strata(
     made = []
     for language in languages:
         asked = [fold for fold in folds if (language in fold.languages) == seen]
-        jobs = [Job(fold, model, seed) for fold in asked for seed in range(lab.size.seeds)]
-        made.append(trials(lab, jobs, unheard(lab, language, asked[0])))
+        jobs = [Job(fold, model, seed) for fold in asked for seed in range(workspace.size.seeds)]
+        made.append(trials(workspace, jobs, unseen(workspace, language, asked[0])))
     return made
 
 
@@ -80,7 +80,7 @@ MEASURES: dict[str, Callable[[Sequence[Trials], Sequence[Trials] | None], Interv
 }
 """What does not hang on which classes a reward model prefers on speech of another kind."""
 WHY = (
-    "On a language that it never heard a reward model prefers some classes to others, which costs "
+    "On a language that it has not seen a reward model prefers some classes to others, which costs "
     "mean recall however well it separates them. Two measures do without that: the area under "
     "the ROC curve (each class against the rest, averaged; chance is .5) is how often an utterance "
     "of a class has a higher log-probability of it than one of another, which is what a policy is "

@@ -61,9 +61,9 @@ def transients(codec: MiniCodec, sounds: Sequence[Audio]) -> list[dict[str, floa
             shape = PEAK * codec_corpus.transient(kind, rng)
             changed = clean.copy()
             changed[start : start + shape.size] += shape[: changed.size - start]
-            heard = _times(codec, changed, kind)
+            detected = _times(codec, changed, kind)
             row[f"{kind}_found"] = float(
-                any(abs(time - start / SAMPLE_RATE) <= NEAR for time in heard)
+                any(abs(time - start / SAMPLE_RATE) <= NEAR for time in detected)
             )
             false = len(_times(codec, clean, kind)) * SAMPLE_RATE / clean.size
             row[f"{kind}_false_per_second"] = false
@@ -107,5 +107,5 @@ def transient_tokens(world: World, codec: MiniCodec, contexts: int) -> dict[str,
 
 def _times(codec: MiniCodec, sound: Audio, kind: str) -> list[float]:
     """Return when artifacts of a kind begin in the resynthesis of a sound."""
-    heard = detect(codec.decode(codec.encode(np.clip(sound, -1, 1))), kinds=(kind,))
-    return [artifact.start for artifact in heard]
+    detected = detect(codec.decode(codec.encode(np.clip(sound, -1, 1))), kinds=(kind,))
+    return [artifact.start for artifact in detected]

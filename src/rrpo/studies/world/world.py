@@ -119,9 +119,7 @@ def run(
     }
     study["judge"]["ranked_pairs"] = by_sentence(measured["ranked"], "right")
     verdicts = aims.rows(of_world(study))
-    study["aims"] = {
-        asked: dict(zip(aims.COLUMNS, cells, strict=True)) for asked, cells in verdicts
-    }
+    study["aims"] = {what: dict(zip(aims.COLUMNS, one, strict=True)) for what, one in verdicts}
     again = None if other is None else together(study, measured, other)
     print_rows("Aims", aims.COLUMNS, verdicts, Console())
     return finish(out, study, page(study, again))

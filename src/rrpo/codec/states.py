@@ -33,7 +33,7 @@ def hear(encoder: WhisperEncoder, audio: Audio) -> Tensor:
     return states.reshape(-1, 2 * encoder.config.width)
 
 
-class HeardCache:
+class StateCache:
     """Keeps states in a folder, by the samples and the encoder's weights."""
 
     def __init__(self, folder: Path, encoder: WhisperEncoder) -> None:

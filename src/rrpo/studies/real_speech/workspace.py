@@ -3,7 +3,7 @@
 A fold is a set of languages to train on. For each fold a tokenizer is trained without labels, every
 recording is turned into tokens, a reward model is pre-trained on them, again without labels, and
 then fine-tuned on the emotions with a subset of the regularizers and a seed. Whoever is tested was
-never heard: neither by the reward model nor by the tokenizer. Every part is kept, by its content or
+unseen: neither by the reward model nor by the tokenizer. Every part is kept, by its content or
 by its settings, so an interrupted study goes on, and both studies use each other's parts.
 """
 
@@ -26,8 +26,8 @@ from rrpo import reward
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.checkpoint import read_json, sha256, write_json
 from rrpo.codec import speech, whisper
-from rrpo.codec.heard import HeardCache, hear
 from rrpo.codec.speech import SpeechTokenizer, SpeechTokenizerConfig
+from rrpo.codec.states import StateCache, hear
 from rrpo.codec.train_speech import (
     Hearing,
     SpeechTokenizerFit,
@@ -55,7 +55,7 @@ WEIGHT_DECAY = 0.05
 """Of fine-tuning."""
 
 
-class Laboratory:
+class Workspace:
     """The recordings of a study, and every part made of them, in a folder.
 
     Attributes:
@@ -158,9 +158,9 @@ class Laboratory:
         return sorted(int(index) for one in drawn for index in one)
 
     @cached_property
-    def cache(self) -> HeardCache:
+    def cache(self) -> StateCache:
         """What the encoder hears, kept by content."""
-        return HeardCache(self.folder / "heard", whisper.load(TOKENIZER.layers))
+        return StateCache(self.folder / "heard", whisper.load(TOKENIZER.layers))
 
     def sound(self, index: int) -> Audio:
         """Read a recording, of a long one the beginning."""

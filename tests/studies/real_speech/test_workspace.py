@@ -19,12 +19,12 @@ from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.interval import with_intervals
-from rrpo.studies.real_speech import ablation, jobs, laboratory, languages
+from rrpo.studies.real_speech import ablation, jobs, languages, workspace
 from rrpo.studies.real_speech.folds import AUDIO, CEILING, HARDENED, PRETRAINED, Fold, Job, Size
 from rrpo.studies.real_speech.jobs import evenly_mixed, parents, posteriors, run_jobs
-from rrpo.studies.real_speech.laboratory import Laboratory
 from rrpo.studies.real_speech.recordings import read_recordings
-from rrpo.studies.real_speech.trials import held_out, strata, trials, unheard
+from rrpo.studies.real_speech.trials import held_out, strata, trials, unseen
+from rrpo.studies.real_speech.workspace import Workspace
 from rrpo.studies.study import publish
 
 SIZE = Size(seeds=2, mixes=1, tokenizer_steps=2, pretrain_steps=2, finetune_steps=2)
@@ -73,7 +73,7 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     small = SpeechTokenizerConfig(states=12, layers=1, width=16, dilations=(1,), summary=4)
     monkeypatch.setattr(whisper, "load", tiny)
-    monkeypatch.setattr(laboratory, "TOKENIZER", small)
+    monkeypatch.setattr(workspace, "TOKENIZER", small)
     monkeypatch.setattr(jobs, "TOKENIZER", small)
     monkeypatch.setattr(jobs, "ProcessPoolExecutor", Inline)
     return [
@@ -84,51 +84,58 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_who_is_tested_was_never_heard(tmp_path: Path, manifests: list[Path]) -> None:
-    lab = Laboratory(tmp_path / "out", manifests, SIZE)
-    assert lab.emotions == ["happy", "sad"]
-    for language, fold in held_out(lab).items():
-        heard = {lab.recordings[index].speaker for index in lab.training(fold)}
-        for other in lab.languages:
-            tested = {lab.recordings[index].speaker for index in unheard(lab, other, fold)}
+    workspace = Workspace(tmp_path / "out", manifests, SIZE)
+    assert workspace.emotions == ["happy", "sad"]
+    for language, fold in held_out(workspace).items():
+        heard = {workspace.recordings[index].speaker for index in workspace.training(fold)}
+        for other in workspace.languages:
+            tested = {
+                workspace.recordings[index].speaker for index in unseen(workspace, other, fold)
+            }
             assert tested
             assert not heard & tested
-        assert len({lab.recordings[index].speaker for index in unheard(lab, language, fold)}) == 3
+        assert (
+            len(
+                {workspace.recordings[index].speaker for index in unseen(workspace, language, fold)}
+            )
+            == 3
+        )
     # Speakers of the same name in two corpora are two people.
-    assert len({row.speaker for row in lab.recordings}) == 9
+    assert len({row.speaker for row in workspace.recordings}) == 9
 
 
 def test_a_share_is_drawn_by_the_seed(tmp_path: Path, manifests: list[Path]) -> None:
-    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    workspace = Workspace(tmp_path / "out", manifests, SIZE)
     whole, half = Fold(("xx", "yy")), Fold(("xx", "yy"), 0.5)
-    everything = lab.finetuning(whole)
-    assert len(lab.finetuning(half)) == len(everything) / 2
-    assert set(lab.finetuning(half, 1)) < set(everything)
-    assert lab.finetuning(half, 1) != lab.finetuning(half, 2)
-    kept = lab.finetuning(Fold(("xx", "yy"), 0.01))
+    everything = workspace.finetuning(whole)
+    assert len(workspace.finetuning(half)) == len(everything) / 2
+    assert set(workspace.finetuning(half, 1)) < set(everything)
+    assert workspace.finetuning(half, 1) != workspace.finetuning(half, 2)
+    kept = workspace.finetuning(Fold(("xx", "yy"), 0.01))
     assert len(kept) == 4  # one of each emotion and language
-    assert lab.training(half) == lab.training(whole)
+    assert workspace.training(half) == workspace.training(whole)
     assert (whole.name, half.name) == ("xx+yy", "xx+yy@0.5")
 
 
 @pytest.mark.slow
 def test_mixes_keep_to_what_is_trained_on(tmp_path: Path, manifests: list[Path]) -> None:
-    lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=20))
+    workspace = Workspace(tmp_path / "out", manifests, replace(SIZE, mixes=20))
     fold = Fold(("xx", "zz"))
-    allowed, asked = set(lab.finetuning(fold)), []
-    sound = lab.sound
+    allowed, asked = set(workspace.finetuning(fold)), []
+    sound = workspace.sound
 
     def heard(index: int) -> Any:
         asked.append(index)
         return sound(index)
 
-    lab.sound = heard  # type: ignore[method-assign]
-    own = lab.finetuning(fold)[0]
-    made = lab.mixes(own, fold)
+    workspace.sound = heard  # type: ignore[method-assign]
+    own = workspace.finetuning(fold)[0]
+    made = workspace.mixes(own, fold)
     assert len(made) == 20
     assert set(asked) <= allowed
-    assert {lab.recordings[index].language for index in asked} == {"xx", "zz"}
+    assert {workspace.recordings[index].language for index in asked} == {"xx", "zz"}
     assert {partner for _, partner, _ in made} <= allowed
-    again = lab.mixes(own, fold)
+    again = workspace.mixes(own, fold)
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(made, again, strict=True))
 
 
@@ -149,24 +156,26 @@ def test_the_ablation_is_written_and_goes_on(
     assert "The paper's own figures" in text
     assert (out / "ablation.svg").read_text().startswith("<?xml")
 
-    lab = Laboratory(out, manifests, SIZE)
-    fold = held_out(lab)["xx"]
-    rows = unheard(lab, "xx", fold)
-    found = trials(lab, [Job(fold, "ls", seed) for seed in range(2)], rows)
+    workspace = Workspace(out, manifests, SIZE)
+    fold = held_out(workspace)["xx"]
+    rows = unseen(workspace, "xx", fold)
+    found = trials(workspace, [Job(fold, "ls", seed) for seed in range(2)], rows)
     by_hand = [balanced_accuracy_score(found.labels, one) for one in found.predictions]
     recall = study["models"]["ls"]["xx, unseen"]["unweighted_average_recall"]
     assert recall.mean == pytest.approx(np.mean(by_hand))
-    plain = trials(lab, [Job(fold, "plain", seed) for seed in range(2)], rows)
+    plain = trials(workspace, [Job(fold, "plain", seed) for seed in range(2)], rows)
     assert plain.labels.tolist() == found.labels.tolist()
-    seen = strata(lab, "plain", list(held_out(lab).values()), lab.languages, seen=True)
+    seen = strata(
+        workspace, "plain", list(held_out(workspace).values()), workspace.languages, seen=True
+    )
     assert [one.predictions.shape[0] for one in seen] == [4, 4, 4]  # two folds, two seeds
 
     # Of two emotions one area is that of the other; over languages it is averaged.
-    names = held_out(lab)
+    names = held_out(workspace)
     areas = [
         roc_auc_score(labels, row[:, 1])
         for name, fold in names.items()
-        for labels, row in _heard(lab, name, fold)
+        for labels, row in _heard(workspace, name, fold)
     ]
     beside = study["beside"]["ls"]["unseen languages"]
     assert beside["Area under the ROC curve"].mean == pytest.approx(np.mean(areas))
@@ -177,7 +186,7 @@ def test_the_ablation_is_written_and_goes_on(
     assert f"| {gain:+.3f} | {gain.verdict} |" in text.split("ROC curve:")[1]
 
     # Nothing is trained twice; what is missing is made again, and the same.
-    monkeypatch.setattr(laboratory, "train", None)
+    monkeypatch.setattr(workspace, "train", None)
     monkeypatch.setattr(jobs, "train", None)
     assert ablation.run(manifests, out, SIZE) == page
     monkeypatch.undo()
@@ -215,9 +224,11 @@ def test_some_of_the_reward_models_alone(tmp_path: Path, manifests: list[Path]) 
             ablation.run(manifests, out, SIZE, models=wrong)
 
 
-def _heard(lab: Laboratory, name: str, fold: Fold) -> list[tuple[np.ndarray, np.ndarray]]:
+def _heard(workspace: Workspace, name: str, fold: Fold) -> list[tuple[np.ndarray, np.ndarray]]:
     """Labels and scores of a language that a fold never heard, for each of two trainings."""
-    found = trials(lab, [Job(fold, "ls", seed) for seed in range(2)], unheard(lab, name, fold))
+    found = trials(
+        workspace, [Job(fold, "ls", seed) for seed in range(2)], unseen(workspace, name, fold)
+    )
     assert found.scores is not None and found.scores.shape[-1] == 2
     return [(found.labels, row) for row in found.scores]
 
@@ -226,7 +237,7 @@ def _heard(lab: Laboratory, name: str, fold: Fold) -> list[tuple[np.ndarray, np.
 def test_less_data_is_not_mixed_with_the_rest(
     tmp_path: Path, manifests: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab = Laboratory(tmp_path / "out", manifests, replace(SIZE, mixes=9))
+    workspace = Workspace(tmp_path / "out", manifests, replace(SIZE, mixes=9))
     job, given = Job(Fold(("xx", "zz"), 0.5), AUDIO, 1), []
     objective = jobs.RewardObjective
 
@@ -235,9 +246,9 @@ def test_less_data_is_not_mixed_with_the_rest(
         return objective(model, rows, fit, mixes)
 
     monkeypatch.setattr(jobs, "RewardObjective", watched)
-    run_jobs(lab, [job])
-    chosen = set(lab.finetuning(job.fold, job.seed))
-    pool = lab.pool(job.fold)
+    run_jobs(workspace, [job])
+    chosen = set(workspace.finetuning(job.fold, job.seed))
+    pool = workspace.pool(job.fold)
     assert {parent for row in given for parent in parents(row)} <= chosen
     mixed = [row for row in given if "+" in row.id]
     assert {row.id for row in mixed} == {row.id for row in pool if set(parents(row)) <= chosen}
@@ -258,13 +269,13 @@ def test_every_utterance_has_as_many_mixes() -> None:
 
 @pytest.mark.slow
 def test_a_job_made_again_is_the_same(tmp_path: Path, manifests: list[Path]) -> None:
-    lab = Laboratory(tmp_path / "out", manifests, SIZE)
+    workspace = Workspace(tmp_path / "out", manifests, SIZE)
     job = Job(Fold(("xx", "zz")), "ls_eam_adv", 1)
-    run_jobs(lab, [job])
-    first = posteriors(lab, job)
+    run_jobs(workspace, [job])
+    first = posteriors(workspace, job)
     (tmp_path / "out" / "jobs" / f"{job.name}.safetensors").unlink()
-    run_jobs(lab, [job])
-    assert np.array_equal(posteriors(lab, job), first)
+    run_jobs(workspace, [job])
+    assert np.array_equal(posteriors(workspace, job), first)
     assert np.allclose(np.exp(first).sum(1), 1, atol=1e-5)
 
 
@@ -284,9 +295,11 @@ def test_the_languages_study_shares_what_is_there(tmp_path: Path, manifests: lis
     one = study["speakers"]["yy"]
     name, found = next(iter(one.items()))
     assert f"| yy, {name} | {found['plain']} |" in text
-    lab = Laboratory(tmp_path / "out", manifests, SIZE)
-    fold = held_out(lab)["yy"]
-    spoken = trials(lab, [Job(fold, "plain", s) for s in range(2)], unheard(lab, "yy", fold))
+    workspace = Workspace(tmp_path / "out", manifests, SIZE)
+    fold = held_out(workspace)["yy"]
+    spoken = trials(
+        workspace, [Job(fold, "plain", s) for s in range(2)], unseen(workspace, "yy", fold)
+    )
     own = spoken.names == name
     by_hand = [balanced_accuracy_score(spoken.labels[own], row[own]) for row in spoken.predictions]
     assert found["plain"].mean == pytest.approx(np.mean(by_hand))
@@ -317,7 +330,7 @@ def test_bad_manifests_say_what_is_wrong(
     file = manifests[0] / "manifest.csv"
     file.write_text(spoil(file.read_text()))
     with pytest.raises(UserError, match=message):
-        Laboratory(tmp_path / "out", manifests, SIZE)
+        Workspace(tmp_path / "out", manifests, SIZE)
 
 
 def test_one_language_and_another_study_are_refused(tmp_path: Path, manifests: list[Path]) -> None:
@@ -328,21 +341,21 @@ def test_one_language_and_another_study_are_refused(tmp_path: Path, manifests: l
     with pytest.raises(UserError, match="named twice"):
         read_recordings([manifests[0], manifests[1], manifests[0]])
     assert {row.language for row in read_recordings(manifests, first=2)} == {"xx", "yy"}
-    Laboratory(tmp_path / "out", manifests, SIZE).claim()
+    Workspace(tmp_path / "out", manifests, SIZE).claim()
     with pytest.raises(UserError, match="another --out"):
-        Laboratory(tmp_path / "out", manifests[:2], SIZE).claim()
+        Workspace(tmp_path / "out", manifests[:2], SIZE).claim()
     # Another sound under the same name is another study, and a silent one is none.
     where = manifests[0] / "a_sad_0.wav"
     sound, rate = soundfile.read(where)
     soundfile.write(where, np.zeros(8000), rate)
     with pytest.raises(UserError, match="another --out"):
-        Laboratory(tmp_path / "out", manifests, SIZE).claim()
+        Workspace(tmp_path / "out", manifests, SIZE).claim()
     fresh = tmp_path / "fresh"
     with pytest.raises(UserError, match=r"a_sad_0\.wav is silent"):
-        Laboratory(fresh, manifests, SIZE).claim()
+        Workspace(fresh, manifests, SIZE).claim()
     # What was refused has claimed nothing: without the silence the same folder serves.
     soundfile.write(where, sound, rate)
-    Laboratory(fresh, manifests, SIZE).claim()
+    Workspace(fresh, manifests, SIZE).claim()
 
 
 def test_what_belongs_to_no_class_is_heard_and_not_tested(
@@ -350,10 +363,10 @@ def test_what_belongs_to_no_class_is_heard_and_not_tested(
 ) -> None:
     file = manifests[0] / "manifest.csv"
     file.write_text(file.read_text().replace("a_sad_0.wav,sad", "a_sad_0.wav,other"))
-    lab = Laboratory(tmp_path / "out", manifests, SIZE)
-    assert lab.left_out["other"] == 1
-    number = next(i for i, row in enumerate(lab.recordings) if row.emotion == "other")
-    assert number not in lab.labelled
+    workspace = Workspace(tmp_path / "out", manifests, SIZE)
+    assert workspace.left_out["other"] == 1
+    number = next(i for i, row in enumerate(workspace.recordings) if row.emotion == "other")
+    assert number not in workspace.labelled
 
 
 def test_a_page_is_published_with_its_picture(tmp_path: Path) -> None:
