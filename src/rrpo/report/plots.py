@@ -141,7 +141,8 @@ def chart_svg(chart: Chart) -> str:
     heights = [value for value in values if math.isfinite(value)]
     heights += [] if chart.level is None else [chart.level]
     named = chart.level is not None or any(line.label for line in chart.lines)
-    right = WIDTH - (RIGHT if named else 12.0)
+    longest = max((len(line.label) for line in chart.lines), default=0)
+    right = WIDTH - (min(max(RIGHT, 6.4 * longest + 8.0), 130.0) if named else 12.0)
     frame = _Frame(extent([point.x for point in drawn]), extent(heights), right)
     ends = [
         f"{line.label} {number(line.points[-1].y.mean, 3)}".strip()
