@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from rrpo.report.listening import listening
 from rrpo.report.numbers import number, with_ends
 from rrpo.report.plots import Chart, Line, Point, chart_svg, legend_mark
 from rrpo.report.scatter import panels
+from rrpo.report.stages import read_stages
 from rrpo.report.summary import summarize
 from rrpo.tokens import shown
 
@@ -59,7 +59,7 @@ def _write_page(folder: Path) -> Path:
     results = _results(folder) if (folder / "results.json").is_file() else {}
     samples = read_lines(folder / "samples.jsonl")
     curves = read_lines(folder / "curves.jsonl")
-    stages = _stages(folder / "stages.json")
+    stages = read_stages(folder / "stages.json")
     summary = summarize(results, curves, samples)
     reference = section(results, "reference")
     entries = ({"reference": reference} if reference else {}) | tables.ordered_systems(results)
@@ -89,35 +89,6 @@ def _write_page(folder: Path) -> Path:
         notes=_notes(results),
         glossary=_glossary(results, curves),
     )
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """A stage of a demo, with what the page says of its time."""
-
-    title: str
-    state: str
-    note: str
-
-
-def _stages(path: Path) -> list[_Stage]:
-    """Read what a demo has done, is doing and will do; nothing where it does not say."""
-    if not path.is_file():
-        return []
-    found = []
-    for stage in read_json(path):
-        state, seconds, left = stage["state"], stage.get("seconds"), stage.get("left")
-        note = state
-        if state == "done" and seconds is not None:
-            note = f"done in {_duration(seconds)}"
-        elif state == "running" and left is not None:
-            note = f"running, about {_duration(left)} left"
-        found.append(_Stage(str(stage.get("title") or stage["name"]), state, note))
-    return found
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def write_run_page(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rrpo.evaluate.crossed import stratified_interval
+from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.interval import Interval
 from rrpo.report.table2 import table2
 from rrpo.reward.fit_config import subsets
@@ -94,16 +94,22 @@ def run(
         "effects": {part: effect(part, asked) for part in HARDENED.split("_")}
         if set(subsets()) <= set(models)
         else {},
-        "recall": {
-            name: {
-                model: recalls(workspace.emotions, found[name]) for model, found in asked.items()
-            }
-            | {GAIN: recalls(workspace.emotions, asked[hardened][name], asked["plain"][name])}
-            for name in SETS
-        },
+        "recall": {name: _by_emotion(workspace, asked, hardened, name) for name in SETS},
     }
     draw(study["differences"], out / "ablation.svg")
     return finish(out, study, page(study), "ablation")
+
+
+def _by_emotion(
+    workspace: Workspace,
+    asked: Mapping[str, Mapping[str, Sequence[Trials]]],
+    hardened: str,
+    name: str,
+) -> dict[str, dict[str, Interval]]:
+    """Return the recall of each emotion on a set of languages, by model, and the gain."""
+    emotions = workspace.emotions
+    gain = recalls(emotions, asked[hardened][name], asked["plain"][name])
+    return {model: recalls(emotions, found[name]) for model, found in asked.items()} | {GAIN: gain}
 
 
 def page(study: Mapping[str, Any]) -> str:

@@ -1,0 +1,35 @@
+"""What a running demo has done, is doing and will do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrpo.checkpoint import read_json
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a demo, with what the page says of its time."""
+
+    title: str
+    state: str
+    note: str
+
+
+def read_stages(path: Path) -> list[Stage]:
+    """Read what a demo has done, is doing and will do; nothing where it does not say."""
+    if not path.is_file():
+        return []
+    found = []
+    for stage in read_json(path):
+        state, seconds, left = stage["state"], stage.get("seconds"), stage.get("left")
+        note = state
+        if state == "done" and seconds is not None:
+            note = f"done in {_duration(seconds)}"
+        elif state == "running" and left is not None:
+            note = f"running, about {_duration(left)} left"
+        found.append(Stage(str(stage.get("title") or stage["name"]), state, note))
+    return found
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
