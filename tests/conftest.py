@@ -68,8 +68,9 @@ def quick_judges() -> Iterator[None]:
     """
 
     def quick(emotion: EmotionJudge | None) -> Judges:
-        meter = {"distillmos": lambda audio: 1.0 + float(np.abs(audio).mean())}
-        return Judges(emotion, meter, OneWord())  # type: ignore[arg-type]
+        names = ("distillmos", "dnsmos_p808")
+        meters = {name: lambda audio: 1.0 + float(np.abs(audio).mean()) for name in names}
+        return Judges(emotion, meters, OneWord())  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Judges, "installed", quick)

@@ -12,6 +12,7 @@ from rrpo.errors import UserError
 from rrpo.evaluate.panel import Judges, Sample, measure
 from rrpo.measures import BY_KEY
 from rrpo.policy import SpeechTokenLM
+from rrpo.report.sound import opus_uri
 from rrpo.reward import RewardModel
 from rrpo.speaking.mini import BestOf, MiniSpeaker
 from rrpo.studies.demo.plan import BEST_OF, REWARD_OF, SYSTEMS
@@ -105,6 +106,7 @@ def speak(demo: Demo, name: str) -> None:
     for sample in speaker.samples(utterances, demo.seed):
         path = folder / f"{sample.id}.wav"
         audio.write(path, sample.audio)
+        opus_uri(sample.audio, path)  # the page's copy, made here and not while it is written
         told = {"system": name, "wav": path.relative_to(demo.out).as_posix()}
         said = {"tokens": sample.tokens.tolist(), "kl": sample.kl, "ended": sample.ended}
         rows.append(

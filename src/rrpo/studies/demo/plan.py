@@ -128,14 +128,14 @@ QUICK = replace(
     test_utterances=60,
 )
 """A taste: one emotion, a quarter of the steps."""
-SMOKE = Plan(
+SMOKE = replace(
+    DEMO,
     reward_steps=8,
     sft_steps=4,
     diffro_steps=2,
     dpo_steps=2,
     batch_size=6,
     sentences=1,
-    curve_sentences=1,
     curve_every=2,
     sft_every=2,
     test_utterances=30,
