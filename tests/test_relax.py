@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rrpo import relax as module
+from rrpo import choices as module
 from rrpo.relax import relax
 from rrpo.sampling import ESTIMATORS, conditional_gumbel, gapped, softmax_jacobian
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import rrpo
+from rrpo.cores import cores
 from rrpo.errors import UserError
 
 PACKAGE = Path(rrpo.__file__).parent
@@ -43,7 +44,7 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "libraries": {},
-        "cores": {"usable": _usable_cores(), "all": os.cpu_count()},
+        "cores": {"usable": cores(), "all": os.cpu_count()},
         "threads": None,
         "device": None,
         "parts": {},
@@ -56,11 +57,6 @@ def examine() -> dict[str, Any]:
         except Exception as error:  # a damaged package raises anything at its import
             found["broken"].append(_without_folders(" ".join(str(error).split())))
     return found
-
-
-def _usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _packages() -> dict[str, Any]:
@@ -122,10 +118,8 @@ def _without_folders(line: str) -> str:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """Return what `examine` found as lines of at most 80 columns."""
-    cores, threads = (
-        found["cores"],
-        f"{found['threads'] or 'no'} thread{'s' * (found['threads'] != 1)}",
-    )
+    usable, threads = found["cores"]["usable"], found["threads"]
+    told = f"{threads or 'no'} thread{'s' * (threads != 1)}"
     libraries = ", ".join(f"{name} {version}" for name, version in found["libraries"].items())
     parts = []
     for name, part in found["parts"].items():
@@ -135,7 +129,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     return [
         f"rrpo {found['rrpo']}, Python {found['python']}, {found['system']}",
         *textwrap.wrap(f"core: {libraries}", WIDTH, subsequent_indent="  "),
-        f"CPU: {cores['usable']} of {cores['all']} cores; a training uses {threads}",
+        f"CPU: {usable} of {found['cores']['all']} cores; a training uses {told} at most",
         "  (other numbers: OMP_NUM_THREADS=N, or --set train.threads=N)",
         f"device: {found['device'] or 'no CUDA device, all runs on the CPU'}",
         "optional parts (+ there, - missing):",

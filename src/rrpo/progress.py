@@ -32,14 +32,16 @@ LINE_INTERVAL = 30.0
 """Seconds between two lines where there is no terminal."""
 ETA_AFTER = 0.05
 """Share of the steps after which the time left is shown."""
+_reports: list[Any] = []
+"""Where a process tells its parent how far it is: a queue, or nothing."""
 
 
 class Progress:
     """Show how far a run is and the time left: a bar on a terminal, else a line now and then.
 
     Processes that work side by side (`multiprocessing`) show lines, for bars would be drawn over
-    each other. It writes to the standard error stream. `FORCE_COLOR=1` in the environment asks for
-    the bar where there is no terminal.
+    each other, or tell their parent, which draws them (`following`). It writes to the standard
+    error stream. `FORCE_COLOR=1` in the environment asks for the bar where there is no terminal.
 
     Args:
         description: what is running.
@@ -84,6 +86,9 @@ class Progress:
 
     def update(self, done: int, note: str = "") -> None:
         """Say that `done` steps are done; `note` is a short text such as the loss."""
+        if _reports:
+            _reports[0].put((self.description, done, self.total))
+            return
         if self.bar is not None:
             self.bar.update(self.task, completed=done, note=note)
             return
@@ -103,6 +108,43 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def report_to(queue: Any) -> None:
+    """Let this process tell its parent how far it is, and show nothing itself."""
+    _reports[:] = [queue]
+
+
+@contextlib.contextmanager
+def following(reports: Any) -> Iterator[None]:
+    """Show what processes report to a queue: a line for each that runs; none without a terminal."""
+    console = Console(stderr=True)
+    bars = RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+    def listen() -> None:
+        tasks: dict[str, Any] = {}
+        while (found := reports.get()) is not None:
+            title, done, total = found
+            if title not in tasks:
+                tasks[title] = bars.add_task(title, total=total, completed=done)
+            bars.update(tasks[title], completed=done, visible=done < total)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    with bars:
+        listener.start()
+        try:
+            yield
+        finally:
+            reports.put(None)
+            listener.join(timeout=5)
 
 
 @contextlib.contextmanager

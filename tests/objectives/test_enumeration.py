@@ -20,7 +20,7 @@ from rrpo.objectives.grpo import group_advantage
 from rrpo.objectives.on_policy import Estimator
 from rrpo.policy.layout import unistream
 from rrpo.relax import relax
-from rrpo.sampling import ESTIMATORS, conditional_gumbel
+from rrpo.sampling import ESTIMATORS, SMALLEST, conditional_gumbel
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def pathwise(truth: Truth, tokens: Tensor, estimator: str, tau: float, seed: int
     head = ids[:, : ids.shape[1] - SIZE]
     inputs = model.embed(head)
     noise = torch.Generator().manual_seed(seed)
-    exponential = torch.empty(SIZE, CODES).exponential_(generator=noise)
+    exponential = -torch.empty(SIZE, CODES).uniform_(SMALLEST, 1.0, generator=noise).log()
     weights = []
     for step in range(SIZE):
         theta = model.head(model.hidden(ids[:, : inputs.shape[1]], inputs=inputs)[0, -1])[:CODES]

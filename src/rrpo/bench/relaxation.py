@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from rrpo.bench.measure import Measurement, compare, measurement
+from rrpo.choices import Logits, choices
 from rrpo.interval import exactly
 from rrpo.policy.divergence import kl_per_position
-from rrpo.relax import Logits, Relaxation, choices, relax
+from rrpo.relax import relax
+from rrpo.sampling import Relaxation
 from rrpo.tokens import SPEECH_CODES
 
 FORMS = ("chunked", "dense")

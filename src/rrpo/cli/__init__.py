@@ -21,8 +21,11 @@ from rrpo.cli.policy import policy_app
 from rrpo.cli.reward import reward_app
 from rrpo.cli.speech import evaluate, export, report, speak
 from rrpo.cli.study import study_app
+from rrpo.cores import choose_threads, cores
 from rrpo.errors import UserError
 
+TRAINING = ("reward", "policy", "tokenize", "speak", "evaluate", "study")
+"""Commands that are busy for long, with torch."""
 app = typer.Typer(
     name="rrpo",
     no_args_is_help=True,
@@ -55,7 +58,8 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
+    context: typer.Context,
+    _version: Annotated[
         bool,
         typer.Option(
             "--version", help="Print it and exit.", callback=_print_version, is_eager=True
@@ -63,6 +67,8 @@ def _root(
     ] = False,
 ) -> None:
     """Take the option that needs no command."""
+    if context.invoked_subcommand in TRAINING:
+        choose_threads()
 
 
 @app.command(epilog="Example: rrpo demo --systems sft,best_of_8,diffro,rrpo --out demo")
@@ -70,6 +76,13 @@ def demo(
     out: Out = Path("demo"),
     seed: Seed = 0,
     smoke: Smoke = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A taste: one emotion, a quarter of the steps.")
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trainings at once, one core each; default: all cores."),
+    ] = None,
     ablation: Ablation = False,
     systems: Systems = "sft,diffro,rrpo",
     from_scratch: Annotated[
@@ -77,17 +90,26 @@ def demo(
         typer.Option(help="First make the bundled world again (4 hours; needs rrpo\\[mini])."),
     ] = False,
 ) -> None:
-    """Harden a reward model, post-train a small LM in several ways, judge them, write a page."""
+    """Harden a reward model, post-train a small LM in several ways, judge them, write a page.
+
+    The page is there within seconds and grows. Ctrl-C stops; the same command goes on.
+    """
     from rrpo.studies.demo import demo, plan
 
-    chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
+    if smoke and quick:
+        raise UserError("--smoke and --quick are two sizes: give one")
+    size = plan.SMOKE if smoke else plan.QUICK if quick else plan.DEMO
+    chosen = plan.with_systems(size, systems.split(","))
+    workers = min(jobs or cores(), 3)
+    if workers == 1:
+        print("one core: the stages run one after the other", file=sys.stderr)
     world = None
     if from_scratch:
         from rrpo.mini.build import build
 
         world = build(out / "recipe", seed, scale=0.01 if smoke else 1.0)
         out = out / "demo"
-    demo.run(out, seed, chosen, ablation, world, command_line())
+    demo.run(out, seed, chosen, ablation, world, command_line(), workers)
 
 
 def main() -> None:

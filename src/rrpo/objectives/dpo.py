@@ -11,12 +11,12 @@ from pydantic import Field
 from torch import Tensor
 
 from rrpo import policy
+from rrpo.choices import Logits, choices
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import adapted, without_adapters
 from rrpo.policy.layout import Example, Prompt, choose, described, unistream
-from rrpo.relax import Logits, choices
 from rrpo.tokens import IGNORE, length_mask
 
 

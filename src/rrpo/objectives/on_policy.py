@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rrpo.choices import Logits, choices
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
@@ -20,9 +21,8 @@ from rrpo.policy.layout import Prompt, check_speech, continued, described
 from rrpo.policy.layout import prompt as prompt_ids
 from rrpo.policy.lm import LMConfig
 from rrpo.policy.rollout import Generated, generate
-from rrpo.relax import Logits, Relaxation, choices
 from rrpo.reward.reward import DifferentiableReward, evaluated
-from rrpo.sampling import Sampling
+from rrpo.sampling import Relaxation, Sampling
 from rrpo.tokens import IGNORE, length_mask, loops
 
 SHORTEST = 1

@@ -109,7 +109,8 @@ class Decoder:
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x W + b, (B, in) and (in, out) → (B, out); of a wide W as (Wᵀ xᵀ)ᵀ on a CPU."""
     if weight.is_contiguous() or x.shape[0] < SOME_ROWS or x.device.type != "cpu":
-        return x @ weight if bias is None else torch.addmm(bias, x, weight)
+        # `addmm` first spreads the bias over all rows, which takes longer than adding it.
+        return x @ weight if bias is None else (x @ weight).add_(bias)
     if bias is None:
         return (weight.T @ x.T).T
     return torch.addmm(bias[:, None], weight.T, x.T).T

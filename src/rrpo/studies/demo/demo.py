@@ -6,7 +6,8 @@ again, so an interrupted demo goes on where it stood.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,17 @@ from rich.console import Console
 
 from rrpo import runs
 from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
-from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
-from rrpo.evaluate.panel import Judges, summarise
+from rrpo.evaluate.panel import summarise
 from rrpo.mini.world import HASHES, World
 from rrpo.report.page import write_page
 from rrpo.report.terminal import print_table
-from rrpo.reward import RewardModel
-from rrpo.studies.demo.judged import curve_point, judged_samples
+from rrpo.studies.demo.judged import curve_point, read_rows, samples_so_far
 from rrpo.studies.demo.plan import FULL, PRETRAINED, REWARD_OF, SMOKE, SYSTEMS, TABLE_2, Plan
+from rrpo.studies.demo.schedule import Stage, run_stages
 from rrpo.studies.demo.setting import Demo
-from rrpo.studies.demo.systems import post_train, reward_model
+from rrpo.studies.demo.stages import do, prepare, stages
 from rrpo.studies.study import begin
 
 GROWS = ("systems", "ablation")
@@ -40,17 +40,22 @@ def run(
     ablation: bool = False,
     world: World | None = None,
     command: str = "rrpo demo",
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Run or continue the demo in a folder; return what `results.json` holds.
 
+    The page is there as soon as something can be heard, and is written again as stages end.
+
     Args:
-        plan: `FULL`, `SMOKE`, or that of a study.
+        plan: `DEMO`, `QUICK`, `SMOKE`, or that of a study.
         ablation: also fine-tune the reward models between plain and hardened.
         world: another world than the bundled one.
         command: what the page says the figures were made with.
+        workers: stages at once, each in a process of one thread.
 
     Raises:
         UserError: the folder holds a demo of another seed or size, or cannot be written.
+        KeyboardInterrupt: Ctrl-C; the same call goes on.
     """
     world = world or World()
     world.check()
@@ -58,34 +63,52 @@ def run(
         out,
         {"seed": seed, "ablation": ablation, "world": sha256(world.folder / HASHES)} | asdict(plan),
     )
-    console = Console()
-    demo = Demo(
-        out,
-        seed,
-        plan,
-        world,
-        world.codec(),
-        Judges.installed(world.judge()),
-        read_json(out / "seconds.json") if (out / "seconds.json").is_file() else {},
-    )
-    reward_models = {name: reward_model(demo, name) for name in _reward_names(plan, ablation)}
-    systems = post_train(demo, reward_models)
-    rows = {
-        name: judged_samples(demo, name, model, reward_models) for name, model in systems.items()
-    }
-    rows["reference"] = judged_samples(demo, "reference", None, reward_models)
-    results = _results(demo, rows, reward_models, command)
-    with demo.stage("report"):
-        _write(demo, rows, results)
+    demo = Demo(out, seed, plan, _reward_names(plan, ablation), world)
+    console, clock = Console(), _Clock(demo)
+    run_stages(clock.stages, do, prepare, (demo,), workers, clock.changed)
+    results = _results(demo, clock.seconds(), command)
+    _write(demo, results)
     print_table(results, console)
     console.print(f"\nListen and look: {out / 'report.html'}")
     return results
 
 
-def _reward_names(plan: Plan, ablation: bool) -> list[str]:
+class _Clock:
+    """Writes what is done and what is running, and the page as it grows."""
+
+    def __init__(self, demo: Demo) -> None:
+        self.demo, self.stages = demo, stages(demo)
+        path = demo.out / "seconds.json"
+        spent = read_json(path) if path.is_file() else {}
+        for stage in self.stages:
+            stage.seconds = spent.get(stage.title, 0.0)
+
+    def seconds(self) -> dict[str, float]:
+        """Return what each stage took."""
+        return {stage.title: stage.seconds for stage in self.stages if stage.seconds}
+
+    def changed(self, stage: Stage) -> None:
+        """Take note of a stage that was begun or ended."""
+        out = self.demo.out
+        write_json(out / "stages.json", [one.described() for one in self.stages])
+        if stage.state == "running":
+            return
+        write_json(out / "seconds.json", self.seconds())
+        if stage.state == "done":
+            done = sum(one.state == "done" for one in self.stages)
+            print(
+                f"{done}/{len(self.stages)} {stage.title}: {stage.seconds:.0f} s", file=sys.stderr
+            )
+            if stage.name.startswith("speak") and stage.name != "speak reference":
+                _write_samples(self.demo)
+                write_page(out)
+                print(f"listen: {out / 'report.html'} (it grows)", file=sys.stderr)
+
+
+def _reward_names(plan: Plan, ablation: bool) -> tuple[str, ...]:
     """Return the reward models that are trained and tested: Table 2's or some, and the systems'."""
     table = TABLE_2 if ablation else (PRETRAINED, "plain", "ls_eam_adv")
-    return list(dict.fromkeys([*table, *(SYSTEMS[name].reward_model for name in plan.systems)]))
+    return tuple(dict.fromkeys([*table, *(SYSTEMS[name].reward_model for name in plan.systems)]))
 
 
 def _claim(out: Path, plan: Mapping[str, Any]) -> None:
@@ -96,41 +119,39 @@ def _claim(out: Path, plan: Mapping[str, Any]) -> None:
     claim(path, {name: value for name, value in plan.items() if name not in GROWS}, "a demo", GROWS)
 
 
-def _results(
-    demo: Demo,
-    rows: Mapping[str, Sequence[Mapping[str, Any]]],
-    reward_models: Mapping[str, RewardModel],
-    command: str,
-) -> dict[str, Any]:
+def _results(demo: Demo, seconds: Mapping[str, float], command: str) -> dict[str, Any]:
     reason = demo.judges.content_reason
+    rows = {name: read_rows(demo.out / "samples" / name / "rows.json") for name in _order(demo)}
     reference = summarise(rows["reference"], "plain", reason)
     reference["by_emotion"] = {
         emotion: summarise(
             [row for row in rows["reference"] if row["emotion"] == emotion], "plain", reason
         )
-        for emotion in EMOTIONS
+        for emotion in demo.plan.emotions
     }
     tests = {name: rows[: demo.plan.test_utterances] for name, rows in demo.world.tests().items()}
-    with demo.stage("evaluate"):
-        figures = {
-            name: runs.reward_figures(model, tests, demo.seed)
-            for name, model in reward_models.items()
-        }
     return {
         "schema": 1,
         "seed": demo.seed,
         "smoke": demo.plan == SMOKE,
         **begin(command),
-        "seconds": demo.seconds,
+        "seconds": seconds,
         "reference": reference,
         "systems": {
             name: summarise(rows[name], REWARD_OF[name], reason)
             for name in ("base", *demo.plan.systems)
         },
-        "reward_models": figures,
+        "reward_models": {
+            name: runs.reward_figures(model, tests, demo.seed)
+            for name, model in demo.reward_models().items()
+        },
         "training": {name: _training(demo, name) for name in demo.plan.systems},
         "missing_judges": quality.missing() | ({"content": reason} if reason else {}),
     }
+
+
+def _order(demo: Demo) -> list[str]:
+    return ["reference", "base", *demo.plan.systems]
 
 
 def _training(demo: Demo, name: str) -> dict[str, Any]:
@@ -139,15 +160,14 @@ def _training(demo: Demo, name: str) -> dict[str, Any]:
     return {key: results[key] for key in ("stopped_at", "best_step", "rule") if key in results}
 
 
-def _write(
-    demo: Demo,
-    rows: Mapping[str, Sequence[Mapping[str, Any]]],
-    results: dict[str, Any],
-) -> None:
-    """Write samples.jsonl, curves.jsonl, results.json and the page."""
-    order = ["reference", "base", *demo.plan.systems]
-    lines = [json.dumps(row) for name in order for row in rows[name]]
+def _write_samples(demo: Demo) -> None:
+    lines = [json.dumps(row) for name in _order(demo) for row in samples_so_far(demo, name)]
     write_text(demo.out / "samples.jsonl", "\n".join(lines) + "\n")
+
+
+def _write(demo: Demo, results: dict[str, Any]) -> None:
+    """Write samples.jsonl, curves.jsonl, results.json and the page."""
+    _write_samples(demo)
     points = []
     for name in demo.plan.systems:
         if SYSTEMS[name].method == "best_of":

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rrpo import audio
 from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
-from rrpo.evaluate.panel import measure
+from rrpo.evaluate.panel import Judges, Sample, measure
 from rrpo.measures import BY_KEY
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardModel
@@ -42,10 +44,13 @@ def judge_policy(
     """Judge a policy in training on a few sentences: one point of the curves, flat by name."""
     utterances = demo.unseen(demo.plan.curve_sentences)
     samples = MiniSpeaker(model, demo.world, demo.codec, base).samples(utterances, demo.seed)
-    # DistillMOS takes a second an utterance, more than the training in between.
-    scorers = [name for name in CURVE_SCORERS if name in demo.judges.quality]
-    rows = measure(samples, reward_models, demo.judges, scorers)
-    return flatten(rows)
+    judges, scorers = demo.judges, []
+    if demo.plan.curves:
+        # DistillMOS takes a second an utterance, more than the training in between.
+        scorers = [name for name in CURVE_SCORERS if name in judges.quality]
+    else:
+        judges = Judges(demo.world.judge(), quality={})
+    return flatten(measure(samples, reward_models, judges, scorers))
 
 
 def flatten(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -88,27 +93,44 @@ def read_rows(path: Path) -> Rows:
     return rows
 
 
-def judged_samples(
-    demo: Demo,
-    name: str,
-    model: SpeechTokenLM | None,
-    reward_models: Mapping[str, RewardModel],
-) -> Rows:
-    """Let a system speak the test sentences and judge it; wav files lie beside the rows."""
+def speak(demo: Demo, name: str) -> None:
+    """Let a system speak the test sentences; wav files lie beside their rows, `spoken.json`."""
+    best = None
+    if name in SYSTEMS and SYSTEMS[name].method == "best_of":
+        best = BestOf(BEST_OF, demo.reward_model(SYSTEMS[name].reward_model))
+    utterances = demo.unseen(demo.plan.sentences)
+    model, base = demo.policy(name), demo.world.policy()
+    speaker = MiniSpeaker(model, demo.world, demo.codec, base, best)
+    folder, rows = demo.out / "samples" / name, []
+    for sample in speaker.samples(utterances, demo.seed):
+        path = folder / f"{sample.id}.wav"
+        audio.write(path, sample.audio)
+        told = {"system": name, "wav": path.relative_to(demo.out).as_posix()}
+        said = {"tokens": sample.tokens.tolist(), "kl": sample.kl, "ended": sample.ended}
+        rows.append(
+            {"id": sample.id, "text": sample.text, "emotion": sample.emotion, **told} | said
+        )
+    write_json(folder / "spoken.json", rows)
+
+
+def judge(demo: Demo, name: str) -> None:
+    """Judge what a system said, and write it beside the sounds, `rows.json`."""
+    folder = demo.out / "samples" / name
+    said = read_json(folder / "spoken.json")
+    tokens = [torch.tensor(row["tokens"]) for row in said]
+    samples = [
+        Sample(row["id"], row["text"], row["emotion"], one, sound, row["kl"], ended=row["ended"])
+        for row, one, sound in zip(said, tokens, demo.codec.decode_batch(tokens), strict=True)
+    ]
+    rows = measure(samples, demo.reward_models(), demo.judges)
+    told = [{"system": row["system"], "wav": row["wav"]} for row in said]
+    write_json(folder / "rows.json", [row | more for row, more in zip(rows, told, strict=True)])
+
+
+def samples_so_far(demo: Demo, name: str) -> Rows:
+    """Return the rows of a system: judged, or only spoken, or none yet."""
     folder = demo.out / "samples" / name
     if (folder / "rows.json").is_file():
         return read_rows(folder / "rows.json")
-    with demo.stage("evaluate"):
-        utterances = demo.unseen(demo.plan.sentences)
-        best = None
-        if name in SYSTEMS and SYSTEMS[name].method == "best_of":
-            best = BestOf(BEST_OF, reward_models[SYSTEMS[name].reward_model])
-        speaker = MiniSpeaker(model, demo.world, demo.codec, demo.world.policy(), best)
-        samples = speaker.samples(utterances, demo.seed)
-        rows = measure(samples, reward_models, demo.judges)
-        for sample, row in zip(samples, rows, strict=True):
-            path = folder / f"{sample.id}.wav"
-            audio.write(path, sample.audio)
-            row |= {"system": name, "wav": path.relative_to(demo.out).as_posix()}
-        write_json(folder / "rows.json", rows)
-    return rows
+    rows = read_json(folder / "spoken.json") if (folder / "spoken.json").is_file() else []
+    return [{key: row[key] for key in ("id", "text", "emotion", "system", "wav")} for row in rows]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from rrpo import config as configuration
 from rrpo import runs
+from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.objectives.dpo import DPOConfig
 from rrpo.objectives.grpo import GRPOConfig
@@ -84,7 +85,8 @@ BEST_OF = 8
 class Plan:
     """How much of everything, and what is post-trained how.
 
-    `diffro_steps` and `batch_size` are of the preset where they are None.
+    `diffro_steps` and `batch_size` are of the preset where they are None, `scorers` of quality all
+    that are installed. `curves` says whether quality and words are measured on the way, too.
     """
 
     systems: tuple[str, ...] = ("sft", "diffro", "rrpo")
@@ -99,9 +101,33 @@ class Plan:
     sft_every: int = 25
     test_utterances: int | None = None
     settings: tuple[str, ...] = ()
+    emotions: tuple[str, ...] = tuple(EMOTIONS)
+    scorers: tuple[str, ...] | None = None
+    curves: bool = True
 
 
 FULL = Plan()
+"""Of studies: much is measured."""
+DEMO = Plan(
+    sentences=4,
+    curve_sentences=1,
+    curve_every=30,
+    curves=False,
+    # DistillMOS takes twice the time of all other judges together.
+    scorers=("dnsmos_overall", "dnsmos_p808", "plcmos"),
+)
+"""The trainings of `FULL`, with less measured: minutes on two cores."""
+QUICK = replace(
+    DEMO,
+    reward_steps=60,
+    sft_steps=60,
+    diffro_steps=15,
+    sentences=3,
+    curve_every=15,
+    emotions=("surprised",),
+    test_utterances=60,
+)
+"""A taste: one emotion, a quarter of the steps."""
 SMOKE = Plan(
     reward_steps=8,
     sft_steps=4,

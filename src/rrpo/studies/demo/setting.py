@@ -1,44 +1,64 @@
-"""What the stages of a demo share: its plan and folder, its world and judges, and their seconds."""
+"""What the stages of a demo share: its plan and folder, its world and judges."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from rrpo import policy
-from rrpo.checkpoint import write_json
+from rrpo import policy, reward
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.panel import Judges
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM
+from rrpo.reward import RewardModel
 from rrpo.speaking.mini import unseen_utterances
-from rrpo.studies.demo.plan import SYSTEMS, Plan
+from rrpo.studies.demo.plan import PRETRAINED, SYSTEMS, Plan
 
 
 @dataclass
 class Demo:
-    """What the stages share."""
+    """What the stages share; what is large is loaded where it is first needed."""
 
     out: Path
     seed: int
     plan: Plan
+    reward_names: tuple[str, ...]
     world: World
-    codec: MiniCodec
-    judges: Judges
-    seconds: dict[str, float] = field(default_factory=dict)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the seconds of a stage, over all the times it was taken up."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            spent = self.seconds.get(name, 0.0) + time.monotonic() - began
-            self.seconds[name] = round(spent, 2)
-            write_json(self.out / "seconds.json", self.seconds)
+    @cached_property
+    def codec(self) -> MiniCodec:
+        """The world's codec."""
+        return self.world.codec()
+
+    @cached_property
+    def judges(self) -> Judges:
+        """What rates a system's speech in the end."""
+        found = Judges.installed(self.world.judge())
+        if self.plan.scorers is not None:
+            chosen = {name: one for name, one in found.quality.items() if name in self.plan.scorers}
+            found = replace(found, quality=chosen)
+        return found
+
+    def reward_model(self, name: str) -> RewardModel:
+        """Load a reward model that is trained."""
+        if name == PRETRAINED:
+            return self.world.reward_model()
+        return reward.load(self.out / "reward_models" / name)
+
+    def reward_models(self) -> dict[str, RewardModel]:
+        """Load all of them; only those that are trained already."""
+        runs = self.out / "reward_models"
+        return {
+            name: self.reward_model(name)
+            for name in self.reward_names
+            if name == PRETRAINED or (runs / name / "results.json").is_file()
+        }
+
+    def policy(self, name: str) -> SpeechTokenLM | None:
+        """Load a system; None is the reference, real tokens."""
+        if name == "reference":
+            return None
+        return self.world.policy() if name == "base" else policy.load(self.folder_of(name))
 
     def folder_of(self, name: str) -> Path:
         """Return the run of a system; the best of several utterances are SFT's."""
@@ -52,4 +72,5 @@ class Demo:
 
     def unseen(self, sentences: int) -> list[Utterance]:
         """Return what the systems are asked to say: other sentences for every seed."""
-        return unseen_utterances(self.world, sentences, self.seed * self.plan.sentences)
+        rows = unseen_utterances(self.world, sentences, self.seed * self.plan.sentences)
+        return [row for row in rows if row.emotion in self.plan.emotions]

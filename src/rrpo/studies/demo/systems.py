@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rrpo import policy, reward, runs
+from rrpo import reward, runs
 from rrpo.mini.mixes import mix_pool
 from rrpo.mini.world import World
 from rrpo.objectives.dpo import Pair
@@ -16,7 +16,6 @@ from rrpo.reward import RewardModel
 from rrpo.studies.demo.judged import judge_policy
 from rrpo.studies.demo.plan import (
     FULL,
-    PRETRAINED,
     SYSTEMS,
     diffro_config,
     dpo_config,
@@ -28,14 +27,6 @@ from rrpo.studies.demo.setting import Demo
 
 MIXES = 10
 """Mixed versions of each utterance where audio is mixed."""
-
-
-def reward_model(demo: Demo, name: str) -> RewardModel:
-    """Return a reward model of the demo, fine-tuned where it is not yet."""
-    if name == PRETRAINED:
-        return demo.world.reward_model()
-    with demo.stage(f"reward model {name}"):
-        return fine_tune_reward(demo.out, demo.world, name, demo.plan.reward_steps, demo.seed)
 
 
 def fine_tune_reward(
@@ -63,24 +54,15 @@ def fine_tune_reward(
     return reward.load(folder)
 
 
-def post_train(demo: Demo, reward_models: Mapping[str, RewardModel]) -> dict[str, SpeechTokenLM]:
-    """Post-train the policies, or load those that are finished."""
-    base = demo.world.policy()
-    for name in demo.plan.systems:
-        finished = (demo.folder_of(name) / "results.json").is_file()
-        if SYSTEMS[name].method != "best_of" and not finished:
-            with demo.stage(name):
-                _train(demo, name, base, reward_models)
-    return {"base": base} | {name: policy.load(demo.folder_of(name)) for name in demo.plan.systems}
-
-
-def _train(
-    demo: Demo, name: str, base: SpeechTokenLM, reward_models: Mapping[str, RewardModel]
-) -> None:
-    """Post-train one system."""
+def post_train(demo: Demo, name: str) -> None:
+    """Post-train a system, or go on where it stood; its reward model and start are there."""
     system, folder = SYSTEMS[name], demo.folder_of(name)
-    model, reference = demo.start_of(name), demo.start_of(name)
-    examples = make_examples(demo.world.tokenizer, demo.world.shard("finetune"))
+    model, reference, base = demo.start_of(name), demo.start_of(name), demo.world.policy()
+    rows = demo.world.shard("finetune")
+    if system.method != "sft":
+        rows = [row for row in rows if row.emotion in demo.plan.emotions]
+    examples = make_examples(demo.world.tokenizer, rows)
+    reward_models = demo.reward_models()
 
     def validate(_: int) -> Mapping[str, float]:
         return judge_policy(demo, model, base, reward_models)
@@ -96,7 +78,7 @@ def _train(
         "validate_every": demo.plan.curve_every,
         "description": system.title,
     }
-    rewards = [reward.load(demo.out / "reward_models" / system.reward_model)]
+    rewards = [demo.reward_model(system.reward_model)]
     config: runs.DiffRORun | runs.GRPORun | runs.DPORun
     if system.method == "dpo":
         config = dpo_config(demo.plan, demo.seed)

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rrpo import relax as module
+from rrpo import choices as module
+from rrpo.choices import Logits, choices
 from rrpo.policy.divergence import kl_per_position
-from rrpo.relax import Logits, Relaxation, choices, relax
-from rrpo.sampling import ESTIMATORS, Sampling, vector_jacobian
+from rrpo.relax import relax
+from rrpo.sampling import ESTIMATORS, Relaxation, Sampling, vector_jacobian
 
 CODES, IDS, WIDTH = 9, 12, 5
 
@@ -210,4 +211,58 @@ def test_tokens_drawn_in_the_pass_are_those_of_a_draw_beforehand() -> None:
         total = found.log_probability.sum() + found.kl.sum() + found.embeddings.square().sum()
         sums.append(torch.autograd.grad(total, leaves(policy)))
     for one, other in zip(*sums, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(0.8, 4), Sampling(1.2, 6, 0.9)])
+@pytest.mark.parametrize("estimator", ["straight_through", "gapped", "reinmax"])
+def test_relaxing_the_few_ids_that_are_left_is_relaxing_all(
+    estimator: str, sampling: Sampling
+) -> None:
+    """These estimators draw no noise, so the gradients agree, not only their means."""
+    policy, _, tokens, table = problem(3)
+    theta = truncated(dense(policy), sampling, torch.ones(7, dtype=torch.bool))
+    likely = theta[:, :CODES].max(-1)
+    tokens = torch.where((tokens < CODES) & likely.values.isfinite(), likely.indices, IDS - 1)
+    rows = (tokens < CODES).nonzero()[:, 0]
+    found = choices(
+        policy, tokens, CODES, sampling, relaxation=Relaxation(table, estimator, 0.7, 0)
+    )
+    relaxed = relax(theta[rows, :CODES], tokens[rows], table, estimator, 0.7)
+    weights = torch.linspace(-1, 1, 28).view(7, 4)
+    mine = torch.autograd.grad((found.embeddings * weights).sum(), leaves(policy))
+    wanted = torch.autograd.grad((relaxed * weights[rows]).sum(), leaves(policy))
+    for one, other in zip(mine, wanted, strict=True):
+        assert float(other.abs().sum()) > 0
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_gumbel_noise_of_the_few_has_the_mean_of_that_of_all() -> None:
+    count, sampling = 40_000, Sampling(1.0, 3)
+    generator = torch.Generator().manual_seed(0)
+    row, table = torch.randn(CODES, generator=generator), torch.randn(CODES, 4, generator=generator)
+    weights, drawn = torch.randn(4, generator=generator), int(row.topk(2).indices[1])
+    tokens = torch.full((count,), drawn)
+    few = row.repeat(count, 1).requires_grad_()
+    relaxation = Relaxation(table, "conditional_gumbel", 0.5, 1)
+    found = choices(Logits(few), tokens, CODES, sampling, relaxation=relaxation)
+    everything = row.repeat(count, 1).requires_grad_()
+    relaxed = relax(sampling.truncate(everything), tokens, table, tau=0.5, generator=generator)
+    (mine,) = torch.autograd.grad((found.embeddings @ weights).sum(), few)
+    (wanted,) = torch.autograd.grad((relaxed @ weights).sum(), everything)
+    error = (mine.var(0) + wanted.var(0)).div(count).sqrt()
+    assert ((mine.mean(0) - wanted.mean(0)).abs() <= 4 * error).all()
+    assert torch.equal((mine != 0).any(0), (wanted != 0).any(0))
+    assert int((mine != 0).any(0).sum()) == 3
+
+
+def test_keeping_the_gradient_of_the_kl_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, reference, tokens, _ = problem(10)
+    gradients = []
+    for most in (1 << 24, 0):
+        monkeypatch.setattr(module, "KEPT_ELEMENTS", most)
+        kl = choices(policy, tokens, CODES, reference=reference).kl
+        gradients.append(torch.autograd.grad((kl * torch.arange(7)).sum(), leaves(policy)))
+    for one, other in zip(*gradients, strict=True):
         assert torch.equal(one, other)

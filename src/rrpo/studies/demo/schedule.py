@@ -1,0 +1,159 @@
+"""Stages that need each other's results, side by side in processes of one thread each."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+from rrpo import progress
+from rrpo.train import TrainingInterrupted
+
+
+@dataclass
+class Stage:
+    """A part of the work.
+
+    Attributes:
+        name: what `work` is called with.
+        title: what is shown.
+        needs: names of stages that must be done first.
+        seconds: what it took, over all the times it was taken up.
+    """
+
+    name: str
+    title: str
+    needs: tuple[str, ...] = ()
+    state: Literal["waiting", "running", "done"] = "waiting"
+    seconds: float = 0.0
+
+    def described(self) -> dict[str, Any]:
+        """Return what a page shows of it."""
+        return asdict(self)
+
+
+Work = Callable[[str], None]
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    work: Work,
+    prepare: Callable[..., None],
+    arguments: tuple[Any, ...],
+    workers: int,
+    changed: Callable[[Stage], None],
+) -> None:
+    """Do every stage that is not done, the first ones first.
+
+    Args:
+        work: does a stage by name; like `prepare` a function of a module, as processes begin anew.
+        prepare: called with `arguments` once in every process, before any stage.
+        workers: how many stages at once; one does them here, one after the other.
+        changed: called after a stage was begun, ended or was interrupted.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; what was running has saved what it can go on from.
+    """
+    threads = torch.get_num_threads()
+    if workers == 1:
+        prepare(*arguments)
+        torch.set_num_threads(1)
+        try:
+            for stage in stages:
+                if stage.state != "done":
+                    _begin(stage, changed)
+                    _end(stage, _timed(work, stage.name), changed)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    context = multiprocessing.get_context("spawn")
+    reports = context.Queue()
+    pool = ProcessPoolExecutor(workers, context, _start, (reports, prepare, arguments))
+    running: dict[Future[tuple[float, bool]], Stage] = {}
+    with _terminated(), progress.following(reports):
+        try:
+            while any(stage.state != "done" for stage in stages):
+                for stage in _ready(stages)[: workers - len(running)]:
+                    running[pool.submit(_timed, work, stage.name)] = stage
+                    _begin(stage, changed)
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    _end(running.pop(future), future.result(), changed)
+        except BaseException:
+            # What runs finishes its step and saves.
+            for child in multiprocessing.active_children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid or 0, signal.SIGINT)
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _ready(stages: Sequence[Stage]) -> list[Stage]:
+    done = {stage.name for stage in stages if stage.state == "done"}
+    return [stage for stage in stages if stage.state == "waiting" and done.issuperset(stage.needs)]
+
+
+def _begin(stage: Stage, changed: Callable[[Stage], None]) -> None:
+    stage.state = "running"
+    changed(stage)
+
+
+def _end(stage: Stage, found: tuple[float, bool], changed: Callable[[Stage], None]) -> None:
+    seconds, whole = found
+    stage.seconds = round(stage.seconds + seconds, 2)
+    stage.state = "done" if whole else "waiting"
+    changed(stage)
+    if not whole:
+        raise KeyboardInterrupt
+
+
+def _timed(work: Work, name: str) -> tuple[float, bool]:
+    """Do a stage; return its seconds and whether it came to its end."""
+    began, whole = time.monotonic(), True
+    child = multiprocessing.parent_process() is not None
+    try:
+        if child:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        work(name)
+    except (KeyboardInterrupt, TrainingInterrupted):
+        whole = False
+    finally:
+        if child:  # one that waits for work is ended by its parent, without a traceback
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return time.monotonic() - began, whole
+
+
+def _start(reports: Any, prepare: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Make a process ready: one thread, its progress told to the parent, and no life without it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    progress.report_to(reports)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def outlive() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=outlive, daemon=True).start()
+    prepare(*arguments)
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """Let SIGTERM be Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

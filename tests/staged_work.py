@@ -1,0 +1,39 @@
+"""Stages for the tests of `rrpo.studies.demo.schedule`; a process of its own runs them by name."""
+
+import sys
+import time
+from pathlib import Path
+
+from rrpo.errors import UserError
+from rrpo.studies.demo.schedule import Stage, run_stages
+
+FOLDER: list[Path] = []
+
+
+def prepare(folder: Path) -> None:
+    """Remember where to write."""
+    FOLDER[:] = [folder]
+
+
+def do(name: str) -> None:
+    """Write a file; "slow…" ends by an interruption alone, and saves; "wrong" is a mistake."""
+    if name == "wrong":
+        raise UserError("the mistake")
+    path = FOLDER[0] / name
+    path.with_suffix(".begun").touch()
+    if name.startswith("slow"):
+        try:
+            while True:
+                time.sleep(0.02)
+        finally:
+            path.with_suffix(".saved").touch()
+    path.write_text(str(time.monotonic_ns()))
+
+
+if __name__ == "__main__":
+    stages = [Stage(name, name) for name in ("slow1", "slow2", "never")]
+    try:
+        run_stages(stages, do, prepare, (Path(sys.argv[1]),), 2, lambda _: None)
+    except KeyboardInterrupt:
+        print(" ".join(stage.state for stage in stages))
+        sys.exit(130)
