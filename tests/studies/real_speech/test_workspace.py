@@ -19,7 +19,8 @@ from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.interval import with_intervals
-from rrpo.studies.real_speech import ablation, jobs, languages, workspace
+from rrpo.studies.real_speech import ablation, jobs, languages
+from rrpo.studies.real_speech import workspace as parts
 from rrpo.studies.real_speech.folds import AUDIO, CEILING, HARDENED, PRETRAINED, Fold, Job, Size
 from rrpo.studies.real_speech.jobs import evenly_mixed, parents, posteriors, run_jobs
 from rrpo.studies.real_speech.recordings import read_recordings
@@ -73,7 +74,7 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     small = SpeechTokenizerConfig(states=12, layers=1, width=16, dilations=(1,), summary=4)
     monkeypatch.setattr(whisper, "load", tiny)
-    monkeypatch.setattr(workspace, "TOKENIZER", small)
+    monkeypatch.setattr(parts, "TOKENIZER", small)
     monkeypatch.setattr(jobs, "TOKENIZER", small)
     monkeypatch.setattr(jobs, "ProcessPoolExecutor", Inline)
     return [
@@ -186,7 +187,7 @@ def test_the_ablation_is_written_and_goes_on(
     assert f"| {gain:+.3f} | {gain.verdict} |" in text.split("ROC curve:")[1]
 
     # Nothing is trained twice; what is missing is made again, and the same.
-    monkeypatch.setattr(workspace, "train", None)
+    monkeypatch.setattr(parts, "train", None)
     monkeypatch.setattr(jobs, "train", None)
     assert ablation.run(manifests, out, SIZE) == page
     monkeypatch.undo()
