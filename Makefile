@@ -7,7 +7,7 @@ ifdef UV
 PIP = UV_TORCH_BACKEND=$${UV_TORCH_BACKEND:-auto} uv pip install --quiet --python $(BIN)/python
 VENV = uv venv --quiet --allow-existing --python $(PYTHON) .venv
 else
-PIP = $(BIN)/pip install --quiet --disable-pip-version-check
+PIP = $(BIN)/pip install --no-compile --quiet --disable-pip-version-check
 VENV = $(PYTHON) -m venv .venv
 endif
 # The CPU build of torch where the index offers exactly this version; elsewhere the default build.
