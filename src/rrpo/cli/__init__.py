@@ -77,7 +77,7 @@ def demo(
     seed: Seed = 0,
     smoke: Smoke = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A taste: one emotion, a quarter of the steps.")
+        bool, typer.Option("--quick", help="A taste: one emotion, a fifth of the steps.")
     ] = False,
     jobs: Annotated[
         int | None,

@@ -119,15 +119,15 @@ DEMO = Plan(
 """The trainings of `FULL`, with less measured: minutes on two cores."""
 QUICK = replace(
     DEMO,
-    reward_steps=60,
-    sft_steps=60,
-    diffro_steps=15,
+    reward_steps=50,
+    sft_steps=50,
+    diffro_steps=12,
     sentences=3,
-    curve_every=15,
+    curve_every=12,
     emotions=("surprised",),
     test_utterances=60,
 )
-"""A taste: one emotion, a quarter of the steps."""
+"""A taste: one emotion, a fifth of the steps."""
 SMOKE = replace(
     DEMO,
     reward_steps=8,
