@@ -1,6 +1,7 @@
 """Inputs that people reported to other projects, one test each; its docstring names the report."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pyarrow.parquet as parquet
 import pytest
 import soundfile
 
+import rrpo
 from corpus_trees import wav, write
 from rrpo import config
+from rrpo.checkpoint import writing
 from rrpo.data.corpora import TableOptions, import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
-from rrpo.data.manifest import read_manifest
+from rrpo.data.manifest import read_manifest, require_empty
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.sound.file import load
@@ -110,7 +113,7 @@ def test_numbers_of_classes_instead_of_names(tmp_path: Path) -> None:
     numbered = table(tmp_path / "own", "path,emotion\na.wav,0\nb.wav,1\n")
     with pytest.raises(UserError, match=r"a\.wav has the number 0 for its emotion"):
         read_manifest(numbered)
-    with pytest.raises(UserError, match="unknown label '0': say what it is with --label 0=EMOTION"):
+    with pytest.raises(UserError, match="unknown label '0' and 1 more: .* --label 0=EMOTION"):
         import_corpus("csv", numbered, tmp_path / "none")
     done = import_corpus("csv", numbered, tmp_path / "named", {"0": "happy", "1": "sad"})
     assert [one.emotion for one in done.recordings] == ["happy", "sad"]
@@ -196,3 +199,39 @@ def test_lines_with_nothing(tmp_path: Path) -> None:
     table(tmp_path, "path|emotion|text\na.wav|sad|One.\nb.wav\n")
     with pytest.raises(UserError, match="line 3: 1 cells where the header has 3"):
         import_corpus("csv", path, tmp_path / "none")
+
+
+def test_unknown_labels_are_told_at_once_as_options_for_a_shell(tmp_path: Path) -> None:
+    """Labels with blanks or a number sign, and slips: one call says all that is to be said."""
+    sound = tmp_path / "a.wav"
+    soundfile.write(sound, np.sin(np.arange(16000) / 20).astype("float32"), 16000)
+    table = tmp_path / "m.csv"
+    labels = ("very happy", "#REF!", "Happpy", "grumpy")
+    rows = []
+    for number, label in enumerate(labels):
+        shutil.copy(sound, tmp_path / f"{number}.wav")
+        rows.append(f"{number}.wav,{label}\n")
+    table.write_text("path,emotion\n" + "".join(rows))
+    with pytest.raises(UserError) as error:
+        import_corpus("csv", table, tmp_path / "out")
+    told = shlex.split(str(error.value).partition(" with ")[2].partition(", or leave")[0])
+    assert told == [
+        *("--label", "very happy=EMOTION", "--label", "#REF!=EMOTION"),
+        *("--label", "Happpy=happy", "--label", "grumpy=EMOTION"),
+    ]
+
+
+def test_a_file_where_a_folder_is_to_be_written_is_called_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file is a file: name a folder"):
+        require_empty(tmp_path / "file")
+    with (
+        pytest.raises(UserError, match="file is a file: name a folder"),
+        writing(tmp_path / "file"),
+    ):
+        raise FileExistsError(17, "File exists")
+
+
+def test_joy_is_happy_to_a_speaker_too() -> None:
+    said = [rrpo.speak("mini", "A cat.", emotion, seed=3) for emotion in ("happy", "joy")]
+    assert np.array_equal(said[0][0], said[1][0])

@@ -271,6 +271,8 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
+        if folder.is_file():
+            raise UserError(f"{folder} is a file: name a folder for --out") from None
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"cannot write {folder} ({reason}): free space or choose another folder"

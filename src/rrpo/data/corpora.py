@@ -1,7 +1,9 @@
 """Emotional speech corpora to our manifest: labels, partitions, and what had to be left out."""
 
+import difflib
+import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -124,15 +126,11 @@ def _label(
         raise UserError(f"--label {unused[0]}: no recording has that label; there are {others}")
     known = {folded(label): emotion for label, emotion in corpus.emotions.items()} | asked
     reasons = {folded(label): reason for label, reason in corpus.left_out.items()}
+    _require_known(read, known.keys() | reasons.keys(), source)
     kept, left_out = [], Counter[str]()
     for one in read:
         label = folded(one.emotion)
-        named = known.get(label, OTHER if label in reasons else None)
-        if named is None:
-            raise UserError(
-                f"{source}: {one.path.name} has the unknown label {one.emotion!r}: say what it is "
-                f"with --label {one.emotion}=EMOTION, or leave it out with ={OTHER}"
-            )
+        named = known.get(label, OTHER)
         if named == OTHER:
             reason = "as you asked" if label in asked else reasons[label]
             left_out[f"{one.emotion} ({reason})"] += 1
@@ -140,6 +138,30 @@ def _label(
         else:
             kept.append(replace(one, emotion=named))
     return kept, left_out
+
+
+def _require_known(read: Sequence[Recording], known: Collection[str], source: Path) -> None:
+    """Refuse labels that nobody has explained, all of them at once, with options to be copied.
+
+    Raises:
+        UserError: there are some.
+    """
+    first = {
+        one.emotion: one.path.name for one in reversed(read) if folded(one.emotion) not in known
+    }
+    if not first:
+        return
+    labels = list(reversed(first))
+    options = []
+    for label in labels:
+        meant = difflib.get_close_matches(folded(label), known, n=1, cutoff=0.7)
+        emotion = emotion_name(meant[0]) if meant else "EMOTION"
+        options.append(f"--label {shlex.quote(f'{label}={emotion}')}")
+    more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+    raise UserError(
+        f"{source}: {first[labels[0]]} has the unknown label {labels[0]!r}{more}: say what it is "
+        f"with {' '.join(options)}, or leave it out with ={OTHER}"
+    )
 
 
 def _read_csv(

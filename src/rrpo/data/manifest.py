@@ -169,7 +169,9 @@ def require_empty(out: Path) -> None:
     Raises:
         UserError: it holds something, or is a file.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: name a folder for --out")
+    if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: name another --out or remove it")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from rrpo.audio import Audio
+from rrpo.data.catalogue import emotion_name
 from rrpo.errors import NotFinite, UserError
 from rrpo.evaluate import artifacts
 from rrpo.loading import Location, is_mini, load_policy
@@ -70,7 +71,10 @@ class NamedSpeaker:
     def say(self, text: str, emotion: str, seed: int, voice: str = "") -> Speech:
         """Speak a text; arguments and errors as of `speak`, `voice` being its `speaker`."""
         with naming(self.location):
-            said = self.speaker.say([asked(text, emotion, voice)], seed)[0]
+            name = emotion_name(emotion)  # joy is happy, as in the data
+            said = self.speaker.say(
+                [asked(text, name if name in self.speaker.emotions else emotion, voice)], seed
+            )[0]
         if said.tokens.numel() == 0:
             raise UserError("the policy said nothing: try another --seed")
         sound = self.speaker.sound(said.tokens)
