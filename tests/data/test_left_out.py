@@ -305,8 +305,9 @@ def test_a_folder_that_cannot_be_written_is_told_before_a_sound_is_read(
         raise AssertionError("a sound was read")
 
     monkeypatch.setattr("rrpo.data.tokenize.survey", read)
-    for out in (tmp_path / "t.csv", tmp_path / "t.csv" / "inside"):
-        with pytest.raises(UserError, match=f"cannot write {out}"):
-            command.tokenize(tmp_path / "t.csv", out)
+    told = {"": f"{tmp_path / 't.csv'} is a file: name a folder", "inside": "cannot write .*inside"}
+    for inside, message in told.items():
+        with pytest.raises(UserError, match=message):
+            command.tokenize(tmp_path / "t.csv", tmp_path / "t.csv" / inside)
     with alone(tmp_path / "out"), pytest.raises(UserError, match="another process is writing"):
         command.tokenize(tmp_path / "t.csv", tmp_path / "out")
