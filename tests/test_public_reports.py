@@ -235,3 +235,11 @@ def test_a_file_where_a_folder_is_to_be_written_is_called_a_file(tmp_path: Path)
 def test_joy_is_happy_to_a_speaker_too() -> None:
     said = [rrpo.speak("mini", "A cat.", emotion, seed=3) for emotion in ("happy", "joy")]
     assert np.array_equal(said[0][0], said[1][0])
+
+
+@pytest.mark.parametrize("own", ["my: settings\n", "no YAML: [\n", "train:\n  steps: 3\n"])
+def test_a_users_own_configuration_in_the_output_folder_stays(own: str, tmp_path: Path) -> None:
+    write(tmp_path / "config.yaml", own)
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        rrpo.train_sft(tmp_path, settings={"train.steps": 1, "train.warmup_steps": 0})
+    assert (tmp_path / "config.yaml").read_text() == own

@@ -132,12 +132,25 @@ def open_run(
         yield run
 
 
+def _require_ours(stored: Path, config: Strict) -> None:
+    """Refuse to write over a `config.yaml` that no run of this kind has left.
+
+    Raises:
+        UserError: it is there, and its keys are not those of a whole configuration.
+    """
+    if stored.exists() and set(configuration.read(stored)) != set(type(config).model_fields):
+        raise UserError(
+            f"{stored} is there and of no run of this kind: choose another --out, or move it away"
+        )
+
+
 def _compare(path: Path, config: Strict, begun: bool, inputs: Mapping[str, Any] | None) -> None:
     """Write what a run is made from before its first step, or check that it is the same."""
     stored = path / "config.yaml"
     if inputs is not None:
         claim(path / "inputs.json", inputs, "a run")
     if not begun:
+        _require_ours(stored, config)
         configuration.dump(config, stored)
         # Its checkpoints are of no use without these, so they come to the disk before any.
         with writing(path):
