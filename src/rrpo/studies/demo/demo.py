@@ -146,7 +146,17 @@ def _results(demo: Demo, seconds: Mapping[str, float], command: str) -> dict[str
             for name, model in demo.reward_models().items()
         },
         "training": {name: _training(demo, name) for name in demo.plan.systems},
-        "missing_judges": quality.missing() | ({"content": reason} if reason else {}),
+        "missing_judges": _missing(demo) | ({"content": reason} if reason else {}),
+    }
+
+
+def _missing(demo: Demo) -> dict[str, str]:
+    """Return the scorers that were wanted and are not installed, with the reason."""
+    wanted = demo.plan.scorers
+    return {
+        name: reason
+        for name, reason in quality.missing().items()
+        if wanted is None or name in wanted
     }
 
 
