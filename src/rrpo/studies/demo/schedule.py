@@ -53,7 +53,7 @@ def run_stages(
     """Do every stage that is not done, the first ones first.
 
     Args:
-        work: does a stage by name; like `prepare` a function of a module, which a new process can import.
+        work: does a stage by name; like `prepare` a function that a new process can import.
         prepare: called with `arguments` once in every process, before any stage.
         workers: how many stages at once; one does them here, one after the other.
         changed: called after a stage was begun, ended or was interrupted.
