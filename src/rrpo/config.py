@@ -143,8 +143,13 @@ def _validated(
 
 def dump(config: Strict, path: Path) -> None:
     """Write every value of a configuration, defaults included, as YAML that `load` reads back."""
+    write_text(path, dumped(config))
+
+
+def dumped(config: Strict) -> str:
+    """Return the YAML that `dump` writes."""
     values = config.model_dump(mode="json")
-    write_text(path, yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def require_same(config: Strict, stored: Mapping[str, Any], source: Path) -> None:

@@ -136,9 +136,12 @@ def _require_ours(stored: Path, config: Strict) -> None:
     """Refuse to write over a `config.yaml` that no run of this kind has left.
 
     Raises:
-        UserError: it is there, and its keys are not those of a whole configuration.
+        UserError: it is there, no beginning of ours (of which a power failure may have left a
+            half), and its keys are not those of a whole configuration.
     """
-    if stored.exists() and set(configuration.read(stored)) != set(type(config).model_fields):
+    if not stored.exists() or configuration.dumped(config).encode().startswith(stored.read_bytes()):
+        return
+    if set(configuration.read(stored)) != set(type(config).model_fields):
         raise UserError(
             f"{stored} is there and of no run of this kind: choose another --out, or move it away"
         )
