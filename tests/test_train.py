@@ -29,12 +29,12 @@ from rrpo import runs
 from rrpo.checkpoint import alone, load_model, save_model, sha256
 from rrpo.data.shards import Utterance
 from rrpo.errors import NotFinite, UserError
-from rrpo.folder import begin_folder, commit_folder, recover_folder
 from rrpo.processes import LAUNCHED, require_launcher
 from rrpo.progress import Progress, read_metrics
 from rrpo.reward import RewardConfig, RewardModel
+from rrpo.run_folder import begin_folder, commit_folder, recover_folder
+from rrpo.schedule import EarlyStopping
 from rrpo.state import random_states, restore_random_states, restore_state
-from rrpo.stopping import EarlyStopping
 from rrpo.train import (
     TrainConfig,
     TrainingDiverged,

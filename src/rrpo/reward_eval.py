@@ -22,7 +22,7 @@ from rrpo.report.page import write_run_page
 from rrpo.report.recognition import print_reports
 from rrpo.report.table2 import print_differences, print_table2
 from rrpo.reward import RewardModel
-from rrpo.reward.fit_config import subset_name, subsets
+from rrpo.reward.config import subset_name, subsets
 from rrpo.tokens import require_one_codec
 
 

@@ -15,7 +15,7 @@ from rrpo.objectives.pairs import PairsConfig
 from rrpo.objectives.sft import SFTConfig
 from rrpo.policy.layout import Prompt
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
-from rrpo.reward.fit_config import FitConfig
+from rrpo.reward.config import FitConfig
 from rrpo.reward.reward import Form
 from rrpo.train import TrainConfig
 

@@ -36,7 +36,7 @@ from rrpo.run_config import ReferencedRun as ReferencedRun
 from rrpo.run_config import RewardRun as RewardRun
 from rrpo.run_config import SFTRun as SFTRun
 from rrpo.run_folder import RunFolder, open_run
-from rrpo.stopping import EarlyStopping
+from rrpo.schedule import EarlyStopping
 from rrpo.train import Callback, TrainResult, Validate, train
 
 

@@ -37,7 +37,7 @@ from rrpo.report.recognition import (
 )
 from rrpo.report.table2 import PAPER, table2
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.reward.fit_config import FitConfig, subsets
+from rrpo.reward.config import FitConfig, subsets
 
 CLASSES = ["calm", "angry", "sad"]
 SHAPE = RewardConfig(

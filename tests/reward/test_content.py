@@ -16,9 +16,9 @@ from rrpo.evaluate.tasks import edits, symbol_error
 from rrpo.mini.world import World
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
+from rrpo.reward.config import FitConfig
 from rrpo.reward.content import ContentHead, characters, frequent_symbols
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.model import load, save
 from rrpo.reward.reward import score
 from rrpo.reward.transcripts import Transcripts, prepare_head, readable_texts

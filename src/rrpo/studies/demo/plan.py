@@ -12,7 +12,7 @@ from rrpo.objectives.dpo import DPOConfig
 from rrpo.objectives.grpo import GRPOConfig
 from rrpo.objectives.pairs import PairsConfig
 from rrpo.presets import preset
-from rrpo.reward.fit_config import subsets
+from rrpo.reward.config import subsets
 from rrpo.train import TrainConfig
 
 PRETRAINED = "pretrained"
