@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from rrpo.config import Strict
 from rrpo.emotions import EMOTIONS
 from rrpo.reward.content import TextKind
+from rrpo.schedule import TrainConfig
 from rrpo.tokens import SPEECH_CODES
 
 Task = Literal["emotion", "content"]
@@ -159,6 +160,20 @@ class FitConfig(Strict):
     def needs_mix_pool(self) -> bool:
         """Whether audio is mixed, which takes a pool of mixed utterances."""
         return self.mixup and not self.mixes_features
+
+
+class RewardRun(Strict):
+    """Fine-tuning a reward model.
+
+    `text_of` says what text is to the content head: the mini world's phones ("mini"), a CosyVoice
+    folder's text ids, or "characters"; None: where there is no such task, or it is up to the data.
+    """
+
+    train: TrainConfig = TrainConfig(
+        steps=300, learning_rate=3e-4, warmup_steps=30, schedule="cosine"
+    )
+    fit: FitConfig = FitConfig()
+    text_of: str | None = None
 
 
 def subsets() -> dict[str, FitConfig]:
