@@ -7,14 +7,11 @@ from hypothesis import strategies as st
 
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.mini.sentences import VOCABULARY, compose
 from rrpo.mini.text import (
     LONGEST,
     SPEAKERS,
     PhoneTokenizer,
     all_symbols,
-    bundled_lexicon,
-    make_lexicon,
     number_words,
     read_letters,
 )
@@ -40,16 +37,6 @@ def test_sentence() -> None:
 def test_stress_is_part_of_the_vowel() -> None:
     symbols = [TOKENIZER.symbols[index] for index in TOKENIZER.encode("window")]
     assert symbols == ["w", "ˈɪ", "n", "d", "O", "."]
-
-
-def test_lexicon_covers_the_vocabulary() -> None:
-    assert set(VOCABULARY) <= TOKENIZER.words.keys()
-
-
-def test_composed_sentences_are_short() -> None:
-    lengths = [len(TOKENIZER.encode(text)) for text in compose(1000, 0, "test")]
-    assert min(lengths) > 10
-    assert max(lengths) < 80
 
 
 def test_instruction() -> None:
@@ -194,18 +181,3 @@ def test_damaged_lexicon(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text(json.dumps({"symbols": []}))
     with pytest.raises(UserError, match="not a lexicon"):
         PhoneTokenizer(tmp_path / "other.json")
-
-
-def test_a_phone_outside_the_alphabet_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no symbol for"):
-        make_lexicon(tmp_path / "lexicon.json", lambda text: "x " * (text.count(" ") + 1))
-
-
-@pytest.mark.slow
-def test_lexicon_can_be_made_again(tmp_path: Path) -> None:
-    pytest.importorskip("hibari", reason="needs the packaged voice: pip install 'rrpo[mini]'")
-    pytest.importorskip("pyworld", reason="needs WORLD: pip install 'rrpo[mini]'")
-    from rrpo.mini.renderer import Renderer
-
-    make_lexicon(tmp_path / "lexicon.json", Renderer().phonemize)
-    assert (tmp_path / "lexicon.json").read_bytes() == bundled_lexicon().read_bytes()

@@ -106,7 +106,7 @@ def demo(
         print("one core: the stages run one after the other", file=sys.stderr)
     world = None
     if from_scratch:
-        from rrpo.mini.build import build
+        from rrpo_world.build import build
 
         world = build(out / "recipe", seed, scale=0.01 if smoke else 1.0)
         out = out / "demo"

@@ -8,15 +8,12 @@ outside it are inflections of words inside, or are read by small letter-to-sound
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from rrpo.checkpoint import read_json, write_json
+from rrpo.checkpoint import read_json
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.errors import UserError
-from rrpo.mini.sentences import VOCABULARY, compose, words
 
 LONGEST = 300
 """Most ids of one text."""
@@ -174,33 +171,6 @@ def all_symbols() -> list[str]:
         *WEAK_VOWELS,
         *stressed,
     ]
-
-
-def make_lexicon(path: Path, phonemize: Callable[[str], str]) -> None:
-    """Write the lexicon: the composed sentences' words, and some hundred common ones.
-
-    A word of the sentences gets the form it has most often in 3,000 of them, for the voice reads
-    function words by context.
-
-    Args:
-        path: where to write.
-        phonemize: text to phones, words apart by spaces, such as `Renderer.phonemize`.
-    """
-    forms: dict[str, Counter[str]] = defaultdict(Counter)
-    for sentence in compose(3000, 0, "train"):
-        spoken = phonemize(sentence).split()
-        for word, phones in zip(words(sentence), spoken, strict=True):
-            forms[word][phones.strip(",.?")] += 1
-    found = {word: forms[word].most_common(1)[0][0] for word in sorted(forms)}
-    common = bundled_lexicon().with_name("common_words.txt").read_text(encoding="utf-8").split()
-    for word in sorted({*VOCABULARY, *common}):
-        found.setdefault(word, phonemize(word).strip(" .").replace(" ", ""))
-    symbols = all_symbols()
-    for word, phones in found.items():
-        unknown = set(PHONE.findall(phones)) - set(symbols)
-        if unknown or not phones:
-            raise UserError(f"no symbol for {sorted(unknown)} in {word!r}: add it to the alphabet")
-    write_json(path, {"symbols": symbols, "words": dict(sorted(found.items()))})
 
 
 def _pieces(text: str) -> list[str]:
