@@ -158,7 +158,9 @@ def train_grpo(
         >>> model = train_grpo("grpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
         policy in grpo; ...
     """
-    recipes.grpo(_folder(out), rewards, data, start, _options(settings, codec_of, resume, callbacks))
+    recipes.grpo(
+        _folder(out), rewards, data, start, _options(settings, codec_of, resume, callbacks)
+    )
     return policy.load(out)
 
 
