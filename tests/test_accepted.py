@@ -393,6 +393,7 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("--pairs", "one of the two shards"): pairs(None),
     ("--data, --text", "words, numbers and marks"): spoken("Well, 3 trains left."),
     ("--data, --text", "marks alone"): spoken("?!..."),
+    ("--data, --text", "-5 degrees"): spoken("-5 degrees."),
     ("--data, --text", "a sign that the mini world cannot read"): spoken("It costs 5 €."),
     ("--data, --text", "CosyVoice's own marks, any script"): spoken(
         "今天 [laughter] <strong>5 €</strong>", cosyvoice=True
