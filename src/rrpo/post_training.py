@@ -26,6 +26,7 @@ from rrpo.loading import (
     load_reward_models,
     load_tokenizer,
     origin_of,
+    output_folder,
 )
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, require_pairs
@@ -64,6 +65,7 @@ def train_sft(
         >>> model.config.codec[:4]
         'mini'
     """
+    folder = output_folder(out)
     require_launcher()
     run = _configured(runs.SFTRun, start, config, settings)
     model = load_policy(run.start)
@@ -71,8 +73,8 @@ def train_sft(
     examples = make_examples(load_tokenizer(run, model), rows, data)
     inputs = describe(start=run.start, data=data)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
-    runs.train_sft(model, examples, run, Path(out), **how)
-    return _finished(out, model)
+    runs.train_sft(model, examples, run, folder, **how)
+    return _finished(folder, model)
 
 
 def train_diffro(
@@ -157,6 +159,7 @@ def _on_policy(
     resume: bool,
     callbacks: Sequence[Callback],
 ) -> SpeechTokenLM:
+    folder = output_folder(out)
     require_launcher()
     model = load_policy(run.start)
     rows = load_data(data, model, codec_of=codec_of)
@@ -164,8 +167,8 @@ def _on_policy(
     inputs = describe(start=run.start, data=data, reward=_named(rewards))
     given = (model, _reference(run), _reward(rewards, model, codec_of), examples)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
-    runs.train_on_policy(*given, run, Path(out), **how)
-    return _finished(out, model)
+    runs.train_on_policy(*given, run, folder, **how)
+    return _finished(folder, model)
 
 
 def train_dpo(
@@ -191,6 +194,7 @@ def train_dpo(
         ... )  # doctest: +ELLIPSIS
         policy in dpo; ...
     """
+    folder = output_folder(out)
     require_launcher()
     if (pairs is None) != bool(rewards):
         raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
@@ -214,19 +218,19 @@ def train_dpo(
     def drawn() -> list[Pair]:
         if given is not None:
             return given
-        folder = Path(out) / "pairs"
+        place = folder / "pairs"
         drawing = {"seed": run.train.seed, **run.pairs.model_dump(mode="json")}
-        claim(folder / "plan.json", drawing, "pairs")
-        if not (folder / REJECTED).is_file():
+        claim(place / "plan.json", drawing, "pairs")
+        if not (place / REJECTED).is_file():
             prompts = [example.prompt for example in examples]
             scored_by = run.reward(reward, prompts, run.pairs.reward_form)
-            draw_pairs(model, scored_by, prompts, run.pairs, folder, run.train.seed)
-        return read_pairs(folder, tokenizer)
+            draw_pairs(model, scored_by, prompts, run.pairs, place, run.train.seed)
+        return read_pairs(place, tokenizer)
 
     inputs = describe(start=run.start, data=data, reward=_named(rewards), pairs=pairs)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
-    runs.train_dpo(model, _reference(run), drawn, run, Path(out), **how)
-    return _finished(out, model)
+    runs.train_dpo(model, _reference(run), drawn, run, folder, **how)
+    return _finished(folder, model)
 
 
 def _configured(
@@ -284,16 +288,18 @@ def _named(rewards: Rewards) -> list[str]:
     ]
 
 
-def _finished(out: Location, model: SpeechTokenLM) -> SpeechTokenLM:
+def _finished(folder: Path, model: SpeechTokenLM) -> SpeechTokenLM:
     """Write a policy run's page, say what to do next, and return the policy it holds."""
-    write_run_page(Path(out))
+    write_run_page(folder)
     if is_mini(model):
         following = (
-            f"listen to it with: rrpo speak --policy {out} --emotion happy "
+            f"listen to it with: rrpo speak --policy {folder} --emotion happy "
             '--text "The train leaves at noon." --out x.wav'
         )
     else:
         version = model.config.version
-        following = f"write its llm.pt with: rrpo export {out} --to cosyvoice{version} --out FOLDER"
-    print(f"policy in {out}; {following}")
-    return policy.load(out)
+        following = (
+            f"write its llm.pt with: rrpo export {folder} --to cosyvoice{version} --out FOLDER"
+        )
+    print(f"policy in {folder}; {following}")
+    return policy.load(folder)

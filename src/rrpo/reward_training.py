@@ -18,6 +18,7 @@ from rrpo.loading import (
     load_data,
     load_mixes,
     load_reward_model,
+    output_folder,
 )
 from rrpo.mini.world import World
 from rrpo.presets import Settings, overrides
@@ -71,6 +72,7 @@ def train_reward(
         >>> model.config.loss.label_smoothing
         0.1
     """
+    folder = output_folder(out)
     require_launcher()
     base = None if preset is None else preset_file("reward", preset)
     file = None if config is None else Path(config)
@@ -100,10 +102,10 @@ def train_reward(
     said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
     inputs = describe(start=start, data=data, mixes=mixes)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
-    runs.train_reward(model, rows, pool, run, Path(out), said, **how)
-    write_run_page(Path(out))
-    print(f"reward model in {out}; test it with: rrpo reward eval {out}")
-    return reward.load(out)
+    runs.train_reward(model, rows, pool, run, folder, said, **how)
+    write_run_page(folder)
+    print(f"reward model in {folder}; test it with: rrpo reward eval {folder}")
+    return reward.load(folder)
 
 
 def _new_reward_model(rows: Sequence[Utterance], seed: int, codec: str) -> RewardModel:
