@@ -28,13 +28,13 @@ from torch.nn import functional
 from rrpo.checkpoint import write_json
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.matched import run_interval
-from rrpo.mini.tasks import held_texts
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer
 from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.reward import RewardModel
 from rrpo.tokens import length_mask, pad
 from rrpo.train import TrainConfig, learning_rate
+from rrpo_world.tasks import held_texts
 
 HEADS = ("ctc", "attention")
 CHANGES = ("exchanged", "dropped", "doubled")

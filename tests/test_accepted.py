@@ -169,6 +169,15 @@ def copied(at: Path) -> None:
     load_data(at)
 
 
+def same_tokens(*emotions: str) -> Given:
+    def run(at: Path) -> None:
+        rows = [Utterance(f"{n}", "Hi.", one, np.arange(25)) for n, one in enumerate(emotions)]
+        write_shard(at / "a.parquet", rows)
+        load_data(at / "a.parquet")
+
+    return run
+
+
 def other_sound(at: Path) -> None:
     soundfile.write(at / "s.wav", voice(5.0), RATE)
     write_shard(at / "0.parquet", utterances(1))
@@ -297,6 +306,7 @@ def harmful(state: dict[str, Any]) -> Any:
     return {**state, "x": PAGE}
 
 
+SAME = encoded("wav", voice(0.6))
 LOST = "path,emotion\nx.wav,sad\n"
 GIVEN: dict[tuple[str, str], Given] = {
     ("rrpo data import csv", "commas, semicolons, tabs or pipes between cells"): several(
@@ -318,6 +328,19 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("rrpo data import csv", "an Excel workbook"): csv(b"PK\x03\x04" + bytes(99)),
     ("rrpo data import csv", "a label of its own"): csv(TABLE.replace("sad", "gloomy")),
     ("rrpo data import csv", "a recording named twice"): csv(TABLE.replace("b.wav", "./a.wav")),
+    ("rrpo data import csv", "a part of a recording"): csv(
+        "path,emotion,start,end\na.wav,sad,0,0.3\na.wav,happy,0.3,0.6\n"
+    ),
+    ("rrpo data import csv", "a speaker in two partitions"): csv(
+        "path,emotion,speaker,partition\na.wav,sad,s,train\nb.wav,sad,s,test\n"
+    ),
+    ("rrpo data import csv", "a speaker as `1.0E+05` and as `100000`"): csv(
+        "path,emotion,speaker\na.wav,sad,100000\nb.wav,sad,1.0E+05\n"
+    ),
+    ("rrpo data import csv", "an error of a spreadsheet"): csv(TABLE.replace("Ho.", "#NAME?")),
+    ("rrpo data import csv", "partitions `Train` and `dev`"): csv(
+        "path,emotion,partition\na.wav,sad,Train\nb.wav,sad,dev\n"
+    ),
     ("rrpo data import csv", "a recording that is not there, of two"): csv(
         TABLE.replace("b.wav", "x.wav")
     ),
@@ -344,11 +367,20 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("rrpo tokenize", "an offset and nothing else, of two"): tokenized(
         b=encoded("wav", np.full(9600, 0.2))
     ),
+    ("rrpo tokenize", "a recording and its copy"): tokenized(
+        "path,emotion\na.wav,sad\nb.wav,sad\n", b=SAME
+    ),
+    ("rrpo tokenize", "a recording and its copy with another label"): tokenized(b=SAME),
+    ("rrpo tokenize", "a recording and its copy, held out for tests"): tokenized(
+        "path,emotion,partition\na.wav,sad,test\nb.wav,sad,train\n", b=SAME
+    ),
     ("rrpo tokenize", "a manifest with numbers for emotions"): tokenized(TABLE.replace("sad", "1")),
     ("--data", "token shards of `rrpo tokenize`"): made_by_tokenize,
     ("--data", "the folder above `tokens`"): mixed("", load_data),
     ("--data", "a mix pool"): mixed("mixes", load_data),
     ("--data", "a shard and its copy"): copied,
+    ("--data", "the same tokens under two ids"): same_tokens("sad", "sad"),
+    ("--data", "the same tokens with two emotions"): same_tokens("sad", "happy"),
     ("--data", "an utterance without an emotion"): shard(emotion=""),
     ("--data", "tokens that are not as long as the sound in a column path"): other_sound,
     ("--data", "half a parquet file"): half_shard,
@@ -361,6 +393,7 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("--pairs", "one of the two shards"): pairs(None),
     ("--data, --text", "words, numbers and marks"): spoken("Well, 3 trains left."),
     ("--data, --text", "marks alone"): spoken("?!..."),
+    ("--data, --text", "-5 degrees"): spoken("-5 degrees."),
     ("--data, --text", "a sign that the mini world cannot read"): spoken("It costs 5 €."),
     ("--data, --text", "CosyVoice's own marks, any script"): spoken(
         "今天 [laughter] <strong>5 €</strong>", cosyvoice=True

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 import rrpo
+import rrpo_world
 
 pytestmark = pytest.mark.slow
 
-PACKAGE = Path(rrpo.__file__).parent
+PACKAGES = [Path(package.__file__).parent for package in (rrpo, rrpo_world)]
 MODULES = sorted(
-    ".".join(("rrpo", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
-    for path in PACKAGE.rglob("*.py")
+    ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+    for package in PACKAGES
+    for path in package.rglob("*.py")
     if ">>> " in path.read_text(encoding="utf-8")
 )
 

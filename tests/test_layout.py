@@ -46,6 +46,15 @@ def test_imports_run_downward() -> None:
     assert not upward
 
 
+def test_the_package_needs_no_recipe_of_the_world() -> None:
+    found = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if "rrpo_world" in path.read_text(encoding="utf-8")
+    ]
+    assert found == ["cli/__init__.py", "cli/study.py"]  # which start it
+
+
 def walk() -> list[tuple[str, str]]:
     """Return the rows (file, function) of the walk that follows one batch."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -22,6 +23,8 @@ def test_a_built_wheel_runs_from_any_folder(tmp_path: Path) -> None:
         pytest.skip("the build's own requirements cannot be had here")
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "wheel").glob("rrpo-*.whl")
+    with ZipFile(wheel) as packed:
+        assert {"rrpo_world/build.py", "rrpo_world/assets/mandarin.json"} <= set(packed.namelist())
     place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
     elsewhere.mkdir()
     subprocess.run([*pip, "install", "--no-deps", "--target", str(place), str(wheel)], check=True)

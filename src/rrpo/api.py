@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rrpo import policy, recipes, reward
 from rrpo.audio import Audio
+from rrpo.errors import UserError
 from rrpo.judging import evaluate
 from rrpo.loading import Location, load_policy, load_reward_model
 from rrpo.policy import SpeechTokenLM
@@ -71,7 +72,7 @@ def train_reward(
         0.1
     """
     options = _options(settings, codec_of, resume, callbacks)
-    recipes.reward(Path(out), data, start, mixes, preset, options)
+    recipes.reward(_folder(out), data, start, mixes, preset, options)
     return reward.load(out)
 
 
@@ -94,7 +95,7 @@ def train_sft(
         >>> model.config.codec[:4]
         'mini'
     """
-    recipes.sft(Path(out), data, start, _options(settings, codec_of, resume, callbacks))
+    recipes.sft(_folder(out), data, start, _options(settings, codec_of, resume, callbacks))
     return policy.load(out)
 
 
@@ -135,7 +136,7 @@ def train_diffro(
         policy in rrpo; ...
     """
     options = _options(settings, codec_of, resume, callbacks)
-    recipes.diffro(Path(out), rewards, data, start, preset, options)
+    recipes.diffro(_folder(out), rewards, data, start, preset, options)
     return policy.load(out)
 
 
@@ -157,7 +158,9 @@ def train_grpo(
         >>> model = train_grpo("grpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
         policy in grpo; ...
     """
-    recipes.grpo(Path(out), rewards, data, start, _options(settings, codec_of, resume, callbacks))
+    recipes.grpo(
+        _folder(out), rewards, data, start, _options(settings, codec_of, resume, callbacks)
+    )
     return policy.load(out)
 
 
@@ -184,7 +187,7 @@ def train_dpo(
         policy in dpo; ...
     """
     options = _options(settings, codec_of, resume, callbacks)
-    recipes.dpo(Path(out), rewards, pairs, data, start, options)
+    recipes.dpo(_folder(out), rewards, pairs, data, start, options)
     return policy.load(out)
 
 
@@ -223,6 +226,12 @@ def speak(
     for note in said.notes:
         warnings.warn(note, stacklevel=2)
     return said.audio, said.rate
+
+
+def _folder(out: Location) -> Path:
+    if not str(out):
+        raise UserError("out is empty: name a folder")
+    return Path(out)
 
 
 def _options(

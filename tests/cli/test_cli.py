@@ -9,10 +9,20 @@ import pytest
 import torch
 
 from command_line import mistake, rrpo
-from rrpo import __version__, policy, reward
+from rrpo import (
+    __version__,
+    policy,
+    reward,
+    train_diffro,
+    train_dpo,
+    train_grpo,
+    train_reward,
+    train_sft,
+)
 from rrpo.audio import write
 from rrpo.checkpoint import alone, read_json, write_json
 from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.sound import file as sound_file
@@ -244,6 +254,59 @@ def test_bad_input_is_one_line(tiny: Path, tmp_path: Path) -> None:
     assert "no token shard" in mistake("policy", "sft", "--data", tmp_path, "--out", out)
     assert "did you mean steps" in mistake("policy", "sft", "--out", out, "--set", "train.step=3")
     assert not out.exists()
+
+
+EMPTY = [
+    ("demo", "--out", ""),
+    ("demo", "--out="),
+    ("tokenize", "{data}", "--out", ""),
+    ("tokenize", "", "--out", "out"),
+    ("data", "import", "csv", "{data}", "--out", ""),
+    ("data", "import", "csv", "", "--out", "out"),
+    ("data", "import", "cosyvoice", "{data}", "--emotions", "", "--out", "out"),
+    ("reward", "train", "--out", ""),
+    ("reward", "train", "--mixes", "", "--out", "out"),
+    ("reward", "eval", ""),
+    ("policy", "sft", "--out", " "),
+    ("policy", "sft", "--data", "", "--out", "out"),
+    ("policy", "sft", "--from", "", "--out", "out"),
+    ("policy", "sft", "--config", "", "--out", "out"),
+    ("policy", "diffro", "--reward", "", "--out", "out"),
+    ("policy", "grpo", "--reward", "mini", "--out", ""),
+    ("policy", "dpo", "--pairs", "", "--out", "out"),
+    ("evaluate", ""),
+    ("evaluate", "mini", "--voice", ""),
+    ("speak", "--policy", "mini", "--text", "Hi.", "--out", ""),
+    ("speak", "--policy", "", "--text", "Hi.", "--out", "x.wav"),
+    ("export", "mini", "--to", "hf", "--model", "", "--out", "out"),
+    ("report", ""),
+    ("play", ""),
+    ("study", "world", "--out", ""),
+]
+
+
+@pytest.mark.parametrize("words", EMPTY)
+def test_an_empty_path_is_not_the_current_folder(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """What a shell makes of "$OUT" where nothing has set it."""
+    said = mistake(*(word.format(data=tmp_path) for word in words), cwd=tmp_path)
+    assert "is empty: give it a value, or leave it out" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_path_of_a_function_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for begin in (
+        lambda: train_reward(""),
+        lambda: train_sft(""),
+        lambda: train_diffro("", ["mini"], start="mini"),
+        lambda: train_grpo("", ["mini"], start="mini"),
+        lambda: train_dpo("", ["mini"], start="mini"),
+    ):
+        with pytest.raises(UserError, match="out is empty: name a folder"):
+            begin()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

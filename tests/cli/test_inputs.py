@@ -45,8 +45,9 @@ def test_tests_are_tested_on(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert len(for_tests(shard(tmp_path / "b.parquet", "", "train"))) == 2
     with pytest.raises(UserError, match="no utterance is in the partition 'validation': there are"):
         for_tests(data, "validation")
-    with pytest.raises(UserError, match="there is no partition 'dev': choose one of train"):
-        for_tests(data, "dev")
+    with pytest.raises(UserError, match="there is no partition 'eval': choose one of train"):
+        for_tests(data, "eval")
+    assert [row.text for row in for_tests(data, "Training")] == ["train"]
 
 
 def test_what_a_run_is_made_from_is_told_by_its_weights(tmp_path: Path) -> None:

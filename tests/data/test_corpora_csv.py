@@ -57,7 +57,7 @@ def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
         ("path,emotion\na.wav,melancholic\n", "unknown label 'melancholic'"),
         ("path,emotion,intensity\na.wav,sad,high\n", "line 2: intensity is 'high'"),
         ("path,emotion,intensity\na.wav,sad,inf\n", "line 2: intensity is 'inf'"),
-        ("path,emotion,partition\na.wav,sad,dev\n", "the partition is 'dev'"),
+        ("path,emotion,partition\na.wav,sad,eval\n", "line 2: the partition is 'eval'"),
         (
             "path,emotion,speaker,partition\na.wav,sad,s,train\nb.wav,sad,s,test\n",
             "speaker s is in train and in test",

@@ -39,8 +39,8 @@ class Counting:
 
 
 def test_corpus_partition_and_intensity_reach_the_tokens_and_the_mixes(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).normal(0, 0.1, 3200)
-    for name in ("a", "b"):
+    for seed, name in enumerate("ab"):
+        noise = np.random.default_rng(seed).normal(0, 0.1, 3200)
         soundfile.write(tmp_path / f"{name}.wav", noise, 16_000)
     first = Recording(
         tmp_path / "a.wav", "sad", "A.", "s", "en", "ravdess", "male", 0.5, "validation", "one"
@@ -186,10 +186,10 @@ def test_a_changed_sound_is_tokenized_again_and_heard_in_its_mixes(
 
 
 def test_every_sound_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    noise = np.random.default_rng(0).normal(0, 0.1, 3200)
-    soundfile.write(tmp_path / "good.wav", noise, 16_000)
+    good, noise, turned = np.random.default_rng(0).normal(0, 0.1, (3, 3200))
+    soundfile.write(tmp_path / "good.wav", good, 16_000)
     soundfile.write(tmp_path / "offset.wav", noise + 0.3, 16_000)
-    soundfile.write(tmp_path / "turned.wav", np.stack([noise, -noise], 1), 16_000)
+    soundfile.write(tmp_path / "turned.wav", np.stack([turned, -turned], 1), 16_000)
     (tmp_path / "page.wav").write_text("<html>")
     names = ["good", "offset", "turned", "page"]
     rows = [Recording(tmp_path / f"{name}.wav", "sad") for name in names]

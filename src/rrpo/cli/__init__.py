@@ -5,6 +5,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn, TextIO
 
@@ -105,7 +106,7 @@ def demo(
         print("one core: the stages run one after the other", file=sys.stderr)
     world = None
     if from_scratch:
-        from rrpo.mini.build import build
+        from rrpo_world.build import build
 
         world = build(out / "recipe", seed, scale=0.01 if smoke else 1.0)
         out = out / "demo"
@@ -121,6 +122,7 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         _require_utf8(*sys.argv[1:], _folder())
+        _require_given(sys.argv[1:])
         code = app(standalone_mode=False)
     except UserError as error:
         _mistake(str(error))
@@ -162,6 +164,20 @@ def _require_utf8(*words: str) -> None:
                 f"{shown} is not UTF-8: write it so (a file is renamed by convmv -f latin1 -t utf8 "
                 "--notest)"
             ) from None
+
+
+def _require_given(words: Sequence[str]) -> None:
+    """Refuse an empty word, as of a variable that is not set: as a path it is the current folder.
+
+    Raises:
+        UserError: an option or an argument is empty.
+    """
+    for before, word in zip(("", *words), words, strict=False):
+        option, equals, value = word.partition("=")
+        empty = word.startswith("--") and equals and not value.strip()
+        if empty or (not word.strip() and before != "--text"):  # which has an answer of its own
+            named = option if empty else before if before.startswith("--") else "an argument"
+            raise UserError(f"{named} is empty: give it a value, or leave it out")
 
 
 def _folder() -> str:

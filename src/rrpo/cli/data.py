@@ -180,11 +180,13 @@ def tokenize(
     from rrpo.data import tokenize as tokenizing
     from rrpo.data.findings import Findings
     from rrpo.data.manifest import read_manifest
+    from rrpo.data.partitions import check_speakers
     from rrpo.data.survey import summary, without
     from rrpo.loading import load_codec
 
     found = Findings()
     recordings = read_manifest(data, found)
+    found.notes += check_speakers(recordings)
     for line in found.lines():
         print(line)
     chosen, name = load_codec(codec)

@@ -56,7 +56,7 @@ def world(
     smoke: Smoke = False,
 ) -> None:
     """Measure a mini world against its aims (needs its renderer)."""
-    from rrpo.studies.world import world as study
+    from rrpo_world.study import world as study
 
     size = study.SMOKE if smoke else study.FULL
     print(study.run(out, size, _world(folder), command_line(), against))
@@ -91,7 +91,7 @@ def judges(
     smoke: Smoke = False,
 ) -> None:
     """Degrade real speech step by step: what does each judge detect? (Needs the renderer.)"""
-    from rrpo.studies.artifacts import judges as study
+    from rrpo_world.study import judges as study
 
     print(study.run(out, study.SMOKE if smoke else study.FULL, _world(folder), command_line()))
 

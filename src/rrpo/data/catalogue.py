@@ -101,13 +101,14 @@ def known_corpora() -> dict[str, Corpus]:
 
 
 def folded(name: str) -> str:
-    """Return a name without capitals, full-width letters and blanks around it.
+    """Return a name without capitals, full-width letters, invisible signs and blanks around it.
 
     Examples:
-        >>> folded(" ＡＮＮＡ "), folded("Straße")
-        ('anna', 'strasse')
+        >>> folded(" ＡＮＮＡ "), folded("Straße"), folded("sa\\u200bd")
+        ('anna', 'strasse', 'sad')
     """
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(sign for sign in plain if unicodedata.category(sign) != "Cf").strip()
 
 
 @cache

@@ -20,6 +20,7 @@ from rrpo.data.manifest import (
 )
 from rrpo.data.partitions import with_partitions
 from rrpo.data.roots import find_roots
+from rrpo.data.segments import COLUMNS as SEGMENTS
 from rrpo.data.text_table import read_table, separator_of
 from rrpo.errors import UserError
 
@@ -146,9 +147,7 @@ def _require_known(read: Sequence[Recording], known: Collection[str], source: Pa
     Raises:
         UserError: there are some.
     """
-    first = {
-        one.emotion: one.path.name for one in reversed(read) if folded(one.emotion) not in known
-    }
+    first = {one.emotion: one for one in reversed(read) if folded(one.emotion) not in known}
     if not first:
         return
     labels = list(reversed(first))
@@ -158,8 +157,10 @@ def _require_known(read: Sequence[Recording], known: Collection[str], source: Pa
         emotion = emotion_name(meant[0]) if meant else "EMOTION"
         options.append(f"--label {shlex.quote(f'{label}={emotion}')}")
     more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+    one = first[labels[0]]
+    where = one.place if one.row else f"{source}: {one.path.name}"
     raise UserError(
-        f"{source}: {first[labels[0]]} has the unknown label {labels[0]!r}{more}: say what it is "
+        f"{where} has the unknown label {labels[0]!r}{more}: say what it is "
         f"with {' '.join(options)}, or leave it out with ={OTHER}"
     )
 
@@ -175,8 +176,10 @@ def _read_csv(
     theirs = {name: columns.get(name, name) for name in COLUMNS}
     required = (theirs["path"], theirs["emotion"], *columns.values())
     separator = separator_of(options.separator)
+    # A column that the user gives another meaning is no time.
+    others = [name for name in SEGMENTS if name not in {*map(str.casefold, columns.values())}]
     table = read_table(
-        table_file(source), required, tuple(theirs.values()), separator, options.encoding
+        table_file(source), required, (*theirs.values(), *others), separator, options.encoding
     )
     return rows_to_recordings(table, theirs, found, {folded(label) for label in labels})
 

@@ -17,6 +17,7 @@ from rrpo.data.files import POINTER, is_file, is_pointer, near
 from rrpo.data.findings import Findings, first
 from rrpo.data.lengths import misfit
 from rrpo.data.manifest import Recording, require_empty, write_manifest
+from rrpo.data.partitions import check_speakers
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.data.text_table import is_nothing, lines, read_pairs
 from rrpo.errors import UserError
@@ -80,6 +81,11 @@ def import_cosyvoice(
 
 
 def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Findings) -> Imported:
+    if is_file(folder / "segments"):
+        raise UserError(
+            f"{folder / 'segments'} cuts the recordings of wav.scp into utterances, and recordings "
+            "are read whole: cut them into files, as with `extract-segments` of kaldi, or remove it"
+        )
     tables = {}
     for name in ("wav.scp", "text", "utt2spk"):
         if not is_file(folder / name):
@@ -96,13 +102,15 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
         emotion = _label(name, labels)
         audio = near(given, (folder, Path())) or folder / given
         if found.usable(audio, f"{given} of {name}"):
-            rows.append(Recording(audio.absolute(), emotion, spoken, speaker))
+            row = f"{folder / 'wav.scp'}, {name}"
+            rows.append(Recording(audio.absolute(), emotion, spoken, speaker, row=row))
     if found.lines() and not rows:
         raise UserError(f"{folder / 'wav.scp'}: {found.refusal()}")
     _require_own_sounds(rows, folder / "wav.scp")
     for table in ("text", "utt2spk"):
         if more := [name for name in tables[table] if name not in tables["wav.scp"]]:
             found.notes.append(f"{folder / table} has utterances that wav.scp lacks: {first(more)}")
+    found.notes += check_speakers(rows)
     write_manifest(out, rows)
     return Imported(len(rows), 0, found)
 
@@ -143,6 +151,7 @@ def _import_parquet(
                 "codec; leave out the column speech_token, and make them with `rrpo tokenize`"
             )
         found.notes.append(f"{said}: their tokens are left out, `rrpo tokenize` makes them again")
+    found.notes += check_speakers(rows)
     write_manifest(out, rows)
     return Imported(len(rows), tokens, found)
 

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,6 +12,8 @@ from rrpo.checkpoint import write_text
 from rrpo.data.catalogue import corpus_key, folded, named_emotion
 from rrpo.data.files import is_file, near
 from rrpo.data.findings import Findings
+from rrpo.data.segments import COLUMNS as SEGMENTS
+from rrpo.data.segments import require_whole
 from rrpo.data.text_table import Table, read_table
 from rrpo.errors import UserError
 
@@ -21,6 +23,12 @@ LONGEST = 100_000
 """Signs of a cell; readers of tables take little more."""
 TEST = PARTITIONS[-1]
 """Of whom nothing is trained on."""
+ALSO_CALLED = {
+    "training": "train",
+    **dict.fromkeys(("valid", "val", "dev", "devel", "development"), "validation"),
+    "testing": "test",
+}
+"""Other names of partitions; `eval` is a test here and a validation there, and is asked for."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,8 @@ class Recording:
 
     In a manifest `path` is absolute or relative to its folder, or to the folder above.
     `intensity` lies in 0…1 where the corpus grades it. `partition` is train, validation or test;
-    `session` is a recording session, or a subset as the corpus was released.
+    `session` is a recording session, or a subset as the corpus was released. `row` says where a
+    table names it, for messages; it is in no manifest.
     """
 
     path: Path
@@ -42,9 +51,15 @@ class Recording:
     intensity: float | None = None
     partition: str = ""
     session: str = ""
+    row: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> str:
+        """What a message calls it: its row and the name of its file, or the path of that."""
+        return f"{self.row}: {self.path.name}" if self.row else str(self.path)
 
 
-COLUMNS = tuple(field.name for field in fields(Recording))
+COLUMNS = tuple(column.name for column in fields(Recording) if column.name != "row")
 
 
 def read_manifest(path: Path, found: Findings | None = None) -> list[Recording]:
@@ -58,17 +73,26 @@ def read_manifest(path: Path, found: Findings | None = None) -> list[Recording]:
 
     Raises:
         UserError: there is no manifest, a column or a label is missing, it holds no rows, an
-            intensity is no number in 0…1, a file stands twice, or files are absent, all of them
-            with `found`; the message says which line.
+            intensity is no number in 0…1, a file stands twice, a row names a part of one, or files
+            are absent, all of them with `found`; the message says which line.
     """
-    table = read_table(table_file(path), REQUIRED, COLUMNS)
+    table = read_table(table_file(path), REQUIRED, (*COLUMNS, *SEGMENTS))
     for note in table.notes if found is None else ():
         print(note)  # with nobody to take it, it is still said
     recordings = rows_to_recordings(table, {name: name for name in COLUMNS}, found)
-    return [
-        replace(one, emotion=named_emotion(one.emotion, f"{table.file}: {one.path.name}"))
-        for one in recordings
-    ]
+    return [replace(one, emotion=named_emotion(one.emotion, one.place)) for one in recordings]
+
+
+def partition_name(name: str) -> str:
+    """Return one spelling for a partition: Train, TRAIN and training are train.
+
+    Examples:
+        >>> partition_name("Train"), partition_name("dev"), partition_name("fold 3")
+        ('train', 'validation', 'fold 3')
+    """
+    plain = folded(name)
+    known = ALSO_CALLED.get(plain, plain)
+    return known if known in PARTITIONS else name
 
 
 def table_file(path: Path) -> Path:
@@ -120,6 +144,7 @@ def rows_to_recordings(
             raise UserError(
                 f"{where}: {place.name} is there twice, in line {other} too: keep one of them"
             )
+        require_whole(row.cells, place, where)
         recordings.append(make_recording(audio or place, known, where))
     if lost.lines() and (found is None or not recordings):
         _refuse(file, lost, folders, len(table.rows))
@@ -146,7 +171,8 @@ def _refuse(file: Path, lost: Findings, folders: Sequence[Path], count: int) -> 
 def make_recording(audio: Path, row: dict[str, str], where: str) -> Recording:
     """Make the recording of a row of text; `where` begins the message of a mistake."""
     known = {name: row[name] for name in COLUMNS[1:] if name in row}
-    if known.get("partition", "") not in ("", *PARTITIONS):
+    known["partition"] = partition_name(known.get("partition", ""))
+    if known["partition"] not in ("", *PARTITIONS):
         raise UserError(
             f"{where}: the partition is {known['partition']!r}: "
             f"name one of {', '.join(PARTITIONS)}, or leave it blank"
@@ -160,7 +186,7 @@ def make_recording(audio: Path, row: dict[str, str], where: str) -> Recording:
         intensity = math.nan
     if intensity is not None and not 0 <= intensity <= 1:
         raise UserError(f"{where}: intensity is {graded!r}: give a number from 0 to 1, or nothing")
-    return Recording(audio, **known, intensity=intensity)
+    return Recording(audio, **known, intensity=intensity, row=where)
 
 
 def require_empty(out: Path) -> None:

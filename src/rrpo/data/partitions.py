@@ -8,10 +8,8 @@ from dataclasses import replace
 from rrpo.data.catalogue import Corpus, folded, known_corpora
 from rrpo.data.findings import Findings, first
 from rrpo.data.manifest import PARTITIONS, TEST, Recording
+from rrpo.data.speakers import Person, person, spreadsheet_notes
 from rrpo.errors import UserError
-
-Person = tuple[str, str]
-"""Corpus and folded name: Anna and ANNA are one, so that no voice is trained on and tested."""
 
 
 def with_partitions(
@@ -27,20 +25,21 @@ def with_partitions(
         found: takes what is to be said of it.
 
     Raises:
-        UserError: partitions are given and are not ours, or divide a speaker, or a corpus that goes
-            by its lists has no such speaker.
+        UserError: partitions are given and are not ours, or divide a speaker, a corpus that goes by
+            its lists has no such speaker, or see `check_speakers`.
     """
-    _require_disjoint([one for one in recordings if one.partition])
+    notes = check_speakers(recordings)
     given = {_person(one): one.partition for one in recordings if one.partition and one.speaker}
     unlisted: dict[tuple[str, str], dict[Person, str]] = defaultdict(dict)
     for one in recordings:
         if one.speaker and not _rule(one.corpus) and _person(one) not in given:
             names = unlisted[one.corpus, one.language]
             names[_person(one)] = min(one.speaker, names.get(_person(one), one.speaker))
-    turns: dict[tuple[str, str, str], str] = {}
-    for (_, language), names in unlisted.items():
+    turns: dict[Person, str] = {}
+    for _, names in sorted(unlisted.items()):
         order = in_order(set(names.values()))
-        turns |= {(*person, language): order[name] for person, name in names.items()}
+        # Who speaks several languages keeps the turn of the first.
+        turns = {who: order[name] for who, name in names.items()} | turns
     renamed: dict[str, str] = {}
     divided = [
         replace(
@@ -48,12 +47,12 @@ def with_partitions(
             partition=one.partition
             or given.get(_person(one))
             or _listed_partition(one, renamed)
-            or turns.get((*_person(one), one.language), ""),
+            or turns.get(_person(one), ""),
         )
         for one in recordings
     ]
     if found is not None:
-        found.notes += _notes(divided, renamed)
+        found.notes += [*notes, *_notes(divided, renamed)]
     return divided
 
 
@@ -104,10 +103,7 @@ def _taken_apart(name: str) -> tuple[str, int]:
 
 
 def _person(one: Recording) -> Person:
-    """Return what tells a speaker from others: names are unique within a corpus."""
-    name = folded(one.speaker)
-    number = re.fullmatch(r"0*([0-9]+)(?:\.0)?", name)  # 1, 01 and 1.0 are what programs make of 01
-    return one.corpus, number[1] if number else name
+    return person(one.corpus, one.speaker)
 
 
 def _listed_partition(one: Recording, renamed: dict[str, str]) -> str:
@@ -165,19 +161,28 @@ def _notes(divided: Sequence[Recording], renamed: Mapping[str, str]) -> list[str
     return notes
 
 
-def _require_disjoint(recordings: Sequence[Recording]) -> None:
-    """Check partitions that came with the data."""
+def check_speakers(recordings: Sequence[Recording]) -> list[str]:
+    """Check that partitions that came with the data divide no speaker, by whatever name.
+
+    Returns:
+        what is to be said of their names.
+
+    Raises:
+        UserError: a partition is not ours, a speaker is in two, or a speaker's name stands there in
+            two forms, one of them a spreadsheet's.
+    """
     seen: dict[Person, Recording] = {}
     for one in recordings:
-        if one.partition not in PARTITIONS:
+        if one.partition not in ("", *PARTITIONS):
             raise UserError(
-                f"{one.path.name} is in the partition {one.partition!r}: "
+                f"{one.place} is in the partition {one.partition!r}: "
                 f"name one of {', '.join(PARTITIONS)}, or leave the column out"
             )
-        other = seen.setdefault(_person(one), one)
+        other = seen.setdefault(_person(one), one) if one.partition else one
         if one.speaker and other.partition != one.partition:
             named = "" if one.speaker == other.speaker else f" (as {one.speaker})"
             raise UserError(
                 f"speaker {other.speaker} is in {other.partition} and in {one.partition}{named}: "
-                "a speaker belongs in one partition"
+                f"{other.place}, and {one.place}; a speaker belongs in one partition"
             )
+    return spreadsheet_notes({one.speaker for one in recordings})

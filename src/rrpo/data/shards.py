@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from rrpo.checkpoint import atomic_path
 from rrpo.data.catalogue import named_emotion
+from rrpo.data.copies import find_copies
 from rrpo.data.files import is_pointer
 from rrpo.data.lengths import LONGEST, SHORTEST, check_sounds
-from rrpo.data.manifest import PARTITIONS, TEST
+from rrpo.data.manifest import PARTITIONS, TEST, partition_name
 from rrpo.data.text_table import is_nothing
 from rrpo.errors import UserError
 from rrpo.tokens import SPEECH_CODES, TOKEN_RATE, require_one_codec
@@ -166,9 +167,33 @@ def _require_once(rows: Sequence[Utterance], path: Path) -> None:
         seen.add(key)
 
 
+def _without_copies(rows: Sequence[Utterance], data: Path) -> list[Utterance]:
+    """Leave out, and count, utterances with the tokens of another: they would count twice.
+
+    Under a second two sounds may have the same tokens, and mixes have them with several partners.
+
+    Raises:
+        UserError: two of them have other emotions or texts, or one alone is held out for tests.
+    """
+    plain = [row.partner_emotion is None and row.tokens.size >= TOKEN_RATE for row in rows]
+    contents = [row.tokens.tobytes() if one else None for row, one in zip(rows, plain, strict=True)]
+    names = [repr(row.id) for row in rows]
+    try:
+        copies = find_copies(rows, contents, names, "of the same tokens")
+    except UserError as error:
+        raise UserError(f"{data}: the utterances {error}") from None
+    if copies:
+        copy, other = next(iter(copies.items()))
+        print(
+            f"{data}: left out: {len(copies)} of {len(rows)} utterances with the tokens of "
+            f"another, such as {names[copy]} with those of {names[other]}"
+        )
+    return [row for number, row in enumerate(rows) if number not in copies]
+
+
 def for_training(data: Path) -> list[Utterance]:
     """Read token shards, or a mix pool, without what is held out for tests."""
-    rows = read_shard(data)
+    rows = _without_copies(read_shard(data), data)
     kept = [row for row in rows if row.partition != TEST]
     if not kept:
         raise UserError(f"{data}: every utterance is in the partition {TEST!r}: none to train on")
@@ -185,8 +210,10 @@ def for_tests(data: Path, partition: str | None = None) -> list[Utterance]:
         partition: one of `PARTITIONS`, or "all"; None: what is held out for tests, or all where
             nothing is.
     """
+    partition = partition and partition_name(partition)
     rows = read_shard(data)
     require_plain(rows, data)
+    rows = _without_copies(rows, data)
     known = {row.partition for row in rows}
     if partition not in (None, ALL, *PARTITIONS):
         names = ", ".join((*PARTITIONS, ALL))
@@ -271,7 +298,7 @@ def _check_columns(table: arrow.Table, file: Path) -> None:
 
 def _check_partitions(found: set[str | None], file: Path) -> None:
     """Refuse a partition by another name: what is held out by a wrong one would be trained on."""
-    wrong = sorted(found - {None, "", *PARTITIONS}, key=str)
+    wrong = sorted(one for one in found if one and partition_name(one) not in PARTITIONS)
     if wrong:
         raise UserError(
             f"{file}: the partition {wrong[0]!r} is none of {', '.join(PARTITIONS)}: "
@@ -309,6 +336,8 @@ def _utterance(row: dict[str, object], file: Path) -> Utterance:
     for name, value in known.items():
         if isinstance(value, str) and name != "id" and is_nothing(value):
             known[name] = None if name == "partner_emotion" else ""
+    if isinstance(said := known.get("partition"), str):
+        known["partition"] = partition_name(said)
     for name in ("emotion", "partner_emotion"):
         if known[name] is not None:
             known[name] = named_emotion(str(known[name]), where)

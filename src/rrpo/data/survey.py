@@ -1,20 +1,22 @@
 """Every recording of a manifest read once: what is taken, what is left out and why, what is odd."""
 
 import csv
+import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import write_text
 from rrpo.data.catalogue import known_corpora
+from rrpo.data.copies import find_copies
 from rrpo.data.findings import LeftOut
 from rrpo.data.manifest import Recording
 from rrpo.errors import UserError
 from rrpo.progress import Progress
-from rrpo.sound.file import Sound, digest_of, inspect, load_speech
+from rrpo.sound.file import Sound, inspect, load_speech
 
 REPORT = "sounds.csv"
 """A row for each recording, beside a manifest or shards."""
@@ -29,6 +31,7 @@ class Verdict:
     Attributes:
         path: its file.
         digest: SHA-256 of the file; empty where it was not asked for or cannot be read.
+        content: SHA-256 of the samples at 16 kHz; empty where the digest is.
         rate: samples per second; 0 where it cannot be read.
         mistake: why it is left out, in a line that names the file; empty where it is taken.
         notes: what is odd about it.
@@ -36,6 +39,7 @@ class Verdict:
 
     path: Path
     digest: str = ""
+    content: str = ""
     rate: int = 0
     mistake: str = ""
     notes: tuple[str, ...] = ()
@@ -63,11 +67,31 @@ def survey(recordings: Sequence[Recording]) -> list[Verdict]:
         for number, one in enumerate(recordings, start=1):
             try:
                 sound = read_recording(one)
-                verdicts.append(Verdict(one.path, sound.digest, sound.rate, notes=sound.notes))
+                content = hashlib.sha256(sound.samples.tobytes()).hexdigest()
+                verdicts.append(
+                    Verdict(one.path, sound.digest, content, sound.rate, "", sound.notes)
+                )
             except UserError as error:
-                verdicts.append(Verdict(one.path, digest_of(one.path), mistake=str(error)))
+                verdicts.append(Verdict(one.path, mistake=str(error)))
             progress.update(number)
     return verdicts
+
+
+def without_copies(recordings: Sequence[Recording], verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Leave out recordings that are another again, under another name or in another format.
+
+    Raises:
+        UserError: two such have other labels or texts, or one alone is held out for tests.
+    """
+    contents = [one.content or None for one in verdicts]
+    names = [one.place for one in recordings]
+    copies = find_copies(recordings, contents, names, "the same recording")
+    return [
+        replace(one, mistake=f"{one.path} is the same recording as {verdicts[copies[number]].path}")
+        if number in copies
+        else one
+        for number, one in enumerate(verdicts)
+    ]
 
 
 def survey_headers(recordings: Sequence[Recording]) -> list[Verdict]:

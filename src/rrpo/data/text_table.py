@@ -21,18 +21,27 @@ LITERAL = ("\t", "|")
 """Separators of tables whose quotes are mostly signs of a text, as nothing else needs them."""
 NOTHING = frozenset(("", "nan", "none", "null", "n/a", "<na>", "#n/a"))
 """What programs write for nothing; NA is a name as well, so it stays."""
+ERRORS = frozenset(
+    ("#name?", "#ref!", "#value!", "#div/0!", "#num!", "#null!", "#spill!", "#calc!", "########")
+)
+"""What a spreadsheet writes into a cell that it could not make sense of."""
+INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad\u200e\u200f"))
+"""Signs that are neither seen nor spoken: joints of words, marks of a direction or of an order of
+bytes. Those that shape letters (U+200C, U+200D) stay."""
 
 
 @dataclass(frozen=True)
 class Row:
     """A row of a table: the number of its first line, and its cells by the names of columns.
 
-    A cell that says nothing (`nan`) is empty, and in `blanked` as it was written.
+    A cell that says nothing (`nan`) is empty, and in `blanked` as it was written. `hidden` cells
+    had invisible signs.
     """
 
     number: int
     cells: dict[str, str]
     blanked: dict[str, str] = field(default_factory=dict)
+    hidden: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ def is_nothing(value: str) -> bool:
     return value.strip().casefold() in NOTHING
 
 
-def notes_of(file: Path, text: Text, blanked: int = 0) -> list[str]:
+def notes_of(file: Path, text: Text, blanked: int = 0, hidden: int = 0) -> list[str]:
     """Return what is to be said of how a file was read."""
     notes = []
     if text.guessed:
@@ -75,7 +84,19 @@ def notes_of(file: Path, text: Text, blanked: int = 0) -> list[str]:
         )
     if blanked:
         notes.append(f"{file}: {blanked} cells that say nan, none, null or n/a are read as empty")
+    if hidden:
+        notes.append(f"{file}: invisible signs are left out of {hidden} cells (such as U+200B)")
     return notes
+
+
+def visible(value: str) -> str:
+    """Return a cell without blanks around it and signs that nobody sees.
+
+    Examples:
+        >>> visible(" sa\\u200bd\\ufeff ")
+        'sad'
+    """
+    return value.translate(INVISIBLE).strip()
 
 
 def separator_of(name: str) -> str:
@@ -113,7 +134,8 @@ def read_table(
 
     Raises:
         UserError: it is missing or no text, lacks a required column or has one twice, a row has
-            too few or too many cells, a quote is not closed, or it holds no rows.
+            too few or too many cells, a quote is not closed, a cell is a spreadsheet's error, or it
+            holds no rows.
     """
     text = read_text(file, encoding)
     content = text.content.removeprefix("\ufeff")
@@ -138,7 +160,8 @@ def read_table(
     ]
     if not rows:
         raise UserError(f"{file} holds no rows: name at least one audio file")
-    return Table(file, rows, notes_of(file, text, sum(len(row.blanked) for row in rows)))
+    blanked, hidden = (sum(len(row.blanked) for row in rows), sum(row.hidden for row in rows))
+    return Table(file, rows, notes_of(file, text, blanked, hidden))
 
 
 def _find_separator(content: str, required: Sequence[str]) -> str:
@@ -239,9 +262,16 @@ def _row(
             f"{file}, line {number}: {len(cells)} cells where the header has {width}: put a cell "
             f"that holds {shown} or a line break in quotes, and leave no cell out"
         )
-    values = {name: cells[at].strip() for name, at in places.items()}
+    values = {name: visible(cells[at]) for name, at in places.items()}
+    hidden = sum(values[name] != cells[at].strip() for name, at in places.items())
+    for name, value in values.items():
+        if value.casefold() in ERRORS:
+            raise UserError(
+                f"{file}, line {number}: {name} is {value}, what a spreadsheet writes where it "
+                "cannot read a cell: write the value as text"
+            )
     blanked = {name: value for name, value in values.items() if value and is_nothing(value)}
-    return Row(number, values | dict.fromkeys(blanked, ""), blanked)
+    return Row(number, values | dict.fromkeys(blanked, ""), blanked, hidden)
 
 
 def read_pairs(file: Path, empty: bool = False) -> tuple[dict[str, str], list[str]]:
@@ -259,7 +289,7 @@ def read_pairs(file: Path, empty: bool = False) -> tuple[dict[str, str], list[st
     text = read_text(file)
     pairs: dict[str, str] = {}
     at: dict[str, int] = {}
-    blanked = 0
+    blanked = hidden = 0
     for number, line in enumerate(lines(text.content.removeprefix("\ufeff")), start=1):
         name, value = (*re.split(r"[ \t]+", line.strip(" \t"), maxsplit=1), "")[:2]
         if not name:
@@ -271,5 +301,7 @@ def read_pairs(file: Path, empty: bool = False) -> tuple[dict[str, str], list[st
             found = f" but {value!r}" if value else ""
             raise UserError(f"{where} has no value{found}: write it after a blank, or leave it out")
         blanked += is_nothing(value)
+        hidden += visible(value) != value.strip()
+        value = visible(value)
         pairs[name], at[name] = "" if is_nothing(value) else value, number
-    return pairs, notes_of(file, text, blanked)
+    return pairs, notes_of(file, text, blanked, hidden)

@@ -16,7 +16,14 @@ from rrpo.audio import Audio
 from rrpo.checkpoint import alone, claim, read_json, write_json, write_text
 from rrpo.data.manifest import TEST, Recording
 from rrpo.data.shards import Utterance, write_shard
-from rrpo.data.survey import Verdict, read_recording, report_lines, survey, write_report
+from rrpo.data.survey import (
+    Verdict,
+    read_recording,
+    report_lines,
+    survey,
+    without_copies,
+    write_report,
+)
 from rrpo.errors import UserError
 from rrpo.progress import Progress
 from rrpo.sound.mixup import energy_adaptive_mixup, other_than
@@ -75,14 +82,15 @@ def tokenize(
         left_out: of recordings that cannot even be read, for the report.
 
     Raises:
-        UserError: no recording can be used, `out` holds the tokens of other settings, or it cannot
-            be written.
+        UserError: no recording can be used, two are the same with other labels, `out` holds the
+            tokens of other settings, or it cannot be written.
     """
     settings = {"codec": name, "mixes": mixes, "seed": seed, "recordings": _digest(recordings)}
     with alone(out):  # whether it can be written is known before anything is read
         if (out / "tokenize.json").is_file():
             claim(out / "tokenize.json", settings, "tokens")
-        work = _Work(codec, recordings, survey(recordings), mixes)
+        verdicts = without_copies(recordings, survey(recordings))
+        work = _Work(codec, recordings, verdicts, mixes)
         _write_verdicts(out, [*work.verdicts, *left_out])
         _require_some(work.verdicts)
         for line in report_lines(work.verdicts):
@@ -107,7 +115,7 @@ def _make_shards(work: "_Work", out: Path, seed: int, name: str) -> Tokenized:
     with Progress("tokenize", count) as progress:
         for number, start in enumerate(range(0, count, size)):
             path = out / "shards" / f"{number:05d}.json"
-            if not _is_current(path, work.verdicts):
+            if not _is_current(path, work.sounds):
                 rng = np.random.default_rng([seed, number])
                 chosen = range(start, min(start + size, count))
                 _write_shard(out, f"{number:05d}", work.shard(chosen, rng, progress), name)
@@ -141,12 +149,16 @@ class _Shard:
     heard: dict[str, str] = field(default_factory=dict)
 
 
-def _is_current(path: Path, verdicts: Sequence[Verdict]) -> bool:
-    """Say whether a shard was made of the sounds that are there now, its mixes' partners too."""
+def _is_current(path: Path, sounds: Sequence[str]) -> bool:
+    """Say whether a shard was made of the sounds that are there now, its mixes' partners too.
+
+    Args:
+        sounds: of each recording its digest; empty where it is left out.
+    """
     heard = read_json(path).get("heard") if path.is_file() else None
     if not isinstance(heard, dict):
         return False
-    return all(verdicts[int(place)].digest == digest for place, digest in heard.items())
+    return all(sounds[int(place)] == digest for place, digest in heard.items())
 
 
 def _write_shard(out: Path, name: str, shard: _Shard, codec: str) -> None:
@@ -173,7 +185,8 @@ class _Work:
     ) -> None:
         self.codec, self.recordings, self.verdicts = codec, recordings, verdicts
         self.mixes = mixes
-        self._unreadable = [bool(one.mistake) for one in verdicts]
+        # Not by what the codec refuses: that hangs on which shards were made before.
+        self.sounds = ["" if one.mistake else one.digest for one in verdicts]
         # Mixes keep to their side: what is held out for tests is heard in no other utterance.
         self.sides: dict[bool, list[int]] = {False: [], True: []}
         for number, recording in enumerate(recordings):
@@ -188,7 +201,7 @@ class _Work:
         made = _Shard()
         for number in chosen:
             verdict, recording = self.verdicts[number], self.recordings[number]
-            made.heard[str(number)] = verdict.digest
+            made.heard[str(number)] = self.sounds[number]
             if verdict.mistake:
                 continue
             try:
@@ -222,9 +235,8 @@ class _Work:
         place = bisect_left(side, number)
         for _ in range(20 if len(side) > 1 else 0):
             drawn = side[other_than(place, len(side), rng)]
-            made.heard[str(drawn)] = self.verdicts[drawn].digest
-            # Not by what the codec refused: that hangs on which shards were made before.
-            if not self._unreadable[drawn]:
+            made.heard[str(drawn)] = self.sounds[drawn]
+            if self.sounds[drawn]:
                 return self.recordings[drawn]
         return None
 

@@ -8,15 +8,12 @@ outside it are inflections of words inside, or are read by small letter-to-sound
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from rrpo.checkpoint import read_json, write_json
+from rrpo.checkpoint import read_json
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.errors import UserError
-from rrpo.mini.sentences import VOCABULARY, compose, words
 
 LONGEST = 300
 """Most ids of one text."""
@@ -64,6 +61,14 @@ PHONE = re.compile("[ˈˌ]?.")
 PIECE = re.compile(
     r"([a-z]+(?:'[a-z]+)*)|(\d+)|([,;:\u2014\u2013])|([.!\u2026])|(\?)|[\s\"'()\[\]-]"
 )
+MINUS = re.compile(r"(?<![^\s\"'(\[\u201c])[-\u2212](?=\d)")
+"""A minus before a number; after a letter or a digit it is a hyphen."""
+JOINED = re.compile(
+    r"\d+[.:,/]\d+|\d+[a-z]+|[a-z]+\d+|\d+(?:[-\u2013]| - )\d+|\d+'+\d+|(?:^|[^\w.,])[.,]\d+"
+)
+"""Numbers that are more than their digits: 3.5, 1/2, 10-12, 5'10, .5."""
+SYMBOLS = ("No", "Nl", "So", "Sc", "Sm", "Sk")
+"""Kinds of signs that stand for words: numbers that are no digits, symbols of any kind."""
 
 
 class PhoneTokenizer:
@@ -94,7 +99,8 @@ class PhoneTokenizer:
         """Return the ids of a text: phones, word boundaries, commas and end marks.
 
         Case and accents do not matter; exclamation marks count as full stops; a text that ends
-        without a mark gets a full stop. Whole numbers up to 999999 are read as words.
+        without a mark gets a full stop. Whole numbers up to 999999 are read as words, those that
+        begin with zeros digit by digit, and a minus before them, too.
 
         Raises:
             UserError: the text is empty, has no letter or number, holds a sign that cannot be
@@ -176,42 +182,21 @@ def all_symbols() -> list[str]:
     ]
 
 
-def make_lexicon(path: Path, phonemize: Callable[[str], str]) -> None:
-    """Write the lexicon: the composed sentences' words, and some hundred common ones.
-
-    A word of the sentences gets the form it has most often in 3,000 of them, for the voice reads
-    function words by context.
-
-    Args:
-        path: where to write.
-        phonemize: text to phones, words apart by spaces, such as `Renderer.phonemize`.
-    """
-    forms: dict[str, Counter[str]] = defaultdict(Counter)
-    for sentence in compose(3000, 0, "train"):
-        spoken = phonemize(sentence).split()
-        for word, phones in zip(words(sentence), spoken, strict=True):
-            forms[word][phones.strip(",.?")] += 1
-    found = {word: forms[word].most_common(1)[0][0] for word in sorted(forms)}
-    common = bundled_lexicon().with_name("common_words.txt").read_text(encoding="utf-8").split()
-    for word in sorted({*VOCABULARY, *common}):
-        found.setdefault(word, phonemize(word).strip(" .").replace(" ", ""))
-    symbols = all_symbols()
-    for word, phones in found.items():
-        unknown = set(PHONE.findall(phones)) - set(symbols)
-        if unknown or not phones:
-            raise UserError(f"no symbol for {sorted(unknown)} in {word!r}: add it to the alphabet")
-    write_json(path, {"symbols": symbols, "words": dict(sorted(found.items()))})
-
-
 def _pieces(text: str) -> list[str]:
     """Split a text into words in lower case and the marks `,`, `.` and `?`."""
-    plain = unicodedata.normalize("NFKD", text.replace("\u2019", "'").replace("\u2018", "'"))
+    plain = re.sub("[\u2018\u2019\u00b4`]", "'", text)
+    plain = MINUS.sub("minus ", plain)
+    # Before they are made of letters and digits: 10² is no 102, and № is no "no".
+    odd = next((sign for sign in plain if unicodedata.category(sign) in SYMBOLS), None)
+    if odd is not None:
+        raise UserError(f"cannot read {odd!r} aloud: write it in words")
+    plain = unicodedata.normalize("NFKD", plain)
     plain = "".join(sign for sign in plain if not unicodedata.combining(sign)).lower()
     plain = re.sub("[\u201c\u201d]", '"', plain)
     plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", plain)
-    joined = re.search(r"\d+[.:,/]\d+|\d+[a-z]+|[a-z]+\d+", plain)
+    joined = JOINED.search(plain)
     if joined:
-        raise UserError(f"cannot read {joined[0]!r} aloud: write it in words")
+        raise UserError(f"cannot read {joined[0].strip()!r} aloud: write it in words")
     pieces: list[str] = []
     position = 0
     while position < len(plain):
@@ -230,15 +215,19 @@ def _pieces(text: str) -> list[str]:
 
 
 def number_words(digits: str) -> list[str]:
-    """Return the words of a whole number.
+    """Return the words of a whole number; of one that begins with zeros those of its digits.
 
     Raises:
-        UserError: it is above 999999.
+        UserError: it is above 999999, or has over six digits.
 
     Examples:
         >>> number_words("1342")
         ['one', 'thousand', 'three', 'hundred', 'forty', 'two']
     """
+    if len(digits) > 1 and digits.startswith("0"):  # 007, or the end of 1 000
+        if len(digits) > len("999999"):
+            raise UserError(f"cannot read {digits[:20]} aloud: write it in words")
+        return [SMALL[int(digit)] for digit in digits]
     # The digits are counted first: Python refuses to make a number of some thousand.
     if len(digits.lstrip("0")) > len("999999"):
         shown = digits if len(digits) <= 20 else f"{digits[:20]}…"

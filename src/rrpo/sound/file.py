@@ -155,14 +155,6 @@ def read(path: Path, sample_rate: int = SAMPLE_RATE) -> Audio:
     return load(path, sample_rate).samples
 
 
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, of one that cannot be opened nothing."""
-    try:
-        return hashlib.sha256(_bytes(path)).hexdigest()
-    except UserError:
-        return ""
-
-
 def inspect(path: Path) -> tuple[int, list[str]]:
     """Check that a recording is whole by its header alone.
 

@@ -36,7 +36,13 @@ from rrpo.codec.train_speech import (
 )
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.shards import Utterance, read_shard, write_shard
-from rrpo.data.survey import REPORT, read_recording, survey, write_report
+from rrpo.data.survey import (
+    REPORT,
+    read_recording,
+    survey,
+    without_copies,
+    write_report,
+)
 from rrpo.errors import UserError
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
@@ -99,6 +105,7 @@ class Workspace:
             [
                 hashlib.sha256(row.path.read_bytes()).hexdigest() if key == "path" else str(value)
                 for key, value in vars(row).items()
+                if key != "row"
             ]
             for row in self.recordings
         ]
@@ -191,7 +198,7 @@ class Workspace:
         Raises:
             UserError: a recording cannot be used; all are read before any is listened to.
         """
-        verdicts = survey(self.recordings)
+        verdicts = without_copies(self.recordings, survey(self.recordings))
         write_report(self.folder, verdicts)
         bad = [one.mistake for one in verdicts if one.mistake]
         if bad:

@@ -1,0 +1,1 @@
+"""Studies of the mini world and of what its judges hear."""
