@@ -1,4 +1,4 @@
-"""Mel spectrograms: Whisper's, which CosyVoice's speech tokenizer takes as well, and its filters."""
+"""Mel spectrograms: Whisper's, which CosyVoice's speech tokenizer takes too, and its filters."""
 
 import functools
 
