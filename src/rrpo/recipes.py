@@ -42,6 +42,7 @@ from rrpo.processes import require_launcher
 from rrpo.progress import Progress
 from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardConfig, RewardModel
+from rrpo.run_config import require_own
 from rrpo.tokens import require_one_codec
 from rrpo.train import Callback
 
@@ -96,6 +97,7 @@ def reward(
     """
     require_launcher()
     base = None if preset is None else preset_file("reward", preset)
+    require_own(runs.RewardRun, options.config)
     run = configuration.load(runs.RewardRun, options.config, options.settings, base)
     run = spelling.with_text(run, bundled=data is None)
     if run.fit.needs_mix_pool and mixes is None:
@@ -277,6 +279,7 @@ def _policy_run(
     preset: Path | None = None,
 ) -> Run:
     """Fill a policy run's configuration: paths absolute, language and instructions inherited."""
+    require_own(kind, options.config)
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
     run = configuration.load(kind, options.config, [*given, *options.settings], preset)
     first = origin_of(run.start)

@@ -1,10 +1,12 @@
 """What a training run is configured with: `config.yaml` of its folder."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from rrpo import config as configuration
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.loading import Origin
@@ -133,3 +135,29 @@ class DPORun(ReferencedRun):
     )
     dpo: DPOConfig = DPOConfig()
     pairs: PairsConfig = PairsConfig()
+
+
+COMMANDS: dict[str, type[Strict]] = {
+    "reward train": RewardRun,
+    "policy sft": SFTRun,
+    "policy diffro": DiffRORun,
+    "policy grpo": GRPORun,
+    "policy dpo": DPORun,
+}
+"""What `config.yaml` of each training is."""
+
+
+def require_own(kind: type[Strict], file: Path | None) -> None:
+    """Refuse a file of settings that is of another training.
+
+    Raises:
+        UserError: it has a key that this one has not, and all of its keys are those of another.
+    """
+    keys = {} if file is None else configuration.read(file)
+    strange = [key for key in keys if key not in kind.model_fields]
+    others = [name for name, one in COMMANDS.items() if keys.keys() <= one.model_fields.keys()]
+    if strange and others:
+        raise UserError(
+            f"{file} is a configuration of `rrpo {others[0]}`: {strange[0]} is no setting of this "
+            "command, name a file of its own"
+        )
