@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rrpo import recipes
+from rrpo import train_reward, train_sft
 from rrpo.config import Strict, dump, load, require_same
 from rrpo.errors import UserError
-from rrpo.recipes import Options
-from rrpo.run_config import RewardRun, SFTRun
+from rrpo.reward.config import RewardRun
+from rrpo.runs import SFTRun
 
 
 class Inner(Strict):
@@ -186,13 +186,12 @@ def test_a_configuration_of_another_training_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "rm"
     dump(RewardRun(), folder / "config.yaml")
     dump(SFTRun(), tmp_path / "sft.yaml")
-    more = Options(config=folder / "config.yaml")
     expected = r"config\.yaml is a configuration of `rrpo reward train`: fit is no setting of this"
     with pytest.raises(UserError, match=expected):
-        recipes.sft(tmp_path / "out", None, None, more)
+        train_sft(tmp_path / "out", config=folder / "config.yaml")
     with pytest.raises(UserError, match=r"sft\.yaml is a configuration of `rrpo policy sft`"):
-        recipes.reward(tmp_path / "out", options=Options(config=tmp_path / "sft.yaml"))
-    write(tmp_path, "trian: {steps: 3}\n")  # of none: the slip is shown
-    with pytest.raises(UserError, match="unknown key trian: did you mean train"):
-        recipes.sft(tmp_path / "out", None, None, Options(config=tmp_path / "run.yaml"))
+        train_reward(tmp_path / "out", config=tmp_path / "sft.yaml")
+    write(tmp_path, "stepz: {steps: 3}\n")  # of none: the slip is shown
+    with pytest.raises(UserError, match="unknown key stepz: accepted are"):
+        train_sft(tmp_path / "out", config=tmp_path / "run.yaml")
     assert not (tmp_path / "out").exists()

@@ -17,8 +17,8 @@ from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt, unistream
 from rrpo.policy.rollout import generate
 from rrpo.reward import Reward, RewardConfig, RewardModel
+from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.fit_config import FitConfig
 from rrpo.tokens import SPEECH_CODES
 
 MINI = LMConfig(text_vocabulary=91)
