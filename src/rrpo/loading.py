@@ -37,6 +37,17 @@ BUNDLED = (MINI, f"{MINI}-tasks")
 """Names of the reward models that come with the mini world."""
 
 
+def output_folder(out: Location) -> Path:
+    """Return a folder to write.
+
+    Raises:
+        UserError: its name is empty, which would be the folder one is in.
+    """
+    if not str(out):
+        raise UserError("out is empty: name a folder")
+    return Path(out)
+
+
 class Origin(Strict):
     """What a policy started from: `mini`, a CosyVoice folder or checkpoint, or a run.
 

@@ -46,7 +46,7 @@ def test_it_is_installed(tmp_path: Path) -> None:
 def test_what_takes_long_to_load_is_loaded_where_it_is_used() -> None:
     """A command begins with torch alone; its modules load in a process that has loaded no other."""
     code = """
-import sys, rrpo.cli, rrpo.judging, rrpo.recipes, rrpo.reward_eval, rrpo.studies.demo.demo
+import sys, rrpo.cli, rrpo.judging, rrpo.post_training, rrpo.reward_eval, rrpo.studies.demo.demo
 import rrpo.data.tokenize, rrpo.report.terminal, rrpo.speaking.by_name
 print({"scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib"} & set(sys.modules))
 """

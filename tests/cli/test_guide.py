@@ -32,7 +32,6 @@ from rrpo.speaking.speaker import Said, asked
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
-pytest.importorskip("librosa", reason="needs librosa: pip install 'rrpo[cosyvoice]'")
 pytest.importorskip("onnx", reason="onnx makes the speech tokenizer of this test")
 pytest.importorskip("peft", reason="needs adapters: pip install 'rrpo[lora]'")
 

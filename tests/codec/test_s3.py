@@ -16,7 +16,6 @@ from rrpo.data.shards import read_shard
 from rrpo.errors import UserError
 from rrpo.mini.world import World
 
-pytest.importorskip("librosa", reason="needs librosa: pip install 'rrpo[cosyvoice]'")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'rrpo[cosyvoice]'")
 pytest.importorskip("onnx", reason="onnx makes the tokenizer of this test")
 

@@ -11,9 +11,16 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder as Oracl
 
 from rrpo.codec import whisper
 from rrpo.codec.ctranslate2 import read_weights
-from rrpo.codec.mel import log_mel
+from rrpo.codec.mel import filters, log_mel
 from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
 from rrpo.errors import UserError
+
+
+@pytest.mark.parametrize(("window", "bands"), [(400, 80), (400, 128), (321, 120)])
+def test_the_mel_filters_are_librosas(window: int, bands: int) -> None:
+    librosa = pytest.importorskip("librosa", reason="the oracle")
+    oracle = librosa.filters.mel(sr=16_000, n_fft=window, n_mels=bands)
+    np.testing.assert_array_equal(filters(window, bands), oracle)
 
 
 def packed(arrays: dict[str, Any]) -> bytes:

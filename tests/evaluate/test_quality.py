@@ -93,6 +93,31 @@ def test_bad_audio_is_the_users_mistake(name: str, audio: Audio) -> None:
         scorer(name)(audio)
 
 
+@pytest.mark.parametrize("size", [1600, 16_000, 144_000])
+def test_the_features_of_p808_are_librosas(size: int) -> None:
+    librosa = pytest.importorskip("librosa", reason="the oracle")
+    audio = np.random.default_rng(0).normal(0, 0.1, size).astype(np.float32)
+    audio[size // 2 :] = 0.0
+    oracle = librosa.feature.melspectrogram(
+        y=audio, sr=16_000, n_fft=321, hop_length=160, n_mels=120
+    )
+    level = librosa.power_to_db(oracle, ref=np.max)
+    np.testing.assert_allclose(quality.dnsmos_mel(audio), (level.T + 40) / 40, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [9.01, 10.5, 17.2])
+def test_dnsmos_is_the_packages(seconds: float) -> None:
+    scorer("dnsmos_overall")
+    for name in ("librosa", "requests"):
+        pytest.importorskip(name, reason="the package imports it")
+    oracle = importlib.import_module("speechmos.dnsmos")
+    audio = np.random.default_rng(1).normal(0, 0.1, round(16_000 * seconds)).astype(np.float32)
+    found = oracle.run(audio, 16_000)
+    for name, key in (("overall", "ovrl_mos"), ("signal", "sig_mos"), ("p808", "p808_mos")):
+        assert scorer(f"dnsmos_{name}")(audio) == pytest.approx(float(found[key]), abs=1e-5)
+
+
 @pytest.mark.slow
 def test_all_that_is_installed_listens_at_once(speech: Audio) -> None:
     """Scorers and recogniser work side by side and hear what each hears alone."""

@@ -16,8 +16,8 @@ from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt, unistream
 from rrpo.policy.rollout import generate
 from rrpo.reward import Reward, RewardConfig, RewardModel
+from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.reward import weighted_sum
 from rrpo.tokens import SPEECH_CODES
 

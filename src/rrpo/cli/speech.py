@@ -31,7 +31,7 @@ def speak(
     """Speak a text with an emotion into a wav file."""
     from rrpo import audio
     from rrpo.errors import UserError
-    from rrpo.speaking.by_name import speak as speech
+    from rrpo.speaking.by_name import speech
 
     if out.suffix.lower() != ".wav":
         raise UserError(f"{out} is not a wav file: give a name that ends in .wav")

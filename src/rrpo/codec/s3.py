@@ -51,7 +51,6 @@ class S3Tokenizer:
             raise UserError(f"no {FILES[0]} in {folder}: name a CosyVoice2 or CosyVoice3 folder")
         self.path, self.checksum = found[0], sha256(found[0])
         try:
-            importlib.import_module("librosa")  # its absence must show before hours of work
             runtime = importlib.import_module("onnxruntime")
         except ImportError as error:
             raise UserError(

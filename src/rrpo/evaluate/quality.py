@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.codec.mel import filters
 from rrpo.errors import UserError
 
 Scorer = Callable[[Audio], float]
@@ -27,7 +28,7 @@ Scorer = Callable[[Audio], float]
 
 SPEECHMOS = ("dnsmos_overall", "dnsmos_signal", "dnsmos_p808", "plcmos")
 INSTALL = {
-    "speechmos": "pip install speechmos librosa onnxruntime requests",
+    "speechmos": "pip install speechmos onnxruntime",
     "distillmos": "pip install --no-deps distillmos xls-r-sqa",
 }
 DNSMOS_WINDOW = 144_160
@@ -84,38 +85,69 @@ def score(
 
 
 class Dnsmos:
-    """DNSMOS through `speechmos`, with its sessions kept and held to one thread."""
+    """DNSMOS from the models in `speechmos`, prepared as that package does, on one thread.
+
+    The package itself imports librosa and requests, hundreds of megabytes with what they need.
+    """
 
     def __init__(self) -> None:
-        module = importlib.import_module("speechmos.dnsmos")
-        folder = Path(str(module.__file__)).parent / "dnsmos_models"
-        signal, p808 = str(folder / "sig_bak_ovr.onnx"), str(folder / "model_v8.onnx")
-        self.model: Any = module.DNSMOS(signal, p808)
-        self.model.onnx_sess = _session(signal)
-        self.model.p808_onnx_sess = _session(p808)
-        self.last: tuple[bytes, dict[str, float]] | None = None
+        place = importlib.util.find_spec("speechmos")
+        if place is None or place.origin is None:
+            raise ImportError("it is not installed")
+        folder = Path(place.origin).parent / "dnsmos_models"
+        self.overall: Any = _session(str(folder / "sig_bak_ovr.onnx"))
+        self.p808: Any = _session(str(folder / "model_v8.onnx"))
+        self.last: tuple[bytes, tuple[float, float]] | None = None
 
-    def rate(self, audio: Audio) -> dict[str, float]:
-        """Return the three scores of audio (N,).
+    def rate(self, name: str, audio: Audio) -> float:
+        """Return `dnsmos_overall`, `dnsmos_signal` or `dnsmos_p808` of audio (N,).
 
-        Those of the last audio are remembered, as one pass of the model gives all three.
+        The first two are of one pass of a model: those of the last audio are remembered.
         """
         audio = _checked(audio)
+        if name == "dnsmos_p808":
+            mel = [dnsmos_mel(window[:-160])[None] for window in _windows(audio)]
+            return float(np.mean([self.p808.run(None, {"input_1": one})[0] for one in mel]))
         key = audio.tobytes()
         if self.last is None or self.last[0] != key:
-            # The package doubles a short audio until it is longer than a window and then slides:
-            # up to nine passes over the same sound. Repeated to one window it is one pass.
-            heard = np.resize(audio, DNSMOS_WINDOW) if audio.size < DNSMOS_WINDOW else audio
-            found = self.model(heard, SAMPLE_RATE, False)
-            self.last = (
-                key,
-                {
-                    "dnsmos_overall": float(found["ovrl_mos"]),
-                    "dnsmos_signal": float(found["sig_mos"]),
-                    "dnsmos_p808": float(found["p808_mos"]),
-                },
+            raw = np.stack(
+                [self.overall.run(None, {"input_1": one[None]})[0][0] for one in _windows(audio)]
             )
-        return self.last[1]
+            # The package's polynomials, which bring the models' output to people's scores.
+            signal = np.polyval([-0.08397278, 1.22083953, 0.0052439], raw[:, 0])
+            overall = np.polyval([-0.06766283, 1.11546468, 0.04602535], raw[:, 2])
+            self.last = key, (float(overall.mean()), float(signal.mean()))
+        return self.last[1][name == "dnsmos_signal"]
+
+
+def _windows(audio: Audio) -> list[Audio]:
+    """Return windows of 9.01 s, a second apart, of audio (N,).
+
+    The package doubles a short audio until it is longer than a window and then slides: up to nine
+    passes over the same sound. Repeated to exactly one window it is one pass.
+    """
+    audio = np.resize(audio, max(audio.size, DNSMOS_WINDOW))
+    found = []
+    for index in range(int(audio.size // SAMPLE_RATE - 9.01) + 1):
+        # As the package rounds: a window that is a sample short is left out there.
+        window = audio[index * SAMPLE_RATE : int((index + 9.01) * SAMPLE_RATE)]
+        if window.size == DNSMOS_WINDOW:
+            found.append(window)
+    return found
+
+
+def dnsmos_mel(audio: Audio) -> NDArray[np.float32]:
+    """Return what P.808's model reads of audio (N,): (N // 160 + 1, 120), about −1 to 1.
+
+    It is `librosa.feature.melspectrogram` of 321 samples every 160, in dB under its peak.
+    """
+    size, hop = 321, 160
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(audio, size // 2), size)[::hop]
+    hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size)
+    power = np.abs(np.fft.rfft(frames * hann).astype(np.complex64)) ** 2
+    mel = power @ filters(size, 120).T
+    level = 10.0 * np.log10(np.maximum(1e-10, mel)) - 10.0 * np.log10(max(1e-10, mel.max()))
+    return np.asarray((np.maximum(level, level.max() - 80.0) + 40.0) / 40.0, dtype=np.float32)
 
 
 class Plcmos:
@@ -166,10 +198,8 @@ def load_speechmos() -> tuple[dict[str, Scorer], str]:
     except Exception as error:  # onnxruntime's own, for a damaged model, have no common parent
         return {}, _reason("speechmos", error)
 
-    def part(name: str) -> Scorer:
-        return lambda audio: dnsmos.rate(audio)[name]
-
-    scorers = {name: part(name) for name in SPEECHMOS if name.startswith("dnsmos")}
+    names = [name for name in SPEECHMOS if name.startswith("dnsmos")]
+    scorers: dict[str, Scorer] = {name: functools.partial(dnsmos.rate, name) for name in names}
     return scorers | {"plcmos": plcmos.rate}, ""
 
 

@@ -14,10 +14,9 @@ from typing import Any
 
 from rich.console import Console
 
-from rrpo import runs
 from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.errors import UserError
-from rrpo.evaluate import quality
+from rrpo.evaluate import quality, robustness
 from rrpo.evaluate.panel import summarise
 from rrpo.mini.world import HASHES, World
 from rrpo.report.page import write_page
@@ -142,7 +141,7 @@ def _results(demo: Demo, seconds: Mapping[str, float], command: str) -> dict[str
             for name in ("base", *demo.plan.systems)
         },
         "reward_models": {
-            name: runs.reward_figures(model, tests, demo.seed)
+            name: robustness.with_tests(model, tests, demo.seed)
             for name, model in demo.reward_models().items()
         },
         "training": {name: _training(demo, name) for name in demo.plan.systems},
