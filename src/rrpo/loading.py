@@ -13,11 +13,11 @@ from rrpo import policy, reward
 from rrpo.checkpoint import is_ours, sha256
 from rrpo.codec import s3, speech, whisper
 from rrpo.config import Strict
+from rrpo.data.lengths import odd_lengths
 from rrpo.data.shards import (
     Utterance,
     for_tests,
     for_training,
-    odd_lengths,
     require_plain,
     shard_codec,
 )

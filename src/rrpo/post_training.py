@@ -37,6 +37,7 @@ from rrpo.presets import preset as preset_file
 from rrpo.processes import require_launcher
 from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardModel
+from rrpo.run_kinds import require_own
 from rrpo.tokens import require_one_codec
 from rrpo.train import Callback
 
@@ -243,7 +244,9 @@ def _configured(
     """Fill a policy run's configuration: paths absolute, language and instructions inherited."""
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
     given += overrides(settings)
-    run = configuration.load(kind, None if config is None else Path(config), given, preset)
+    file = None if config is None else Path(config)
+    require_own(kind, file)
+    run = configuration.load(kind, file, given, preset)
     first = origin_of(run.start)
     told = run.instructions or first.instructions
     return run.model_copy(

@@ -28,6 +28,7 @@ from rrpo.progress import Progress
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.config import RewardRun
+from rrpo.run_kinds import require_own
 from rrpo.tokens import require_one_codec
 from rrpo.train import Callback
 
@@ -76,6 +77,7 @@ def train_reward(
     require_launcher()
     base = None if preset is None else preset_file("reward", preset)
     file = None if config is None else Path(config)
+    require_own(RewardRun, file)
     run = configuration.load(RewardRun, file, overrides(settings), base)
     run = spelling.with_text(run, bundled=data is None)
     if run.fit.needs_mix_pool and mixes is None:

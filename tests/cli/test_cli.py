@@ -254,6 +254,9 @@ def test_bad_input_is_one_line(tiny: Path, tmp_path: Path) -> None:
     assert "no token shard" in mistake("policy", "sft", "--data", tmp_path, "--out", out)
     assert "did you mean steps" in mistake("policy", "sft", "--out", out, "--set", "train.step=3")
     assert not out.exists()
+    (tmp_path / "results.json").write_text("{}")
+    said = mistake("report", tmp_path / "results.json")
+    assert f"results.json is a file: name its folder, {tmp_path}" in said
 
 
 EMPTY = [

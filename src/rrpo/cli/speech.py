@@ -122,6 +122,8 @@ def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs or d
     from rrpo.report.page import write_page, write_run_page
 
     for folder in runs:
+        if folder.is_file():
+            raise UserError(f"{folder} is a file: name its folder, {folder.parent}")
         path = folder / "results.json"
         running = any((folder / name).is_file() for name in ("stages.json", "samples.jsonl"))
         if not path.is_file() and not running:
