@@ -25,7 +25,7 @@ from rrpo.evaluate.ser import scored_rows
 from rrpo.interval import Interval
 from rrpo.mini.world import World
 from rrpo.reward import RewardModel
-from rrpo.reward.model import LossConfig
+from rrpo.reward.config import LossConfig
 from rrpo.reward.regularize import emotion_loss
 from rrpo.tokens import length_mask, pad
 

@@ -14,7 +14,7 @@ multiprocessing.set_forkserver_preload(
         "torch._dynamo",
         "rrpo.cli",
         "rrpo.judging",
-        "rrpo.recipes",
+        "rrpo.post_training",
         "rrpo.reward_eval",
     ]
 )

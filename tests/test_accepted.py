@@ -17,7 +17,7 @@ from corpus_trees import write
 from foreign_checkpoints import model_folder, upstream_state
 from model_folder import write_tokenizer
 from places import ROOT
-from rrpo import config, loading, policy, recipes, runs
+from rrpo import config, loading, policy, runs
 from rrpo.cli.data import data_import, tokenize
 from rrpo.cli.speech import export
 from rrpo.data.shards import Utterance, write_shard
@@ -27,6 +27,7 @@ from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED, read_pairs
 from rrpo.policy.cosyvoice_text import END_OF_PROMPT, CosyVoiceTokenizer
 from rrpo.policy.layout import Tokenizer, make_examples
+from rrpo.post_training import train_sft
 from rrpo.report.page import write_run_page
 from rrpo.sound.file import load_voice
 from sounds import RATE, encoded, voice
@@ -269,7 +270,7 @@ def trained(at: Path, text: str = "It is noon.", resume: bool = False) -> Path:
     data = [*utterances(), *utterances(text=text, id="x")[:1]]
     write_shard(at / "data" / "0.parquet", data, World().codec_identity)
     quick = ["train.steps=1", "train.warmup_steps=0", "sft.batch_size=2"]
-    recipes.sft(at / "run", at / "data", start, recipes.Options(settings=quick, resume=resume))
+    train_sft(at / "run", at / "data", start=start, settings=quick, resume=resume)
     return at / "run"
 
 

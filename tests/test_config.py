@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from rrpo import train_reward, train_sft
 from rrpo.config import Strict, dump, load, require_same
 from rrpo.errors import UserError
+from rrpo.reward.config import RewardRun
 from rrpo.runs import SFTRun
 
 
@@ -69,6 +71,7 @@ def test_frozen() -> None:
     ("text", "options", "expected"),
     [
         ("stps: 3\n", [], ["run.yaml", "unknown key stps", "did you mean steps?"]),
+        ("steps: 3\ninner.rate: 2\n", [], ["unknown key inner.rate: write `inner:`, and below it"]),
         ("steps: 3\ninner: {rat: 1}\n", [], ["inner.rat", "did you mean rate?"]),
         ("steps: 3\nnamed: {a: {rat: 1}}\n", [], ["named.a.rat", "did you mean rate?"]),
         ("steps: 3\ninner: {zzz: 1}\n", [], ["inner.zzz", "accepted are rate, precision, span"]),
@@ -83,7 +86,11 @@ def test_frozen() -> None:
         ("steps: 3\ninner: {precision: bf8}\n", [], ["inner.precision", "'auto' or 'no'"]),
         ("steps: 3\ninner: 4\n", [], ["inner is 4"]),
         ("name: x\n", [], ["steps is missing"]),
-        ("steps: 3\nsteps: 4\n", [], ["run.yaml", "line 1", "steps is given twice"]),
+        (
+            "steps: 3\nsteps: 4\n",
+            [],
+            ["run.yaml, line 2: the key steps is given twice, in line 1 too: keep one"],
+        ),
         ("- 1\n", [], ["run.yaml", "list"]),
         ("steps: [\n", [], ["run.yaml is not YAML", "line 2"]),
         ("steps: !!python/name:os.system\n", [], ["run.yaml is not YAML", "python/name"]),
@@ -172,3 +179,19 @@ def test_a_part_of_a_nested_default_can_be_changed(tmp_path: Path) -> None:
 def test_a_key_without_its_group_is_found_there() -> None:
     with pytest.raises(UserError, match=r"unknown key steps: did you mean train\.steps\?"):
         load(SFTRun, None, ["steps=40"])
+
+
+def test_a_configuration_of_another_training_is_named(tmp_path: Path) -> None:
+    """The config.yaml of a reward run, given to another command, and the other way round."""
+    folder = tmp_path / "rm"
+    dump(RewardRun(), folder / "config.yaml")
+    dump(SFTRun(), tmp_path / "sft.yaml")
+    expected = r"config\.yaml is a configuration of `rrpo reward train`: fit is no setting of this"
+    with pytest.raises(UserError, match=expected):
+        train_sft(tmp_path / "out", config=folder / "config.yaml")
+    with pytest.raises(UserError, match=r"sft\.yaml is a configuration of `rrpo policy sft`"):
+        train_reward(tmp_path / "out", config=tmp_path / "sft.yaml")
+    write(tmp_path, "stepz: {steps: 3}\n")  # of none: the slip is shown
+    with pytest.raises(UserError, match="unknown key stepz: accepted are"):
+        train_sft(tmp_path / "out", config=tmp_path / "run.yaml")
+    assert not (tmp_path / "out").exists()

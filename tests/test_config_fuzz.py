@@ -12,9 +12,10 @@ from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.policy import cosyvoice_text
 from rrpo.policy.cosyvoice_text import END_OF_PROMPT, CosyVoiceTokenizer
+from rrpo.reward.config import RewardRun
 
 KINDS: tuple[type[Strict], ...] = (
-    runs.RewardRun,
+    RewardRun,
     runs.SFTRun,
     runs.DiffRORun,
     runs.GRPORun,

@@ -25,7 +25,7 @@ def test_examples_run(
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    quick_judges: None,  # noqa: ARG001 - `rrpo.api` evaluates a policy
+    quick_judges: None,  # noqa: ARG001 - `rrpo.judging` evaluates a policy
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from rrpo.checkpoint import load_model, save_model
 from rrpo.errors import UserError
-from rrpo.folder import require_whole
 from rrpo.progress import read_metrics
+from rrpo.run_folder import require_whole
 from rrpo.train import TrainConfig, train
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,10 @@ from command_line import mistake
 from rrpo import config, runs
 from rrpo.errors import UserError
 from rrpo.presets import NAMES, preset
+from rrpo.reward.config import RewardRun
 from rrpo.reward.fit import FitConfig
 
-KINDS = {"reward": runs.RewardRun, "diffro": runs.DiffRORun}
+KINDS = {"reward": RewardRun, "diffro": runs.DiffRORun}
 EVERY = [(command, name) for command, names in NAMES.items() for name in names]
 
 
@@ -29,7 +30,7 @@ def test_every_value_of_a_preset_is_taken_over(command: str, name: str) -> None:
 
 
 def test_the_papers_hardening_is_the_default() -> None:
-    assert config.load(runs.RewardRun, None, preset=preset("reward", "paper")).fit == FitConfig()
+    assert config.load(RewardRun, None, preset=preset("reward", "paper")).fit == FitConfig()
 
 
 def test_the_papers_policy_optimization_is_the_literal_reading() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from malformed import MUTATIONS, taken
-from rrpo import config, loading, recipes
+from rrpo import config, loading
+from rrpo.post_training import train_sft
 from rrpo.report.page import write_run_page
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,7 @@ JSON = (
 def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is over, as `rrpo policy sft` and `rrpo evaluate` leave it."""
     folder = tmp_path_factory.mktemp("run") / "sft"
-    recipes.sft(folder, tiny / "data", tiny / "policy", recipes.Options(settings=SETTINGS))
+    train_sft(folder, tiny / "data", start=tiny / "policy", settings=SETTINGS)
     figures = {"judge_probability": {"mean": 0.5, "low": 0.4, "high": 0.6}}
     (folder / "evaluation.json").write_text(json.dumps({"seed": 0, "system": figures}))
     (folder / "samples").mkdir()
@@ -55,11 +56,8 @@ def doors(folder: Path, tiny: Path, file: str = "") -> dict[str, Callable[[], An
         ),
         "resume": (
             "config.yaml metrics.jsonl results.json inputs.json checkpoint",
-            lambda: recipes.sft(
-                folder,
-                tiny / "data",
-                tiny / "policy",
-                recipes.Options(None, SETTINGS, resume=True),
+            lambda: train_sft(
+                folder, tiny / "data", start=tiny / "policy", settings=SETTINGS, resume=True
             ),
         ),
     }

@@ -29,12 +29,13 @@ from rrpo import runs
 from rrpo.checkpoint import alone, load_model, save_model, sha256
 from rrpo.data.shards import Utterance
 from rrpo.errors import NotFinite, UserError
-from rrpo.folder import begin_folder, commit_folder, recover_folder
 from rrpo.processes import LAUNCHED, require_launcher
 from rrpo.progress import Progress, read_metrics
 from rrpo.reward import RewardConfig, RewardModel
+from rrpo.reward.config import RewardRun
+from rrpo.run_folder import begin_folder, commit_folder, recover_folder
+from rrpo.schedule import EarlyStopping
 from rrpo.state import random_states, restore_random_states, restore_state
-from rrpo.stopping import EarlyStopping
 from rrpo.train import (
     TrainConfig,
     TrainingDiverged,
@@ -539,7 +540,7 @@ def test_left_over_processes(
     small = RewardModel(RewardConfig(width=4, layers=1, heads=1, feedforward=4, codes=9))
     rows = [Utterance(name, "", name, np.arange(9)) for name in ("happy", "sad")]
     with pytest.raises(UserError, match=named):
-        runs.train_reward(small, rows, [], runs.RewardRun(), tmp_path / "run")
+        runs.train_reward(small, rows, [], RewardRun(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     require_launcher()

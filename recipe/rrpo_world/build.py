@@ -30,8 +30,8 @@ from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import make_examples
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
+from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.multitask import MultiTaskObjective, Sample
 from rrpo.tokens import identity
 from rrpo.train import TrainConfig, train

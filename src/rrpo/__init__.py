@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rrpo import evaluate as evaluate
-    from rrpo.api import (
-        load_policy,
-        load_reward_model,
-        speak,
-        train_diffro,
-        train_dpo,
-        train_grpo,
-        train_reward,
-        train_sft,
-    )
+    from rrpo.loading import load_policy, load_reward_model
+    from rrpo.post_training import train_diffro, train_dpo, train_grpo, train_sft
+    from rrpo.reward_training import train_reward
+    from rrpo.speaking.by_name import speak
 
 __version__ = "0.1.0"
+_HOMES = {
+    "load_policy": "rrpo.loading",
+    "load_reward_model": "rrpo.loading",
+    "speak": "rrpo.speaking.by_name",
+    "train_diffro": "rrpo.post_training",
+    "train_dpo": "rrpo.post_training",
+    "train_grpo": "rrpo.post_training",
+    "train_reward": "rrpo.reward_training",
+    "train_sft": "rrpo.post_training",
+}
+"""Where each function of the API is defined."""
 __all__ = [
     "evaluate",
     "load_policy",
@@ -39,8 +44,8 @@ def __getattr__(name: str) -> object:
 
     if name == "evaluate":  # a package that can be called
         return importlib.import_module("rrpo.evaluate")
-    if name in __all__:
-        found: object = getattr(importlib.import_module("rrpo.api"), name)
+    if name in _HOMES:
+        found: object = getattr(importlib.import_module(_HOMES[name]), name)
         return found
     raise AttributeError(f"module 'rrpo' has no attribute {name!r}")
 

@@ -271,12 +271,15 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        if folder.is_file():
-            raise UserError(f"{folder} is a file: name a folder for --out") from None
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"cannot write {folder} ({reason}): free space or choose another folder"
-        ) from None
+        raise cannot_write(folder, error) from None
+
+
+def cannot_write(folder: Path, error: Exception) -> UserError:
+    """Return what is said of a failure to write into a folder."""
+    if folder.is_file():
+        return UserError(f"{folder} is a file: name a folder for --out")
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"cannot write {folder} ({reason}): free space or choose another folder")
 
 
 @contextmanager

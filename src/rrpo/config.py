@@ -7,7 +7,6 @@ A configuration is a frozen `Strict` model. `load` fills one and turns every mis
 import difflib
 import inspect
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -17,6 +16,7 @@ import yaml
 
 from rrpo.checkpoint import write_text
 from rrpo.errors import UserError
+from rrpo.plain_yaml import Dumper, RepeatedKeyError, read_yaml, reason_of
 
 
 class Strict(pydantic.BaseModel):
@@ -28,66 +28,6 @@ class Strict(pydantic.BaseModel):
 
 
 Config = TypeVar("Config", bound=Strict)
-
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)$")
-_NUMBER = re.compile(
-    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$"
-    r"|\.(?:nan|NaN|NAN)$"
-)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML with the scalars of version 1.2: `1e-5` is a number and `no` is a word.
-
-    The 1.1 rules of PyYAML read the first as text and the second as false. A key given twice is an
-    error instead of a silent choice; so is a reference (`*name`), as a few lines of them can stand
-    for more than fits into memory.
-    """
-
-    # The stubs describe the inherited dictionary too narrowly to be cleared with its own type.
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Build a node, refusing a reference to another."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(
-                problem=f"*{event.anchor} is a reference: write the value out",
-                problem_mark=event.start_mark,
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping, refusing a repeated key."""
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key} is given twice", problem_mark=node.start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Safe YAML that quotes whatever `_Loader` would not read back as text."""
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        """Escape the line breaks of Unicode: PyYAML writes them plain and reads a space."""
-        style = '"' if re.search("[\x85\u2028\u2029]", data) else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_Dumper.add_representer(str, _Dumper.represent_str)
-
-
-for _kind, _pattern, _first in (
-    ("null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
-    ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
-    ("int", _INTEGER, list("-+0123456789")),
-    ("float", _NUMBER, list("-+.0123456789")),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, _first)
-    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", _pattern, _first)
 
 
 def load(
@@ -149,7 +89,7 @@ def dump(config: Strict, path: Path) -> None:
 def dumped(config: Strict) -> str:
     """Return the YAML that `dump` writes."""
     values = config.model_dump(mode="json")
-    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+    return str(yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True))
 
 
 def require_same(config: Strict, stored: Mapping[str, Any], source: Path) -> None:
@@ -201,7 +141,7 @@ def read(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, or is no YAML mapping.
     """
     try:
-        values = _parse(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"cannot read the configuration {path}: {error.strerror}: name a YAML file, such as "
@@ -212,37 +152,17 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} is not UTF-8 text: save it as UTF-8 in your editor, or with "
             f"`iconv -f GB18030 -t UTF-8` (or the encoding that it has)"
         ) from None
+    except RepeatedKeyError as error:
+        raise UserError(f"{path}, {reason_of(error)}") from None
     except yaml.YAMLError as error:
         raise UserError(
-            f"{path} is not YAML ({_reason(error)}): write `key: value` lines"
+            f"{path} is not YAML ({reason_of(error)}): write `key: value` lines"
         ) from None
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected `key: value` lines, found a {type(values).__name__}")
     return values
-
-
-def _parse(text: str) -> Any:
-    """Read YAML.
-
-    Raises:
-        yaml.YAMLError: it is none, or cannot be read.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        raise
-    except Exception as error:  # a tag on a wrong value, or a nesting too deep, raises anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise yaml.YAMLError(f"a value cannot be read, {reason[:80]}") from None
-
-
-def _reason(error: yaml.YAMLError) -> str:
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None)
-    problem = problem or str(error).partition("\n")[0] or "syntax error"
-    mark = getattr(error, "problem_mark", None)
-    return f"line {mark.line + 1}: {problem}" if mark is not None else str(problem)
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -252,9 +172,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise UserError(f"option {shown}: expected key=value, such as train.steps=40")
     try:
-        value = _parse(text)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
-        raise UserError(f"option {shown}: the value is not YAML ({_reason(error)})") from None
+        raise UserError(f"option {shown}: the value is not YAML ({reason_of(error)})") from None
     for index, part in enumerate(parts[:-1]):
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
@@ -329,6 +249,9 @@ def _models(annotation: Any) -> list[type[pydantic.BaseModel]]:
 
 
 def _suggest(key: str, accepted: Sequence[str], inner: Sequence[str]) -> str:
+    outer, _, below = key.partition(".")
+    if below and outer in accepted:
+        return f"write `{outer}:`, and below it, indented, `{below}:` (or --set {key}=VALUE)"
     near = [one for one in inner if one.rpartition(".")[2] == key]
     near = near or difflib.get_close_matches(key, accepted, n=1)
     return f"did you mean {near[0]}?" if near else f"accepted are {', '.join(accepted)}"

@@ -5,12 +5,10 @@ offers one.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
@@ -82,13 +80,6 @@ def not_finite(figures: Mapping[str, float]) -> list[str]:
     ]
 
 
-def broken(tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    """Yield the names of the tensors that hold a NaN or an infinity."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            yield name
-
-
 def keep_batch(found: Divergence, folder: Path, process: int = 0) -> str:
     """Write a divergence into a run's folder; return what a message says of it.
 
@@ -110,12 +101,6 @@ def keep_batch(found: Divergence, folder: Path, process: int = 0) -> str:
     except UserError as error:
         return f"its batch could not be kept: {error}"
     return f"its {'batch is' if found.batch else 'figures are'} in {path}"
-
-
-def forget_batch(folder: Path) -> None:
-    """Remove what an earlier attempt at a run left in its folder."""
-    for path in folder.glob("diverged*.json"):
-        path.unlink(missing_ok=True)
 
 
 def _shown(value: float) -> float | str:

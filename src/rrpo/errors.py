@@ -26,3 +26,14 @@ def _shown(sign: re.Match[str]) -> str:
 
 class NotFinite(UserError):
     """Scores or losses that are NaN or infinite; while training the loop adds step and way out."""
+
+
+def shortened(text: str, most: int = 160) -> str:
+    """Return the first line of a message of other software, as many whole words as there is room.
+
+    Examples:
+        >>> shortened("No such thing here.\\nAt line 3"), shortened("one two three", 9)
+        ('No such thing here', 'one two …')
+    """
+    line = next(iter(text.strip().splitlines()), "").strip().rstrip(".")
+    return line if len(line) <= most else f"{line[: most - 1].rpartition(' ')[0] or line[:most]} …"

@@ -11,7 +11,6 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import artifacts
 from rrpo.evaluate.panel import Judges, Sample, measure, summarise
-from rrpo.folder import begin_folder, commit_folder
 from rrpo.loading import (
     MINI,
     Location,
@@ -25,6 +24,7 @@ from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardModel
+from rrpo.run_folder import begin_folder, commit_folder
 from rrpo.speaking.by_name import REMEDY, naming, refuse_voice
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
 from rrpo.speaking.mini import MiniSpeaker

@@ -13,11 +13,11 @@ from rrpo import policy, reward
 from rrpo.checkpoint import is_ours, sha256
 from rrpo.codec import s3, speech, whisper
 from rrpo.config import Strict
+from rrpo.data.lengths import odd_lengths
 from rrpo.data.shards import (
     Utterance,
     for_tests,
     for_training,
-    odd_lengths,
     require_plain,
     shard_codec,
 )
@@ -35,6 +35,17 @@ Location = str | Path
 """A path, or `mini` for what is bundled."""
 BUNDLED = (MINI, f"{MINI}-tasks")
 """Names of the reward models that come with the mini world."""
+
+
+def output_folder(out: Location) -> Path:
+    """Return a folder to write.
+
+    Raises:
+        UserError: its name is empty, which would be the folder one is in.
+    """
+    if not str(out):
+        raise UserError("out is empty: name a folder")
+    return Path(out)
 
 
 class Origin(Strict):

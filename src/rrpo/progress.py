@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from rrpo.checkpoint import write_text, writing
+from rrpo.checkpoint import cannot_write, write_text
 from rrpo.errors import UserError
 
 if TYPE_CHECKING:
@@ -249,25 +249,30 @@ class Metrics:
             except OSError as failure:
                 failures.append(failure)
         if failures and error is None:
-            with writing(self.folder):
-                raise failures[0]
+            raise cannot_write(self.folder, failures[0])
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Write one record: "step" and figures, or a dictionary of figures; NaN becomes null."""
+        """Write one record: "step" and figures, or a dictionary of figures; NaN becomes null.
+
+        Raises:
+            UserError: the folder cannot be written, or the disk is full.
+        """
         if self.stream is None:
             return
         clean = {key: finite(value) for key, value in record.items()}
-        self.stream.write(json.dumps(clean, allow_nan=False) + "\n")
-        self.stream.flush()
-        if self.tracker is None:
-            return
         scalars: dict[str, Any] = {}
         for key, value in clean.items():
             inner = value if isinstance(value, dict) else {}
             scalars |= {f"{key}/{name}": figure for name, figure in inner.items()} or {key: value}
         step = scalars.pop("step")
         scalars = {name: one for name, one in scalars.items() if isinstance(one, int | float)}
-        self.tracker.log(scalars, step=step)
+        try:
+            self.stream.write(json.dumps(clean, allow_nan=False) + "\n")
+            self.stream.flush()
+            if self.tracker is not None:
+                self.tracker.log(scalars, step=step)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
 
 
 def restore_metrics(folder: Path, step: int) -> None:

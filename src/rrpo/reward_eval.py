@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from rrpo import config as configuration
-from rrpo import runs, spelling
+from rrpo import spelling
 from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance, for_tests, shard_codec
 from rrpo.errors import UserError
@@ -22,7 +22,7 @@ from rrpo.report.page import write_run_page
 from rrpo.report.recognition import print_reports
 from rrpo.report.table2 import print_differences, print_table2
 from rrpo.reward import RewardModel
-from rrpo.reward.fit_config import subset_name, subsets
+from rrpo.reward.config import RewardRun, subset_name, subsets
 from rrpo.tokens import require_one_codec
 
 
@@ -162,7 +162,7 @@ def _hardening_labels(folders: Sequence[str]) -> dict[str, str]:
             continue
         try:
             names[folder] = subset_name(
-                configuration.load(runs.RewardRun, Path(folder) / "config.yaml").fit
+                configuration.load(RewardRun, Path(folder) / "config.yaml").fit
             )
         except UserError:  # not a run of ours, or one of another kind: its own name has to do
             names[folder] = ""

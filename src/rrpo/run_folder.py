@@ -1,12 +1,20 @@
-"""The folder of a training run: one process at a time, one configuration, whole after any kill.
+"""Folders that are whole after any kill: replaced at once, sealed with hashes; and that of a run.
+
+A folder that is replaced is filled beside the old one, on the disk, then put in its place. A sealed
+one holds `SHA256SUMS`, the hash of each of its files as `sha256sum --check` reads them, so that a
+file that was cut or changed since is found before it is used. A training run has one process at a
+time and one configuration; in its folder are
 
 config.yaml     the resolved configuration; a resumed run must have the same
 inputs.json     what it is made from, with hashes; likewise
 metrics.jsonl   a line for each step and validation
-checkpoint/     the model, and what it takes to go on (`rrpo.state`), sealed with hashes
+checkpoint/     the model, and what it takes to go on (`rrpo.state`), sealed
 results.json    how it ended
 """
 
+import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,23 +24,141 @@ from typing import Any
 from accelerate import Accelerator
 
 from rrpo import config as configuration
-from rrpo.checkpoint import alone, claim, read_json, writing
+from rrpo.checkpoint import alone, claim, read_json, sha256, write_text, writing
 from rrpo.config import Strict
-from rrpo.diverged import forget_batch
 from rrpo.errors import UserError
-from rrpo.folder import (
-    SUMS,
-    drop_kept,
-    fall_back,
-    flush,
-    neighbours,
-    recover_folder,
-    require_whole,
-    sweep,
-)
 from rrpo.processes import training_processes
-from rrpo.progress import restore_metrics
-from rrpo.state import TrainingState, restore_state
+
+SUMS = "SHA256SUMS"
+HALF_WRITTEN = re.compile(r"\.[a-z]+\.(json|jsonl|yaml)\.[a-z0-9_]{8}")
+"""Names of temporary files of what lies in a run's folder."""
+
+
+def begin_folder(folder: Path) -> Path:
+    """Make the empty folder `NAME.new` beside `folder`, to be filled before `commit_folder`.
+
+    What `commit_folder` kept goes first, so that there are never more than two on the disk.
+    """
+    recover_folder(folder)
+    fresh, _ = neighbours(folder)
+    fresh.mkdir(parents=True)
+    return fresh
+
+
+def commit_folder(folder: Path, keep: bool = False) -> None:
+    """Put the filled `NAME.new` in the place of `folder`.
+
+    A folder cannot be replaced in one rename, so the old one steps aside first. Whenever the
+    process is killed, `recover_folder` finds one complete folder: while `folder` is away,
+    `NAME.new` is complete and on the disk.
+
+    Args:
+        keep: leave the old one as `NAME.old`, to fall back on.
+    """
+    fresh, old = neighbours(folder)
+    for path in [*fresh.iterdir(), fresh]:
+        flush(path)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    flush(folder.parent)
+    if not keep:
+        drop_kept(folder)
+
+
+def drop_kept(folder: Path) -> None:
+    """Remove `NAME.old`, if it is there."""
+    shutil.rmtree(neighbours(folder)[1], ignore_errors=True)
+
+
+def discard_fresh(folder: Path) -> None:
+    """Remove a `NAME.new` that could not be filled, so that it takes up no space.
+
+    One that is to take the place of a folder that stands aside already is whole, and stays.
+    """
+    fresh, old = neighbours(folder)
+    if folder.exists() or not old.exists():
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def recover_folder(folder: Path, keep: bool = False) -> None:
+    """Finish or undo what a killed `commit_folder` left beside `folder`.
+
+    Args:
+        keep: `NAME.old` is one to fall back on, not a leftover.
+    """
+    fresh, old = neighbours(folder)
+    if not folder.exists() and old.exists():
+        (fresh if fresh.exists() else old).rename(folder)
+    for leftover in (fresh,) if keep else (fresh, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+
+
+def sweep(folder: Path) -> None:
+    """Remove from a run's folder the files that a kill left half written (`atomic_path`)."""
+    for path in folder.iterdir():
+        if HALF_WRITTEN.fullmatch(path.name):
+            path.unlink()
+
+
+def fall_back(folder: Path) -> Path:
+    """Put `NAME.old` in the place of a damaged `folder`; return where that lies now."""
+    _, old = neighbours(folder)
+    damaged = folder.with_name(f"{folder.name}.damaged")
+    if damaged.exists():
+        shutil.rmtree(damaged)
+    folder.rename(damaged)
+    old.rename(folder)
+    flush(folder.parent)
+    return damaged
+
+
+def seal(folder: Path) -> None:
+    """Write the hash of every file of a folder into its `SHA256SUMS`."""
+    files = sorted(path for path in folder.iterdir() if path.name != SUMS)
+    write_text(folder / SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in files))
+
+
+def require_whole(folder: Path) -> None:
+    """Check a sealed folder against its `SHA256SUMS`.
+
+    Raises:
+        UserError: a file is missing, or is not what it was; the message names it.
+    """
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise UserError(f"{folder} has lost its {SUMS}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder / SUMS} cannot be read ({error})") from None
+    if lines.pop():  # what follows the last line's end
+        raise UserError(f"{folder / SUMS} is cut")
+    named = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    found = {path.name for path in folder.iterdir() if path.name != SUMS}
+    for name in sorted(found | named.keys()):
+        if name not in named:
+            raise UserError(f"{folder / SUMS} does not list {name}")
+        if name not in found:
+            raise UserError(f"{folder} has lost the file {name!r}")
+        if sha256(folder / name) != named[name]:
+            raise UserError(f"{folder / name} is damaged: its SHA-256 is not that in {SUMS}")
+
+
+def neighbours(folder: Path) -> tuple[Path, Path]:
+    """Return where a new folder is filled, and where an old one stands aside."""
+    return folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk, where the system can say so."""
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @dataclass(frozen=True)
@@ -47,29 +173,7 @@ class RunFolder:
         """Where the checkpoint is."""
         return self.path / "checkpoint"
 
-    def restore(self, state: TrainingState) -> None:
-        """Put back what the checkpoint holds, if there is one, and what lay beside it then.
-
-        Raises:
-            UserError: no whole checkpoint is left, or it does not fit the training.
-        """
-        main = self.accelerator.is_main_process
-        if self.checkpoint.exists():
-            if main:
-                self._find_whole()
-            self.accelerator.wait_for_everyone()
-            restore_state(state, self.checkpoint, self.accelerator)
-        if not main:
-            return
-        with writing(self.path):
-            forget_batch(self.path)
-            sweep(self.path)
-            if state.step > 0:
-                restore_metrics(self.path, state.step)
-            if state.finished:  # a kill may have come before this
-                drop_kept(self.checkpoint)
-
-    def _find_whole(self) -> None:
+    def find_whole(self) -> None:
         """See to it that the checkpoint is whole: where it is damaged, take the one before.
 
         The damaged one is kept as `checkpoint.damaged`, for what can still be read of it.

@@ -1,43 +1,170 @@
-"""One training run as a folder: its resolved configuration, its figures, its checkpoint.
+"""One training run as a folder: its configuration, its figures, its checkpoint.
 
-The command line and the studies start runs through these functions, so a figure of a study can be
-made again by hand.
+Policies and reward models are given as objects here, and trained in place; by name they are in
+`rrpo.post_training` and `rrpo.reward_training`. The studies start runs through these functions, so
+a figure of a study can be made again by hand.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
-import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
-from rrpo.evaluate import robustness, ser
-from rrpo.objectives.diffro import DiffROObjective
-from rrpo.objectives.dpo import DPOObjective, Pair
-from rrpo.objectives.grpo import GRPOObjective
-from rrpo.objectives.sft import SFTObjective, held_out_loss
+from rrpo.loading import Origin
+from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
+from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
+from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
+from rrpo.objectives.pairs import PairsConfig
+from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss, hold_out
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.layout import Example, Prompt
 from rrpo.progress import require_tracker
-from rrpo.reward import DifferentiableReward, RewardModel
+from rrpo.reward import DifferentiableReward, Reward, RewardModel
+from rrpo.reward.config import RewardRun
 from rrpo.reward.fit import RewardObjective
+from rrpo.reward.reward import Form
 from rrpo.reward.transcripts import Transcripts, prepare_head
-from rrpo.run_config import DiffRORun as DiffRORun
-from rrpo.run_config import DPORun as DPORun
-from rrpo.run_config import GRPORun as GRPORun
-from rrpo.run_config import PolicyRun as PolicyRun
-from rrpo.run_config import ReferencedRun as ReferencedRun
-from rrpo.run_config import RewardRun as RewardRun
-from rrpo.run_config import SFTRun as SFTRun
-from rrpo.run_folder import RunFolder, open_run
-from rrpo.stopping import EarlyStopping
-from rrpo.train import Callback, TrainResult, Validate, train
+from rrpo.run_folder import open_run
+from rrpo.schedule import EarlyStopping, TrainConfig
+from rrpo.train import Callback, Objective, TrainResult, Validate, train
+
+
+class PolicyRun(Origin):
+    """What a policy is trained from, and how.
+
+    `recompute`, `text_table` and `lora_rank` save memory: `recompute` keeps only each layer's input
+    for the backward pass, `text_table` is "frozen" where "auto" finds a CosyVoice LM, and a
+    `lora_rank` above 0 trains adapters of that rank alone (needs `peft`), for which DiffRO needs no
+    second model.
+    """
+
+    train: TrainConfig = TrainConfig(
+        steps=80, learning_rate=1e-4, warmup_steps=5, schedule="constant", save_every=20
+    )
+    recompute: bool = False
+    text_table: Literal["auto", "frozen", "trained"] = "auto"
+    lora_rank: int = Field(0, ge=0)
+
+
+class SFTRun(PolicyRun):
+    """Supervised fine-tuning, stopped when the held-out loss has not fallen for `patience` tests.
+
+    `held_out` is the share of texts kept out of the training; `validate_every` is in steps.
+    """
+
+    train: TrainConfig = TrainConfig(
+        steps=240, learning_rate=2e-4, warmup_steps=20, schedule="constant", save_every=20
+    )
+    sft: SFTConfig = SFTConfig()
+    held_out: float = Field(0.1, gt=0, lt=1)
+    validate_every: int = Field(20, ge=1)
+    patience: int = Field(2, ge=1)
+
+
+class ReferencedRun(PolicyRun):
+    """A training with a frozen reference, kept in `reference_precision`.
+
+    `rewards` weighs the reward's terms (emotion, content, speaker, quality, event), `bound` shapes
+    them, and several models with a head for the same term are an ensemble: mean − `caution` ·
+    standard deviation. Where the content lies below `content_gate` (nats per symbol) the emotion
+    counts as chance (`rrpo.reward.Reward`).
+    """
+
+    reference_precision: Literal["float32", "bfloat16"] = "float32"
+    rewards: dict[str, float] = Field(default_factory=lambda: {"emotion": 1.0})
+    bound: float | None = Field(None, gt=0)
+    caution: float = Field(1.0, ge=0)
+    content_gate: float | None = Field(None, le=0)
+
+    def reward(
+        self,
+        given: Sequence[RewardModel] | DifferentiableReward,
+        prompts: Sequence[Prompt],
+        form: Form,
+    ) -> DifferentiableReward:
+        """Return the reward of reward models, weighted and shaped as configured, or one's own.
+
+        Args:
+            given: reward models, or one's own reward.
+            prompts: what is asked for.
+            form: of the emotion's term.
+
+        Raises:
+            UserError: the models do not know what is asked for, or there are settings of reward
+                models beside a reward of one's own.
+        """
+        if not isinstance(given, Sequence):
+            self._require_defaults()
+            return given
+        made = Reward(given, self.rewards, self.caution, self.bound, form, self.content_gate)
+        made.check(prompts)
+        return made
+
+    def _require_defaults(self) -> None:
+        for name in ("rewards", "bound", "caution", "content_gate"):
+            if getattr(self, name) != type(self).model_fields[name].get_default(
+                call_default_factory=True
+            ):
+                raise UserError(f"{name} is a setting of reward models: your own reward has none")
+
+
+class DiffRORun(ReferencedRun):
+    """DiffRO; with the robust reward of a hardened reward model this is RRPO."""
+
+    diffro: DiffROConfig = DiffROConfig()
+
+    def objective(
+        self,
+        model: SpeechTokenLM,
+        reference: SpeechTokenLM | None,
+        reward: Sequence[RewardModel] | DifferentiableReward,
+        prompts: Sequence[Prompt],
+        recordings: Sequence[Tensor],
+    ) -> DiffROObjective:
+        """Return what is optimized; arguments as of `DiffROObjective`, rewards as of `reward`."""
+        made = self.reward(reward, prompts, self.diffro.reward_form)
+        rest = (prompts, self.diffro, self.train.steps, recordings)
+        return DiffROObjective(model, reference, made, *rest)
+
+
+class GRPORun(ReferencedRun):
+    """Policy gradient (GRPO, RLOO) against the same reward as DiffRO."""
+
+    grpo: GRPOConfig = GRPOConfig()
+
+    def objective(
+        self,
+        model: SpeechTokenLM,
+        reference: SpeechTokenLM | None,
+        reward: Sequence[RewardModel] | DifferentiableReward,
+        prompts: Sequence[Prompt],
+        recordings: Sequence[Tensor],
+    ) -> GRPOObjective:
+        """Return what is optimized; as of `DiffRORun`."""
+        if self.grpo.updates > 1 and self.train.accumulate > 1:
+            raise UserError(
+                "grpo.updates above 1 takes several steps on one batch, and train.accumulate above "
+                "1 several batches to a step: choose one of them"
+            )
+        made = self.reward(reward, prompts, self.grpo.reward_form)
+        return GRPOObjective(model, reference, made, prompts, self.grpo, recordings)
+
+
+class DPORun(ReferencedRun):
+    """DPO on pairs, given or made as `pairs` says."""
+
+    train: TrainConfig = TrainConfig(
+        steps=120, learning_rate=2e-5, warmup_steps=10, schedule="constant", save_every=20
+    )
+    dpo: DPOConfig = DPOConfig()
+    pairs: PairsConfig = PairsConfig()
 
 
 def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
@@ -59,6 +186,7 @@ class How(TypedDict, total=False):
     resume: bool
     validate: Validate | None
     validate_every: int
+    stop: EarlyStopping
     description: str
     callbacks: Sequence[Callback]
     inputs: Mapping[str, Any] | None
@@ -81,10 +209,7 @@ def train_reward(
     if transcripts is not None:
         prepare_head(model, transcripts, config.train.seed)
     objective = RewardObjective(model, utterances, config.fit, mixes, transcripts)
-    with _opened(config, folder, how) as (run, settings):
-        result = train(objective, config.train, run, **{"description": "reward model"} | settings)
-    _write_results(folder, "reward", result, {})
-    return result
+    return _trained("reward", "reward model", objective, config, folder, how)
 
 
 def train_sft(
@@ -107,39 +232,35 @@ def train_sft(
         return {"held_out_loss": held_out_loss(model, held), **(more(step) if more else {})}
 
     objective = SFTObjective(model, kept, config.sft)
-    watched: dict[str, Any] = {
+    watched: How = {
         "validate": figures,
         "validate_every": config.validate_every,
         "stop": EarlyStopping("held_out_loss", config.patience),
-        "description": "SFT",
     }
-    with _opened(config, folder, how) as (run, settings):
-        result = train(objective, config.train, run, **watched | settings)
     rule = (
         f"the weights of least held-out cross-entropy (every {config.validate_every} steps, "
         f"{config.held_out:.0%} of the texts held out, patience {config.patience})"
     )
-    _write_results(folder, "sft", result, {"rule": rule})
-    return result
+    return _trained("sft", "SFT", objective, config, folder, {**watched, **how}, {"rule": rule})
 
 
-def train_diffro(
+def train_on_policy(
     model: SpeechTokenLM,
     reference: SpeechTokenLM | None,
     reward: Sequence[RewardModel] | DifferentiableReward,
     examples: Sequence[Example],
-    config: DiffRORun,
+    config: DiffRORun | GRPORun,
     folder: Path,
     **how: Unpack[How],
 ) -> TrainResult:
-    """Optimize a policy in place against a reward minus the KL to the reference, by DiffRO.
+    """Optimize a policy in place against a reward minus the KL to the reference: DiffRO or GRPO.
 
     Args:
         model: the policy.
         reference: None with adapters: it is the model without them.
         reward: reward models, of which the configuration makes a reward, or a reward of one's own.
         examples: what is asked for, each with its recording.
-        config: the run's configuration.
+        config: the run's configuration, whose kind is the method.
         folder: of the run.
         how: beside it.
 
@@ -147,52 +268,11 @@ def train_diffro(
         UserError: the reward does not know what is asked for, or cannot be used so.
     """
     prepare(model, config)
-    prompts, recordings = _asked(examples)
-    objective = DiffROObjective(
-        model,
-        _cast(reference, config),
-        config.reward(reward, prompts, config.diffro.reward_form),
-        prompts,
-        config.diffro,
-        config.train.steps,
-        recordings,
-    )
-    with _opened(config, folder, how) as (run, settings):
-        result = train(objective, config.train, run, **{"description": "DiffRO"} | settings)
-    _write_results(folder, "diffro", result, {})
-    return result
-
-
-def train_grpo(
-    model: SpeechTokenLM,
-    reference: SpeechTokenLM | None,
-    reward: Sequence[RewardModel] | DifferentiableReward,
-    examples: Sequence[Example],
-    config: GRPORun,
-    folder: Path,
-    **how: Unpack[How],
-) -> TrainResult:
-    """Optimize a policy in place against the same reward by policy gradient; as `train_diffro`."""
-    if config.grpo.updates > 1 and config.train.accumulate > 1:
-        raise UserError(
-            "grpo.updates above 1 takes several steps on one batch, and train.accumulate above 1 "
-            "several batches to a step: choose one of them"
-        )
-    prepare(model, config)
-    prompts, recordings = _asked(examples)
-    objective = GRPOObjective(
-        model,
-        _cast(reference, config),
-        config.reward(reward, prompts, config.grpo.reward_form),
-        prompts,
-        config.grpo,
-        recordings,
-    )
-    title = {"description": config.grpo.advantage.upper()}
-    with _opened(config, folder, how) as (run, settings):
-        result = train(objective, config.train, run, **title | settings)
-    _write_results(folder, "grpo", result, {})
-    return result
+    prompts, recordings = [one.prompt for one in examples], [one.speech for one in examples]
+    objective = config.objective(model, _cast(reference, config), reward, prompts, recordings)
+    if isinstance(config, DiffRORun):
+        return _trained("diffro", "DiffRO", objective, config, folder, how)
+    return _trained("grpo", config.grpo.advantage.upper(), objective, config, folder, how)
 
 
 def train_dpo(
@@ -216,58 +296,36 @@ def train_dpo(
     # What stands in the way is found before hours are spent on pairs.
     prepare(model, config)
     require_tracker(config.train.report_to)
-    with _opened(config, folder, how) as (run, settings):
+    settings: dict[str, Any] = {"description": "DPO", **how}
+    inputs, resume = settings.pop("inputs", None), settings.pop("resume", False)
+    with open_run(folder, config, resume, inputs) as run:
         found = pairs()
         objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
-        result = train(objective, config.train, run, **{"description": "DPO"} | settings)
+        result = train(objective, config.train, run, **settings)
     _write_results(folder, "dpo", result, {"pairs": len(found)})
     return result
 
 
-@contextmanager
-def _opened(
-    config: RewardRun | PolicyRun, folder: Path, how: How
-) -> Iterator[tuple[RunFolder, dict[str, Any]]]:
-    """Open a run's folder; yield it and what is left to say to `train`."""
-    rest: dict[str, Any] = {**how}
-    inputs, resume = rest.pop("inputs", None), rest.pop("resume", False)
+def _trained(
+    kind: str,
+    title: str,
+    objective: Objective[Any],
+    config: RewardRun | PolicyRun,
+    folder: Path,
+    how: How,
+    more: Mapping[str, Any] | None = None,
+) -> TrainResult:
+    """Train an objective in its run folder, and write how it ended with `more`."""
+    settings: dict[str, Any] = {"description": title, **how}
+    inputs, resume = settings.pop("inputs", None), settings.pop("resume", False)
     with open_run(folder, config, resume, inputs) as run:
-        yield run, rest
-
-
-def _asked(examples: Sequence[Example]) -> tuple[list[Prompt], list[Tensor]]:
-    """Return what examples ask for and their recordings."""
-    return [one.prompt for one in examples], [one.speech for one in examples]
+        result = train(objective, config.train, run, **settings)
+    _write_results(folder, kind, result, more or {})
+    return result
 
 
 def _cast(model: SpeechTokenLM | None, config: ReferencedRun) -> SpeechTokenLM | None:
     return None if model is None else model.to(getattr(torch, config.reference_precision))
-
-
-def hold_out(
-    examples: Sequence[Example], share: float, seed: int
-) -> tuple[list[Example], list[Example]]:
-    """Split examples by text: all readings of a sentence go to one side."""
-    texts = sorted({example.prompt.text for example in examples})
-    if len(texts) < 2:
-        raise UserError(
-            f"{len(texts)} different text to train on: give at least two, one is held out"
-        )
-    np.random.default_rng(seed).shuffle(texts)
-    held = set(texts[: max(1, round(share * len(texts)))])
-    return (
-        [example for example in examples if example.prompt.text not in held],
-        [example for example in examples if example.prompt.text in held],
-    )
-
-
-def reward_figures(
-    model: RewardModel, test_sets: Mapping[str, Sequence[Utterance]], seed: int = 0
-) -> dict[str, Any]:
-    """Return a reward model's figures on each test set, and its robustness on the first of them."""
-    reports = {name: ser.evaluate(model, rows, seed) for name, rows in test_sets.items()}
-    first = next(iter(test_sets.values()))
-    return {**ser.by_measure(reports), "robustness": robustness.figures(model, first, seed)}
 
 
 def _write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[str, Any]) -> None:

@@ -16,9 +16,9 @@ from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.reward import RewardModel
+from rrpo.reward.config import RewardRun
 from rrpo.reward.content import TextKind, characters
 from rrpo.reward.transcripts import Transcripts
-from rrpo.runs import RewardRun
 from rrpo.tokens import codec_name
 
 CHARACTERS = "characters"

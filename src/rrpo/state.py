@@ -16,8 +16,17 @@ from torch import Tensor
 
 from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json, writing
 from rrpo.errors import UserError
-from rrpo.folder import begin_folder, commit_folder, discard_fresh, neighbours, seal
-from rrpo.progress import METRICS
+from rrpo.progress import METRICS, restore_metrics
+from rrpo.run_folder import (
+    RunFolder,
+    begin_folder,
+    commit_folder,
+    discard_fresh,
+    drop_kept,
+    neighbours,
+    seal,
+    sweep,
+)
 
 
 @dataclass
@@ -74,6 +83,13 @@ class TrainingState:
         if {name: tensor.shape for name, tensor in weights.items()} != shapes:
             raise ValueError("the weights belong to another model")
         self.model.load_state_dict(dict(weights), strict=False)
+
+    def not_finite(self) -> str | None:
+        """Return the name of the first weight that holds a NaN or an infinity, if any does."""
+        for name, tensor in self.weights().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                return name
+        return None
 
 
 def initial_state(
@@ -190,6 +206,30 @@ def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) 
             f"{target} does not fit this training or is damaged ({error}): "
             "start again in another folder"
         ) from None
+
+
+def restore_run(state: TrainingState, run: RunFolder) -> None:
+    """Put back what the checkpoint of a run holds, if there is one, and what lay beside it then.
+
+    Raises:
+        UserError: no whole checkpoint is left, or it does not fit the training.
+    """
+    main = run.accelerator.is_main_process
+    if run.checkpoint.exists():
+        if main:
+            run.find_whole()
+        run.accelerator.wait_for_everyone()
+        restore_state(state, run.checkpoint, run.accelerator)
+    if not main:
+        return
+    with writing(run.path):
+        for left in run.path.glob("diverged*.json"):  # of an earlier attempt
+            left.unlink(missing_ok=True)
+        sweep(run.path)
+        if state.step > 0:
+            restore_metrics(run.path, state.step)
+        if state.finished:  # a kill may have come before this
+            drop_kept(run.checkpoint)
 
 
 def _description(state: TrainingState, accelerator: Accelerator) -> dict[str, Any]:

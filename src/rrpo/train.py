@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from rrpo.checkpoint import writing
-from rrpo.diverged import Divergence, Rows, broken, diverged
+from rrpo.diverged import Divergence, Rows, diverged
 from rrpo.diverged import TrainingDiverged as TrainingDiverged
 from rrpo.errors import NotFinite, UserError
 from rrpo.objective import Model
@@ -27,10 +27,10 @@ from rrpo.objective import Objective as Objective
 from rrpo.processes import working_precision
 from rrpo.progress import Metrics, Progress, finite, interruption, require_tracker
 from rrpo.run_folder import RunFolder, open_run
+from rrpo.schedule import EarlyStopping as EarlyStopping
+from rrpo.schedule import Stop
 from rrpo.schedule import TrainConfig as TrainConfig
-from rrpo.state import TrainingState, initial_state, save_state
-from rrpo.stopping import EarlyStopping as EarlyStopping
-from rrpo.stopping import Stop
+from rrpo.state import TrainingState, initial_state, restore_run, save_state
 
 Validate = Callable[[int], Mapping[str, float]]
 Callback = Callable[[int, Mapping[str, float]], bool | None]
@@ -131,7 +131,7 @@ def train(
         half = precision is torch.float16
         state = initial_state(objective.model, config.weight_decay, config.seed, accelerator, half)
         state.carried = getattr(objective, "carried", state.carried)
-        place.restore(state)
+        restore_run(state, place)
         if not state.finished:
             settings = (objective, config, place, precision, state)
             run = _Run(*settings, validate, validate_every, stop, callbacks)
@@ -165,8 +165,7 @@ def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.
     over, interrupted = _over(run), False
     while not (over or interrupted):
         record, interrupted = _advance(run, signalled)
-        with writing(run.place.path):
-            metrics.write(record)
+        metrics.write(record)
         stopped = _asked_to_stop(run, record)
         due = run.validate_every > 0 and state.step % run.validate_every == 0
         if due or stopped or state.step == config.steps:
@@ -291,8 +290,7 @@ def _validate(run: _Run, metrics: Metrics) -> None:
         shared = torch.tensor([*figures.values()], device=accelerator.device)
         figures = dict(zip(figures, accelerator.reduce(shared, "mean").tolist(), strict=True))
     state.validations.append({"step": state.step, **finite(figures)})
-    with writing(run.place.path):
-        metrics.write({"step": state.step, "validation": figures})
+    metrics.write({"step": state.step, "validation": figures})
     if not isinstance(run.stop, EarlyStopping):
         return
     watched = run.stop.metric
@@ -311,7 +309,7 @@ def _over(run: _Run) -> bool:
 
 
 def _save(run: _Run) -> None:
-    found = next(broken(run.state.weights()), None)
+    found = run.state.not_finite()
     if found is not None:
         raise _diverged(run, run.state.step, {}, f"the weight {found} is not finite")
     save_state(run.state, run.place.checkpoint, run.accelerator, run.objective.save)

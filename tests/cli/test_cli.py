@@ -46,7 +46,7 @@ def test_it_is_installed(tmp_path: Path) -> None:
 def test_what_takes_long_to_load_is_loaded_where_it_is_used() -> None:
     """A command begins with torch alone; its modules load in a process that has loaded no other."""
     code = """
-import sys, rrpo.cli, rrpo.judging, rrpo.recipes, rrpo.reward_eval, rrpo.studies.demo.demo
+import sys, rrpo.cli, rrpo.judging, rrpo.post_training, rrpo.reward_eval, rrpo.studies.demo.demo
 import rrpo.data.tokenize, rrpo.report.terminal, rrpo.speaking.by_name
 print({"scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib"} & set(sys.modules))
 """
@@ -254,6 +254,9 @@ def test_bad_input_is_one_line(tiny: Path, tmp_path: Path) -> None:
     assert "no token shard" in mistake("policy", "sft", "--data", tmp_path, "--out", out)
     assert "did you mean steps" in mistake("policy", "sft", "--out", out, "--set", "train.step=3")
     assert not out.exists()
+    (tmp_path / "results.json").write_text("{}")
+    said = mistake("report", tmp_path / "results.json")
+    assert f"results.json is a file: name its folder, {tmp_path}" in said
 
 
 EMPTY = [

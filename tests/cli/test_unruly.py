@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rrpo import policy, recipes, reward
+from rrpo import policy, post_training, reward
 from rrpo.cli import speech
 from rrpo.data.shards import read_shard, shard_codec, write_shard
 from rrpo.diverged import TrainingDiverged
@@ -22,6 +22,7 @@ from rrpo.objectives.pairs import CHOSEN, REJECTED
 from rrpo.policy import SpeechTokenLM, generate
 from rrpo.policy.layout import Prompt
 from rrpo.policy.rollout import SAMPLERS
+from rrpo.reward_training import train_reward
 
 TEXT = "The train leaves at noon."
 
@@ -109,9 +110,8 @@ def test_a_policy_without_numbers_ends_its_training_with_the_batch(
 ) -> None:
     folder = damaged(tiny, tmp_path / "nan", no_numbers)
     settings = ["train.steps=2", "train.warmup_steps=0", "sft.batch_size=2"]
-    options = recipes.Options(settings=settings)
     with pytest.raises(TrainingDiverged) as caught:
-        recipes.sft(tmp_path / "run", tiny / "data", folder, options)
+        post_training.train_sft(tmp_path / "run", tiny / "data", start=folder, settings=settings)
     kept = tmp_path / "run" / "diverged.json"
     message = str(caught.value)
     assert "training diverged at step 1 (loss nan" in message and str(kept) in message
@@ -126,21 +126,21 @@ SETTINGS = {
     "dpo": ["dpo.batch_size=2"],
     "reward": ["fit.batch_size=2"],
 }
+ON_POLICY = {"diffro": post_training.train_diffro, "grpo": post_training.train_grpo}
 
 
 def trained(method: str, tiny: Path, out: Path, start: Path, judge: Path, *more: str) -> None:
     """Train two steps with a method, from a start and against a judge."""
     settings = ["train.steps=2", "train.warmup_steps=0", *SETTINGS[method], *more]
-    options = recipes.Options(settings=settings)
     if method == "sft":
-        recipes.sft(out, tiny / "data", start, options)
+        post_training.train_sft(out, tiny / "data", start=start, settings=settings)
     elif method == "dpo":
-        recipes.dpo(out, pairs=pairs(tiny, out.parent / "pairs"), start=start, options=options)
+        drawn = pairs(tiny, out.parent / "pairs")
+        post_training.train_dpo(out, pairs=drawn, start=start, settings=settings)
     elif method == "reward":
-        recipes.reward(out, tiny / "data", judge, options=options)
+        train_reward(out, tiny / "data", start=judge, settings=settings)
     else:
-        run = recipes.diffro if method == "diffro" else recipes.grpo
-        run(out, [judge], tiny / "data", start, options=options)
+        ON_POLICY[method](out, [judge], tiny / "data", start=start, settings=settings)
 
 
 def pairs(tiny: Path, folder: Path) -> Path:
@@ -232,10 +232,9 @@ def test_the_batch_that_is_kept_is_the_one_that_failed(
 ) -> None:
     judge = FailsAtSecond()
     settings = ["train.steps=2", "train.warmup_steps=0", *SETTINGS[method]]
-    run = recipes.diffro if method == "diffro" else recipes.grpo
-    options = recipes.Options(settings=settings)
+    given = {"start": tiny / "policy", "settings": settings}
     with pytest.raises(TrainingDiverged, match=r"step 2 \(no number"):
-        run(tmp_path, [judge], tiny / "data", tiny / "policy", options=options)
+        ON_POLICY[method](tmp_path, [judge], tiny / "data", **given)
     rows = json.loads((tmp_path / "diverged.json").read_text())["batch"]
     first, second = judge.asked
     assert [(row["text"], row["emotion"]) for row in rows] == second != first

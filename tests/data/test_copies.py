@@ -1,4 +1,4 @@
-"""One recording under two names, and one person under two: noticed before anything is trained."""
+"""One recording or one person under two names, and other slips that nobody sees in a table."""
 
 import os
 import shutil
@@ -289,3 +289,74 @@ def test_a_spreadsheets_error_is_no_text(tmp_path: Path, error: str) -> None:
     write(tmp_path / "t.csv", f"path,emotion,text\na.wav,sad,{error}\n")
     with pytest.raises(UserError, match=rf"line 2: text is {error.replace('?', '.')}, what a"):
         import_corpus("csv", tmp_path / "t.csv", tmp_path / "out")
+
+
+def test_a_label_with_letters_of_another_alphabet_is_refused(tmp_path: Path) -> None:
+    """The last letter of the label is Cyrillic."""
+    wav(tmp_path / "a.wav")
+    label = "angr\u0443"
+    write(tmp_path / "t.csv", f"path,emotion\na.wav,{label}\n")
+    with pytest.raises(UserError, match=r"unknown label .*=angry"):
+        import_corpus("csv", tmp_path / "t.csv", tmp_path / "out")
+    with pytest.raises(UserError, match=r"letters of two alphabets.*angr\\u0443"):
+        command.tokenize(tmp_path / "t.csv", tmp_path / "out")
+    write_shard(tmp_path / "a.parquet", [Utterance("a", "Hi.", label, np.arange(9))])
+    with pytest.raises(UserError, match=r"utterance 'a': the emotion .* letters of two alphabets"):
+        read_shard(tmp_path / "a.parquet")
+
+
+def test_a_slip_in_a_label_is_no_class_of_its_own(tmp_path: Path) -> None:
+    wav(tmp_path / "a.wav")
+    write(tmp_path / "t.csv", "path,emotion\na.wav,happpy\n")
+    with pytest.raises(UserError, match=r"line 2: a\.wav: there is no emotion 'happpy': did you"):
+        command.tokenize(tmp_path / "t.csv", tmp_path / "out")
+    write_shard(tmp_path / "a.parquet", [Utterance("a", "Hi.", "happpy", np.arange(9))])
+    with pytest.raises(UserError, match=r"utterance 'a': there is no emotion 'happpy': did you"):
+        read_shard(tmp_path / "a.parquet")
+
+
+def test_signs_that_nobody_sees_are_left_out_of_cells(tmp_path: Path) -> None:
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", voice(0.6, ord(name)), RATE)
+    rows = "\ufeffa.wav,\u200bsad,He\u00adllo\u2060 there.,An\u200bna\nb.wav,happy,Hi.,Bob\n"
+    write(tmp_path / "t.csv", "path,emotion,text,speaker\n" + rows)
+    done = import_corpus("csv", tmp_path / "t.csv", tmp_path / "out")
+    (one, _) = done.recordings
+    assert (one.emotion, one.text, one.speaker) == ("sad", "Hello there.", "Anna")
+    assert "invisible signs are left out of 4 cells" in " ".join(done.findings.lines())
+    write(tmp_path / "wav.scp", "a a.wav\n")
+    write(tmp_path / "text", "a He\u200bllo\n")
+    write(tmp_path / "utt2spk", "a s\n")
+    write(tmp_path / "utt2emo", "a \u200bsad\n")
+    import_cosyvoice(tmp_path, tmp_path / "again")
+    said = (tmp_path / "again" / "manifest.csv").read_text(encoding="utf-8")
+    assert "sad,Hello,s" in said
+
+
+@pytest.mark.parametrize("name", ["Train", "TRAINING", "Dev", "valid", "val", "Testing", "test"])
+def test_partitions_by_other_names(tmp_path: Path, name: str) -> None:
+    wav(tmp_path / "a.wav")
+    expected = {"t": "train", "d": "validation", "v": "validation"}[name[0].lower()]
+    expected = "test" if name.lower().startswith("test") else expected
+    write(tmp_path / "t.csv", f"path,emotion,partition\na.wav,sad,{name}\n")
+    done = import_corpus("csv", tmp_path / "t.csv", tmp_path / "out")
+    assert done.recordings[0].partition == expected
+    row = Utterance("a", "Hi.", "sad", np.arange(9), partition=name)
+    write_shard(tmp_path / "a.parquet", [row])
+    assert read_shard(tmp_path / "a.parquet")[0].partition == expected
+
+
+def test_a_text_that_is_too_long_for_its_sound_is_suspicious(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", voice(1.0, ord(name)), RATE)
+    long, short = "word " * 600, "The train leaves at noon."
+    write(tmp_path / "t.csv", f"path,emotion,text\na.wav,sad,{long}\nb.wav,happy,{short}\n")
+    command.tokenize(tmp_path / "t.csv", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert "suspicious: 1 of 2 recordings" in said
+    assert "a.wav: its text has 2400 letters for 1 s: it may be of another recording" in said
+    load_data(tmp_path / "out" / "tokens")
+    said = capsys.readouterr().out
+    assert "1 of 2 utterances have more text than time, such as '000000'" in said

@@ -261,7 +261,8 @@ def test_an_import_reports_every_file(tmp_path: Path, capsys: pytest.CaptureFixt
     write(tmp_path / "t.csv", f"path,emotion\n{rows}")
     command.data_import("csv", tmp_path / "t.csv", tmp_path / "out", label=["hm=other"])
     said = capsys.readouterr().out
-    assert "1 of them stand in the manifest: `rrpo tokenize` will leave them out" in said
+    assert "cannot be used, and `rrpo tokenize` will leave them out: 1 of 3 recordings" in said
+    assert "3 utterances in" in said and "1 of them with sounds that cannot be used" in said
     assert "sounds: 2 taken, 1 of them suspicious, 5 left out; " in said
     expected = {
         "good.wav": ("taken", ""),

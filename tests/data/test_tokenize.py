@@ -143,7 +143,8 @@ def test_a_rate_without_speech_in_it_is_refused_and_a_narrow_one_is_said(
     commands.data_import("csv", tmp_path / "data", tmp_path / "imported")
     said = capsys.readouterr().out
     assert "1 of 6 recordings have a sample rate under" in said
-    assert "left out: 3 of 6 recordings" in said
+    assert "cannot be used, and `rrpo tokenize` will leave them out: 3 of 6 recordings" in said
+    assert "6 utterances in" in said and "3 of them with sounds that cannot be used" in said
     assert "7999.wav has a sample rate" in (tmp_path / "imported" / "sounds.csv").read_text()
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from rrpo import config, reward, reward_eval, runs
+from rrpo import config, reward, reward_eval
 from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
@@ -37,7 +37,7 @@ from rrpo.report.recognition import (
 )
 from rrpo.report.table2 import PAPER, table2
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.reward.fit_config import FitConfig, subsets
+from rrpo.reward.config import FitConfig, RewardRun, subsets
 
 CLASSES = ["calm", "angry", "sad"]
 SHAPE = RewardConfig(
@@ -442,7 +442,7 @@ def folders(tmp_path: Path) -> tuple[Path, list[Path]]:
         model.config = model.config.model_copy(update={"codec": "own"})
         reward.save(model, where)
         if subset:
-            config.dump(runs.RewardRun(fit=subsets()[subset]), folder / "config.yaml")
+            config.dump(RewardRun(fit=subsets()[subset]), folder / "config.yaml")
             write_json(folder / "results.json", {"schema": 1, "kind": "reward"})
         found.append(folder)
     return tmp_path, found
@@ -492,7 +492,7 @@ def test_equal_settings_are_told_apart_by_their_folders(
 ) -> None:
     root, found = folders
     config.dump(
-        runs.RewardRun(fit=FitConfig(label_smoothing=0.2)), found[1] / "config.yaml"
+        RewardRun(fit=FitConfig(label_smoothing=0.2)), found[1] / "config.yaml"
     )  # the same regularizers, another constant
     reward_eval.evaluate([str(folder) for folder in found[:2]], [root / "one" / "tokens"])
     printed = "".join(capsys.readouterr().out.split())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model_folder import HEADS, write_llm, write_tokenizer
-from rrpo import loading, policy, recipes, reward
+from rrpo import loading, policy, reward
 from rrpo.cli import speech
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
@@ -21,6 +21,7 @@ from rrpo.policy.cosyvoice_text import (
     read_tokenizer,
 )
 from rrpo.policy.layout import make_examples
+from rrpo.post_training import train_diffro, train_sft
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.runs import PolicyRun
 
@@ -195,16 +196,16 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
         "text_table=frozen",
         "reference_precision=bfloat16",
     ]
-    options = recipes.Options(settings=quick)
-    recipes.diffro(tmp_path / "run", [tmp_path / "reward"], tmp_path, start=folder, options=options)
+    judges = [tmp_path / "reward"]
+    train_diffro(tmp_path / "run", judges, tmp_path, start=folder, settings=quick)
     speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out")
     before, after = (cosyvoice.load(path, config) for path in (folder, tmp_path / "out"))
     assert before.config == after.config
     assert not torch.equal(before.head.weight, after.head.weight)
     assert torch.equal(before.text_embedding.weight, after.text_embedding.weight)
     # A run of a run finds the tokenizer and keeps the language, also from its checkpoint.
-    options = recipes.Options(settings=["train.steps=1"])
-    recipes.sft(tmp_path / "second", tmp_path, start=tmp_path / "run", options=options)
+    once = {"train.steps": 1}
+    train_sft(tmp_path / "second", tmp_path, start=tmp_path / "run", settings=once)
     for start in (tmp_path / "second", tmp_path / "second" / "checkpoint"):
         first = loading.origin_of(str(start))
         assert (first.start, first.language) == (str(folder), "zh")
@@ -216,15 +217,15 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
             speech.export(tmp_path / "second", "hf", full, folder)
     assert cosyvoice.load(tmp_path / "hf").config.text_vocabulary >= 256
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
-        recipes.sft(tmp_path / "x", start=folder)
+        train_sft(tmp_path / "x", start=folder)
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
-        recipes.sft(tmp_path / "x", start=tmp_path / "run")
+        train_sft(tmp_path / "x", start=tmp_path / "run")
     with pytest.raises(UserError, match="the reward model mini is of the codec mini"):
-        recipes.diffro(tmp_path / "x", ["mini"], tmp_path, start=folder)
+        train_diffro(tmp_path / "x", ["mini"], tmp_path, start=folder)
     rows[2] = Utterance("mute", " ", "sad", np.arange(5))
     write_shard(tmp_path / "mute" / "0.parquet", rows, "speech_tokenizer_v2")
     with pytest.raises(UserError, match="'mute' has no text"):
-        recipes.sft(tmp_path / "x", tmp_path / "mute", start=folder)
+        train_sft(tmp_path / "x", tmp_path / "mute", start=folder)
     model = policy.load(tmp_path / "run")
     with pytest.raises(UserError, match="not at"):
         loading.load_tokenizer(PolicyRun(start=str(tmp_path / "moved")), model)

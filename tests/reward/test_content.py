@@ -16,9 +16,9 @@ from rrpo.evaluate.tasks import edits, symbol_error
 from rrpo.mini.world import World
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
+from rrpo.reward.config import FitConfig, RewardRun
 from rrpo.reward.content import ContentHead, characters, frequent_symbols
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.model import load, save
 from rrpo.reward.reward import score
 from rrpo.reward.transcripts import Transcripts, prepare_head, readable_texts
@@ -292,7 +292,7 @@ def test_a_run_that_goes_on_ends_bit_for_bit_the_same(
 ) -> None:
     rows = corpus()
     train = TrainConfig(steps=4, learning_rate=1e-3, warmup_steps=1, save_every=2)
-    config = runs.RewardRun(
+    config = RewardRun(
         train=train, fit=FitConfig(batch_size=4, tasks=["emotion", "content"]), text_of="characters"
     )
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate.ser import evaluate
+from rrpo.reward.config import FitConfig, LossConfig, RewardConfig, subset_name, subsets
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.fit_config import FitConfig, subset_name, subsets
-from rrpo.reward.model import LossConfig, RewardConfig, RewardModel, load
+from rrpo.reward.model import RewardModel, load
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.reward.regularize import feature_mixup
 from rrpo.tokens import length_mask, pad

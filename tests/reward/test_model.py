@@ -14,7 +14,8 @@ from torch import Tensor
 import rrpo.reward
 from rrpo.checkpoint import save_model
 from rrpo.errors import UserError
-from rrpo.reward.model import RewardConfig, RewardModel, initial_table
+from rrpo.reward.config import RewardConfig
+from rrpo.reward.model import RewardModel, initial_table
 from rrpo.tokens import digits, length_mask, pad
 
 SMALL = RewardConfig(

@@ -5,8 +5,8 @@ from sklearn.linear_model import LogisticRegression
 
 from rrpo.data.shards import Utterance
 from rrpo.reward import RewardConfig, RewardModel
+from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.fit_config import FitConfig
 from rrpo.reward.nuisance import RIDGE, NuisanceModel, nuisances
 from rrpo.reward.posteriors import log_posteriors
 

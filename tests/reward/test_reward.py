@@ -10,8 +10,8 @@ from torch import Tensor
 from rrpo.errors import UserError
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
+from rrpo.reward.config import LossConfig
 from rrpo.reward.content import IMPOSSIBLE
-from rrpo.reward.model import LossConfig
 from rrpo.reward.regularize import adversarial_delta, label_smoothing
 from rrpo.reward.reward import score, weighted_sum
 from rrpo.tokens import length_mask, pad

@@ -8,7 +8,8 @@ from rrpo.interval import MISSING, cell
 from rrpo.report import markdown
 
 TITLES = {
-    "step": "DiffRO step over its bare parts in minimal torch",
+    "step": "DiffRO step",
+    "teacher_forced": "its pass with gradient, reference and reward",
     "history": "DiffRO step on recorded tokens over one that draws its own",
     "rollout": "rollout",
     "relaxation": "KL, log-probabilities and relaxation in chunks",

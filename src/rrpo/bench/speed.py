@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from rrpo.bench import bare, relaxation
+from rrpo.bench import bare, peer, products, relaxation
 from rrpo.bench.measure import Measurement, compare
 from rrpo.errors import UserError
 from rrpo.objective import Objective
@@ -17,8 +16,9 @@ from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt, unistream
 from rrpo.policy.rollout import generate
 from rrpo.reward import Reward, RewardConfig, RewardModel
+from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.fit_config import FitConfig
+from rrpo.reward.reward import weighted_sum
 from rrpo.tokens import SPEECH_CODES
 
 MINI = LMConfig(text_vocabulary=91)
@@ -31,6 +31,9 @@ FULL = LMConfig(
     intermediate=4864,
 )
 """CosyVoice2's sizes (Qwen2-0.5B)."""
+
+INSTRUCTION = 3
+"""Ids of the instruction before each text."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,15 @@ class Setting:
                 str(index),
                 "happy",
                 torch.randint(80, (self.text,), generator=generator),
-                torch.randint(80, (3,), generator=generator),
+                torch.randint(80, (INSTRUCTION,), generator=generator),
             )
             for index in range(self.batch)
         ]
+
+    @property
+    def prompt(self) -> int:
+        """Positions before the speech."""
+        return 1 + INSTRUCTION + self.text + 1
 
     def ratio(self) -> float:
         """Return how many tokens each text id gives."""
@@ -100,32 +108,71 @@ class Parts:
 
 
 def step(setting: Setting, device: torch.device) -> Iterator[Measurement]:
-    """Measure a whole DiffRO step against the sum of its bare parts.
+    """Measure a DiffRO step against its matrix products, and against its bare parts.
 
-    The parts: drawing the tokens, the policy forward and backward, the reference forward, the
-    reward model forward and backward, AdamW.
+    The products: `rrpo.bench.products`; its pass with gradient is also measured alone. The bare
+    parts: drawing the tokens, the policy forward and backward, the reference forward, the reward
+    model forward and backward, AdamW.
     """
     parts = Parts.of(setting, device)
-    ours = _step(setting, "rollout", parts)
+    objective = _objective(setting, "rollout", parts)
+    ours = _training_step(objective, parts.optimizer)
+    sizes = (setting.batch, setting.prompt, setting.speech)
+    forced = products.teacher_forced(parts.model, parts.reward_model, *sizes)
+    drawn = products.drawing(parts.model, *sizes)
+    yield _over_products(f"step/{setting.name}", ours, [*drawn, *forced], setting, device)
+    alone = _teacher_forced(objective)
+    yield _over_products(f"teacher_forced/{setting.name}", alone, forced, setting, device)
     least = _bare_step(setting, parts, device)
     unit = f"× the bare parts, batch {setting.batch} × {setting.speech} tokens"
-    yield compare(f"step/{setting.name}", ours, least, unit, device, setting.repeats)[0]
+    yield compare(f"step/{setting.name}/bare", ours, least, unit, device, setting.repeats)[0]
+
+
+def _over_products(
+    name: str,
+    ours: Callable[[], object],
+    least: Sequence[products.Product],
+    setting: Setting,
+    device: torch.device,
+) -> Measurement:
+    """Measure something over its products, and say how fast those are in the same run."""
+    floor, size = products.runner(least), f"batch {setting.batch} × {setting.speech} tokens"
+    found, _, seconds = compare(f"{name}/products", ours, floor, "", device, setting.repeats)
+    count = products.gigaflops(least)
+    speed = f"{count:.3g} GFLOP at {count / seconds:.3g} GFLOP/s"
+    return replace(found, unit=f"× the time of its products, {speed}, {size}")
+
+
+def _teacher_forced(objective: DiffROObjective) -> Callable[[], None]:
+    """Return the pass over a step's rollouts with the reward and the gradient, without the draw."""
+    generator = torch.Generator().manual_seed(0)
+    on_policy = objective.on_policy
+    rollouts = on_policy.draw(on_policy.prompts, generator)
+
+    def one() -> None:
+        made = on_policy.evaluate(rollouts, objective.estimator(1), generator)
+        reward = weighted_sum(on_policy.reward, on_policy.terms(made, rollouts))
+        torch.autograd.backward(objective.config.beta * made.kl_per_token() - reward.mean())
+        objective.model.zero_grad(set_to_none=True)
+
+    return one
 
 
 def history(setting: Setting, device: torch.device) -> Iterator[Measurement]:
     """Measure a DiffRO step on recorded tokens against one that draws its own."""
     parts = Parts.of(setting, device)
-    recorded, drawn = (_step(setting, history, parts) for history in ("recorded", "rollout"))
+    recorded, drawn = (
+        _training_step(_objective(setting, history, parts), parts.optimizer)
+        for history in ("recorded", "rollout")
+    )
     unit = f"× a step with a rollout, batch {setting.batch} × {setting.speech} tokens"
     yield compare(f"history/{setting.name}", recorded, drawn, unit, device, setting.repeats)[0]
 
 
-def _step(
-    setting: Setting,
-    history: Literal["recorded", "rollout"],
-    parts: Parts,
-) -> Callable[[], None]:
-    """Return a whole DiffRO step; drawn or recorded, every utterance has the same length."""
+def _objective(
+    setting: Setting, history: Literal["recorded", "rollout"], parts: Parts
+) -> DiffROObjective:
+    """Return DiffRO on a batch; drawn or recorded, every utterance has the same length."""
     rollout = RolloutConfig(min_ratio=setting.ratio(), max_ratio=setting.ratio())
     config = DiffROConfig(
         batch_size=setting.batch, rollout=rollout, history=history, skip_broken=False
@@ -134,15 +181,10 @@ def _step(
     speech = torch.randint(
         SPEECH_CODES, (len(prompts), setting.speech), generator=torch.Generator().manual_seed(2)
     )
-    objective = DiffROObjective(
-        parts.model,
-        parts.reference,
-        Reward([parts.reward_model]),
-        prompts,
-        config,
-        recordings=list(speech),
+    reward = Reward([parts.reward_model])
+    return DiffROObjective(
+        parts.model, parts.reference, reward, prompts, config, recordings=list(speech)
     )
-    return _training_step(objective, parts.optimizer)
 
 
 def _bare_step(
@@ -175,7 +217,7 @@ def _bare_step(
 
 
 def rollout(setting: Setting, device: torch.device) -> Iterator[Measurement]:
-    """Measure tokens a second of drawing 16 utterances against `transformers` and the bare loop."""
+    """Measure drawing 16 utterances against its products, `transformers` and the bare loop."""
     setting = replace(setting, batch=16)
     model = setting.model().to(device).eval()
     prompts = setting.prompts()
@@ -195,62 +237,14 @@ def rollout(setting: Setting, device: torch.device) -> Iterator[Measurement]:
     def least() -> None:
         bare.decode(model, inputs, setting.speech)
 
-    peer = _transformers(setting, model, inputs)
+    floor = products.drawing(model, setting.batch, setting.prompt, setting.speech)
+    yield _over_products(f"rollout/{setting.name}", ours, floor, setting, device)
+    theirs = peer.generation(model, inputs, setting.speech)
     size = f"batch 16 × {setting.speech} tokens"
-    for name, other in (("transformers", peer), ("bare", least)):
+    for name, other in (("transformers", theirs), ("bare", least)):
         unit = f"× the tokens a second of {name}, {size}"
         key = f"rollout/{setting.name}/{name}"
         yield compare(key, other, ours, unit, device, setting.repeats)[0]
-
-
-def _transformers(setting: Setting, model: SpeechTokenLM, inputs: Tensor) -> Callable[[], object]:
-    """Return the same draw by `transformers`' generate, on the same weights."""
-    try:
-        from transformers import Qwen2Config, Qwen2ForCausalLM
-    except ImportError:
-        raise UserError(
-            "the rollout benchmark needs transformers: pip install transformers"
-        ) from None
-    shape = setting.config
-    settings: Any = Qwen2Config(  # type: ignore[no-untyped-call]
-        vocab_size=shape.speech_rows,
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_value_heads,
-        intermediate_size=shape.intermediate,
-        rope_theta=shape.rope_theta,
-        rms_norm_eps=shape.norm_epsilon,
-        tie_word_embeddings=False,
-        attn_implementation="sdpa",
-    )
-    peer: Any = Qwen2ForCausalLM(settings)  # type: ignore[no-untyped-call]
-    peer = peer.eval().to(inputs.device)
-    state = model.state_dict()
-    own = {
-        f"model.{key}": value
-        for key, value in state.items()
-        if key.startswith(("layers.", "norm."))
-    }
-    own["model.embed_tokens.weight"] = state["speech_embedding.weight"]
-    own["lm_head.weight"] = state["head.weight"]
-    peer.load_state_dict(own)
-    count = setting.speech
-
-    def draw() -> object:
-        return peer.generate(
-            inputs_embeds=inputs,
-            attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),
-            do_sample=True,
-            top_k=0,
-            top_p=1.0,
-            min_new_tokens=count,
-            max_new_tokens=count,
-            pad_token_id=shape.eos,
-            eos_token_id=shape.eos,
-        )
-
-    return draw
 
 
 def hardening(device: torch.device) -> Iterator[Measurement]:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from rrpo import __version__
+from rrpo.archive import refuse_archive
 from rrpo.cli.bench import bench_app
 from rrpo.cli.data import data_app, tokenize
 from rrpo.cli.doctor import doctor
@@ -170,7 +171,7 @@ def _require_given(words: Sequence[str]) -> None:
     """Refuse an empty word, as of a variable that is not set: as a path it is the current folder.
 
     Raises:
-        UserError: an option or an argument is empty.
+        UserError: an option or an argument is empty, or names an archive.
     """
     for before, word in zip(("", *words), words, strict=False):
         option, equals, value = word.partition("=")
@@ -178,6 +179,7 @@ def _require_given(words: Sequence[str]) -> None:
         if empty or (not word.strip() and before != "--text"):  # which has an answer of its own
             named = option if empty else before if before.startswith("--") else "an argument"
             raise UserError(f"{named} is empty: give it a value, or leave it out")
+        refuse_archive(Path(value if equals else word.partition(":")[2] or word))
 
 
 def _folder() -> str:

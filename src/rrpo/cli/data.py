@@ -93,14 +93,15 @@ def data_import(
                 "--label, --column, --separator and --encoding are for other corpora: leave them "
                 "out (see utt2emo)"
             )
-        count, tokens = _import_cosyvoice(path, out, emotions, codec_of)
+        count, bad, tokens = _import_cosyvoice(path, out, emotions, codec_of)
     elif emotions is not None:
         raise UserError("--emotions is for cosyvoice: leave it out (see --label)")
     elif codec_of is not None:
         raise UserError("--codec-of is for tokens that CosyVoice's parquet has: leave it out")
     else:
-        count = _import_corpus(corpus, path, out, labels, table)
-    print(f"{count} utterances in {out / 'manifest.csv'}: turn them into tokens with")
+        count, bad = _import_corpus(corpus, path, out, labels, table)
+    lost = f", {bad} of them with sounds that cannot be used" if bad else ""
+    print(f"{count} utterances in {out / 'manifest.csv'}{lost}: turn them into tokens with")
     print(f"rrpo tokenize {out} --codec s3:FOLDER --out TOKENS")
     if tokens:
         print(f"{tokens} of them came with tokens, now in {out / 'tokens'}")
@@ -108,8 +109,8 @@ def data_import(
 
 def _import_cosyvoice(
     path: Path, out: Path, emotions: Path | None, codec_of: str | None
-) -> tuple[int, int]:
-    """Return how many utterances there are, and how many of them with tokens."""
+) -> tuple[int, int, int]:
+    """Return how many utterances there are, with bad sounds, and with tokens."""
     from rrpo.data.cosyvoice import import_cosyvoice
     from rrpo.data.manifest import read_manifest
     from rrpo.loading import codec_identity
@@ -117,14 +118,14 @@ def _import_cosyvoice(
     done = import_cosyvoice(path, out, emotions, codec_identity(codec_of))
     for line in done.findings.lines():
         print(line)
-    _report_sounds(read_manifest(out), done.findings, out)
-    return done.utterances, done.tokens
+    bad = _report_sounds(read_manifest(out), done.findings, out)
+    return done.utterances, bad, done.tokens
 
 
 def _import_corpus(
     corpus: str, path: Path, out: Path, labels: dict[str, str], table: "TableOptions"
-) -> int:
-    """Return how many utterances there are."""
+) -> tuple[int, int]:
+    """Return how many utterances there are, and how many of them with bad sounds."""
     from rich.console import Console
 
     from rrpo.data.corpora import TableOptions, import_corpus
@@ -133,22 +134,22 @@ def _import_corpus(
     options = None if table == TableOptions() else table
     imported = import_corpus(corpus, path, out, labels, options)
     print_imported(imported, corpus, Console(soft_wrap=True, highlight=False))
-    _report_sounds(imported.recordings, imported.findings, out)
-    return len(imported.recordings)
+    bad = _report_sounds(imported.recordings, imported.findings, out)
+    return len(imported.recordings), bad
 
 
-def _report_sounds(recordings: "Sequence[Recording]", found: "Findings", out: Path) -> None:
-    """Say of every file whether it is taken, by its header, or why it is left out."""
+def _report_sounds(recordings: "Sequence[Recording]", found: "Findings", out: Path) -> int:
+    """Say of every file whether it can be used, by its header; return how many cannot."""
     from rrpo.data.survey import report_lines, summary, survey_headers, without, write_report
 
     verdicts = survey_headers(recordings)
-    for line in report_lines(verdicts):
+    for line in report_lines(verdicts, "cannot be used, and `rrpo tokenize` will leave them out"):
         print(line)
-    if bad := sum(bool(one.mistake) for one in verdicts):
-        print(f"{bad} of them stand in the manifest: `rrpo tokenize` will leave them out")
+    bad = sum(bool(one.mistake) for one in verdicts)
     verdicts += without(found.left_out)
     write_report(out, verdicts)
     print(summary(out, verdicts))
+    return bad
 
 
 def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:

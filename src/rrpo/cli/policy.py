@@ -35,10 +35,17 @@ def sft(
     resume: Resume = False,
 ) -> None:
     """Fine-tune on labelled speech, stopped by the held-out loss."""
-    from rrpo import recipes
+    from rrpo.post_training import train_sft
 
-    more = recipes.Options(config, settings or (), codec_of, resume)
-    recipes.sft(out, data, start, more)
+    train_sft(
+        out,
+        data,
+        start=start,
+        config=config,
+        settings=settings or (),
+        codec_of=codec_of,
+        resume=resume,
+    )
 
 
 @policy_app.command(epilog="Example: rrpo policy diffro --from sft --reward rm --out rrpo-policy")
@@ -54,10 +61,19 @@ def diffro(
     resume: Resume = False,
 ) -> None:
     """Follow the reward model's gradient through the token choices, near the reference by a KL."""
-    from rrpo import recipes
+    from rrpo.post_training import train_diffro
 
-    more = recipes.Options(config, settings or (), codec_of, resume)
-    recipes.diffro(out, reward, data, start, preset, more)
+    train_diffro(
+        out,
+        reward,
+        data,
+        start=start,
+        preset=preset,
+        config=config,
+        settings=settings or (),
+        codec_of=codec_of,
+        resume=resume,
+    )
 
 
 @policy_app.command(epilog="Example: rrpo policy grpo --from sft --reward rm --out grpo")
@@ -72,10 +88,18 @@ def grpo(
     resume: Resume = False,
 ) -> None:
     """Policy gradient on the same reward (GRPO; --set grpo.advantage=rloo for RLOO)."""
-    from rrpo import recipes
+    from rrpo.post_training import train_grpo
 
-    more = recipes.Options(config, settings or (), codec_of, resume)
-    recipes.grpo(out, reward, data, start, more)
+    train_grpo(
+        out,
+        reward,
+        data,
+        start=start,
+        config=config,
+        settings=settings or (),
+        codec_of=codec_of,
+        resume=resume,
+    )
 
 
 @policy_app.command(epilog="Example: rrpo policy dpo --from sft --reward rm --out dpo")
@@ -95,7 +119,16 @@ def dpo(
     resume: Resume = False,
 ) -> None:
     """Learn from pairs: of the policy's own utterances those of high and of low reward (DPO)."""
-    from rrpo import recipes
+    from rrpo.post_training import train_dpo
 
-    more = recipes.Options(config, settings or (), codec_of, resume)
-    recipes.dpo(out, reward or (), pairs, data, start, more)
+    train_dpo(
+        out,
+        reward or (),
+        data,
+        pairs=pairs,
+        start=start,
+        config=config,
+        settings=settings or (),
+        codec_of=codec_of,
+        resume=resume,
+    )

@@ -45,7 +45,7 @@ def reward_train(
     resume: Resume = False,
 ) -> None:
     """Fine-tune a reward model, by default with label smoothing, mixup and adversarial training."""
-    from rrpo import recipes
+    from rrpo.reward_training import train_reward
 
     off = ["fit.label_smoothing=0.0", "fit.mixup=false", "fit.adversarial=false"]
     given = [*(off if plain else []), *(settings or [])]
@@ -53,8 +53,17 @@ def reward_train(
         given.append(f"fit.tasks={json.dumps(tasks.split(','))}")
     if text_of is not None:
         given.append(f"text_of={json.dumps(text_of)}")
-    options = recipes.Options(config, given, codec_of, resume)
-    recipes.reward(out, data, start, mixes, preset, options)
+    train_reward(
+        out,
+        data,
+        start=start,
+        preset=preset,
+        config=config,
+        settings=given,
+        mixes=mixes,
+        codec_of=codec_of,
+        resume=resume,
+    )
 
 
 @reward_app.command("eval", epilog="Example: rrpo reward eval mini rm")

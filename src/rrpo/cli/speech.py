@@ -31,7 +31,7 @@ def speak(
     """Speak a text with an emotion into a wav file."""
     from rrpo import audio
     from rrpo.errors import UserError
-    from rrpo.speaking.by_name import speak as speech
+    from rrpo.speaking.by_name import speech
 
     if out.suffix.lower() != ".wav":
         raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
@@ -122,6 +122,8 @@ def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs or d
     from rrpo.report.page import write_page, write_run_page
 
     for folder in runs:
+        if folder.is_file():
+            raise UserError(f"{folder} is a file: name its folder, {folder.parent}")
         path = folder / "results.json"
         running = any((folder / name).is_file() for name in ("stages.json", "samples.jsonl"))
         if not path.is_file() and not running:

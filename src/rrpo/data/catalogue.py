@@ -129,8 +129,8 @@ def named_emotion(label: str, where: str) -> str:
     """Return `emotion_name` of a label that must be there.
 
     Raises:
-        UserError: it says nothing, or is the number of a class, whose name only its maker knows;
-            `where` begins the message.
+        UserError: it says nothing, is the number of a class, whose name only its maker knows, or is
+            nearly the name of one of ours; `where` begins the message.
     """
     name = emotion_name(label)
     if not name:
@@ -139,6 +139,13 @@ def named_emotion(label: str, where: str) -> str:
         raise UserError(
             f"{where} has the number {label} for its emotion: write the emotion's name instead"
         )
+    scripts = {unicodedata.name(sign, "").partition(" ")[0] for sign in name if sign.isalpha()}
+    if "LATIN" in scripts and scripts & {"CYRILLIC", "GREEK"}:
+        raise UserError(
+            f"{where}: the emotion {label!r} has letters of two alphabets that look alike "
+            f"({name.encode('ascii', 'backslashreplace').decode()}): write it in one"
+        )
+    require_no_slip(where, name)
     return name
 
 

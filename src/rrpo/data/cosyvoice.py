@@ -20,7 +20,7 @@ from rrpo.data.manifest import Recording, require_empty, write_manifest
 from rrpo.data.partitions import check_speakers
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.data.text_table import is_nothing, lines, read_pairs
-from rrpo.errors import UserError
+from rrpo.errors import UserError, shortened
 from rrpo.tokens import SPEECH_CODES, TOKEN_RATE
 
 PARQUET_COLUMNS = ("utt", "audio_data", "wav", "text", "spk", "speech_token", "emotion")
@@ -236,7 +236,7 @@ def _parquet_rows(file: Path, columns: Sequence[str] = PARQUET_COLUMNS) -> Itera
         for batch in table.iter_batches(batch_size=READ, columns=wanted):
             yield from batch.to_pylist()
     except (arrow.ArrowException, OSError, ValueError) as error:  # the last: text that is no UTF-8
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = shortened(str(error)) or type(error).__name__
         raise UserError(f"{file} is not a parquet file ({reason}): copy it again") from None
 
 

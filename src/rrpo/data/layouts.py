@@ -7,13 +7,13 @@ manifest's other fields it sets those that only the files tell.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rrpo.data.catalogue import Corpus
 from rrpo.data.esd import read_esd
 from rrpo.data.files import by_name, files_below, is_file, sounds_below, sounds_in, visible
-from rrpo.data.findings import Findings, read_lines
+from rrpo.data.findings import Findings, first, read_lines
 from rrpo.data.manifest import Recording
 from rrpo.data.text_table import read_table
 from rrpo.errors import UserError
@@ -89,10 +89,10 @@ def read_ravdess(root: Path, corpus: Corpus, found: Findings) -> list[Recording]
     02 has none.
     """
     read = {}
-    for folder in sorted(root.glob("Actor_[0-2][0-9]")):
-        for audio in sounds_in(folder):
-            parts = _named(audio, "-".join([r"(\d\d)"] * 7), corpus)
-            read[parts[0], audio] = parts
+    folders = sorted(root.glob("Actor_[0-2][0-9]"))
+    sounds = [audio for folder in folders for audio in sounds_in(folder)]
+    for audio, parts in _named(sounds, "-".join([r"(\d\d)"] * 7), corpus, found):
+        read[parts[0], audio] = parts
     heard = {parts[1:] for parts in read.values() if parts[0] == "03"}
     films = [audio for (kind, audio), parts in read.items() if kind == "01" and parts[1:] in heard]
     mute = [audio for kind, audio in read if kind == "02"]
@@ -129,11 +129,12 @@ def read_ravdess(root: Path, corpus: Corpus, found: Findings) -> list[Recording]
     return recordings
 
 
-def read_emodb(root: Path, corpus: Corpus, _found: Findings) -> list[Recording]:
+def read_emodb(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:
     """Burkhardt et al., 2005: speaker, code of the text, emotion, version."""
     recordings = []
-    for audio in sounds_in(root / "wav" if (root / "wav").is_dir() else root):
-        speaker, text, emotion = _named(audio, r"(\d\d)([ab]\d\d)([A-Z])\w*", corpus)
+    sounds = sounds_in(root / "wav" if (root / "wav").is_dir() else root)
+    names = _named(sounds, r"(\d\d)([ab]\d\d)([A-Z])\w*", corpus, found)
+    for audio, (speaker, text, emotion) in names:
         recordings.append(
             Recording(audio, emotion, text=corpus.texts.get(text, ""), speaker=speaker)
         )
@@ -181,10 +182,8 @@ def read_cremad(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:
             found.notes += read.notes
             genders = {row.cells["ActorID"]: row.cells["Sex"].lower() for row in read.rows}
     recordings = []
-    for audio in sounds_in(folder):
-        speaker, text, emotion, level = _named(
-            audio, r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]+)", corpus
-        )
+    names = _named(sounds_in(folder), r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]+)", corpus, found)
+    for audio, (speaker, text, emotion, level) in names:
         recordings.append(
             Recording(
                 audio,
@@ -216,10 +215,8 @@ def read_emotiontts_ko(root: Path, corpus: Corpus, found: Findings) -> list[Reco
     The script is what was given to be read; where it is missing, the transcript spells it out.
     """
     recordings = []
-    for audio in sounds_below(root):
-        if audio.parent.name != "wav":
-            continue
-        speaker, number = _named(audio, r"([a-z]{3})(\d{5})", corpus)
+    sounds = [audio for audio in sounds_below(root) if audio.parent.name == "wav"]
+    for audio, (speaker, number) in _named(sounds, r"([a-z]{3})(\d{5})", corpus, found):
         folder = audio.parent.parent
         scripts = [folder / kind / f"{audio.stem}.txt" for kind in ("script", "transcript")]
         text = next((read_lines(file, found, "cp949") for file in scripts if is_file(file)), [])
@@ -251,9 +248,19 @@ def _texts(folder: Path) -> list[Path]:
     return [file for file in visible(folder) if file.suffix == ".txt"]
 
 
-def _named(audio: Path, pattern: str, corpus: Corpus) -> Sequence[str]:
-    """Take the name of a file apart."""
-    match = re.fullmatch(pattern, audio.stem)
-    if not match:
-        raise UserError(f"{audio} is not named as in {corpus.title}: expected {corpus.layout}")
-    return match.groups()
+def _named(
+    sounds: Iterable[Path], pattern: str, corpus: Corpus, found: Findings
+) -> Iterator[tuple[Path, Sequence[str]]]:
+    """Take the names of files apart; those of another form are left out, and said."""
+    strange = []
+    for audio in sounds:
+        if match := re.fullmatch(pattern, audio.stem):
+            yield audio, match.groups()
+        else:
+            strange.append(audio)
+            found.leave(audio, f"it is not named as in {corpus.title} ({corpus.layout})")
+    if strange:
+        found.notes.append(
+            f"left out: {len(strange)} not named as in {corpus.title} "
+            f"({first([audio.name for audio in strange])}): rename them if they belong to it"
+        )

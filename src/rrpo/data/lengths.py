@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import soundfile
 
@@ -9,11 +10,19 @@ from rrpo.data.files import near
 from rrpo.errors import UserError
 from rrpo.tokens import TOKEN_RATE, fits_sound
 
+if TYPE_CHECKING:
+    from rrpo.data.shards import Utterance
+
 LONGEST, SHORTEST = 60 * TOKEN_RATE, TOKEN_RATE // 5
 """Tokens of a minute, twice what CosyVoice's tokenizer takes at once, and of a fifth of a second.
 
 Time and memory of a training step grow with its longest utterance.
 """
+FASTEST = 40
+"""Letters of a second that nobody speaks: an auctioneer's are some 30. A sign of Chinese, Japanese
+or Korean counts as four."""
+FEW = 40
+"""Letters of a text that tells nothing yet: many a short sound was cut too closely."""
 SOUNDS = ("path", "wav", "audio_path")
 """Columns in which other software names the recording that tokens were made of."""
 
@@ -45,3 +54,41 @@ def check_sounds(rows: Sequence[dict[str, object]], file: Path) -> None:
             f"{file}: the tokens of {len(wrong)} of {len(rows)} utterances are not of their sounds "
             f"({wrong[0]}): {TOKEN_RATE} a second are right, tokenize the sounds again"
         )
+
+
+def odd_text(text: str, seconds: float) -> str:
+    """Say of a text that nobody can speak it in that time.
+
+    Examples:
+        >>> odd_text("The train leaves at noon. " * 4, 1.0)
+        'its text has 80 letters for 1 s: it may be of another recording'
+        >>> odd_text("The train leaves at noon.", 0.4)
+        ''
+    """
+    letters = sum(4 if sign >= "\u2e80" else 1 for sign in text if sign.isalnum())
+    if letters <= max(FEW, FASTEST * seconds):
+        return ""
+    return f"its text has {letters} letters for {seconds:.2g} s: it may be of another recording"
+
+
+def odd_lengths(rows: "Sequence[Utterance]", source: Path) -> list[str]:
+    """Return what is to be said of utterances that are longer or shorter than people speak."""
+    notes = []
+    for name, odd, cure in (
+        ("over", [row for row in rows if row.tokens.size > LONGEST], "cut them, or leave them out"),
+        ("under", [row for row in rows if row.tokens.size < SHORTEST], "leave them out"),
+    ):
+        if odd:
+            bound = (LONGEST if name == "over" else SHORTEST) / TOKEN_RATE
+            seconds = odd[0].tokens.size / TOKEN_RATE
+            notes.append(
+                f"{source}: {len(odd)} of {len(rows)} utterances are {name} {bound:g} s, such as "
+                f"{odd[0].id!r} with {seconds:g} s: {cure}"
+            )
+    said = [(row.id, odd_text(row.text, row.tokens.size / TOKEN_RATE)) for row in rows]
+    if crowded := [(name, odd) for name, odd in said if odd]:
+        notes.append(
+            f"{source}: {len(crowded)} of {len(rows)} utterances have more text than time, such as "
+            f"{crowded[0][0]!r}: {crowded[0][1]}"
+        )
+    return notes

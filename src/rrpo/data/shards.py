@@ -13,10 +13,10 @@ from rrpo.checkpoint import atomic_path
 from rrpo.data.catalogue import named_emotion
 from rrpo.data.copies import find_copies
 from rrpo.data.files import is_pointer
-from rrpo.data.lengths import LONGEST, SHORTEST, check_sounds
+from rrpo.data.lengths import check_sounds
 from rrpo.data.manifest import PARTITIONS, TEST, partition_name
 from rrpo.data.text_table import is_nothing
-from rrpo.errors import UserError
+from rrpo.errors import UserError, shortened
 from rrpo.tokens import SPEECH_CODES, TOKEN_RATE, require_one_codec
 
 SCHEMA = arrow.schema(
@@ -126,25 +126,8 @@ def read_shard(path: Path) -> list[Utterance]:
     return rows
 
 
-def odd_lengths(rows: Sequence[Utterance], source: Path) -> list[str]:
-    """Return what is to be said of utterances that are longer or shorter than people speak."""
-    notes = []
-    for name, odd, cure in (
-        ("over", [row for row in rows if row.tokens.size > LONGEST], "cut them, or leave them out"),
-        ("under", [row for row in rows if row.tokens.size < SHORTEST], "leave them out"),
-    ):
-        if odd:
-            bound = (LONGEST if name == "over" else SHORTEST) / TOKEN_RATE
-            seconds = odd[0].tokens.size / TOKEN_RATE
-            notes.append(
-                f"{source}: {len(odd)} of {len(rows)} utterances are {name} {bound:g} s, such as "
-                f"{odd[0].id!r} with {seconds:g} s: {cure}"
-            )
-    return notes
-
-
 def _unreadable(file: Path, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    reason = shortened(str(error)) or type(error).__name__
     return UserError(
         f"{file} is not a readable parquet file ({reason}): copy it again, or make one with "
         "`rrpo tokenize`"

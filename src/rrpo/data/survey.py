@@ -13,6 +13,7 @@ from rrpo.checkpoint import write_text
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.copies import find_copies
 from rrpo.data.findings import LeftOut
+from rrpo.data.lengths import odd_text
 from rrpo.data.manifest import Recording
 from rrpo.errors import UserError
 from rrpo.progress import Progress
@@ -67,10 +68,11 @@ def survey(recordings: Sequence[Recording]) -> list[Verdict]:
         for number, one in enumerate(recordings, start=1):
             try:
                 sound = read_recording(one)
+                notes = sound.notes
+                if odd := odd_text(one.text, sound.samples.size / SAMPLE_RATE):
+                    notes = (*notes, odd)
                 content = hashlib.sha256(sound.samples.tobytes()).hexdigest()
-                verdicts.append(
-                    Verdict(one.path, sound.digest, content, sound.rate, "", sound.notes)
-                )
+                verdicts.append(Verdict(one.path, sound.digest, content, sound.rate, "", notes))
             except UserError as error:
                 verdicts.append(Verdict(one.path, mistake=str(error)))
             progress.update(number)
@@ -132,13 +134,18 @@ def summary(folder: Path, verdicts: Sequence[Verdict]) -> str:
     )
 
 
-def report_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """Yield what is printed of a survey: counts, and the first of those left out and of the odd."""
-    for word in ("left out", "suspicious"):
+def report_lines(verdicts: Sequence[Verdict], bad: str = "left out") -> Iterator[str]:
+    """Yield what is printed of a survey: counts, and the first of the bad and of the odd ones.
+
+    Args:
+        verdicts: of every recording.
+        bad: what becomes of those that cannot be used.
+    """
+    for word, said in (("left out", bad), ("suspicious", "suspicious")):
         found = [one for one in verdicts if one.word == word]
         if not found:
             continue
-        yield f"{word}: {len(found)} of {len(verdicts)} recordings"
+        yield f"{said}: {len(found)} of {len(verdicts)} recordings"
         for one in found[:SHOWN]:
             yield f"  {one.mistake or f'{one.path}: ' + '; '.join(one.notes)}"
         if len(found) > SHOWN:

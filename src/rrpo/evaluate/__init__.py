@@ -10,8 +10,8 @@ class _Evaluate(ModuleType):
     """Lets `rrpo.evaluate(["runs/rrpo"])` be the function, whose name the package has."""
 
     def __call__(self, *args: Any, **options: Any) -> dict[str, dict[str, Any]]:
-        """Call `rrpo.api.evaluate`."""
-        found: dict[str, dict[str, Any]] = importlib.import_module("rrpo.api").evaluate(
+        """Call `rrpo.judging.evaluate`."""
+        found: dict[str, dict[str, Any]] = importlib.import_module("rrpo.judging").evaluate(
             *args, **options
         )
         return found

@@ -1,6 +1,6 @@
 """How easily a reward model's verdict is turned: small pushes and noise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rrpo.data.shards import Utterance
+from rrpo.evaluate import ser
 from rrpo.evaluate.ser import scored_rows, share_interval
 from rrpo.reward import RewardModel
 from rrpo.reward.posteriors import log_posteriors
@@ -31,6 +32,15 @@ def figures(model: RewardModel, utterances: Sequence[Utterance], seed: int = 0) 
         "20 % random tokens": scrambled(model, rows, 0.2, seed),
     }
     return {name: share_interval(np.array(hits), speakers, seed) for name, hits in right.items()}
+
+
+def with_tests(
+    model: RewardModel, test_sets: Mapping[str, Sequence[Utterance]], seed: int = 0
+) -> dict[str, Any]:
+    """Return a reward model's figures on each test set, and its robustness on the first of them."""
+    reports = {name: ser.evaluate(model, rows, seed) for name, rows in test_sets.items()}
+    first = next(iter(test_sets.values()))
+    return {**ser.by_measure(reports), "robustness": figures(model, first, seed)}
 
 
 def pushed(

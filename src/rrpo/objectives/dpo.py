@@ -15,7 +15,7 @@ from rrpo.choices import Logits, choices
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.adapter import adapted, without_adapters
+from rrpo.policy.adapter import without_adapters
 from rrpo.policy.layout import Example, Prompt, choose, described, unistream
 from rrpo.tokens import IGNORE, length_mask
 
@@ -89,7 +89,7 @@ class DPOObjective:
         Raises:
             UserError: no pair, an empty utterance, or no reference for a model without adapters.
         """
-        if reference is None and not adapted(model):
+        if reference is None and not model.adapted:
             raise UserError("a policy without adapters needs a reference to be compared with")
         if not pairs:
             raise UserError("no pair to learn from: give some, or draw more utterances a prompt")

@@ -16,7 +16,7 @@ from rrpo.choices import Logits, choices
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.adapter import adapted, without_adapters
+from rrpo.policy.adapter import without_adapters
 from rrpo.policy.layout import Prompt, check_speech, continued, described
 from rrpo.policy.layout import prompt as prompt_ids
 from rrpo.policy.lm import LMConfig
@@ -164,7 +164,7 @@ class OnPolicy:
             UserError: no prompt, a reward of other tokens, or no reference for a model without
                 adapters.
         """
-        if reference is None and not adapted(model):
+        if reference is None and not model.adapted:
             raise UserError("a policy without adapters needs a reference to keep close to")
         if not prompts:
             raise UserError("no prompt to optimize on: give texts and emotions")

@@ -13,8 +13,9 @@ import torch
 from pydantic import Field
 
 from rrpo.config import Strict
+from rrpo.data.lengths import odd_lengths
 from rrpo.data.manifest import TEST
-from rrpo.data.shards import Utterance, odd_lengths, read_shard, write_shard
+from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.on_policy import RolloutConfig, draw

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -83,3 +84,20 @@ def held_out_loss(lm: SpeechTokenLM, examples: Sequence[Example], batch_size: in
         count += positions
     lm.train(was_training)
     return total / count
+
+
+def hold_out(
+    examples: Sequence[Example], share: float, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Split examples by text: all readings of a sentence go to one side."""
+    texts = sorted({example.prompt.text for example in examples})
+    if len(texts) < 2:
+        raise UserError(
+            f"{len(texts)} different text to train on: give at least two, one is held out"
+        )
+    np.random.default_rng(seed).shuffle(texts)
+    held = set(texts[: max(1, round(share * len(texts)))])
+    return (
+        [example for example in examples if example.prompt.text not in held],
+        [example for example in examples if example.prompt.text in held],
+    )

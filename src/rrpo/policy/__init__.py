@@ -29,7 +29,8 @@ def save(model: SpeechTokenLM, folder: Path, dtype: torch.dtype = torch.float32)
 
     Adapters are added in.
     """
-    state = {name: tensor.to(dtype) for name, tensor in plain_state(model).items()}
+    plain = plain_state(model) if model.adapted else model.state_dict()
+    state = {name: tensor.to(dtype) for name, tensor in plain.items()}
     save_model(folder, state, {"kind": "policy", **model.config.model_dump()})
 
 

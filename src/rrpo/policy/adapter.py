@@ -36,6 +36,7 @@ def add_adapters(model: SpeechTokenLM, rank: int, seed: int = 0) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model, NAME)
+    model.adapted = True
 
 
 def adapted(model: SpeechTokenLM) -> list[tuple[str, Any]]:

@@ -38,7 +38,7 @@ class Decoder:
     def __init__(self, model: SpeechTokenLM, cache: KeyValueCache) -> None:
         """Copy the weights, low-rank adapters added in, in the cache's dtype."""
         config, dtype = model.config, cache.keys.dtype
-        state = plain_state(model)
+        state = plain_state(model) if model.adapted else model.state_dict()
 
         def product(*names: str, norm: str = "") -> Tensor:
             joint = torch.cat([state[f"{name}.weight"] for name in names])

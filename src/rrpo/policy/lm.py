@@ -209,12 +209,13 @@ class SpeechTokenLM(nn.Module):
     Attributes:
         recompute: whether training keeps only each layer's input and computes the rest again on
             the way back (Chen 2016, "Training deep nets with sublinear memory cost").
+        adapted: whether low-rank adapters were put into it (`rrpo.policy.adapter`).
     """
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
         self.config = config
-        self.recompute = False
+        self.recompute = self.adapted = False
         self.text_embedding = nn.Embedding(config.text_vocabulary, config.hidden)
         self.speech_embedding = nn.Embedding(config.speech_rows, config.hidden)
         self.special_embedding = nn.Embedding(2, config.hidden) if config.version == 2 else None

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
+from rrpo.archive import refuse_archive
 from rrpo.checkpoint import load_tensors, read_json
-from rrpo.errors import UserError
+from rrpo.errors import UserError, shortened
 
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 """What `transformers` calls a model in one file; with `.index.json` after it, in shards."""
@@ -211,6 +212,7 @@ def read_file(file: Path) -> object:
     if head.lstrip().startswith((b"<", b"{")):
         what = "a web page" if head.lstrip().startswith(b"<") else "JSON"
         raise UserError(f"{file} is {what} and no checkpoint: download it again, or name another")
+    refuse_archive(file)
     if head.startswith(b"PK"):
         _check_sums(file)
     return _load(file)
@@ -254,7 +256,7 @@ def _damaged(file: Path, error: Exception) -> UserError:
     # Torch goes on with how to execute it all the same, or with what might have happened.
     for more in (" Re-running", " In PyTorch 2.6", " This is an internal", "Weights only load"):
         text = text.partition(more)[0]
-    reason = text.strip().splitlines()[0][:120] if text.strip() else type(error).__name__
+    reason = shortened(text) or type(error).__name__
     return UserError(
         f"{file} is truncated or no checkpoint ({reason}): copy it again from a source you trust"
     )

@@ -1,6 +1,7 @@
 """The reward model: speech tokens in, the posterior of each emotion out."""
 
-from rrpo.reward.model import RewardConfig, RewardModel, load, save
+from rrpo.reward.config import RewardConfig
+from rrpo.reward.model import RewardModel, load, save
 from rrpo.reward.reward import DifferentiableReward, Reward
 
 __all__ = ["DifferentiableReward", "Reward", "RewardConfig", "RewardModel", "load", "save"]

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
-from rrpo.reward.fit_config import FitConfig
+from rrpo.reward.config import FitConfig
 from rrpo.reward.labels import labelled
 from rrpo.reward.model import RewardModel, save
 from rrpo.reward.nuisance import NuisanceModel, nuisances

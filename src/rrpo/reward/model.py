@@ -1,97 +1,32 @@
 """The token reward model: embedding table, Transformer encoder, attention pooling, linear heads.
 
-The parts are separate methods because each is entered from outside: the relaxation of the policy
-enters at the embeddings, adversarial training at the pooled (or the frame) embeddings.
+The encoder is self-attention over packed tokens. The parts of the model are separate methods
+because each is entered from outside: the relaxation of the policy enters at the embeddings,
+adversarial training at the pooled (or the frame) embeddings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rrpo.checkpoint import load_model, load_state, require_fit, save_model
-from rrpo.config import Strict, parse
-from rrpo.emotions import EMOTIONS
+from rrpo.config import parse
 from rrpo.errors import UserError
+from rrpo.reward.config import RewardConfig
 from rrpo.reward.content import ContentHead, TextKind
-from rrpo.reward.encoder import AttentionPooling, EncoderLayer, grids, rotation
-from rrpo.tokens import SPEECH_CODES, digits
+from rrpo.tokens import digits
 
 KIND = "reward"
 TABLE_NOISE = 0.1
-
-
-class LossConfig(Strict):
-    """Constants of L_ser that a reward model was fine-tuned with; the robust reward takes them.
-
-    Attributes:
-        label_smoothing: epsilon of the targets; 0: none.
-        adversarial_weight: alpha of L_ser = L_emo + alpha L_adv; 0: no adversarial loss.
-        adversarial_epsilon: length of delta.
-        adversarial_at: h': "frames" is the encoder's output (B, L, D), "pooled" the utterance
-            embedding (B, D).
-    """
-
-    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
-    adversarial_weight: float = Field(default=0.0, ge=0.0)
-    adversarial_epsilon: float = Field(default=0.5, gt=0.0)
-    adversarial_at: Literal["frames", "pooled"] = "frames"
-
-
-class RewardConfig(Strict):
-    """Shape of a reward model, and the loss it was fine-tuned with.
-
-    Attributes:
-        width: D, of the embeddings and of the encoder.
-        layers: encoder layers.
-        heads: attention heads of a layer; D must be an even multiple of it.
-        feedforward: inner width of a layer's feed-forward part.
-        dropout: rate inside the encoder layers, while training.
-        codes: V, rows of the embedding table.
-        tasks: the classes of each task, in the order of its posterior.
-        phones: n, where the content head knows the symbols 0…n-1; 0: it has a list, or there is
-            none.
-        symbols: those that the content head knows, ascending, where it has a list.
-        text: what its symbols are: "ids" of the policy's text, or "characters" of the text itself
-            (`rrpo.reward.content.characters`).
-        loss: of its fine-tuning; by default the plain cross-entropy.
-        codec: identity of the codec whose tokens it reads (`rrpo.tokens`); empty: not known.
-    """
-
-    width: int = Field(default=128, ge=2)
-    layers: int = Field(default=3, ge=1)
-    heads: int = Field(default=4, ge=1)
-    feedforward: int = Field(default=512, ge=1)
-    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
-    codes: int = Field(default=SPEECH_CODES, ge=2, le=SPEECH_CODES)
-    tasks: dict[str, list[str]] = Field(default_factory=lambda: {"emotion": list(EMOTIONS)})
-    phones: int = Field(default=0, ge=0)
-    symbols: list[int] = Field(default_factory=list)
-    text: TextKind = "ids"
-    loss: LossConfig = LossConfig()
-    codec: str = ""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> RewardConfig:
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} is not an even multiple of {self.heads} heads")
-        if not self.tasks:
-            raise ValueError("tasks is empty: name at least one task with its classes")
-        for task, classes in self.tasks.items():
-            if not task.isidentifier():
-                raise ValueError(f"task name {task!r} is not letters, digits and underscores")
-            if len(classes) < 2 or len(set(classes)) < len(classes):
-                raise ValueError(f"task {task!r} needs two or more classes, each named once")
-        if self.phones and (self.symbols or self.text != "ids"):
-            raise ValueError("phones are ids that need no list: give either phones or symbols")
-        if self.symbols != sorted(set(self.symbols)) or min(self.symbols, default=0) < 0:
-            raise ValueError("symbols are to be numbers from 0, ascending, each named once")
-        return self
+ROTARY_BASE = 10_000.0
+TOGETHER = 8
+"""Utterances that attend in one grid, padded to the longest of them."""
 
 
 def initial_table(codes: int, width: int) -> Tensor:
@@ -106,6 +41,118 @@ def initial_table(codes: int, width: int) -> Tensor:
     vectors = torch.randn(positions, 3, width) / positions**0.5
     table: Tensor = vectors[torch.arange(positions), chosen].sum(dim=1)
     return table + TABLE_NOISE * torch.randn(codes, width)
+
+
+def rotation(size: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (T, D/2) of rotary positions (Su 2021, arXiv 2104.09864)."""
+    frequencies = ROTARY_BASE ** -(torch.arange(0, width, 2, device=device) / width)
+    angles = torch.arange(size, device=device)[:, None] * frequencies[None, :]
+    return angles.cos(), angles.sin()
+
+
+def rotate(vectors: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Turn each pair of features of (..., T, D) by the angle of its position."""
+    first, second = vectors.chunk(2, dim=-1)
+    return torch.cat((first * cosines - second * sines, first * sines + second * cosines), dim=-1)
+
+
+class Grid(NamedTuple):
+    """Utterances of similar length, side by side for attention.
+
+    Attributes:
+        mask: (B, T) bool, B at most `TOGETHER` and T the longest of them.
+        places: (N,) int64, the valid places of the flattened mask.
+    """
+
+    mask: Tensor
+    places: Tensor
+
+
+def grids(mask: Tensor) -> tuple[list[Grid], Tensor]:
+    """Part a batch into grids, the shortest utterances first.
+
+    Args:
+        mask: (B, T) bool, a valid token in every row.
+
+    Returns:
+        the grids, and the places (N,) int64 of all their valid tokens, grid after grid, in the
+        flattened mask.
+    """
+    size = mask.shape[1]
+    positions = torch.arange(size, device=mask.device)
+    lengths = (mask * (positions + 1)).amax(dim=1)
+    made, taken = [], []
+    for rows in torch.split(lengths.argsort(stable=True), TOGETHER):
+        longest = int(lengths[rows[-1]])
+        part = mask[rows, :longest]
+        places = part.flatten().nonzero().squeeze(-1)
+        made.append(Grid(part, places))
+        taken.append((rows[:, None] * size + positions[:longest]).flatten()[places])
+    return made, torch.cat(taken)
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward over packed tokens.
+
+    The tokens of a batch are packed to (N, D), N the number of valid ones, and spread over grids
+    only for the attention itself: padding costs next to nothing and cannot be seen.
+    """
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.attention_norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+        self.feedforward_norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, feedforward)
+        self.contract = nn.Linear(feedforward, width)
+
+    def forward(self, packed: Tensor, parts: Sequence[Grid], turn: tuple[Tensor, Tensor]) -> Tensor:
+        """Map packed (N, D) to (N, D).
+
+        Args:
+            packed: the valid tokens, grid after grid.
+            parts: the grids.
+            turn: cosines and sines (N, 1, 1, D / heads / 2) of the tokens' positions.
+        """
+        attended = self._attend(self.attention_norm(packed), parts, turn)
+        packed = packed + self._drop(self.output(attended))
+        inner = functional.gelu(self.expand(self.feedforward_norm(packed)))
+        return packed + self._drop(self.contract(inner))
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return functional.dropout(values, self.dropout, self.training)
+
+    def _attend(self, packed: Tensor, parts: Sequence[Grid], turn: tuple[Tensor, Tensor]) -> Tensor:
+        count, width = packed.shape
+        joint = self.query_key_value(packed).view(count, 3, self.heads, -1)
+        joint = torch.cat((rotate(joint[:, :2], *turn), joint[:, 2:]), dim=1).view(count, -1)
+        attended = []
+        owned = torch.split(joint, [len(part.places) for part in parts])
+        for part, own in zip(parts, owned, strict=True):
+            batch, size = part.mask.shape
+            spread = own.new_zeros(batch * size, 3 * width).index_copy(0, part.places, own)
+            query, key, value = spread.view(batch, size, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            attended_part = functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=part.mask[:, None, None, :]
+            )
+            flat = attended_part.transpose(1, 2).reshape(batch * size, width)
+            attended.append(flat.index_select(0, part.places))
+        return torch.cat(attended)
+
+
+class AttentionPooling(nn.Module):
+    """Weighted mean over the valid frames; the weights are a softmax of one learned score."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Map (B, T, D) and mask (B, T) bool to (B, D)."""
+        scores = self.score(hidden).squeeze(-1).masked_fill(~mask, -torch.inf)
+        return torch.einsum("bt,btd->bd", scores.softmax(dim=-1), hidden)
 
 
 class RewardModel(nn.Module):

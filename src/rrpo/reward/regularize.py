@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rrpo.reward.model import LossConfig, RewardModel
+from rrpo.reward.config import LossConfig
+from rrpo.reward.model import RewardModel
 from rrpo.sound.mixup import energy_adaptive_mixup as energy_adaptive_mixup
 
 TASK = "emotion"

@@ -270,11 +270,14 @@ def _has(model: RewardModel, term: str) -> bool:
 def _class_index(model: RewardModel, task: str, prompt: Prompt) -> int:
     classes = model.classes(task)
     if task == "emotion":
-        return emotion_index(prompt.emotion, classes)
-    wanted = WANTED.get(task) or prompt.speaker or MAIN_VOICE
-    if wanted not in classes:
-        raise UserError(f"the reward model knows no {task} {wanted!r}: {', '.join(classes)}")
-    return classes.index(wanted)
+        wanted = prompt.emotion
+    else:
+        wanted = WANTED.get(task) or prompt.speaker or MAIN_VOICE
+    if wanted in classes:
+        return classes.index(wanted)
+    if task == "emotion":
+        return emotion_index(wanted, classes)  # in other capitals, or an error
+    raise UserError(f"the reward model knows no {task} {wanted!r}: {', '.join(classes)}")
 
 
 def _said(model: RewardModel, prompt: Prompt) -> Tensor:

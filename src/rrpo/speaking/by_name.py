@@ -1,5 +1,6 @@
 """Speaking with a policy that is given by name: `rrpo speak` and the Python API."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,29 +34,51 @@ class Speech(NamedTuple):
 
 
 def speak(
-    location: Location,
+    policy: Location,
     text: str,
     emotion: str = "neutral",
     *,
     speaker: str = "",
     voice: Location | None = None,
-    folder: Location | None = None,
+    model: Location | None = None,
     seed: int = 0,
-) -> Speech:
-    """Speak a text.
+) -> tuple[Audio, int]:
+    """Speak a text; return audio (N,) float32 and its samples per second (`rrpo speak`).
 
     Args:
-        location: a run, `mini` or a CosyVoice model.
+        policy: a run, `mini` or a CosyVoice model.
         text: what to say.
         emotion: how to say it.
-        speaker: of the mini world: a voice instead of the main one.
-        voice: of CosyVoice: a recording whose voice is taken over.
-        folder: of CosyVoice: its model folder, where it is not the one the policy started from.
+        speaker: of the mini world: cedar, maple, hazel or willow instead of the main voice.
+        voice: CosyVoice: a recording whose voice is taken over.
+        model: CosyVoice: its model folder, where it is not the one the policy began from.
         seed: the same seed says the same.
 
     Raises:
         UserError: the policy, the voice or the emotion cannot be used, or nothing is said.
+
+    Examples:
+        >>> audio, rate = speak("mini", "The train leaves at noon.", "happy")
+        >>> rate, 1.0 < audio.size / rate < 5.0
+        (16000, True)
     """
+    said = speech(policy, text, emotion, speaker=speaker, voice=voice, folder=model, seed=seed)
+    for note in said.notes:
+        warnings.warn(note, stacklevel=2)
+    return said.audio, said.rate
+
+
+def speech(
+    location: Location,
+    text: str,
+    emotion: str,
+    *,
+    speaker: str,
+    voice: Location | None,
+    folder: Location | None,
+    seed: int,
+) -> Speech:
+    """Speak a text as `speak` does; return its tokens and what is odd about it, too."""
     model = load_policy(location)
     _require_voice(model, speaker)
     return _named(location, model, voice, folder).say(text, emotion, seed, speaker)

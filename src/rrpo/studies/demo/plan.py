@@ -12,7 +12,7 @@ from rrpo.objectives.dpo import DPOConfig
 from rrpo.objectives.grpo import GRPOConfig
 from rrpo.objectives.pairs import PairsConfig
 from rrpo.presets import preset
-from rrpo.reward.fit_config import subsets
+from rrpo.reward.config import RewardRun, subsets
 from rrpo.train import TrainConfig
 
 PRETRAINED = "pretrained"
@@ -158,7 +158,7 @@ def with_systems(plan: Plan, names: Sequence[str]) -> Plan:
     return replace(plan, systems=tuple(name for name in TITLES if name in asked))
 
 
-def reward_config(name: str, steps: int, seed: int) -> runs.RewardRun:
+def reward_config(name: str, steps: int, seed: int) -> RewardRun:
     """Return the settings of a reward model, by the name of its regularizers.
 
     "@audio" after it mixes audio and not features, "@pooled" takes the adversarial step on the
@@ -174,7 +174,7 @@ def reward_config(name: str, steps: int, seed: int) -> runs.RewardRun:
         seed=seed,
     )
     fit = subsets()[regularizers].model_copy(update=changes.get(variant, {}))
-    return runs.RewardRun(train=train, fit=fit)
+    return RewardRun(train=train, fit=fit)
 
 
 def sft_config(plan: Plan, seed: int) -> runs.SFTRun:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rrpo import runs
 from rrpo.checkpoint import write_json
+from rrpo.evaluate import robustness
 from rrpo.studies.demo.judged import judge, speak
 from rrpo.studies.demo.plan import PRETRAINED, SYSTEMS
 from rrpo.studies.demo.schedule import Stage
@@ -32,7 +32,7 @@ def do(name: str) -> None:
 def _test(demo: Demo, name: str) -> None:
     """Test a reward model on the world's test sets."""
     tests = {key: rows[: demo.plan.test_utterances] for key, rows in demo.world.tests().items()}
-    figures = runs.reward_figures(demo.reward_model(name), tests, demo.seed)
+    figures = robustness.with_tests(demo.reward_model(name), tests, demo.seed)
     write_json(_result(demo, f"test {name}"), figures)
 
 

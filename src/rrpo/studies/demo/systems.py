@@ -92,10 +92,8 @@ def post_train(demo: Demo, name: str) -> None:
         prompts = [example.prompt for example in examples]
         pairs = partial(_pairs, demo, model, rewards, prompts, config)
         runs.train_dpo(model, reference, pairs, config, **rest)
-    elif isinstance(config, runs.GRPORun):
-        runs.train_grpo(model, reference, rewards, examples, config, **rest)
     else:
-        runs.train_diffro(model, reference, rewards, examples, config, **rest)
+        runs.train_on_policy(model, reference, rewards, examples, config, **rest)
 
 
 def _pairs(

@@ -11,7 +11,7 @@ from typing import Any
 from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.interval import Interval
 from rrpo.report.table2 import table2
-from rrpo.reward.fit_config import subsets
+from rrpo.reward.config import subsets
 from rrpo.studies.real_speech.figures import about, effect, recalls, tested
 from rrpo.studies.real_speech.folds import (
     AUDIO,

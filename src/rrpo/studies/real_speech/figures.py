@@ -9,7 +9,7 @@ import numpy as np
 from rrpo.evaluate.confusion import accuracy, class_recall, unweighted_average_recall
 from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.interval import Interval
-from rrpo.reward.fit_config import subsets
+from rrpo.reward.config import subsets
 from rrpo.studies.real_speech.costs import costs
 from rrpo.studies.real_speech.folds import Fold, Job
 from rrpo.studies.real_speech.workspace import Workspace

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rrpo.errors import UserError
-from rrpo.reward.fit_config import FitConfig, subsets
+from rrpo.reward.config import FitConfig, subsets
 
 CEILING = "continuous"
 """Name of the reward model that reads the encoder's states and no tokens."""

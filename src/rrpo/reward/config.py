@@ -1,4 +1,4 @@
-"""Switches and constants of a reward model's fine-tuning."""
+"""Configurations of a reward model: its shape, the loss of its fine-tuning, and the switches."""
 
 from __future__ import annotations
 
@@ -7,10 +7,81 @@ from typing import Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from rrpo.config import Strict
-from rrpo.reward.model import LossConfig
+from rrpo.emotions import EMOTIONS
+from rrpo.reward.content import TextKind
+from rrpo.schedule import TrainConfig
+from rrpo.tokens import SPEECH_CODES
 
 Task = Literal["emotion", "content"]
 TASKS: tuple[Task, ...] = get_args(Task)
+
+
+class LossConfig(Strict):
+    """Constants of L_ser that a reward model was fine-tuned with; the robust reward takes them.
+
+    Attributes:
+        label_smoothing: epsilon of the targets; 0: none.
+        adversarial_weight: alpha of L_ser = L_emo + alpha L_adv; 0: no adversarial loss.
+        adversarial_epsilon: length of delta.
+        adversarial_at: h': "frames" is the encoder's output (B, L, D), "pooled" the utterance
+            embedding (B, D).
+    """
+
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    adversarial_weight: float = Field(default=0.0, ge=0.0)
+    adversarial_epsilon: float = Field(default=0.5, gt=0.0)
+    adversarial_at: Literal["frames", "pooled"] = "frames"
+
+
+class RewardConfig(Strict):
+    """Shape of a reward model, and the loss it was fine-tuned with.
+
+    Attributes:
+        width: D, of the embeddings and of the encoder.
+        layers: encoder layers.
+        heads: attention heads of a layer; D must be an even multiple of it.
+        feedforward: inner width of a layer's feed-forward part.
+        dropout: rate inside the encoder layers, while training.
+        codes: V, rows of the embedding table.
+        tasks: the classes of each task, in the order of its posterior.
+        phones: n, where the content head knows the symbols 0…n-1; 0: it has a list, or there is
+            none.
+        symbols: those that the content head knows, ascending, where it has a list.
+        text: what its symbols are: "ids" of the policy's text, or "characters" of the text itself
+            (`rrpo.reward.content.characters`).
+        loss: of its fine-tuning; by default the plain cross-entropy.
+        codec: identity of the codec whose tokens it reads (`rrpo.tokens`); empty: not known.
+    """
+
+    width: int = Field(default=128, ge=2)
+    layers: int = Field(default=3, ge=1)
+    heads: int = Field(default=4, ge=1)
+    feedforward: int = Field(default=512, ge=1)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    codes: int = Field(default=SPEECH_CODES, ge=2, le=SPEECH_CODES)
+    tasks: dict[str, list[str]] = Field(default_factory=lambda: {"emotion": list(EMOTIONS)})
+    phones: int = Field(default=0, ge=0)
+    symbols: list[int] = Field(default_factory=list)
+    text: TextKind = "ids"
+    loss: LossConfig = LossConfig()
+    codec: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RewardConfig:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is not an even multiple of {self.heads} heads")
+        if not self.tasks:
+            raise ValueError("tasks is empty: name at least one task with its classes")
+        for task, classes in self.tasks.items():
+            if not task.isidentifier():
+                raise ValueError(f"task name {task!r} is not letters, digits and underscores")
+            if len(classes) < 2 or len(set(classes)) < len(classes):
+                raise ValueError(f"task {task!r} needs two or more classes, each named once")
+        if self.phones and (self.symbols or self.text != "ids"):
+            raise ValueError("phones are ids that need no list: give either phones or symbols")
+        if self.symbols != sorted(set(self.symbols)) or min(self.symbols, default=0) < 0:
+            raise ValueError("symbols are to be numbers from 0, ascending, each named once")
+        return self
 
 
 class FitConfig(Strict):
@@ -89,6 +160,20 @@ class FitConfig(Strict):
     def needs_mix_pool(self) -> bool:
         """Whether audio is mixed, which takes a pool of mixed utterances."""
         return self.mixup and not self.mixes_features
+
+
+class RewardRun(Strict):
+    """Fine-tuning a reward model.
+
+    `text_of` says what text is to the content head: the mini world's phones ("mini"), a CosyVoice
+    folder's text ids, or "characters"; None: where there is no such task, or it is up to the data.
+    """
+
+    train: TrainConfig = TrainConfig(
+        steps=300, learning_rate=3e-4, warmup_steps=30, schedule="cosine"
+    )
+    fit: FitConfig = FitConfig()
+    text_of: str | None = None
 
 
 def subsets() -> dict[str, FitConfig]:

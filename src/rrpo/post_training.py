@@ -1,0 +1,308 @@
+"""Policies trained by name: what `rrpo policy …` and the Python API's `train_…` are.
+
+Each function takes paths or `mini`, checks that all of them are of one codec, trains with
+`rrpo.runs`, leaves a run folder with its page, and returns the policy that it holds. Data is a
+parquet file or a folder of token shards; by default what is bundled.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from rrpo import config as configuration
+from rrpo import policy, runs
+from rrpo.checkpoint import claim
+from rrpo.data.shards import shard_codec
+from rrpo.errors import UserError
+from rrpo.loading import (
+    MINI,
+    Location,
+    codec_identity,
+    describe,
+    is_mini,
+    load_data,
+    load_policy,
+    load_reward_models,
+    load_tokenizer,
+    origin_of,
+    output_folder,
+)
+from rrpo.objectives.dpo import Pair
+from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, require_pairs
+from rrpo.policy import SpeechTokenLM
+from rrpo.policy.layout import make_examples
+from rrpo.presets import Settings, overrides
+from rrpo.presets import preset as preset_file
+from rrpo.processes import require_launcher
+from rrpo.report.page import write_run_page
+from rrpo.reward import DifferentiableReward, RewardModel
+from rrpo.run_kinds import require_own
+from rrpo.tokens import require_one_codec
+from rrpo.train import Callback
+
+Rewards = Sequence[Location | DifferentiableReward]
+"""Reward models by name, or a reward of one's own alone."""
+Run = TypeVar("Run", bound=runs.PolicyRun)
+
+
+def train_sft(
+    out: Location,
+    data: Location | None = None,
+    *,
+    start: Location | None = None,
+    config: Location | None = None,
+    settings: Settings = (),
+    codec_of: str | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> SpeechTokenLM:
+    """Fine-tune a policy on labelled speech (`rrpo policy sft`), as `rrpo.train_reward` does one.
+
+    Examples:
+        >>> small = {"train.steps": 1, "train.warmup_steps": 0, "sft.batch_size": 2}
+        >>> model = train_sft("sft", settings=small)  # doctest: +ELLIPSIS
+        policy in sft; ...
+        >>> model.config.codec[:4]
+        'mini'
+    """
+    folder = output_folder(out)
+    require_launcher()
+    run = _configured(runs.SFTRun, start, config, settings)
+    model = load_policy(run.start)
+    rows = load_data(data, model, codec_of=codec_of)
+    examples = make_examples(load_tokenizer(run, model), rows, data)
+    inputs = describe(start=run.start, data=data)
+    how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
+    runs.train_sft(model, examples, run, folder, **how)
+    return _finished(folder, model)
+
+
+def train_diffro(
+    out: Location,
+    rewards: Rewards,
+    data: Location | None = None,
+    *,
+    start: Location | None,
+    preset: str | None = None,
+    config: Location | None = None,
+    settings: Settings = (),
+    codec_of: str | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> SpeechTokenLM:
+    """Follow the reward's gradient through the token choices (`rrpo policy diffro`).
+
+    With the robust reward of a hardened reward model this is RRPO.
+
+    Args:
+        out: folder of the run.
+        rewards: reward models, of which several with the same head are an ensemble; or one reward
+            of your own (`rrpo.reward.DifferentiableReward`).
+        data: token shards whose texts and emotions are asked for.
+        start: where the policy starts, and its reference; as published, an SFT run; None: as the
+            configuration says, by default mini.
+        preset: "paper" or "recommended".
+        config: as of `rrpo.train_reward`.
+        settings: likewise.
+        codec_of: likewise.
+        resume: likewise.
+        callbacks: likewise.
+
+    Raises:
+        UserError: as the command, in one line.
+
+    Examples:
+        >>> small = {"train.steps": 1, "train.warmup_steps": 0, "diffro.batch_size": 2}
+        >>> run = train_diffro("rrpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
+        policy in rrpo; ...
+    """
+    if preset is not None and start is None:
+        raise UserError(
+            f"the preset {preset!r} starts from an SFT run, which is its reference, too: make one "
+            "with `rrpo policy sft --out SFT` and give --from SFT, or --from mini for the bundled "
+            "base"
+        )
+    base = None if preset is None else preset_file("diffro", preset)
+    run = _configured(runs.DiffRORun, start, config, settings, base)
+    return _on_policy(run, out, rewards, data, codec_of, resume, callbacks)
+
+
+def train_grpo(
+    out: Location,
+    rewards: Rewards,
+    data: Location | None = None,
+    *,
+    start: Location | None,
+    config: Location | None = None,
+    settings: Settings = (),
+    codec_of: str | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> SpeechTokenLM:
+    """Policy gradient on the same rollouts and rewards (`rrpo policy grpo`); as `train_diffro`.
+
+    Examples:
+        >>> small = {"train.steps": 1, "train.warmup_steps": 0, "grpo.prompts": 1, "grpo.group": 2}
+        >>> model = train_grpo("grpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
+        policy in grpo; ...
+    """
+    run = _configured(runs.GRPORun, start, config, settings)
+    return _on_policy(run, out, rewards, data, codec_of, resume, callbacks)
+
+
+def _on_policy(
+    run: runs.DiffRORun | runs.GRPORun,
+    out: Location,
+    rewards: Rewards,
+    data: Location | None,
+    codec_of: str | None,
+    resume: bool,
+    callbacks: Sequence[Callback],
+) -> SpeechTokenLM:
+    folder = output_folder(out)
+    require_launcher()
+    model = load_policy(run.start)
+    rows = load_data(data, model, codec_of=codec_of)
+    examples = make_examples(load_tokenizer(run, model), rows, data)
+    inputs = describe(start=run.start, data=data, reward=_named(rewards))
+    given = (model, _reference(run), _reward(rewards, model, codec_of), examples)
+    how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
+    runs.train_on_policy(*given, run, folder, **how)
+    return _finished(folder, model)
+
+
+def train_dpo(
+    out: Location,
+    rewards: Rewards = (),
+    data: Location | None = None,
+    *,
+    pairs: Location | None = None,
+    start: Location | None,
+    config: Location | None = None,
+    settings: Settings = (),
+    codec_of: str | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> SpeechTokenLM:
+    """Learn from preference pairs (`rrpo policy dpo`), drawn by rewards or given as a folder.
+
+    Examples:
+        >>> small = {"train.steps": 1, "train.warmup_steps": 0, "dpo.batch_size": 1}
+        >>> drawn = {"pairs.prompts": 2, "pairs.count": 2, "pairs.margin": 0.0}
+        >>> model = train_dpo(
+        ...     "dpo", ["mini"], start="mini", settings=small | drawn
+        ... )  # doctest: +ELLIPSIS
+        policy in dpo; ...
+    """
+    folder = output_folder(out)
+    require_launcher()
+    if (pairs is None) != bool(rewards):
+        raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
+    run = _configured(runs.DPORun, start, config, settings)
+    model = load_policy(run.start)
+    tokenizer = load_tokenizer(run, model)
+    # What is of another codec is refused before a run is begun.
+    if pairs is None:
+        examples = make_examples(tokenizer, load_data(data, model, codec_of=codec_of), data)
+        reward = _reward(rewards, model, codec_of)
+    else:
+        require_pairs(Path(pairs))
+        known = {"the policy": model.config.codec}
+        known |= {
+            str(one): shard_codec(one) for one in (Path(pairs) / CHOSEN, Path(pairs) / REJECTED)
+        }
+        require_one_codec(known, codec_identity(codec_of))
+    # Before anything is written: what is wrong with pairs can be corrected and tried again.
+    given = None if pairs is None else read_pairs(Path(pairs), tokenizer)
+
+    def drawn() -> list[Pair]:
+        if given is not None:
+            return given
+        place = folder / "pairs"
+        drawing = {"seed": run.train.seed, **run.pairs.model_dump(mode="json")}
+        claim(place / "plan.json", drawing, "pairs")
+        if not (place / REJECTED).is_file():
+            prompts = [example.prompt for example in examples]
+            scored_by = run.reward(reward, prompts, run.pairs.reward_form)
+            draw_pairs(model, scored_by, prompts, run.pairs, place, run.train.seed)
+        return read_pairs(place, tokenizer)
+
+    inputs = describe(start=run.start, data=data, reward=_named(rewards), pairs=pairs)
+    how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
+    runs.train_dpo(model, _reference(run), drawn, run, folder, **how)
+    return _finished(folder, model)
+
+
+def _configured(
+    kind: type[Run],
+    start: Location | None,
+    config: Location | None,
+    settings: Settings,
+    preset: Path | None = None,
+) -> Run:
+    """Fill a policy run's configuration: paths absolute, language and instructions inherited."""
+    given = [] if start is None else [f"start={json.dumps(str(start))}"]
+    given += overrides(settings)
+    file = None if config is None else Path(config)
+    require_own(kind, file)
+    run = configuration.load(kind, file, given, preset)
+    first = origin_of(run.start)
+    told = run.instructions or first.instructions
+    return run.model_copy(
+        update={
+            # Not `resolve`: a link to a cache would lose its name and its neighbours.
+            "start": run.start if run.start == MINI else str(Path(run.start).absolute()),
+            "language": run.language or first.language,
+            "instructions": None if told is None else str(Path(told).absolute()),
+        }
+    )
+
+
+def _reference(run: runs.ReferencedRun) -> SpeechTokenLM | None:
+    """Load the reference of a policy; with adapters it is the policy without them."""
+    return None if run.lora_rank else load_policy(run.start)
+
+
+def _reward(
+    rewards: Rewards, model: SpeechTokenLM, codec_of: str | None
+) -> Sequence[RewardModel] | DifferentiableReward:
+    """Load reward models by name, or return the one reward that is given as an object.
+
+    Raises:
+        UserError: it is given beside others, or a name cannot be loaded.
+    """
+    names = [one for one in rewards if isinstance(one, str | Path)]
+    own = [one for one in rewards if not isinstance(one, str | Path)]
+    if not own:
+        return load_reward_models(names, model, codec_of)
+    if len(rewards) > 1:
+        raise UserError("give a reward of your own alone: it can add what others say to its terms")
+    return own[0]
+
+
+def _named(rewards: Rewards) -> list[str]:
+    """Return what a run's inputs say of its rewards: names, and the class of one's own."""
+    return [
+        str(one)
+        if isinstance(one, str | Path)
+        else f"{type(one).__module__}.{type(one).__qualname__}"
+        for one in rewards
+    ]
+
+
+def _finished(folder: Path, model: SpeechTokenLM) -> SpeechTokenLM:
+    """Write a policy run's page, say what to do next, and return the policy it holds."""
+    write_run_page(folder)
+    if is_mini(model):
+        following = (
+            f"listen to it with: rrpo speak --policy {folder} --emotion happy "
+            '--text "The train leaves at noon." --out x.wav'
+        )
+    else:
+        version = model.config.version
+        following = (
+            f"write its llm.pt with: rrpo export {folder} --to cosyvoice{version} --out FOLDER"
+        )
+    print(f"policy in {folder}; {following}")
+    return policy.load(folder)

@@ -1,0 +1,131 @@
+"""Reward models trained by name: `rrpo reward train` and the Python API's `train_reward`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from rrpo import audio, reward, runs, spelling
+from rrpo import config as configuration
+from rrpo.data.shards import Utterance, shard_codec
+from rrpo.emotions import EMOTIONS
+from rrpo.errors import UserError
+from rrpo.loading import (
+    Location,
+    codec_identity,
+    describe,
+    load_data,
+    load_mixes,
+    load_reward_model,
+    output_folder,
+)
+from rrpo.mini.world import World
+from rrpo.presets import Settings, overrides
+from rrpo.presets import preset as preset_file
+from rrpo.processes import require_launcher
+from rrpo.progress import Progress
+from rrpo.report.page import write_run_page
+from rrpo.reward import RewardConfig, RewardModel
+from rrpo.reward.config import RewardRun
+from rrpo.run_kinds import require_own
+from rrpo.tokens import require_one_codec
+from rrpo.train import Callback
+
+NEW = "new"
+"""Start of a reward model that is not trained yet."""
+
+
+def train_reward(
+    out: Location,
+    data: Location | None = None,
+    *,
+    start: Location = "mini",
+    preset: str | None = None,
+    config: Location | None = None,
+    settings: Settings = (),
+    mixes: Location | None = None,
+    codec_of: str | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> RewardModel:
+    """Fine-tune a reward model (`rrpo reward train`); by default hardened as RRPO describes.
+
+    Args:
+        out: folder of the run.
+        data: token shards with emotions.
+        start: "mini", "new" or a run.
+        preset: "paper", "recommended" or "strong_step".
+        config: a YAML file of settings, over the preset.
+        settings: over both, such as {"train.steps": 40} or ["train.steps=40"].
+        mixes: a mix pool, for `fit.mixup_at=audio`.
+        codec_of: which codec the tokens are of, where the shards do not say it.
+        resume: continue an interrupted run.
+        callbacks: each is called after each step with its number and its figures; where one returns
+            True, that step is the last.
+
+    Raises:
+        UserError: as the command, in one line.
+
+    Examples:
+        >>> model = train_reward("rm", settings={"train.steps": 1, "train.warmup_steps": 0})
+        reward model in rm; test it with: rrpo reward eval rm
+        >>> model.config.loss.label_smoothing
+        0.1
+    """
+    folder = output_folder(out)
+    require_launcher()
+    base = None if preset is None else preset_file("reward", preset)
+    file = None if config is None else Path(config)
+    require_own(RewardRun, file)
+    run = configuration.load(RewardRun, file, overrides(settings), base)
+    run = spelling.with_text(run, bundled=data is None)
+    if run.fit.needs_mix_pool and mixes is None:
+        raise UserError(
+            "fit.mixup_at=audio needs mixed utterances of --data: make them with `rrpo tokenize "
+            "--mix 10` and name them with --mixes, or mix features (fit.mixup_at=features)"
+        )
+    told = codec_identity(codec_of)
+    known = {str(one): shard_codec(Path(one)) for one in (data, mixes) if one is not None}
+    if data is None:
+        known = {"the bundled data": World().codec_identity, **known}
+    codec = require_one_codec(known, told)
+    pool = [] if mixes is None else load_mixes(mixes)
+    rows = load_data(data)
+    if run.fit.nuisance and data is None:
+        rows, pool = _with_energy(rows), _with_energy(pool)
+    if str(start) == NEW:
+        model = _new_reward_model(rows, run.train.seed, codec)
+    else:
+        model = load_reward_model(start)
+        parts = {f"the reward model {start}": model.config.codec, "the data": codec}
+        codec = require_one_codec(parts, told)
+        model.config = model.config.model_copy(update={"codec": codec})
+    said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
+    inputs = describe(start=start, data=data, mixes=mixes)
+    how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
+    runs.train_reward(model, rows, pool, run, folder, said, **how)
+    write_run_page(folder)
+    print(f"reward model in {folder}; test it with: rrpo reward eval {folder}")
+    return reward.load(folder)
+
+
+def _new_reward_model(rows: Sequence[Utterance], seed: int, codec: str) -> RewardModel:
+    """Make an untrained reward model whose classes are the emotions of the data."""
+    found = {row.emotion for row in rows}
+    names = [name for name in EMOTIONS if name in found] + sorted(found - set(EMOTIONS))
+    if len(names) < 2:
+        raise UserError(f"every utterance is {names[0]!r}: a reward model needs two emotions")
+    torch.manual_seed(seed)
+    return RewardModel(RewardConfig(tasks={"emotion": names}, codec=codec))
+
+
+def _with_energy(rows: Sequence[Utterance]) -> list[Utterance]:
+    """Measure the energy of the mini codec's tokens, spoken."""
+    codec, known = World().codec(), []
+    with Progress("measure energy", len(rows)) as progress:
+        for row in rows:
+            spoken_row = codec.decode(torch.from_numpy(row.tokens))
+            known.append(replace(row, energy=audio.energy(spoken_row)))
+            progress.update(len(known))
+    return known

@@ -1,0 +1,34 @@
+"""Which command a configuration is of."""
+
+from pathlib import Path
+
+from rrpo import config as configuration
+from rrpo import runs
+from rrpo.config import Strict
+from rrpo.errors import UserError
+from rrpo.reward.config import RewardRun
+
+COMMANDS: dict[str, type[Strict]] = {
+    "reward train": RewardRun,
+    "policy sft": runs.SFTRun,
+    "policy diffro": runs.DiffRORun,
+    "policy grpo": runs.GRPORun,
+    "policy dpo": runs.DPORun,
+}
+"""What `config.yaml` of each training is."""
+
+
+def require_own(kind: type[Strict], file: Path | None) -> None:
+    """Refuse a file of settings that is of another training.
+
+    Raises:
+        UserError: it has a key that this one has not, and all of its keys are those of another.
+    """
+    keys = {} if file is None else configuration.read(file)
+    strange = [key for key in keys if key not in kind.model_fields]
+    others = [name for name, one in COMMANDS.items() if keys.keys() <= one.model_fields.keys()]
+    if strange and others:
+        raise UserError(
+            f"{file} is a configuration of `rrpo {others[0]}`: {strange[0]} is no setting of this "
+            "command, name a file of its own"
+        )
