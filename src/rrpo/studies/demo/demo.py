@@ -146,7 +146,7 @@ def _results(demo: Demo, seconds: Mapping[str, float], command: str) -> dict[str
             for name in ("base", *demo.plan.systems)
         },
         "reward_models": {
-            name: read_json(demo.out / "reward_models" / name / "tests.json")
+            name: read_json(demo.out / "reward_tests" / f"{name}.json")
             for name in demo.reward_names
         },
         "training": {name: _training(demo, name) for name in demo.plan.systems},

@@ -80,7 +80,7 @@ def _result(demo: Demo, name: str) -> Path:
     if kind == "reward":
         return demo.out / "reward_models" / what / "results.json"
     if kind == "test":
-        return demo.out / "reward_models" / what / "tests.json"
+        return demo.out / "reward_tests" / f"{what}.json"
     if kind == "train":
         return demo.folder_of(what) / "results.json"
     return demo.out / "samples" / what / {"speak": "spoken.json", "judge": "rows.json"}[kind]
