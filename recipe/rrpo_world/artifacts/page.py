@@ -15,10 +15,10 @@ from rrpo.report import markdown
 from rrpo.report.listening import Player, Sound, player_of
 from rrpo.report.page import write_html
 from rrpo.report.sound import flac_uri
-from rrpo.studies.artifacts.insertions import WAYS, Inserted
-from rrpo.studies.artifacts.speech import SYNTHETIC
-from rrpo.studies.artifacts.trials import NEAR
 from rrpo.studies.study import new_picture, save_picture
+from rrpo_world.artifacts.insertions import WAYS, Inserted
+from rrpo_world.artifacts.speech import SYNTHETIC
+from rrpo_world.artifacts.trials import NEAR
 
 COLOURS = ("#bdbdbd", "#86c5e8", "#2b8cbe", "#0b5394", "#1b1b3a")
 STYLES = ("-", "--")
