@@ -58,8 +58,8 @@ class CosyVoiceCodec:
         ]
         if lacking:
             raise UserError(
-                f"{folder} cannot speak without {', '.join(lacking)}: copy what is missing from the "
-                "published model folder"
+                f"{folder} cannot speak without {', '.join(lacking)}: copy what is missing from "
+                "the published model folder"
             )
         for note in sound.notes:
             print(f"{voice}: {note}")
