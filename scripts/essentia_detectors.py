@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rrpo_world.artifacts.artifacts import FULL
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.data.manifest import read_manifest
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, scores
 from rrpo.mini.world import World
 from rrpo.progress import Progress
-from rrpo.studies.artifacts.artifacts import FULL
-from rrpo.studies.artifacts.insertions import WAYS
-from rrpo.studies.artifacts.speech import Speech, first_of_each, real_speech, synthetic_speech
-from rrpo.studies.artifacts.trials import (
+from rrpo_world.artifacts.insertions import WAYS
+from rrpo_world.artifacts.speech import Speech, first_of_each, real_speech, synthetic_speech
+from rrpo_world.artifacts.trials import (
     Trials,
     figures,
     goal,

@@ -21,7 +21,6 @@ from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.ser import evaluate
-from rrpo.evaluate.tasks import figures
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer
 from rrpo.mini.world import MINI, TEST_SETS, World
@@ -32,12 +31,12 @@ from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.multitask import MultiTaskObjective, Sample
 from rrpo.tokens import identity
 from rrpo.train import TrainConfig, train
 from rrpo_world import codec_corpus, mandarin, tasks, train_codec
 from rrpo_world.corpus import PARTS, WORKERS, Line, read_part, render_part
 from rrpo_world.judge import train_judge
+from rrpo_world.multitask import MultiTaskObjective, Sample, figures
 from rrpo_world.pretraining import PretrainingObjective
 
 CODEC_STEPS = 10_000

@@ -12,10 +12,10 @@ from rrpo.mini.codec import TOKEN_SAMPLES, MiniCodec
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig
-from rrpo.reward.multitask import CLEAN, DEGRADED, NO_EVENT, Sample
 from rrpo.reward.reward import MAIN_VOICE
 from rrpo_world import codec_corpus
 from rrpo_world.corpus import read_part
+from rrpo_world.multitask import CLEAN, DEGRADED, NO_EVENT, Sample
 
 EVENTS = 3000
 """Utterances that get a click or a pop, of a peak of .15 to .5 in speech of .7."""

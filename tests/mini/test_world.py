@@ -112,7 +112,7 @@ def test_the_reward_model_and_the_judge_are_better_than_chance() -> None:
 
 @pytest.mark.slow
 def test_the_task_model_reads_words_and_degraded_speech() -> None:
-    from rrpo.evaluate.tasks import figures
+    from rrpo_world.multitask import figures
     from rrpo_world.tasks import as_sample
 
     world = World()

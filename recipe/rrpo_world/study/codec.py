@@ -10,11 +10,11 @@ from rrpo.evaluate.artifacts import detect
 from rrpo.evaluate.statistics import interval
 from rrpo.interval import Interval
 from rrpo.mini.codec import TOKEN_SAMPLES, MiniCodec
-from rrpo.mini.transients import carriers, transient_shares
 from rrpo.mini.world import World
-from rrpo.studies.artifacts.tokens import stretches
 from rrpo_world import codec_corpus, train_codec
+from rrpo_world.artifacts.tokens import stretches
 from rrpo_world.renderer import Rendering
+from rrpo_world.transients import carriers, transient_shares
 
 CODEC_FIGURES = {
     "pitch_semitones": "F0 error, semitones",

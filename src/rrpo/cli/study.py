@@ -169,7 +169,7 @@ def artifacts(
     smoke: Smoke = False,
 ) -> None:
     """Insert artifacts at known places and levels into clean speech: which are detected?"""
-    from rrpo.studies.artifacts import artifacts as study
+    from rrpo_world.artifacts import study
 
     size = study.SMOKE if smoke else study.FULL
     print(study.run(out, data or [], size, seed, command_line()))

@@ -1,8 +1,7 @@
-"""How well a reward model of several tasks finds phones, voices, degraded speech and clicks."""
+"""How well the content head of a reward model reads texts."""
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,8 +10,6 @@ from rrpo.evaluate.statistics import interval
 from rrpo.interval import Interval
 from rrpo.reward.labels import check_tokens
 from rrpo.reward.model import RewardModel
-from rrpo.reward.multitask import CLEAN, DEGRADED, Sample, degrade
-from rrpo.reward.posteriors import log_posteriors
 from rrpo.tokens import batch
 
 
@@ -79,33 +76,3 @@ def edits(first: Sequence[int], second: Sequence[int]) -> int:
             row[j] = min(row[j] + 1, row[j - 1] + 1, diagonal + (one != other))
             diagonal = above
     return row[-1]
-
-
-@torch.no_grad()
-def figures(
-    model: RewardModel, samples: Sequence[Sample], with_event: Sequence[Sample], seed: int = 0
-) -> dict[str, Interval]:
-    """Return phone error and the accuracy of each task, with 95 % intervals, on held-out speech."""
-    rng = np.random.default_rng(seed)
-    codes = model.config.codes
-    degraded = [torch.from_numpy(degrade(one.tokens.numpy(), codes, rng)) for one in samples]
-    clean = [one.tokens for one in samples]
-    head = model.content_head()
-    errors = [
-        edits(found, head.classes(one.text).tolist()) / one.text.numel()
-        for found, one in zip(read_classes(model, clean), samples, strict=True)
-    ]
-    checks: dict[str, list[tuple[Tensor, str]]] = {
-        "speaker": [(one.tokens, one.speaker) for one in samples],
-        "quality": [(one, CLEAN) for one in clean] + [(one, DEGRADED) for one in degraded],
-        "event": [(one.tokens, one.event) for one in [*with_event, *samples]],
-    }
-    found: dict[str, Interval] = {"phone_error": interval(errors, seed)}
-    for task, pairs in checks.items():
-        classes = model.classes(task)
-        guessed = log_posteriors(model, [tokens for tokens, _ in pairs], task).argmax(-1).tolist()
-        right = [
-            float(classes[guess] == label) for guess, (_, label) in zip(guessed, pairs, strict=True)
-        ]
-        found[task] = interval(right, seed)
-    return found

@@ -22,7 +22,7 @@ def token_artifacts(
 
     Args:
         tokens: ids.
-        carriers: kind → the ids that carry it, from `rrpo.mini.transients.carriers` or
+        carriers: kind → the ids that carry it, from `rrpo_world.transients.carriers` or
             `carrier_shares`.
         token_rate: tokens per second.
 
@@ -62,7 +62,7 @@ def carrier_shares(
     For any codec: an id takes the place of the middle token of a context, the context is decoded
     and searched by `detect`. A context with an artifact in its own middle does not count for
     that kind; where none is left, the share is 0. The mini codec's decoder can be asked itself
-    (`rrpo.mini.transients.transient_shares`), which takes seconds for all ids.
+    (`rrpo_world.transients.transient_shares`), which takes seconds for all ids.
 
     Args:
         decode: turns ids (T,) int64 into audio (N,), N in proportion to T.

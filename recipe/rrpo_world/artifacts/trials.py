@@ -13,8 +13,8 @@ from rrpo.evaluate.roc import clustered_area_under_roc
 from rrpo.evaluate.statistics import clustered_interval, clusters
 from rrpo.interval import Interval
 from rrpo.progress import Progress
-from rrpo.studies.artifacts.insertions import WAYS, Inserted
-from rrpo.studies.artifacts.speech import ALL_REAL, SYNTHETIC, Speech
+from rrpo_world.artifacts.insertions import WAYS, Inserted
+from rrpo_world.artifacts.speech import ALL_REAL, SYNTHETIC, Speech
 
 NEAR = 0.04
 """Seconds around an artifact that count as its place."""

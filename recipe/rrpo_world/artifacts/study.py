@@ -16,9 +16,10 @@ from rrpo.data.manifest import read_manifest
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, detect
 from rrpo.mini.world import World
 from rrpo.progress import Progress
-from rrpo.studies.artifacts import page, quality, tokens
-from rrpo.studies.artifacts.insertions import WAYS, Inserted, Way
-from rrpo.studies.artifacts.speech import (
+from rrpo.studies.study import begin, finish
+from rrpo_world.artifacts import page, quality, tokens
+from rrpo_world.artifacts.insertions import WAYS, Inserted, Way
+from rrpo_world.artifacts.speech import (
     ALL_REAL,
     SYNTHETIC,
     Speech,
@@ -26,7 +27,7 @@ from rrpo.studies.artifacts.speech import (
     real_speech,
     synthetic_speech,
 )
-from rrpo.studies.artifacts.trials import (
+from rrpo_world.artifacts.trials import (
     drawn_by,
     figures,
     goal,
@@ -35,7 +36,6 @@ from rrpo.studies.artifacts.trials import (
     selected,
     trials,
 )
-from rrpo.studies.study import begin, finish
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from rrpo.evaluate import quality
 from rrpo.evaluate.artifacts.drops import drops_of, quality_below
 from rrpo.evaluate.roc import clustered_area_under_roc
 from rrpo.progress import Progress
-from rrpo.studies.artifacts.speech import Speech
-from rrpo.studies.artifacts.trials import drawn_by, rate
+from rrpo_world.artifacts.speech import Speech
+from rrpo_world.artifacts.trials import drawn_by, rate
 
 SCORER = "plcmos"
 NOISY = 1.0

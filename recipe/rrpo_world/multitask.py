@@ -16,7 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from rrpo.errors import UserError
+from rrpo.evaluate.statistics import interval
+from rrpo.evaluate.tasks import edits, read_classes
+from rrpo.interval import Interval
 from rrpo.reward.model import RewardModel, save
+from rrpo.reward.posteriors import log_posteriors
 from rrpo.tokens import batch as pad_batch
 
 CLEAN, DEGRADED = "clean", "spoilt"  # its name in the bundled model
@@ -137,3 +141,33 @@ class MultiTaskObjective:
     def save(self, folder: Path) -> None:
         """Write the reward model into a checkpoint folder."""
         save(self.model, folder)
+
+
+@torch.no_grad()
+def figures(
+    model: RewardModel, samples: Sequence[Sample], with_event: Sequence[Sample], seed: int = 0
+) -> dict[str, Interval]:
+    """Return phone error and the accuracy of each task, with 95 % intervals, on held-out speech."""
+    rng = np.random.default_rng(seed)
+    codes = model.config.codes
+    degraded = [torch.from_numpy(degrade(one.tokens.numpy(), codes, rng)) for one in samples]
+    clean = [one.tokens for one in samples]
+    head = model.content_head()
+    errors = [
+        edits(found, head.classes(one.text).tolist()) / one.text.numel()
+        for found, one in zip(read_classes(model, clean), samples, strict=True)
+    ]
+    checks: dict[str, list[tuple[Tensor, str]]] = {
+        "speaker": [(one.tokens, one.speaker) for one in samples],
+        "quality": [(one, CLEAN) for one in clean] + [(one, DEGRADED) for one in degraded],
+        "event": [(one.tokens, one.event) for one in [*with_event, *samples]],
+    }
+    found: dict[str, Interval] = {"phone_error": interval(errors, seed)}
+    for task, pairs in checks.items():
+        classes = model.classes(task)
+        guessed = log_posteriors(model, [tokens for tokens, _ in pairs], task).argmax(-1).tolist()
+        right = [
+            float(classes[guess] == label) for guess, (_, label) in zip(guessed, pairs, strict=True)
+        ]
+        found[task] = interval(right, seed)
+    return found

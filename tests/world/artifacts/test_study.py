@@ -12,13 +12,12 @@ from rrpo.data.manifest import Recording, write_manifest
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.interval import exactly
-from rrpo.mini.transients import reach
 from rrpo.mini.world import World
-from rrpo.studies.artifacts import artifacts as study
-from rrpo.studies.artifacts import quality, trials
-from rrpo.studies.artifacts.insertions import WAYS
-from rrpo.studies.artifacts.speech import Speech, real_speech
-from rrpo.studies.artifacts.tokens import stretches
+from rrpo_world.artifacts import quality, study, trials
+from rrpo_world.artifacts.insertions import WAYS
+from rrpo_world.artifacts.speech import Speech, real_speech
+from rrpo_world.artifacts.tokens import stretches
+from rrpo_world.transients import reach
 from synthetic_speech import sentence
 
 

@@ -11,10 +11,10 @@ from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, carrier_shares, detect
 from rrpo.evaluate.statistics import clustered_interval, interval
 from rrpo.interval import Interval
 from rrpo.mini.codec import MiniCodec
-from rrpo.mini.transients import carriers, reach, transient_shares
 from rrpo.mini.world import World
 from rrpo.progress import Progress
 from rrpo.tokens import SPEECH_CODES
+from rrpo_world.transients import carriers, reach, transient_shares
 
 OTHER_CONTEXTS = 4
 """Stretches, of other sentences, in which ids are decoded and listened to."""

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from rrpo.errors import UserError
 from rrpo.mini.codec import CodecConfig, MiniCodec
-from rrpo.mini.transients import carriers, reach, transient_shares
 from rrpo.mini.world import World
+from rrpo_world.transients import carriers, reach, transient_shares
 
 
 class Known(MiniCodec):

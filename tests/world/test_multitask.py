@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from rrpo.errors import UserError
-from rrpo.evaluate.tasks import edits, figures, read_classes
+from rrpo.evaluate.tasks import edits, read_classes
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.reward.multitask import MultiTaskObjective, Sample, degrade
+from rrpo_world.multitask import MultiTaskObjective, Sample, degrade, figures
 
 TASKS = {"speaker": ["main", "maple"], "quality": ["spoilt", "clean"], "event": ["none", "click"]}
 
