@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rrpo.codec.cosyvoice import PARTS
 from rrpo.policy import LMConfig, SpeechTokenLM, cosyvoice
 
 SIZES = {"hidden": 32, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate": 48}
@@ -64,7 +65,9 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def write_llm(folder: Path) -> None:
-    """Write a tiny llm.pt and the sizes that its keys do not tell."""
+    """Write a tiny llm.pt, the sizes that its keys do not tell, and empty files for the rest."""
+    for name in PARTS:
+        (folder / name).touch()
     torch.manual_seed(0)
     cosyvoice.save(SpeechTokenLM(LMConfig(text_vocabulary=300, **SIZES)), folder / "llm.pt")
     description = {"model_type": "qwen2", **HEADS}

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from rrpo.errors import UserError
+from rrpo.progress import Progress
 from rrpo.studies.demo.schedule import Stage, run_stages
 
 FOLDER: list[Path] = []
@@ -16,7 +17,10 @@ def prepare(folder: Path) -> None:
 
 
 def do(name: str) -> None:
-    """Write a file; "slow…" ends by an interruption alone, and saves; "wrong" is a mistake."""
+    """Write a file; "slow…" ends by an interruption alone, and saves; "wrong" is a mistake.
+
+    "counts" says how far it is.
+    """
     if name == "wrong":
         raise UserError("the mistake")
     path = FOLDER[0] / name
@@ -27,6 +31,11 @@ def do(name: str) -> None:
                 time.sleep(0.02)
         finally:
             path.with_suffix(".saved").touch()
+    if name == "counts":
+        with Progress(name, 40) as progress:
+            for step in range(1, 41):
+                time.sleep(0.05)
+                progress.update(step)
     path.write_text(str(time.monotonic_ns()))
 
 

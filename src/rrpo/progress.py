@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from multiprocessing import parent_process
 from pathlib import Path
@@ -116,8 +116,12 @@ def report_to(queue: Any) -> None:
 
 
 @contextlib.contextmanager
-def following(reports: Any) -> Iterator[None]:
-    """Show what processes report to a queue: a line for each that runs; none without a terminal."""
+def following(reports: Any) -> Iterator[Callable[[], dict[str, float]]]:
+    """Show what processes report to a queue: a line for each that runs; none without a terminal.
+
+    Yields:
+        a function that returns the seconds left of what runs, by its description.
+    """
     console = Console(stderr=True)
     bars = RichProgress(
         TextColumn("{task.description}"),
@@ -137,11 +141,15 @@ def following(reports: Any) -> Iterator[None]:
                 tasks[title] = bars.add_task(title, total=total, completed=done)
             bars.update(tasks[title], completed=done, visible=done < total)
 
+    def left() -> dict[str, float]:
+        known = {task.description: task.time_remaining for task in bars.tasks if not task.finished}
+        return {title: seconds for title, seconds in known.items() if seconds is not None}
+
     listener = threading.Thread(target=listen, daemon=True)
     with bars:
         listener.start()
         try:
-            yield
+            yield left
         finally:
             reports.put(None)
             listener.join(timeout=5)

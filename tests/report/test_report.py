@@ -32,7 +32,6 @@ from rrpo import audio
 from rrpo.errors import UserError
 from rrpo.interval import Interval, read_interval
 from rrpo.report import figure, summarize, write_page, write_run_page
-from rrpo.report.curves import at
 from rrpo.report.listening import listening, marks_of
 from rrpo.report.numbers import number
 from rrpo.report.plots import Chart, Line, Point, chart_svg, spread, ticks
@@ -225,8 +224,9 @@ STAGES = [
 def test_page_while_the_demo_is_running(tmp_path: Path) -> None:
     (tmp_path / "stages.json").write_text(json.dumps(STAGES))
     words = read_page(write_page(tmp_path)).words()
-    assert "This page is rewritten as stages end: reload it." in words
-    assert "Reward models done in 74 s SFT running, about 2 min left RRPO waiting" in words
+    assert "1 of 3 stages are done" in words
+    assert "the page loads itself again. SFT about 2 min left All stages" in words
+    assert "Reward models done in 74 s SFT about 2 min left RRPO waiting" in words
     assert "nothing to hear yet" in words
     folder = make_demo(tmp_path / "run", seconds=0.05)
     (folder / "results.json").unlink()
@@ -310,13 +310,13 @@ def test_caution_by_each_rule(key: str, value: float, cautioned: bool) -> None:
     results = demo_results()
     results["systems"] = {name: results["systems"][name] for name in ("sft", "diffro")}
     results["systems"]["diffro"] = system(-0.1, 0.75, 3.0, 0.5)
-    assert subjects(summarize(results, [])) == []
+    assert subjects(summarize(results)) == []
     place = results["systems"]["diffro"]
     *way, last = key.split(".")
     for name in way:
         place = place[name]
     place[last] = spread_of(value)
-    assert bool(summarize(results, []).cautions) == cautioned
+    assert bool(summarize(results).cautions) == cautioned
 
 
 def test_caution_needs_a_reward_that_rose() -> None:
@@ -324,13 +324,13 @@ def test_caution_needs_a_reward_that_rose() -> None:
     for name, entry in results["systems"].items():
         entry["rewards"] = {"plain": spread_of(-0.5), "ls_eam_adv": spread_of(-0.5)}
         entry["quality"] = {"plcmos": spread_of(3.0 if name in ("base", "sft") else 1.0)}
-    assert subjects(summarize(results, [])) == []
+    assert subjects(summarize(results)) == []
 
 
 def test_caution_says_when_it_may_be_chance() -> None:
     results = demo_results()
     results["systems"]["diffro"]["quality"] = {"plcmos": {"mean": 3.3, "low": 3.0, "high": 3.6}}
-    cautions = summarize(results, []).cautions
+    cautions = summarize(results).cautions
     assert cautions
     for caution in cautions:
         assert not caution.significant
@@ -349,7 +349,7 @@ def test_paired_utterances_decide_what_is_significant() -> None:
     ]
     for row in rows[:20]:
         row["judge_probability"] += 0.001 * int(row["id"])
-    text = summarize(results, [], rows).verdict[0]
+    text = summarize(results, rows).verdict[0]
     assert text.startswith("DiffRO came closer to the asked emotion than SFT")
     assert "RRPO fell behind in the asked emotion: SFT" in text
 
@@ -357,28 +357,9 @@ def test_paired_utterances_decide_what_is_significant() -> None:
 def test_caution_for_a_length_counts_only_away_from_the_reference() -> None:
     results = demo_results()
     results["systems"]["rrpo"]["tokens"] = spread_of(90.0)
-    assert "RRPO over SFT" in subjects(summarize(results, []))
+    assert "RRPO over SFT" in subjects(summarize(results))
     results["reference"]["tokens"] = spread_of(92.0)
-    assert "RRPO over SFT" not in subjects(summarize(results, []))
-
-
-def test_caution_along_a_curve() -> None:
-    rows = [
-        {"system": "diffro", "step": step, "own_reward": reward, "judge_probability": judge}
-        for step, reward, judge in [(0, -1.0, 0.5), (10, -0.5, 0.9), (20, -0.1, 0.7)]
-    ]
-    [caution] = summarize({}, rows).cautions
-    assert caution.subject == "Along the curve of DiffRO"
-    assert "From step 10 to step 20 own reward rose from −0.50 to −0.10" in caution.text
-    assert "fell from 0.90 to 0.70" in caution.text
-    small = [row | {"judge_probability": 0.9 - 0.025 * int(row["step"] // 10)} for row in rows]
-    assert summarize({}, small).cautions == []  # 0.05 is under twice the step, with no intervals
-    known = [row | {"judge_probability": spread_of(row["judge_probability"])} for row in small]
-    assert len(summarize({}, known).cautions) == 1
-    falling = [row | {"own_reward": -row["own_reward"]} for row in rows]
-    assert summarize({}, falling).cautions == []
-    climbing = [row | {"judge_probability": 0.01 * float(row["step"])} for row in rows]
-    assert summarize({}, climbing).cautions == []
+    assert "RRPO over SFT" not in subjects(summarize(results))
 
 
 def test_verdict_in_at_most_five_sentences_of_the_figures() -> None:
@@ -436,17 +417,6 @@ def test_the_table_on_the_terminal_fits_80_columns(capsys: pytest.CaptureFixture
     assert "…" not in "".join(lines)
     [line] = [line for line in lines if line.split()[:1] == ["diffro"]]
     assert line.split()[:4] == ["diffro", "0.86", "2.70", "0.25"]
-
-
-def test_at_reads_the_first_crossing() -> None:
-    rows = [
-        {"kl": x, "tokens": y, "step": n}
-        for n, (x, y) in enumerate([(0.0, 10.0), (0.2, 20.0), (0.1, 30.0), (0.4, 60.0)])
-    ]
-    assert at(rows, "kl", 0.1, "tokens") == pytest.approx(15.0)
-    assert at(rows, "kl", 0.25, "tokens") == pytest.approx(45.0)
-    assert at(rows, "kl", 0.0, "tokens") == 10.0
-    assert at(rows, "kl", 0.5, "tokens") is None
 
 
 @given(
@@ -627,10 +597,10 @@ def test_figure_in_both_formats(tmp_path: Path) -> None:
 
 
 def test_summary_leaves_its_input_alone() -> None:
-    results, curves = demo_results(), demo_curves()
-    before = copy.deepcopy((results, curves))
-    summarize(results, curves)
-    assert (results, curves) == before
+    results = demo_results()
+    before = copy.deepcopy(results)
+    summarize(results)
+    assert results == before
 
 
 def test_every_reward_model_is_a_row_of_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:

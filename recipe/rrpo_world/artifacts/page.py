@@ -12,7 +12,7 @@ from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, Artifact
 from rrpo.evaluate.roc import roc_curve
 from rrpo.interval import MISSING
 from rrpo.report import markdown
-from rrpo.report.listening import Player, player_of
+from rrpo.report.listening import Player, Sound, player_of
 from rrpo.report.page import write_html
 from rrpo.report.sound import flac_uri
 from rrpo.studies.study import new_picture, save_picture
@@ -238,8 +238,7 @@ def _card(example: Example) -> Card:
         hit,
         player_of(
             label,
-            audio,
-            flac_uri(audio),
+            Sound.of(audio, flac_uri(audio)),
             {"artifacts": [vars(one) for one in example.found]},
             len(audio),
         ),

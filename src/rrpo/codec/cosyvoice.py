@@ -21,6 +21,8 @@ from rrpo.errors import UserError
 from rrpo.sound.file import load_voice
 from rrpo.tokens import SPEECH_CODES
 
+PARTS = {"flow.pt": "the flow", "hift.pt": "the vocoder", "campplus.onnx": "the voice's encoder"}
+"""What of a model folder turns tokens into sound."""
 SOURCE = "https://github.com/FunAudioLLM/CosyVoice"
 
 
@@ -51,6 +53,14 @@ class CosyVoiceCodec:
         sound = load_voice(voice)
         if not folder.is_dir():
             raise UserError(f"no CosyVoice model folder at {folder}")
+        lacking = [
+            f"{file} ({what})" for file, what in PARTS.items() if not (folder / file).is_file()
+        ]
+        if lacking:
+            raise UserError(
+                f"{folder} cannot speak without {', '.join(lacking)}: copy what is missing from "
+                "the published model folder"
+            )
         for note in sound.notes:
             print(f"{voice}: {note}")
         try:

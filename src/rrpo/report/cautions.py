@@ -1,13 +1,10 @@
 """Where a reward rose while something else got worse."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rrpo.evaluate.statistics import difference_of_intervals
 from rrpo.interval import Interval
 from rrpo.measures import (
     REWARD,
-    Entry,
     Measure,
     figure_of,
     measures_in,
@@ -15,7 +12,6 @@ from rrpo.measures import (
     reward_model_label,
     system_label,
 )
-from rrpo.report.curves import points
 from rrpo.report.differences import Figures, reward_of
 from rrpo.report.numbers import number
 
@@ -77,26 +73,16 @@ class _Change:
         )
 
 
-def find_cautions(found: Figures, groups: Mapping[str, list[Entry]]) -> list[Caution]:
+def find_cautions(found: Figures) -> list[Caution]:
     """Find where the own reward rises while something else gets worse.
 
-    Compared are SFT with base, every optimized policy with base and with SFT (under that policy's
-    own reward model), and every curve with itself, from the point where the other measure was
-    best to the last point. A change counts when it is at least the measure's `step` (reward 0.02
-    nats, judge probability 0.03, judge accuracy 0.05, a quality scorer 0.05, artifacts 0.05 per
-    second, word error 0.03, repetition 0.03, length 15 % in either direction). Where no intervals
-    are known, as on a curve of plain means, only twice its `step` counts, because a best point is
-    partly luck. A length that comes nearer to the reference's does not count as worse. What is
-    significant and what is not are cautions of their own.
-
-    Args:
-        found: the figures of the systems.
-        groups: the rows of curves.jsonl by system, sorted by step.
+    Compared are SFT with base, and every optimized policy with base and with SFT (under that
+    policy's own reward model). A change counts when it is at least the measure's `step` (reward
+    0.02 nats, judge probability 0.03, judge accuracy 0.05, a quality scorer 0.05, artifacts 0.05
+    per second, word error 0.03, repetition 0.03, length 15 % in either direction), without an
+    interval at least twice that. A length that comes nearer to the reference's does not count as
+    worse. What is significant and what is not are cautions of their own.
     """
-    return [*_between_systems(found), *_along_curves(found, groups)]
-
-
-def _between_systems(found: Figures) -> list[Caution]:
     cautions = []
     for name in [name for name in found.systems if name != "base"]:
         model = own_reward_model(found.systems[name])
@@ -140,58 +126,3 @@ def _worse(found: Figures, name: str, other: str) -> list[_Change]:
         if change.worse(figure_of(found.reference, measure.key)):
             changes.append(change)
     return changes
-
-
-def _along_curves(found: Figures, groups: Mapping[str, list[Entry]]) -> list[Caution]:
-    cautions = []
-    for name, rows in groups.items():
-        scored = points(rows, "step", "reward")
-        if not scored:
-            continue
-        last_step, last_reward, last = scored[-1]
-        changes: dict[tuple[float, float], list[str]] = {}
-        for measure in measures_in(rows):
-            goal, after = figure_of(found.reference, measure.key), figure_of(last, measure.key)
-            best = _best(rows, measure, goal)
-            if measure.key in UNGUARDED or best is None or after is None:
-                continue
-            step, before, reward = best
-            rise = _between(REWARD, reward, last_reward)
-            change = _between(measure, before, after)
-            rose = last_reward.mean > reward.mean and rise.counts()
-            if step < last_step and rose and change.worse(goal):
-                changes.setdefault((step, reward.mean), []).append(change.text())
-        if changes:
-            texts = [
-                f"From step {step:.0f} to step {last_step:.0f} own reward rose from "
-                f"{number(reward)} to {number(last_reward.mean)} while {'; '.join(found_texts)}."
-                for (step, reward), found_texts in changes.items()
-            ]
-            # The best point of a curve is partly luck: never more than a remark.
-            subject = f"Along the curve of {system_label(name)}"
-            cautions.append(Caution(subject, " ".join(texts), False))
-    return cautions
-
-
-def _between(measure: Measure, before: Interval, after: Interval) -> _Change:
-    return _Change(measure, before, after, difference_of_intervals(after, before))
-
-
-def _best(
-    rows: Sequence[Entry], measure: Measure, goal: Interval | None
-) -> tuple[float, Interval, Interval] | None:
-    """Return (step, value, reward) where a measure was best; a length starts at the first point."""
-    found = [
-        (step, value, reward)
-        for step, value, row in points(rows, "step", measure.key)
-        if (reward := figure_of(row, "own_reward")) is not None
-    ]
-    if not found:
-        return None
-    if measure.better == "higher":
-        return max(found, key=lambda item: item[1].mean)
-    if measure.better == "lower":
-        return min(found, key=lambda item: item[1].mean)
-    if goal is not None:
-        return min(found, key=lambda item: abs(item[1].mean - goal.mean))
-    return found[0]

@@ -1,8 +1,7 @@
-"""Curves of training: their rows by system, and their values where something else is equal."""
+"""Curves of training: their rows by system, and the values along them."""
 
 from collections.abc import Sequence
 
-from rrpo.evaluate.matched import reached
 from rrpo.interval import Interval, read_interval
 from rrpo.measures import SYSTEMS, Entry, figure_of
 
@@ -37,19 +36,3 @@ def points(rows: Sequence[Entry], across: str, up: str) -> list[tuple[float, Int
         if x is not None and y is not None:
             found.append((x.mean, y, row))
     return found
-
-
-def greatest(rows: Sequence[Entry], key: str) -> float | None:
-    """Return the greatest mean of a measure along a curve."""
-    values = [found.mean for row in rows if (found := value_of(row, key)) is not None]
-    return max(values, default=None)
-
-
-def at(rows: Sequence[Entry], across: str, target: float, up: str) -> float | None:
-    """Read `up` off a curve where `across` first reaches `target`, by straight lines.
-
-    The curve runs along the steps, and `across` need not grow steadily: the first crossing counts.
-    None where the curve never reaches the target or begins beyond it.
-    """
-    path = points(rows, across, up)
-    return reached([x for x, _, _ in path], [y.mean for _, y, _ in path], target)

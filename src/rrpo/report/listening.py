@@ -1,5 +1,6 @@
 """What there is to hear on a page: which samples, beside which, and their players."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,18 +87,40 @@ class Listening:
     others: list[str]
 
 
-def load(folder: Path, sample: Entry) -> tuple[Audio, Path] | None:
+@dataclass(frozen=True)
+class Sound:
+    """What a page shows of a sound: its samples, its copy, its outline and its spectrogram."""
+
+    samples: int
+    uri: str
+    outline: str
+    picture: str
+
+    @classmethod
+    def of(cls, audio: Audio, uri: str) -> "Sound":
+        """Draw audio (N,) at 16 kHz, of which the copy is in a URI."""
+        return cls(len(audio), uri, outline(audio), spectrogram_uri(audio))
+
+
+def load(folder: Path, sample: Entry) -> Sound | None:
     """Read a sample's sound; None where it is missing, unreadable or outside the folder."""
     name = sample.get("wav")
     if not isinstance(name, str) or not name:
         return None
     path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
         return None
     try:
-        return read(path), path
+        return _drawn(path, path.stat().st_mtime_ns)
     except UserError:
         return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _drawn(path: Path, _changed: int) -> Sound:
+    """Read and draw a sound; a page that grows shows the same ones again and again."""
+    audio = read(path)
+    return Sound.of(audio, opus_uri(audio, path))
 
 
 def systems_of(samples: Sequence[Entry]) -> list[str]:
@@ -137,14 +160,14 @@ def listening(folder: Path, samples: Sequence[Entry]) -> Listening:
 def _cards(folder: Path, spoken: dict[str, Entry], order: Sequence[str]) -> list[Card]:
     names = [name for name in order if name in spoken]
     sounds = {name: load(folder, spoken[name]) for name in names}
-    longest = max((len(found[0]) for found in sounds.values() if found is not None), default=1)
+    longest = max((found.samples for found in sounds.values() if found is not None), default=1)
     cards = []
     for name in names:
         sample, found = spoken[name], sounds[name]
         player = None
         if found is not None:
             label = f"{system_label(name)}, {sample.get('emotion')}: {sample.get('text')}"
-            player = player_of(label, found[0], opus_uri(*found), sample, longest)
+            player = player_of(label, found, sample, longest)
         cards.append(_card(name, sample, player))
     return cards
 
@@ -163,16 +186,16 @@ def _card(system: str, sample: Entry, player: Player | None) -> Card:
     )
 
 
-def player_of(label: str, sound: Audio, uri: str, sample: Entry, longest: int) -> Player:
-    """Return the player of a sound (N,) with the marks of its sample.
+def player_of(label: str, sound: Sound, sample: Entry, longest: int) -> Player:
+    """Return the player of a sound with the marks of its sample.
 
     Args:
         longest: samples of the longest sound beside it.
     """
-    seconds = len(sound) / SAMPLE_RATE
-    share = round(100.0 * len(sound) / longest, 1)
-    picture, marks = spectrogram_uri(sound), marks_of(sample, seconds)
-    return Player(label, uri, seconds, outline(sound), share, picture, marks)
+    seconds = sound.samples / SAMPLE_RATE
+    share = round(100.0 * sound.samples / longest, 1)
+    marks = marks_of(sample, seconds)
+    return Player(label, sound.uri, seconds, sound.outline, share, sound.picture, marks)
 
 
 def marks_of(sample: Entry, seconds: float) -> list[Mark]:

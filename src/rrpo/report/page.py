@@ -1,6 +1,7 @@
 """The pages of a run: one HTML file each that works without a network."""
 
 import base64
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def _write_page(folder: Path) -> Path:
     samples = read_lines(folder / "samples.jsonl")
     curves = read_lines(folder / "curves.jsonl")
     stages = read_stages(folder / "stages.json")
-    summary = summarize(results, curves, samples)
+    summary = summarize(results, samples)
     reference = section(results, "reference")
     entries = ({"reference": reference} if reference else {}) | tables.ordered_systems(results)
     return write_html(
@@ -69,7 +70,6 @@ def _write_page(folder: Path) -> Path:
         title="Hear what post-training for emotion changes",
         results=results,
         stages=stages,
-        unfinished=any(stage.state != "done" for stage in stages),
         heard=listening(folder, samples),
         verdict=summary.verdict,
         alarms=[caution for caution in summary.cautions if caution.significant],
@@ -80,8 +80,6 @@ def _write_page(folder: Path) -> Path:
         reward_models=tables.reward_model_table(results),
         tests=_tests(results),
         cross=tables.cross_table(results),
-        equal=tables.equal_table(curves),
-        points=tables.curve_table(curves),
         charts=_curve_charts(results, curves),
         legend=_legend(curves),
         times=_times(results),
@@ -164,6 +162,25 @@ def write_html(path: Path, template: str, **context: Any) -> Path:
 
     The page forbids itself every request, and every script but the one named by its hash.
     """
+    script = (TEMPLATES / "player.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    html = (
+        _templates()
+        .get_template(template)
+        .render(
+            style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            script_hash=digest,
+            **context,
+        )
+    )
+    write_text(path, html)
+    return path
+
+
+@functools.cache
+def _templates() -> Environment:
+    """Return the templates; a page that grows is rendered often."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -171,17 +188,8 @@ def write_html(path: Path, template: str, **context: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (TEMPLATES / "player.js").read_text(encoding="utf-8")
     environment.filters["system_label"] = system_label
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    html = environment.get_template(template).render(
-        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=digest,
-        **context,
-    )
-    write_text(path, html)
-    return path
+    return environment
 
 
 def _curve_charts(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[dict[str, Any]]:

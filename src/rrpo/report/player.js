@@ -73,4 +73,16 @@
       audio.currentTime = 0;
     });
   });
+
+  // A page that still grows is loaded again, unless somebody has just used it.
+  if (document.getElementById("progress")) {
+    var used = 0;
+    ["pointerdown", "keydown", "scroll"].forEach(function (event) {
+      addEventListener(event, function () { used = Date.now(); }, { passive: true });
+    });
+    setInterval(function () {
+      var playing = document.querySelector(".playing");
+      if (!playing && Date.now() - used > 15000) { location.reload(); }
+    }, 15000);
+  }
 }());

@@ -15,20 +15,35 @@ class Stage:
     note: str
 
 
-def read_stages(path: Path) -> list[Stage]:
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a demo, those that run, and how many are done."""
+
+    every: list[Stage]
+
+    @property
+    def running(self) -> list[Stage]:
+        """Those at work."""
+        return [stage for stage in self.every if stage.state == "running"]
+
+    @property
+    def done(self) -> int:
+        """How many have ended."""
+        return sum(stage.state == "done" for stage in self.every)
+
+
+def read_stages(path: Path) -> Stages:
     """Read what a demo has done, is doing and will do; nothing where it does not say."""
-    if not path.is_file():
-        return []
     found = []
-    for stage in read_json(path):
+    for stage in read_json(path) if path.is_file() else []:
         state, seconds, left = stage["state"], stage.get("seconds"), stage.get("left")
         note = state
         if state == "done" and seconds is not None:
             note = f"done in {_duration(seconds)}"
         elif state == "running" and left is not None:
-            note = f"running, about {_duration(left)} left"
+            note = f"about {_duration(left)} left"
         found.append(Stage(str(stage.get("title") or stage["name"]), state, note))
-    return found
+    return Stages(found)
 
 
 def _duration(seconds: float) -> str:

@@ -15,7 +15,6 @@ from rrpo.measures import (
     system_label,
 )
 from rrpo.report.cautions import Caution, find_cautions
-from rrpo.report.curves import by_system
 from rrpo.report.differences import Figures, figures
 from rrpo.report.numbers import number
 
@@ -30,9 +29,7 @@ class Summary:
     cautions: list[Caution]
 
 
-def summarize(
-    results: Mapping[str, Any], curves: Sequence[Entry] = (), samples: Sequence[Entry] = ()
-) -> Summary:
+def summarize(results: Mapping[str, Any], samples: Sequence[Entry] = ()) -> Summary:
     """Put the figures of a demo into words.
 
     A difference is called one only where its 95 % interval excludes zero; otherwise the text says
@@ -40,11 +37,10 @@ def summarize(
 
     Args:
         results: the content of a demo's results.json; absent parts are left out.
-        curves: the rows of its curves.jsonl.
         samples: the rows of its samples.jsonl, for paired differences.
     """
     found = figures(results, samples)
-    return Summary(_verdict(found), find_cautions(found, by_system(curves)))
+    return Summary(_verdict(found), find_cautions(found))
 
 
 def _verdict(found: Figures) -> list[str]:

@@ -19,7 +19,6 @@ from rrpo.measures import (
     section,
     system_label,
 )
-from rrpo.report.curves import at, by_system, greatest, value_of
 from rrpo.report.numbers import narrow_ends, number
 
 
@@ -184,55 +183,6 @@ def flat(value: object, prefix: str = "") -> dict[str, Interval]:
         words = str(name).replace("_", " ")
         figures |= flat(inner, f"{prefix}, {words}" if prefix else words)
     return figures
-
-
-def equal_table(curves: Sequence[Entry]) -> Table | None:
-    """Build DiffRO and RRPO at equal KL: quarters of the greatest KL that both reached."""
-    groups = by_system(curves)
-    if not {"diffro", "rrpo"} <= groups.keys():
-        return None
-    pair = ("diffro", "rrpo")
-    reached = [found for name in pair if (found := greatest(groups[name], "kl")) is not None]
-    if len(reached) < 2 or min(reached) <= 0:
-        return None
-    measures = [
-        measure
-        for measure in measures_in([row for name in pair for row in groups[name]])
-        if measure.key not in ("kl", "reward")
-    ]
-    rows = []
-    for share in (0.25, 0.5, 0.75, 1.0):
-        target = share * min(reached)
-        rows.append(Row(f"KL {number(target, 3)}", [], heading=True))
-        for name in pair:
-            values = [at(groups[name], "kl", target, measure.key) for measure in measures]
-            cells = [
-                Cell(MISSING if value is None else number(value, measure.digits))
-                for value, measure in zip(values, measures, strict=True)
-            ]
-            rows.append(Row(system_label(name), cells, key=name))
-    columns = [(measure.label, "") for measure in measures]
-    return Table("DiffRO and RRPO at equal KL", "System", columns, rows, _spans(measures))
-
-
-def curve_table(curves: Sequence[Entry]) -> Table | None:
-    """Build every point of every curve."""
-    groups = by_system(curves)
-    everything = [row for rows in groups.values() for row in rows]
-    keys = measures_in([*everything, *_with_reward(everything)])
-    if not keys:
-        return None
-    rows = []
-    for name, points in groups.items():
-        for row in points:
-            step = figure_of(row, "step")
-            label = system_label(name) + (f", step {step.mean:.0f}" if step else "")
-            rows.append(Row(label, [cell(value_of(row, m.key), m.digits) for m in keys], key=name))
-    return Table("Every point of the curves", "Point", [(m.label, "") for m in keys], rows)
-
-
-def _with_reward(rows: Sequence[Entry]) -> list[Entry]:
-    return [{"reward": row.get("own_reward")} for row in rows]
 
 
 def plain_table(figures: Mapping[str, Interval], caption: str) -> Table | None:

@@ -11,6 +11,7 @@ import pytest
 import staged_work
 from rrpo.errors import UserError
 from rrpo.mini.world import World
+from rrpo.studies.demo import schedule
 from rrpo.studies.demo.plan import DEMO, QUICK, with_systems
 from rrpo.studies.demo.schedule import Stage, run_stages
 from rrpo.studies.demo.setting import Demo
@@ -38,7 +39,29 @@ def test_a_stage_waits_for_what_it_needs_and_none_is_done_twice(
     assert ends["c"] > max(ends["a"], ends["b"])
     assert not (tmp_path / "d").exists()
     assert [stage.state for stage in asked] == ["done"] * 4
-    assert sorted(seen) == sorted((name, state) for name in "abc" for state in ("running", "done"))
+    assert set(seen) == {(name, state) for name in "abc" for state in ("running", "done")}
+
+
+def test_what_runs_says_how_long_it_still_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(schedule, "TELL", 0.1)
+    seen: list[float | None] = []
+    (stage,) = asked = [Stage("counts", "counts")]
+    run_stages(
+        asked,
+        staged_work.do,
+        staged_work.prepare,
+        (tmp_path,),
+        2,
+        lambda stage: seen.append(stage.left),
+    )
+    known = [left for left in seen if left is not None]
+    assert known and min(known) >= 0
+    assert known[0] >= known[-1]
+    assert (seen[0], seen[-1]) == (None, None)
+    assert stage.described()["left"] is None
+    assert 0 < stage.cpu < stage.seconds
 
 
 @pytest.mark.parametrize("workers", [1, 2])

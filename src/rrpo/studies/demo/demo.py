@@ -7,6 +7,7 @@ again, so an interrupted demo goes on where it stood.
 
 import json
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.errors import UserError
-from rrpo.evaluate import quality, robustness
+from rrpo.evaluate import quality
 from rrpo.evaluate.panel import summarise
 from rrpo.mini.world import HASHES, World
 from rrpo.report.page import write_page
@@ -30,6 +31,8 @@ from rrpo.studies.study import begin
 
 GROWS = ("systems", "ablation")
 """What a later call may ask for more or less of: each system and reward model has its own run."""
+PAGE_EVERY = 20.0
+"""Seconds after which the growing page is written again, if no system spoke sooner."""
 
 
 def run(
@@ -77,6 +80,7 @@ class _Clock:
 
     def __init__(self, demo: Demo) -> None:
         self.demo, self.stages = demo, stages(demo)
+        self.shown = 0.0
         path = demo.out / "seconds.json"
         spent = read_json(path) if path.is_file() else {}
         for stage in self.stages:
@@ -87,21 +91,23 @@ class _Clock:
         return {stage.title: stage.seconds for stage in self.stages if stage.seconds}
 
     def changed(self, stage: Stage) -> None:
-        """Take note of a stage that was begun or ended."""
+        """Take note of a stage that was begun, has gone on or ended."""
         out = self.demo.out
         write_json(out / "stages.json", [one.described() for one in self.stages])
-        if stage.state == "running":
-            return
-        write_json(out / "seconds.json", self.seconds())
+        if stage.state != "running":
+            write_json(out / "seconds.json", self.seconds())
         if stage.state == "done":
             done = sum(one.state == "done" for one in self.stages)
-            print(
-                f"{done}/{len(self.stages)} {stage.title}: {stage.seconds:.0f} s", file=sys.stderr
-            )
-            if stage.name.startswith("speak") and stage.name != "speak reference":
-                _write_samples(self.demo)
-                write_page(out)
+            line = f"{done}/{len(self.stages)} {stage.title}: {stage.seconds:.0f} s"
+            print(line, file=sys.stderr)
+        speaks = stage.name.startswith("speak") and stage.name != "speak reference"
+        due = self.shown and time.monotonic() - self.shown > PAGE_EVERY
+        if (speaks and stage.state == "done") or due:
+            if not self.shown:
                 print(f"listen: {out / 'report.html'} (it grows)", file=sys.stderr)
+            _write_samples(self.demo)
+            write_page(out)
+            self.shown = time.monotonic()
 
 
 def _reward_names(plan: Plan, ablation: bool) -> tuple[str, ...]:
@@ -128,7 +134,6 @@ def _results(demo: Demo, seconds: Mapping[str, float], command: str) -> dict[str
         )
         for emotion in demo.plan.emotions
     }
-    tests = {name: rows[: demo.plan.test_utterances] for name, rows in demo.world.tests().items()}
     return {
         "schema": 1,
         "seed": demo.seed,
@@ -141,8 +146,8 @@ def _results(demo: Demo, seconds: Mapping[str, float], command: str) -> dict[str
             for name in ("base", *demo.plan.systems)
         },
         "reward_models": {
-            name: robustness.with_tests(model, tests, demo.seed)
-            for name, model in demo.reward_models().items()
+            name: read_json(demo.out / "reward_tests" / f"{name}.json")
+            for name in demo.reward_names
         },
         "training": {name: _training(demo, name) for name in demo.plan.systems},
         "missing_judges": _missing(demo) | ({"content": reason} if reason else {}),

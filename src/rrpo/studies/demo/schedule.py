@@ -26,6 +26,8 @@ class Stage:
         title: what is shown.
         needs: names of stages that must be done first.
         seconds: what it took, over all the times it was taken up.
+        cpu: seconds of a core of these.
+        left: about how many seconds it still takes, where that is known.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Stage:
     needs: tuple[str, ...] = ()
     state: Literal["waiting", "running", "done"] = "waiting"
     seconds: float = 0.0
+    cpu: float = 0.0
+    left: float | None = None
 
     def described(self) -> dict[str, Any]:
         """Return what a page shows of it."""
@@ -40,6 +44,10 @@ class Stage:
 
 
 Work = Callable[[str], None]
+Spent = tuple[float, float, bool]
+"""Seconds, those of a core, and whether the stage came to its end."""
+TELL = 10.0
+"""Seconds between two looks at how far the running stages are."""
 
 
 def run_stages(
@@ -56,7 +64,8 @@ def run_stages(
         work: does a stage by name; like `prepare` a function that a new process can import.
         prepare: called with `arguments` once in every process, before any stage.
         workers: how many stages at once; one does them here, one after the other.
-        changed: called after a stage was begun, ended or was interrupted.
+        changed: called after a stage was begun, ended or was interrupted, and now and then while
+            it runs.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; what was running has saved what it can go on from.
@@ -76,15 +85,20 @@ def run_stages(
     context = multiprocessing.get_context("spawn")
     reports = context.Queue()
     pool = ProcessPoolExecutor(workers, context, _start, (reports, prepare, arguments))
-    running: dict[Future[tuple[float, bool]], Stage] = {}
-    with _terminated(), progress.following(reports):
+    running: dict[Future[Spent], Stage] = {}
+    with _terminated(), progress.following(reports) as left:
         try:
             while any(stage.state != "done" for stage in stages):
                 for stage in _ready(stages)[: workers - len(running)]:
                     running[pool.submit(_timed, work, stage.name)] = stage
                     _begin(stage, changed)
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done = wait(running, TELL, return_when=FIRST_COMPLETED).done
+                for future in done:
                     _end(running.pop(future), future.result(), changed)
+                if not done:
+                    for stage in running.values():
+                        stage.left = left().get(stage.title)
+                    changed(stage)
         except BaseException:
             # What runs finishes its step and saves.
             for child in multiprocessing.active_children():
@@ -105,18 +119,19 @@ def _begin(stage: Stage, changed: Callable[[Stage], None]) -> None:
     changed(stage)
 
 
-def _end(stage: Stage, found: tuple[float, bool], changed: Callable[[Stage], None]) -> None:
-    seconds, whole = found
-    stage.seconds = round(stage.seconds + seconds, 2)
+def _end(stage: Stage, spent: Spent, changed: Callable[[Stage], None]) -> None:
+    seconds, cpu, whole = spent
+    stage.seconds, stage.cpu = round(stage.seconds + seconds, 2), round(stage.cpu + cpu, 2)
+    stage.left = None
     stage.state = "done" if whole else "waiting"
     changed(stage)
     if not whole:
         raise KeyboardInterrupt
 
 
-def _timed(work: Work, name: str) -> tuple[float, bool]:
-    """Do a stage; return its seconds and whether it came to its end."""
-    began, whole = time.monotonic(), True
+def _timed(work: Work, name: str) -> Spent:
+    """Do a stage; return what it took and whether it came to its end."""
+    began, used, whole = time.monotonic(), time.process_time(), True
     child = multiprocessing.parent_process() is not None
     try:
         if child:
@@ -127,7 +142,7 @@ def _timed(work: Work, name: str) -> tuple[float, bool]:
     finally:
         if child:  # one that waits for work is ended by its parent, without a traceback
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return time.monotonic() - began, whole
+    return time.monotonic() - began, time.process_time() - used, whole
 
 
 def _start(reports: Any, prepare: Callable[..., None], arguments: tuple[Any, ...]) -> None:

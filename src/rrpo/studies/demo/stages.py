@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from rrpo.checkpoint import write_json
+from rrpo.evaluate import robustness
 from rrpo.studies.demo.judged import judge, speak
 from rrpo.studies.demo.plan import PRETRAINED, SYSTEMS
 from rrpo.studies.demo.schedule import Stage
@@ -24,7 +26,14 @@ def do(name: str) -> None:
     if kind == "reward":
         fine_tune_reward(demo.out, demo.world, what, demo.plan.reward_steps, demo.seed)
     else:
-        {"train": post_train, "speak": speak, "judge": judge}[kind](demo, what)
+        {"train": post_train, "speak": speak, "judge": judge, "test": _test}[kind](demo, what)
+
+
+def _test(demo: Demo, name: str) -> None:
+    """Test a reward model on the world's test sets."""
+    tests = {key: rows[: demo.plan.test_utterances] for key, rows in demo.world.tests().items()}
+    figures = robustness.with_tests(demo.reward_model(name), tests, demo.seed)
+    write_json(_result(demo, f"test {name}"), figures)
 
 
 def stages(demo: Demo) -> list[Stage]:
@@ -33,7 +42,14 @@ def stages(demo: Demo) -> list[Stage]:
     rewards = tuple(f"reward {name}" for name in trained)
     found = [Stage(f"speak {name}", f"{_title(name)} speaks") for name in ("reference", "base")]
     found += [Stage(f"reward {name}", f"reward model {name}") for name in trained]
-    judged = []
+    judged = [
+        Stage(
+            f"test {name}",
+            f"tests of reward model {name}",
+            () if name == PRETRAINED else (f"reward {name}",),
+        )
+        for name in demo.reward_names
+    ]
     for name in ("reference", "base", *demo.plan.systems):
         if name in SYSTEMS and name != "base":
             system, needs = SYSTEMS[name], []
@@ -63,6 +79,8 @@ def _result(demo: Demo, name: str) -> Path:
     kind, what = name.split()
     if kind == "reward":
         return demo.out / "reward_models" / what / "results.json"
+    if kind == "test":
+        return demo.out / "reward_tests" / f"{what}.json"
     if kind == "train":
         return demo.folder_of(what) / "results.json"
     return demo.out / "samples" / what / {"speak": "spoken.json", "judge": "rows.json"}[kind]
