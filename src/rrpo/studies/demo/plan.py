@@ -109,6 +109,7 @@ class Plan:
 FULL = Plan()
 """Of studies: much is measured."""
 DEMO = Plan(
+    sft_steps=100,  # it stops long before; what is shown of the time left is nearer so
     sentences=4,
     curve_sentences=1,
     curve_every=30,
