@@ -244,6 +244,16 @@ def test_page_while_the_demo_is_running(tmp_path: Path) -> None:
         write_page(folder)
 
 
+def test_a_taste_says_so_and_shows_what_it_found(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(demo_results() | {"smoke": False}))
+    assert "A taste." not in read_page(write_page(tmp_path)).words()
+    results = demo_results() | {"smoke": False, "taste": True}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    words = read_page(write_page(tmp_path)).words()
+    assert "What this run shows A taste. One emotion, a fifth of the steps" in words
+    assert "closer to the asked emotion" in words
+
+
 def test_page_survives_nulls_and_lost_sounds(tmp_path: Path) -> None:
     folder = make_demo(tmp_path / "run")
     lines = (folder / "samples.jsonl").read_text().splitlines()

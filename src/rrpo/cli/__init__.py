@@ -112,15 +112,17 @@ def demo(
 
     The page is there within seconds and grows. Ctrl-C stops; the same command goes on.
     """
-    from rrpo.studies.demo import demo, plan
-
     if smoke and quick:
         raise UserError("--smoke and --quick are two sizes: give one")
-    size = plan.SMOKE if smoke else plan.QUICK if quick else plan.DEMO
-    chosen = plan.with_systems(size, systems.split(","))
     workers = min(jobs or cores(), 3)
     if workers == 1:
         print("one core: the stages run one after the other", file=sys.stderr)
+    else:
+        print(f"{workers} cores, a stage on each: loading …", file=sys.stderr)
+    from rrpo.studies.demo import demo, plan
+
+    size = plan.SMOKE if smoke else plan.QUICK if quick else plan.DEMO
+    chosen = plan.with_systems(size, systems.split(","))
     world = None
     if from_scratch:
         from rrpo_world.build import build

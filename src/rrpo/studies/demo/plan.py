@@ -143,6 +143,11 @@ SMOKE = replace(
 )
 
 
+def is_of(plan: Plan, size: Plan) -> bool:
+    """Return whether a plan is of a size, whatever it post-trains."""
+    return replace(plan, systems=size.systems) == size
+
+
 def with_systems(plan: Plan, names: Sequence[str]) -> Plan:
     """Return a plan that post-trains these systems; the base is always there.
 
