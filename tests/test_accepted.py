@@ -204,6 +204,18 @@ def pairs(rejected: list[Utterance] | None) -> Given:
     return run
 
 
+def twice(turned: bool) -> Given:
+    def run(at: Path) -> None:
+        good, bad = utterances(1), utterances(1, tokens=np.arange(30))
+        again = [Utterance(**{**vars(row), "id": "again"}) for row in (good[0], bad[0])]
+        first, second = again[::-1] if turned else again
+        write_shard(at / CHOSEN, [*good, first])
+        write_shard(at / REJECTED, [*bad, second])
+        read_pairs(at, World().tokenizer)
+
+    return run
+
+
 def spoken(text: str, cosyvoice: bool = False) -> Given:
     def run(at: Path) -> None:
         tokenizer: Tokenizer = World().tokenizer
@@ -212,6 +224,26 @@ def spoken(text: str, cosyvoice: bool = False) -> Given:
             write_tokenizer(at / "CosyVoice2")
             tokenizer = CosyVoiceTokenizer(at / "CosyVoice2")
         make_examples(tokenizer, utterances(text=text), at)
+
+    return run
+
+
+def played(name: str = "mini", text: str = "It is noon.", voice: str | None = None) -> Given:
+    def run(at: Path) -> None:
+        pytest.importorskip("starlette")
+        pytest.importorskip("httpx2")
+        from starlette.testclient import TestClient
+
+        from rrpo.play import page
+
+        if name.endswith("policy"):
+            tiny_policy(at / "policy")
+        speakers = page.load_speakers([name.format(at)], voice)
+        browser = TestClient(page.make(speakers, "127.0.0.1"), base_url="http://127.0.0.1:8025")
+        asked = {"policy": 0, "text": text, "emotion": "sad", "seed": 0}
+        answer = browser.post("/speech", json=asked)
+        if answer.status_code != 200:
+            raise UserError(answer.text)
 
     return run
 
@@ -392,6 +424,8 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("--pairs", "both of a pair the same"): pairs(utterances()),
     ("--pairs", "two texts in a pair"): pairs(utterances(text="It is late.")),
     ("--pairs", "one of the two shards"): pairs(None),
+    ("--pairs", "a pair and the same turned over"): twice(turned=True),
+    ("--pairs", "a pair under two ids"): twice(turned=False),
     ("--data, --text", "words, numbers and marks"): spoken("Well, 3 trains left."),
     ("--data, --text", "marks alone"): spoken("?!..."),
     ("--data, --text", "-5 degrees"): spoken("-5 degrees."),
@@ -405,6 +439,11 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("--voice", "3 s at 16 kHz"): recorded(3.0),
     ("--voice", "over 30 s"): recorded(30.5),
     ("--voice", "half a file"): recorded(3.0, end=9000),
+    ("rrpo play", "the bundled base, a run"): several(played(), played("{}/policy")),
+    ("rrpo play", "a folder without a policy"): played("{}"),
+    ("rrpo play", "a voice for the mini world"): played(voice="x.wav"),
+    ("rrpo play", "a sign that cannot be read"): played(text="50 %"),
+    ("rrpo play", "a text of 501 characters"): played(text="a" * 501),
     ("--from", 'llm.pt, with `module.` before its keys, or under "model"'): several(
         checkpoint(lambda state: state),
         checkpoint(lambda state: {f"module.{key}": value for key, value in state.items()}),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rrpo import audio
-from rrpo.checkpoint import write_json, write_text
+from rrpo.checkpoint import write_json, write_text, writing
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import artifacts
@@ -24,7 +24,7 @@ from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardModel
-from rrpo.run_folder import begin_folder, commit_folder
+from rrpo.run_folder import begin_folder, commit_folder, discard_fresh
 from rrpo.speaking.by_name import REMEDY, naming, refuse_voice
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
 from rrpo.speaking.mini import MiniSpeaker
@@ -155,13 +155,18 @@ def _keep(
     if not (folder / "config.yaml").is_file():
         return
     target = folder / "samples"
-    fresh = begin_folder(target)
-    for sample, row in zip(samples, rows, strict=True):
-        audio.write(fresh / f"{sample.id}.wav", sample.audio)
-        row["wav"] = f"samples/{sample.id}.wav"
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    write_text(fresh / "samples.jsonl", lines)
-    commit_folder(target)
+    try:
+        with writing(target):
+            fresh = begin_folder(target)
+            for sample, row in zip(samples, rows, strict=True):
+                audio.write(fresh / f"{sample.id}.wav", sample.audio)
+                row["wav"] = f"samples/{sample.id}.wav"
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            write_text(fresh / "samples.jsonl", lines)
+            commit_folder(target)
+    except UserError:
+        discard_fresh(target)
+        raise
     write_json(folder / "evaluation.json", figures)
     if (folder / "results.json").is_file():
         print(f"page: {write_run_page(folder)}")

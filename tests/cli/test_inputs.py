@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from foreign_checkpoints import model_folder, save_safetensors, upstream_state
+from rrpo import config, train_reward, train_sft
 from rrpo.checkpoint import sha256
-from rrpo.data.shards import Utterance, for_tests, for_training, write_shard
+from rrpo.cli import data as command
+from rrpo.data.shards import Utterance, for_tests, for_training, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.loading import describe, load_data
 from rrpo.mini.world import World
+from sounds import encoded, voice
 
 
 def shard(path: Path, *partitions: str) -> Path:
@@ -89,3 +92,59 @@ def test_what_a_run_is_made_from_is_told_by_its_weights(tmp_path: Path) -> None:
         "start": [["mini", ""]],
         "reward": [["mini-tasks", ""]],
     }
+
+
+TEXTS = ("Déjà vu in a café.", "A naïve garçon sings.", "Über señor Núñez!", "It is noon.")
+WESTERN = ("cp1252", "utf-16", "utf-8-sig")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", WESTERN)
+@pytest.mark.parametrize("door", ["csv", "manifest", "kaldi"])
+def test_a_table_of_excel_in_any_encoding_is_trained_on_as_it_was_written(
+    tiny: Path, tmp_path: Path, door: str, encoding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the bytes of Western Windows to the end of a training, which reads every text."""
+    names = ("Jörg", "Zoë", "Ünal", "bob")
+    for number in range(4):
+        (tmp_path / f"é{number}.wav").write_bytes(encoded("wav", voice(1.2, number)))
+    emotions = ("happy", "sad", "happy", "sad")
+    rows = list(zip(range(4), emotions, TEXTS, names, strict=True))
+    if door == "kaldi":
+        places = {"wav.scp": "é{0}.wav", "utt2emo": "{1}", "text": "{2}", "utt2spk": "{3}"}
+        for file, form in places.items():
+            lines = [f"u{row[0]} {form.format(*row)}\r\n" for row in rows]
+            (tmp_path / file).write_bytes("".join(lines).encode(encoding))
+        command.data_import("cosyvoice", tmp_path, tmp_path / "imported")
+    else:
+        lines = [f"é{row[0]}.wav;{row[1]};{row[2]};{row[3]}\r\n" for row in rows]
+        table = "path;emotion;text;speaker\r\n" + "".join(lines)
+        (tmp_path / "t.csv").write_bytes(table.encode(encoding))
+        if door == "csv":
+            command.data_import("csv", tmp_path / "t.csv", tmp_path / "imported")
+    source = tmp_path / ("t.csv" if door == "manifest" else "imported")
+    command.tokenize(source, tmp_path / "tokens")
+    assert ("read as CP1252" in capsys.readouterr().out) == (encoding == "cp1252")
+    data = tmp_path / "tokens" / "tokens"
+    read = read_shard(data)
+    assert [(row.emotion, row.text, row.speaker) for row in read] == [row[1:] for row in rows]
+    small = ["train.steps=1", "train.warmup_steps=0", "sft.batch_size=4", "held_out=0.3"]
+    train_sft(tmp_path / "sft", data, start=tiny / "policy", settings=small)
+    quick = ["train.steps=1", "train.warmup_steps=0"]
+    train_reward(tmp_path / "rm", data, start="new", settings=quick)
+    assert (tmp_path / "sft" / "report.html").is_file()
+    assert (tmp_path / "rm" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("option", ["--config", "instructions"])
+def test_settings_in_the_encoding_of_western_windows_are_refused(
+    tmp_path: Path, option: str
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_bytes("# über\nen:\n  happy: Sei fröhlich.\n".encode("cp1252"))
+    with pytest.raises(UserError, match=r"c\.yaml is not UTF-8 text: save it as UTF-8"):
+        if option == "--config":
+            train_sft(tmp_path / "sft", config=file)
+        else:
+            config.read(file)
+    assert not (tmp_path / "sft").exists()

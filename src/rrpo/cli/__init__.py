@@ -31,6 +31,8 @@ TRAINING = ("reward", "policy", "tokenize", "speak", "evaluate", "study")
 """Commands that are busy for long, with torch."""
 ORDER = ("demo", "play", "speak", "reward", "policy", "evaluate", "report", "data", "tokenize")
 """Commands as the help lists them, what a user meets first before the others."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a system says of a disk that is full, or of a user who has had his part of it."""
 
 
 class _Ordered(TyperGroup):
@@ -148,9 +150,12 @@ def main() -> None:
     except KeyboardInterrupt:
         _interrupted()
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno == errno.ENAMETOOLONG:
+            _mistake(f"the name {str(error.filename)[:60]}… is too long: choose a shorter one")
+        if error.errno not in FULL and "temporary directory" not in str(error):
             raise
-        _mistake(f"the name {str(error.filename)[:60]}… is too long: choose a shorter one")
+        place = error.filename or "the folder of temporary files"
+        _mistake(f"there is no room on the disk for {place}: free space, or name another in TMPDIR")
     except Exception as error:
         # Typer raises click's exceptions, or those of a copy that it brings along.
         kind = type(error).__name__

@@ -5,7 +5,7 @@ together by their ids.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +97,8 @@ def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
 
     Raises:
         UserError: a shard is missing or damaged, an id stands twice, the two do not fit, a text is
-            empty, both utterances of a pair are the same, or all are held out.
+            empty, both utterances of a pair are the same, two pairs contradict each other, or all
+            are held out.
     """
     require_pairs(folder)
     chosen, rejected = (_by_id(folder / name) for name in (CHOSEN, REJECTED))
@@ -114,11 +115,52 @@ def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
         raise UserError(f"{folder}: every pair is in the partition {TEST!r}: none to train on")
     if held_out:
         print(f"{folder}: {len(held_out)} of {len(chosen)} pairs are held out for tests")
+    twice = _twice(folder, chosen, rejected, held_out)
+    if twice:
+        print(
+            f"{folder}: {len(twice)} of {len(chosen)} pairs stand there twice, such as "
+            f"{twice[0]!r}: each counts once"
+        )
+    left_out = held_out.union(twice)
     return [
         _pair(folder, row, rejected[name], tokenizer)
         for name, row in chosen.items()
-        if name not in held_out
+        if name not in left_out
     ]
+
+
+def _twice(
+    folder: Path,
+    chosen: Mapping[str, Utterance],
+    rejected: Mapping[str, Utterance],
+    held_out: Collection[str],
+) -> list[str]:
+    """Return the ids of pairs that another id has as well.
+
+    Raises:
+        UserError: two prefer one utterance to the other and the other to the one, or one alone is
+            held out for tests.
+    """
+    first: dict[tuple[str, str, bytes, bytes], str] = {}
+    twice = []
+    for name, row in chosen.items():
+        good, bad = row.tokens.tobytes(), rejected[name].tokens.tobytes()
+        other = first.setdefault((row.text, row.emotion, good, bad), name)
+        turned = first.get((row.text, row.emotion, bad, good))
+        if turned is not None and good != bad:
+            raise UserError(
+                f"{folder}: the pairs {turned!r} and {name!r} contradict each other, as each has "
+                "chosen what the other has rejected: remove the wrong one, or both"
+            )
+        if other == name:
+            continue
+        if (name in held_out) != (other in held_out):
+            raise UserError(
+                f"{folder}: the pairs {other!r} and {name!r} are the same, one held out for tests "
+                "and one not: remove one"
+            )
+        twice.append(name)
+    return twice
 
 
 def require_pairs(folder: Path) -> None:

@@ -4,6 +4,7 @@ Upstream's GRPO recipe makes it of CosyVoice2, its TensorRT-LLM recipe of CosyVo
 table goes on with 6561 codes and the specials; the output layer covers all rows.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -199,12 +200,19 @@ def save_hugging_face(model: SpeechTokenLM, tokenizer: Any, folder: Path) -> Non
         "top_p": 0.8,
         "top_k": 25,
     }
-    with writing(folder):
-        tokenizer.save_pretrained(folder)
-        write_json(folder / "generation_config.json", generation)
-        save_tensors(folder / "model.safetensors", state)
-        # Last, because a folder without it is not taken for a model.
-        write_json(folder / "config.json", _hugging_face_config(config, rows, first + config.eos))
+    there = folder.exists()
+    try:
+        with writing(folder):
+            tokenizer.save_pretrained(folder)
+            write_json(folder / "generation_config.json", generation)
+            save_tensors(folder / "model.safetensors", state)
+            # Last, because a folder without it is not taken for a model.
+            joint = _hugging_face_config(config, rows, first + config.eos)
+            write_json(folder / "config.json", joint)
+    except UserError:
+        if not there:  # so that a second call finds the folder as empty as the first did
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _hugging_face_config(config: LMConfig, rows: int, eos: int) -> dict[str, Any]:
