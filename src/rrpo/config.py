@@ -28,6 +28,8 @@ class Strict(pydantic.BaseModel):
 
 
 Config = TypeVar("Config", bound=Strict)
+Settings = Mapping[str, object] | Sequence[str]
+"""Settings by their dotted names, or as `--set` takes them."""
 
 
 def load(
@@ -54,6 +56,18 @@ def load(
     for override in overrides:
         _apply(values, override)
     return _validated(kind, values, path, overrides)
+
+
+def as_overrides(settings: Settings) -> list[str]:
+    """Return settings as `--set` takes them.
+
+    Examples:
+        >>> as_overrides({"train.steps": 40}), as_overrides(["train.steps=40"])
+        (['train.steps=40'], ['train.steps=40'])
+    """
+    if isinstance(settings, Mapping):
+        return [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+    return list(settings)
 
 
 def parse(kind: type[Config], values: Mapping[str, Any], source: Path) -> Config:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from rrpo import config as configuration
 from rrpo import policy, runs
 from rrpo.checkpoint import claim
+from rrpo.config import Settings, as_overrides
 from rrpo.data.shards import shard_codec
 from rrpo.errors import UserError
 from rrpo.loading import (
@@ -32,7 +33,6 @@ from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, require_pairs
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import make_examples
-from rrpo.presets import Settings, overrides
 from rrpo.presets import preset as preset_file
 from rrpo.processes import require_launcher
 from rrpo.report.page import write_run_page
@@ -243,7 +243,7 @@ def _configured(
 ) -> Run:
     """Fill a policy run's configuration: paths absolute, language and instructions inherited."""
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
-    given += overrides(settings)
+    given += as_overrides(settings)
     file = None if config is None else Path(config)
     require_own(kind, file)
     run = configuration.load(kind, file, given, preset)

@@ -270,7 +270,11 @@ class Metrics:
             self.stream.write(json.dumps(clean, allow_nan=False) + "\n")
             self.stream.flush()
             if self.tracker is not None:
-                self.tracker.log(scalars, step=step)
+                # Not through accelerate's own for the others: its first one for trackio, which
+                # is supported, drops the step.
+                tensorboard = self.tracker.name == "tensorboard"
+                log = self.tracker.log if tensorboard else self.tracker.tracker.log
+                log(scalars, step=step)
         except OSError as error:
             raise cannot_write(self.folder, error) from None
 

@@ -8,6 +8,7 @@ import torch
 
 from rrpo import audio, reward, runs, spelling
 from rrpo import config as configuration
+from rrpo.config import Settings, as_overrides
 from rrpo.data.shards import Utterance, shard_codec
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
@@ -21,7 +22,6 @@ from rrpo.loading import (
     output_folder,
 )
 from rrpo.mini.world import World
-from rrpo.presets import Settings, overrides
 from rrpo.presets import preset as preset_file
 from rrpo.processes import require_launcher
 from rrpo.progress import Progress
@@ -78,7 +78,7 @@ def train_reward(
     base = None if preset is None else preset_file("reward", preset)
     file = None if config is None else Path(config)
     require_own(RewardRun, file)
-    run = configuration.load(RewardRun, file, overrides(settings), base)
+    run = configuration.load(RewardRun, file, as_overrides(settings), base)
     run = spelling.with_text(run, bundled=data is None)
     if run.fit.needs_mix_pool and mixes is None:
         raise UserError(

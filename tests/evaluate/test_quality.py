@@ -93,6 +93,7 @@ def test_bad_audio_is_the_users_mistake(name: str, audio: Audio) -> None:
         scorer(name)(audio)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1600, 16_000, 144_000])
 def test_the_features_of_p808_are_librosas(size: int) -> None:
     librosa = pytest.importorskip("librosa", reason="the oracle")

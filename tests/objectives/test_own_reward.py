@@ -38,6 +38,7 @@ class LowCodes:
         return {"low": -mean, "code": 6560 * mean.detach()}
 
 
+@pytest.mark.slow
 def test_diffro_climbs_a_reward_of_ones_own(tmp_path: Path) -> None:
     seen: list[float] = []
 

@@ -151,7 +151,7 @@ def perturbed_loss(
 def test_delta_is_the_fast_gradient_and_carries_no_gradient(frames: bool) -> None:
     """The gradient of h' by finite differences gives delta; then delta is held constant."""
     model, rows = new_model(), corpus(6)
-    config = FitConfig(batch_size=4, mixup=False, adversarial_at="frames" if frames else "pooled")
+    config = FitConfig(batch_size=2, mixup=False, adversarial_at="frames" if frames else "pooled")
     objective = RewardObjective(model, rows, config)
     loss, _ = objective.loss(0, seeded())
     loss.backward()

@@ -3,8 +3,6 @@
 A preset is a YAML file beside this one; `--config` and `--set` change single settings of it.
 """
 
-import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rrpo.errors import UserError
@@ -14,8 +12,6 @@ NAMES = {
     "diffro": ("paper", "recommended"),
 }
 """Presets of each command."""
-Settings = Mapping[str, object] | Sequence[str]
-"""Settings by their dotted names, or as `--set` takes them."""
 
 
 def preset(command: str, name: str) -> Path:
@@ -35,15 +31,3 @@ def preset(command: str, name: str) -> Path:
     if name not in NAMES[command]:
         raise UserError(f"there is no preset {name!r}: choose from {', '.join(NAMES[command])}")
     return Path(__file__).parent / f"{command}-{name}.yaml"
-
-
-def overrides(settings: Settings) -> list[str]:
-    """Return settings as `--set` takes them.
-
-    Examples:
-        >>> overrides({"train.steps": 40}), overrides(["train.steps=40"])
-        (['train.steps=40'], ['train.steps=40'])
-    """
-    if isinstance(settings, Mapping):
-        return [f"{name}={json.dumps(value)}" for name, value in settings.items()]
-    return list(settings)
