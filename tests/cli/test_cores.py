@@ -36,6 +36,7 @@ def test_one_core_works_alone_and_says_so(
     assert "one core: the stages run one after the other" in capsys.readouterr().err
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     assert asked(monkeypatch) == 2
+    assert "2 cores, a stage on each" in capsys.readouterr().err
     assert asked(monkeypatch, "--jobs", "1") == 1
     assert asked(monkeypatch, "--jobs", "8") == 3
 

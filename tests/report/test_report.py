@@ -224,8 +224,7 @@ STAGES = [
 def test_page_while_the_demo_is_running(tmp_path: Path) -> None:
     (tmp_path / "stages.json").write_text(json.dumps(STAGES))
     words = read_page(write_page(tmp_path)).words()
-    assert "1 of 3 stages are done" in words
-    assert "the page loads itself again. SFT about 2 min left All stages" in words
+    assert "Still running SFT about 2 min left 1 of 3 stages are done" in words
     assert "Reward models done in 74 s SFT about 2 min left RRPO waiting" in words
     assert "nothing to hear yet" in words
     folder = make_demo(tmp_path / "run", seconds=0.05)
@@ -243,6 +242,16 @@ def test_page_while_the_demo_is_running(tmp_path: Path) -> None:
     (folder / "stages.json").write_text("[3]")
     with pytest.raises(UserError, match="as the run wrote it"):
         write_page(folder)
+
+
+def test_a_taste_says_so_and_shows_what_it_found(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(demo_results() | {"smoke": False}))
+    assert "A taste." not in read_page(write_page(tmp_path)).words()
+    results = demo_results() | {"smoke": False, "taste": True}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    words = read_page(write_page(tmp_path)).words()
+    assert "What this run shows A taste. One emotion, a fifth of the steps" in words
+    assert "closer to the asked emotion" in words
 
 
 def test_page_survives_nulls_and_lost_sounds(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from rrpo import __version__
 from rrpo.archive import refuse_archive
@@ -28,10 +29,24 @@ from rrpo.errors import UserError
 
 TRAINING = ("reward", "policy", "tokenize", "speak", "evaluate", "study")
 """Commands that are busy for long, with torch."""
+ORDER = ("demo", "play", "speak", "reward", "policy", "evaluate", "report", "data", "tokenize")
+"""Commands as the help lists them, what a user meets first before the others."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What a system says of a disk that is full, or of a user who has had his part of it."""
+
+
+class _Ordered(TyperGroup):
+    """The commands in the order of their use."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return their names."""
+        names = super().list_commands(ctx)
+        return [*ORDER, *(name for name in names if name not in ORDER)]
+
+
 app = typer.Typer(
     name="rrpo",
+    cls=_Ordered,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -71,17 +86,18 @@ def _root(
     ] = False,
 ) -> None:
     """Take the option that needs no command."""
-    if context.invoked_subcommand in TRAINING:
+    if context.invoked_subcommand in TRAINING and "--help" not in sys.argv:
         choose_threads()
 
 
-@app.command(epilog="Example: rrpo demo --systems sft,best_of_8,diffro,rrpo --out demo")
+@app.command(epilog="Example: rrpo demo --quick --out demo")
 def demo(
     out: Out = Path("demo"),
     seed: Seed = 0,
     smoke: Smoke = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A taste: one emotion, a fifth of the steps.")
+        bool,
+        typer.Option("--quick", help="A taste, two minutes: one emotion, a fifth of the steps."),
     ] = False,
     jobs: Annotated[
         int | None,
@@ -98,15 +114,17 @@ def demo(
 
     The page is there within seconds and grows. Ctrl-C stops; the same command goes on.
     """
-    from rrpo.studies.demo import demo, plan
-
     if smoke and quick:
         raise UserError("--smoke and --quick are two sizes: give one")
-    size = plan.SMOKE if smoke else plan.QUICK if quick else plan.DEMO
-    chosen = plan.with_systems(size, systems.split(","))
     workers = min(jobs or cores(), 3)
     if workers == 1:
         print("one core: the stages run one after the other", file=sys.stderr)
+    else:
+        print(f"{workers} cores, a stage on each: loading …", file=sys.stderr)
+    from rrpo.studies.demo import demo, plan
+
+    size = plan.SMOKE if smoke else plan.QUICK if quick else plan.DEMO
+    chosen = plan.with_systems(size, systems.split(","))
     world = None
     if from_scratch:
         from rrpo_world.build import build

@@ -20,7 +20,9 @@ def speak(
     policy: Annotated[str, typer.Option(help="Folder of a policy, or `mini` for the base.")],
     text: Annotated[str, typer.Option(help="What to say.")],
     out: Annotated[Path, typer.Option(help="A wav file.", callback=short_enough)],
-    emotion: Annotated[str, typer.Option(help="How to say it.")] = "neutral",
+    emotion: Annotated[
+        str, typer.Option(help="How to say it, such as happy, angry or sad.")
+    ] = "neutral",
     speaker: Annotated[
         str, typer.Option(help="cedar, maple, hazel or willow instead of the main voice.")
     ] = "",

@@ -12,7 +12,7 @@ import staged_work
 from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.studies.demo import schedule
-from rrpo.studies.demo.plan import DEMO, QUICK, with_systems
+from rrpo.studies.demo.plan import DEMO, QUICK, is_of, with_systems
 from rrpo.studies.demo.schedule import Stage, run_stages
 from rrpo.studies.demo.setting import Demo
 from rrpo.studies.demo.stages import stages
@@ -114,3 +114,5 @@ def test_a_quick_demo_asks_for_one_emotion(tmp_path: Path) -> None:
     rows = Demo(tmp_path, 0, QUICK, (), World()).unseen(QUICK.sentences)
     assert len(rows) == QUICK.sentences
     assert {row.emotion for row in rows} == set(QUICK.emotions)
+    assert is_of(with_systems(QUICK, ["rrpo"]), QUICK)
+    assert not is_of(DEMO, QUICK)

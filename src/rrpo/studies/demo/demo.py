@@ -23,7 +23,17 @@ from rrpo.mini.world import HASHES, World
 from rrpo.report.page import write_page
 from rrpo.report.terminal import print_table
 from rrpo.studies.demo.judged import curve_point, read_rows, samples_so_far
-from rrpo.studies.demo.plan import FULL, PRETRAINED, REWARD_OF, SMOKE, SYSTEMS, TABLE_2, Plan
+from rrpo.studies.demo.plan import (
+    FULL,
+    PRETRAINED,
+    QUICK,
+    REWARD_OF,
+    SMOKE,
+    SYSTEMS,
+    TABLE_2,
+    Plan,
+    is_of,
+)
 from rrpo.studies.demo.schedule import Stage, run_stages
 from rrpo.studies.demo.setting import Demo
 from rrpo.studies.demo.stages import do, prepare, stages
@@ -71,6 +81,10 @@ def run(
     results = _results(demo, clock.seconds(), command)
     _write(demo, results)
     print_table(results, console)
+    if results["taste"]:
+        console.print(
+            "\nThis was a taste: one emotion, a fifth of the steps. All of it: rrpo demo."
+        )
     console.print(f"\nListen and look: {out / 'report.html'}")
     return results
 
@@ -137,7 +151,8 @@ def _results(demo: Demo, seconds: Mapping[str, float], command: str) -> dict[str
     return {
         "schema": 1,
         "seed": demo.seed,
-        "smoke": demo.plan == SMOKE,
+        "smoke": is_of(demo.plan, SMOKE),
+        "taste": is_of(demo.plan, QUICK),
         **begin(command),
         "seconds": seconds,
         "reference": reference,

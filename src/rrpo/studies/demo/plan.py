@@ -109,6 +109,7 @@ class Plan:
 FULL = Plan()
 """Of studies: much is measured."""
 DEMO = Plan(
+    sft_steps=100,  # it stops long before; what is shown of the time left is nearer so
     sentences=4,
     curve_sentences=1,
     curve_every=30,
@@ -140,6 +141,11 @@ SMOKE = replace(
     sft_every=2,
     test_utterances=30,
 )
+
+
+def is_of(plan: Plan, size: Plan) -> bool:
+    """Return whether a plan is of a size, whatever it post-trains."""
+    return replace(plan, systems=size.systems) == size
 
 
 def with_systems(plan: Plan, names: Sequence[str]) -> Plan:
