@@ -42,7 +42,7 @@ def make_iemocap(root: Path) -> None:
             wav(session / "sentences" / "wav" / dialog / f"{name}.wav")
             span = f"[{at}.2901 - {at}.9000]"
             labels.append(f"{span}\t{name}\t{emotion}\t[2.5, 2.5, 2.5]\nC-E2:\tNeutral;\t()\n")
-            texts.append(f"{name} [00{at}.2901-00{at}.9000]: Excuse me {at}.\n")
+            texts.append(f"{name} [00{at}.2901-00{at}.9000]: [BREATHING] Excuse me {at}.\n")
         write(session / "dialog" / "EmoEvaluation" / f"{dialog}.txt", "\n".join(labels))
         write(session / "dialog" / "EmoEvaluation" / f"._{dialog}.txt", "\0\1")
         write(session / "dialog" / "EmoEvaluation" / "Categorical" / "e2.txt", "x")

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,16 @@ def checkpoint(change: Callable[[dict[str, Any]], Any], end: int | None = None) 
     return run
 
 
+QUERY = "llm.model.model.layers.0.self_attn.q_proj.weight"
+
+
+def archived(at: Path) -> None:
+    write(at / "inner", "x")
+    with tarfile.open(at / "llm.pt", "w") as archive:
+        archive.add(at / "inner")
+    loading.load_policy(str(at / "llm.pt"))
+
+
 def empty_folder(at: Path) -> None:
     loading.load_policy(str(model_folder(at / "CosyVoice2") / "llm.pt"))
 
@@ -370,6 +381,9 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("rrpo data import csv", "a speaker as `1.0E+05` and as `100000`"): csv(
         "path,emotion,speaker\na.wav,sad,100000\nb.wav,sad,1.0E+05\n"
     ),
+    ("rrpo data import csv", "a text read in a wrong encoding once"): csv(
+        TABLE.replace("Hi.", "It’s".encode().decode("cp1252"))
+    ),
     ("rrpo data import csv", "an error of a spreadsheet"): csv(TABLE.replace("Ho.", "#NAME?")),
     ("rrpo data import csv", "partitions `Train` and `dev`"): csv(
         "path,emotion,partition\na.wav,sad,Train\nb.wav,sad,dev\n"
@@ -435,6 +449,9 @@ GIVEN: dict[tuple[str, str], Given] = {
     ),
     ("--data, --text", "an invisible sign alone"): spoken("\u200b", cosyvoice=True),
     ("--data, --text", "a control token"): spoken("Hi <|endoftext|>", cosyvoice=True),
+    ("--data, --text", "a transcriber's note, such as [GARBAGE]"): spoken(
+        "Hi [GARBAGE] there.", cosyvoice=True
+    ),
     ("--data, --text", "a tag of another program"): spoken("One.<br>Two.", cosyvoice=True),
     ("--voice", "3 s at 16 kHz"): recorded(3.0),
     ("--voice", "over 30 s"): recorded(30.5),
@@ -451,6 +468,10 @@ GIVEN: dict[tuple[str, str], Given] = {
     ),
     ("--from", "a checkpoint with a class in it"): checkpoint(harmful),
     ("--from", "half a checkpoint"): checkpoint(lambda state: state, 20_000),
+    ("--from", "a matrix of zeros"): checkpoint(
+        lambda state: {**state, QUERY: torch.zeros_like(state[QUERY])}
+    ),
+    ("--from", "a tar archive"): archived,
     ("--from", "a folder without weights"): empty_folder,
     ("--config, --set", "a file in UTF-8, a value of another kind of number"): settings(
         "# 步数\ntrain:\n  steps: 3\n", "train.learning_rate=1e-5", "train.learning_rate=1"

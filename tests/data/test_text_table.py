@@ -3,12 +3,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as arrow
+import pyarrow.parquet as parquet
 import pytest
 
 from corpus_trees import wav, write
 from rrpo.data.corpora import Imported, TableOptions, import_corpus
+from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.encodings import read_text
 from rrpo.data.manifest import read_manifest
+from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.data.text_table import read_pairs, read_table
 from rrpo.errors import UserError
 
@@ -211,3 +216,79 @@ def test_columns_that_nobody_asks_for_may_be_anything(tmp_path: Path) -> None:
         "name": "a",
         "discrete": "sad",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "It\u00e2\u20ac\u2122s noon",
+            "was read in a wrong encoding once, it should be 'It\u2019s noon'",
+        ),
+        ("\u00c3\u0153ber", "it should be '\u00dcber'"),
+        ("caf\ufffd", r"has lost a sign \(U.FFFD\)"),
+        ("It&#39;s R&amp;B", r"""was written for a web page, it should be "It's R&B\""""),
+    ],
+)
+def test_a_text_that_was_damaged_before_is_refused_at_every_door(
+    sounds: Path, text: str, said: str
+) -> None:
+    """Read as CP1252 once, as Excel does with UTF-8; or cut out of a web page."""
+    (sounds / "t.csv").write_text(f"path,emotion,text\n0.wav,sad,{text}\n", encoding="utf-8")
+    for file, value in (("wav.scp", "0.wav"), ("utt2spk", "s"), ("utt2emo", "sad"), ("text", text)):
+        (sounds / file).write_text(f"a {value}\n", encoding="utf-8")
+    table = {
+        "utt": ["a"],
+        "audio_data": [b"RIFF"],
+        "text": [text],
+        "spk": ["s"],
+        "emotion": ["sad"],
+    }
+    parquet.write_table(arrow.table(table), sounds / "a.parquet")
+    write_shard(sounds / "s.parquet", [Utterance("a", text, "sad", np.arange(9))])
+    for door in (
+        lambda: import_corpus("csv", sounds / "t.csv", sounds / "out"),
+        lambda: read_manifest(sounds / "t.csv"),
+        lambda: import_cosyvoice(sounds, sounds / "out"),
+        lambda: import_cosyvoice(sounds / "a.parquet", sounds / "out"),
+        lambda: read_shard(sounds / "s.parquet"),
+    ):
+        with pytest.raises(UserError, match=said):
+            door()
+    assert not (sounds / "out").exists()
+
+
+def test_what_looks_odd_and_is_right_is_taken(sounds: Path) -> None:
+    """Letters of the West, signs of web pages, a file whose name was damaged on the disk."""
+    wav(sounds / "caf\u00c3\u00a9.wav")
+    texts = (
+        "\u00c7a co\u00fbte \u00bd \u00a3, \u00e0 No\u00ebl",
+        "R&B & more; AT&T",
+        "\u00c4\u00d6\u00dc",
+    )
+    rows = "".join(
+        f"{name},sad,{text}\n"
+        for name, text in zip(("caf\u00c3\u00a9.wav", "0.wav", "1.wav"), texts, strict=True)
+    )
+    (sounds / "t.csv").write_text(
+        "path;emotion;text\n".replace(";", "|") + rows.replace(",sad,", "|sad|"), "utf-8"
+    )
+    assert [one.text for one in read_manifest(sounds / "t.csv")] == list(texts)
+
+
+@pytest.mark.parametrize("file", ["utt2spk", "utt2emo"])
+def test_two_values_where_kaldi_has_one_are_refused(sounds: Path, file: str) -> None:
+    values = {"wav.scp": "0.wav", "text": "Two words", "utt2spk": "s", "utt2emo": "sad"}
+    for name, value in {**values, file: "one two"}.items():
+        (sounds / name).write_text(f"a {value}\n")
+    with pytest.raises(UserError, match=rf"{file}, line 1: a has 2 values, 'one two': leave one"):
+        import_cosyvoice(sounds, sounds / "out")
+
+
+def test_a_path_without_its_suffix_is_told_which_is_meant(sounds: Path) -> None:
+    (sounds / "t.csv").write_text("path,emotion\n0,sad\n")
+    with pytest.raises(UserError, match=r"no such audio file: 0, but 0\.wav: write the suffix"):
+        read_manifest(sounds / "t.csv")
+    (sounds / "t.csv").write_text(f"path,emotion\nfile://{sounds}/0.wav,sad\n")
+    with pytest.raises(UserError, match="is no file here: write its path alone"):
+        read_manifest(sounds / "t.csv")

@@ -188,6 +188,7 @@ def test_any_letters_can_be_read(text: str) -> None:
         ("7 - 3 is four", "cannot read '7 - 3'"),
         ("he is 5'10", 'cannot read "5\'10"'),
         ("1,50 a piece", "cannot read '1,50'"),
+        ("oh [laughter] no", r"cannot read '\[laughter\]' aloud: write it in words, without"),
         ("a+b", r"cannot read '\+'"),
         ("A & B", "cannot read '&'"),
         ("a zero\u200bwidth", r"cannot read '\\u200b'"),

@@ -334,3 +334,17 @@ def test_our_own_models_are_read_by_folder_run_and_file(tmp_path: Path) -> None:
     for path in (tmp_path / "llm.pt", tmp_path):
         with pytest.raises(UserError, match=r"no reward in .*: expected model.json"):
             reward.load(path)
+
+
+@pytest.mark.parametrize("key", ["llm_decoder.weight", "speech_embedding.weight"])
+def test_a_matrix_of_zeros_is_a_copy_that_did_not_end(
+    tmp_path: Path, state: State, key: str
+) -> None:
+    """A download makes its file as long as it will be, and fills it from the front."""
+    folder = model_folder(tmp_path / "CosyVoice2")
+    torch.save({**state, key: torch.zeros_like(state[key])}, folder / "llm.pt")
+    with pytest.raises(UserError, match=f"{key} holds zeros alone.*: copy it again"):
+        loading.load_policy(str(folder))
+    torch.save({**state, "llm_decoder.bias": torch.zeros_like(state["llm_decoder.bias"])},
+               folder / "llm.pt")  # fmt: skip
+    loading.load_policy(str(folder))

@@ -118,6 +118,9 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
         ("happy <endofprompt> hello there", "holds <endofprompt>: leave it out"),
         ("One.<br>Two.", "holds <br>"),
         ("Be <b>loud</b>.", "holds <b>"),
+        ("It&#39;s R&amp;B.", "holds &#39;: leave it out"),
+        ("[BREATHING] Yeah.", r"holds \[BREATHING\], a note and no speech: leave it out"),
+        ("Oh [Laughter] yes.", r"holds \[Laughter\]: write \[laughter\]"),
     ],
 )
 def test_a_text_that_is_no_speech_names_its_utterance(folder: Path, text: str, words: str) -> None:
@@ -135,6 +138,7 @@ def test_a_text_that_is_no_speech_names_its_utterance(folder: Path, text: str, w
     "text",
     [
         "Oh [laughter] <strong>you</strong>!",
+        "He [Smith] left R&B; [OK]?",
         "<laughter>No</laughter> way.",
         "今天天气很好。",
         "2 < 3 and 5 > 4",

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ import pyarrow.parquet as parquet
 
 from rrpo.checkpoint import atomic_path, writing
 from rrpo.data.catalogue import named_emotion
-from rrpo.data.encodings import read_text
+from rrpo.data.encodings import damage, read_text
 from rrpo.data.files import POINTER, is_file, is_pointer, near
 from rrpo.data.findings import Findings, first
 from rrpo.data.lengths import misfit
 from rrpo.data.manifest import Recording, require_empty, write_manifest
 from rrpo.data.partitions import check_speakers
 from rrpo.data.shards import Utterance, write_shard
-from rrpo.data.text_table import is_nothing, lines, read_pairs
+from rrpo.data.text_table import is_nothing, lines, read_pairs, visible
 from rrpo.errors import UserError, shortened
 from rrpo.tokens import SPEECH_CODES, TOKEN_RATE
 
@@ -60,7 +61,7 @@ def import_cosyvoice(
     named = emotions or beside / "utt2emo"
     if source.is_dir() and not is_file(source / "wav.scp") and is_file(source / "data.list"):
         raise UserError(f"{source} holds no wav.scp: name its list, {source / 'data.list'}")
-    labels = _pairs(named, found) if is_file(named) else {}
+    labels = _pairs(named, found, one_word=True) if is_file(named) else {}
     if emotions is not None and not labels:
         raise UserError(f"no emotions at {emotions}: a file of lines with utterance and emotion")
     if source.is_dir():
@@ -77,6 +78,8 @@ def import_cosyvoice(
         # So that a second call, after the correction, finds the folder as empty as the first did.
         for made in ("audio", "tokens"):
             shutil.rmtree(out / made, ignore_errors=True)
+        with suppress(OSError):
+            out.rmdir()  # where it holds nothing else
         raise
 
 
@@ -90,7 +93,9 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
     for name in ("wav.scp", "text", "utt2spk"):
         if not is_file(folder / name):
             raise UserError(f"{folder} holds no {name}: name a folder of CosyVoice's data recipe")
-        tables[name] = _pairs(folder / name, found, empty=name != "wav.scp")
+        tables[name] = _pairs(
+            folder / name, found, empty=name != "wav.scp", one_word=name == "utt2spk"
+        )
     rows = []
     for name, given in tables["wav.scp"].items():
         if given.endswith("|"):
@@ -174,7 +179,9 @@ def _said(row: Mapping[str, Any], column: str) -> str:
     found = row.get(column)
     if not isinstance(found, str | int | None):
         raise UserError(f"the {column} of {row['utt']} is a {type(found).__name__} and no text")
-    value = "" if found is None else str(found)
+    value = "" if found is None else visible(str(found))
+    if harm := damage(value):
+        raise UserError(f"the {column} of {row['utt']}, {value[:40]!r}, {harm}: repair it")
     return "" if is_nothing(value) else value
 
 
@@ -288,8 +295,10 @@ def _label(name: str, labels: Mapping[str, str]) -> str:
     return named_emotion(labels[name], name)
 
 
-def _pairs(file: Path, found: Findings, empty: bool = False) -> dict[str, str]:
+def _pairs(
+    file: Path, found: Findings, empty: bool = False, one_word: bool = False
+) -> dict[str, str]:
     """Read lines of an utterance and what belongs to it (see `read_pairs`)."""
-    pairs, notes = read_pairs(file, empty)
+    pairs, notes = read_pairs(file, empty, one_word)
     found.notes += notes
     return pairs

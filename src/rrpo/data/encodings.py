@@ -1,6 +1,7 @@
 """Bytes of a text file to its characters: the encoding is found, and never guessed in silence."""
 
 import codecs
+import html
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ NO_TEXT = {
     b"RIFF": "a sound",
 }
 """First bytes of what is given instead of a text."""
+ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{1,6}|#[xX][0-9A-Fa-f]{1,5});")
+"""What web pages write for a sign."""
 COMMON = 0.7
 """Share of characters that must be common ones of an encoding that cannot be told otherwise."""
 SURE = 4
@@ -99,6 +102,37 @@ def _found(data: bytes, likely: str, file: Path) -> Text:
             "a table name it with --encoding, such as cp949"
         )
     return Text(data.decode(name), name, guessed=True)
+
+
+def damage(text: str) -> str:
+    """Say how a text was damaged before it came here; empty: it was not.
+
+    Examples:
+        >>> damage("Itâ€™s cafÃ©"), damage("Ça va, ½ Ä")
+        ("was read in a wrong encoding once, it should be 'It’s café'", '')
+        >>> damage("caf\\ufffd"), damage("R&amp;B")
+        ('has lost a sign (U+FFFD)', "was written for a web page, it should be 'R&B'")
+    """
+    if "\ufffd" in text:
+        return "has lost a sign (U+FFFD)"
+    if not text.isascii():
+        try:
+            repaired = b"".join(map(_western, text)).decode("utf-8")
+        except (UnicodeDecodeError, ValueError):
+            repaired = text
+        if repaired != text:
+            return f"was read in a wrong encoding once, it should be {repaired[:40]!r}"
+    if ENTITY.search(text):
+        return f"was written for a web page, it should be {html.unescape(text)[:40]!r}"
+    return ""
+
+
+def _western(sign: str) -> bytes:
+    """Return the byte that was read as a sign of CP1252, or of Latin-1 where that has none."""
+    try:
+        return sign.encode("cp1252")
+    except UnicodeEncodeError:
+        return bytes([ord(sign)])  # a ValueError above 255
 
 
 def guess(data: bytes) -> str:

@@ -21,6 +21,7 @@ from rrpo.errors import UserError
 FILMS = (".avi", ".mp4", ".mkv", ".mov", ".webm")
 """Suffixes that a table may name and that are no part of the sound's name."""
 IEMOCAP_LABEL = re.compile(r"\[[\d.]+\s*-\s*[\d.]+\]\s+(?P<name>Ses\w+)\s+(?P<label>\w+)")
+NOTED = re.compile(r"\[[A-Z]{3,}\]")
 IEMOCAP_TEXT = re.compile(r"(?P<name>Ses\w+)\s+\[[^\]]*\]:\s*(?P<text>.*\S)")
 
 
@@ -31,7 +32,9 @@ def read_iemocap(root: Path, _corpus: Corpus, found: Findings) -> list[Recording
         texts: dict[str, str] = {}
         for file in _texts(session / "dialog" / "transcriptions"):
             read = (IEMOCAP_TEXT.match(line.strip()) for line in read_lines(file, found))
-            texts.update((match["name"], match["text"]) for match in read if match)
+            # Transcribers note what is no speech, as [BREATHING] or [LAUGHTER].
+            said = {match["name"]: NOTED.sub(" ", match["text"]) for match in read if match}
+            texts.update((name, " ".join(text.split())) for name, text in said.items())
         sounds = by_name(sounds_below(session / "sentences" / "wav"))
         for file in _texts(session / "dialog" / "EmoEvaluation"):
             for match in filter(None, map(IEMOCAP_LABEL.search, read_lines(file, found))):

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from rrpo.checkpoint import write_text
 from rrpo.data.catalogue import corpus_key, folded, named_emotion
-from rrpo.data.files import is_file, near
+from rrpo.data.files import SOUNDS, is_file, near
 from rrpo.data.findings import Findings
 from rrpo.data.segments import COLUMNS as SEGMENTS
 from rrpo.data.segments import require_whole
@@ -159,7 +159,12 @@ def _refuse(file: Path, lost: Findings, folders: Sequence[Path], count: int) -> 
     if lost.missing:
         line, _, name = lost.missing[0].partition(": ")
         if "://" in name:
-            raise UserError(f"{file}, {line}: {name} is no file here: download it, name its path")
+            cure = "write its path alone" if name.startswith("file:") else "download it"
+            raise UserError(f"{file}, {line}: {name} is no file here: {cure}")
+        if suffix := next((one for one in sorted(SOUNDS) if near(name + one, folders)), ""):
+            raise UserError(
+                f"{file}, {line}: no such audio file: {name}, but {name}{suffix}: write the suffix"
+            )
         slash = ", with / and no backslash in them" if "\\" in name else ""
         raise UserError(
             f"{file}, {line}: no such audio file: {name} is neither in {folders[0]} nor in "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rrpo.checkpoint import atomic_path
 from rrpo.data.catalogue import named_emotion
 from rrpo.data.copies import find_copies
+from rrpo.data.encodings import damage
 from rrpo.data.files import is_pointer
 from rrpo.data.lengths import check_sounds
 from rrpo.data.manifest import PARTITIONS, TEST, partition_name
@@ -233,6 +234,11 @@ def _files(path: Path) -> list[Path]:
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files and (path / "tokens").is_dir():
         raise UserError(f"no token shard at {path}: name {path / 'tokens'}, where they are")
+    if not files and any(path.glob("*.arrow")):
+        raise UserError(
+            f"{path} holds .arrow files of Hugging Face's datasets: write parquet, as "
+            "Dataset.to_parquet does, with the columns of `rrpo tokenize`"
+        )
     if not files or not files[0].is_file():
         raise UserError(f"no token shard at {path}: make one with `rrpo tokenize`")
     return files
@@ -316,6 +322,8 @@ def _utterance(row: dict[str, object], file: Path) -> Utterance:
             "vocabulary"
         )
     known = {name: row[name] for name in SCHEMA.names if name in row}
+    if harm := damage(str(known["text"])):
+        raise UserError(f"{where}: its text {str(known['text'])[:40]!r} {harm}: repair it")
     for name, value in known.items():
         if isinstance(value, str) and name != "id" and is_nothing(value):
             known[name] = None if name == "partner_emotion" else ""

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rrpo.data.encodings import Text, read_text
+from rrpo.data.encodings import Text, damage, read_text
+from rrpo.data.files import is_sound
 from rrpo.errors import UserError
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -265,6 +266,8 @@ def _row(
     values = {name: visible(cells[at]) for name, at in places.items()}
     hidden = sum(values[name] != cells[at].strip() for name, at in places.items())
     for name, value in values.items():
+        if harm := _damage(value):
+            raise UserError(f"{file}, line {number}: {name} {value[:40]!r} {harm}: repair it")
         if value.casefold() in ERRORS:
             raise UserError(
                 f"{file}, line {number}: {name} is {value}, what a spreadsheet writes where it "
@@ -274,11 +277,19 @@ def _row(
     return Row(number, values | dict.fromkeys(blanked, ""), blanked, hidden)
 
 
-def read_pairs(file: Path, empty: bool = False) -> tuple[dict[str, str], list[str]]:
+def _damage(value: str) -> str:
+    """Say how a text was damaged; the name of a file is as it is on the disk."""
+    return "" if is_sound(Path(value)) else damage(value)
+
+
+def read_pairs(
+    file: Path, empty: bool = False, one_word: bool = False
+) -> tuple[dict[str, str], list[str]]:
     """Read lines of a name, blanks or a tabulator, and a value, as in kaldi's files.
 
     Args:
         empty: whether a value may say `nan` or the like, and is then empty.
+        one_word: whether a value is one word, as a speaker and an emotion are.
 
     Returns:
         Name → value in their order, and what is to be said of the reading.
@@ -300,8 +311,15 @@ def read_pairs(file: Path, empty: bool = False) -> tuple[dict[str, str], list[st
         if not value or (is_nothing(value) and not empty):
             found = f" but {value!r}" if value else ""
             raise UserError(f"{where} has no value{found}: write it after a blank, or leave it out")
+        if one_word and len(value.split()) > 1:
+            raise UserError(
+                f"{where} has {len(value.split())} values, {value!r}: leave one, or write its "
+                "words with _ between them"
+            )
         blanked += is_nothing(value)
         hidden += visible(value) != value.strip()
         value = visible(value)
+        if harm := _damage(value):
+            raise UserError(f"{where}: {value[:40]!r} {harm}: repair it")
         pairs[name], at[name] = "" if is_nothing(value) else value, number
     return pairs, notes_of(file, text, blanked, hidden)

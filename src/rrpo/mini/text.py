@@ -187,6 +187,8 @@ def _pieces(text: str) -> list[str]:
     plain = re.sub("[\u2018\u2019\u00b4`]", "'", text)
     plain = MINUS.sub("minus ", plain)
     # Before they are made of letters and digits: 10² is no 102, and № is no "no".
+    if note := re.search(r"\[[^\W\d][\w -]{2,40}\]", plain):
+        raise UserError(f"cannot read {note[0]!r} aloud: write it in words, without brackets")
     odd = next((sign for sign in plain if unicodedata.category(sign) in SYMBOLS), None)
     if odd is not None:
         raise UserError(f"cannot read {odd!r} aloud: write it in words")

@@ -104,6 +104,7 @@ def load(path: Path | str, config: Mapping[str, Any] | None = None) -> SpeechTok
         precision = _precision(state, source)  # an adapter's own is not that of the weights
         state = peft_folder.add_adapters(state, adapters)
     _require_finite(state, source, ": the training had failed, name an earlier checkpoint")
+    _require_filled(state, source)
     state = _rounded(state, source)
     found = _sizes(state, given, source, precision)
     state = require_frequencies(state, found, source)
@@ -158,6 +159,16 @@ def _require_finite(state: Mapping[str, Tensor], source: Path, reason: str) -> N
     for key, value in state.items():
         if not bool(torch.isfinite(value).all()):
             raise UserError(f"{source}: {key} holds NaN or infinity{reason}")
+
+
+def _require_filled(state: Mapping[str, Tensor], source: Path) -> None:
+    """Refuse a matrix of zeros, which no training leaves: a download fills its file with them."""
+    for key, value in state.items():
+        if value.ndim > 1 and value.numel() and not bool(value.any()):
+            raise UserError(
+                f"{source}: {key} holds zeros alone, as of a copy that did not come to its end: "
+                "copy it again"
+            )
 
 
 def _precision(

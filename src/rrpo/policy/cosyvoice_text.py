@@ -38,8 +38,12 @@ ADDED = [
 ADDED_3 = Path(__file__).with_name("cosyvoice3_tokens.txt")
 """What version 3 goes on with, in upstream's order: English phones and parts of pinyin."""
 INSTRUCTIONS = Path(__file__).with_name("instructions.yaml")
-MARK = re.compile(r"<\|[^\s|<>]{1,40}\|>|</?[A-Za-z]\w{0,40}>")
-"""What stands for something else than words: control tokens, and tags of other programs."""
+MARK = re.compile(
+    r"<\|[^\s|<>]{1,40}\|>|</?[A-Za-z]\w{0,40}>|&(?:[A-Za-z]{2,8}|#[0-9]{1,6}|#[xX][0-9A-Fa-f]{1,5});"
+)
+"""What stands for something else than words: control tokens, tags and signs of other programs."""
+NOTE = re.compile(r"\[[A-Za-z][A-Za-z_ -]{2,40}\]")
+"""A word in brackets; transcribers note in capitals what is no speech: [BREATHING], [GARBAGE]."""
 FOLDER = "CosyVoice-BlankEN"
 QWEN_WORDS = 151643
 """Words of Qwen2's vocabulary before its own specials."""
@@ -89,6 +93,13 @@ class CosyVoiceTokenizer:
         for mark in MARK.findall(text):
             if mark.startswith("<|") or mark not in ADDED:
                 raise UserError(f"the text {text[:40]!r} holds {mark}: leave it out")
+        for mark in NOTE.findall(text):
+            if mark.lower() in ADDED and mark not in ADDED:
+                raise UserError(f"the text {text[:40]!r} holds {mark}: write {mark.lower()}")
+            if mark not in ADDED and mark.isupper():
+                raise UserError(
+                    f"the text {text[:40]!r} holds {mark}, a note and no speech: leave it out"
+                )
         return self._ids(text)
 
     def _ids(self, text: str) -> list[int]:
