@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+UNSET = ("OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "VIRTUAL_ENV")
+"""What a newcomer's shell does not hold."""
 EVERY = 0.2
 """Seconds between two looks for the page."""
 
@@ -62,7 +64,7 @@ def timed(
 def first_run(place: Path, quick: bool, pip: bool, environment: bool) -> dict[str, Any]:
     """Clone, make the environment and run the demo; return what each part took."""
     clone = place / "rrpo"
-    settings = {name: text for name, text in os.environ.items() if name != "OMP_NUM_THREADS"}
+    settings = {name: text for name, text in os.environ.items() if name not in UNSET}
     settings |= {"PIP_CACHE_DIR": str(place / "pip"), "UV_CACHE_DIR": str(place / "uv")}
     settings |= {"NO_UV": "1"} if pip else {}
     found: dict[str, Any] = {"machine": machine(), "installer": "pip" if pip else "uv"}

@@ -19,7 +19,7 @@ def prepare(folder: Path) -> None:
 def do(name: str) -> None:
     """Write a file; "slow…" ends by an interruption alone, and saves; "wrong" is a mistake.
 
-    "counts" says how far it is.
+    "counts" says how far it is, "stops" does so and stops early.
     """
     if name == "wrong":
         raise UserError("the mistake")
@@ -36,6 +36,12 @@ def do(name: str) -> None:
             for step in range(1, 41):
                 time.sleep(0.05)
                 progress.update(step)
+    if name == "stops":
+        with Progress(name, 1000) as progress:
+            for step in range(1, 21):
+                time.sleep(0.05)
+                progress.update(step)
+        time.sleep(2)
     path.write_text(str(time.monotonic_ns()))
 
 

@@ -80,7 +80,9 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar as it stands; a parent shows none of what is over, if it stopped early."""
+        if _reports:
+            _reports[0].put((self.description, self.total, self.total))
         if self.bar is not None:
             self.bar.stop()
 

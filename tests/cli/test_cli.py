@@ -205,8 +205,8 @@ def test_files_that_cannot_be_what_they_should_are_named(tiny: Path, tmp_path: P
     assert "line 3: no such audio file" in mistake("tokenize", table, "--out", tmp_path / "o")
     table.write_text(rest)
     assert "a.raw is no sound" in mistake("tokenize", table, "--out", tmp_path / "out")
-    table.write_text("path,emotion,partition\na.raw,happy,Test\n")
-    assert "line 2: the partition is 'Test'" in mistake("tokenize", table, "--out", tmp_path / "o")
+    table.write_text("path,emotion,partition\na.raw,happy,spare\n")
+    assert "line 2: the partition is 'spare'" in mistake("tokenize", table, "--out", tmp_path / "o")
 
 
 def test_tokenize_and_mix(tmp_path: Path) -> None:

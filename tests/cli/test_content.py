@@ -24,9 +24,9 @@ def metrics(run: Path) -> list[dict[str, float]]:
 @pytest.fixture
 def voices(tmp_path: Path) -> Path:
     """A few bundled utterances with text, of two speakers, and one text that cannot be read."""
-    rows = World().shard("finetune")[:12]
-    named = [replace(row, speaker=("one", "two")[number % 2]) for number, row in enumerate(rows)]
-    rows = [*named, replace(rows[0], id="unread", text="你好")]
+    rows = World().shard("finetune")[:13]
+    rows = [replace(row, speaker=("one", "two")[number % 2]) for number, row in enumerate(rows)]
+    rows[-1] = replace(rows[-1], id="unread", text="你好")
     write_shard(tmp_path / "voices" / "0.parquet", rows, World().codec_identity)
     return tmp_path / "voices"
 

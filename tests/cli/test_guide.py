@@ -57,7 +57,7 @@ def write_corpus(folder: Path, count: int) -> None:
     tables: dict[str, list[str]] = {name: [] for name in ("wav.scp", "text", "utt2spk", "utt2emo")}
     for number in range(count):
         emotion = ("happy", "sad")[number % 2]
-        tone = 0.3 * np.sin(np.arange(12_800) * (0.3 if emotion == "happy" else 0.05))
+        tone = 0.3 * np.sin(np.arange(12_800) * (0.3 if emotion == "happy" else 0.05) + number)
         soundfile.write(folder / f"{number}.wav", tone, 16_000)
         values = (f"{number}.wav", f"Text {number // 2}.", "speaker", emotion)
         for name, value in zip(tables, values, strict=True):

@@ -181,3 +181,25 @@ def test_playing_one_stops_the_other_and_switching_stops_it(browser: Any, page_p
     opened.page.locator("#emotion-0").check()
     until(opened.page, f"{names}.length === 0")
     opened.page.close()
+
+
+def test_a_growing_page_loads_itself_again_unless_it_is_used(browser: Any, tmp_path: Path) -> None:
+    folder = make_demo(tmp_path / "run")
+    stages = [{"name": "sft", "title": "SFT", "state": "running", "seconds": 3, "left": 20.0}]
+    (folder / "stages.json").write_text(json.dumps(stages))
+    page = browser.new_page(viewport={"width": 375, "height": 800})
+    page.set_default_timeout(20_000)
+    page.clock.install()
+    page.goto(write_page(folder).as_uri())
+    assert page.locator("#progress").inner_text().splitlines()[0] == "Still running"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    page.keyboard.press("Tab")  # used a moment ago
+    page.clock.fast_forward(15_500)
+    stages[0] |= {"title": "RRPO"}
+    (folder / "stages.json").write_text(json.dumps(stages))
+    write_page(folder)
+    assert page.locator("#progress .running b").first.inner_text() == "SFT"
+    with page.expect_navigation():
+        page.clock.fast_forward(15_500)
+    assert page.locator("#progress .running b").first.inner_text() == "RRPO"
+    page.close()

@@ -64,6 +64,24 @@ def test_what_runs_says_how_long_it_still_takes(
     assert 0 < stage.cpu < stage.seconds
 
 
+def test_what_stops_early_is_not_said_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(schedule, "TELL", 0.1)
+    seen: list[float | None] = []
+    run_stages(
+        [Stage("stops", "stops")],
+        staged_work.do,
+        staged_work.prepare,
+        (tmp_path,),
+        2,
+        lambda stage: seen.append(stage.left),
+    )
+    *before, last, _ = seen  # the last one is of its end
+    assert any(left is not None for left in before)
+    assert last is None
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_mistake_in_a_stage_is_that_of_all(workers: int, tmp_path: Path) -> None:
     asked = [Stage("wrong", "W"), Stage("a", "A", ("wrong",))]
