@@ -144,8 +144,8 @@ def load_voice(path: Path) -> Sound:
         )
     if seconds < SHORTEST_VOICE:
         raise UserError(
-            f"{path} is {seconds:.2f} s long: a --voice has {SHORTEST_VOICE} s at least, and 3 to 10 "
-            "s serve best, record it again"
+            f"{path} is {seconds:.2f} s long: a --voice has {SHORTEST_VOICE} s at least, and 3 to "
+            "10 s serve best, record it again"
         )
     if sound.rate < SAMPLE_RATE:
         raise UserError(
