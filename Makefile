@@ -69,10 +69,10 @@ test-oldest: .venv-oldest/.made
 	@touch $@
 
 check: env docs
-	$(BIN)/ruff format --check src recipe tests scripts
-	$(BIN)/ruff check src recipe tests scripts
+	$(BIN)/ruff format --check src lab tests scripts
+	$(BIN)/ruff check src lab tests scripts
 	$(BIN)/mypy
-	$(BIN)/codespell src recipe tests docs research README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell src lab tests docs research README.md CHANGELOG.md CONTRIBUTING.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The pages and the API reference, in build/site; a broken link or docstring fails it.
@@ -80,8 +80,8 @@ docs: env
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: env
-	$(BIN)/ruff format src recipe tests scripts
-	$(BIN)/ruff check --fix src recipe tests scripts
+	$(BIN)/ruff format src lab tests scripts
+	$(BIN)/ruff check --fix src lab tests scripts
 
 clean:
 	rm -rf .venv .venv-oldest build dist src/*.egg-info

@@ -455,6 +455,7 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("--data, --text", "a tag of another program"): spoken("One.<br>Two.", cosyvoice=True),
     ("--voice", "3 s at 16 kHz"): recorded(3.0),
     ("--voice", "over 30 s"): recorded(30.5),
+    ("--voice", "20 ms"): recorded(0.02),
     ("--voice", "half a file"): recorded(3.0, end=9000),
     ("rrpo play", "the bundled base, a run"): several(played(), played("{}/policy")),
     ("rrpo play", "a folder without a policy"): played("{}"),

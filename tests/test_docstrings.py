@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 import rrpo
+import rrpo_bench
 import rrpo_world
 
 pytestmark = pytest.mark.slow
 
-PACKAGES = [Path(package.__file__).parent for package in (rrpo, rrpo_world)]
+PACKAGES = [Path(package.__file__).parent for package in (rrpo, rrpo_world, rrpo_bench)]
 MODULES = sorted(
     ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
     for package in PACKAGES

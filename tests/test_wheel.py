@@ -24,7 +24,11 @@ def test_a_built_wheel_runs_from_any_folder(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "wheel").glob("rrpo-*.whl")
     with ZipFile(wheel) as packed:
-        assert {"rrpo_world/build.py", "rrpo_world/assets/mandarin.json"} <= set(packed.namelist())
+        assert {
+            "rrpo_bench/speed.py",
+            "rrpo_world/build.py",
+            "rrpo_world/assets/mandarin.json",
+        } <= set(packed.namelist())
     place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
     elsewhere.mkdir()
     subprocess.run([*pip, "install", "--no-deps", "--target", str(place), str(wheel)], check=True)

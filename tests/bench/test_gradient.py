@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from enumerated_policy import PROMPT, SEQUENCES, Truth, rewards, rollouts
-from rrpo.bench import gradient as module
-from rrpo.bench.gradient import REFERENCE, Size, audit, compare, label, noise, sketch
 from rrpo.errors import UserError
 from rrpo.objectives.on_policy import Estimator
+from rrpo_bench import gradient as module
+from rrpo_bench.gradient import REFERENCE, Size, audit, compare, label, noise, sketch
 
 
 def blocks(count: int, noise: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,12 +3,12 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rrpo.bench import products
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.on_policy import RolloutConfig, as_rollouts
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
+from rrpo_bench import products
 
 BATCH, TEXT, TOLD, SPEECH = 2, 5, 3, 7
 

@@ -11,7 +11,7 @@ from rrpo.cli.options import Data, Rewards, Seed, command_line, short_enough
 from rrpo.errors import UserError
 
 if TYPE_CHECKING:
-    from rrpo.bench.gradient import Size
+    from rrpo_bench.gradient import Size
 
 bench_app = typer.Typer(
     no_args_is_help=True,
@@ -49,7 +49,7 @@ def bench_gradient(
     """Compare each estimator's gradient with an unbiased one, for each reward model."""
     from rich.console import Console
 
-    from rrpo.bench import gradient
+    from rrpo_bench import gradient
 
     size = gradient.Size(blocks, prompts, group, reference)
     found = _audit(run, reward, size, more, data, seed)
@@ -70,11 +70,11 @@ def _audit(
     seed: int = 0,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Audit each estimator's gradient on rollouts of a policy, by reward model."""
-    from rrpo.bench import gradient
     from rrpo.loading import Origin, load_data, load_policy, load_reward_models, load_tokenizer
     from rrpo.objectives.on_policy import OnPolicy, RolloutConfig
     from rrpo.policy.layout import make_examples
     from rrpo.reward import Reward
+    from rrpo_bench import gradient
 
     model = load_policy(run)
     tokenizer = load_tokenizer(Origin(start=str(run)), model)
@@ -106,10 +106,10 @@ def bench_all(
     """Run every benchmark (10 minutes, 25 with --full-size) and write docs/benchmarks.md."""
     from rich.console import Console
 
-    from rrpo.bench import gradient, speed
-    from rrpo.bench.page import page
     from rrpo.checkpoint import write_text
     from rrpo.loading import load_policy, load_reward_models
+    from rrpo_bench import gradient, speed
+    from rrpo_bench.page import page
 
     if out.suffix != ".md":
         raise UserError(f"{out} is not a page of markdown: give a name that ends in .md")
@@ -136,7 +136,7 @@ def bench_speed(
     as_json: Json = False,
 ) -> None:
     """Time the parts against a minimal implementation and against a peer."""
-    from rrpo.bench import speed
+    from rrpo_bench import speed
 
     for measured in speed.measure(names or [], full_size):
         print(measured.line() if as_json else measured.text(), flush=True)

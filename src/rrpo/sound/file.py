@@ -36,8 +36,8 @@ from rrpo.sound.stream import check_mp3, check_ogg, is_mp3, tag_size
 
 HIGHEST_RATE = 768_000
 """Samples per second, those of the fastest converters; beyond them a header is damaged."""
-LONGEST_VOICE = 30
-"""Seconds of a recording whose voice is taken over."""
+LONGEST_VOICE, SHORTEST_VOICE = 30, 0.5
+"""Seconds of a recording whose voice is taken over: what CosyVoice takes, and a few syllables."""
 BLOCK = 1 << 16
 """Samples decoded at once: a damaged header may say that there are billions."""
 HOT = 1.5
@@ -133,14 +133,19 @@ def load_voice(path: Path) -> Sound:
     """Read a recording whose voice is taken over, at the rate it has.
 
     Raises:
-        UserError: see `load_speech`; or it is over 30 s long or under 16 kHz, as CosyVoice's
-            package takes none.
+        UserError: see `load_speech`; or it is over 30 s or under 0.5 s long, or under 16 kHz, as
+            CosyVoice's package takes none.
     """
     sound = load_speech(path, sample_rate=None)
     seconds = sound.samples.size / sound.rate
     if seconds > LONGEST_VOICE:
         raise UserError(
             f"{path} is {seconds:.1f} s long: a --voice has {LONGEST_VOICE} s at most, cut it"
+        )
+    if seconds < SHORTEST_VOICE:
+        raise UserError(
+            f"{path} is {seconds:.2f} s long: a --voice has {SHORTEST_VOICE} s at least, and 3 to "
+            "10 s serve best, record it again"
         )
     if sound.rate < SAMPLE_RATE:
         raise UserError(

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rrpo.bench.measure import Measurement
 from rrpo.interval import MISSING, cell
 from rrpo.report import markdown
+from rrpo_bench.measure import Measurement
 
 TITLES = {
     "step": "DiffRO step",

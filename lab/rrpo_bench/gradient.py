@@ -15,7 +15,6 @@ from rich.table import Table
 from scipy.special import stdtrit
 from torch import Tensor
 
-from rrpo.bench.measure import Measurement, measurement
 from rrpo.errors import UserError
 from rrpo.interval import MISSING, Interval, cell
 from rrpo.objectives.grpo import group_advantage
@@ -23,6 +22,7 @@ from rrpo.objectives.on_policy import Estimator, OnPolicy, Rollouts
 from rrpo.progress import Progress
 from rrpo.reward.reward import score, weighted_sum
 from rrpo.sampling import ESTIMATORS
+from rrpo_bench.measure import Measurement, measurement
 
 SKETCH = 1 << 21
 """Greatest length of a stored gradient; a longer one is folded with random signs."""

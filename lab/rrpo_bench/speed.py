@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 import torch
 
-from rrpo.bench import bare, peer, products, relaxation
-from rrpo.bench.measure import Measurement, compare
 from rrpo.errors import UserError
 from rrpo.objective import Objective
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
@@ -20,6 +18,8 @@ from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.reward import weighted_sum
 from rrpo.tokens import SPEECH_CODES
+from rrpo_bench import bare, peer, products, relaxation
+from rrpo_bench.measure import Measurement, compare
 
 MINI = LMConfig(text_vocabulary=91)
 FULL = LMConfig(
@@ -110,7 +110,7 @@ class Parts:
 def step(setting: Setting, device: torch.device) -> Iterator[Measurement]:
     """Measure a DiffRO step against its matrix products, and against its bare parts.
 
-    The products: `rrpo.bench.products`; its pass with gradient is also measured alone. The bare
+    The products: `rrpo_bench.products`; its pass with gradient is also measured alone. The bare
     parts: drawing the tokens, the policy forward and backward, the reference forward, the reward
     model forward and backward, AdamW.
     """

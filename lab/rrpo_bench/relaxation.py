@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rrpo.bench.measure import Measurement, compare, measurement
 from rrpo.choices import Logits, choices
 from rrpo.interval import exactly
 from rrpo.policy.divergence import kl_per_position
 from rrpo.relax import relax
 from rrpo.sampling import Relaxation
 from rrpo.tokens import SPEECH_CODES
+from rrpo_bench.measure import Measurement, compare, measurement
 
 FORMS = ("chunked", "dense")
 
@@ -73,7 +73,7 @@ def peak_memory(form: str, count: int, device: torch.device) -> float:
         before = torch.cuda.memory_allocated(device)
         action()
         return (torch.cuda.max_memory_allocated(device) - before) / 1e6
-    command = [sys.executable, "-m", "rrpo.bench.relaxation", form, str(count)]
+    command = [sys.executable, "-m", "rrpo_bench.relaxation", form, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
