@@ -15,7 +15,7 @@ if [ ! -x $own/python ]; then
         "$uv" venv --quiet --seed --allow-existing --python "${PYTHON:-python3}" .venv || exit
     else
         "${PYTHON:-python3}" -m venv .venv || exit
-        [ -n "${NO_UV:-}" ] || $own/pip install --quiet --disable-pip-version-check uv ||
+        [ -n "${NO_UV:-}" ] || $own/pip install -qq --disable-pip-version-check uv ||
             echo "note: uv cannot be had: pip takes its place and longer" >&2
     fi
 fi

@@ -64,7 +64,10 @@ def post_train(demo: Demo, name: str) -> None:
     examples = make_examples(demo.world.tokenizer, rows)
     reward_models = demo.reward_models()
 
-    def validate(_: int) -> Mapping[str, float]:
+    def validate(step: int) -> Mapping[str, float]:
+        # The held-out loss of SFT is asked for so often that judging would take a tenth of it.
+        if system.method == "sft" and not demo.plan.curves and step % (2 * demo.plan.sft_every):
+            return {}
         return judge_policy(demo, model, base, reward_models)
 
     if system.method == "sft":
