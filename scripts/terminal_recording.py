@@ -16,7 +16,7 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -60,10 +60,17 @@ def record(command: Sequence[str]) -> tuple[list[tuple[float, Screen]], int]:
         now = time.monotonic()
         if now - looked >= EVERY or not open_:
             looked = now
-            lines = (shown[0][1][0], *(line.rstrip() for line in screen.display))
+            lines = (shown[0][1][0], *(line(screen.buffer[row]) for row in range(ROWS)))
             if lines != shown[-1][1]:
                 shown.append((now - began, lines))
     return shown, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def line(characters: Mapping[int, pyte.screens.Char]) -> str:
+    """Return a line of the screen; what is left of a bar, which is grey, as a thin one."""
+    found = (characters[column] for column in range(COLUMNS))
+    thin = ("─" if one.data == "━" and one.fg == "brightblack" else one.data for one in found)
+    return "".join(thin).rstrip()
 
 
 def svg(shown: Sequence[tuple[float, Screen]]) -> str:
@@ -109,10 +116,11 @@ def _pieces(
             until = starts[end] if end < len(texts) else whole
             # Fixed columns, whatever font there is.
             size = "" if style else f' textLength="{len(texts[index]) * WIDE:.0f}"'
+            shown = escape(texts[index]).replace(" ", "\u00a0")  # which are not run together
             hidden = ' visibility="hidden"' if (starts[index], until) != (0.0, whole) else ""
             when = f'begin="t.begin+{starts[index]:.2f}s" dur="{until - starts[index]:.2f}s"'
             parts.append(
-                f'<text x="{x:.0f}" y="{y}"{style}{size}{hidden}>{escape(texts[index])}'
+                f'<text x="{x:.0f}" y="{y}"{style}{size}{hidden}>{shown}'
                 f'<set attributeName="visibility" to="visible" {when}/></text>'
             )
         index = end
