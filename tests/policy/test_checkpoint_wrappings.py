@@ -195,6 +195,8 @@ def test_a_flipped_bit_in_a_weight_is_found(tmp_path: Path, state: State) -> Non
     data[data.find(state["llm_decoder.bias"].numpy().tobytes()) + 100] ^= 4
     (tmp_path / "llm.pt").write_bytes(data)
     assert "differs from its checksum" in refusal(tmp_path / "llm.pt")
+    if not hasattr(torch.serialization, "set_crc32_options"):
+        pytest.skip("torch before 2.6 writes no archive without checksums")
     torch.serialization.set_crc32_options(False)
     try:
         torch.save(state, tmp_path / "unsummed.pt")

@@ -246,14 +246,14 @@ def test_wrong_files_get_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     few = {key: state[key][:6000] for key in ("speech_embedding.weight", "llm_decoder.weight")}
     assert "6000 rows of speech" in mistake(**few)
     assert "is no tensor" in mistake(**{"llm_decoder.bias": torch.zeros(6564).to_sparse()})
-    narrow = {"llm.model.model.layers.1.mlp.up_proj.weight": torch.zeros(3, 32)}
+    narrow = {"llm.model.model.layers.1.mlp.up_proj.weight": torch.ones(3, 32)}
     assert "has shape (3, 32), expected (48, 32)" in mistake(**narrow)
     eighth = {"llm_decoder.bias": state["llm_decoder.bias"].to(torch.float8_e4m3fn)}
     assert "llm_decoder.bias is float8_e4m3fn: quantized" in mistake(**eighth)
     assert "holds NaN" in mistake(**{"llm_decoder.bias": torch.full((6564,), torch.nan)})
     assert "no matrix" in mistake(**{"speech_embedding.weight": torch.zeros(6564)})
     far = "llm.model.model.layers.999.mlp.up_proj.weight"
-    assert "lacks layer 2" in mistake(**{far: torch.zeros(48, 32)})
+    assert "lacks layer 2" in mistake(**{far: torch.ones(48, 32)})
     assert "divide" in _load_error(whole, TINY | {"num_attention_heads": 5})
     for key, value in (
         ("num_attention_heads", 0),

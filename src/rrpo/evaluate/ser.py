@@ -171,7 +171,7 @@ def report(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[str
         kind: {
             name or "not named": figures(found.where(names == name), seed, resamples)
             for name in np.unique(names).tolist()
-            if names.any()
+            if (names != "").any()
         }
         for kind, names in (("languages", found.languages), ("speakers", found.speakers))
     }
