@@ -84,4 +84,4 @@ format: env
 	$(BIN)/ruff check --fix src lab tests scripts
 
 clean:
-	rm -rf .venv .venv-oldest build dist src/*.egg-info
+	rm -rf .venv .venv-oldest build dist *.egg-info

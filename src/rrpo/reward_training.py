@@ -75,16 +75,7 @@ def train_reward(
     """
     folder = output_folder(out)
     require_launcher()
-    base = None if preset is None else preset_file("reward", preset)
-    file = None if config is None else Path(config)
-    require_own(RewardRun, file)
-    run = configuration.load(RewardRun, file, as_overrides(settings), base)
-    run = spelling.with_text(run, bundled=data is None)
-    if run.fit.needs_mix_pool and mixes is None:
-        raise UserError(
-            "fit.mixup_at=audio needs mixed utterances of --data: make them with `rrpo tokenize "
-            "--mix 10` and name them with --mixes, or mix features (fit.mixup_at=features)"
-        )
+    run = _configured(preset, config, settings, bundled=data is None, mixed=mixes is not None)
     told = codec_identity(codec_of)
     known = {str(one): shard_codec(Path(one)) for one in (data, mixes) if one is not None}
     if data is None:
@@ -94,13 +85,7 @@ def train_reward(
     rows = load_data(data)
     if run.fit.nuisance and data is None:
         rows, pool = _with_energy(rows), _with_energy(pool)
-    if str(start) == NEW:
-        model = _new_reward_model(rows, run.train.seed, codec)
-    else:
-        model = load_reward_model(start)
-        parts = {f"the reward model {start}": model.config.codec, "the data": codec}
-        codec = require_one_codec(parts, told)
-        model.config = model.config.model_copy(update={"codec": codec})
+    model = _started(start, rows, run.train.seed, codec, told)
     said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
     inputs = describe(start=start, data=data, mixes=mixes)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
@@ -108,6 +93,36 @@ def train_reward(
     write_run_page(folder)
     print(f"reward model in {folder}; test it with: rrpo reward eval {folder}")
     return reward.load(folder)
+
+
+def _configured(
+    preset: str | None, config: Location | None, settings: Settings, bundled: bool, mixed: bool
+) -> RewardRun:
+    """Fill the configuration of a run on bundled data or one's own, with a mix pool or without."""
+    base = None if preset is None else preset_file("reward", preset)
+    file = None if config is None else Path(config)
+    require_own(RewardRun, file)
+    run = configuration.load(RewardRun, file, as_overrides(settings), base)
+    run = spelling.with_text(run, bundled)
+    if run.fit.needs_mix_pool and not mixed:
+        raise UserError(
+            "fit.mixup_at=audio needs mixed utterances of --data: make them with `rrpo tokenize "
+            "--mix 10` and name them with --mixes, or mix features (fit.mixup_at=features)"
+        )
+    return run
+
+
+def _started(
+    start: Location, rows: Sequence[Utterance], seed: int, codec: str, told: str
+) -> RewardModel:
+    """Make or load the reward model that is trained on rows of a codec; it records the codec."""
+    if str(start) == NEW:
+        return _new_reward_model(rows, seed, codec)
+    model = load_reward_model(start)
+    parts = {f"the reward model {start}": model.config.codec, "the data": codec}
+    line = require_one_codec(parts, told)
+    model.config = model.config.model_copy(update={"codec": line})
+    return model
 
 
 def _new_reward_model(rows: Sequence[Utterance], seed: int, codec: str) -> RewardModel:

@@ -32,7 +32,7 @@ from rrpo.report.listening import listening
 from rrpo.report.numbers import number, with_ends
 from rrpo.report.plots import Chart, Line, Point, chart_svg, legend_mark
 from rrpo.report.scatter import panels
-from rrpo.report.stages import read_stages
+from rrpo.report.stages import read_stages, times
 from rrpo.report.summary import summarize
 from rrpo.tokens import shown
 
@@ -82,7 +82,7 @@ def _write_page(folder: Path) -> Path:
         cross=tables.cross_table(results),
         charts=_curve_charts(results, curves),
         legend=_legend(curves),
-        times=_times(results),
+        times=times(results),
         facts=_facts(results),
         notes=_notes(results),
         glossary=_glossary(results, curves),
@@ -278,21 +278,6 @@ def _metric_charts(metrics: Sequence[Entry]) -> list[dict[str, Any]]:
 def _validations(results: Mapping[str, Any]) -> list[Entry]:
     found = results.get("validations")
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
-
-
-def _times(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """Return (stage, seconds, share of the longest in per cent)."""
-    found = {name: read_interval(value) for name, value in section(results, "seconds").items()}
-    times = {name: value.mean for name, value in found.items() if value is not None}
-    longest = max((value for name, value in times.items() if name != "total"), default=0.0)
-    return [
-        (
-            plain_name(name),
-            number(value, 1),
-            0.0 if name == "total" or not longest else 100.0 * value / longest,
-        )
-        for name, value in times.items()
-    ]
 
 
 def _facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,9 +1,14 @@
 """What a running demo has done, is doing and will do."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rrpo.checkpoint import read_json
+from rrpo.interval import read_interval
+from rrpo.measures import plain_name, section
+from rrpo.report.numbers import number
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,21 @@ def read_stages(path: Path) -> Stages:
             note = f"about {_duration(left)} left"
         found.append(Stage(str(stage.get("title") or stage["name"]), state, note))
     return Stages(found)
+
+
+def times(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Return each stage of finished results: name, seconds, share of the longest in per cent."""
+    found = {name: read_interval(value) for name, value in section(results, "seconds").items()}
+    spent = {name: value.mean for name, value in found.items() if value is not None}
+    longest = max((value for name, value in spent.items() if name != "total"), default=0.0)
+    return [
+        (
+            plain_name(name),
+            number(value, 1),
+            0.0 if name == "total" or not longest else 100.0 * value / longest,
+        )
+        for name, value in spent.items()
+    ]
 
 
 def _duration(seconds: float) -> str:
