@@ -104,11 +104,12 @@ def load(path: Path | str, config: Mapping[str, Any] | None = None) -> SpeechTok
         precision = _precision(state, source)  # an adapter's own is not that of the weights
         state = peft_folder.add_adapters(state, adapters)
     _require_finite(state, source, ": the training had failed, name an earlier checkpoint")
-    _require_filled(state, source)
     state = _rounded(state, source)
     found = _sizes(state, given, source, precision)
     state = require_frequencies(state, found, source)
-    return _build(state, found, source)
+    model = _build(state, found, source)
+    _require_filled(state, source)
+    return model
 
 
 def _read(
