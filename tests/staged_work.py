@@ -1,5 +1,6 @@
 """Stages for the tests of `rrpo.studies.demo.schedule`; a process of its own runs them by name."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -46,6 +47,8 @@ def do(name: str) -> None:
 
 
 if __name__ == "__main__":
+    # A shell that runs the tests in the background lets them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     stages = [Stage(name, name) for name in ("slow1", "slow2", "never")]
     try:
         run_stages(stages, do, prepare, (Path(sys.argv[1]),), 2, lambda _: None)

@@ -102,7 +102,10 @@ def test_an_interruption_of_the_parent_lets_every_stage_save(
         while len(list(tmp_path.glob("*.begun"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(number)
-        out, error = process.communicate(timeout=120)
+        try:
+            out, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, error
     assert out.split() == ["waiting", "waiting", "waiting"] or "running" in out
     assert {path.name for path in tmp_path.glob("*.saved")} == {"slow1.saved", "slow2.saved"}

@@ -19,6 +19,7 @@ from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
 from rrpo.evaluate.panel import summarise
+from rrpo.interval import with_intervals
 from rrpo.mini.world import HASHES, World
 from rrpo.report.page import write_page
 from rrpo.report.terminal import print_table
@@ -161,7 +162,7 @@ def _results(demo: Demo, seconds: Mapping[str, float], command: str) -> dict[str
             for name in ("base", *demo.plan.systems)
         },
         "reward_models": {
-            name: read_json(demo.out / "reward_tests" / f"{name}.json")
+            name: with_intervals(read_json(demo.out / "reward_tests" / f"{name}.json"))
             for name in demo.reward_names
         },
         "training": {name: _training(demo, name) for name in demo.plan.systems},
@@ -202,7 +203,8 @@ def _write(demo: Demo, results: dict[str, Any]) -> None:
         if SYSTEMS[name].method == "best_of":
             continue
         validations = read_json(demo.out / "systems" / name / "results.json")["validations"]
-        points += [curve_point(name, record) for record in validations]
+        # SFT is judged less often than its held-out loss is measured.
+        points += [curve_point(name, record) for record in validations if "kl" in record]
     write_text(demo.out / "curves.jsonl", "".join(json.dumps(point) + "\n" for point in points))
     write_json(demo.out / "results.json", results)
     write_page(demo.out)
