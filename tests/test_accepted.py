@@ -388,6 +388,9 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("rrpo data import csv", "partitions `Train` and `dev`"): csv(
         "path,emotion,partition\na.wav,sad,Train\nb.wav,sad,dev\n"
     ),
+    ("rrpo data import csv", "partitions in a column `split`"): csv(
+        "path,emotion,split\na.wav,sad,train\nb.wav,sad,test\n"
+    ),
     ("rrpo data import csv", "a recording that is not there, of two"): csv(
         TABLE.replace("b.wav", "x.wav")
     ),
@@ -399,6 +402,8 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("rrpo data import cosyvoice", "a command in wav.scp"): kaldi(
         wav_scp="a sox a.wav -t wav - |\nb b.wav\n"
     ),
+    ("rrpo data import cosyvoice", "spk2utt that says another speaker"): kaldi(spk2utt="t a\n"),
+    ("rrpo data import cosyvoice", "a file `instruct` beside"): kaldi(instruct="a Speak up.\n"),
     ("rrpo data import cosyvoice", "parquet with tokens, 25 a second"): cosyvoice(),
     ("rrpo data import cosyvoice", "parquet with tokens of CosyVoice1, 50 a second"): cosyvoice(
         speech_token=[list(range(50))] * 2

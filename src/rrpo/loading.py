@@ -270,8 +270,8 @@ def load_data(
     for row in rows if model is not None else []:
         if not row.text.strip():
             raise UserError(
-                f"{data}: utterance {row.id!r} has no text, which a policy needs: "
-                "give the manifest a column `text` and tokenize it again"
+                f"{data}: utterance {row.id!r} has no text, which a policy needs: write it into "
+                "the manifest's column `text` and tokenize it again, or leave the utterance out"
             )
     return rows
 

@@ -28,6 +28,7 @@ from rrpo.progress import Progress
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.config import RewardRun
+from rrpo.reward.labels import class_indices
 from rrpo.run_kinds import require_own
 from rrpo.tokens import require_one_codec
 from rrpo.train import Callback
@@ -86,6 +87,10 @@ def train_reward(
     if run.fit.nuisance and data is None:
         rows, pool = _with_energy(rows), _with_energy(pool)
     model = _started(start, rows, run.train.seed, codec, told)
+    try:
+        class_indices(rows, model.classes())
+    except UserError as error:
+        raise UserError(f"{data}: {error}") from None
     said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
     inputs = describe(start=start, data=data, mixes=mixes)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}

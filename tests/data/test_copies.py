@@ -254,6 +254,13 @@ def test_who_speaks_two_languages_has_one_partition() -> None:
         ("start,end", ",", False),
         ("offset,duration", "0,0.98", False),
         ("duration,length", "0.5,8000", False),
+        ("xmin,xmax", "0.25,0.5", True),
+        ("start_sec,end_sec", "0,0.5", True),
+        ("Begin Time (s),End Time (s)", "0.2,0.6", True),
+        ("start_ms,end_ms", "200,600", True),
+        ("from,to", "0.2,0.6", True),
+        ("from,to", "a radio play of 1999,listeners", False),
+        ("t0,t1", "0,1.0", False),
     ],
 )
 def test_a_row_that_names_a_part_of_a_recording_is_refused(

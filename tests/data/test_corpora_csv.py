@@ -6,6 +6,7 @@ import pytest
 
 from corpus_trees import wav, write
 from rrpo.data.corpora import TableOptions, import_corpus
+from rrpo.data.manifest import read_manifest
 from rrpo.errors import UserError
 
 
@@ -50,7 +51,7 @@ def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
             "path,emotion\nsub\\a.wav,sad\n",
             r"line 2: no such audio file: sub\\a\.wav .*with / and no backslash in them",
         ),
-        ("path,emotion\na.wav,\n", "line 2: path or emotion is empty"),
+        ("path,emotion\na.wav,\n", "line 2: emotion is empty"),
         ("path,emotion\na.wav,sad\n./a.wav,sad\n", r"a\.wav is there twice"),
         ("path,label\na.wav,sad\n", "lacks the column emotion: it has path, label"),
         ("path,emotion\n", "holds no rows"),
@@ -58,6 +59,10 @@ def test_a_csv_with_columns_of_other_names(tmp_path: Path) -> None:
         ("path,emotion,intensity\na.wav,sad,high\n", "line 2: intensity is 'high'"),
         ("path,emotion,intensity\na.wav,sad,inf\n", "line 2: intensity is 'inf'"),
         ("path,emotion,partition\na.wav,sad,eval\n", "line 2: the partition is 'eval'"),
+        (
+            "path,emotion,split\na.wav,sad,train\nb.wav,sad,Test\n",
+            "its column split holds Test and train, which would not be kept apart",
+        ),
         (
             "path,emotion,speaker,partition\na.wav,sad,s,train\nb.wav,sad,s,test\n",
             "speaker s is in train and in test",
@@ -70,6 +75,31 @@ def test_what_is_wrong_with_a_csv_is_said(tmp_path: Path, content: str, message:
     with pytest.raises(UserError, match=message):
         import_corpus("csv", table(tmp_path / "list.csv", content), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("door", ["import", "manifest"])
+def test_a_column_that_holds_partitions_is_asked_about(tmp_path: Path, door: str) -> None:
+    """Tables from Hugging Face's datasets call it `split`; test rows were trained on."""
+    for name in ("a", "b"):
+        wav(tmp_path / f"{name}.wav")
+    file = table(tmp_path / "list.csv", "path,emotion,set\na.wav,sad,test\nb.wav,happy,train\n")
+    with pytest.raises(UserError, match="its column set holds test and train"):
+        if door == "import":
+            import_corpus("csv", file, tmp_path / "out")
+        else:
+            read_manifest(file)
+    named = TableOptions({"partition": "set"})
+    done = import_corpus("csv", file, tmp_path / "out", options=named)
+    assert [one.partition for one in done.recordings] == ["test", "train"]
+    other = table(tmp_path / "other.csv", "path,emotion,set\na.wav,sad,1\nb.wav,happy,test\n")
+    assert [one.partition for one in read_manifest(other)] == ["", ""]  # it means something else
+
+
+def test_a_label_is_found_as_a_console_without_its_signs_shows_it(tmp_path: Path) -> None:
+    wav(tmp_path / "a.wav")
+    file = table(tmp_path / "list.csv", "path,emotion\na.wav,高兴\n")
+    done = import_corpus("csv", file, tmp_path / "out", {r"\u9ad8\u5174": "happy"})
+    assert [one.emotion for one in done.recordings] == ["happy"]
 
 
 def test_partitions_that_came_with_a_csv_are_kept(tmp_path: Path) -> None:

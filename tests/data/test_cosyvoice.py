@@ -42,6 +42,16 @@ def test_a_kaldi_folder_becomes_a_manifest(kaldi: Path, tmp_path: Path) -> None:
     assert first.path.samefile(kaldi / "wavs" / "a.wav")
 
 
+def test_more_of_kaldis_files(kaldi: Path, tmp_path: Path) -> None:
+    (kaldi / "spk2utt").write_text("s2 b\ns1 a gone\n")
+    (kaldi / "utt2lang").write_text("b zh\n")
+    (kaldi / "instruct").write_text("a Speak up.\n")
+    done = import_cosyvoice(kaldi, tmp_path / "out")
+    assert [one.language for one in read_manifest(tmp_path / "out")] == ["", "zh"]
+    (note,) = done.findings.notes
+    assert "instruct is not read" in note
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
@@ -55,6 +65,8 @@ def test_a_kaldi_folder_becomes_a_manifest(kaldi: Path, tmp_path: Path) -> None:
         ("wav.scp", "a wavs/a.wav\nb wavs/../wavs/a.wav\n", r"two utterances name .*a\.wav"),
         ("wav.scp", "", "no utterance"),
         ("text", None, "holds no text"),
+        ("spk2utt", "s1 a b\ns2\n", "spk2utt, line 1: b is of s1, and of s2 in utt2spk"),
+        ("text", "a Hello.\nb\u3000Hi.\n", r"line 2: b\\u3000Hi\. has no value"),
         ("utt2emo", None, "utt2emo is missing"),
     ],
 )

@@ -123,7 +123,7 @@ def test_a_separator_may_be_named(sounds: Path) -> None:
             "line 3: 5 cells where .* that holds ',' or a line break in",
         ),
         ("0.wav,sad,Hi,a\n./0.wav,sad,Hi,a\n", r"line 3: 0\.wav is there twice, in line 2 too"),
-        ("0.wav,None,Hi,a\n", r"line 2: path or emotion is empty \(None\)"),
+        ("0.wav,None,Hi,a\n", r"line 2: emotion is empty \(None\)"),
     ],
 )
 def test_a_broken_row_is_named(sounds: Path, text: str, message: str) -> None:

@@ -1,6 +1,7 @@
 """Emotional speech corpora to our manifest: labels, partitions, and what had to be left out."""
 
 import difflib
+import re
 import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -12,6 +13,7 @@ from rrpo.data.findings import Findings
 from rrpo.data.layouts import READERS
 from rrpo.data.manifest import (
     COLUMNS,
+    SPLITS,
     Recording,
     require_empty,
     rows_to_recordings,
@@ -118,7 +120,7 @@ def _label(
 ) -> tuple[list[Recording], Counter[str]]:
     """Turn labels into emotions; return what has one, and how often there was none, and why."""
     there = {folded(one.emotion) for one in read}
-    asked = {folded(label): emotion_name(emotion) for label, emotion in labels.items()}
+    asked = {folded(_unescaped(label)): emotion_name(emotion) for label, emotion in labels.items()}
     for label, emotion in asked.items():
         require_no_slip(f"--label {label}={emotion}", emotion)
     unused = sorted(set(asked) - there)
@@ -139,6 +141,11 @@ def _label(
         else:
             kept.append(replace(one, emotion=named))
     return kept, left_out
+
+
+def _unescaped(label: str) -> str:
+    """Return a label as it is, where it was copied from a console that shows numbers for signs."""
+    return re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), label)
 
 
 def _require_known(read: Sequence[Recording], known: Collection[str], source: Path) -> None:
@@ -177,7 +184,8 @@ def _read_csv(
     required = (theirs["path"], theirs["emotion"], *columns.values())
     separator = separator_of(options.separator)
     # A column that the user gives another meaning is no time.
-    others = [name for name in SEGMENTS if name not in {*map(str.casefold, columns.values())}]
+    named = {*map(str.casefold, columns.values())}
+    others = [name for name in (*SEGMENTS, *SPLITS) if name not in named]
     table = read_table(
         table_file(source), required, (*theirs.values(), *others), separator, options.encoding
     )

@@ -96,6 +96,14 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
         tables[name] = _pairs(
             folder / name, found, empty=name != "wav.scp", one_word=name == "utt2spk"
         )
+    _require_agreement(folder / "spk2utt", tables["utt2spk"])
+    beside = folder / "utt2lang"
+    languages = _pairs(beside, found, one_word=True) if is_file(beside) else {}
+    if is_file(folder / "instruct"):
+        found.notes.append(
+            f"{folder / 'instruct'} is not read: a policy is told an emotion in the words of its "
+            "instructions (--set instructions=FILE)"
+        )
     rows = []
     for name, given in tables["wav.scp"].items():
         if given.endswith("|"):
@@ -108,7 +116,8 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
         audio = near(given, (folder, Path())) or folder / given
         if found.usable(audio, f"{given} of {name}"):
             row = f"{folder / 'wav.scp'}, {name}"
-            rows.append(Recording(audio.absolute(), emotion, spoken, speaker, row=row))
+            language = languages.get(name, "")
+            rows.append(Recording(audio.absolute(), emotion, spoken, speaker, language, row=row))
     if found.lines() and not rows:
         raise UserError(f"{folder / 'wav.scp'}: {found.refusal()}")
     _require_own_sounds(rows, folder / "wav.scp")
@@ -118,6 +127,22 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
     found.notes += check_speakers(rows)
     write_manifest(out, rows)
     return Imported(len(rows), 0, found)
+
+
+def _require_agreement(file: Path, speakers: Mapping[str, str]) -> None:
+    """Check kaldi's spk2utt, where it is there, against the speakers of the utterances.
+
+    Raises:
+        UserError: it names another speaker for one.
+    """
+    for number, line in enumerate(lines(read_text(file).content) if is_file(file) else (), start=1):
+        speaker, *names = line.split() or [""]
+        for name in names:
+            if speakers.get(name, speaker) != speaker:
+                raise UserError(
+                    f"{file}, line {number}: {name} is of {speaker}, and of {speakers[name]} in "
+                    "utt2spk: correct one of them, or remove spk2utt"
+                )
 
 
 def _import_parquet(
@@ -280,12 +305,15 @@ def _codes(row: Mapping[str, Any], file: Path) -> np.ndarray[Any, np.dtype[np.in
         whole = bool((codes == given).all())
     except (TypeError, ValueError):
         whole = False
+    cure = "leave out the column speech_token, and make them with `rrpo tokenize`"
     if not whole:
         raise UserError(
-            f"{file}: the speech tokens of {row['utt']} are no numbers, or no whole ones"
+            f"{file}: the speech tokens of {row['utt']} are no numbers, or no whole ones: {cure}"
         )
     if codes.min() < 0 or codes.max() >= SPEECH_CODES:
-        raise UserError(f"{file}: {row['utt']} has a speech token outside 0…{SPEECH_CODES - 1}")
+        raise UserError(
+            f"{file}: {row['utt']} has a speech token outside 0…{SPEECH_CODES - 1}: {cure}"
+        )
     return codes
 
 

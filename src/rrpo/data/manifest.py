@@ -31,6 +31,10 @@ ALSO_CALLED = {
 """Other names of partitions; `eval` is a test here and a validation there, and is asked for."""
 
 
+SPLITS = ("split", "subset", "set", "data_split", "split_name")
+"""What other tables call the partition; ours is `partition` alone, so these are asked about."""
+
+
 @dataclass(frozen=True)
 class Recording:
     """One audio file with its labels.
@@ -76,7 +80,7 @@ def read_manifest(path: Path, found: Findings | None = None) -> list[Recording]:
             intensity is no number in 0…1, a file stands twice, a row names a part of one, or files
             are absent, all of them with `found`; the message says which line.
     """
-    table = read_table(table_file(path), REQUIRED, (*COLUMNS, *SEGMENTS))
+    table = read_table(table_file(path), REQUIRED, (*COLUMNS, *SEGMENTS, *SPLITS))
     for note in table.notes if found is None else ():
         print(note)  # with nobody to take it, it is still said
     recordings = rows_to_recordings(table, {name: name for name in COLUMNS}, found)
@@ -124,6 +128,7 @@ def rows_to_recordings(
         UserError: see `read_manifest`.
     """
     file = table.file
+    _require_partition_named(table, columns["partition"])
     folders = (file.parent, file.absolute().parent.parent)
     lost = Findings()
     first: dict[Path, int] = {}
@@ -135,7 +140,8 @@ def rows_to_recordings(
         known["emotion"] = known["emotion"] or (blank if folded(blank) in blank_labels else "")
         if not known["path"] or not known["emotion"]:
             said = f" ({', '.join(row.blanked.values())})" if row.blanked else ""
-            raise UserError(f"{where}: path or emotion is empty{said}: fill it in")
+            lacking = "emotion" if known["path"] else "path"
+            raise UserError(f"{where}: {lacking} is empty{said}: fill it in")
         audio = near(known["path"], folders)
         place = (audio or folders[0] / known["path"]).absolute()
         if not lost.usable(place, f"line {row.number}: {known['path']}"):
@@ -152,6 +158,24 @@ def rows_to_recordings(
         found.add(lost)
         found.notes += table.notes
     return recordings
+
+
+def _require_partition_named(table: Table, name: str) -> None:
+    """Refuse a table whose partitions stand in a column that is not read, as of a test set.
+
+    Raises:
+        UserError: no row has a partition in the column `name`, and another column holds them.
+    """
+    if any(row.cells.get(name) for row in table.rows):
+        return
+    for other in SPLITS:
+        found = {row.cells.get(other, "") for row in table.rows} - {""}
+        if other != name and found and all(partition_name(one) in PARTITIONS for one in found):
+            held = " and ".join(sorted(found))
+            raise UserError(
+                f"{table.file}: its column {other} holds {held}, which would not be kept apart: "
+                f"call it partition (of an import, --column partition={other}), or rename it"
+            )
 
 
 def _refuse(file: Path, lost: Findings, folders: Sequence[Path], count: int) -> NoReturn:

@@ -8,9 +8,24 @@ import soundfile
 
 from rrpo.errors import UserError
 
-STARTS = ("start", "start_time", "begin", "begin_time", "onset", "offset", "segment_start")
-ENDS = ("end", "end_time", "stop", "stop_time", "segment_end")
-LENGTHS = ("duration", "dur", "length")
+
+def _spelt(*names: str) -> tuple[str, ...]:
+    """Return names as tables write them: with blanks, and with a unit."""
+    units = ("", "_s", "_sec", "_secs", "_seconds", "_ms", "_msec", "_sample", "_frame")
+    plural = ("_samples", "_frames", " (s)", " (ms)")
+    spelt = [name + unit for name in names for unit in (*units, *plural)]
+    return tuple(dict.fromkeys([*spelt, *(one.replace("_", " ") for one in spelt)]))
+
+
+STARTS = _spelt(
+    *("start", "start_time", "begin", "begin_time", "onset", "offset", "segment_start"),
+    *("time_start", "from", "xmin", "tmin", "t0", "sample_start", "frame_start", "start_offset"),
+)
+ENDS = _spelt(
+    *("end", "end_time", "stop", "stop_time", "segment_end"),
+    *("time_end", "to", "xmax", "tmax", "t1", "sample_end", "frame_end", "end_offset"),
+)
+LENGTHS = _spelt("duration", "dur", "length")
 COLUMNS = (*STARTS, *ENDS, *LENGTHS)
 """What tables of other software call the place of an utterance in its recording."""
 WHOLE = 0.1
@@ -34,6 +49,8 @@ def require_whole(cells: Mapping[str, str], audio: Path, where: str) -> None:
     )
     if not start or re.fullmatch(r"na[tn]", start.casefold()):
         return  # a length alone tells of the recording
+    if not re.match(r"\+?[\d.]", start):
+        return  # such as a column `from` that names where the recording was got
     part = bool(re.search("[1-9]", start))
     if not part and (end or length):
         last = _seconds(end or length)

@@ -305,7 +305,8 @@ def read_pairs(
         name, value = (*re.split(r"[ \t]+", line.strip(" \t"), maxsplit=1), "")[:2]
         if not name:
             continue
-        where = f"{file}, line {number}: {name}"
+        shown = name if name.isprintable() else repr(name)[1:-1]  # a blank that is none of ours
+        where = f"{file}, line {number}: {shown}"
         if name in at:
             raise UserError(f"{where} stands twice, in line {at[name]} too: keep one of them")
         if not value or (is_nothing(value) and not empty):

@@ -67,6 +67,7 @@ JOINED = re.compile(
     r"\d+[.:,/]\d+|\d+[a-z]+|[a-z]+\d+|\d+(?:[-\u2013]| - )\d+|\d+'+\d+|(?:^|[^\w.,])[.,]\d+"
 )
 """Numbers that are more than their digits: 3.5, 1/2, 10-12, 5'10, .5."""
+WORDS = "write it in words"
 SYMBOLS = ("No", "Nl", "So", "Sc", "Sm", "Sk")
 """Kinds of signs that stand for words: numbers that are no digits, symbols of any kind."""
 
@@ -191,20 +192,22 @@ def _pieces(text: str) -> list[str]:
         raise UserError(f"cannot read {note[0]!r} aloud: write it in words, without brackets")
     odd = next((sign for sign in plain if unicodedata.category(sign) in SYMBOLS), None)
     if odd is not None:
-        raise UserError(f"cannot read {odd!r} aloud: write it in words")
+        raise UserError(f"cannot read {odd!r} aloud: {WORDS}")
     plain = unicodedata.normalize("NFKD", plain)
     plain = "".join(sign for sign in plain if not unicodedata.combining(sign)).lower()
     plain = re.sub("[\u201c\u201d]", '"', plain)
     plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", plain)
     joined = JOINED.search(plain)
     if joined:
-        raise UserError(f"cannot read {joined[0].strip()!r} aloud: write it in words")
+        raise UserError(f"cannot read {joined[0].strip()!r} aloud: {WORDS}")
     pieces: list[str] = []
     position = 0
     while position < len(plain):
         match = PIECE.match(plain, position)
         if match is None:
-            raise UserError(f"cannot read {plain[position]!r} aloud: write it in words")
+            hidden = unicodedata.category(plain[position]) == "Cf"  # as U+200B
+            cure = "leave it out" if hidden else WORDS
+            raise UserError(f"cannot read {plain[position]!r} aloud: {cure}")
         word, number, comma, stop, question = match.groups()
         if word:
             pieces.append(word)
@@ -228,7 +231,7 @@ def number_words(digits: str) -> list[str]:
     """
     if len(digits) > 1 and digits.startswith("0"):  # 007, or the end of 1 000
         if len(digits) > len("999999"):
-            raise UserError(f"cannot read {digits[:20]} aloud: write it in words")
+            raise UserError(f"cannot read {digits[:20]} aloud: {WORDS}")
         return [SMALL[int(digit)] for digit in digits]
     # The digits are counted first: Python refuses to make a number of some thousand.
     if len(digits.lstrip("0")) > len("999999"):

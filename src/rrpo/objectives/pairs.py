@@ -112,7 +112,10 @@ def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
         name for name in chosen if TEST in (chosen[name].partition, rejected[name].partition)
     }
     if len(held_out) == len(chosen):
-        raise UserError(f"{folder}: every pair is in the partition {TEST!r}: none to train on")
+        raise UserError(
+            f"{folder}: every pair is in the partition {TEST!r}, of which nothing is trained on: "
+            "name pairs of the partition train"
+        )
     if held_out:
         print(f"{folder}: {len(held_out)} of {len(chosen)} pairs are held out for tests")
     twice = _twice(folder, chosen, rejected, held_out)

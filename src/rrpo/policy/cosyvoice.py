@@ -123,8 +123,8 @@ def _read(
     if hugging_face.EMBEDDINGS in state and SPEECH not in state:
         state = hugging_face.take_apart(state, files.folder)
         beside = files.folder / "config.json"
-    elif TIED not in state and TEXT in state and files.files[0].suffix == ".safetensors":
-        state[TIED] = state[TEXT]  # safetensors has no place for two names of one tensor
+    elif TIED not in state and TEXT in state:
+        state[TIED] = state[TEXT]  # a copy that is used for nothing, and that many leave out
     if config is None and beside.is_file():
         return state, files.source, read_config(read_json(beside), beside)
     return state, files.source, read_config(config or {}, files.source)
@@ -232,7 +232,7 @@ def _sizes(
     if rows != SPEECH_CODES + SPECIALS[version]:
         raise UserError(
             f"{source}: {rows} rows of speech, expected {SPEECH_CODES + SPECIALS[version]}: "
-            f"it is no LLM of CosyVoice{version}"
+            f"it is no LLM of CosyVoice{version}, name the llm.pt of CosyVoice2 or CosyVoice3"
         )
     numbers = {int(found[1]) for name in state if (found := _LAYER_KEY.match(name))}
     if numbers != set(range(len(numbers))):

@@ -76,6 +76,7 @@ class CosyVoiceTokenizer:
         """
         self.version, self.language, self._rows = version, language, rows
         self._tokenizer = read_tokenizer(model, version, rows)
+        self._file = instructions.name
         self._instructions = _read_instructions(instructions, language, version)
         self.end_of_prompt = int(self._tokenizer.convert_tokens_to_ids(END_OF_PROMPT))
 
@@ -134,7 +135,10 @@ class CosyVoiceTokenizer:
         name = emotion_name(emotion)
         if name not in self._instructions:
             known = ", ".join(self._instructions)
-            raise UserError(f"no instruction for {emotion!r}: the file has {known}")
+            raise UserError(
+                f"no instruction for {emotion!r}: {self._file} has {known}; copy it, add a line, "
+                "and name the copy with --set instructions=FILE"
+            )
         return self._instructions[name]
 
 
@@ -195,7 +199,8 @@ def _read_instructions(path: Path, language: str, version: int) -> dict[str, str
     if not isinstance(table, dict) or not all(isinstance(line, str) for line in table.values()):
         raise UserError(
             f"{path} has no instructions for language {language!r}: "
-            "write `language:` with a line `emotion: instruction` each below it"
+            f"copy it, write `{language}:` with a line `emotion: instruction` each below it, and "
+            "name the copy with --set instructions=FILE"
         )
     prefixes = content.get("prefix") or {}
     prefix = prefixes.get(version, "") if isinstance(prefixes, dict) else prefixes

@@ -170,7 +170,9 @@ def save_hugging_face(model: SpeechTokenLM, tokenizer: Any, folder: Path) -> Non
     """
     config = model.config
     if config.version != 2:
-        raise UserError("the Hugging Face form exists for CosyVoice2 only: export to cosyvoice3")
+        raise UserError(
+            "the Hugging Face form is written for CosyVoice2 alone: export it with --to cosyvoice3"
+        )
     first, codes = len(tokenizer), config.speech_rows
     if first > config.text_vocabulary:
         raise UserError(

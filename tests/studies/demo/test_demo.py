@@ -1,11 +1,13 @@
 """The whole chain in its smoke size: every stage, the files and their schema, and its rules."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from disk_faults import faults
 from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
 from rrpo.interval import with_intervals
@@ -118,6 +120,35 @@ def test_a_finished_demo_is_not_run_again(smoke: Path) -> None:
     results = demo.run(smoke, seed=3, plan=SMOKE)
     assert (smoke / "systems" / "rrpo" / "metrics.jsonl").read_text() == before
     assert results["systems"] == with_intervals(read_json(smoke / "results.json"))["systems"]
+
+
+def test_a_full_disk_at_every_file_of_its_end(smoke: Path, tmp_path: Path) -> None:
+    """One model is judged again, and all that a demo leaves is written."""
+    out = tmp_path / "demo"
+    given = {path: path.read_bytes() for path in smoke.glob("*.*")}
+
+    def begin() -> None:
+        for path, content in given.items():
+            (out / path.name).write_bytes(content)
+        (out / "reward_tests" / "plain.json").unlink(missing_ok=True)
+
+    shutil.copytree(smoke, out)
+    begin()
+    with faults(None, kill=False) as made:
+        expected = demo.run(out, seed=3, plan=SMOKE)["systems"]
+    assert made.done == ["mkstemp", "write", "replace"] * 8
+    for file in range(8):
+        number = 3 * file + file % 3
+        kind = made.done[number]
+        begin()
+        with pytest.raises(UserError) as caught, faults(number, kill=False):
+            demo.run(out, seed=3, plan=SMOKE)
+        said = str(caught.value)
+        assert "\n" not in said and "cannot write" in said and str(out) in said, (number, kind)
+        for path in out.glob("*.json"):
+            read_json(path)
+        assert (out / "report.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+    assert demo.run(out, seed=3, plan=SMOKE)["systems"] == expected
 
 
 def test_another_demo_in_the_same_folder_is_refused(smoke: Path) -> None:
