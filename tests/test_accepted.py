@@ -195,9 +195,9 @@ def half_shard(at: Path) -> None:
     load_data(at / "0.parquet")
 
 
-def pairs(rejected: list[Utterance] | None) -> Given:
+def pairs(rejected: list[Utterance] | None, **chosen: Any) -> Given:
     def run(at: Path) -> None:
-        write_shard(at / CHOSEN, utterances())
+        write_shard(at / CHOSEN, utterances(**chosen))
         if rejected is not None:
             write_shard(at / REJECTED, rejected)
         read_pairs(at, World().tokenizer)
@@ -442,6 +442,9 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("--pairs", "two shards with the same ids"): pairs(utterances(tokens=np.arange(30))),
     ("--pairs", "both of a pair the same"): pairs(utterances()),
     ("--pairs", "two texts in a pair"): pairs(utterances(text="It is late.")),
+    ("--pairs", "two speakers in a pair"): pairs(
+        utterances(tokens=np.arange(30), speaker="willow"), speaker="cedar"
+    ),
     ("--pairs", "one of the two shards"): pairs(None),
     ("--pairs", "a pair and the same turned over"): twice(turned=True),
     ("--pairs", "a pair under two ids"): twice(turned=False),

@@ -22,6 +22,9 @@ from torch import Tensor
 
 from rrpo.errors import UserError
 
+SUMS = "SHA256SUMS"
+"""The file of a checkpoint that holds the hashes of the others."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -191,6 +194,7 @@ def _load_model(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, A
     if not (folder / "model.json").is_file():
         raise UserError(f"no {kind} in {folder}: expected model.json and model.safetensors there")
     description = read_json(folder / "model.json")
+    _require_sealed(folder / "model.json")
     if not isinstance(description, dict) or not isinstance(description.get("config"), dict):
         raise UserError(f"{folder / 'model.json'} does not describe a model: make it again")
     found = description["config"].get("kind")
@@ -211,6 +215,22 @@ def _load_model(folder: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, A
         },
         description["config"],
     )
+
+
+def _require_sealed(file: Path) -> None:
+    """Compare a file with its hash in the `SHA256SUMS` beside it, where that names it.
+
+    Raises:
+        UserError: they differ: whoever changed the order of its classes changed what it says.
+    """
+    sums = file.with_name(SUMS)
+    listed = sums.read_text(encoding="utf-8", errors="replace") if sums.is_file() else ""
+    cells = [line.split() for line in listed.splitlines()]
+    if any(name == [file.name] and found != sha256(file) for found, *name in filter(None, cells)):
+        raise UserError(
+            f"{file} is not what the training wrote ({SUMS} beside it): copy it again, or take its "
+            "line out there if you changed it on purpose"
+        )
 
 
 def require_fit(

@@ -24,12 +24,13 @@ from typing import Any
 from accelerate import Accelerator
 
 from rrpo import config as configuration
-from rrpo.checkpoint import alone, claim, read_json, sha256, write_text, writing
+from rrpo.checkpoint import SUMS, alone, claim, read_json, sha256, write_json, write_text, writing
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.processes import training_processes
 
-SUMS = "SHA256SUMS"
+CONFIG = "config"
+"""Key of the hash of config.yaml in inputs.json."""
 HALF_WRITTEN = re.compile(r"\.[a-z]+\.(json|jsonl|yaml)\.[a-z0-9_]{8}")
 """Names of temporary files of what lies in a run's folder."""
 
@@ -253,20 +254,28 @@ def _require_ours(stored: Path, config: Strict) -> None:
 
 def _compare(path: Path, config: Strict, begun: bool, inputs: Mapping[str, Any] | None) -> None:
     """Write what a run is made from before its first step, or check that it is the same."""
-    stored = path / "config.yaml"
+    stored, made = path / "config.yaml", path / "inputs.json"
     if inputs is not None:
-        claim(path / "inputs.json", inputs, "a run")
+        claim(made, inputs, "a run", (CONFIG,))
     if not begun:
         _require_ours(stored, config)
         configuration.dump(config, stored)
+        if inputs is not None:
+            write_json(made, {**inputs, CONFIG: sha256(stored)})
         # Its checkpoints are of no use without these, so they come to the disk before any.
         with writing(path):
-            for written in (stored, path / "inputs.json", path):
+            for written in (stored, made, path):
                 if written.exists():
                     flush(written)
     elif stored.is_file():
         # As it was written: a key that it lacks is of an earlier version, and no default.
         configuration.require_same(config, configuration.read(stored), stored)
+        known = read_json(made).get(CONFIG) if made.is_file() else None
+        if known not in (None, sha256(stored)):
+            raise UserError(
+                f"{stored} was changed after the run began, and its checkpoint is of what it said "
+                "before: put that back, or begin another run in another --out"
+            )
     else:
         raise UserError(
             f"{path} has a checkpoint and no config.yaml: it is of an earlier version, start again "

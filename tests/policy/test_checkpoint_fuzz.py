@@ -24,6 +24,7 @@ from foreign_checkpoints import (
 from malformed import MUTATIONS, taken
 from rrpo import loading, policy, reward
 from rrpo.policy import SpeechTokenLM
+from rrpo.policy.cosyvoice import TIED
 from rrpo.reward import RewardConfig, RewardModel
 
 pytestmark = pytest.mark.slow
@@ -157,6 +158,8 @@ def test_weights_of_wrong_shapes_and_kinds_are_refused(quiet: Path) -> None:
     )
     for key, value in state.items():
         for number, change in enumerate(changes):
+            if key == TIED and number >= len(changes) - 2:
+                continue  # a copy of the text table, which may be left out
             torch.save({**state, key: change(value)}, folder / "llm.pt")
             assert taken(lambda: loading.load_policy(str(folder))) is None, (key, number)
             if number < 5:

@@ -111,14 +111,19 @@ def _import_cosyvoice(
     path: Path, out: Path, emotions: Path | None, codec_of: str | None
 ) -> tuple[int, int, int]:
     """Return how many utterances there are, with bad sounds, and with tokens."""
+    from rich.console import Console
+
     from rrpo.data.cosyvoice import import_cosyvoice
     from rrpo.data.manifest import read_manifest
     from rrpo.loading import codec_identity
+    from rrpo.report.terminal import by_emotion
 
     done = import_cosyvoice(path, out, emotions, codec_identity(codec_of))
+    recordings = read_manifest(out)
+    Console(soft_wrap=True, highlight=False).print(by_emotion(recordings))
     for line in done.findings.lines():
         print(line)
-    bad = _report_sounds(read_manifest(out), done.findings, out)
+    bad = _report_sounds(recordings, done.findings, out)
     return done.utterances, bad, done.tokens
 
 

@@ -16,6 +16,8 @@ from rrpo.errors import UserError
 FILE = Path(__file__).with_name("corpora.yaml")
 CLASSES = (*EMOTIONS, "disgust", "contempt")
 """Names of emotions that a label of a corpus is turned into."""
+OTHER = "other"
+"""What a label is mapped to that is to be left out."""
 
 
 class Speakers(Strict):
@@ -138,6 +140,13 @@ def named_emotion(label: str, where: str) -> str:
     if name.lstrip("-").replace(".", "", 1).isdigit():
         raise UserError(
             f"{where} has the number {label} for its emotion: write the emotion's name instead"
+        )
+    if name in known_corpora()["csv"].left_out:
+        raise UserError(f"{where}: the emotion {label!r} is none: leave it out")
+    if odd := next((sign for sign in name if not (sign.isalnum() or sign in " _-'.")), ""):
+        raise UserError(
+            f"{where}: the emotion {label!r} holds {odd!r}, as programs write labels: write one "
+            "emotion by its name alone"
         )
     scripts = {unicodedata.name(sign, "").partition(" ")[0] for sign in name if sign.isalpha()}
     if "LATIN" in scripts and scripts & {"CYRILLIC", "GREEK"}:

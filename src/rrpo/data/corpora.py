@@ -8,7 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rrpo.data.catalogue import Corpus, emotion_name, folded, known_corpora, require_no_slip
+from rrpo.data.catalogue import (
+    CLASSES,
+    OTHER,
+    Corpus,
+    emotion_name,
+    folded,
+    known_corpora,
+    require_no_slip,
+)
 from rrpo.data.findings import Findings
 from rrpo.data.layouts import READERS
 from rrpo.data.manifest import (
@@ -25,9 +33,6 @@ from rrpo.data.roots import find_roots
 from rrpo.data.segments import COLUMNS as SEGMENTS
 from rrpo.data.text_table import read_table, separator_of
 from rrpo.errors import UserError
-
-OTHER = "other"
-"""What a label is mapped to that is to be left out."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +165,10 @@ def _require_known(read: Sequence[Recording], known: Collection[str], source: Pa
     labels = list(reversed(first))
     options = []
     for label in labels:
-        meant = difflib.get_close_matches(folded(label), known, n=1, cutoff=0.7)
-        emotion = emotion_name(meant[0]) if meant else "EMOTION"
+        meant = difflib.get_close_matches(folded(label), CLASSES, n=1, cutoff=0.7)
+        # "unhappy" is no happy.
+        sure = meant and not re.match(r"(un|not|non|no)\b|un", folded(label))
+        emotion = meant[0] if sure else "EMOTION"
         options.append(f"--label {shlex.quote(f'{label}={emotion}')}")
     more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
     one = first[labels[0]]

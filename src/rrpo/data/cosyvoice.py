@@ -12,7 +12,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 
 from rrpo.checkpoint import atomic_path, writing
-from rrpo.data.catalogue import named_emotion
+from rrpo.data.catalogue import OTHER, folded, known_corpora, named_emotion
 from rrpo.data.encodings import damage, read_text
 from rrpo.data.files import POINTER, is_file, is_pointer, near
 from rrpo.data.findings import Findings, first
@@ -113,6 +113,9 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
             lacking = "text" if spoken is None else "utt2spk"
             raise UserError(f"{folder / lacking} has no line for {name}: add it")
         emotion = _label(name, labels)
+        if emotion == OTHER:
+            found.leave_unclassed(given, labels[name])
+            continue
         audio = near(given, (folder, Path())) or folder / given
         if found.usable(audio, f"{given} of {name}"):
             row = f"{folder / 'wav.scp'}, {name}"
@@ -154,7 +157,11 @@ def _import_parquet(
         spoken = []
         for row in _parquet_rows(file):
             name = str(row["utt"])
-            emotion = _label(name, labels or {name: _said(row, "emotion")})
+            label = labels or {name: _said(row, "emotion")}
+            emotion = _label(name, label)
+            if emotion == OTHER:
+                found.leave_unclassed(name, label[name])
+                continue
             recording = _keep_audio(row, out, len(rows))
             if not found.usable(recording, f"{recording} of {name}"):
                 continue
@@ -318,8 +325,11 @@ def _codes(row: Mapping[str, Any], file: Path) -> np.ndarray[Any, np.dtype[np.in
 
 
 def _label(name: str, labels: Mapping[str, str]) -> str:
+    """Return the emotion of an utterance, `OTHER` where its label says that it is in no class."""
     if not labels.get(name):
         raise UserError(f"{name} has no emotion: add it to utt2emo, or leave the utterance out")
+    if folded(labels[name]) in known_corpora()["csv"].left_out:
+        return OTHER
     return named_emotion(labels[name], name)
 
 

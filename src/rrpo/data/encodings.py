@@ -26,6 +26,18 @@ NO_TEXT = {
 """First bytes of what is given instead of a text."""
 ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{1,6}|#[xX][0-9A-Fa-f]{1,5});")
 """What web pages write for a sign."""
+MACHINE = {
+    r"^\s*(\{.*[\"'].*\}|\[.*[\"'].*\])\s*$": "is a list or an object of a program",
+    r"^\s*b(['\"]).*\1\s*$": "holds bytes as a program shows them",
+    r"\d\s*-->\s*\d": "holds the times of subtitles",
+    r"\[\d+[.:]\d+\s*[-\u2013>]+\s*\d+[.:]\d+\]": "holds the times of subtitles",
+    r"\\[nrt]": "holds the sign of a line's end and not the end",
+    r"%20|%[CE][0-9A-F]%[0-9A-F]{2}": "was written for a web address",
+    r"^\s*\S+\.(wav|flac|mp3|ogg|opus)\s*$": "is the name of a sound file",
+    r"\w\s*\|\s*\w": "holds several cells with | between them",
+    r"^\s*\{\w+\}\s*$": "is a place that was to be filled",
+}
+"""How texts look that programs wrote, and what is said of them."""
 COMMON = 0.7
 """Share of characters that must be common ones of an encoding that cannot be told otherwise."""
 SURE = 4
@@ -112,6 +124,8 @@ def damage(text: str) -> str:
         ("was read in a wrong encoding once, it should be 'It’s café'", '')
         >>> damage("caf\\ufffd"), damage("R&amp;B")
         ('has lost a sign (U+FFFD)', "was written for a web page, it should be 'R&B'")
+        >>> damage("['It', 'is']"), damage("It is {late}, or [laughter] not")
+        ('is a list or an object of a program', '')
     """
     if "\ufffd" in text:
         return "has lost a sign (U+FFFD)"
@@ -124,7 +138,7 @@ def damage(text: str) -> str:
             return f"was read in a wrong encoding once, it should be {repaired[:40]!r}"
     if ENTITY.search(text):
         return f"was written for a web page, it should be {html.unescape(text)[:40]!r}"
-    return ""
+    return next((said for form, said in MACHINE.items() if re.search(form, text)), "")
 
 
 def _western(sign: str) -> bytes:

@@ -30,9 +30,14 @@ def read_esd(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:
         sounds = by_name(sounds_below(speaker))
         for audio in sounds.values():
             emotion = audio.relative_to(speaker).parts[0]
-            text, labelled = texts.get(audio.stem, ("", True))
+            text, label = texts.get(audio.stem, ("", emotion))
+            if label and label not in (emotion, CHINESE.get(emotion)):
+                raise UserError(
+                    f"{audio} lies in {emotion} and is labelled {label} in {speaker.name}.txt: "
+                    "correct one of them"
+                )
             # In some lines nothing stands between the text and its label.
-            glued = "" if labelled else CHINESE.get(emotion, "")
+            glued = "" if label else CHINESE.get(emotion, "")
             recordings.append(
                 Recording(
                     audio,
@@ -48,8 +53,8 @@ def read_esd(root: Path, corpus: Corpus, found: Findings) -> list[Recording]:
     return recordings
 
 
-def _texts(speaker: Path, chinese: bool, found: Findings) -> dict[str, tuple[str, bool]]:
-    """Return recording → text of a label file, and whether a label stood apart from it."""
+def _texts(speaker: Path, chinese: bool, found: Findings) -> dict[str, tuple[str, str]]:
+    """Return recording → text of a label file, and the label that stood apart from it."""
     labels = speaker / f"{speaker.name}.txt"
     filled = [
         line for line in read_lines(labels, found, "gb18030" if chinese else "") if line.strip()
@@ -57,15 +62,12 @@ def _texts(speaker: Path, chinese: bool, found: Findings) -> dict[str, tuple[str
     matches = [match for line in filled if (match := LINE.match(line.strip()))]
     if lost := len(filled) - len(matches):
         found.notes.append(f"{labels}: {lost} lines are not of the form NAME TEXT LABEL, so unread")
-    return _table(
-        ((match["name"], (match["text"], bool(match["label"]))) for match in matches), labels
-    )
+    pairs = ((one["name"], (one["text"], (one["label"] or "").strip())) for one in matches)
+    return _table(pairs, labels)
 
 
-def _table(
-    pairs: Iterable[tuple[str, tuple[str, bool]]], file: Path
-) -> dict[str, tuple[str, bool]]:
-    table: dict[str, tuple[str, bool]] = {}
+def _table(pairs: Iterable[tuple[str, tuple[str, str]]], file: Path) -> dict[str, tuple[str, str]]:
+    table: dict[str, tuple[str, str]] = {}
     for name, value in pairs:
         if table.setdefault(name, value) != value:
             raise UserError(f"{file}: {name} stands twice, with different texts")

@@ -1,5 +1,6 @@
 """What an import leaves out of what it was given, and what else is to be said of it."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ class Findings:
         pointers: what git-LFS left in the place of sounds.
         left_out: all of these, and what is left out for another reason, one by one.
         notes: lines to be said as they are.
+        unclassed: labels that say that there is no class, with how many were left out for them.
         cure: what to do about those that are missing.
     """
 
@@ -40,6 +42,7 @@ class Findings:
     pointers: list[Path] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unclassed: Counter[str] = field(default_factory=Counter)
     cure: str = COPY
 
     def usable(self, path: Path, name: str = "") -> bool:
@@ -73,6 +76,11 @@ class Findings:
         """Note that a recording is left out."""
         self.left_out.append(LeftOut(str(path), why))
 
+    def leave_unclassed(self, path: Path | str, label: str) -> None:
+        """Note that a recording is left out as its label says that it is in no class."""
+        self.leave(path, f"it is labelled {label} (no class)")
+        self.unclassed[label] += 1
+
     def add(self, other: "Findings") -> None:
         """Take in what was found elsewhere."""
         self.missing += other.missing
@@ -80,6 +88,7 @@ class Findings:
         self.pointers += other.pointers
         self.left_out += other.left_out
         self.notes += other.notes
+        self.unclassed += other.unclassed
 
     def refusal(self) -> str:
         """Return what is wrong where nothing can be used."""
@@ -101,6 +110,8 @@ class Findings:
         ):
             if names:
                 said.append(f"left out: {len(names)} {what} ({first(names)}): {cure}")
+        for label, count in self.unclassed.items():
+            said.append(f"left out: {count} labelled {label} (no class)")
         return [*said, *dict.fromkeys(self.notes)]
 
 

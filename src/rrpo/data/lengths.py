@@ -21,6 +21,8 @@ Time and memory of a training step grow with its longest utterance.
 FASTEST = 40
 """Letters of a second that nobody speaks: an auctioneer's are some 30. A sign of Chinese, Japanese
 or Korean counts as four."""
+FEWEST, FILLED = 4, 3
+"""Utterances, and like tokens at their ends, from which these look filled up to one length."""
 FEW = 40
 """Letters of a text that tells nothing yet: many a short sound was cut too closely."""
 SOUNDS = ("path", "wav", "audio_path")
@@ -91,4 +93,23 @@ def odd_lengths(rows: "Sequence[Utterance]", source: Path) -> list[str]:
             f"{source}: {len(crowded)} of {len(rows)} utterances have more text than time, such as "
             f"{crowded[0][0]!r}: {crowded[0][1]}"
         )
-    return notes
+    return notes + _padded(rows, source)
+
+
+def _padded(rows: "Sequence[Utterance]", source: Path) -> list[str]:
+    """Say that tokens look like the rows of one array, filled up to the longest."""
+    sizes = {row.tokens.size for row in rows}
+    filled = [row for row in rows if row.tokens.size > FILLED and _run(row) >= FILLED]
+    if len(rows) < FEWEST or len(sizes) > 1 or 2 * len(filled) < len(rows):
+        return []
+    return [
+        f"{source}: all {len(rows)} utterances have {sizes.pop()} tokens, and {len(filled)} end in "
+        f"{FILLED} or more alike, such as {filled[0].id!r} in {filled[0].tokens[-1]}: they look "
+        "filled up, cut that off"
+    ]
+
+
+def _run(row: "Utterance") -> int:
+    """Return how many tokens at the end are alike."""
+    other = (row.tokens[::-1] != row.tokens[-1]).nonzero()[0]
+    return int(other[0]) if other.size else int(row.tokens.size)

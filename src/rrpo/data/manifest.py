@@ -3,13 +3,14 @@
 import csv
 import io
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
 from rrpo.checkpoint import write_text
 from rrpo.data.catalogue import corpus_key, folded, named_emotion
+from rrpo.data.encodings import damage
 from rrpo.data.files import SOUNDS, is_file, near
 from rrpo.data.findings import Findings
 from rrpo.data.segments import COLUMNS as SEGMENTS
@@ -128,7 +129,9 @@ def rows_to_recordings(
         UserError: see `read_manifest`.
     """
     file = table.file
-    _require_partition_named(table, columns["partition"])
+    if not any(row.cells.get(columns["partition"]) for row in table.rows):
+        for name in SPLITS:
+            require_no_split({row.cells.get(name) for row in table.rows}, name, file)
     folders = (file.parent, file.absolute().parent.parent)
     lost = Findings()
     first: dict[Path, int] = {}
@@ -160,22 +163,22 @@ def rows_to_recordings(
     return recordings
 
 
-def _require_partition_named(table: Table, name: str) -> None:
-    """Refuse a table whose partitions stand in a column that is not read, as of a test set.
+def require_no_split(found: Set[object], column: str, file: Path) -> None:
+    """Refuse partitions in a column that is not read, as of a test set that would be trained on.
+
+    Args:
+        found: what stands in the column.
 
     Raises:
-        UserError: no row has a partition in the column `name`, and another column holds them.
+        UserError: nothing but names of partitions does.
     """
-    if any(row.cells.get(name) for row in table.rows):
-        return
-    for other in SPLITS:
-        found = {row.cells.get(other, "") for row in table.rows} - {""}
-        if other != name and found and all(partition_name(one) in PARTITIONS for one in found):
-            held = " and ".join(sorted(found))
-            raise UserError(
-                f"{table.file}: its column {other} holds {held}, which would not be kept apart: "
-                f"call it partition (of an import, --column partition={other}), or rename it"
-            )
+    names = {str(one) for one in found if one}
+    if names and all(partition_name(one) in PARTITIONS for one in names):
+        raise UserError(
+            f"{file}: its column {column} holds {' and '.join(sorted(names))}, which would not be "
+            f"kept apart: call it partition (of an import, --column partition={column}), or rename "
+            "it"
+        )
 
 
 def _refuse(file: Path, lost: Findings, folders: Sequence[Path], count: int) -> NoReturn:
@@ -244,6 +247,10 @@ def write_manifest(folder: Path, recordings: Sequence[Recording]) -> None:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for recording in recordings:
+        if harm := damage(recording.text):
+            raise UserError(
+                f"{recording.place}: its text {recording.text[:40]!r} {harm}: repair it"
+            )
         path = recording.path.absolute()
         inside = path.relative_to(root) if path.is_relative_to(root) else path
         values = [getattr(recording, name) for name in COLUMNS[1:]]

@@ -15,7 +15,8 @@ from rrpo.data.copies import find_copies
 from rrpo.data.encodings import damage
 from rrpo.data.files import is_pointer
 from rrpo.data.lengths import check_sounds
-from rrpo.data.manifest import PARTITIONS, TEST, partition_name
+from rrpo.data.manifest import PARTITIONS, SPLITS, TEST, partition_name, require_no_split
+from rrpo.data.speakers import require_one_partition
 from rrpo.data.text_table import is_nothing
 from rrpo.errors import UserError, shortened
 from rrpo.tokens import SPEECH_CODES, TOKEN_RATE, require_one_codec
@@ -120,10 +121,13 @@ def read_shard(path: Path) -> list[Utterance]:
             raise _unreadable(file, error) from None
         check_sounds(found, file)
         _check_partitions({row.get("partition") for row in found}, file)
+        for column in SPLITS if not any(row.get("partition") for row in found) else ():
+            require_no_split({row.get(column) for row in found}, column, file)
         rows += [_utterance(row, file) for row in found]
     if not rows:
         raise UserError(f"{path} holds no utterances: tokenize at least one")
     _require_once(rows, path)
+    require_one_partition(rows, path)
     return rows
 
 

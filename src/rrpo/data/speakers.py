@@ -2,9 +2,14 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rrpo.data.catalogue import folded
 from rrpo.errors import UserError
+
+if TYPE_CHECKING:
+    from rrpo.data.shards import Utterance
 
 Person = tuple[str, str]
 """Corpus and folded name: Anna and ANNA are one, so that no voice is trained on and tested."""
@@ -33,6 +38,25 @@ def person(corpus: str, speaker: str) -> Person:
     plain = name.replace(",", "") if GROUPED.fullmatch(whole) else name
     number = NUMBER.fullmatch(plain)
     return corpus, number[1] if number else name
+
+
+def require_one_partition(rows: "Sequence[Utterance]", path: Path) -> None:
+    """Refuse a speaker whose utterances are in two partitions: a test on them would be none.
+
+    Raises:
+        UserError: there is one; the message names two of the utterances.
+    """
+    first: dict[Person, Utterance] = {}
+    for row in rows:
+        if not (row.speaker and row.partition):
+            continue
+        other = first.setdefault(person(row.corpus, row.speaker), row)
+        if other.partition != row.partition:
+            raise UserError(
+                f"{path}: the speaker {row.speaker} is in {other.partition} and in "
+                f"{row.partition}, as {other.id!r} and {row.id!r}: a speaker belongs in one "
+                "partition, correct the manifest and tokenize it again"
+            )
 
 
 def spreadsheet_notes(names: Iterable[str]) -> list[str]:

@@ -23,6 +23,7 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, Tokenizer, choose, make_prompt
 from rrpo.progress import Progress
 from rrpo.reward.reward import DifferentiableReward, Form, score, weighted_sum
+from rrpo.tokens import TOKEN_RATE
 
 CHOSEN, REJECTED = "chosen.parquet", "rejected.parquet"
 PROMPTS_AT_A_TIME = 8
@@ -182,6 +183,7 @@ def require_pairs(folder: Path) -> None:
 def _by_id(file: Path) -> dict[str, Utterance]:
     """Read a shard whose ids are unique, by id."""
     rows: dict[str, Utterance] = {}
+    texts: dict[bytes, tuple[str, str]] = {}
     found = read_shard(file)
     for note in odd_lengths(found, file):
         print(note)
@@ -194,17 +196,26 @@ def _by_id(file: Path) -> dict[str, Utterance]:
                 "a pair: give every pair an id of its own"
             )
         rows[row.id] = row
+        other, text = texts.setdefault(row.tokens.tobytes(), (row.id, row.text))
+        if text != row.text and row.tokens.size >= TOKEN_RATE:
+            raise UserError(
+                f"{file}: {other!r} and {row.id!r} have the same tokens and two texts: one of them "
+                "is not what was said, remove their pairs"
+            )
     return rows
 
 
 def _pair(folder: Path, chosen: Utterance, rejected: Utterance, tokenizer: Tokenizer) -> Pair:
     """Make a pair of two rows."""
     name = chosen.id
-    if (chosen.text, chosen.emotion) != (rejected.text, rejected.emotion):
-        raise UserError(
-            f"{folder}: the pair {name!r} has two texts or two emotions: both of a pair answer one "
-            "prompt, so correct a row or remove both"
-        )
+    for what in ("text", "emotion", "speaker", "language"):
+        good, bad = getattr(chosen, what), getattr(rejected, what)
+        said = (good and bad) or what in ("text", "emotion")  # what a policy says has no speaker
+        if said and good != bad:
+            raise UserError(
+                f"{folder}: the pair {name!r} has two {what}s: both of a pair answer one prompt, "
+                "so correct a row or remove both"
+            )
     if not chosen.text.strip():
         raise UserError(f"{folder}: the pair {name!r} has no text: fill it in or remove both rows")
     if np.array_equal(chosen.tokens, rejected.tokens):

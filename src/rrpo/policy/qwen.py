@@ -39,6 +39,7 @@ class QwenConfig(pydantic.BaseModel):
     rope_scaling: Rope | None = None
     rms_norm_eps: float = pydantic.Field(1e-6, gt=0)
     hidden_act: Literal["silu"] = "silu"
+    use_sliding_window: Literal[False] = False
     num_hidden_layers: int | None = None
     hidden_size: int | None = None
     intermediate_size: int | None = None

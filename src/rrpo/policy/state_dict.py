@@ -15,7 +15,7 @@ CHECKPOINTED = "_checkpoint_wrapped_module"
 put in; no weight of a model of ours is called so."""
 MARKS = ("speech_embedding.weight", "model.embed_tokens.weight")
 """Names by which upstream's form and the Hugging Face form are known, in this order."""
-BOOKKEEPING = ("epoch", "step")
+BOOKKEEPING = ("epoch", "step", "n_averaged")
 """What `epoch_*_whole.pt` holds beside the weights, as numbers or as tensors."""
 DEPTH = 4
 """How deep a state dict may be nested."""

@@ -90,6 +90,8 @@ def _in_folder(folder: Path) -> WeightFiles:
     """Take the Hugging Face form first, where its config.json is there, then upstream's."""
     merged = [found for name in WHOLE if (found := _whole(folder, name)) is not None]
     own = [WeightFiles(folder, (folder / name,)) for name in OWN if (folder / name).is_file()]
+    if len(own) > 1:
+        raise UserError(f"{folder} holds {' and '.join(OWN)}: name the one that is meant")
     first = merged if (folder / "config.json").is_file() else own
     for found in (*first, *own, *merged):
         return found

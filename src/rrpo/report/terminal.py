@@ -102,7 +102,7 @@ def print_imported(imported: Imported, name: str, console: Console) -> None:
     for corpus in (known[one] for one in named):
         console.print(escape(f"{corpus.title}. Licence: {corpus.licence}."))
         console.print(escape(f"Cite: {corpus.citation}."))
-    console.print(_by_emotion(recordings))
+    console.print(by_emotion(recordings))
     for partition in [*PARTITIONS, ""]:
         chosen = [one for one in recordings if one.partition == partition]
         counts = Counter(one.speaker or "speaker unknown" for one in chosen)
@@ -130,7 +130,8 @@ def print_imported(imported: Imported, name: str, console: Console) -> None:
         console.print(f"{silent} have no text: enough for a reward model, not for a policy")
 
 
-def _by_emotion(recordings: Sequence[Recording]) -> Table:
+def by_emotion(recordings: Sequence[Recording]) -> Table:
+    """Return a table of how many recordings have which emotion, in each partition."""
     counts = Counter((one.emotion, one.partition) for one in recordings)
     held = [name for name in [*PARTITIONS, ""] if any(one.partition == name for one in recordings)]
     table = Table("emotion")

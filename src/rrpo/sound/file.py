@@ -44,6 +44,8 @@ HOT = 1.5
 """Peak that is odd; lossy formats go a little beyond full scale."""
 FULL = 0.999
 """Magnitude from which a sample is at the end of the scale."""
+FAINT = 0.01
+"""Peak under which a recording is odd, 40 dB under full scale."""
 CLIPPED = 0.005
 """Share of samples at the end of the scale from which a recording is clipped."""
 KINDS: tuple[tuple[tuple[bytes, ...], Callable[[Buffer], Whole]], ...] = (
@@ -283,6 +285,11 @@ def _oddities(channels: NDArray[np.float32]) -> list[str]:
     size = np.abs(channels)
     peak, at_end = float(size.max()), float(np.mean(size >= FULL * max(1.0, float(size.max()))))
     notes = []
+    if 0 < peak < FAINT:
+        notes.append(
+            f"its peak is {20 * np.log10(peak):.0f} dB under full scale: its samples may be of "
+            "another size than its header says"
+        )
     if peak > HOT:
         notes.append(f"its peak is {peak:.3g} where 1 is full scale")
     if at_end > CLIPPED:
