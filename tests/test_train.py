@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from rrpo import runs
@@ -397,6 +398,46 @@ def test_thread_count_is_restored(tmp_path: Path) -> None:
     toy = Toy(lambda _: counts.append(torch.get_num_threads()))
     train(toy, CONFIG, tmp_path, resume=True)
     assert counts == [2] * 8
+
+
+def test_the_mean_of_the_last_steps_through_a_resume(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"average_from": 5})
+    seen: dict[int, dict[str, Tensor]] = {}
+    judged: dict[int, Tensor] = {}
+
+    def run(toy: Toy, folder: Path, resume: bool = False, last: int = 12) -> Toy:
+        def keep(step: int, _: Mapping[str, float]) -> bool:
+            seen[step] = {name: one.clone() for name, one in toy.model.named_parameters()}
+            return step == last
+
+        def validate(step: int) -> dict[str, float]:
+            judged[step] = toy.model[1].weight.clone()
+            return {"loss": 0.0}
+
+        train(toy, config, folder, resume, validate, callbacks=[keep])
+        return toy
+
+    for last in (12, 7, 3):
+        toy = run(Toy(), tmp_path / f"{last}", last=last)
+        steps = range(5, last + 1) if last >= 5 else [last]
+        for name, one in toy.model.named_parameters():
+            mean = torch.stack([seen[step][name] for step in steps]).mean(0)
+            torch.testing.assert_close(one.detach(), mean, rtol=1e-5, atol=1e-7)
+        assert torch.equal(judged[last], toy.model[1].weight)  # what is judged is what is kept
+
+    def fail(step: int) -> None:
+        if step == 10:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(Toy(fail), tmp_path / "parts")
+    heir = run(Toy(), tmp_path / "parts", resume=True)
+    whole = run(Toy(), tmp_path / "whole")
+    assert_same(dict(heir.model.state_dict()), dict(whole.model.state_dict()))
+    saved, _ = load_model(tmp_path / "parts", "toy")
+    assert torch.equal(saved["1.weight"], heir.model[1].weight)
+    with pytest.raises(ValidationError, match="average_from 13 is after the last step, 12"):
+        TrainConfig(steps=12, learning_rate=0.1, average_from=13)
 
 
 def test_early_stopping_keeps_the_best_through_a_resume(tmp_path: Path) -> None:

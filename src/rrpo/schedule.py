@@ -29,8 +29,20 @@ class TrainConfig(Strict):
     # so many. Each is drawn by itself. What is a mean over utterances, or in SFT over tokens, is
     # one over all of them; a KL per token is a mean of the batches' means.
     accumulate: int = pydantic.Field(1, ge=1)
+    # The first step whose weights count in the mean that the training ends with; None: it ends with
+    # those of the last step. Where the best of several validations is kept, that is kept.
+    average_from: int | None = pydantic.Field(None, ge=1)
     # Where the figures go besides `metrics.jsonl`.
     report_to: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> "TrainConfig":
+        if self.average_from is not None and self.average_from > self.steps:
+            raise ValueError(
+                f"average_from {self.average_from} is after the last step, {self.steps}: "
+                "give an earlier one"
+            )
+        return self
 
 
 Stop = Callable[[list[dict[str, Any]]], bool]

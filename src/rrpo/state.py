@@ -46,6 +46,7 @@ class TrainingState:
         validations: "step" and the figures of each validation.
         best_step: the step of the weights kept by early stopping.
         best: those weights, empty without early stopping.
+        mean: of each parameter over the steps that are averaged, in float32; empty before them.
         carried: what the objective takes from one step to the next, the very dictionary it uses.
     """
 
@@ -61,6 +62,7 @@ class TrainingState:
     validations: list[dict[str, Any]] = field(default_factory=list)
     best_step: int | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
+    mean: dict[str, Tensor] = field(default_factory=dict)
     carried: dict[str, Tensor] = field(default_factory=dict)
 
     def weights(self) -> dict[str, Tensor]:
@@ -83,6 +85,20 @@ class TrainingState:
         if {name: tensor.shape for name, tensor in weights.items()} != shapes:
             raise ValueError("the weights belong to another model")
         self.model.load_state_dict(dict(weights), strict=False)
+
+    @torch.no_grad()
+    def average(self, count: int) -> None:
+        """Take the parameters into their mean over `count` steps, this one the last."""
+        for name, parameter in self.parameters.items():
+            mean = self.mean.setdefault(name, torch.zeros_like(parameter, dtype=torch.float32))
+            mean += (parameter - mean) / count
+
+    @torch.no_grad()
+    def take_mean(self) -> None:
+        """Put the mean of the parameters, where there is one, in their place."""
+        for name, mean in self.mean.items():
+            self.parameters[name].copy_(mean)
+        self.mean = {}
 
     def not_finite(self) -> str | None:
         """Return the name of the first weight that holds a NaN or an infinity, if any does."""
@@ -190,6 +206,8 @@ def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) 
             parts.setdefault(kind, {})[name] = tensor.clone()
         state.set_weights(parts.pop("weight"))
         state.best = parts.pop("best", {})
+        device = accelerator.device
+        state.mean = {name: one.to(device) for name, one in parts.pop("mean", {}).items()}
         state.carried.clear()
         for key, tensor in states.items():
             if key.startswith("carried."):
@@ -246,9 +264,10 @@ def _description(state: TrainingState, accelerator: Accelerator) -> dict[str, An
 
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
-    """Name all tensors: `weight.NAME` and `best.NAME`, AdamW's `exp_avg.NAME` and so on."""
+    """Name all tensors: `weight.`, `best.` and `mean.NAME`, AdamW's `exp_avg.NAME` and so on."""
     tensors = {f"weight.{name}": tensor for name, tensor in state.weights().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
+    tensors |= {f"mean.{name}": tensor for name, tensor in state.mean.items()}
     for name, parameter in state.parameters.items():
         for kind, tensor in state.optimizer.state.get(parameter, {}).items():
             tensors[f"{kind}.{name}"] = tensor

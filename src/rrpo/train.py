@@ -167,6 +167,8 @@ def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.
         record, interrupted = _advance(run, signalled)
         metrics.write(record)
         stopped = _asked_to_stop(run, record)
+        if stopped or state.step == config.steps:
+            state.take_mean()
         due = run.validate_every > 0 and state.step % run.validate_every == 0
         if due or stopped or state.step == config.steps:
             _validate(run, metrics)
@@ -213,6 +215,8 @@ def _advance(run: _Run, signalled: threading.Event) -> tuple[dict[str, Any], boo
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
     state.step = step
+    if run.config.average_from is not None and step >= run.config.average_from:
+        state.average(step - run.config.average_from + 1)
     seconds = time.perf_counter() - began
     state.seconds += seconds
     return {**record, **figures, "seconds": seconds}, interrupted
