@@ -141,7 +141,8 @@ def named_emotion(label: str, where: str) -> str:
         raise UserError(
             f"{where} has the number {label} for its emotion: write the emotion's name instead"
         )
-    if name in known_corpora()["csv"].left_out:
+    # Tokenizers of studies hear what is "other".
+    if name != OTHER and name in known_corpora()["csv"].left_out:
         raise UserError(f"{where}: the emotion {label!r} is none: leave it out")
     if odd := next((sign for sign in name if not (sign.isalnum() or sign in " _-'.")), ""):
         raise UserError(
