@@ -122,7 +122,7 @@ DEMO = Plan(
 QUICK = replace(
     DEMO,
     reward_steps=50,
-    sft_steps=50,
+    sft_steps=25,
     diffro_steps=12,
     sentences=3,
     curve_every=12,
