@@ -19,8 +19,8 @@ from rrpo.mini.world import HASHES, World
 from rrpo.report.terminal import print_rows
 from rrpo.reward import RewardModel
 from rrpo.studies import aims
-from rrpo.studies.demo import plan
-from rrpo.studies.demo.systems import fine_tune_reward
+from rrpo.studies.demo import systems
+from rrpo.studies.demo.trainings import fine_tune_reward
 from rrpo.studies.study import begin, finish
 from rrpo_world.corpus import Line, lines
 from rrpo_world.renderer import VOICES, Renderer, Rendering
@@ -55,7 +55,7 @@ class Size:
     drawn: int = 600
     voiced: int = 48
     contexts: int = 8
-    reward_steps: int = plan.FULL.reward_steps
+    reward_steps: int = systems.FULL.reward_steps
 
 
 FULL = Size()

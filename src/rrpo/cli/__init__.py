@@ -121,10 +121,11 @@ def demo(
         print("one core: the stages run one after the other", file=sys.stderr)
     else:
         print(f"{workers} cores, a stage on each: loading …", file=sys.stderr)
-    from rrpo.studies.demo import demo, plan
+    from rrpo.studies.demo import demo
+    from rrpo.studies.demo.systems import DEMO, QUICK, SMOKE, with_systems
 
-    size = plan.SMOKE if smoke else plan.QUICK if quick else plan.DEMO
-    chosen = plan.with_systems(size, systems.split(","))
+    size = SMOKE if smoke else QUICK if quick else DEMO
+    chosen = with_systems(size, systems.split(","))
     world = None
     if from_scratch:
         from rrpo_world.build import build

@@ -36,10 +36,10 @@ def seeds(
     """
     from dataclasses import replace
 
-    from rrpo.studies.demo import plan
     from rrpo.studies.demo import seeds as study
+    from rrpo.studies.demo.systems import FULL, SMOKE, with_systems
 
-    chosen = plan.with_systems(plan.SMOKE if smoke else plan.FULL, systems.split(","))
+    chosen = with_systems(SMOKE if smoke else FULL, systems.split(","))
     if sentences is not None:
         chosen = replace(chosen, sentences=sentences)
     print(study.run(out, seeds, chosen, command_line(), ablation))
@@ -185,7 +185,7 @@ def overoptimization(
     from dataclasses import replace
 
     from rrpo.studies.demo import demo
-    from rrpo.studies.demo.plan import FULL
+    from rrpo.studies.demo.systems import FULL
 
     plan = replace(
         FULL,

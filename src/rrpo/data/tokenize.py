@@ -26,7 +26,7 @@ from rrpo.data.survey import (
 )
 from rrpo.errors import UserError
 from rrpo.progress import Progress
-from rrpo.sound.mixup import energy_adaptive_mixup, other_than
+from rrpo.sound.audio_mixup import energy_adaptive_mixup, other_than
 from rrpo.tokens import TOKEN_RATE, fits_sound
 
 SHARD = 200

@@ -9,7 +9,7 @@ import torch
 from rrpo.data.shards import Utterance
 from rrpo.mini.codec import MiniCodec
 from rrpo.progress import Progress
-from rrpo.sound.mixup import energy_adaptive_mixup, other_than
+from rrpo.sound.audio_mixup import energy_adaptive_mixup, other_than
 
 
 def mix_pool(codec: MiniCodec, rows: Sequence[Utterance], count: int, seed: int) -> list[Utterance]:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from rrpo.errors import NotFinite, UserError
-from rrpo.policy.decoding import Decoder
 from rrpo.policy.layout import Recording, prompt
 from rrpo.policy.lm import KeyValueCache, SpeechTokenLM
+from rrpo.policy.packed_weights import Decoder
 from rrpo.sampling import WINDOW, Sampling, draw_aware
 
 Sample = Callable[[Tensor, Tensor, torch.Generator | None], Tensor]

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from rrpo.reward.config import LossConfig
 from rrpo.reward.model import RewardModel
-from rrpo.sound.mixup import energy_adaptive_mixup as energy_adaptive_mixup
+from rrpo.sound.audio_mixup import energy_adaptive_mixup as energy_adaptive_mixup
 
 TASK = "emotion"
 

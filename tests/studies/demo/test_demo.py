@@ -13,7 +13,7 @@ from rrpo.errors import UserError
 from rrpo.interval import with_intervals
 from rrpo.mini.text import SPEAKERS
 from rrpo.studies.demo import demo, voices
-from rrpo.studies.demo.plan import SMOKE
+from rrpo.studies.demo.systems import SMOKE
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
 from rrpo.studies.demo import seeds
-from rrpo.studies.demo.plan import SMOKE
+from rrpo.studies.demo.systems import SMOKE
 
 TINY = replace(SMOKE, systems=("sft",), reward_steps=1, sft_steps=1, diffro_steps=1, batch_size=2)
 

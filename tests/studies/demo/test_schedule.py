@@ -12,10 +12,10 @@ import staged_work
 from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.studies.demo import schedule
-from rrpo.studies.demo.plan import DEMO, QUICK, is_of, with_systems
 from rrpo.studies.demo.schedule import Stage, run_stages
 from rrpo.studies.demo.setting import Demo
 from rrpo.studies.demo.stages import stages
+from rrpo.studies.demo.systems import DEMO, QUICK, is_of, with_systems
 
 pytestmark = pytest.mark.slow
 

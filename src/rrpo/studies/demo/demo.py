@@ -24,7 +24,10 @@ from rrpo.mini.world import HASHES, World
 from rrpo.report.page import write_page
 from rrpo.report.terminal import print_table
 from rrpo.studies.demo.judged import curve_point, read_rows, samples_so_far
-from rrpo.studies.demo.plan import (
+from rrpo.studies.demo.schedule import Stage, run_stages
+from rrpo.studies.demo.setting import Demo
+from rrpo.studies.demo.stages import do, prepare, stages
+from rrpo.studies.demo.systems import (
     FULL,
     PRETRAINED,
     QUICK,
@@ -35,9 +38,6 @@ from rrpo.studies.demo.plan import (
     Plan,
     is_of,
 )
-from rrpo.studies.demo.schedule import Stage, run_stages
-from rrpo.studies.demo.setting import Demo
-from rrpo.studies.demo.stages import do, prepare, stages
 from rrpo.studies.study import begin
 
 GROWS = ("systems", "ablation")

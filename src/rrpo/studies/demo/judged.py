@@ -15,8 +15,8 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.report.sound import opus_uri
 from rrpo.reward import RewardModel
 from rrpo.speaking.mini import BestOf, MiniSpeaker
-from rrpo.studies.demo.plan import BEST_OF, REWARD_OF, SYSTEMS
 from rrpo.studies.demo.setting import Demo
+from rrpo.studies.demo.systems import BEST_OF, REWARD_OF, SYSTEMS
 
 CURVE_SCORERS = ("dnsmos_p808", "plcmos")
 """What rates the quality of a policy in training."""

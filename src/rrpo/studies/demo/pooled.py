@@ -13,8 +13,8 @@ from rrpo.evaluate.statistics import paired_interval
 from rrpo.interval import Interval
 from rrpo.measures import BY_KEY, BY_TITLE, MEASURES, SYSTEMS, scorer
 from rrpo.studies.demo.judged import Rows, read_rows
-from rrpo.studies.demo.plan import DEPARTURES
-from rrpo.studies.demo.plan import SYSTEMS as TRAINED
+from rrpo.studies.demo.systems import DEPARTURES
+from rrpo.studies.demo.systems import SYSTEMS as TRAINED
 
 PAIRS = (
     ("diffro", "sft"),

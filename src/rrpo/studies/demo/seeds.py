@@ -23,7 +23,6 @@ from rrpo.interval import Interval
 from rrpo.report.plots import figure
 from rrpo.studies.demo import demo
 from rrpo.studies.demo.pages import seeds_page
-from rrpo.studies.demo.plan import FULL, Plan
 from rrpo.studies.demo.pooled import (
     MEASURED,
     Pooled,
@@ -39,6 +38,7 @@ from rrpo.studies.demo.pooled import (
     values_of,
     word_error_less_base,
 )
+from rrpo.studies.demo.systems import FULL, Plan
 from rrpo.studies.study import finish
 
 

@@ -12,7 +12,7 @@ from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardModel
 from rrpo.speaking.mini import unseen_utterances
-from rrpo.studies.demo.plan import PRETRAINED, SYSTEMS, Plan
+from rrpo.studies.demo.systems import PRETRAINED, SYSTEMS, Plan
 
 
 @dataclass

@@ -5,10 +5,10 @@ from pathlib import Path
 from rrpo.checkpoint import write_json
 from rrpo.evaluate import robustness
 from rrpo.studies.demo.judged import judge, speak
-from rrpo.studies.demo.plan import PRETRAINED, SYSTEMS
 from rrpo.studies.demo.schedule import Stage
 from rrpo.studies.demo.setting import Demo
-from rrpo.studies.demo.systems import fine_tune_reward, post_train
+from rrpo.studies.demo.systems import PRETRAINED, SYSTEMS
+from rrpo.studies.demo.trainings import fine_tune_reward, post_train
 
 _demo: list[Demo] = []
 """The demo of this process."""

@@ -1,113 +1,242 @@
-"""What a demo trains: its reward models and, against these, its systems."""
+"""What the demo trains, and how much of it: its systems, their reward models and settings."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from rrpo import reward, runs
-from rrpo.mini.mixes import mix_pool
-from rrpo.mini.world import World
-from rrpo.objectives.dpo import Pair
-from rrpo.objectives.pairs import REJECTED, draw_pairs, read_pairs
-from rrpo.policy import SpeechTokenLM
-from rrpo.policy.layout import Prompt, make_examples
-from rrpo.reward import RewardModel
-from rrpo.studies.demo.judged import judge_policy
-from rrpo.studies.demo.plan import (
-    FULL,
-    SYSTEMS,
-    diffro_config,
-    dpo_config,
-    grpo_config,
-    reward_config,
-    sft_config,
-)
-from rrpo.studies.demo.setting import Demo
+from rrpo import config as configuration
+from rrpo import runs
+from rrpo.emotions import EMOTIONS
+from rrpo.errors import UserError
+from rrpo.objectives.dpo import DPOConfig
+from rrpo.objectives.grpo import GRPOConfig
+from rrpo.objectives.pairs import PairsConfig
+from rrpo.presets import preset
+from rrpo.reward.config import RewardRun, subsets
+from rrpo.train import TrainConfig
 
-MIXES = 10
-"""Mixed versions of each utterance where audio is mixed."""
+PRETRAINED = "pretrained"
+"""The reward model before its fine-tuning, the first row of Table 2."""
+TABLE_2 = (PRETRAINED, "plain", "ls", "ls_eam", "ls_eam_adv")
+"""The reward models of the paper's Table 2: each adds a regularizer."""
 
 
-def fine_tune_reward(
-    out: Path, world: World, name: str, steps: int = FULL.reward_steps, seed: int = 0
-) -> RewardModel:
-    """Fine-tune the pre-trained reward model on the single voice; go on where it stood.
+@dataclass(frozen=True)
+class System:
+    """How a policy is post-trained.
 
-    Args:
-        out: its run is `reward_models/name` in there.
-        name: of its regularizers (`rrpo.reward.fit.subsets`).
+    Attributes:
+        title: as pages name it.
+        reward_model: what it is optimized against; its score is called the system's own reward.
+        method: of training; "best_of" trains nothing and takes the best of several utterances.
+        preset: of DiffRO.
+        settings: options over the preset, as for `--set`.
+        start: where it starts and what it is held to.
     """
-    folder = out / "reward_models" / name
-    config, rows = reward_config(name, steps, seed), world.shard("finetune")
-    if (folder / "results.json").is_file():
-        return reward.load(folder)
-    runs.train_reward(
-        world.reward_model(),
-        rows,
-        mix_pool(world.codec(), rows, MIXES, seed) if config.fit.needs_mix_pool else [],
-        config,
-        folder,
-        resume=True,
-        description=f"reward model {name}",
+
+    title: str
+    reward_model: str = "plain"
+    method: Literal["base", "sft", "diffro", "grpo", "dpo", "best_of"] = "diffro"
+    preset: str = "recommended"
+    settings: tuple[str, ...] = ()
+    start: Literal["base", "sft"] = "sft"
+
+
+MINI_SIZE = ("train.steps=60", "train.learning_rate=1e-4", "train.weight_decay=0.0")
+"""Of the paper's preset here: the mini world's LM has a hundredth of the paper's weights."""
+PUBLISHED = ("diffro.reward_form=log_posterior", "rewards={emotion: 1.0, content: 1.0}")
+"""DiffRO's own setting for emotion: its log-posterior, with the content's kept beside it."""
+PAPER = {"reward_model": "ls_eam_adv", "preset": "paper"}
+DEPARTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "log_posterior": (
+        "rewarded with the log-posterior",
+        {"settings": ("diffro.reward_form=log_posterior",)},
+    ),
+    "audio": ("audio mixed", {"reward_model": "ls_eam_adv@audio"}),
+    "pooled": ("FGM on the pooled vector", {"reward_model": "ls_eam_adv@pooled"}),
+    "base": ("from the base", {"start": "base"}),
+    "rollout": ("on rollouts", {"settings": ("diffro.history=rollout",)}),
+    "mean": ("mean KL", {"settings": ("diffro.kl_reduction=mean",)}),
+    "content": ("rewarded for content, too", {"settings": ("rewards.content=5.0",)}),
+}
+"""What is changed of the paper's setting, one thing at a time."""
+SYSTEMS = {
+    "base": System("base", method="base"),
+    "sft": System("SFT", method="sft", start="base"),
+    "best_of_8": System("best of 8 of SFT (plain reward model)", method="best_of"),
+    "dpo": System("DPO", method="dpo"),
+    "grpo": System("GRPO", method="grpo"),
+    "diffro_published": System("DiffRO as published", preset="paper", settings=PUBLISHED),
+    "diffro": System("DiffRO (plain reward model)", settings=("diffro.reward_form=log_posterior",)),
+    "rrpo_paper": System("RRPO as published", "ls_eam_adv", preset="paper"),
+    "rrpo": System("RRPO", "ls_eam_adv"),
+    **{
+        f"paper_{name}": System(f"RRPO as published, but {title}", **(PAPER | changes))
+        for name, (title, changes) in DEPARTURES.items()
+    },
+}
+"""Every system by name, in the order of a table."""
+REWARD_OF = {name: system.reward_model for name, system in SYSTEMS.items()}
+TITLES = {name: system.title for name, system in SYSTEMS.items() if name != "base"}
+BEST_OF = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything, and what is post-trained how.
+
+    `diffro_steps` and `batch_size` are of the preset where they are None, `scorers` of quality all
+    that are installed. `curves` says whether quality and words are measured on the way, too.
+    """
+
+    systems: tuple[str, ...] = ("sft", "diffro", "rrpo")
+    reward_steps: int = 240
+    sft_steps: int = 200
+    diffro_steps: int | None = None
+    batch_size: int | None = None
+    dpo_steps: int = 100
+    sentences: int = 6
+    curve_sentences: int = 4
+    curve_every: int = 20
+    sft_every: int = 25
+    test_utterances: int | None = None
+    settings: tuple[str, ...] = ()
+    emotions: tuple[str, ...] = tuple(EMOTIONS)
+    scorers: tuple[str, ...] | None = None
+    curves: bool = True
+
+
+FULL = Plan()
+"""Of studies: much is measured."""
+DEMO = Plan(
+    sft_steps=100,  # it stops long before; what is shown of the time left is nearer so
+    sentences=4,
+    curve_sentences=1,
+    curve_every=30,
+    curves=False,
+    # DistillMOS takes twice the time of all other judges together, DNSMOS overall twice that of
+    # these two.
+    scorers=("dnsmos_p808", "plcmos"),
+)
+"""The trainings of `FULL`, with less measured: minutes on two cores."""
+QUICK = replace(
+    DEMO,
+    reward_steps=50,
+    sft_steps=25,
+    diffro_steps=12,
+    sentences=3,
+    curve_every=12,
+    emotions=("surprised",),
+    test_utterances=60,
+)
+"""A taste: one emotion, a fifth of the steps."""
+SMOKE = replace(
+    DEMO,
+    reward_steps=8,
+    sft_steps=4,
+    diffro_steps=2,
+    dpo_steps=2,
+    batch_size=6,
+    sentences=1,
+    curve_every=2,
+    sft_every=2,
+    test_utterances=30,
+)
+
+
+def is_of(plan: Plan, size: Plan) -> bool:
+    """Return whether a plan is of a size, whatever it post-trains."""
+    return replace(plan, systems=size.systems) == size
+
+
+def with_systems(plan: Plan, names: Sequence[str]) -> Plan:
+    """Return a plan that post-trains these systems; the base is always there.
+
+    Raises:
+        UserError: a system is unknown.
+    """
+    asked = {name.strip() for name in names} - {"base"}
+    unknown = sorted(asked - set(TITLES))
+    if unknown or not asked:
+        wrong = f"unknown system {unknown[0]!r}" if unknown else "no system to post-train"
+        raise UserError(f"{wrong}: choose from {', '.join(TITLES)}")
+    if any(SYSTEMS[name].start == "sft" for name in asked):
+        asked.add("sft")
+    return replace(plan, systems=tuple(name for name in TITLES if name in asked))
+
+
+def reward_config(name: str, steps: int, seed: int) -> RewardRun:
+    """Return the settings of a reward model, by the name of its regularizers.
+
+    "@audio" after it mixes audio and not features, "@pooled" takes the adversarial step on the
+    pooled vector.
+    """
+    regularizers, _, variant = name.partition("@")
+    changes = {"audio": {"mixup_at": "audio"}, "pooled": {"adversarial_at": "pooled"}}
+    train = TrainConfig(
+        steps=steps,
+        learning_rate=3e-4,
+        warmup_steps=min(20, steps),
+        schedule="cosine",
+        seed=seed,
     )
-    return reward.load(folder)
+    fit = subsets()[regularizers].model_copy(update=changes.get(variant, {}))
+    return RewardRun(train=train, fit=fit)
 
 
-def post_train(demo: Demo, name: str) -> None:
-    """Post-train a system, or go on where it stood; its reward model and start are there."""
-    system, folder = SYSTEMS[name], demo.folder_of(name)
-    model, reference, base = demo.start_of(name), demo.start_of(name), demo.world.policy()
-    rows = demo.world.shard("finetune")
-    if system.method != "sft":
-        rows = [row for row in rows if row.emotion in demo.plan.emotions]
-    examples = make_examples(demo.world.tokenizer, rows)
-    reward_models = demo.reward_models()
-
-    def validate(step: int) -> Mapping[str, float]:
-        # The held-out loss of SFT is asked for so often that judging would take a tenth of it.
-        if system.method == "sft" and not demo.plan.curves and step % (2 * demo.plan.sft_every):
-            return {}
-        return judge_policy(demo, model, base, reward_models)
-
-    if system.method == "sft":
-        settings = sft_config(demo.plan, demo.seed)
-        runs.train_sft(model, examples, settings, folder, resume=True, validate=validate)
-        return
-    rest: dict[str, Any] = {
-        "folder": folder,
-        "resume": True,
-        "validate": validate,
-        "validate_every": demo.plan.curve_every,
-        "description": system.title,
-    }
-    rewards = [demo.reward_model(system.reward_model)]
-    config: runs.DiffRORun | runs.GRPORun | runs.DPORun
-    if system.method == "dpo":
-        config = dpo_config(demo.plan, demo.seed)
-    elif system.method == "grpo":
-        config = grpo_config(demo.plan, demo.seed)
-    else:
-        config = diffro_config(demo.plan, name, demo.seed)
-    if set(config.rewards) - {"emotion"}:
-        rewards.append(demo.world.task_model())
-    if isinstance(config, runs.DPORun):
-        prompts = [example.prompt for example in examples]
-        pairs = partial(_pairs, demo, model, rewards, prompts, config)
-        runs.train_dpo(model, reference, pairs, config, **rest)
-    else:
-        runs.train_on_policy(model, reference, rewards, examples, config, **rest)
+def sft_config(plan: Plan, seed: int) -> runs.SFTRun:
+    """Return the settings of SFT in the demo."""
+    train = TrainConfig(
+        steps=plan.sft_steps,
+        learning_rate=2e-4,
+        warmup_steps=min(20, plan.sft_steps),
+        seed=seed,
+    )
+    return runs.SFTRun(train=train, validate_every=plan.sft_every)
 
 
-def _pairs(
-    demo: Demo,
-    model: SpeechTokenLM,
-    rewards: Sequence[RewardModel],
-    prompts: Sequence[Prompt],
-    config: runs.DPORun,
-) -> list[Pair]:
-    folder = demo.out / "systems" / "dpo" / "pairs"
-    if not (folder / REJECTED).is_file():
-        scored_by = config.reward(rewards, prompts, config.pairs.reward_form)
-        draw_pairs(model, scored_by, prompts, config.pairs, folder, demo.seed)
-    return read_pairs(folder, demo.world.tokenizer)
+def diffro_config(plan: Plan, name: str, seed: int) -> runs.DiffRORun:
+    """Return the settings of a system that DiffRO trains: its preset, its own, the plan's."""
+    system = SYSTEMS[name]
+    sizes = {"train.steps": plan.diffro_steps, "diffro.batch_size": plan.batch_size}
+    options = [f"{key}={value}" for key, value in sizes.items() if value is not None]
+    if plan.diffro_steps is not None:
+        options.append(f"train.warmup_steps={min(5, plan.diffro_steps)}")
+    scale = MINI_SIZE if system.preset == "paper" else ()
+    return configuration.load(
+        runs.DiffRORun,
+        None,
+        [*scale, *system.settings, *plan.settings, *options, f"train.seed={seed}"],
+        preset("diffro", system.preset),
+    )
+
+
+def grpo_config(plan: Plan, seed: int) -> runs.GRPORun:
+    """Return the settings of GRPO: as many utterances a step as RRPO, in groups of four."""
+    same = diffro_config(plan, "rrpo", seed)
+    size = same.diffro.batch_size
+    group = 4 if size >= 8 else 2
+    return runs.GRPORun(
+        train=same.train,
+        rewards=same.rewards,
+        grpo=GRPOConfig(prompts=size // group, group=group, beta=same.diffro.beta),
+    )
+
+
+def dpo_config(plan: Plan, seed: int) -> runs.DPORun:
+    """Return the settings of DPO: pairs from half as many utterances as RRPO draws."""
+    same = diffro_config(plan, "rrpo", seed)
+    utterances = same.train.steps * same.diffro.batch_size // 2
+    train = TrainConfig(
+        steps=plan.dpo_steps,
+        learning_rate=5e-5,
+        warmup_steps=min(10, plan.dpo_steps),
+        seed=seed,
+        weight_decay=0.0,
+    )
+    return runs.DPORun(
+        train=train,
+        rewards=same.rewards,
+        dpo=DPOConfig(batch_size=min(8, same.diffro.batch_size)),
+        pairs=PairsConfig(prompts=max(1, utterances // 8), count=8, margin=0.0),
+    )

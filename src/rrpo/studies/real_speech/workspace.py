@@ -47,7 +47,7 @@ from rrpo.errors import UserError
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.pretrain import PretrainObjective, Telling
-from rrpo.sound.mixup import energy_adaptive_mixup, other_than
+from rrpo.sound.audio_mixup import energy_adaptive_mixup, other_than
 from rrpo.studies.real_speech.folds import Fold, Size, configurations
 from rrpo.studies.real_speech.recordings import read_recordings, shared_emotions
 from rrpo.tokens import identity

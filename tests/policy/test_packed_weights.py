@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from rrpo.policy import LMConfig, SpeechTokenLM, generate
-from rrpo.policy import decoding as module
+from rrpo.policy import packed_weights as module
 from rrpo.policy.adapter import adapted, add_adapters
-from rrpo.policy.decoding import Decoder
+from rrpo.policy.packed_weights import Decoder
 
 
 def lm(version: int = 2) -> SpeechTokenLM:
