@@ -27,7 +27,7 @@ NO_TEXT = {
 ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{1,6}|#[xX][0-9A-Fa-f]{1,5});")
 """What web pages write for a sign."""
 MACHINE = {
-    r"^\s*(\{.*[\"'].*\}|\[.*[\"'].*\])\s*$": "is a list or an object of a program",
+    r"^\s*(\{\s*[\"'].*\}|\[\s*[\"'].*[\"']\s*\])\s*$": "is a list or an object of a program",
     r"^\s*b(['\"]).*\1\s*$": "holds bytes as a program shows them",
     r"\d\s*-->\s*\d": "holds the times of subtitles",
     r"\[\d+[.:]\d+\s*[-\u2013>]+\s*\d+[.:]\d+\]": "holds the times of subtitles",
@@ -124,7 +124,7 @@ def damage(text: str) -> str:
         ("was read in a wrong encoding once, it should be 'It’s café'", '')
         >>> damage("caf\\ufffd"), damage("R&amp;B")
         ('has lost a sign (U+FFFD)', "was written for a web page, it should be 'R&B'")
-        >>> damage("['It', 'is']"), damage("It is {late}, or [laughter] not")
+        >>> damage("['It', 'is']"), damage("[breath] I don't know. [laughter]")
         ('is a list or an object of a program', '')
     """
     if "\ufffd" in text:
