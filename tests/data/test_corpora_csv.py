@@ -97,9 +97,11 @@ def test_a_column_that_holds_partitions_is_asked_about(tmp_path: Path, door: str
 
 def test_a_label_is_found_as_a_console_without_its_signs_shows_it(tmp_path: Path) -> None:
     wav(tmp_path / "a.wav")
-    file = table(tmp_path / "list.csv", "path,emotion\na.wav,高兴\n")
-    done = import_corpus("csv", file, tmp_path / "out", {r"\u9ad8\u5174": "happy"})
-    assert [one.emotion for one in done.recordings] == ["happy"]
+    for number, label in enumerate(("高兴", "fröhlich", "😀")):
+        file = table(tmp_path / "list.csv", f"path,emotion\na.wav,{label}\n")
+        shown = label.encode("ascii", "backslashreplace").decode()
+        done = import_corpus("csv", file, tmp_path / f"{number}", {shown: "happy"})
+        assert [one.emotion for one in done.recordings] == ["happy"]
 
 
 def test_partitions_that_came_with_a_csv_are_kept(tmp_path: Path) -> None:

@@ -150,7 +150,8 @@ def _label(
 
 def _unescaped(label: str) -> str:
     """Return a label as it is, where it was copied from a console that shows numbers for signs."""
-    return re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), label)
+    numbers = r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8}"
+    return re.sub(numbers, lambda found: chr(int(found[0][2:], 16)), label)
 
 
 def _require_known(read: Sequence[Recording], known: Collection[str], source: Path) -> None:
