@@ -87,10 +87,7 @@ def train_reward(
     if run.fit.nuisance and data is None:
         rows, pool = _with_energy(rows), _with_energy(pool)
     model = _started(start, rows, run.train.seed, codec, told)
-    try:
-        class_indices(rows, model.classes())
-    except UserError as error:
-        raise UserError(f"{data}: {error}") from None
+    _require_known(rows, model, "the bundled data" if data is None else data)
     said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
     inputs = describe(start=start, data=data, mixes=mixes)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
@@ -128,6 +125,14 @@ def _started(
     line = require_one_codec(parts, told)
     model.config = model.config.model_copy(update={"codec": line})
     return model
+
+
+def _require_known(rows: Sequence[Utterance], model: RewardModel, data: Location) -> None:
+    """Check that a reward model knows every emotion of the data, which a mistake names."""
+    try:
+        class_indices(rows, model.classes())
+    except UserError as error:
+        raise UserError(f"{data}: {error}") from None
 
 
 def _new_reward_model(rows: Sequence[Utterance], seed: int, codec: str) -> RewardModel:
