@@ -144,7 +144,8 @@ def named_emotion(label: str, where: str) -> str:
     # Tokenizers of studies hear what is "other".
     if name != OTHER and name in known_corpora()["csv"].left_out:
         raise UserError(f"{where}: the emotion {label!r} is none: leave it out")
-    if odd := next((sign for sign in name if not (sign.isalnum() or sign in " _-'.")), ""):
+    odd = next((sign for sign in name if not _is_of_a_name(sign)), "")
+    if odd:
         raise UserError(
             f"{where}: the emotion {label!r} holds {odd!r}, as programs write labels: write one "
             "emotion by its name alone"
@@ -157,6 +158,11 @@ def named_emotion(label: str, where: str) -> str:
         )
     require_no_slip(where, name)
     return name
+
+
+def _is_of_a_name(sign: str) -> bool:
+    """Say whether a sign is a letter, a digit, a vowel sign or a mark between words."""
+    return sign.isalnum() or sign in " _-'." or unicodedata.category(sign).startswith("M")
 
 
 def require_no_slip(option: str, emotion: str) -> None:

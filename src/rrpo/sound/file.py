@@ -287,7 +287,7 @@ def _oddities(channels: NDArray[np.float32]) -> list[str]:
     notes = []
     if 0 < peak < FAINT:
         notes.append(
-            f"its peak is {20 * np.log10(peak):.0f} dB under full scale: its samples may be of "
+            f"its peak is {-20 * np.log10(peak):.0f} dB under full scale: its samples may be of "
             "another size than its header says"
         )
     if peak > HOT:
