@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from rrpo.cli.options import CodecOf, ConfigFile, Data, Out, Preset, Resume, Settings
+from rrpo.cli.options import (
+    CodecOf,
+    ConfigFile,
+    Data,
+    Out,
+    Preset,
+    Resume,
+    Seed,
+    Settings,
+    command_line,
+)
 
 reward_app = typer.Typer(
     no_args_is_help=True,
@@ -85,3 +95,39 @@ def reward_eval(
     from rrpo.reward_eval import evaluate
 
     evaluate(runs, data or [], partition, codec_of)
+
+
+@reward_app.command("attack", epilog="Example: rrpo reward attack rm --quick --out attack")
+def reward_attack(
+    runs: Annotated[list[str], typer.Argument(help="Folders of reward models, or `mini`.")],
+    out: Out,
+    data: Data = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(
+            help="Of --data: test, validation, train or all; default: test if there is one."
+        ),
+    ] = None,
+    codec_of: CodecOf = None,
+    utterances: Annotated[
+        int | None, typer.Option(min=2, help="How many are attacked; default: 96, with --quick 20.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option(help="Few utterances and short searches: a taste.")
+    ] = False,
+    seed: Seed = 0,
+) -> None:
+    """Attack reward models: how little makes one say an emotion that is not there?"""
+    from rrpo.attack.command import attack
+
+    attack(
+        runs,
+        out,
+        data,
+        partition=partition,
+        codec_of=codec_of,
+        quick=quick,
+        utterances=utterances,
+        seed=seed,
+        command=command_line(),
+    )

@@ -1,0 +1,1 @@
+"""Attacks on reward models: how little makes one say an emotion that is not there?"""
