@@ -26,7 +26,8 @@ def two_way_interval(
     where that is most of the spread, as in paired differences. They are therefore moved towards
     their middle until their variance is V, that of two-way clusters (Cameron, Gelbach & Miller
     2011, "Robust inference with multiway clustering", JBES 29): with jackknife variances over
-    rows, over columns and over single cells, V = V_c + max(V_r − V_c, 0) + max(V_i − V_c, 0).
+    rows, over columns and over single cells, V = V_c + max(V_r − V_c, 0) + max(V_i − V_c, 0). V_c is
+    what rows and columns leave where every cell is there, else all that differs between cells.
     Percentiles are cut where Student's distribution puts them; its degrees of freedom are
     Satterthwaite's of the three terms.
 
@@ -90,18 +91,27 @@ def _variance(
     flat: NDArray[np.float64], figure: Figure, shape: tuple[int, ...]
 ) -> tuple[float, float]:
     """Return the variance of a figure of counts (L, I, K), and its degrees of freedom."""
-    cells = flat.reshape(-1, flat.shape[-1])
-    cells = cells[cells.any(axis=1)]
-    of_rows = _jackknife(flat.sum(1), figure, shape)
-    of_columns = _jackknife(flat.sum(0), figure, shape)
-    of_cells = _jackknife(cells, figure, shape)
     size, other = flat.shape[:2]
+    of_rows = _jackknife(_left(flat.sum(1), figure, shape))
+    of_columns = _jackknife(_left(flat.sum(0), figure, shape))
     if size < 2 or other < 2:
         return (of_rows, size - 1) if size > 1 else (of_columns, other - 1)
+    cells = flat.reshape(-1, flat.shape[-1])
+    there = cells.any(axis=1)
+    left = _left(cells[there], figure, shape)
+    if there.all() and np.isfinite(left).all():
+        # Every row has every column, so a row's figure holds nothing of the columns' differences,
+        # nor the other way round: only what is left beside both is counted twice.
+        table = left.reshape(size, other)
+        rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+        of_cells = float(np.square(rest).sum()) * (left.size - 1) ** 2 / left.size
+        of_cells /= (size - 1) * (other - 1)
+    else:
+        of_cells = _jackknife(left)
     parts = [
         (max(of_rows - of_cells, 0.0), size - 1),
         (max(of_columns - of_cells, 0.0), other - 1),
-        (of_cells, max(len(cells) - size - other + 1, 1)),
+        (of_cells, max(int(there.sum()) - size - other + 1, 1)),
     ]
     total = sum(part for part, _ in parts)
     if not total > 0:
@@ -109,17 +119,19 @@ def _variance(
     return total, total**2 / sum(part**2 / degrees for part, degrees in parts)
 
 
-def _jackknife(
+def _left(
     clusters: NDArray[np.float64], figure: Figure, shape: tuple[int, ...]
-) -> float:
-    """Return the jackknife variance of a figure over clusters of counts (G, K)."""
-    count = len(clusters)
-    if count < 2:
-        return 0.0
+) -> NDArray[np.float64]:
+    """Return the figure (G,) of counts (G, K) with each cluster left out."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        left = np.asarray(figure((clusters.sum(0) - clusters).reshape(-1, *shape)))
+        return np.asarray(figure((clusters.sum(0) - clusters).reshape(-1, *shape)))
+
+
+def _jackknife(left: NDArray[np.float64]) -> float:
+    """Return the variance of a figure, of which (G,) is known with each cluster left out."""
     left = left[np.isfinite(left)]
-    return float((count - 1) / count * np.square(left - left.mean()).sum()) if left.size else 0.0
+    count = left.size
+    return float((count - 1) / count * np.square(left - left.mean()).sum()) if count > 1 else 0.0
 
 
 def ratio(sums: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -45,15 +45,15 @@ def choose_items(
                 f"emotion {name}: choose fewer --texts, or other --emotions (there are {known})"
             )
     rng = np.random.default_rng([seed, 1])
-    in_all = [text for text in by_emotion[wanted[0]] if all(text in one for one in by_emotion.values())]
+    in_all = [
+        text for text in by_emotion[wanted[0]] if all(text in one for one in by_emotion.values())
+    ]
     if len(in_all) >= texts:
         shared = _drawn(in_all, texts, rng)
         chosen = [(text, name) for text in shared for name in wanted]
     else:
         chosen = [
-            (text, name)
-            for name, found in by_emotion.items()
-            for text in _drawn(found, texts, rng)
+            (text, name) for name, found in by_emotion.items() for text in _drawn(found, texts, rng)
         ]
     used = {text for text, _ in chosen}
     return chosen, [item for item in common if item[0] not in used and item[1] in wanted]

@@ -54,9 +54,7 @@ def loudness_of(audio: Audio, rate: int) -> float:
     return float(pyloudnorm.Meter(rate, block_size=BLOCK).integrated_loudness(samples))
 
 
-def level(
-    sounds: Sequence[tuple[str, Audio, int]], loudness: float, peak: float = PEAK
-) -> Levels:
+def level(sounds: Sequence[tuple[str, Audio, int]], loudness: float, peak: float = PEAK) -> Levels:
     """Return the gains that make sounds equally loud, with no sample beyond a peak.
 
     No limiter is used: it would change the sounds that are judged. Where a peak does not fit, all

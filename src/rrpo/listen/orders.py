@@ -58,9 +58,7 @@ def assign(
     return orders
 
 
-def weave(
-    order: Sequence[Name], others: Sequence[Name], rng: np.random.Generator
-) -> list[Name]:
+def weave(order: Sequence[Name], others: Sequence[Name], rng: np.random.Generator) -> list[Name]:
     """Put other pages, shuffled, between the pages of an order, about equally far apart.
 
     Examples:

@@ -145,8 +145,3 @@ def told(planned: Planned) -> list[str]:
 def _normal(value: float) -> float:
     """Return the normal distribution's share below a value."""
     return 0.5 * math.erfc(-value / math.sqrt(2.0))
-
-
-def fits_scale(kinds: Sequence[str]) -> bool:
-    """Say whether the assumed variances are of such questions: ratings of one sound."""
-    return "scale" in kinds

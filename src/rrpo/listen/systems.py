@@ -190,9 +190,7 @@ def _spoken(named: Sequence[tuple[str, str]], speaking: Speaking) -> Gathered:
     return Gathered(systems)
 
 
-def _spoken_mini(
-    loaded: Sequence[tuple[str, str, SpeechTokenLM]], speaking: Speaking
-) -> Gathered:
+def _spoken_mini(loaded: Sequence[tuple[str, str, SpeechTokenLM]], speaking: Speaking) -> Gathered:
     refuse_voice(speaking.voice, speaking.model)
     world = World()
     codec, base = world.codec(), world.policy()
@@ -205,9 +203,7 @@ def _spoken_mini(
     return Gathered(systems, _renditions("real tokens", real, rows, speaking.seed), True)
 
 
-def _renditions(
-    place: str, speaker: Speaker, rows: Sequence[Utterance], seed: int
-) -> Renditions:
+def _renditions(place: str, speaker: Speaker, rows: Sequence[Utterance], seed: int) -> Renditions:
     with naming(place):
         said = speaker.say(rows, seed)
     return {
