@@ -92,7 +92,7 @@ def build(
 
         variances = variances_of(pilot), f"of the pilot test {pilot}"
     speaking = Speaking(texts + 1, seed, data, voice, model)
-    _, lines = build(runs, out, plan, reference and str(reference), speaking, variances)
+    _, lines = build(runs, out, plan, reference, speaking, variances)
     for line in lines:
         print(line)
     print(f"the test: {out}; next: rrpo listen serve {out}")

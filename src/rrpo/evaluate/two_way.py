@@ -26,8 +26,9 @@ def two_way_interval(
     where that is most of the spread, as in paired differences. They are therefore moved towards
     their middle until their variance is V, that of two-way clusters (Cameron, Gelbach & Miller
     2011, "Robust inference with multiway clustering", JBES 29): with jackknife variances over
-    rows, over columns and over single cells, V = V_c + max(V_r − V_c, 0) + max(V_i − V_c, 0). V_c is
-    what rows and columns leave where every cell is there, else all that differs between cells.
+    rows, over columns and over single cells, V = V_c + max(V_r − V_c, 0) + max(V_i − V_c, 0).
+    V_c is what rows and columns leave where every cell is there, else all that differs between
+    cells.
     Percentiles are cut where Student's distribution puts them; its degrees of freedom are
     Satterthwaite's of the three terms.
 

@@ -57,7 +57,7 @@ def build(
     runs: Sequence[str],
     out: Path,
     plan: Plan,
-    reference: str | None = None,
+    reference: Path | None = None,
     speaking: Speaking | None = None,
     variances: tuple[power.Variances, str] = (power.ASSUMED, power.SOURCE),
 ) -> tuple[Design, list[str]]:

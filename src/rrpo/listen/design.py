@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+import pydantic
+
 from rrpo.checkpoint import read_json
 from rrpo.config import Strict, parse
 from rrpo.errors import UserError
@@ -38,9 +40,9 @@ class Question(Strict):
     low: float = 1.0
     high: float = 5.0
     step: float = 0.5
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = pydantic.Field(default_factory=dict)
     """Words at values of the scale, such as {"1": "bad", "5": "excellent"}."""
-    choices: list[str] = []
+    choices: list[str] = pydantic.Field(default_factory=list)
     tie: bool = False
 
 
@@ -113,7 +115,7 @@ class Design(Strict):
     """Where a panel's listener is sent at the end; None: a completion code is shown alone."""
     bundled_voice: bool = False
     """Whether every system speaks with the bundled world's voice, which its emotion judge knows."""
-    planned: dict[str, Any] = {}
+    planned: dict[str, Any] = pydantic.Field(default_factory=dict)
     """What the power calculation assumed and said."""
 
     def question(self, name: str) -> Question:

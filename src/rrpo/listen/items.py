@@ -27,7 +27,8 @@ def choose_items(
     Raises:
         UserError: the systems do not have so many texts in common, or not in an emotion.
     """
-    first, *rest = [*gathered.systems.values(), *filter(None, [gathered.reference])]
+    first, *rest = gathered.systems.values()
+    rest += [gathered.reference] if gathered.reference else []
     common = [item for item in first if all(item in one for one in rest)]
     if not common:
         raise UserError(

@@ -22,8 +22,8 @@ NOISE = 20.0
 CLICK_EVERY = 0.5
 """Seconds between the low anchor's clicks."""
 ANCHOR = (
-    f"low-passed at {BAND / 1000:g} kHz, with white noise {NOISE:g} dB under the speech and a click "
-    f"every {CLICK_EVERY:g} s"
+    f"low-passed at {BAND / 1000:g} kHz, with white noise {NOISE:g} dB under the speech and a "
+    f"click every {CLICK_EVERY:g} s"
 )
 """What was done to the low anchor, in words."""
 

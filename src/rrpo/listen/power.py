@@ -1,7 +1,6 @@
 """How many listeners a difference asks for, from assumed variances or those of a pilot test."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from rrpo.listen.orders import Hear

@@ -72,7 +72,7 @@ class Speaking:
     model: Location | None = None
 
 
-def gather(runs: Sequence[str], reference: str | None, speaking: Speaking) -> Gathered:
+def gather(runs: Sequence[str], reference: Path | None, speaking: Speaking) -> Gathered:
     """Gather the renditions of all systems.
 
     Args:
@@ -93,7 +93,7 @@ def gather(runs: Sequence[str], reference: str | None, speaking: Speaking) -> Ga
         )
     found = _spoken(policies, speaking) if policies else _recorded(named)
     if reference is not None:
-        given = _recordings(Path(reference), "a reference")
+        given = _recordings(reference, "a reference")
         return Gathered(found.systems, given, found.bundled_voice)
     return found
 

@@ -15,7 +15,7 @@ NUMBER = Question(
 )
 """The question of an attention check."""
 PREPARE = [
-    "Please wear headphones, sit in a quiet room, and set the volume once, with the first examples.",
+    "Please wear headphones, sit in a quiet room, and set the volume with the first examples.",
     "Play each sound to its end before you answer; you may play it again.",
     "The first pages are examples. Use the whole scale from there on.",
 ]
