@@ -16,7 +16,7 @@ from rrpo.evaluate.two_way import ratio, ratio_difference, two_way_interval
 from rrpo.interval import Interval
 from rrpo.listen import exclusion, judged, marks
 from rrpo.listen.agreement import LEVELS, agreement
-from rrpo.listen.answers import Answered, answered, listener_names, mean_counts
+from rrpo.listen.answers import Judgement, judgements, listener_names, mean_counts
 from rrpo.listen.design import Design, read_design
 from rrpo.listen.mixed import mixed_model
 from rrpo.listen.preference import comparisons, shares, strengths
@@ -50,7 +50,7 @@ def analyze(
     """
     design = read_design(test)
     collected = read_ratings(test) if ratings is None else ratings
-    answers = answered(design, collected)
+    answers = judgements(design, collected)
     if not any(one.role == "test" for one in answers):
         raise UserError(f"{test} has no ratings yet: nobody has answered a page of the test")
     excluded = excluded_listeners(design, collected, answers)
@@ -93,7 +93,7 @@ def analyze(
 
 
 def excluded_listeners(
-    design: Design, ratings: Ratings, answers: Sequence[Answered]
+    design: Design, ratings: Ratings, answers: Sequence[Judgement]
 ) -> dict[str, list[str]]:
     """Return listener → reasons, of those who are left out by the design's rules."""
     names = listener_names(ratings)
@@ -105,7 +105,7 @@ def excluded_listeners(
     return found
 
 
-def question_figures(design: Design, answers: Sequence[Answered], seed: int) -> Figures:
+def question_figures(design: Design, answers: Sequence[Judgement], seed: int) -> Figures:
     """Return what the answers to one question say of the systems."""
     question = answers[0].question
     tested = [one for one in answers if one.role == "test"]
@@ -141,14 +141,14 @@ def question_figures(design: Design, answers: Sequence[Answered], seed: int) -> 
     return found
 
 
-def systems_heard(design: Design, answers: Sequence[Answered]) -> list[str]:
+def systems_heard(design: Design, answers: Sequence[Judgement]) -> list[str]:
     """Return the systems with answers: those that are tested, then reference and low anchor."""
     heard = {one.systems[0] for one in answers}
     return [name for name in [*design.systems, "reference", "anchor"] if name in heard]
 
 
 def system_means(
-    answers: Sequence[Answered], systems: Sequence[str], seed: int = 0
+    answers: Sequence[Judgement], systems: Sequence[str], seed: int = 0
 ) -> dict[str, Interval]:
     """Return the mean of each system with its interval over listeners and items."""
     chosen = [one for one in answers if one.systems[0] in systems]
@@ -161,7 +161,7 @@ def system_means(
 
 
 def system_differences(
-    answers: Sequence[Answered], systems: Sequence[str], seed: int = 0
+    answers: Sequence[Judgement], systems: Sequence[str], seed: int = 0
 ) -> dict[str, Interval]:
     """Return "A − B" → the difference of two systems' means.
 
@@ -178,7 +178,7 @@ def system_differences(
 
 
 def _confusion(
-    answers: Sequence[Answered], systems: Sequence[str], choices: Sequence[str]
+    answers: Sequence[Judgement], systems: Sequence[str], choices: Sequence[str]
 ) -> dict[str, dict[str, dict[str, int]]]:
     """Return system → emotion → what it was taken for → how often."""
     found: dict[str, dict[str, dict[str, int]]] = {}
@@ -192,7 +192,7 @@ def _confusion(
 
 
 def _judges(
-    answers: Sequence[Answered], scores: Mapping[str, Mapping[str, float]], seed: int
+    answers: Sequence[Judgement], scores: Mapping[str, Mapping[str, float]], seed: int
 ) -> dict[str, Interval]:
     """Return judge → rank correlation with the ratings of the systems' sounds."""
     chosen = [one for one in answers if one.role == "test" and len(one.page.sounds) == 1]
@@ -204,7 +204,7 @@ def _write(
     test: Path,
     design: Design,
     figures: Figures,
-    answers: Sequence[Answered],
+    answers: Sequence[Judgement],
     excluded: Mapping[str, Sequence[str]],
 ) -> None:
     write_json(test / "analysis.json", _plain(figures))
@@ -244,7 +244,7 @@ def _cell(value: float) -> str:
     return f"{value:.4f}" if np.isfinite(value) else ""
 
 
-def _ratings_csv(answers: Sequence[Answered], excluded: Mapping[str, Sequence[str]]) -> str:
+def _ratings_csv(answers: Sequence[Judgement], excluded: Mapping[str, Sequence[str]]) -> str:
     """Return every answer as a row, with what the listener was not told."""
     header = ["listener", "left_out", "page", "role", "systems", "item", "emotion", "question"]
     rows = [

@@ -41,7 +41,7 @@ def label_of(name: str) -> str:
 
 
 def _table1(means: Mapping[str, Any]) -> Table | None:
-    """Return the layout of the paper's Table 1: a row for each measure, a column for each system."""
+    """Return the paper's Table 1: a row for each measure, a column for each system."""
     systems = list(dict.fromkeys(name for found in means.values() for name in found["systems"]))
     rows = [
         Row(found["label"], [cell(found["systems"].get(name)) for name in systems])
