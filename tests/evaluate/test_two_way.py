@@ -33,7 +33,7 @@ def test_the_width_is_that_of_the_analysis_of_variance() -> None:
 
 def test_what_both_systems_share_cancels() -> None:
     counts = table(1)
-    other = counts + [0.5, 0.0]  # the same in every cell, half a step higher
+    other = counts + np.array([0.5, 0.0])  # the same in every cell, half a step higher
     found = two_way_interval(np.stack([other, counts], axis=2), ratio_difference)
     assert (found.low, found.mean, found.high) == pytest.approx((0.5, 0.5, 0.5))
 

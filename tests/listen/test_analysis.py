@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-for package in ("pyloudnorm", "statsmodels", "choix"):
-    pytest.importorskip(package, reason=f"needs {package}: pip install 'rrpo[listen]'")
+pytest.importorskip("pyloudnorm", reason="needs pyloudnorm: pip install 'rrpo[listen]'")
+pytest.importorskip("statsmodels", reason="needs statsmodels: pip install 'rrpo[listen]'")
+pytest.importorskip("choix", reason="needs choix: pip install 'rrpo[listen]'")
 from recorded_systems import built
 from rrpo import audio
 from rrpo.errors import UserError
@@ -27,7 +28,7 @@ from rrpo.listen.terminal import print_analysis
 
 CALM = Variances(0.05, 0.02, 0.01, 0.01, 0.02, 0.1)
 MEANS = {"alpha": 2.5, "beta": 3.5}
-OPINION = Opinion({name: MEANS for name in ("emotion", "naturalness")}, CALM)
+OPINION = Opinion(dict.fromkeys(("emotion", "naturalness"), MEANS), CALM)
 
 
 def holds(interval: Interval, value: float) -> bool:
@@ -144,10 +145,10 @@ def test_pairs_are_counted_whichever_was_first(tmp_path: Path, template: str) ->
         assert holds(values["alpha − beta"], -1.0) and not values["beta − gamma"].significant
     else:
         strength = found["strengths"]
-        assert strength["alpha"].high < strength["beta"].low
+        assert strength["alpha"].mean < min(strength["beta"].mean, strength["gamma"].mean)
         assert sum(one.mean for one in strength.values()) == pytest.approx(0.0, abs=1e-6)
         assert found["shares"]["alpha over beta"].high < 0.5
-        assert 0 <= found["shares"]["alpha over beta"].low
+        assert found["shares"]["alpha over beta"].low >= 0
 
 
 def test_emotions_are_counted_as_identified(tmp_path: Path) -> None:
@@ -176,8 +177,10 @@ def test_marks_are_compared_with_the_detectors(tmp_path: Path) -> None:
     pages = {page.id: page for page in design.pages}
 
     def heard(one: Answer) -> Answer:
+        if one.question != "artifacts":
+            return one
         first = sounds[pages[one.page].sounds[0]]
-        if one.question != "artifacts" or first.system != "alpha":
+        if first.system != "alpha":
             return one
         return replace(one, value=(first.seconds / 2 + 0.03,))
 
@@ -197,7 +200,7 @@ def _tone(seconds: float) -> audio.Audio:
 
 def test_the_judge_that_hears_what_listeners_hear_is_found(tmp_path: Path) -> None:
     design = built(tmp_path)
-    opinion = Opinion({name: MEANS for name in ("emotion", "naturalness")}, CALM)
+    opinion = Opinion(dict.fromkeys(("emotion", "naturalness"), MEANS), CALM)
     system = {one.id: one.system for one in design.sounds}
     knows = {"alpha": 1.0, "beta": 2.0}
     calls: list[int] = []

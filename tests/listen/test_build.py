@@ -129,7 +129,7 @@ def test_what_cannot_be_built_is_told_in_a_line(tmp_path: Path) -> None:
     assert (out / "design.json").read_bytes() == before
 
 
-def test_rules_can_be_changed_before_the_test(tmp_path: Path) -> None:
+def test_rules_can_be_changed_before_the_test() -> None:
     plan = changed_exclusion(Plan(), ["attention_failed=1"])
     assert plan.exclusion is not None
     assert (plan.exclusion.attention_failed, plan.exclusion.repeat_difference) == (1, 1.2)

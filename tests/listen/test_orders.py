@@ -1,5 +1,6 @@
 """Who hears what, and in which order."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -14,7 +15,7 @@ def test_every_condition_is_everywhere_and_after_every_other_equally_often(count
     for place in range(count):
         at = Counter(row[place] for row in square)
         assert set(at.values()) == {len(square) // count} and len(at) == count
-    pairs = Counter(pair for row in square for pair in zip(row, row[1:], strict=False))
+    pairs = Counter(pair for row in square for pair in itertools.pairwise(row))
     assert len(pairs) == count * (count - 1) and len(set(pairs.values())) <= 1
 
 

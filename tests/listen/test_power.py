@@ -46,10 +46,18 @@ def test_the_needed_listeners_are_enough_and_one_fewer_is_not() -> None:
 
 
 def test_where_items_are_too_few_no_listeners_help_and_this_is_said() -> None:
-    lines = told(plan(20, 10, 2, "all"))
+    lines = told(plan(20, 10, 2, "all", variances=Variances(listener_system=0.01)))
     assert "no number of listeners is enough with 10 items" in lines[1]
     assert "items with 20 listeners" in lines[2]
     assert "Table 1" in lines[-1]
+
+
+def test_where_neither_is_enough_alone_a_pair_is_that_is() -> None:
+    found = plan(20, 50, 4, "one")
+    assert found.listeners_needed is None and found.items_needed is None
+    assert found.together is not None
+    assert plan(*found.together, 4, "one").power >= 0.795
+    assert "together" in " ".join(told(found))
 
 
 def test_a_pilot_tells_the_variances() -> None:
@@ -66,8 +74,8 @@ def test_a_pilot_tells_the_variances() -> None:
     values = values + drawn(truth.rest, 0, 1, 2) + 3.0
     page = Page(id="p", role="test", sounds=["s"], questions=["naturalness"])
     answers = [
-        Judgement(f"L{l}", page, SCALE, float(value), (f"system {s}",), f"item {i}", None, 1.0, 1)
-        for (l, i, s), value in np.ndenumerate(values)
+        Judgement(f"L{who}", page, SCALE, float(value), (f"system {s}",), f"item {i}", None, 1.0, 1)
+        for (who, i, s), value in np.ndenumerate(values)
     ]
     found = estimate(answers)
     for name, value in vars(truth).items():

@@ -15,7 +15,7 @@ from rrpo.listen.answers import Judgement, counted
 PRIOR = 0.1
 """Imagined wins of every system over every other: without one, a system that always wins is
 infinitely strong."""
-RESAMPLES = 500
+RESAMPLES = 300
 
 
 def wins(answers: Sequence[Judgement], systems: Sequence[str]) -> NDArray[np.float64]:
@@ -48,9 +48,17 @@ def strengths(
         raise UserError("choix is not installed: pip install 'rrpo[listen]'") from None
     counts = wins(answers, systems)
 
+    kept: dict[bytes, NDArray[np.float64]] = {}
+
     def fitted(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        flat = sums.reshape(-1, len(systems), len(systems))
-        return np.stack([choix.ilsr_pairwise_dense(one, alpha=PRIOR) for one in flat])
+        """Fit each once: the same resamples are asked for by every system."""
+        found = []
+        for one in sums.reshape(-1, len(systems), len(systems)):
+            key = one.tobytes()
+            if key not in kept:
+                kept[key] = choix.ilsr_pairwise_dense(one, alpha=PRIOR)
+            found.append(kept[key])
+        return np.stack(found)
 
     def strength(at: int) -> Figure:
         return lambda sums: fitted(sums)[:, at].reshape(sums.shape[:-2])
