@@ -1,5 +1,6 @@
 """`rrpo listen`: listening tests."""
 
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +99,7 @@ def build(
     speaking = Speaking((texts or USUAL) + 1, seed, data, voice, model)
     _, lines = build(runs, out, plan, reference, speaking, variances)
     for line in lines:
-        print(line)
+        print(textwrap.fill(line, 80, subsequent_indent="  ", break_on_hyphens=False))
     print(f"the test: {out}; next: rrpo listen serve {out}")
 
 
