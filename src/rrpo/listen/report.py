@@ -36,7 +36,11 @@ def write_analysis_page(path: Path, design: Design, figures: Mapping[str, Any]) 
 
 
 def label_of(name: str) -> str:
-    """Return what a system is called on a page."""
+    """Return what a system, or a pair of two, is called on a page."""
+    for between in (" − ", " over "):
+        first, found, second = name.partition(between)
+        if found:
+            return f"{label_of(first)}{between}{label_of(second)}"
     return CHECKS.get(name) or (system_label(name) if name in SYSTEMS else name)
 
 

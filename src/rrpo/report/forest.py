@@ -9,9 +9,9 @@ from rrpo.interval import Interval
 from rrpo.report.numbers import with_ends
 from rrpo.report.plots import extent, marker_path, tick_text, ticks
 
-WIDTH, ROW, TOP, BOTTOM = 560.0, 26.0, 8.0, 30.0
-LEFT, RIGHT = 150.0, 150.0
-LONGEST = 24
+WIDTH, ROW, TOP, BOTTOM = 460.0, 26.0, 8.0, 30.0
+LEFT, RIGHT = 122.0, 122.0
+LONGEST = 20
 """Signs of a label."""
 
 
