@@ -644,7 +644,7 @@ def test_a_run_that_was_evaluated_can_be_heard_on_its_page(tmp_path: Path) -> No
 
 
 def test_a_page_with_sounds_ends_with_how_others_judge_them(tmp_path: Path) -> None:
-    folder = write_demo(tmp_path / "my demo")
+    folder = make_demo(tmp_path / "my demo")
     page = write_page(folder).read_text(encoding="utf-8")
     assert "Let others judge" in page
     assert "rrpo listen build &#39;my demo&#39; --out &#39;my demo-heard&#39;" in page
