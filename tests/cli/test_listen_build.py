@@ -23,8 +23,23 @@ def test_a_test_is_built_and_its_power_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     folder, out = recordings(tmp_path / "alpha"), tmp_path / "test"
-    words = ("build", folder, f"other={folder}", "--out", out, "--texts", "3", "--listeners", "5",
-             "--emotions", "sad", "--exclude", "attention_failed=1", "--panel", "PROLIFIC_PID")  # fmt: skip
+    words = (
+        "build",
+        folder,
+        f"other={folder}",
+        "--out",
+        out,
+        "--texts",
+        "3",
+        "--listeners",
+        "5",
+        "--emotions",
+        "sad",
+        "--exclude",
+        "attention_failed=1",
+        "--panel",
+        "PROLIFIC_PID",
+    )
     assert run(monkeypatch, *words) == 0
     told = capsys.readouterr().out
     assert "2 systems: alpha, other" in told and "power: 5 listeners × 3 items" in told
