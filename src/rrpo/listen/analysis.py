@@ -66,7 +66,6 @@ def analyze(
             f"{test}: all listeners are left out by the design's rules ({every[:300]}): ask more"
         )
     scores = judged.judge_sounds(test, design) if judges else {}
-    seconds = {one.id: one.seconds for one in design.sounds}
     figures: Figures = {
         "title": design.title,
         "seed": seed,
@@ -86,8 +85,8 @@ def analyze(
         if of_it and question.kind != "number":
             found = question_figures(design, of_it, seed)
             if question.kind == "marks":
-                events = marks.detected(test, of_it)
-                found["detectors"] = marks.compare(of_it, events, seconds, seed)
+                events, lengths = marks.detected(test, of_it), marks.lengths(design)
+                found["detectors"] = marks.compare(of_it, events, lengths, seed)
             found["judges"] = _judges(of_it, scores, seed)
             again = [one for one in everybody if one.question.name == question.name]
             if again and "systems" in found:

@@ -16,7 +16,7 @@ from rrpo.listen.loudness import level
 from rrpo.listen.orders import Hear
 from rrpo.listen.planned_pages import Pages, planned_orders
 from rrpo.listen.sounds import Prepared, prepare
-from rrpo.listen.systems import Gathered, Speaking, gather
+from rrpo.listen.systems import Gathered, Item, Speaking, gather
 from rrpo.listen.templates import FIVE, NUMBER, PREPARE, Template, template
 
 SCALES = ("scale", "comparison")
@@ -83,13 +83,8 @@ def build(
     gathered = _chosen_systems(gathered, plan.systems)
     emotions = _emotions(gathered, plan)
     asked = template(plan.template, [name for name in emotions or [] if name])
-    if asked.pairs and len(gathered.systems) < 2:
-        raise UserError("a comparison needs two systems: name another RUN")
     chosen, left = choose_items(gathered, plan.texts, emotions, plan.seed)
-    if asked.needs_emotion and any(emotion is None for _, emotion in chosen):
-        raise UserError(
-            f"the template {plan.template} asks for emotions: add the column emotion to table.csv"
-        )
+    _require_fit(asked, gathered, chosen)
     prepared = prepare(gathered, chosen, left, asked, plan.seed, plan.attention)
     levels = level([(one.source, one.audio, one.rate) for one in prepared.every()], plan.loudness)
     pages = Pages(asked, prepared, plan.seed)
@@ -118,6 +113,14 @@ def build(
     check_design(design)
     _write(out, design, prepared, levels.gains)
     return design, [*_told(design, levels.loudness), *levels.notes, *_power(planned, rated)]
+
+
+def _require_fit(asked: Template, gathered: Gathered, chosen: Sequence[Item]) -> None:
+    """Refuse a comparison of a single system, and questions about emotions that nobody named."""
+    if asked.pairs and len(gathered.systems) < 2:
+        raise UserError("a comparison needs two systems: name another RUN")
+    if asked.needs_emotion and any(emotion is None for _, emotion in chosen):
+        raise UserError("this template asks for emotions: add the column emotion to table.csv")
 
 
 def default_exclusion(asked: Template, reference: bool) -> Exclusion:

@@ -10,7 +10,7 @@ from rrpo.audio import SAMPLE_RATE
 from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, detect
 from rrpo.evaluate.two_way import ratio, two_way_interval
 from rrpo.listen.answers import Judgement, counted
-from rrpo.listen.design import sound_file
+from rrpo.listen.design import Design, sound_file
 from rrpo.sound.file import read
 
 TOLERANCE = 0.1
@@ -24,6 +24,11 @@ def detected(test: Path, answers: Sequence[Judgement]) -> dict[str, list[Artifac
         name: detect(read(sound_file(test, name)), SAMPLE_RATE, TRANSIENTS)
         for name in sorted(sounds)
     }
+
+
+def lengths(design: Design) -> dict[str, float]:
+    """Return sound → its seconds."""
+    return {one.id: one.seconds for one in design.sounds}
 
 
 def compare(
