@@ -641,3 +641,13 @@ def test_a_run_that_was_evaluated_can_be_heard_on_its_page(tmp_path: Path) -> No
     assert "0.6250" in html
     (tmp_path / "evaluation.json").unlink()
     assert "<audio" not in write_run_page(tmp_path).read_text(encoding="utf-8")
+
+
+def test_a_page_with_sounds_ends_with_how_others_judge_them(tmp_path: Path) -> None:
+    folder = make_demo(tmp_path / "my demo")
+    page = write_page(folder).read_text(encoding="utf-8")
+    assert "Let others judge" in page
+    assert "rrpo listen build &#39;my demo&#39; --out &#39;my demo-heard&#39;" in page
+    assert str(tmp_path) not in page.split("Let others judge")[1].split("</section>")[0]
+    (folder / "samples.jsonl").write_text("")
+    assert "Let others judge" not in write_page(folder).read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Listening tests: what people hear, asked blind, collected without loss, analysed."""
