@@ -24,6 +24,7 @@ GIVES = {
     "speech": "a tokenizer for real speech",
     "lora": "low-rank adapters",
     "play": "the page of rrpo play",
+    "listen": "listening tests",
 }
 """What each optional part gives."""
 FOR_DEVELOPERS = ("dev", "docs")

@@ -18,6 +18,7 @@ from rrpo.archive import refuse_archive
 from rrpo.cli.bench import bench_app
 from rrpo.cli.data import data_app, tokenize
 from rrpo.cli.doctor import doctor
+from rrpo.cli.listen import listen_app
 from rrpo.cli.options import Ablation, Out, Seed, Smoke, Systems, command_line
 from rrpo.cli.play import play
 from rrpo.cli.policy import policy_app
@@ -29,7 +30,10 @@ from rrpo.errors import UserError
 
 TRAINING = ("reward", "policy", "tokenize", "speak", "evaluate", "study")
 """Commands that are busy for long, with torch."""
-ORDER = ("demo", "play", "speak", "reward", "policy", "evaluate", "report", "data", "tokenize")
+ORDER = (
+    *("demo", "play", "speak", "reward", "policy", "evaluate", "report", "listen"),
+    *("data", "tokenize"),
+)
 """Commands as the help lists them, what a user meets first before the others."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What a system says of a disk that is full, or of a user who has had his part of it."""
@@ -60,6 +64,7 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(study_app, name="study")
 app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
+app.add_typer(listen_app, name="listen")
 app.command(epilog="Example: rrpo tokenize imported --codec s3:FOLDER --out tokens")(tokenize)
 app.command(epilog="Example: rrpo speak --policy mini --text 'It is late.' --out x.wav")(speak)
 app.command(epilog="Example: rrpo evaluate sft rrpo-policy --reward rm")(evaluate)

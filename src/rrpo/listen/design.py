@@ -8,7 +8,9 @@ names no system, no file and no right answer.
 from pathlib import Path
 from typing import Any, Literal
 
-from rrpo.config import Strict
+from rrpo.checkpoint import read_json
+from rrpo.config import Strict, parse
+from rrpo.errors import UserError
 
 DESIGN, SOUNDS, RATINGS, RESULTS = "design.json", "sounds", "ratings.sqlite", "results"
 """In a test's folder: the design, its sounds as ID.wav, what the server collected, and the results
@@ -117,7 +119,12 @@ def read_design(test: Path) -> Design:
     Raises:
         UserError: the folder is no listening test, or its design cannot be read.
     """
-    raise NotImplementedError
+    if not (test / DESIGN).is_file():
+        raise UserError(f"{test} is no listening test, it has no {DESIGN}: make one by rrpo listen")
+    values = read_json(test / DESIGN)
+    if not isinstance(values, dict):
+        raise UserError(f"{test / DESIGN} is damaged, it holds no JSON object: copy it again")
+    return parse(Design, values, test / DESIGN)
 
 
 def pages_of(design: Design, order: int) -> dict[str, Any]:
@@ -126,4 +133,22 @@ def pages_of(design: Design, order: int) -> dict[str, Any]:
     A page has `id`, `training` (bool), `sounds` (id and seconds), `questions`, `text`, `emotion`,
     `note`, and nothing that tells systems, sources, repeats, roles or right answers.
     """
-    raise NotImplementedError
+    pages = {page.id: page for page in design.pages}
+    seconds = {sound.id: sound.seconds for sound in design.sounds}
+    return {
+        "title": design.title,
+        "instructions": design.instructions,
+        "questions": [question.model_dump() for question in design.questions],
+        "pages": [
+            {
+                "id": page.id,
+                "training": page.role == "training",
+                "sounds": [{"id": sound, "seconds": seconds[sound]} for sound in page.sounds],
+                "questions": page.questions,
+                "text": page.text,
+                "emotion": page.emotion,
+                "note": page.note,
+            }
+            for page in (pages[name] for name in design.orders[order % len(design.orders)])
+        ],
+    }
