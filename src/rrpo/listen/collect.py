@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.listen import page
-from rrpo.listen.design import SOUNDS, Design, pages_of
+from rrpo.listen.design import SOUNDS, pages_of
 from rrpo.listen.export import as_csv, as_json, state
 from rrpo.listen.links import completion_code, completion_url
 from rrpo.listen.rate_limit import RateLimit
