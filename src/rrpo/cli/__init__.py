@@ -28,11 +28,19 @@ from rrpo.cli.study import study_app
 from rrpo.cores import choose_threads, cores
 from rrpo.errors import UserError
 
-TRAINING = ("reward", "policy", "tokenize", "speak", "evaluate", "study")
+TRAINING = ("reward", "policy", "tokenize", "speak", "evaluate", "listen", "study")
 """Commands that are busy for long, with torch."""
 ORDER = (
-    *("demo", "play", "speak", "reward", "policy", "evaluate", "report", "listen"),
-    *("data", "tokenize"),
+    "demo",
+    "play",
+    "speak",
+    "reward",
+    "policy",
+    "evaluate",
+    "listen",
+    "report",
+    "data",
+    "tokenize",
 )
 """Commands as the help lists them, what a user meets first before the others."""
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.listen import page
-from rrpo.listen.design import SOUNDS, pages_of
+from rrpo.listen.design import pages_of, sound_file
 from rrpo.listen.export import as_csv, as_json, state
 from rrpo.listen.links import completion_code, completion_url
 from rrpo.listen.rate_limit import RateLimit
@@ -87,7 +87,7 @@ class Collection:
     def __init__(
         self, test: Path, store: Store, secret: str, invited: Sequence[str], limits: Limits
     ) -> None:
-        self.store, self.design, self._sounds = store, store.design, test / SOUNDS
+        self.store, self.design, self._test = store, store.design, test
         self._secret, self._invited, self._limits = secret, set(invited), limits
         self._code = completion_code(secret)
         self._url = completion_url(store.design, self._code)
@@ -123,7 +123,7 @@ class Collection:
         if asked not in own:
             raise HTTPException(404, "the test has no such sound for you: load the page again")
         # The name is one of the design's, and never the request's.
-        content = await _thread((self._sounds / f"{asked}.wav").read_bytes)
+        content = await _thread(sound_file(self._test, asked).read_bytes)
         return Response(content, media_type="audio/wav")
 
     async def answer(self, request: Request) -> Response:

@@ -5,8 +5,12 @@ listeners are excluded, fixed before anybody listens. A listener is given `pages
 names no system, no file and no right answer.
 """
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
+
+import pydantic
 
 from rrpo.checkpoint import read_json
 from rrpo.config import Strict, parse
@@ -36,9 +40,9 @@ class Question(Strict):
     low: float = 1.0
     high: float = 5.0
     step: float = 0.5
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = pydantic.Field(default_factory=dict)
     """Words at values of the scale, such as {"1": "bad", "5": "excellent"}."""
-    choices: list[str] = []
+    choices: list[str] = pydantic.Field(default_factory=list)
     tie: bool = False
 
 
@@ -109,22 +113,87 @@ class Design(Strict):
     """Parameter of the address that a panel fills in, such as PROLIFIC_PID; None: none is kept."""
     completion_url: str | None = None
     """Where a panel's listener is sent at the end; None: a completion code is shown alone."""
-    planned: dict[str, Any] = {}
+    bundled_voice: bool = False
+    """Whether every system speaks with the bundled world's voice, which its emotion judge knows."""
+    planned: dict[str, Any] = pydantic.Field(default_factory=dict)
     """What the power calculation assumed and said."""
+
+    def question(self, name: str) -> Question:
+        """Return a question by its name."""
+        return next(one for one in self.questions if one.name == name)
+
+
+def sound_file(test: Path, sound: str) -> Path:
+    """Return where a sound lies in a test's folder, by its id."""
+    return test / SOUNDS / f"{sound}.wav"
 
 
 def read_design(test: Path) -> Design:
     """Read a test's design.
 
     Raises:
-        UserError: the folder is no listening test, or its design cannot be read.
+        UserError: the folder is no listening test, its design cannot be read or does not fit
+            together, or a sound is missing.
     """
-    if not (test / DESIGN).is_file():
-        raise UserError(f"{test} is no listening test, it has no {DESIGN}: make one by rrpo listen")
-    values = read_json(test / DESIGN)
+    path = test / DESIGN
+    if not path.is_file():
+        raise UserError(
+            f"{test} is no listening test: it holds no {DESIGN}; make one by rrpo listen build"
+        )
+    values = read_json(path)
     if not isinstance(values, dict):
-        raise UserError(f"{test / DESIGN} is damaged, it holds no JSON object: copy it again")
-    return parse(Design, values, test / DESIGN)
+        raise UserError(f"{path} is damaged, it holds no JSON object: copy it again")
+    design = parse(Design, values, path)
+    try:
+        check_design(design)
+    except UserError as error:
+        raise UserError(f"{path}: {error}: copy it again, or build the test anew") from None
+    for sound in design.sounds:
+        if not sound_file(test, sound.id).is_file():
+            raise UserError(
+                f"{sound_file(test, sound.id)} is missing: copy the whole folder of the test again"
+            )
+    return design
+
+
+def check_design(design: Design) -> None:
+    """Check that a design fits together.
+
+    Raises:
+        UserError: an id is no plain word or stands twice, or names something that is not there.
+    """
+    sounds = _unique("sound", (one.id for one in design.sounds))
+    pages = _unique("page", (one.id for one in design.pages))
+    questions = _unique("question", (one.name for one in design.questions))
+    for page in design.pages:
+        _require_known(f"page {page.id}", "sound", page.sounds, sounds)
+        _require_known(f"page {page.id}", "question", page.questions, questions)
+        _require_known(f"page {page.id}", "page", [page.repeats] if page.repeats else [], pages)
+        if page.role == "attention" and page.answer is None:
+            raise UserError(f"the attention check {page.id} has no right answer")
+    for number, order in enumerate(design.orders):
+        _require_known(f"order {number}", "page", order, pages)
+        _unique(f"page of order {number}", order)
+    if not design.orders or not all(design.orders):
+        raise UserError("an order has no pages")
+
+
+def _unique(what: str, names: Iterable[str]) -> set[str]:
+    """Return names as a set; ids become names of files and parts of addresses, so plain words."""
+    found: set[str] = set()
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+            raise UserError(f"the {what} {name[:64]!r} is no plain word")
+        if name in found:
+            raise UserError(f"the {what} {name} stands twice")
+        found.add(name)
+    return found
+
+
+def _require_known(where: str, what: str, names: Iterable[str], known: set[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise UserError(f"{where} names the {what} {name[:64]!r}, which is not there")
 
 
 def pages_of(design: Design, order: int) -> dict[str, Any]:
@@ -133,22 +202,24 @@ def pages_of(design: Design, order: int) -> dict[str, Any]:
     A page has `id`, `training` (bool), `sounds` (id and seconds), `questions`, `text`, `emotion`,
     `note`, and nothing that tells systems, sources, repeats, roles or right answers.
     """
-    pages = {page.id: page for page in design.pages}
-    seconds = {sound.id: sound.seconds for sound in design.sounds}
+    seconds = {one.id: one.seconds for one in design.sounds}
+    pages = {one.id: one for one in design.pages}
+    chosen = [pages[name] for name in design.orders[order % len(design.orders)]]
+    asked = {name for page in chosen for name in page.questions}
     return {
         "title": design.title,
         "instructions": design.instructions,
-        "questions": [question.model_dump() for question in design.questions],
+        "questions": [one.model_dump() for one in design.questions if one.name in asked],
         "pages": [
             {
                 "id": page.id,
                 "training": page.role == "training",
-                "sounds": [{"id": sound, "seconds": seconds[sound]} for sound in page.sounds],
+                "sounds": [{"id": one, "seconds": seconds[one]} for one in page.sounds],
                 "questions": page.questions,
                 "text": page.text,
                 "emotion": page.emotion,
                 "note": page.note,
             }
-            for page in (pages[name] for name in design.orders[order % len(design.orders)])
+            for page in chosen
         ],
     }

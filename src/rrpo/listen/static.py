@@ -7,7 +7,7 @@ from pathlib import Path
 from rrpo.checkpoint import atomic_path, sha256, write_text
 from rrpo.errors import UserError
 from rrpo.listen import page
-from rrpo.listen.design import DESIGN, SOUNDS, pages_of, read_design
+from rrpo.listen.design import DESIGN, pages_of, read_design, sound_file
 from rrpo.listen.links import completion_url
 
 TEST = "test.json"
@@ -36,13 +36,13 @@ def write_static(test: Path, out: Path) -> None:
     content = {
         **page.about(design, sha256(test / DESIGN), invited=False),
         "url": completion_url(design),
-        "questions": orders[0]["questions"],
+        "questions": list({q["name"]: q for order in orders for q in order["questions"]}.values()),
         "pages": pages,
         "orders": [[one["id"] for one in order["pages"]] for order in orders],
     }
     files = page.files([*page.SHARED, *page.OF_A_FOLDER])
     for name in sorted({sound["id"] for one in pages.values() for sound in one["sounds"]}):
-        _copy(test / SOUNDS / f"{name}.wav", out / SOUNDS / f"{name}.wav")
+        _copy(sound_file(test, name), sound_file(out, name))
     for name, text in files.items():
         write_text(out / name, text)
     write_text(out / TEST, json.dumps(content, allow_nan=False) + "\n")
@@ -50,7 +50,5 @@ def write_static(test: Path, out: Path) -> None:
 
 
 def _copy(sound: Path, target: Path) -> None:
-    if not sound.is_file():
-        raise UserError(f"no such file: {sound}: build the test again")
     with atomic_path(target) as temporary:
         shutil.copyfile(sound, temporary)

@@ -1,0 +1,193 @@
+"""Building a listening test: sounds, pages, orders, and the design that holds them together."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rrpo import audio
+from rrpo.checkpoint import alone, write_json, writing
+from rrpo.config import Strict, load
+from rrpo.errors import UserError
+from rrpo.listen import power
+from rrpo.listen.design import DESIGN, SOUNDS, Design, Exclusion, Page, check_design, sound_file
+from rrpo.listen.items import choose_items
+from rrpo.listen.loudness import level
+from rrpo.listen.orders import Hear
+from rrpo.listen.pages import Pages, planned_orders
+from rrpo.listen.sounds import Prepared, prepare
+from rrpo.listen.systems import Gathered, Speaking, gather
+from rrpo.listen.templates import FIVE, NUMBER, PREPARE, Template, template
+
+SCALES = ("scale", "comparison")
+
+
+class Plan(Strict):
+    """What a test is to be.
+
+    Attributes:
+        template: see `rrpo.listen.templates`.
+        texts: for each emotion.
+        emotions: None: the paper's five for its template, where all are there, else all.
+        listeners: expected: so many orders are made, rounded up to whole groups.
+        hear: of the systems of an item each listener hears one, or all.
+        repeats, attention: pages of a listener that ask again, and attention checks.
+        loudness: of all sounds, in LUFS.
+        exclusion: None: that of the template (`default_exclusion`).
+        systems: which of those found; None: all.
+    """
+
+    template: str = "paper"
+    title: str | None = None
+    texts: int = 10
+    emotions: list[str] | None = None
+    listeners: int = 20
+    hear: Hear = "one"
+    seed: int = 0
+    repeats: int = 4
+    attention: int = 3
+    loudness: float = -23.0
+    exclusion: Exclusion | None = None
+    systems: list[str] | None = None
+    panel: str | None = None
+    completion_url: str | None = None
+
+
+def build(
+    runs: Sequence[str],
+    out: Path,
+    plan: Plan,
+    reference: Path | None = None,
+    speaking: Speaking | None = None,
+    variances: tuple[power.Variances, str] = (power.ASSUMED, power.SOURCE),
+) -> tuple[Design, list[str]]:
+    """Build a listening test in a folder; the design is written last.
+
+    Args:
+        runs: demos, folders of recordings or policies; see `rrpo.listen.systems.gather`.
+        out: a new folder.
+        reference: a folder of recordings for the hidden reference.
+        speaking: of policies; by default one text more than the test has, for its examples.
+        variances: of the power calculation, and where they come from.
+
+    Returns:
+        the design and what is to be told of it, a line each.
+
+    Raises:
+        UserError: `out` is not empty, or the systems do not have what the plan asks for.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty: a test is never overwritten, choose another --out")
+    template(plan.template)  # before anything is said
+    gathered = gather(runs, reference, speaking or Speaking(plan.texts + 1, plan.seed))
+    gathered = _chosen_systems(gathered, plan.systems)
+    emotions = _emotions(gathered, plan)
+    asked = template(plan.template, [name for name in emotions or [] if name])
+    if asked.pairs and len(gathered.systems) < 2:
+        raise UserError("a comparison needs two systems: name another RUN")
+    chosen, left = choose_items(gathered, plan.texts, emotions, plan.seed)
+    if asked.needs_emotion and any(emotion is None for _, emotion in chosen):
+        raise UserError(
+            f"the template {plan.template} asks for emotions: add the column emotion to table.csv"
+        )
+    prepared = prepare(gathered, chosen, left, asked, plan.seed, plan.attention)
+    levels = level([(one.source, one.audio, one.rate) for one in prepared.every()], plan.loudness)
+    pages = Pages(asked, prepared, plan.seed)
+    orders = planned_orders(pages, plan.listeners, plan.hear, plan.repeats)
+    planned = power.plan(
+        plan.listeners, len(chosen), len(gathered.systems), plan.hear, 0.1, *variances
+    )
+    rated = any(one.kind == "scale" for one in asked.questions)
+    design = Design(
+        title=plan.title or asked.title,
+        seed=plan.seed,
+        instructions=[*asked.task, *PREPARE],
+        questions=[*asked.questions, *([NUMBER] if plan.attention else [])],
+        sounds=[
+            one.described(gain) for one, gain in zip(prepared.every(), levels.gains, strict=True)
+        ],
+        pages=_used(pages.pages, orders),
+        orders=orders,
+        systems=list(gathered.systems),
+        exclusion=plan.exclusion or default_exclusion(asked, bool(prepared.reference)),
+        panel=plan.panel,
+        completion_url=plan.completion_url,
+        bundled_voice=gathered.bundled_voice,
+        planned=asdict(planned) if rated else {},
+    )
+    check_design(design)
+    _write(out, design, prepared, levels.gains)
+    return design, [*_told(design, levels.loudness), *levels.notes, *_power(planned, rated)]
+
+
+def default_exclusion(asked: Template, reference: bool) -> Exclusion:
+    """Return the rules of a template: two wrong attention checks; repeats .3 of the scale apart."""
+    scales = [one for one in asked.questions if one.kind in SCALES]
+    apart = round(0.3 * (scales[0].high - scales[0].low), 2) if scales else None
+    rated = reference and any(one.kind == "scale" for one in scales)
+    return Exclusion(attention_failed=2, repeat_difference=apart, reference_below_anchor=rated)
+
+
+def changed_exclusion(plan: Plan, rules: Sequence[str]) -> Plan:
+    """Return a plan with some of its template's rules changed, such as `attention_failed=1`.
+
+    Raises:
+        UserError: there is no such rule, or no such template.
+    """
+    if not rules:
+        return plan
+    usual = default_exclusion(template(plan.template), True)
+    given = [f"{key}={json.dumps(value)}" for key, value in usual.model_dump().items()]
+    return plan.model_copy(update={"exclusion": load(Exclusion, None, [*given, *rules])})
+
+
+def _chosen_systems(gathered: Gathered, names: Sequence[str] | None) -> Gathered:
+    """Keep the systems that are named."""
+    for name in names or ():
+        if name not in gathered.systems:
+            raise UserError(
+                f"there is no system {name}: choose among {', '.join(gathered.systems)}"
+            )
+    kept = {name: gathered.systems[name] for name in names or gathered.systems}
+    return Gathered(kept, gathered.reference, gathered.bundled_voice)
+
+
+def _emotions(gathered: Gathered, plan: Plan) -> list[str] | None:
+    if plan.emotions is not None:
+        return plan.emotions
+    there = list(dict.fromkeys(emotion for one in gathered.systems.values() for _, emotion in one))
+    if plan.template == "paper" and set(FIVE) <= set(there):
+        return list(FIVE)
+    return None if None in there else [name for name in there if name]
+
+
+def _used(pages: Sequence[Page], orders: Sequence[Sequence[str]]) -> list[Page]:
+    """Leave out pages that nobody meets."""
+    met = {name for order in orders for name in order}
+    return [page for page in pages if page.id in met]
+
+
+def _write(out: Path, design: Design, prepared: Prepared, gains: Sequence[float]) -> None:
+    """Write the sounds as 16-bit wav files without any metadata, then the design."""
+    with alone(out), writing(out):
+        (out / SOUNDS).mkdir()
+        for one, gain in zip(prepared.every(), gains, strict=True):
+            audio.write(sound_file(out, one.id), one.amplified(gain), one.rate)
+        write_json(out / DESIGN, design.model_dump(mode="json"))
+
+
+def _told(design: Design, loudness: float) -> list[str]:
+    roles = [page.role for page in design.pages]
+    lengths = [len(order) for order in design.orders]
+    seconds = {one.id: one.seconds for one in design.sounds}
+    heard = {page.id: sum(seconds[name] for name in page.sounds) for page in design.pages}
+    longest = max(sum(heard[name] for name in order) for order in design.orders) / 60.0
+    return [
+        f"{len(design.systems)} systems: {', '.join(design.systems)}; {roles.count('test')} pages "
+        f"of the test, {len(design.sounds)} sounds at {loudness:.1f} LUFS",
+        f"{len(design.orders)} orders of {max(lengths)} pages, {longest:.0f} minutes of sound each",
+    ]
+
+
+def _power(planned: power.Planned, rated: bool) -> list[str]:
+    return power.told(planned) if rated else ["power: calculated for ratings of one sound only"]

@@ -1,0 +1,65 @@
+"""Which texts in which emotions are heard: those that every system has, as many of each emotion."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rrpo.errors import UserError
+from rrpo.listen.systems import Gathered, Item
+
+
+def choose_items(
+    gathered: Gathered, texts: int, emotions: Sequence[str] | None, seed: int
+) -> tuple[list[Item], list[Item]]:
+    """Choose the items of a test, and those that are left for its examples.
+
+    Texts that are there in every emotion are preferred, so that each is heard in all of them; if
+    there are too few, each emotion has texts of its own.
+
+    Args:
+        texts: how many for each emotion.
+        emotions: which; None: all that every system has.
+        seed: of the choice.
+
+    Returns:
+        items, `texts` for each emotion; and what every system has besides.
+
+    Raises:
+        UserError: the systems do not have so many texts in common, or not in an emotion.
+    """
+    first, *rest = gathered.systems.values()
+    rest += [gathered.reference] if gathered.reference else []
+    common = [item for item in first if all(item in one for one in rest)]
+    if not common:
+        raise UserError(
+            "no text in an emotion is there in every system: the texts and emotions of their "
+            "tables must be the same"
+        )
+    there = list(dict.fromkeys(emotion for _, emotion in common))
+    wanted: list[str | None] = there if emotions is None else [*emotions]
+    by_emotion = {name: [text for text, one in common if one == name] for name in wanted}
+    for name, found in by_emotion.items():
+        if len(found) < texts:
+            known = ", ".join(str(one) for one in there)
+            raise UserError(
+                f"{texts} texts are wanted and the systems have {len(found)} in common in the "
+                f"emotion {name}: choose fewer --texts, or other --emotions (there are {known})"
+            )
+    rng = np.random.default_rng([seed, 1])
+    in_all = [
+        text for text in by_emotion[wanted[0]] if all(text in one for one in by_emotion.values())
+    ]
+    if len(in_all) >= texts:
+        shared = _drawn(in_all, texts, rng)
+        chosen = [(text, name) for text in shared for name in wanted]
+    else:
+        chosen = [
+            (text, name) for name, found in by_emotion.items() for text in _drawn(found, texts, rng)
+        ]
+    used = {text for text, _ in chosen}
+    return chosen, [item for item in common if item[0] not in used and item[1] in wanted]
+
+
+def _drawn(names: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
+    """Draw names without replacement, in their order."""
+    return [names[index] for index in sorted(rng.permutation(len(names))[:count])]

@@ -1,0 +1,65 @@
+"""A mixed model of ratings, as a check of the bootstrap's means."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from rrpo.errors import UserError
+from rrpo.interval import Interval
+from rrpo.listen.answers import Answered
+
+NORMAL = 1.959964
+
+
+def mixed_model(answers: Sequence[Answered], systems: Sequence[str]) -> dict[str, Any] | None:
+    """Fit rating = system + listener + item + rest by restricted maximum likelihood.
+
+    Listeners and items are crossed random effects, which statsmodels fits as components of
+    variance. That listeners or items prefer a system is not in it (fits with these did not
+    converge), so its intervals of differences are the narrower ones where that is so.
+
+    Returns:
+        means of systems and the variances of the parts; None where there is too little to fit, or
+        the fit fails.
+    """
+    listeners = {one.listener for one in answers}
+    items = {one.item for one in answers}
+    there = [name for name in systems if any(one.systems[0] == name for one in answers)]
+    if len(listeners) < 3 or len(items) < 3 or not there:
+        return None
+    try:
+        import pandas
+        from statsmodels.regression.mixed_linear_model import MixedLM
+    except ModuleNotFoundError as error:
+        package = (error.name or "statsmodels").partition(".")[0]
+        raise UserError(f"{package} is not installed: pip install 'rrpo[listen]'") from None
+    rows = [one for one in answers if one.systems[0] in there]
+    table = pandas.DataFrame(
+        {
+            "rating": [one.score for one in rows],
+            "system": [one.systems[0] for one in rows],
+            "listener": [one.listener for one in rows],
+            "item": [one.item for one in rows],
+            "all": 1,
+        }
+    )
+    parts = {"listener": "0 + C(listener)", "item": "0 + C(item)"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            fit = MixedLM.from_formula(
+                "rating ~ 0 + C(system)", table, groups="all", vc_formula=parts
+            ).fit()
+        except Exception:  # a singular matrix, of several libraries' own kinds
+            return None
+    means, errors = fit.fe_params, fit.bse_fe
+    found = {}
+    for name in there:
+        mean, error = float(means[f"C(system)[{name}]"]), float(errors[f"C(system)[{name}]"])
+        found[name] = Interval(mean, mean - NORMAL * error, mean + NORMAL * error)
+    variances = dict(zip(fit.model.exog_vc.names, map(float, fit.vcomp), strict=True))
+    return {
+        "means": found,
+        "variances": {**variances, "rest": float(fit.scale)},
+        "converged": bool(fit.converged),
+    }

@@ -1,0 +1,98 @@
+"""Strengths of systems from preferences: the model of Bradley and Terry."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrpo.errors import UserError
+from rrpo.evaluate.two_way import ratio, two_way_interval
+from rrpo.interval import Interval
+from rrpo.listen.answers import Answered, counted
+
+PRIOR = 0.1
+"""Imagined wins of every system over every other: without one, a system that always wins is
+infinitely strong."""
+RESAMPLES = 500
+
+
+def wins(answers: Sequence[Answered], systems: Sequence[str]) -> NDArray[np.float64]:
+    """Return how often each system was preferred to each other, (L, I, S, S); a tie is half."""
+    place = {name: at for at, name in enumerate(systems)}
+
+    def won(first: bool) -> NDArray[np.float64]:
+        share = {"first": float(first), "second": float(not first), "same": 0.5}
+
+        def count(one: Answered) -> tuple[tuple[int, ...], float]:
+            pair = [place[name] for name in one.systems]
+            return (pair[not first], pair[first]), share.get(str(one.value), 0.0)
+
+        return counted(answers, (len(systems), len(systems)), count)
+
+    return won(True) + won(False)
+
+
+def strengths(
+    answers: Sequence[Answered], systems: Sequence[str], seed: int = 0
+) -> dict[str, Interval]:
+    """Return log-strengths with 95 % intervals over listeners and items; their mean is 0.
+
+    The probability that i is preferred to j is 1 / (1 + exp(s_j − s_i)) (Bradley & Terry 1952,
+    Biometrika 39), fitted by choix (Maystre & Grossglauser 2015).
+    """
+    try:
+        import choix
+    except ModuleNotFoundError:
+        raise UserError("choix is not installed: pip install 'rrpo[listen]'") from None
+    counts = wins(answers, systems)
+
+    def fitted(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        flat = sums.reshape(-1, len(systems), len(systems))
+        return np.stack([choix.ilsr_pairwise_dense(one, alpha=PRIOR) for one in flat])
+
+    return {
+        name: two_way_interval(
+            counts,
+            lambda sums, at=at: fitted(sums)[:, at].reshape(sums.shape[:-2]),
+            seed,
+            RESAMPLES,  # type: ignore[misc]
+        )
+        for at, name in enumerate(systems)
+    }
+
+
+def shares(
+    answers: Sequence[Answered], systems: Sequence[str], seed: int = 0
+) -> dict[str, Interval]:
+    """Return "A over B" → the share of comparisons in which A was preferred, a tie being half."""
+    counts = wins(answers, systems)
+    found = {}
+    for first, name in enumerate(systems):
+        for second, other in list(enumerate(systems))[first + 1 :]:
+            won, lost = counts[..., first, second], counts[..., second, first]
+            if (won + lost).any():
+                both = np.stack([won, won + lost], axis=-1)
+                found[f"{name} over {other}"] = two_way_interval(both, ratio, seed)
+    return found
+
+
+def comparisons(
+    answers: Sequence[Answered], systems: Sequence[str], seed: int = 0
+) -> dict[str, Interval]:
+    """Return "A − B" → by how much A was rated better than B, heard in either order."""
+    found = {}
+    for first, name in enumerate(systems):
+        for other in systems[first + 1 :]:
+            chosen = [one for one in answers if set(one.systems) == {name, other}]
+            if chosen:
+                signed = counted(
+                    chosen,
+                    (2,),
+                    lambda one, name=name: (
+                        (0,),
+                        one.score * (1 if one.systems[1] == name else -1),
+                    ),  # type: ignore[misc]
+                )
+                number = counted(chosen, (2,), lambda _: ((1,), 1.0))
+                found[f"{name} − {other}"] = two_way_interval(signed + number, ratio, seed)
+    return found
