@@ -14,7 +14,7 @@
       this.changed = changed;
       this.id = "question-" + count;
       this.element = make("fieldset", make("legend", asked.prompt));
-      this.element.className = "question " + asked.kind;
+      this.element.className = "question kind-" + asked.kind;
       if (hint) {
         const line = make("p", hint);
         line.className = "fine hint";
@@ -96,7 +96,7 @@
         "Keys: the number" + (again && ", " + again) + "; or the arrows.");
       // Words lie under their values; where these are too many for one line, before them.
       const least = options.length > 13 ? 0 : options.length;
-      this.row.classList.toggle("line", least > 0);
+      this.row.classList.toggle("values", least > 0);
       if (least) { this.row.style.gridTemplateColumns = "repeat(" + least + ", minmax(0, 1fr))"; }
       const words = options.map(function (one, index) { return [one, index]; })
         .filter(function (pair) { return pair[0].more; });
