@@ -84,7 +84,7 @@ def all_listen(design: Design, port: int, pause: float, rounds: int, out: Path) 
 
 
 @pytest.mark.parametrize(
-    ("pause", "rounds"), [(0.3, 2), pytest.param(4.0, 4, marks=pytest.mark.slow)]
+    ("pause", "rounds"), [(0.3, 2), pytest.param(1.0, 4, marks=pytest.mark.slow)]
 )
 def test_no_acknowledged_answer_is_lost_and_none_doubled(
     tmp_path: Path, pause: float, rounds: int
