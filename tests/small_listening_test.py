@@ -9,7 +9,7 @@ import numpy as np
 from rrpo.audio import write
 from rrpo.checkpoint import write_json
 from rrpo.listen.design import DESIGN, SOUNDS, Design, Exclusion, Page, Question, Sound
-from rrpo.listen.ratings import Answered
+from rrpo.listen.ratings import PageAnswers
 
 SECONDS, RATE = 0.5, 16_000
 QUESTIONS = [
@@ -101,8 +101,8 @@ def page(name: str, role: Any, sounds: list[str], questions: list[str], **more: 
     return Page(id=name, role=role, sounds=sounds, questions=questions, **more)
 
 
-def answered(design: Design, name: str, **changed: Any) -> Answered:
+def answered(design: Design, name: str, **changed: Any) -> PageAnswers:
     """Return an answer to all questions of a page."""
     (asked,) = (one.questions for one in design.pages if one.id == name)
     values = {question: VALUES[question] for question in asked} | changed
-    return Answered(page=name, values=values, seconds=2.5, plays=1)
+    return PageAnswers(page=name, values=values, seconds=2.5, plays=1)

@@ -70,6 +70,7 @@ def begin(page: Any, address: str, width: int = 1280) -> None:
 
 def hear(page: Any) -> None:
     """Play every sound to its end."""
+    page.locator(".sound").first.wait_for()
     for player in page.locator(".sound").all():
         player.locator(".play:enabled").click()
         player.locator(".heard", has_text=re.compile("^heard$")).wait_for()

@@ -27,7 +27,7 @@ from rrpo.listen.design import pages_of, sound_file
 from rrpo.listen.export import as_csv, as_json, state
 from rrpo.listen.links import completion_code, completion_url
 from rrpo.listen.rate_limit import RateLimit
-from rrpo.listen.ratings import Answered, Listener, PanelId
+from rrpo.listen.ratings import PageAnswers, Listener, PanelId
 from rrpo.listen.store import DiskFull, Store, is_token
 from rrpo.server import Guarded, application
 
@@ -129,7 +129,7 @@ class Collection:
     async def answer(self, request: Request) -> Response:
         """Keep a page's answers; the answer to this request says that they are on the disk."""
         listener = await self._listener(request)
-        answered = await _read(request, Answered)
+        answered = await _read(request, PageAnswers)
         finished = await _thread(self.store.keep, listener, answered)
         return JSONResponse({"kept": answered.page, **self._end(finished)})
 
@@ -161,6 +161,7 @@ class Collection:
         return {
             "test": pages_of(self.design, listener.order),
             "answered": answered,
+            "listener": listener.id,
             **self._end(listener.finished),
         }
 

@@ -93,6 +93,10 @@
 
   // ---- headphones and volume
 
+  function deletable() {
+    return make("p", "To have your answers deleted, write to the organiser and name ", make("code", state.listener), ".");
+  }
+
   function left() {
     return state.test.pages.filter(function (one) { return !state.answered.includes(one.id); });
   }
@@ -120,6 +124,7 @@
     if (count) {
       content.push(paragraph("You have answered " + count + " of " + state.test.pages.length + " pages.", ""));
     }
+    if (count) { content.push(deletable()); }
     show("Listening test", count ? "Welcome back" : "Headphones and volume", ...content, make("p", go));
   }
 
@@ -296,6 +301,7 @@
       content.push(make("p", link));
     }
     if (!state.url) { content.push(paragraph("You can close this page.", "")); }
+    content.push(deletable());
     show("Listening test", "Thank you", ...content);
   }
 

@@ -59,7 +59,7 @@ class Ratings:
     answers: list[Answer]
 
 
-class Answered(Strict):
+class PageAnswers(Strict):
     """What a listener's browser sends of one page: a value for each of its questions."""
 
     page: str = pydantic.Field(max_length=100)
@@ -77,7 +77,7 @@ class Results(Strict):
     listener: str = pydantic.Field(pattern="^[0-9a-f]{20}$")
     order: int = pydantic.Field(ge=0)
     panel_id: PanelId | None = None
-    pages: list[Answered]
+    pages: list[PageAnswers]
 
 
 def read_ratings(test: Path) -> Ratings:
@@ -104,7 +104,9 @@ def read_ratings(test: Path) -> Ratings:
     return Ratings(listeners, answers)
 
 
-def answers_of(design: Design, order: int, answered: Answered, listener: str = "") -> list[Answer]:
+def answers_of(
+    design: Design, order: int, answered: PageAnswers, listener: str = ""
+) -> list[Answer]:
     """Check what was answered on a page; return an answer for each of its questions.
 
     Args:

@@ -42,6 +42,7 @@
     const pages = test.orders[results.order].map(function (id) { return test.pages[id]; });
     return Object.assign({
       test: { title: test.title, questions: test.questions, pages: pages },
+      listener: results.listener,
       answered: results.pages.map(function (one) { return one.page; })
     }, end());
   }

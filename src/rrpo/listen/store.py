@@ -17,7 +17,7 @@ from rrpo.checkpoint import sha256
 from rrpo.errors import UserError
 from rrpo.listen.design import DESIGN, RATINGS, Design
 from rrpo.listen.ratings import (
-    Answered,
+    PageAnswers,
     Listener,
     Ratings,
     answers_of,
@@ -168,7 +168,7 @@ class Store:
             ).fetchall()
         return [page for (page,) in rows]
 
-    def keep(self, listener: Listener, answered: Answered) -> bool:
+    def keep(self, listener: Listener, answered: PageAnswers) -> bool:
         """Keep a page's answers; when this returns they are on the disk.
 
         A page that is kept already stays as it is: the first answer counts, and a request that was
