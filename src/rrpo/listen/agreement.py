@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from rrpo.listen.answers import Answered
+from rrpo.listen.answers import Judgement
 
 Level = Literal["nominal", "interval"]
 LEVELS: dict[str, Level] = {
@@ -17,7 +17,7 @@ LEVELS: dict[str, Level] = {
 """Kind of question → how far apart two answers are: different or not, or by their difference."""
 
 
-def agreement(answers: Sequence[Answered]) -> float | None:
+def agreement(answers: Sequence[Judgement]) -> float | None:
     """Return Krippendorff's alpha of the answers to one question; None where it is not defined."""
     units: dict[str, list[float | str]] = {}
     level = LEVELS.get(answers[0].question.kind) if answers else None

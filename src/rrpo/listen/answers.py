@@ -11,7 +11,7 @@ from rrpo.listen.ratings import Ratings, Value
 
 
 @dataclass(frozen=True)
-class Answered:
+class Judgement:
     """One answer of a listener, who is numbered in the order of their coming.
 
     `systems` are those of the page's sounds, in the order in which they were heard.
@@ -39,7 +39,7 @@ class Answered:
             return float(len(self.value))
         if isinstance(self.value, str):
             return float(self.value == self.emotion)
-        return self.value
+        return float(self.value)
 
 
 def listener_names(ratings: Ratings) -> dict[str, str]:
@@ -47,7 +47,7 @@ def listener_names(ratings: Ratings) -> dict[str, str]:
     return {one.id: f"L{number}" for number, one in enumerate(ratings.listeners, start=1)}
 
 
-def answered(design: Design, ratings: Ratings) -> list[Answered]:
+def judgements(design: Design, ratings: Ratings) -> list[Judgement]:
     """Join answers with the pages that they are of; answers to anything else are left out."""
     names = listener_names(ratings)
     pages = {page.id: page for page in design.pages}
@@ -60,7 +60,7 @@ def answered(design: Design, ratings: Ratings) -> list[Answered]:
             continue
         heard = [sounds[name] for name in page.sounds]
         found.append(
-            Answered(
+            Judgement(
                 names[one.listener],
                 page,
                 questions[one.question],
@@ -76,9 +76,9 @@ def answered(design: Design, ratings: Ratings) -> list[Answered]:
 
 
 def counted(
-    answers: Sequence[Answered],
+    answers: Sequence[Judgement],
     shape: tuple[int, ...],
-    count: Callable[[Answered], tuple[tuple[int, ...], float]],
+    count: Callable[[Judgement], tuple[tuple[int, ...], float]],
 ) -> NDArray[np.float64]:
     """Return counts (L, I, *shape) over listeners and items, as `two_way_interval` takes them.
 
@@ -94,7 +94,7 @@ def counted(
     return table
 
 
-def mean_counts(answers: Sequence[Answered], systems: Sequence[str]) -> NDArray[np.float64]:
+def mean_counts(answers: Sequence[Judgement], systems: Sequence[str]) -> NDArray[np.float64]:
     """Return totals and numbers (L, I, S, 2) of the answers about single sounds of systems."""
     place = {name: at for at, name in enumerate(systems)}
     totals = counted(answers, (len(systems),), lambda a: ((place[a.systems[0]],), a.score))

@@ -14,7 +14,7 @@ from rrpo.listen.design import DESIGN, SOUNDS, Design, Exclusion, Page, check_de
 from rrpo.listen.items import choose_items
 from rrpo.listen.loudness import level
 from rrpo.listen.orders import Hear
-from rrpo.listen.pages import Pages, planned_orders
+from rrpo.listen.planned_pages import Pages, planned_orders
 from rrpo.listen.sounds import Prepared, prepare
 from rrpo.listen.systems import Gathered, Speaking, gather
 from rrpo.listen.templates import FIVE, NUMBER, PREPARE, Template, template

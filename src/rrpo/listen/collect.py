@@ -27,7 +27,7 @@ from rrpo.listen.design import pages_of, sound_file
 from rrpo.listen.export import as_csv, as_json, state
 from rrpo.listen.links import completion_code, completion_url
 from rrpo.listen.rate_limit import RateLimit
-from rrpo.listen.ratings import PageAnswers, Listener, PanelId
+from rrpo.listen.ratings import Listener, PageAnswers, PanelId
 from rrpo.listen.store import DiskFull, Store, is_token
 from rrpo.server import Guarded, application
 

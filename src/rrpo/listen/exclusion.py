@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rrpo.listen.answers import Answered
+from rrpo.listen.answers import Judgement
 from rrpo.listen.design import Design, Exclusion
 from rrpo.listen.ratings import Value
 
@@ -29,7 +29,7 @@ def described(rules: Exclusion) -> list[str]:
     return lines
 
 
-def reasons(design: Design, order: int, answers: Sequence[Answered]) -> list[str]:
+def reasons(design: Design, order: int, answers: Sequence[Judgement]) -> list[str]:
     """Return why a listener is left out, a clause for each rule that is broken; [] if none is.
 
     Args:
@@ -42,7 +42,7 @@ def reasons(design: Design, order: int, answers: Sequence[Answered]) -> list[str
     return [reason for reason in checks if reason]
 
 
-def _attention(rules: Exclusion, answers: Sequence[Answered]) -> str:
+def _attention(rules: Exclusion, answers: Sequence[Judgement]) -> str:
     asked = [one for one in answers if one.role == "attention"]
     wrong = sum(not is_right(one.value, one.page.answer) for one in asked)
     return f"{wrong} of {len(asked)} attention checks wrong" * (
@@ -58,7 +58,7 @@ def is_right(value: Value, answer: float | str | None) -> bool:
         return value == answer
 
 
-def _missing(design: Design, order: int, answers: Sequence[Answered]) -> str:
+def _missing(design: Design, order: int, answers: Sequence[Judgement]) -> str:
     training = {page.id for page in design.pages if page.role == "training"}
     asked = [one for one in design.orders[order % len(design.orders)] if one not in training]
     done = {one.page.id for one in answers}
@@ -66,7 +66,7 @@ def _missing(design: Design, order: int, answers: Sequence[Answered]) -> str:
     return f"{share:.0%} of the pages unanswered" * (share > design.exclusion.share_missing)
 
 
-def _repeats(rules: Exclusion, answers: Sequence[Answered]) -> str:
+def _repeats(rules: Exclusion, answers: Sequence[Judgement]) -> str:
     if rules.repeat_difference is None:
         return ""
     first = {(one.page.id, one.question.name): one for one in answers}
@@ -80,7 +80,7 @@ def _repeats(rules: Exclusion, answers: Sequence[Answered]) -> str:
     return f"ratings and their repeats {mean:.2f} apart" * (mean > rules.repeat_difference)
 
 
-def _anchors(rules: Exclusion, answers: Sequence[Answered]) -> str:
+def _anchors(rules: Exclusion, answers: Sequence[Judgement]) -> str:
     means = [
         [one.score for one in answers if one.role == role and one.question.kind == "scale"]
         for role in ("reference", "anchor")
@@ -91,7 +91,7 @@ def _anchors(rules: Exclusion, answers: Sequence[Answered]) -> str:
     return f"references rated {high:.2f}, low anchors {low:.2f}" * (high <= low)
 
 
-def _one_value(rules: Exclusion, answers: Sequence[Answered]) -> str:
+def _one_value(rules: Exclusion, answers: Sequence[Judgement]) -> str:
     by_question: dict[str, list[Value]] = {}
     for one in answers:
         if one.role not in ("training", "attention") and one.question.kind != "marks":

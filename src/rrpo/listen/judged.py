@@ -11,7 +11,7 @@ from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate import quality
 from rrpo.evaluate.two_way import two_way_interval
 from rrpo.interval import Interval
-from rrpo.listen.answers import Answered, counted
+from rrpo.listen.answers import Judgement, counted
 from rrpo.listen.design import Design, sound_file
 from rrpo.mini.world import World
 from rrpo.sound.file import read
@@ -19,6 +19,8 @@ from rrpo.sound.file import read
 FILE = "judges.json"
 """In a test's folder: what the judges said of its sounds, which takes them a second a sound."""
 RESAMPLES = 500
+BOUND = 0.9999
+"""Correlation that is as good as 1, whose transformation is infinite."""
 
 
 def judge_sounds(
@@ -54,7 +56,7 @@ def judge_sounds(
 
 
 def rank_correlation(
-    answers: Sequence[Answered], scores: Mapping[str, float], seed: int = 0
+    answers: Sequence[Judgement], scores: Mapping[str, float], seed: int = 0
 ) -> Interval | None:
     """Return Spearman's correlation of mean ratings with a judge's scores, over single sounds.
 
@@ -70,7 +72,7 @@ def rank_correlation(
         return None
     place = {name: at for at, name in enumerate(sounds)}
 
-    def at(one: Answered) -> int:
+    def at(one: Judgement) -> int:
         return place[one.page.sounds[0]]
 
     totals = counted(chosen, (len(sounds), 2), lambda one: ((at(one), 0), one.score))
@@ -80,10 +82,13 @@ def rank_correlation(
     def correlation(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         flat = sums.reshape(-1, len(sounds), 2)
         found = np.array([_spearman(row, judged) for row in flat])
-        return found.reshape(sums.shape[:-2])
+        return np.asarray(np.arctanh(np.clip(found, -BOUND, BOUND)).reshape(sums.shape[:-2]))
 
+    # Fisher's transformation: so its ends stay within −1 and 1.
     found = two_way_interval(totals + numbers, correlation, seed, RESAMPLES)
-    return found if np.isfinite(found.mean) else None
+    if not np.isfinite(found.mean):
+        return None
+    return Interval(*(float(np.tanh(end)) for end in (found.mean, found.low, found.high)))
 
 
 def _spearman(sums: NDArray[np.float64], judged: NDArray[np.float64]) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from rrpo.audio import SAMPLE_RATE
 from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, detect
 from rrpo.evaluate.two_way import ratio, two_way_interval
-from rrpo.listen.answers import Answered, counted
+from rrpo.listen.answers import Judgement, counted
 from rrpo.listen.design import sound_file
 from rrpo.sound.file import read
 
@@ -17,7 +17,7 @@ TOLERANCE = 0.1
 """Seconds that a mark may lie before or after a detected event and still be of it."""
 
 
-def detected(test: Path, answers: Sequence[Answered]) -> dict[str, list[Artifact]]:
+def detected(test: Path, answers: Sequence[Judgement]) -> dict[str, list[Artifact]]:
     """Return sound → the clicks and pops that the detectors find in it."""
     sounds = {name for one in answers for name in one.page.sounds}
     return {
@@ -27,7 +27,7 @@ def detected(test: Path, answers: Sequence[Answered]) -> dict[str, list[Artifact
 
 
 def compare(
-    answers: Sequence[Answered],
+    answers: Sequence[Judgement],
     events: Mapping[str, Sequence[Artifact]],
     seconds: Mapping[str, float],
     seed: int = 0,
@@ -39,30 +39,29 @@ def compare(
         listener marked; `recall`: the share of marks that lie at an event; `chance`: the share
         that would if marks lay anywhere; all within `TOLERANCE`.
     """
-    marked: list[tuple[Answered, int, int, int, int, float]] = []
+    kept: dict[int, tuple[float, ...]] = {}
     for one in answers:
         found = [event for name in one.page.sounds for event in events[name]]
         length = sum(seconds[name] for name in one.page.sounds)
         places = one.value if isinstance(one.value, tuple) else ()
         near = sum(any(_is_near(place, event) for place in places) for event in found)
         hits = sum(any(_is_near(place, event) for event in found) for place in places)
-        marked.append((one, near, len(found), hits, len(places), _covered(found, length)))
-    kept = {id(row[0]): row for row in marked}
+        kept[id(one)] = (near, len(found), hits, len(places), _covered(found, length))
 
     def of(top: int, below: int) -> Any:
         def part(at: int, column: int) -> Any:
-            return counted(answers, (2,), lambda one: ((at,), float(kept[id(one)][column])))
+            return counted(answers, (2,), lambda one: ((at,), kept[id(one)][column]))
 
         counts = part(0, top) + part(1, below)
         return two_way_interval(counts, ratio, seed) if counts[..., 1].any() else None
 
-    chance = [row[5] for row in marked for _ in range(row[4])]
+    chance = [row[4] for row in kept.values() for _ in range(int(row[3]))]
     return {
         "tolerance": TOLERANCE,
-        "precision": of(1, 2),
-        "recall": of(3, 4),
+        "precision": of(0, 1),
+        "recall": of(2, 3),
         "chance": float(np.mean(chance)) if chance else None,
-        "marks": sum(row[4] for row in marked),
+        "marks": int(sum(row[3] for row in kept.values())),
         "events": sum(map(len, events.values())),
     }
 

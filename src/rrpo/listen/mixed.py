@@ -6,12 +6,12 @@ from typing import Any
 
 from rrpo.errors import UserError
 from rrpo.interval import Interval
-from rrpo.listen.answers import Answered
+from rrpo.listen.answers import Judgement
 
 NORMAL = 1.959964
 
 
-def mixed_model(answers: Sequence[Answered], systems: Sequence[str]) -> dict[str, Any] | None:
+def mixed_model(answers: Sequence[Judgement], systems: Sequence[str]) -> dict[str, Any] | None:
     """Fit rating = system + listener + item + rest by restricted maximum likelihood.
 
     Listeners and items are crossed random effects, which statsmodels fits as components of
@@ -55,8 +55,9 @@ def mixed_model(answers: Sequence[Answered], systems: Sequence[str]) -> dict[str
     means, errors = fit.fe_params, fit.bse_fe
     found = {}
     for name in there:
-        mean, error = float(means[f"C(system)[{name}]"]), float(errors[f"C(system)[{name}]"])
-        found[name] = Interval(mean, mean - NORMAL * error, mean + NORMAL * error)
+        mean = float(means[f"C(system)[{name}]"])
+        half = NORMAL * float(errors[f"C(system)[{name}]"])
+        found[name] = Interval(mean, mean - half, mean + half)
     variances = dict(zip(fit.model.exog_vc.names, map(float, fit.vcomp), strict=True))
     return {
         "means": found,

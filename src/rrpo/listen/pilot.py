@@ -5,9 +5,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rrpo.errors import UserError
-from rrpo.listen.answers import Answered, answered
+from rrpo.listen.answers import Judgement, judgements
 from rrpo.listen.design import read_design
 from rrpo.listen.power import Variances
 from rrpo.listen.ratings import read_ratings
@@ -25,10 +26,10 @@ def variances_of(test: Path) -> Variances:
     design = read_design(test)
     answers = [
         one
-        for one in answered(design, read_ratings(test))
+        for one in judgements(design, read_ratings(test))
         if one.role == "test" and one.question.kind == "scale"
     ]
-    by_question: dict[str, list[Answered]] = {}
+    by_question: dict[str, list[Judgement]] = {}
     for one in answers:
         by_question.setdefault(one.question.name, []).append(one)
     found = [estimate(rows) for rows in by_question.values()]
@@ -42,7 +43,7 @@ def variances_of(test: Path) -> Variances:
     )
 
 
-def estimate(answers: Sequence[Answered]) -> Variances:
+def estimate(answers: Sequence[Judgement]) -> Variances:
     """Estimate the variances of the ratings of one question by the method of moments.
 
     Less the mean of its system, the product of two ratings has as its mean the variance of what
@@ -71,7 +72,7 @@ def estimate(answers: Sequence[Answered]) -> Variances:
         key[:, None] == key[None] for key in (listener, item, system)
     )
 
-    def shared(*masks: np.ndarray) -> float | None:  # type: ignore[type-arg]
+    def shared(*masks: NDArray[np.bool_]) -> float | None:
         mask = np.logical_and.reduce(masks)
         np.fill_diagonal(mask, False)
         return float(products[mask].mean()) if mask.any() else None

@@ -52,6 +52,7 @@ class Planned:
         power: probability of finding it with these listeners.
         listeners_needed: for a probability of 80 %; None where no number of listeners is enough.
         items_needed: the fewest with which these listeners find it; None where none is enough.
+        together: listeners and items that find it, where no number of either alone is enough.
         smallest: the difference that these listeners find with a probability of 80 %.
     """
 
@@ -63,6 +64,7 @@ class Planned:
     power: float
     listeners_needed: int | None
     items_needed: int | None
+    together: tuple[int, int] | None
     smallest: float
     variances: Variances
     source: str
@@ -102,7 +104,11 @@ def plan(
         return math.sqrt(difference_variance(variances, count, heard, systems, hear))
 
     wanted = difference / (SURE + POWER)
-    enough = [n for n in range(2, MOST + 1) if error(n, items) <= wanted]
+
+    def enough_with(heard: int) -> int | None:
+        return next((n for n in range(2, MOST + 1) if error(n, heard) <= wanted), None)
+
+    needed = enough_with(items)
     heard = [n for n in range(2, MOST + 1) if error(listeners, n) <= wanted]
     return Planned(
         difference,
@@ -111,8 +117,18 @@ def plan(
         systems,
         hear,
         _normal(difference / error(listeners, items) - SURE),
-        enough[0] if enough else None,
+        needed,
         heard[0] if heard else None,
+        next(
+            (
+                (more, many * items)
+                for many in (2, 3, 4, 6, 8)
+                if (more := enough_with(many * items))
+            ),
+            None,
+        )
+        if needed is None and not heard
+        else None,
         (SURE + POWER) * error(listeners, items),
         variances,
         source,
@@ -137,6 +153,9 @@ def told(planned: Planned) -> list[str]:
         )
     if planned.items_needed is not None and planned.items_needed > planned.items:
         lines.append(f"  or {planned.items_needed} items with {planned.listeners} listeners")
+    if planned.together is not None:
+        people, texts = planned.together
+        lines.append(f"  together {people} listeners and {texts} items are enough")
     parts = ", ".join(f"{name} {value:.3g}" for name, value in asdict(planned.variances).items())
     return [*lines, f"variances ({planned.source}): {parts}"]
 

@@ -1,29 +1,31 @@
 """Strengths of systems from preferences: the model of Bradley and Terry."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrpo.errors import UserError
+from rrpo.evaluate.statistics import Figure
 from rrpo.evaluate.two_way import ratio, two_way_interval
 from rrpo.interval import Interval
-from rrpo.listen.answers import Answered, counted
+from rrpo.listen.answers import Judgement, counted
 
 PRIOR = 0.1
 """Imagined wins of every system over every other: without one, a system that always wins is
 infinitely strong."""
-RESAMPLES = 500
+RESAMPLES = 300
 
 
-def wins(answers: Sequence[Answered], systems: Sequence[str]) -> NDArray[np.float64]:
+def wins(answers: Sequence[Judgement], systems: Sequence[str]) -> NDArray[np.float64]:
     """Return how often each system was preferred to each other, (L, I, S, S); a tie is half."""
     place = {name: at for at, name in enumerate(systems)}
 
     def won(first: bool) -> NDArray[np.float64]:
         share = {"first": float(first), "second": float(not first), "same": 0.5}
 
-        def count(one: Answered) -> tuple[tuple[int, ...], float]:
+        def count(one: Judgement) -> tuple[tuple[int, ...], float]:
             pair = [place[name] for name in one.systems]
             return (pair[not first], pair[first]), share.get(str(one.value), 0.0)
 
@@ -33,7 +35,7 @@ def wins(answers: Sequence[Answered], systems: Sequence[str]) -> NDArray[np.floa
 
 
 def strengths(
-    answers: Sequence[Answered], systems: Sequence[str], seed: int = 0
+    answers: Sequence[Judgement], systems: Sequence[str], seed: int = 0
 ) -> dict[str, Interval]:
     """Return log-strengths with 95 % intervals over listeners and items; their mean is 0.
 
@@ -46,23 +48,29 @@ def strengths(
         raise UserError("choix is not installed: pip install 'rrpo[listen]'") from None
     counts = wins(answers, systems)
 
+    kept: dict[bytes, NDArray[np.float64]] = {}
+
     def fitted(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        flat = sums.reshape(-1, len(systems), len(systems))
-        return np.stack([choix.ilsr_pairwise_dense(one, alpha=PRIOR) for one in flat])
+        """Fit each once: the same resamples are asked for by every system."""
+        found = []
+        for one in sums.reshape(-1, len(systems), len(systems)):
+            key = one.tobytes()
+            if key not in kept:
+                kept[key] = choix.ilsr_pairwise_dense(one, alpha=PRIOR)
+            found.append(kept[key])
+        return np.stack(found)
+
+    def strength(at: int) -> Figure:
+        return lambda sums: fitted(sums)[:, at].reshape(sums.shape[:-2])
 
     return {
-        name: two_way_interval(
-            counts,
-            lambda sums, at=at: fitted(sums)[:, at].reshape(sums.shape[:-2]),
-            seed,
-            RESAMPLES,  # type: ignore[misc]
-        )
+        name: two_way_interval(counts, strength(at), seed, RESAMPLES)
         for at, name in enumerate(systems)
     }
 
 
 def shares(
-    answers: Sequence[Answered], systems: Sequence[str], seed: int = 0
+    answers: Sequence[Judgement], systems: Sequence[str], seed: int = 0
 ) -> dict[str, Interval]:
     """Return "A over B" → the share of comparisons in which A was preferred, a tie being half."""
     counts = wins(answers, systems)
@@ -72,27 +80,29 @@ def shares(
             won, lost = counts[..., first, second], counts[..., second, first]
             if (won + lost).any():
                 both = np.stack([won, won + lost], axis=-1)
-                found[f"{name} over {other}"] = two_way_interval(both, ratio, seed)
+                share = two_way_interval(both, ratio, seed)
+                low, high = max(share.low, 0.0), min(share.high, 1.0)
+                found[f"{name} over {other}"] = Interval(share.mean, low, high)
     return found
 
 
 def comparisons(
-    answers: Sequence[Answered], systems: Sequence[str], seed: int = 0
+    answers: Sequence[Judgement], systems: Sequence[str], seed: int = 0
 ) -> dict[str, Interval]:
     """Return "A − B" → by how much A was rated better than B, heard in either order."""
     found = {}
-    for first, name in enumerate(systems):
-        for other in systems[first + 1 :]:
-            chosen = [one for one in answers if set(one.systems) == {name, other}]
-            if chosen:
-                signed = counted(
-                    chosen,
-                    (2,),
-                    lambda one, name=name: (
-                        (0,),
-                        one.score * (1 if one.systems[1] == name else -1),
-                    ),  # type: ignore[misc]
-                )
-                number = counted(chosen, (2,), lambda _: ((1,), 1.0))
-                found[f"{name} − {other}"] = two_way_interval(signed + number, ratio, seed)
+    for name, other in combinations(systems, 2):
+        chosen = [one for one in answers if set(one.systems) == {name, other}]
+        if chosen:
+            counts = np.stack([_signed(chosen, name), counted(chosen, (), lambda _: ((), 1.0))], -1)
+            found[f"{name} − {other}"] = two_way_interval(counts, ratio, seed)
     return found
+
+
+def _signed(answers: Sequence[Judgement], system: str) -> NDArray[np.float64]:
+    """Return ratings (L, I) of the second sound against the first, as those of a system."""
+
+    def count(one: Judgement) -> tuple[tuple[int, ...], float]:
+        return (), one.score if one.systems[1] == system else -one.score
+
+    return counted(answers, (), count)

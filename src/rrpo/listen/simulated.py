@@ -1,6 +1,7 @@
 """Simulated listeners whose opinion of every system is known: what an analysis is checked with."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from rrpo.listen.design import Design, Page, Question
+from rrpo.listen.orders import Hear, assign
 from rrpo.listen.power import ASSUMED, Variances
 from rrpo.listen.ratings import Answer, Listener, Ratings, Value
 
@@ -22,7 +24,7 @@ class Opinion:
 
 def expected_rating(mean: float, variances: Variances, question: Question) -> float:
     """Return the mean of ratings on a scale with steps and ends: the truth of a simulation."""
-    spread = float(np.sqrt(sum(vars(variances).values())))
+    spread = math.sqrt(sum(vars(variances).values()))
     values = np.arange(question.low, question.high + question.step / 2, question.step)
     edges = (values[:-1] + values[1:]) / 2.0
     below = np.concatenate([[0.0], ndtr((edges - mean) / spread), [1.0]])
@@ -108,3 +110,37 @@ class Crowd:
         if key not in self.effects:
             self.effects[key] = float(self.rng.normal(0.0, np.sqrt(variance)))
         return self.effects[key]
+
+
+SCALE = Question(name="naturalness", kind="scale", prompt="")
+"""From 1 to 5 in steps of .5, as the paper's."""
+
+
+def simulated_counts(
+    means: Sequence[float],
+    listeners: int,
+    items: int,
+    hear: Hear,
+    variances: Variances,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Return totals and numbers of ratings (L, I, S, 2) of a test on the scale of 1 to 5.
+
+    Listeners and items are drawn anew, and so is who hears what; nobody is careless.
+    """
+    shape = (listeners, items, len(means))
+
+    def drawn(variance: float, *of: int) -> NDArray[np.float64]:
+        """Draw an effect of some of listeners (0), items (1) and systems (2)."""
+        size = [shape[axis] if axis in of else 1 for axis in range(3)]
+        return rng.normal(0.0, math.sqrt(variance), size)
+
+    felt = np.asarray(means) + drawn(variances.listener, 0) + drawn(variances.item, 1)
+    felt = felt + drawn(variances.listener_system, 0, 2) + drawn(variances.item_system, 1, 2)
+    felt = felt + drawn(variances.listener_item, 0, 1) + drawn(variances.rest, 0, 1, 2)
+    heard = np.zeros(shape)
+    orders = assign(items, len(means), listeners, hear, int(rng.integers(2**31)))
+    for listener, order in enumerate(orders[:listeners]):
+        for item, system in order:
+            heard[listener, item, system] = 1.0
+    return np.stack([on_scale(felt, SCALE) * heard, heard], axis=-1)

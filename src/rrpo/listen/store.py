@@ -17,8 +17,8 @@ from rrpo.checkpoint import sha256
 from rrpo.errors import UserError
 from rrpo.listen.design import DESIGN, RATINGS, Design
 from rrpo.listen.ratings import (
-    PageAnswers,
     Listener,
+    PageAnswers,
     Ratings,
     answers_of,
     read_database,

@@ -1,0 +1,273 @@
+"""The analysis of a listening test: figures with intervals, written as JSON, CSV and a page."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rrpo.checkpoint import write_json, write_text
+from rrpo.errors import UserError
+from rrpo.evaluate.two_way import ratio, ratio_difference, two_way_interval
+from rrpo.interval import Interval
+from rrpo.listen import exclusion, judged, marks
+from rrpo.listen.agreement import LEVELS, agreement
+from rrpo.listen.answers import Judgement, judgements, listener_names, mean_counts
+from rrpo.listen.design import Design, read_design
+from rrpo.listen.mixed import mixed_model
+from rrpo.listen.preference import comparisons, shares, strengths
+from rrpo.listen.ratings import Ratings, read_ratings
+from rrpo.listen.report import write_analysis_page
+from rrpo.listen.templates import LABELS
+
+HEARD = ("test", "reference", "anchor")
+"""Roles of pages whose answers are figures; repeats and checks only exclude."""
+LABELLED = LABELS | {
+    "identification": "Emotion identified",
+    "artifacts": "Marks per sound",
+    "preference": "Preference",
+}
+Figures = dict[str, Any]
+
+
+def analyze(
+    test: Path, ratings: Ratings | None = None, judges: bool = True, seed: int = 0
+) -> Figures:
+    """Analyse a test, and write `analysis.json`, `analysis.csv`, `ratings.csv`, `analysis.html`.
+
+    Args:
+        test: its folder.
+        ratings: None: those that were collected in the folder.
+        judges: also compare ratings with the judges that are installed.
+        seed: of the resampling.
+
+    Raises:
+        UserError: it is no test, or nobody answered, or every listener is left out.
+    """
+    design = read_design(test)
+    collected = read_ratings(test) if ratings is None else ratings
+    answers = judgements(design, collected)
+    if not any(one.role == "test" for one in answers):
+        raise UserError(f"{test} has no ratings yet: nobody has answered a page of the test")
+    excluded = excluded_listeners(design, collected, answers)
+    kept = [one for one in answers if one.role in HEARD and one.listener not in excluded]
+    if not any(one.role == "test" for one in kept):
+        every = "; ".join(f"{name}: {', '.join(why)}" for name, why in excluded.items())
+        raise UserError(
+            f"{test}: all listeners are left out by the design's rules ({every[:300]}): ask more"
+        )
+    scores = judged.judge_sounds(test, design) if judges else {}
+    seconds = {one.id: one.seconds for one in design.sounds}
+    figures: Figures = {
+        "title": design.title,
+        "seed": seed,
+        "listeners": {
+            "took_part": len({one.listener for one in answers}),
+            "finished": sum(one.finished for one in collected.listeners),
+            "analysed": len({one.listener for one in kept}),
+        },
+        "rules": exclusion.described(design.exclusion),
+        "excluded": excluded,
+        "planned": design.planned,
+        "questions": {},
+    }
+    everybody = [one for one in answers if one.role in HEARD] if excluded else []
+    for question in design.questions:
+        of_it = [one for one in kept if one.question.name == question.name]
+        if of_it and question.kind != "number":
+            found = question_figures(design, of_it, seed)
+            if question.kind == "marks":
+                events = marks.detected(test, of_it)
+                found["detectors"] = marks.compare(of_it, events, seconds, seed)
+            found["judges"] = _judges(of_it, scores, seed)
+            again = [one for one in everybody if one.question.name == question.name]
+            if again and "systems" in found:
+                found["with_everybody"] = system_means(again, systems_heard(design, again), seed)
+            figures["questions"][question.name] = found
+    _write(test, design, figures, answers, excluded)
+    return figures
+
+
+def excluded_listeners(
+    design: Design, ratings: Ratings, answers: Sequence[Judgement]
+) -> dict[str, list[str]]:
+    """Return listener → reasons, of those who are left out by the design's rules."""
+    names = listener_names(ratings)
+    found = {}
+    for one in ratings.listeners:
+        own = [answer for answer in answers if answer.listener == names[one.id]]
+        if own and (why := exclusion.reasons(design, one.order, own)):
+            found[names[one.id]] = why
+    return found
+
+
+def question_figures(design: Design, answers: Sequence[Judgement], seed: int) -> Figures:
+    """Return what the answers to one question say of the systems."""
+    question = answers[0].question
+    tested = [one for one in answers if one.role == "test"]
+    found: Figures = {
+        "kind": question.kind,
+        "label": LABELLED.get(question.name, question.name),
+        "prompt": question.prompt,
+        "answers": len(answers),
+        "alpha": agreement(tested),
+        "alpha_level": LEVELS.get(question.kind),
+    }
+    if question.kind == "comparison":
+        return found | {"comparisons": comparisons(tested, design.systems, seed)}
+    if question.kind == "preference":
+        return found | {
+            "strengths": strengths(tested, design.systems, seed),
+            "shares": shares(tested, design.systems, seed),
+        }
+    systems = systems_heard(design, answers)
+    emotions = list(dict.fromkeys(one.emotion for one in answers if one.emotion is not None))
+    found |= {
+        "systems": system_means(answers, systems, seed),
+        "by_emotion": {
+            emotion: system_means([a for a in answers if a.emotion == emotion], systems, seed)
+            for emotion in sorted(emotions)
+        },
+        "differences": system_differences(tested, design.systems, seed),
+    }
+    if question.kind == "scale":
+        found["mixed_model"] = mixed_model(tested, design.systems)
+    if question.kind == "choice":
+        found["confusion"] = _confusion(tested, design.systems, question.choices)
+    return found
+
+
+def systems_heard(design: Design, answers: Sequence[Judgement]) -> list[str]:
+    """Return the systems with answers: those that are tested, then reference and low anchor."""
+    heard = {one.systems[0] for one in answers}
+    return [name for name in [*design.systems, "reference", "anchor"] if name in heard]
+
+
+def system_means(
+    answers: Sequence[Judgement], systems: Sequence[str], seed: int = 0
+) -> dict[str, Interval]:
+    """Return the mean of each system with its interval over listeners and items."""
+    chosen = [one for one in answers if one.systems[0] in systems]
+    counts = mean_counts(chosen, systems)
+    return {
+        name: two_way_interval(counts[:, :, at], ratio, seed)
+        for at, name in enumerate(systems)
+        if counts[:, :, at, 1].any()
+    }
+
+
+def system_differences(
+    answers: Sequence[Judgement], systems: Sequence[str], seed: int = 0
+) -> dict[str, Interval]:
+    """Return "A − B" → the difference of two systems' means.
+
+    Listeners and items are drawn for both alike, so what they have in both systems cancels.
+    """
+    counts = mean_counts([one for one in answers if one.systems[0] in systems], systems)
+    heard = [at for at in range(len(systems)) if counts[:, :, at, 1].any()]
+    return {
+        f"{systems[second]} − {systems[first]}": two_way_interval(
+            counts[:, :, [second, first]], ratio_difference, seed
+        )
+        for first, second in combinations(heard, 2)
+    }
+
+
+def _confusion(
+    answers: Sequence[Judgement], systems: Sequence[str], choices: Sequence[str]
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Return system → emotion → what it was taken for → how often."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for one in answers:
+        if one.systems[0] in systems and one.emotion is not None:
+            row = found.setdefault(one.systems[0], {}).setdefault(
+                one.emotion, dict.fromkeys(choices, 0)
+            )
+            row[str(one.value)] = row.get(str(one.value), 0) + 1
+    return found
+
+
+def _judges(
+    answers: Sequence[Judgement], scores: Mapping[str, Mapping[str, float]], seed: int
+) -> dict[str, Interval]:
+    """Return judge → rank correlation with the ratings of the systems' sounds."""
+    chosen = [one for one in answers if one.role == "test" and len(one.page.sounds) == 1]
+    found = {name: judged.rank_correlation(chosen, of, seed) for name, of in scores.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _write(
+    test: Path,
+    design: Design,
+    figures: Figures,
+    answers: Sequence[Judgement],
+    excluded: Mapping[str, Sequence[str]],
+) -> None:
+    write_json(test / "analysis.json", _plain(figures))
+    write_text(test / "analysis.csv", _figures_csv(figures))
+    write_text(test / "ratings.csv", _ratings_csv(answers, excluded))
+    write_analysis_page(test / "analysis.html", design, figures)
+
+
+def _plain(value: Any) -> Any:
+    """Return figures as JSON can hold them: an interval without ends is its mean alone."""
+    if isinstance(value, Interval):
+        if not math.isfinite(value.mean):
+            return None
+        return vars(value) if value.known else value.mean
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _figures_csv(figures: Figures) -> str:
+    """Return every interval as a row."""
+    rows = []
+    for question, found in figures["questions"].items():
+        for kind in ("systems", "differences", "comparisons", "strengths", "shares", "judges"):
+            for name, value in found.get(kind, {}).items():
+                rows.append([question, kind, "", name, value.mean, value.low, value.high])
+        for emotion, means in found.get("by_emotion", {}).items():
+            for name, value in means.items():
+                rows.append([question, "systems", emotion, name, value.mean, value.low, value.high])
+    header = ["question", "figure", "emotion", "name", "mean", "low", "high"]
+    return _csv(header, [[*row[:4], *map(_cell, row[4:])] for row in rows])
+
+
+def _cell(value: float) -> str:
+    return f"{value:.4f}" if np.isfinite(value) else ""
+
+
+def _ratings_csv(answers: Sequence[Judgement], excluded: Mapping[str, Sequence[str]]) -> str:
+    """Return every answer as a row, with what the listener was not told."""
+    header = ["listener", "left_out", "page", "role", "systems", "item", "emotion", "question"]
+    rows = [
+        [
+            one.listener,
+            "yes" if one.listener in excluded else "",
+            one.page.id,
+            one.role,
+            " ".join(one.systems),
+            one.item,
+            one.emotion or "",
+            one.question.name,
+            " ".join(map(str, one.value)) if isinstance(one.value, tuple) else one.value,
+            round(one.seconds, 2),
+            one.plays,
+        ]
+        for one in answers
+    ]
+    return _csv([*header, "answer", "seconds", "plays"], rows)
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([header, *rows])
+    return stream.getvalue()

@@ -1,0 +1,223 @@
+"""What is made of simulated listeners' answers, whose truth is known."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+pytest.importorskip("pyloudnorm", reason="needs pyloudnorm: pip install 'rrpo[listen]'")
+pytest.importorskip("statsmodels", reason="needs statsmodels: pip install 'rrpo[listen]'")
+pytest.importorskip("choix", reason="needs choix: pip install 'rrpo[listen]'")
+from recorded_systems import built
+from rrpo import audio
+from rrpo.errors import UserError
+from rrpo.interval import Interval
+from rrpo.listen.analysis import analyze
+from rrpo.listen.answers import judgements
+from rrpo.listen.design import Design, sound_file
+from rrpo.listen.judged import judge_sounds, rank_correlation
+from rrpo.listen.power import Variances
+from rrpo.listen.ratings import Answer, Ratings
+from rrpo.listen.simulated import Crowd, Opinion
+from rrpo.listen.terminal import print_analysis
+
+CALM = Variances(0.05, 0.02, 0.01, 0.01, 0.02, 0.1)
+MEANS = {"alpha": 2.5, "beta": 3.5}
+OPINION = Opinion(dict.fromkeys(("emotion", "naturalness"), MEANS), CALM)
+
+
+def holds(interval: Interval, value: float) -> bool:
+    return interval.low <= value <= interval.high
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Design, Any]:
+    """A test of the paper's kind with twelve listeners, the last of them careless."""
+    folder = tmp_path_factory.mktemp("analysed")
+    design = built(folder, title="<script>alert(1)</script>")
+    ratings = Crowd(design, OPINION).ratings(12, careless=1)
+    return folder / "test", design, analyze(folder / "test", ratings, judges=False)
+
+
+def test_the_truth_is_found(analysed: tuple[Path, Design, Any]) -> None:
+    _, _, figures = analysed
+    for name in ("emotion", "naturalness"):
+        found = figures["questions"][name]
+        assert found["systems"].keys() == {"alpha", "beta", "reference", "anchor"}
+        assert holds(found["systems"]["alpha"], 2.5) and holds(found["systems"]["beta"], 3.5)
+        assert holds(found["differences"]["beta − alpha"], 1.0)
+        assert found["differences"]["beta − alpha"].significant
+        assert found["by_emotion"].keys() == {"happy", "sad"}
+        assert 0.3 < found["alpha"] < 1.0
+        mixed = found["mixed_model"]["means"]
+        for system in ("alpha", "beta"):
+            assert mixed[system].mean == pytest.approx(found["systems"][system].mean, abs=0.1)
+
+
+def test_the_careless_listener_is_left_out_and_the_effect_of_that_is_shown(
+    analysed: tuple[Path, Design, Any],
+) -> None:
+    _, _, figures = analysed
+    assert figures["listeners"] == {"took_part": 12, "finished": 12, "analysed": 11}
+    assert list(figures["excluded"]) == ["L12"]
+    assert "attention checks wrong" in figures["excluded"]["L12"][0]
+    found = figures["questions"]["emotion"]
+    assert found["with_everybody"]["alpha"].mean != found["systems"]["alpha"].mean
+
+
+def test_files_hold_the_same_figures(analysed: tuple[Path, Design, Any]) -> None:
+    test, design, figures = analysed
+    stored = json.loads((test / "analysis.json").read_text())
+    mean = figures["questions"]["emotion"]["systems"]["alpha"].mean
+    assert stored["questions"]["emotion"]["systems"]["alpha"]["mean"] == mean
+    with (test / "analysis.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    (row,) = [r for r in rows if (r["question"], r["figure"], r["emotion"], r["name"])
+              == ("emotion", "systems", "", "alpha")]  # fmt: skip
+    assert float(row["mean"]) == pytest.approx(mean, abs=1e-4)
+    with (test / "ratings.csv").open(newline="") as stream:
+        ratings = list(csv.DictReader(stream))
+    pages = {page.id: page for page in design.pages}
+    asked = sum(len(pages[name].questions) for i in range(12)
+                for name in design.orders[i % len(design.orders)])  # fmt: skip
+    assert len(ratings) == asked
+    assert {row["listener"] for row in ratings if row["left_out"]} == {"L12"}
+    assert "simulated" not in (test / "ratings.csv").read_text()
+
+
+def test_the_page_is_whole_and_asks_nothing_of_a_network(
+    analysed: tuple[Path, Design, Any],
+) -> None:
+    page = (analysed[0] / "analysis.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page and "&lt;script&gt;alert" in page
+    assert "default-src 'none'" in page and "http://" not in page and "https://" not in page
+    for part in ("Hidden reference", "Low anchor", "L12:", "Krippendorff", "Mixed model", "<svg"):
+        assert part in page
+
+
+def test_the_table_fits_a_terminal(
+    analysed: tuple[Path, Design, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_analysis(analysed[2], Console(width=80))
+    shown = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert "E-MOS" in shown and "beta − alpha" in shown and "left out: L12" in shown
+
+
+def test_a_half_finished_test_is_analysed(tmp_path: Path) -> None:
+    design = built(tmp_path)
+    whole = Crowd(design, OPINION).ratings(3)
+    met = {one.id: design.orders[one.order] for one in whole.listeners}
+    some = [one for one in whole.answers if met[one.listener].index(one.page) < 12]
+    people = [replace(one, finished=False) for one in whole.listeners]
+    figures = analyze(tmp_path / "test", Ratings(people, some), judges=False)
+    assert figures["listeners"] == {"took_part": 3, "finished": 0, "analysed": 3}
+    one = [answer for answer in some if answer.listener == people[0].id]
+    alone = analyze(tmp_path / "test", Ratings(people[:1], one), judges=False)
+    assert alone["listeners"]["analysed"] == 1
+
+
+def test_without_ratings_or_with_nobody_left_there_is_one_line(tmp_path: Path) -> None:
+    design = built(tmp_path)
+    with pytest.raises(UserError, match="has no ratings yet"):
+        analyze(tmp_path / "test", Ratings([], []), judges=False)
+    careless = Crowd(design, OPINION).ratings(2, careless=2)
+    with pytest.raises(UserError, match="all listeners are left out") as told:
+        analyze(tmp_path / "test", careless, judges=False)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "test" / "analysis.json").exists()
+
+
+@pytest.mark.parametrize("template", ["cmos", "preference"])
+def test_pairs_are_counted_whichever_was_first(tmp_path: Path, template: str) -> None:
+    design = built(tmp_path, systems=3, template=template)
+    means = {"alpha": 2.5, "beta": 3.5, "gamma": 3.5}
+    opinion = Opinion({"comparison": means, "preference": means}, CALM)
+    ratings = Crowd(design, opinion).ratings(8)
+    (found,) = analyze(tmp_path / "test", ratings, judges=False)["questions"].values()
+    if template == "cmos":
+        values = found["comparisons"]
+        assert holds(values["alpha − beta"], -1.0) and not values["beta − gamma"].significant
+    else:
+        strength = found["strengths"]
+        assert strength["alpha"].mean < min(strength["beta"].mean, strength["gamma"].mean)
+        assert sum(one.mean for one in strength.values()) == pytest.approx(0.0, abs=1e-6)
+        assert found["shares"]["alpha over beta"].high < 0.5
+        assert found["shares"]["alpha over beta"].low >= 0
+
+
+def test_emotions_are_counted_as_identified(tmp_path: Path) -> None:
+    design = built(tmp_path, template="identification")
+    opinion = Opinion({"identification": {"alpha": -9.0, "beta": 9.0}}, CALM)
+    ratings = Crowd(design, opinion).ratings(8)
+    found = analyze(tmp_path / "test", ratings, judges=False)["questions"]["identification"]
+    assert found["systems"]["beta"].mean == 1.0
+    assert holds(found["systems"]["alpha"], 0.5)
+    assert found["confusion"]["beta"]["happy"] == {"happy": 16, "sad": 0}
+
+
+def test_marks_are_compared_with_the_detectors(tmp_path: Path) -> None:
+    design = built(tmp_path, template="artifacts")
+    sounds = {one.id: one for one in design.sounds}
+    clicked = [one for one in design.sounds if one.system == "alpha"]
+    for sound in clicked:  # a click in the middle of silence, of which there is no doubt
+        wave = audio.to_peak(_tone(sound.seconds))
+        middle = wave.size // 2
+        wave[middle : middle + 8] = [0.9, -0.9] * 4
+        audio.write(sound_file(tmp_path / "test", sound.id), wave)
+    for sound in design.sounds:
+        if sound.system == "beta":
+            wave = audio.to_peak(_tone(sound.seconds))
+            audio.write(sound_file(tmp_path / "test", sound.id), wave)
+    pages = {page.id: page for page in design.pages}
+
+    def heard(one: Answer) -> Answer:
+        if one.question != "artifacts":
+            return one
+        first = sounds[pages[one.page].sounds[0]]
+        if first.system != "alpha":
+            return one
+        return replace(one, value=(first.seconds / 2 + 0.03,))
+
+    ratings = Crowd(design, Opinion({})).ratings(4)
+    ratings = replace(ratings, answers=[heard(one) for one in ratings.answers])
+    found = analyze(tmp_path / "test", ratings, judges=False)["questions"]["artifacts"]
+    assert found["systems"]["alpha"].mean == 1.0 and found["systems"]["beta"].mean == 0.0
+    detectors = found["detectors"]
+    assert detectors["recall"].mean == 1.0 and 0 < detectors["precision"].mean <= 1.0
+    assert 0.0 < detectors["chance"] < 1.0
+
+
+def _tone(seconds: float) -> audio.Audio:
+    time = np.arange(round(seconds * audio.SAMPLE_RATE)) / audio.SAMPLE_RATE
+    return (0.2 * np.sin(2 * np.pi * 150 * time)).astype(np.float32)
+
+
+def test_the_judge_that_hears_what_listeners_hear_is_found(tmp_path: Path) -> None:
+    design = built(tmp_path)
+    opinion = Opinion(dict.fromkeys(("emotion", "naturalness"), MEANS), CALM)
+    system = {one.id: one.system for one in design.sounds}
+    knows = {"alpha": 1.0, "beta": 2.0}
+    calls: list[int] = []
+    names = iter([one.id for one in design.sounds if one.system in (*design.systems, "reference")])
+
+    def good(_: audio.Audio) -> float:
+        calls.append(1)
+        return knows.get(system[next(names)], 3.0)
+
+    scores = judge_sounds(tmp_path / "test", design, {"good": good})
+    assert scores["good"].keys() <= system.keys() and len(calls) == len(scores["good"])
+    assert judge_sounds(tmp_path / "test", design, {"good": good}) == scores  # kept
+    assert len(calls) == len(scores["good"])
+    answers = [
+        one
+        for one in judgements(design, Crowd(design, opinion).ratings(8))
+        if one.role == "test" and one.question.name == "emotion"
+    ]
+    found = rank_correlation(answers, scores["good"])
+    assert found is not None and 0.5 < found.low <= found.mean < found.high <= 1.0

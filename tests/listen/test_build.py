@@ -1,0 +1,152 @@
+"""Listening tests of folders of recordings, and of the bundled base."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("pyloudnorm", reason="needs pyloudnorm: pip install 'rrpo[listen]'")
+from recorded_systems import built, recordings
+from rrpo.errors import UserError
+from rrpo.listen.build import Plan, build, changed_exclusion
+from rrpo.listen.design import read_design, sound_file
+from rrpo.listen.loudness import loudness_of
+
+
+def test_every_listener_hears_every_item_once_with_its_checks(tmp_path: Path) -> None:
+    design = built(tmp_path, systems=2)
+    pages = {page.id: page for page in design.pages}
+    sounds = {one.id: one for one in design.sounds}
+    heard: Counter[tuple[str, str]] = Counter()
+    for order in design.orders:
+        roles = Counter(pages[name].role for name in order)
+        assert roles == {"training": 2, "test": 8, "repeat": 2, "reference": 2, "anchor": 2,
+                         "attention": 3}  # fmt: skip
+        assert [pages[name].role for name in order[:2]] == ["training"] * 2
+        tested = [sounds[pages[name].sounds[0]] for name in order if pages[name].role == "test"]
+        assert len({one.item for one in tested}) == 8
+        assert set(Counter(one.emotion for one in tested).values()) == {4}
+        assert set(Counter(one.system for one in tested).values()) == {4}
+        heard.update((one.system, one.item) for one in tested)
+        for name in order:
+            if (first := pages[name].repeats) is not None:
+                assert order.index(first) < order.index(name)
+                assert pages[name].sounds == pages[first].sounds
+    assert len(heard) == 16 and len(set(heard.values())) == 1
+
+
+def test_the_examples_are_of_a_text_that_is_not_in_the_test(tmp_path: Path) -> None:
+    design = built(tmp_path)
+    texts = {role: {page.text for page in design.pages if page.role == role}
+             for role in ("training", "test", "reference", "anchor")}  # fmt: skip
+    assert not texts["training"] & texts["test"]
+    assert texts["reference"] <= texts["test"] and texts["anchor"] <= texts["test"]
+
+
+def test_sounds_are_equally_loud_and_have_no_metadata(tmp_path: Path) -> None:
+    design = built(tmp_path)
+    for sound in design.sounds:
+        path = sound_file(tmp_path / "test", sound.id)
+        samples, rate = soundfile.read(path)
+        assert loudness_of(samples, rate) == pytest.approx(-23.0, abs=0.1)
+        assert path.stat().st_size == 44 + 2 * samples.size  # a header and nothing else
+        assert sound.seconds == pytest.approx(samples.size / rate, abs=1e-3)
+        assert sound.system not in path.name
+
+
+def test_the_seed_makes_the_same_test_with_other_ids(tmp_path: Path) -> None:
+    def shape(folder: Path, seed: int) -> list[list[tuple[str, str | None]]]:
+        design = built(folder, seed=seed)
+        pages = {page.id: page for page in design.pages}
+        return [[(pages[name].role, pages[name].text) for name in one] for one in design.orders]
+
+    first = shape(tmp_path / "one", 1)
+    assert first == shape(tmp_path / "two", 1) != shape(tmp_path / "three", 2)
+    one, two = (read_design(tmp_path / name / "test") for name in ("one", "two"))
+    assert not {page.id for page in one.pages} & {page.id for page in two.pages}
+
+
+@pytest.mark.parametrize("template", ["cmos", "preference"])
+def test_pairs_come_in_both_orders(tmp_path: Path, template: str) -> None:
+    design = built(tmp_path, systems=3, template=template)
+    sounds = {one.id: one for one in design.sounds}
+    pages = {page.id: page for page in design.pages if page.role == "test"}
+    pairs = Counter(
+        tuple(sounds[name].system for name in pages[one].sounds)
+        for order in design.orders
+        for one in order
+        if one in pages
+    )
+    assert len(pairs) == 6 and max(pairs.values()) - min(pairs.values()) <= len(design.orders)
+    assert all(len({sounds[name].item for name in page.sounds}) == 1 for page in pages.values())
+    assert not design.exclusion.reference_below_anchor
+
+
+@pytest.mark.parametrize(
+    ("template", "kind"), [("mos", "scale"), ("identification", "choice"), ("artifacts", "marks")]
+)
+def test_other_templates_do_not_name_the_emotion(tmp_path: Path, template: str, kind: str) -> None:
+    design = built(tmp_path, template=template, reference=False)
+    assert design.questions[0].kind == kind
+    assert all(page.emotion is None for page in design.pages)
+    if kind == "choice":
+        assert design.questions[0].choices == ["happy", "sad"]
+
+
+def test_the_papers_test_has_its_scale(tmp_path: Path) -> None:
+    scales = [one for one in built(tmp_path).questions if one.kind == "scale"]
+    assert [(one.name, one.low, one.high, one.step) for one in scales] == [
+        ("emotion", 1, 5, 0.5),
+        ("naturalness", 1, 5, 0.5),
+    ]
+
+
+def test_what_cannot_be_built_is_told_in_a_line(tmp_path: Path) -> None:
+    one, other = recordings(tmp_path / "one"), recordings(tmp_path / "two" / "one")
+    out = tmp_path / "test"
+    few = Plan(texts=2, listeners=2)
+    cases = [
+        ([str(one), str(other)], few, "two systems are called one"),
+        ([str(one)], Plan(texts=6), "5 in common in the emotion happy"),
+        ([str(one)], Plan(texts=2, emotions=["angry"]), "there are happy, sad"),
+        ([str(one)], Plan(texts=2, template="cmos"), "two systems"),
+        ([str(one)], Plan(texts=2, template="abx"), "unknown template"),
+        ([str(one)], Plan(texts=2, systems=["three"]), "no system three"),
+        ([str(one), "mini"], few, "let it speak first"),
+        ([str(tmp_path / "nowhere")], few, "no run at"),
+    ]
+    for runs, plan, said in cases:
+        with pytest.raises(UserError, match=said) as told:
+            build(runs, out, plan)
+        assert "\n" not in str(told.value)
+        assert not out.exists()
+    build([str(one), f"second={other}"], out, few)
+    before = (out / "design.json").read_bytes()
+    with pytest.raises(UserError, match="never overwritten"):
+        build([str(one)], out, few)
+    assert (out / "design.json").read_bytes() == before
+
+
+def test_rules_can_be_changed_before_the_test() -> None:
+    plan = changed_exclusion(Plan(), ["attention_failed=1"])
+    assert plan.exclusion is not None
+    assert (plan.exclusion.attention_failed, plan.exclusion.repeat_difference) == (1, 1.2)
+    with pytest.raises(UserError, match="colour"):
+        changed_exclusion(Plan(), ["colour=1"])
+
+
+@pytest.mark.slow
+def test_the_bundled_base_speaks_for_a_test(tmp_path: Path) -> None:
+    plan = Plan(texts=1, listeners=1, emotions=["happy"])
+    design, lines = build(["mini", "again=mini"], tmp_path / "test", plan)
+    assert design.systems == ["mini", "again"] and design.bundled_voice
+    assert {"reference", "anchor"} <= {one.system for one in design.sounds}
+    assert "no number of listeners is enough" in " ".join(lines)
+    one, other = (
+        soundfile.read(sound_file(tmp_path / "test", sound.id))[0]
+        for sound in design.sounds[:2]
+        if sound.system in design.systems
+    )
+    assert np.array_equal(one, other)  # the same policy with the same seed
