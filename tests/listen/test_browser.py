@@ -1,10 +1,7 @@
 """A whole listening test in a browser, as listeners take it."""
 
-import functools
-import http.server
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +12,7 @@ import pytest
 pytest.importorskip("starlette", reason="needs starlette: pip install 'rrpo[listen]'")
 pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'rrpo[listen]'")
 
-from listen_server import running
+from listen_server import hosted, running
 from rrpo.listen.design import RESULTS
 from rrpo.listen.links import completion_code
 from rrpo.listen.ratings import Ratings, read_ratings
@@ -310,23 +307,6 @@ def test_the_administrator_deletes_only_when_it_is_confirmed(browser: Any, tmp_p
         page.get_by_role("button", name="Delete for good").click()
         until(page, lambda: served.store.size() == 0)
         until(page, lambda: "was deleted" in page.locator("#told").inner_text())
-
-
-@contextmanager
-def hosted(folder: Path) -> Iterator[str]:
-    """Serve a folder of files as any web host does."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as host:
-        thread = threading.Thread(target=host.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{host.server_port}/"
-        host.shutdown()
-        thread.join()
 
 
 def test_a_static_page_hands_out_a_file_that_is_read(browser: Any, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import rrpo.listen
 from rrpo.checkpoint import sha256
 from rrpo.cli import main
 from rrpo.errors import UserError
@@ -165,3 +167,27 @@ def test_mistakes_of_the_command(
     assert ended.value.code == 2
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == 1 and said in complaint
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
+def test_a_missing_package_is_told_with_its_command(
+    missing: str,
+    test: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if missing == "starlette":
+        pytest.importorskip("uvicorn", reason="which is looked for first")
+    for loaded in [name for name in sys.modules if name.split(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, loaded)
+    for ours in ("server", "listen.collect"):
+        monkeypatch.delitem(sys.modules, f"rrpo.{ours}", raising=False)
+    monkeypatch.delattr(rrpo, "server", raising=False)
+    monkeypatch.delattr(rrpo.listen, "collect", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setattr("sys.argv", ["rrpo", "listen", "serve", str(test), "--port", "0"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    complaint = capsys.readouterr().err
+    assert complaint == f"error: {missing} is not installed: pip install 'rrpo[listen]'\n"

@@ -37,6 +37,7 @@
       box.append(button);
     }
     trouble.replaceChildren(box);
+    box.scrollIntoView({ block: "nearest" });
   }
 
   // Do what may fail for a while, again and again; say so meanwhile.
