@@ -1,5 +1,7 @@
 """Listening tests of folders of recordings, and of the bundled base."""
 
+import csv
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -150,3 +152,19 @@ def test_the_bundled_base_speaks_for_a_test(tmp_path: Path) -> None:
         if sound.system in design.systems
     )
     assert np.array_equal(one, other)  # the same policy with the same seed
+
+
+def test_a_demo_is_a_test_of_its_systems_with_its_real_tokens_hidden(tmp_path: Path) -> None:
+    for number, system in enumerate(("reference", "base", "rrpo")):
+        folder = recordings(tmp_path / "demo" / "samples" / system, texts=3, seed=number)
+        with (folder / "table.csv").open(encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        with (tmp_path / "demo" / "samples.jsonl").open("a", encoding="utf-8") as stream:
+            for row in rows:
+                told = {"system": system, "wav": f"samples/{system}/{row['file']}"}
+                stream.write(json.dumps(told | {k: row[k] for k in ("text", "emotion")}) + "\n")
+    design, _ = build([str(tmp_path / "demo")], tmp_path / "test", Plan(listeners=2))
+    assert design.systems == ["base", "rrpo"] and design.bundled_voice
+    assert {one.system for one in design.sounds} >= {"reference", "anchor"}
+    tested = {page.text for page in design.pages if page.role == "test"}
+    assert len(tested) == 2  # all but one, which is left for the examples

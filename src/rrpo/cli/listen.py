@@ -1,5 +1,6 @@
 """`rrpo listen`: listening tests."""
 
+import textwrap
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -33,7 +34,10 @@ def build(
     template: Annotated[
         str, typer.Option(help="paper, mos, cmos, preference, identification or artifacts.")
     ] = "paper",
-    texts: Annotated[int, typer.Option(min=1, help="Texts for each emotion.")] = 10,
+    texts: Annotated[
+        int | None,
+        typer.Option(min=1, help="Texts for each emotion; default: 10, or as many as there are."),
+    ] = None,
     emotions: Annotated[
         str | None, typer.Option(help="Which, such as happy,sad; default: the template's.")
     ] = None,
@@ -75,6 +79,7 @@ def build(
     from rrpo.config import parse
     from rrpo.listen import power
     from rrpo.listen.build import Plan, build, changed_exclusion
+    from rrpo.listen.items import USUAL
     from rrpo.listen.systems import Speaking
 
     given = {
@@ -98,10 +103,10 @@ def build(
         from rrpo.listen.pilot import variances_of
 
         variances = variances_of(pilot), f"of the pilot test {pilot}"
-    speaking = Speaking(texts + 1, seed, data, voice, model)
+    speaking = Speaking((texts or USUAL) + 1, seed, data, voice, model)
     _, lines = build(runs, out, plan, reference, speaking, variances)
     for line in lines:
-        print(line)
+        print(textwrap.fill(line, 80, subsequent_indent="  ", break_on_hyphens=False))
     print(f"the test: {out}; next: rrpo listen serve {out}")
 
 

@@ -35,7 +35,11 @@ Figures = dict[str, Any]
 
 
 def analyze(
-    test: Path, ratings: Ratings | None = None, judges: bool = True, seed: int = 0
+    test: Path,
+    ratings: Ratings | None = None,
+    judges: bool = True,
+    seed: int = 0,
+    out: Path | None = None,
 ) -> Figures:
     """Analyse a test, and write `analysis.json`, `analysis.csv`, `ratings.csv`, `analysis.html`.
 
@@ -44,6 +48,7 @@ def analyze(
         ratings: None: those that were collected in the folder.
         judges: also compare ratings with the judges that are installed.
         seed: of the resampling.
+        out: where the files are written; None: in the test's folder.
 
     Raises:
         UserError: it is no test, or nobody answered, or every listener is left out.
@@ -88,7 +93,7 @@ def analyze(
             if again and "systems" in found:
                 found["with_everybody"] = system_means(again, systems_heard(design, again), seed)
             figures["questions"][question.name] = found
-    _write(test, design, figures, answers, excluded)
+    _write(out or test, design, figures, answers, excluded)
     return figures
 
 

@@ -11,7 +11,7 @@ from rrpo.config import Strict, load
 from rrpo.errors import UserError
 from rrpo.listen import power
 from rrpo.listen.design import DESIGN, SOUNDS, Design, Exclusion, Page, check_design, sound_file
-from rrpo.listen.items import choose_items
+from rrpo.listen.items import USUAL, choose_items
 from rrpo.listen.loudness import level
 from rrpo.listen.orders import Hear
 from rrpo.listen.planned_pages import Pages, planned_orders
@@ -27,7 +27,7 @@ class Plan(Strict):
 
     Attributes:
         template: see `rrpo.listen.templates`.
-        texts: for each emotion.
+        texts: for each emotion; None: ten, or as many as there are.
         emotions: None: the paper's five for its template, where all are there, else all.
         listeners: expected: so many orders are made, rounded up to whole groups.
         hear: of the systems of an item each listener hears one, or all.
@@ -39,7 +39,7 @@ class Plan(Strict):
 
     template: str = "paper"
     title: str | None = None
-    texts: int = 10
+    texts: int | None = None
     emotions: list[str] | None = None
     listeners: int = 20
     hear: Hear = "one"
@@ -79,7 +79,7 @@ def build(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: a test is never overwritten, choose another --out")
     template(plan.template)  # before anything is said
-    gathered = gather(runs, reference, speaking or Speaking(plan.texts + 1, plan.seed))
+    gathered = gather(runs, reference, speaking or Speaking((plan.texts or USUAL) + 1, plan.seed))
     gathered = _chosen_systems(gathered, plan.systems)
     emotions = _emotions(gathered, plan)
     asked = template(plan.template, [name for name in emotions or [] if name])

@@ -7,9 +7,12 @@ import numpy as np
 from rrpo.errors import UserError
 from rrpo.listen.systems import Gathered, Item
 
+USUAL = 10
+"""Texts of a test for each emotion, as in the paper's."""
+
 
 def choose_items(
-    gathered: Gathered, texts: int, emotions: Sequence[str] | None, seed: int
+    gathered: Gathered, texts: int | None, emotions: Sequence[str] | None, seed: int
 ) -> tuple[list[Item], list[Item]]:
     """Choose the items of a test, and those that are left for its examples.
 
@@ -17,7 +20,7 @@ def choose_items(
     there are too few, each emotion has texts of its own.
 
     Args:
-        texts: how many for each emotion.
+        texts: how many for each emotion; None: ten, or all that there are but one.
         emotions: which; None: all that every system has.
         seed: of the choice.
 
@@ -38,6 +41,9 @@ def choose_items(
     there = list(dict.fromkeys(emotion for _, emotion in common))
     wanted: list[str | None] = there if emotions is None else [*emotions]
     by_emotion = {name: [text for text, one in common if one == name] for name in wanted}
+    fewest = min(len(found) for found in by_emotion.values())
+    if texts is None:
+        texts = min(USUAL, max(fewest - 1, 1))  # one is left for the examples
     for name, found in by_emotion.items():
         if len(found) < texts:
             known = ", ".join(str(one) for one in there)

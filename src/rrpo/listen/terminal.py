@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rrpo.interval import MISSING, Interval
-from rrpo.report.numbers import narrow_ends
+from rrpo.report.numbers import narrow_ends, number
 
 MOST = 6
 """Differences that are printed of a question; the page has all."""
@@ -34,7 +34,7 @@ def print_analysis(figures: Mapping[str, Any], console: Console) -> None:
 
 
 def _means(means: Mapping[str, Any]) -> Table:
-    title = "Mean with 95 % interval over listeners and items"
+    title = "95 % intervals over listeners and items"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("system", overflow="fold")
     for found in means.values():
@@ -58,4 +58,4 @@ def _list(title: str, values: Mapping[str, Interval]) -> Table:
 
 
 def _cell(value: Interval | None) -> str:
-    return MISSING if value is None else f"{value.mean:.2f}  {narrow_ends(value)}".rstrip()
+    return MISSING if value is None else f"{number(value.mean)}  {narrow_ends(value)}".rstrip()

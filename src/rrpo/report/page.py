@@ -3,6 +3,7 @@
 import base64
 import functools
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def _write_page(folder: Path) -> Path:
         times=times(results),
         facts=_facts(results),
         notes=_notes(results),
+        judge_commands=_judge_commands(folder) if samples else [],
         glossary=_glossary(results, curves),
     )
 
@@ -306,6 +308,13 @@ def _missing(judge: str) -> str:
     """Name what a judge that is not installed would have measured."""
     key = "content_error" if judge == "content" else f"quality.{judge}"
     return BY_KEY[key].label if key in BY_KEY else plain_name(judge)
+
+
+def _judge_commands(folder: Path) -> list[str]:
+    """Return the commands of a listening test of a demo; a whole path would tell of the machine."""
+    name = shlex.quote(folder.name if folder.is_absolute() else str(folder))
+    test = shlex.quote(f"{folder.name}-heard")
+    return [f"rrpo listen build {name} --out {test}", f"rrpo listen serve {test}"]
 
 
 def _tests(results: Mapping[str, Any]) -> list[str]:
