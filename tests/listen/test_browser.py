@@ -243,15 +243,15 @@ def test_a_reload_goes_on_where_it_was_and_two_listeners_do_not_meet(
             answer(page)
             answer(other)
         page.reload()
-        assert page.get_by_text("You have answered 2 of 6 pages.").is_visible()
+        page.get_by_text("You have answered 2 of 6 pages.").wait_for()
         hear(page)
         page.get_by_role("button", name="Go on").click()
         assert number(page) == "3 of 6"
         # The address alone, without what the browser remembers, is enough as well.
         link, third = other.url, browser.new_context().new_page()
         third.goto(link)
-        assert third.get_by_text("You have answered 2 of 6 pages.").is_visible()
-        third.close()
+        third.get_by_text("You have answered 2 of 6 pages.").wait_for()
+        third.context.close()
         for _ in range(4):
             answer(page)
             answer(other)
