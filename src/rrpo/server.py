@@ -2,7 +2,8 @@
 
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,6 +20,7 @@ from rrpo.errors import UserError
 BODY = 16 * 1024
 """Most bytes of a request."""
 CONNECTIONS = 64
+"""Most at a time, where nothing else is said; a browser takes up to six."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; media-src blob:; base-uri 'none'; form-action 'none'; "
@@ -49,20 +51,28 @@ class Guarded:
         await self._app(scope, receive, send_guarded)
 
 
-def application(routes: Sequence[BaseRoute], host: str) -> Guarded:
+def application(
+    routes: Sequence[BaseRoute],
+    *hosts: str,
+    middleware: Sequence[Middleware] = (),
+    handlers: Mapping[Any, Any] | None = None,
+) -> Guarded:
     """Return an application that answers a `UserError` with its line.
 
     Args:
         routes: what it answers.
-        host: the name or address under which it is reached; a request that names another one comes
-            from a page elsewhere whose name was pointed here (DNS rebinding), and is refused.
+        hosts: the names or addresses under which it is reached; a request that names another one
+            comes from a page elsewhere whose name was pointed here (DNS rebinding), and is refused.
+        middleware: what requests pass once their host is known to be right.
+        handlers: of other exceptions.
     """
-    hosts = [host, "127.0.0.1", "localhost"]
+    allowed = [*hosts, "127.0.0.1", "localhost"]
+    trusted = Middleware(TrustedHostMiddleware, allowed_hosts=allowed, www_redirect=False)
     return Guarded(
         Starlette(
             routes=routes,
-            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
-            exception_handlers={UserError: _mistake},
+            middleware=[trusted, *middleware],
+            exception_handlers={UserError: _mistake, **(handlers or {})},
             max_body_size=BODY,
         )
     )
@@ -96,17 +106,31 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def serve(app: ASGIApp, host: str, listening: socket.socket) -> None:
-    """Serve an application until Ctrl-C, and print where."""
+def serve(
+    app: ASGIApp,
+    host: str,
+    listening: socket.socket,
+    told: Callable[[str], str] = "open {} in a browser; Ctrl-C ends it".format,
+    connections: int = CONNECTIONS,
+) -> None:
+    """Serve an application until Ctrl-C, and print where.
+
+    Args:
+        app: what answers.
+        host: where it listens.
+        listening: what `listen` returned.
+        told: makes what is printed out of the address.
+        connections: most at a time; others are told to come later.
+    """
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=connections,
         timeout_graceful_shutdown=1,
     )
     with listening, contextlib.suppress(KeyboardInterrupt):
         address = f"http://{host}:{listening.getsockname()[1]}/"
-        print(f"open {address} in a browser; Ctrl-C ends it", flush=True)
+        print(told(address), flush=True)
         uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,274 @@
+"""The server of a listening test: what listeners and the administrator are answered.
+
+A listener's token and the administrator's secret come in the `Authorization` header: they stand in
+no address that a proxy or a browser records, and no other site's page can make a browser send them.
+"""
+
+import hmac
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio.to_thread
+import pydantic
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rrpo.config import Strict
+from rrpo.errors import UserError
+from rrpo.listen import page
+from rrpo.listen.design import pages_of, sound_file
+from rrpo.listen.export import as_csv, as_json, state
+from rrpo.listen.links import completion_code, completion_url
+from rrpo.listen.rate_limit import RateLimit
+from rrpo.listen.ratings import Listener, PageAnswers, PanelId
+from rrpo.listen.store import DiskFull, Store, is_token
+from rrpo.server import Guarded, application
+
+LISTENERS = 10_000
+"""Most that an open link takes in."""
+FULL = (
+    "The disk of the test’s server is full. This is not your fault, and nothing that you answered "
+    "is lost: go on later at this address; please tell the organiser."
+)
+UNKNOWN = "this link is not known here: check that it is whole, or ask the organiser for another"
+BUSY = "too many requests come from your network: it goes on in a moment"
+
+Model = TypeVar("Model", bound=Strict)
+Result = TypeVar("Result")
+
+
+class Joining(Strict):
+    """What a newcomer's browser sends: the token that it drew, or that of the link."""
+
+    token: str = pydantic.Field(max_length=32)
+    panel_id: PanelId | None = None
+
+
+class Deletion(Strict):
+    """What the administrator's page sends; `confirm` is the id again."""
+
+    listener: str = pydantic.Field(max_length=20)
+    confirm: str = pydantic.Field(max_length=20)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one address: generous, for a whole class may sit behind it."""
+
+    requests: RateLimit
+    newcomers: RateLimit
+
+
+class Limited:
+    """An application that refuses requests of an address that makes too many."""
+
+    def __init__(self, app: ASGIApp, limit: RateLimit) -> None:
+        self._app, self._limit = app, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        client = scope.get("client")
+        if scope["type"] == "http" and not self._limit.allows(client[0] if client else ""):
+            await PlainTextResponse(BUSY, 429, {"Retry-After": "5"})(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+class Collection:
+    """A test that is being taken."""
+
+    def __init__(
+        self, test: Path, store: Store, secret: str, invited: Sequence[str], limits: Limits
+    ) -> None:
+        self.store, self.design, self._test = store, store.design, test
+        self._secret, self._invited, self._limits = secret, set(invited), limits
+        self._code = completion_code(secret)
+        self._url = completion_url(store.design, self._code)
+
+    async def about(self, _: Request) -> Response:
+        """Tell a newcomer what the test is."""
+        return JSONResponse(page.about(self.design, self.store.identity, bool(self._invited)))
+
+    async def join(self, request: Request) -> Response:
+        """Take in a newcomer; whoever is there already is only greeted again."""
+        asked = await _read(request, Joining)
+        if not is_token(asked.token) or (self._invited and asked.token not in self._invited):
+            raise HTTPException(403, UNKNOWN)
+        if await _thread(self.store.find, asked.token) is None:
+            if not self._limits.newcomers.allows(_address(request)):
+                raise HTTPException(429, BUSY)
+            if not self._invited and await _thread(self.store.size) >= LISTENERS:
+                raise HTTPException(403, "the test has all the listeners that it can take")
+        panel_id = asked.panel_id if self.design.panel else None
+        listener = await _thread(self.store.join, asked.token, panel_id)
+        return JSONResponse(await self._progress(listener))
+
+    async def progress(self, request: Request) -> Response:
+        """Tell listeners their own pages, and which of them they have answered."""
+        return JSONResponse(await self._progress(await self._listener(request)))
+
+    async def sound(self, request: Request) -> Response:
+        """Send a sound of one of the listener's own pages."""
+        listener = await self._listener(request)
+        pages = pages_of(self.design, listener.order)["pages"]
+        own = {sound["id"] for one in pages for sound in one["sounds"]}
+        asked = request.path_params["name"].removesuffix(".wav")
+        if asked not in own:
+            raise HTTPException(404, "the test has no such sound for you: load the page again")
+        # The name is one of the design's, and never the request's.
+        content = await _thread(sound_file(self._test, asked).read_bytes)
+        return Response(content, media_type="audio/wav")
+
+    async def answer(self, request: Request) -> Response:
+        """Keep a page's answers; the answer to this request says that they are on the disk."""
+        listener = await self._listener(request)
+        answered = await _read(request, PageAnswers)
+        finished = await _thread(self.store.keep, listener, answered)
+        return JSONResponse({"kept": answered.page, **self._end(finished)})
+
+    async def state(self, request: Request) -> Response:
+        """Tell the administrator how far the listeners are."""
+        self._require_administrator(request)
+        return JSONResponse(state(self.design, *await _thread(self.store.counts)))
+
+    async def export(self, request: Request) -> Response:
+        """Send the administrator all that is kept."""
+        self._require_administrator(request)
+        ratings = await _thread(self.store.ratings)
+        if request.path_params["kind"] == "json":
+            return Response(as_json(ratings), media_type="application/json")
+        return Response(as_csv(self.design, ratings), media_type="text/csv")
+
+    async def delete(self, request: Request) -> Response:
+        """Delete a listener."""
+        self._require_administrator(request)
+        asked = await _read(request, Deletion)
+        if asked.confirm != asked.listener:
+            raise UserError("confirm is another id than listener: give the same twice")
+        if not await _thread(self.store.delete, asked.listener):
+            raise HTTPException(404, f"there is no listener {asked.listener}")
+        return JSONResponse({"deleted": asked.listener})
+
+    async def _progress(self, listener: Listener) -> dict[str, Any]:
+        answered = await _thread(self.store.answered, listener)
+        return {
+            "test": pages_of(self.design, listener.order),
+            "answered": answered,
+            "listener": listener.id,
+            **self._end(listener.finished),
+        }
+
+    def _end(self, finished: bool) -> dict[str, Any]:
+        """Return what is told at the end, and only then."""
+        return {"finished": True, "code": self._code, "url": self._url} if finished else {}
+
+    async def _listener(self, request: Request) -> Listener:
+        """Return who sends a request.
+
+        Raises:
+            HTTPException: nobody who is known.
+        """
+        token = _bearer(request)
+        listener = await _thread(self.store.find, token) if is_token(token) else None
+        if listener is None:
+            raise HTTPException(403, UNKNOWN)
+        return listener
+
+    def _require_administrator(self, request: Request) -> None:
+        if not hmac.compare_digest(_bearer(request).encode(), self._secret.encode()):
+            raise HTTPException(403, "this is not the administrator’s link: copy it again, whole")
+
+
+def make(
+    test: Path,
+    store: Store,
+    secret: str,
+    hosts: Sequence[str],
+    invited: Sequence[str] = (),
+    limits: Limits | None = None,
+) -> Guarded:
+    """Make the application of a test.
+
+    Args:
+        test: its folder.
+        store: where its answers are kept.
+        secret: of the administrator.
+        hosts: as of `rrpo.server.application`.
+        invited: the tokens that are taken; none: whoever has the open link is.
+        limits: on the requests of an address.
+
+    Raises:
+        UserError: the design's `completion_url` is no address.
+    """
+    limits = limits or Limits(RateLimit(3000, 100), RateLimit(200, 1))
+    one = Collection(test, store, secret, invited, limits)
+    routes = [
+        Route("/about", one.about),
+        Route("/join", one.join, methods=["POST"]),
+        Route("/progress", one.progress),
+        Route("/answer", one.answer, methods=["POST"]),
+        Route("/sounds/{name}", one.sound),
+        Route("/administrator", _fixed(page.html("administrator.html"), "text/html")),
+        Route("/administrator/state", one.state),
+        Route("/administrator/ratings.{kind:str}", one.export),
+        Route("/administrator/delete", one.delete, methods=["POST"]),
+        Route("/", _fixed(page.html("listen.html", static=False), "text/html")),
+        *(
+            Route(f"/{name}", _fixed(content, page.kind_of(name)))
+            for name, content in page.files([*page.SHARED, *page.OF_A_SERVER]).items()
+        ),
+    ]
+    return application(
+        routes,
+        *hosts,
+        middleware=[Middleware(Limited, limit=limits.requests)],
+        handlers={DiskFull: _full},
+    )
+
+
+def _fixed(content: str, kind: str) -> Callable[[Request], Response]:
+    return lambda _: Response(content, media_type=kind)
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _bearer(request: Request) -> str:
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    return secret.strip() if kind.lower() == "bearer" else ""
+
+
+async def _thread(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Wait for what waits for the disk, while others are answered."""
+    return await anyio.to_thread.run_sync(lambda: work(*arguments))
+
+
+async def _read(request: Request, kind: type[Model]) -> Model:
+    """Read a request's JSON.
+
+    Raises:
+        HTTPException: it is not JSON by its type, as a form of another site's page can never be.
+        UserError: it says something else than is asked for.
+    """
+    named = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if named != "application/json":
+        raise HTTPException(415, "only application/json is read")
+    try:
+        return kind.model_validate_json(await request.body())
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "the request"
+        raise UserError(f"{name}: {first['msg']}") from None
+
+
+async def _full(_: Request, __: Exception) -> PlainTextResponse:
+    print("the disk is full: listeners are told to come back; free space", file=sys.stderr)
+    return PlainTextResponse(FULL, 507)

@@ -1,0 +1,75 @@
+// What outlives a reload and a lost connection.
+(function () {
+  "use strict";
+  const make = window.sounds.make;
+  const trouble = document.getElementById("trouble");
+  let design = "";  // so that two tests at one address keep apart
+
+  // ---- what this browser remembers
+
+  const memory = new Map();
+  function name(what) { return "rrpo-listen " + design + " " + what; }
+  function recall(what) {
+    try { return localStorage.getItem(name(what)); } catch (error) { return memory.get(what) || null; }
+  }
+  function remember(what, text) {
+    memory.set(what, text);
+    try {
+      if (text === null) { localStorage.removeItem(name(what)); } else { localStorage.setItem(name(what), text); }
+    } catch (error) {
+      return;  // it stays in the memory of this page
+    }
+  }
+
+  // ---- trouble with the server
+
+  function isPassing(error) {
+    return !error.status || error.status === 429 || error.status >= 500;
+  }
+
+  function complain(text, act, called) {
+    const box = make("div", make("p", text));
+    box.className = "notice";
+    if (act) {
+      const button = make("button", called);
+      button.type = "button";
+      button.addEventListener("click", act);
+      box.append(button);
+    }
+    trouble.replaceChildren(box);
+    box.scrollIntoView({ block: "nearest" });
+  }
+
+  // Do what may fail for a while, again and again; say so meanwhile.
+  async function insist(work, meanwhile) {
+    for (let wait = 1; ; wait = Math.min(30, wait * 2)) {
+      try {
+        const done = await work();
+        trouble.replaceChildren();
+        return done;
+      } catch (error) {
+        if (!isPassing(error)) {
+          complain(error.message, function () { location.reload(); }, "Load the page again");
+          throw error;
+        }
+        await new Promise(function (again) {
+          const timer = setTimeout(again, wait * 1000);
+          const now = function () {
+            clearTimeout(timer);
+            window.removeEventListener("online", now);
+            again();
+          };
+          window.addEventListener("online", now);
+          complain(error.status ? error.message + " " + meanwhile
+            : "There is no connection to the test’s server. " + meanwhile, now, "Try now");
+        });
+      }
+    }
+  }
+
+  window.lasting = {
+    of: function (test) { design = test; },
+    recall: recall, remember: remember, insist: insist, complain: complain,
+    isTroubled: function () { return trouble.firstChild !== null; }
+  };
+}());

@@ -1,0 +1,334 @@
+"""A whole listening test in a browser, as listeners take it."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs starlette: pip install 'rrpo[listen]'")
+pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'rrpo[listen]'")
+
+from listen_server import hosted, running
+from rrpo.listen.design import RESULTS
+from rrpo.listen.links import completion_code
+from rrpo.listen.ratings import Ratings, read_ratings
+from rrpo.listen.static import write_static
+from rrpo.listen.store import DiskFull
+from small_listening_test import write_test
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+EVIL = '<img src=x onerror="document.title=1"><script>document.title=1</script>'
+KEYS = {"e_mos": "44", "cmos": "22", "prefer": "0", "emotion": "2"}
+"""What is pressed to answer 4.5, −2, no difference, and sad."""
+ANSWERS = {"e_mos": 4.5, "cmos": -2.0, "prefer": "same", "emotion": "sad", "number": 7.0}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        one = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield one
+        one.close()
+
+
+@contextmanager
+def opened(browser: Any, width: int = 1280, scheme: str = "light") -> Iterator[Any]:
+    """Yield a page of a browser of its own; the console must stay silent."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, accept_downloads=True
+    )
+    context.set_default_timeout(10_000)
+    page, problems = context.new_page(), []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    yield page
+    # A request that fails on purpose is told by the browser itself.
+    assert [one for one in problems if "Failed to load resource" not in one] == []
+    context.close()
+
+
+def begin(page: Any, address: str, width: int = 1280) -> None:
+    """Go from the welcome to the first page."""
+    page.goto(address)
+    page.get_by_role("button", name="I agree: begin").click()
+    hear(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.get_by_role("button", name="Begin").click()
+
+
+def hear(page: Any) -> None:
+    """Play every sound to its end."""
+    page.locator(".sound").first.wait_for()
+    for player in page.locator(".sound").all():
+        player.locator(".play:enabled").click()
+        player.locator(".heard", has_text=re.compile("^heard$")).wait_for()
+
+
+def answer(page: Any) -> None:
+    """Answer a page by pointer."""
+    hear(page)
+    for text in ("4.5", "−2", "No difference", "sad"):
+        for radio in page.get_by_role("radio", name=text, exact=True).all():
+            radio.check()
+    for wave in page.locator(".waveform").all():
+        wide = wave.bounding_box()["width"]
+        for share in (0.2, 0.5):
+            wave.click(position={"x": wide * share, "y": 20})
+    for field in page.locator("input[type=text]").all():
+        field.fill("7")
+    follow(page, lambda: page.get_by_role("button", name="Next").click())
+
+
+def follow(page: Any, act: Any) -> None:
+    """Send an answer, and wait until another page is there."""
+    heading = page.locator("h1").element_handle()
+    act()
+    until(page, lambda: not heading.evaluate("one => one.isConnected"))
+
+
+def until(page: Any, holds: Any) -> None:
+    """Wait for a condition."""
+    for _ in range(300):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("it never held")
+
+
+def number(page: Any) -> str:
+    """Return what the progress says."""
+    return str(page.locator(".count").inner_text())
+
+
+def require_all_answered(ratings: Ratings, marks: list[float], listeners: int = 1) -> None:
+    """Compare what was kept with what was answered."""
+    assert [one.finished for one in ratings.listeners] == [True] * listeners
+    assert len(ratings.answers) == 8 * listeners
+    for one in ratings.answers:
+        if one.question == "clicks":
+            assert one.value == pytest.approx(marks, abs=0.02)
+        else:
+            assert one.value == ANSWERS[one.question], one
+        assert one.plays >= (2 if one.page == "p2" else 1) and one.seconds > 0.4
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (375, "dark")])
+def test_a_listener_takes_a_test(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    write_test(tmp_path / "test", title=EVIL, completion_url="https://panel.example/?cc={code}")
+    with running(tmp_path / "test") as served, opened(browser, width, scheme) as page:
+        begin(page, served.address, width)
+        assert re.search("#[0-9a-f]{32}$", page.url)
+        for count in range(1, 7):
+            assert number(page).endswith(f"{count} of 6")
+            assert page.locator("fieldset:enabled").count() == 0  # nothing was heard yet
+            answer(page)
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+        code = completion_code(served.secret)
+        assert page.locator("#code").inner_text() == code
+        link = page.get_by_role("link", name="Go back to the panel").get_attribute("href")
+        assert link == f"https://panel.example/?cc={code}"
+        assert page.title() == EVIL and page.locator("img").count() == 0
+        require_all_answered(served.store.ratings(), [0.1, 0.25])
+        page.reload()
+        assert page.locator("#code").inner_text() == code
+
+
+def test_by_keys_alone(browser: Any, tmp_path: Path) -> None:
+    design = write_test(tmp_path / "test", orders=1)
+    with running(tmp_path / "test") as served, opened(browser) as page:
+        page.goto(served.address)
+        page.get_by_role("button", name="I agree").wait_for()
+        tab_to(page, "I agree: begin")
+        page.keyboard.press("Enter")
+        page.locator(".play:enabled").wait_for()
+        tab_to(page, "Play: To set the volume")
+        page.keyboard.press("Space")
+        page.locator(".done").wait_for()
+        tab_to(page, "Begin")
+        page.keyboard.press("Enter")
+        asked = {one.id: one.questions for one in design.pages}
+        for name in design.orders[0]:
+            until(page, lambda: page.locator(".play:disabled").count() == 0)
+            for place in range(page.locator(".sound").count()):
+                page.keyboard.press("p")
+                until(page, lambda count=place + 1: page.locator(".sound.done").count() == count)
+            for question in asked[name]:
+                if question == "number":
+                    tab_to(page, "Which number is said?")
+                    page.keyboard.type("7")
+                elif question == "clicks":
+                    tab_to(page, "Place in the sound")
+                    for key in ("Home", *["Shift+ArrowRight"] * 4, "Enter"):
+                        page.keyboard.press(key)
+                    for key in (*["Shift+ArrowRight"] * 2, "Enter", "Delete"):
+                        page.keyboard.press(key)
+                    for key in (*["Shift+ArrowRight"] * 4, "ArrowRight", "ArrowLeft", "Enter"):
+                        page.keyboard.press(key)
+                    said = page.get_by_role("slider").get_attribute("aria-valuetext")
+                    assert said == "0.25 of 0.50 seconds, 2 marks"
+                else:
+                    page.keyboard.press("Escape")
+                    page.evaluate("document.activeElement.blur()")
+                    for key in KEYS[question]:
+                        page.keyboard.press(key)
+            tab_to(page, "Next")
+            follow(page, lambda: page.keyboard.press("Enter"))
+        require_all_answered(served.store.ratings(), [0.1, 0.25])
+
+
+def tab_to(page: Any, name: str) -> None:
+    """Press Tab until something of this name has the focus, visibly."""
+    get = "(one => one.ariaLabel || one.textContent)(document.activeElement)"
+    for _ in range(40):
+        if page.evaluate(get) == name:
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline == "solid"
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"Tab never reaches {name}")
+
+
+def test_number_keys_can_be_turned_off(browser: Any, tmp_path: Path) -> None:
+    write_test(tmp_path / "test", orders=1)
+    with running(tmp_path / "test") as served, opened(browser) as page:
+        begin(page, served.address)
+        hear(page)
+        page.get_by_label("Number keys answer").uncheck()
+        page.keyboard.press("4")
+        assert page.locator("input[type=radio]:checked").count() == 0
+        page.get_by_label("Number keys answer").check()
+        page.keyboard.press("4")
+        assert page.locator("input[type=radio]:checked").count() == 1
+        page.keyboard.press("ArrowRight")
+        page.get_by_role("button", name="Next").click()
+        until(page, lambda: served.store.ratings().answers)
+        assert [one.value for one in served.store.ratings().answers] == [4.5]
+
+
+def test_an_unanswered_question_is_asked_for(browser: Any, tmp_path: Path) -> None:
+    write_test(tmp_path / "test", orders=1)
+    with running(tmp_path / "test") as served, opened(browser) as page:
+        begin(page, served.address)
+        page.locator(".play:enabled").wait_for()
+        page.get_by_role("button", name="Next").click()
+        assert "not every sound" in page.locator(".told").inner_text().lower()
+        hear(page)
+        page.get_by_role("button", name="Next").click()
+        assert "How well does it express" in page.locator(".told").inner_text()
+        assert page.evaluate("document.activeElement.type") == "radio"
+        assert served.store.ratings().answers == []
+
+
+def test_a_reload_goes_on_where_it_was_and_two_listeners_do_not_meet(
+    browser: Any, tmp_path: Path
+) -> None:
+    write_test(tmp_path / "test", orders=2)
+    with (
+        running(tmp_path / "test") as served,
+        opened(browser) as page,
+        opened(browser, 375) as other,
+    ):
+        begin(page, served.address)
+        begin(other, served.address, 375)
+        for _ in range(2):
+            answer(page)
+            answer(other)
+        page.reload()
+        page.get_by_text("You have answered 2 of 6 pages.").wait_for()
+        hear(page)
+        page.get_by_role("button", name="Go on").click()
+        assert number(page) == "3 of 6"
+        # The address alone, without what the browser remembers, is enough as well.
+        link, third = other.url, browser.new_context().new_page()
+        third.goto(link)
+        third.get_by_text("You have answered 2 of 6 pages.").wait_for()
+        third.context.close()
+        for _ in range(4):
+            answer(page)
+            answer(other)
+        require_all_answered(served.store.ratings(), [0.1, 0.25], listeners=2)
+        assert [one.order for one in served.store.ratings().listeners] == [0, 1]
+
+
+def test_a_lost_connection_and_a_full_disk_are_told_and_nothing_is_lost(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_test(tmp_path / "test", orders=1)
+    with running(tmp_path / "test") as served, opened(browser) as page:
+        begin(page, served.address)
+        hear(page)
+        page.get_by_role("radio", name="4.5", exact=True).check()
+        page.route("**/answer", lambda route: route.abort())
+        page.get_by_role("button", name="Next").click()
+        told = page.get_by_role("alert")
+        until(page, lambda: "no connection" in told.inner_text())
+        assert "kept in this browser" in told.inner_text()
+        page.unroute("**/answer")
+        # The page is left; what was not acknowledged is sent when it is opened again.
+        with monkeypatch.context() as patched:
+
+            def full(*_: object) -> bool:
+                raise DiskFull
+
+            patched.setattr(served.store, "keep", full)
+            page.reload()
+            until(page, lambda: "not your fault" in told.inner_text())
+            assert served.store.ratings().answers == []
+        page.get_by_role("button", name="Try now").click()
+        page.get_by_text("You have answered 1 of 6 pages.").wait_for()
+        assert told.inner_text() == ""
+        assert [one.value for one in served.store.ratings().answers] == [4.5]
+
+
+def test_the_administrator_deletes_only_when_it_is_confirmed(browser: Any, tmp_path: Path) -> None:
+    write_test(tmp_path / "test")
+    with running(tmp_path / "test") as served, opened(browser) as page:
+        served.store.join("0" * 32)
+        page.goto(f"{served.address}administrator#wrong")
+        until(page, lambda: "not the administrator" in page.locator("#told").inner_text())
+        page.goto(f"{served.address}administrator#{served.secret}")
+        page.reload()
+        page.get_by_role("button", name="Delete listener").click()
+        page.get_by_role("button", name="Keep").click()
+        with page.expect_download() as coming:
+            page.get_by_role("button", name="Export as CSV").click()
+        assert coming.value.suggested_filename == "ratings.csv"
+        assert served.store.size() == 1
+        page.get_by_role("button", name="Delete listener").click()
+        page.get_by_role("button", name="Delete for good").click()
+        until(page, lambda: served.store.size() == 0)
+        until(page, lambda: "was deleted" in page.locator("#told").inner_text())
+
+
+def test_a_static_page_hands_out_a_file_that_is_read(browser: Any, tmp_path: Path) -> None:
+    test = tmp_path / "test"
+    write_test(test)
+    write_static(test, tmp_path / "web")
+    with hosted(tmp_path / "web") as address, opened(browser, 375) as page:
+        begin(page, f"{address}?order=3", 375)
+        for _ in range(3):
+            answer(page)
+        with page.expect_download() as coming:
+            page.get_by_role("button", name="Take what you have answered so far").click()
+        coming.value.save_as(test / RESULTS / "part.json")
+        assert len({one.page for one in read_ratings(test).answers}) == 3
+        (test / RESULTS / "part.json").unlink()
+        page.reload()
+        hear(page)
+        page.get_by_role("button", name="Go on").click()
+        for _ in range(3):
+            answer(page)
+        with page.expect_download() as coming:
+            page.get_by_role("button", name="Take the results file").click()
+        coming.value.save_as(test / RESULTS / coming.value.suggested_filename)
+    require_all_answered(read_ratings(test), [0.1, 0.25])
+    assert read_ratings(test).listeners[0].order == 2
