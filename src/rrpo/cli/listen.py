@@ -11,7 +11,11 @@ from rrpo.cli.options import Data, Out, Seed
 from rrpo.cli.speech import ModelFolder, Voice
 from rrpo.errors import UserError
 
-listen_app = typer.Typer(no_args_is_help=True, help="Let people judge: blind listening tests.")
+listen_app = typer.Typer(
+    no_args_is_help=True,
+    help="Let people judge: blind listening tests.",
+    epilog="Example: rrpo listen build demo --out heard",
+)
 
 SERVER = ("anyio", "starlette", "uvicorn")
 """What the server needs of the extra `listen`."""
