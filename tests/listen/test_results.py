@@ -160,6 +160,8 @@ def test_mistakes_of_the_command(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if "--static" not in words:  # a static page needs no server
+        pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'rrpo[listen]'")
     given = [str(test) if word == "{}" else word for word in words]
     monkeypatch.setattr("sys.argv", ["rrpo", "listen", "serve", "--port", "0", *given])
     with pytest.raises(SystemExit) as ended:
