@@ -58,6 +58,13 @@ def test_a_test_is_built_and_its_power_told(
         (("build", "nowhere", "--out", "x"), "no run at nowhere"),
         (("build", "mini", "--out", "x", "--hear", "some"), "hear"),
         (("build", "mini", "--out", "x", "--exclude", "mood=1"), "mood"),
+        (("build", "mini", "--out", "x", "--exclude", "mood"), "attention_failed=1"),
+        (("build", "mini", "--out", "x", "--exclude", "attention_failed=-3"), "attention_failed"),
+        (("build", "mini", "--out", "x", "--exclude", "share_missing=7"), "share_missing"),
+        (("build", "mini", "--out", "x", "--panel", "a&b=c"), "no parameter of an address"),
+        (("build", "mini", "--out", "x", "--completion-url", "javascript:alert(1)"), "https://"),
+        (("build", "mini", "--out", "x", "--emotions", ","), "empty name"),
+        (("build", "mini", "--out", "x", "--listeners", "1001"), "1000"),
         (("analyze", "nowhere"), "is no listening test"),
     ],
 )

@@ -109,6 +109,30 @@ def test_the_table_fits_a_terminal(
     assert "E-MOS" in shown and "beta − alpha" in shown and "left out: L12" in shown
 
 
+def test_what_was_planned_is_told_in_numbers(analysed: tuple[Path, Design, Any]) -> None:
+    folder, design, _ = analysed
+    page = (folder / "analysis.html").read_text(encoding="utf-8")
+    planned = design.planned
+    assert f"<p>{planned['listeners']} listeners and {planned['items']} items find" in page
+    assert "built-in" not in page
+
+
+def test_too_few_listeners_or_items_are_a_warning(
+    analysed: tuple[Path, Design, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert analysed[2]["cautions"] == [
+        "an emotion has 4 items: intervals of a single emotion want 5 and more"
+    ]
+    design = built(tmp_path)
+    figures = analyze(tmp_path / "test", Crowd(design, OPINION).ratings(3), judges=False)
+    (warning,) = figures["cautions"]
+    assert warning == "too few for intervals that hold: 3 of 5 listeners"
+    print_analysis(figures, Console(width=80))
+    assert f"warning: {warning}" in capsys.readouterr().out
+    page = (tmp_path / "test" / "analysis.html").read_text(encoding="utf-8")
+    assert f'<p class="notice">{warning}</p>' in page
+
+
 def test_a_half_finished_test_is_analysed(tmp_path: Path) -> None:
     design = built(tmp_path)
     whole = Crowd(design, OPINION).ratings(3)

@@ -111,7 +111,7 @@ def test_what_cannot_be_built_is_told_in_a_line(tmp_path: Path) -> None:
     few = Plan(texts=2, listeners=2)
     cases = [
         ([str(one), str(other)], few, "two systems are called one"),
-        ([str(one)], Plan(texts=6), "5 in common in the emotion happy"),
+        ([str(one)], Plan(texts=6), "6 texts in the emotion happy cannot be had: the systems have 5"),
         ([str(one)], Plan(texts=2, emotions=["angry"]), "there are happy, sad"),
         ([str(one)], Plan(texts=2, template="cmos"), "two systems"),
         ([str(one)], Plan(texts=2, template="abx"), "unknown template"),
@@ -129,6 +129,31 @@ def test_what_cannot_be_built_is_told_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="never overwritten"):
         build([str(one)], out, few)
     assert (out / "design.json").read_bytes() == before
+
+
+def test_a_system_is_named_once_and_a_text_is_not_empty(tmp_path: Path) -> None:
+    folder = recordings(tmp_path / "alpha")
+    with pytest.raises(UserError, match="names a system twice"):
+        build([str(folder)], tmp_path / "test", Plan(template="mos", systems=["alpha", "alpha"]))
+    table = folder / "table.csv"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    with table.open("w", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(lines))
+        rows[1]["text"] = " "
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(UserError, match="line 3: the text is empty"):
+        build([str(folder)], tmp_path / "test", Plan(template="mos"))
+
+
+def test_one_system_has_no_power_of_a_difference_and_fewer_repeats_are_told(tmp_path: Path) -> None:
+    folder = recordings(tmp_path / "alpha")
+    plan = Plan(template="mos", texts=1, listeners=1, repeats=99)
+    _, lines = build([str(folder)], tmp_path / "test", plan)
+    assert "power: calculated for a difference of two systems only" in lines
+    assert lines[0].startswith("1 system: alpha; ")
+    assert any("of 99 repeats: no more pages can be repeated" in line for line in lines)
 
 
 def test_rules_can_be_changed_before_the_test() -> None:

@@ -48,7 +48,7 @@ def build(
     systems: Annotated[
         str | None, typer.Option(help="Which of a demo's, such as sft,rrpo; default: all.")
     ] = None,
-    listeners: Annotated[int, typer.Option(min=1, help="How many are expected.")] = 20,
+    listeners: Annotated[int, typer.Option(min=1, max=1000, help="How many are expected.")] = 20,
     hear: Annotated[
         str, typer.Option(help="one or all: systems that a listener hears of an item.")
     ] = "one",
@@ -90,14 +90,14 @@ def build(
         "template": template,
         "title": title,
         "texts": texts,
-        "emotions": emotions.split(",") if emotions else None,
+        "emotions": _names("--emotions", emotions),
         "listeners": listeners,
         "hear": hear,
         "seed": seed,
         "repeats": repeats,
         "attention": attention,
         "loudness": loudness,
-        "systems": systems.split(",") if systems else None,
+        "systems": _names("--systems", systems),
         "panel": panel,
         "completion_url": completion_url,
     }
@@ -112,6 +112,16 @@ def build(
     for line in lines:
         print(textwrap.fill(line, 80, subsequent_indent="  ", break_on_hyphens=False))
     print(f"the test: {out}; next: rrpo listen serve {out}")
+
+
+def _names(option: str, given: str | None) -> list[str] | None:
+    """Read names between commas; None where the option is not given."""
+    if given is None:
+        return None
+    names = [name.strip() for name in given.split(",")]
+    if not all(names):
+        raise UserError(f"{option} {given!r} has an empty name: give names with a comma between")
+    return names
 
 
 @listen_app.command(epilog="Example: rrpo listen serve test --port 8026")

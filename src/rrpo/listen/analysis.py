@@ -31,6 +31,8 @@ LABELLED = LABELS | {
     "artifacts": "Marks per sound",
     "preference": "Preference",
 }
+FEWEST = 5
+"""Listeners, and items, under which no interval over them is to be relied on."""
 Figures = dict[str, Any]
 
 
@@ -77,6 +79,7 @@ def analyze(
         "rules": exclusion.described(design.exclusion),
         "excluded": excluded,
         "planned": design.planned,
+        "cautions": cautions(kept),
         "questions": {},
     }
     everybody = [one for one in answers if one.role in HEARD] if excluded else []
@@ -94,6 +97,27 @@ def analyze(
             figures["questions"][question.name] = found
     _write(out or test, design, figures, answers, excluded)
     return figures
+
+
+def cautions(answers: Sequence[Judgement]) -> list[str]:
+    """Say where there are too few listeners or items for their intervals."""
+    tested = [one for one in answers if one.role == "test"]
+    counts = {
+        "listeners": len({one.listener for one in tested}),
+        "items": len({one.item for one in tested}),
+    }
+    few = [f"{count} of {FEWEST} {what}" for what, count in counts.items() if count < FEWEST]
+    found = [f"too few for intervals that hold: {' and '.join(few)}"] if few else []
+    emotions = {one.emotion: set[str]() for one in tested if one.emotion is not None}
+    for one in tested:
+        if one.emotion is not None:
+            emotions[one.emotion].add(one.item)
+    least = min(map(len, emotions.values()), default=FEWEST)
+    if not few and least < FEWEST:
+        found.append(
+            f"an emotion has {least} items: intervals of a single emotion want {FEWEST} and more"
+        )
+    return found
 
 
 def excluded_listeners(

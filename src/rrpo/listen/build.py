@@ -1,9 +1,11 @@
 """Building a listening test: sounds, pages, orders, and the design that holds them together."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rrpo import audio
 from rrpo.checkpoint import alone, write_json, writing
@@ -18,6 +20,7 @@ from rrpo.listen.planned_pages import Pages, planned_orders
 from rrpo.listen.sounds import Prepared, prepare
 from rrpo.listen.systems import Gathered, Item, Speaking, gather
 from rrpo.listen.templates import FIVE, NUMBER, PREPARE, Template, template
+from rrpo.report.numbers import counted
 
 SCALES = ("scale", "comparison")
 
@@ -79,6 +82,7 @@ def build(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: a test is never overwritten, choose another --out")
     template(plan.template)  # before anything is said
+    _require_panel(plan)
     gathered = gather(runs, reference, speaking or Speaking((plan.texts or USUAL) + 1, plan.seed))
     gathered = _chosen_systems(gathered, plan.systems)
     emotions = _emotions(gathered, plan)
@@ -112,7 +116,24 @@ def build(
     )
     check_design(design)
     _write(out, design, prepared, levels.gains)
-    return design, [*_told(design, levels.loudness), *levels.notes, *_power(planned, rated)]
+    return design, [*_told(design, plan, levels.loudness), *levels.notes, *_power(planned, rated)]
+
+
+def _require_panel(plan: Plan) -> None:
+    """Refuse an address or a parameter that no panel could use; a test is never overwritten."""
+    if plan.panel is not None and not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", plan.panel):
+        raise UserError(
+            f"--panel {plan.panel!r} is no parameter of an address: letters, digits, _ and -, such "
+            "as PROLIFIC_PID"
+        )
+    if plan.completion_url is not None and urlsplit(plan.completion_url).scheme not in (
+        "http",
+        "https",
+    ):
+        raise UserError(
+            f"--completion-url is {plan.completion_url!r}: give an address that begins with "
+            "https://"
+        )
 
 
 def _require_fit(asked: Template, gathered: Gathered, chosen: Sequence[Item]) -> None:
@@ -139,6 +160,13 @@ def changed_exclusion(plan: Plan, rules: Sequence[str]) -> Plan:
     """
     if not rules:
         return plan
+    for rule in rules:
+        if "=" not in rule:
+            known = ", ".join(Exclusion.model_fields)
+            raise UserError(
+                f"--exclude {rule}: give a rule with its value, such as attention_failed=1; the "
+                f"rules are {known}"
+            )
     usual = default_exclusion(template(plan.template), True)
     given = [f"{key}={json.dumps(value)}" for key, value in usual.model_dump().items()]
     return plan.model_copy(update={"exclusion": load(Exclusion, None, [*given, *rules])})
@@ -146,6 +174,8 @@ def changed_exclusion(plan: Plan, rules: Sequence[str]) -> Plan:
 
 def _chosen_systems(gathered: Gathered, names: Sequence[str] | None) -> Gathered:
     """Keep the systems that are named."""
+    if len(set(names or ())) < len(names or ()):
+        raise UserError(f"--systems {','.join(names or ())} names a system twice")
     for name in names or ():
         if name not in gathered.systems:
             raise UserError(
@@ -179,18 +209,26 @@ def _write(out: Path, design: Design, prepared: Prepared, gains: Sequence[float]
         write_json(out / DESIGN, design.model_dump(mode="json"))
 
 
-def _told(design: Design, loudness: float) -> list[str]:
+def _told(design: Design, plan: Plan, loudness: float) -> list[str]:
     roles = [page.role for page in design.pages]
     lengths = [len(order) for order in design.orders]
     seconds = {one.id: one.seconds for one in design.sounds}
+    repeats = {page.id: page.role == "repeat" for page in design.pages}
     heard = {page.id: sum(seconds[name] for name in page.sounds) for page in design.pages}
     longest = max(sum(heard[name] for name in order) for order in design.orders) / 60.0
+    asked = plan.repeats, max(sum(repeats[name] for name in order) for order in design.orders)
+    fewer = [f"{asked[1]} of {asked[0]} repeats: no more pages can be repeated"]
     return [
-        f"{len(design.systems)} systems: {', '.join(design.systems)}; {roles.count('test')} pages "
-        f"of the test, {len(design.sounds)} sounds at {loudness:.1f} LUFS",
-        f"{len(design.orders)} orders of {max(lengths)} pages, {longest:.0f} minutes of sound each",
+        f"{counted(len(design.systems), 'system')}: {', '.join(design.systems)}; "
+        f"{counted(roles.count('test'), 'page')} of the test, "
+        f"{counted(len(design.sounds), 'sound')} at {loudness:.1f} LUFS",
+        f"{counted(len(design.orders), 'order')} of {counted(max(lengths), 'page')}, "
+        f"{longest:.1f} minutes of sound each",
+        *(fewer if asked[1] < asked[0] else []),
     ]
 
 
 def _power(planned: power.Planned, rated: bool) -> list[str]:
+    if planned.systems < 2:
+        return ["power: calculated for a difference of two systems only"]
     return power.told(planned) if rated else ["power: calculated for ratings of one sound only"]

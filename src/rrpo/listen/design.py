@@ -82,13 +82,13 @@ class Page(Strict):
 class Exclusion(Strict):
     """When a listener is left out, decided before the test."""
 
-    attention_failed: int = 1
+    attention_failed: int = pydantic.Field(default=1, ge=1)
     """As many wrong attention checks."""
-    repeat_difference: float | None = None
+    repeat_difference: float | None = pydantic.Field(default=None, ge=0.0)
     """Mean absolute difference between a rating and its repeat above this; None: no such rule."""
     reference_below_anchor: bool = True
     """The hidden references are rated no higher than the low anchors on average."""
-    share_missing: float = 0.5
+    share_missing: float = pydantic.Field(default=0.5, ge=0.0, lt=1.0)
     """A larger share of the pages unanswered."""
     one_value: bool = True
     """The same answer to every question of a kind."""

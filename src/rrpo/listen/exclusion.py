@@ -45,9 +45,7 @@ def reasons(design: Design, order: int, answers: Sequence[Judgement]) -> list[st
 def _attention(rules: Exclusion, answers: Sequence[Judgement]) -> str:
     asked = [one for one in answers if one.role == "attention"]
     wrong = sum(not is_right(one.value, one.page.answer) for one in asked)
-    return f"{wrong} of {len(asked)} attention checks wrong" * (
-        wrong >= max(rules.attention_failed, 1)
-    )
+    return f"{wrong} of {len(asked)} attention checks wrong" * (wrong >= rules.attention_failed)
 
 
 def is_right(value: Value, answer: float | str | None) -> bool:

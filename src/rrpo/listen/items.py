@@ -6,6 +6,7 @@ import numpy as np
 
 from rrpo.errors import UserError
 from rrpo.listen.systems import Gathered, Item
+from rrpo.report.numbers import counted
 
 USUAL = 10
 """Texts of a test for each emotion, as in the paper's."""
@@ -48,8 +49,9 @@ def choose_items(
         if len(found) < texts:
             known = ", ".join(str(one) for one in there)
             raise UserError(
-                f"{texts} texts are wanted and the systems have {len(found)} in common in the "
-                f"emotion {name}: choose fewer --texts, or other --emotions (there are {known})"
+                f"{counted(texts, 'text')} in the emotion {name} cannot be had: the systems have "
+                f"{len(found)} in common; choose fewer --texts, or other --emotions (there are "
+                f"{known})"
             )
     rng = np.random.default_rng([seed, 1])
     in_all = [

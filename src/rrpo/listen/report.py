@@ -29,6 +29,7 @@ def write_analysis_page(path: Path, design: Design, figures: Mapping[str, Any]) 
         rules=figures["rules"],
         excluded=figures["excluded"],
         planned=figures["planned"],
+        cautions=figures["cautions"],
         seed=figures["seed"],
         table1=_table1(means),
         sections=[_section(found) for found in questions.values()],
@@ -65,10 +66,13 @@ def _section(found: Mapping[str, Any]) -> dict[str, Any]:
         tables.append(_list("With those who were left out", everybody))
     if mixed := found.get("mixed_model"):
         caption = "Mixed model: listeners and items as crossed random effects"
+        if not mixed["converged"]:
+            caption += "; it did not converge, so do not rely on it"
         tables.append(_list(caption, mixed["means"]))
     if found.get("judges"):
         caption = "Rank correlation of mean ratings with judges, over sounds"
-        tables.append(_list(caption, found["judges"]))
+        named = {plain_name(name): value for name, value in found["judges"].items()}
+        tables.append(_list(caption, named))
     tables += [_confusion(name, rows) for name, rows in found.get("confusion", {}).items()]
     charts = [
         (title, Markup(forest_svg(title, bars, zero)))
@@ -109,7 +113,7 @@ def _by_emotion(by_emotion: Mapping[str, Mapping[str, Interval]]) -> Table:
 
 
 def _list(caption: str, values: Mapping[str, Interval]) -> Table:
-    rows = [Row(label_of(plain_name(name)), [cell(value)]) for name, value in values.items()]
+    rows = [Row(label_of(name), [cell(value)]) for name, value in values.items()]
     return Table(caption, "", [("mean", "")], rows)
 
 

@@ -151,6 +151,8 @@ def _recordings(folder: Path, what: str) -> Renditions:
         path = folder / row.cells["file"]
         if item in found:
             raise UserError(f"{file}, line {row.number}: the text stands twice: keep one of them")
+        if not item[0].strip():
+            raise UserError(f"{file}, line {row.number}: the text is empty: write what is said")
         if not path.is_file():
             raise UserError(f"{file}, line {row.number}: there is no file {path}: correct the name")
         found[item] = Rendition(str(path), path)

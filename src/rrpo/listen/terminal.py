@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rrpo.interval import MISSING, Interval
-from rrpo.report.numbers import narrow_ends, number
+from rrpo.report.numbers import counted, narrow_ends, number
 
 MOST = 6
 """Differences that are printed of a question; the page has all."""
@@ -25,10 +25,10 @@ def print_analysis(figures: Mapping[str, Any], console: Console) -> None:
         for kind in ("differences", "comparisons", "shares", "strengths"):
             if values := found.get(kind):
                 console.print(_list(f"{found['label']}: {kind}", values))
-    console.print(
-        f"{counts['took_part']} listeners, {counts['finished']} to the end, "
-        f"{counts['analysed']} analysed"
-    )
+    took_part = counted(counts["took_part"], "listener")
+    console.print(f"{took_part}, {counts['finished']} to the end, {counts['analysed']} analysed")
+    for line in figures["cautions"]:
+        console.print(f"warning: {line}")
     for name, why in figures["excluded"].items():
         console.print(escape(f"left out: {name}: {'; '.join(why)}"))
 

@@ -16,6 +16,16 @@ def number(value: float, digits: int = 2, signed: bool = False) -> str:
     return (f"+{text}" if signed and value > 0 else text).replace("-", "−")
 
 
+def counted(count: int, what: str) -> str:
+    """Write a number of things.
+
+    Examples:
+        >>> counted(1, "sound"), counted(3, "sound")
+        ('1 sound', '3 sounds')
+    """
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def with_ends(value: Interval, digits: int = 2) -> str:
     """Format the mean and, where they are known, its ends.
 
