@@ -81,7 +81,8 @@ class Opened:
     browser: TestClient
 
     def join(self, token: str, **more: Any) -> Any:
-        return self.browser.post("/join", json={"token": token, **more})
+        panel = {"panel_id": f"of{token}"} if self.design.panel else {}
+        return self.browser.post("/join", json={"token": token, **panel, **more})
 
     def get(self, path: str, secret: str) -> Any:
         return self.browser.get(path, headers={"Authorization": f"Bearer {secret}"})

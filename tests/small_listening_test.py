@@ -103,6 +103,6 @@ def page(name: str, role: Any, sounds: list[str], questions: list[str], **more: 
 
 def answered(design: Design, name: str, **changed: Any) -> PageAnswers:
     """Return an answer to all questions of a page."""
-    (asked,) = (one.questions for one in design.pages if one.id == name)
-    values = {question: VALUES[question] for question in asked} | changed
-    return PageAnswers(page=name, values=values, seconds=2.5, plays=1)
+    (asked,) = (one for one in design.pages if one.id == name)
+    values = {question: VALUES[question] for question in asked.questions} | changed
+    return PageAnswers(page=name, values=values, seconds=2.5, plays=len(asked.sounds))

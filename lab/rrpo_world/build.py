@@ -34,7 +34,7 @@ from rrpo.reward.fit import RewardObjective
 from rrpo.tokens import identity
 from rrpo.train import TrainConfig, train
 from rrpo_world import codec_corpus, mandarin, tasks, train_codec
-from rrpo_world.corpus import BASE_VOICE, PARTS, WORKERS, Line, read_part, render_part
+from rrpo_world.corpus import PARTS, WORKERS, Line, read_part, render_part
 from rrpo_world.judge import train_judge
 from rrpo_world.multitask import MultiTaskObjective, Sample, figures
 from rrpo_world.pretraining import PretrainingObjective
@@ -267,13 +267,12 @@ def _reward(seed: int, scale: float, folder: Path) -> dict[str, Any]:
 def _tasks(seed: int, scale: float, folder: Path) -> dict[str, Any]:
     """Train the multi-task reward model on everything that was tokenized with a text."""
     tokenizer = PhoneTokenizer()
-    rows = [row for part in tasks.PARTS for row in _tokens(folder, part)]
-    # The model knows the voices that the policy speaks in; `general` has some more.
-    rows = [row for row in rows if row.speaker in (BASE_VOICE, *SPEAKERS)]
-    by_id = {row.id: row for row in rows}
+    base = {row.id: row for row in _tokens(folder, "base")}
+    parts = ["voices", "finetune", *(f"finetune_{name}" for name in SPEAKERS)]
+    rows = [*base.values(), *(row for part in parts for row in _tokens(folder, part))]
     with_events = tasks.insert_events(
         folder.parent / "render-base",
-        by_id,
+        base,
         MiniCodec.load(folder.parent / "codec"),
         max(8, round(tasks.EVENTS * scale)),
         np.random.default_rng([seed, 11]),

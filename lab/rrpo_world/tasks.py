@@ -20,17 +20,15 @@ from rrpo_world.multitask import CLEAN, DEGRADED, NO_EVENT, Sample
 EVENTS = 3000
 """Utterances that get a click or a pop, of a peak of .15 to .5 in speech of .7."""
 EVERY = 3
-PARTS = ("base", "voices", "reading", "general", "finetune", *(f"finetune_{n}" for n in SPEAKERS))
-"""Of the corpus: all that was tokenized with a text, less what is tested on."""
 
 
 def config(tokenizer: PhoneTokenizer) -> RewardConfig:
     """Return the shape of the bundled multi-task reward model."""
     return RewardConfig(
-        width=192,
-        layers=4,
+        width=96,
+        layers=3,
         heads=4,
-        feedforward=768,
+        feedforward=384,
         phones=tokenizer.vocabulary_size,
         tasks={
             "quality": [DEGRADED, CLEAN],

@@ -100,7 +100,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port))
     except OSError as error:
-        reason = error.strerror or str(error)
+        # Python adds "(while attempting to bind on address …)", which is said here already.
+        reason = (error.strerror or str(error)).partition(" (while")[0]
         raise UserError(
             f"cannot listen at {host}:{port} ({reason}): choose another --port, 0 for any free one"
         ) from None

@@ -15,12 +15,13 @@ pytest.importorskip("statsmodels", reason="needs statsmodels: pip install 'rrpo[
 pytest.importorskip("choix", reason="needs choix: pip install 'rrpo[listen]'")
 from recorded_systems import built
 from rrpo import audio
+from rrpo.checkpoint import read_json, sha256, write_json
 from rrpo.errors import UserError
 from rrpo.interval import Interval
 from rrpo.listen.analysis import analyze
 from rrpo.listen.answers import judgements
-from rrpo.listen.design import Design, sound_file
-from rrpo.listen.judged import judge_sounds, rank_correlation
+from rrpo.listen.design import DESIGN, Design, sound_file
+from rrpo.listen.judged import FILE, judge_sounds, rank_correlation
 from rrpo.listen.power import Variances
 from rrpo.listen.ratings import Answer, Ratings
 from rrpo.listen.simulated import Crowd, Opinion
@@ -198,6 +199,13 @@ def test_marks_are_compared_with_the_detectors(tmp_path: Path) -> None:
         if sound.system == "beta":
             wave = audio.to_peak(_tone(sound.seconds))
             audio.write(sound_file(tmp_path / "test", sound.id), wave)
+    hashes = [sha256(sound_file(tmp_path / "test", one.id)) for one in design.sounds]
+    changed = [
+        one.model_copy(update={"sha256": hashed})
+        for one, hashed in zip(design.sounds, hashes, strict=True)
+    ]
+    design = design.model_copy(update={"sounds": changed})
+    write_json(tmp_path / "test" / DESIGN, design.model_dump(mode="json"))
     pages = {page.id: page for page in design.pages}
 
     def heard(one: Answer) -> Answer:
@@ -245,3 +253,30 @@ def test_the_judge_that_hears_what_listeners_hear_is_found(tmp_path: Path) -> No
     ]
     found = rank_correlation(answers, scores["good"])
     assert found is not None and 0.5 < found.low <= found.mean < found.high <= 1.0
+
+
+def test_a_sound_whose_file_is_another_is_judged_anew(tmp_path: Path) -> None:
+    design = built(tmp_path)
+    heard: list[float] = []
+
+    def length(sound: audio.Audio) -> float:
+        heard.append(sound.size)
+        return float(sound.size)
+
+    def judge(test: Design) -> dict[str, float]:
+        return judge_sounds(tmp_path / "test", test, {"length": length})["length"]
+
+    before = judge(design)
+    one = design.sounds[0]
+    audio.write(sound_file(tmp_path / "test", one.id), _tone(0.25))
+    with pytest.raises(UserError, match=f"{one.id}.wav is not the sound"):
+        analyze(tmp_path / "test", Crowd(design, OPINION).ratings(4), judges=False)
+    changed = one.model_copy(update={"sha256": sha256(sound_file(tmp_path / "test", one.id))})
+    after = judge(design.model_copy(update={"sounds": [changed, *design.sounds[1:]]}))
+    assert before[one.id] != after[one.id] == 0.25 * audio.SAMPLE_RATE
+    assert {name for name in before if before[name] != after[name]} == {one.id}
+    # What was kept before hashes were is not believed.
+    known, count = read_json(tmp_path / "test" / FILE)["scores"], len(heard)
+    write_json(tmp_path / "test" / FILE, known)
+    judge(design)
+    assert len(heard) == count + len(before)

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ pytest.importorskip("starlette", reason="needs starlette: pip install 'rrpo[list
 pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'rrpo[listen]'")
 
 from listen_server import hosted, running
-from rrpo.listen.design import RESULTS
+from rrpo.checkpoint import read_json, write_json
+from rrpo.listen.design import DESIGN, RESULTS, Question
 from rrpo.listen.links import completion_code
 from rrpo.listen.ratings import Ratings, read_ratings
 from rrpo.listen.static import write_static
 from rrpo.listen.store import DiskFull
+from small_listening_test import page as page_of
 from small_listening_test import write_test
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -27,8 +29,11 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=1</script>'
-KEYS = {"e_mos": "44", "cmos": "22", "prefer": "0", "emotion": "2"}
+KEYS = {"e_mos": "4+", "cmos": "-2", "prefer": "0", "emotion": "2"}
 """What is pressed to answer 4.5, −2, no difference, and sad."""
+SCALES = [
+    Question(name=name, kind="scale", prompt=f"How is the {name}?") for name in ("voice", "mood")
+]
 ANSWERS = {"e_mos": 4.5, "cmos": -2.0, "prefer": "same", "emotion": "sad", "number": 7.0}
 
 
@@ -150,8 +155,7 @@ def test_by_keys_alone(browser: Any, tmp_path: Path) -> None:
         tab_to(page, "I agree: begin")
         page.keyboard.press("Enter")
         page.locator(".play:enabled").wait_for()
-        tab_to(page, "Play: To set the volume")
-        page.keyboard.press("Space")
+        page.keyboard.press("p")
         page.locator(".done").wait_for()
         tab_to(page, "Begin")
         page.keyboard.press("Enter")
@@ -176,13 +180,134 @@ def test_by_keys_alone(browser: Any, tmp_path: Path) -> None:
                     said = page.get_by_role("slider").get_attribute("aria-valuetext")
                     assert said == "0.25 of 0.50 seconds, 2 marks"
                 else:
-                    page.keyboard.press("Escape")
-                    page.evaluate("document.activeElement.blur()")
                     for key in KEYS[question]:
                         page.keyboard.press(key)
             tab_to(page, "Next")
             follow(page, lambda: page.keyboard.press("Enter"))
         require_all_answered(served.store.ratings(), [0.1, 0.25])
+
+
+def write_scales(test: Path, **changed: Any) -> None:
+    """Write a test of one page with two scales."""
+    sound = write_test(test).sounds[0].id
+    shutil.rmtree(test)
+    pages = [page_of("p1", "test", [sound], ["voice", "mood"])]
+    write_test(test, questions=SCALES, pages=pages, orders=1, **changed)
+    design = read_json(test / DESIGN)
+    write_json(test / DESIGN, {**design, "orders": [["p1"]]})
+
+
+TURNS = {
+    "4 4": ["4", "4"],
+    "4 + 3 +": ["4.5", "3.5"],
+    "4 + + 5 +": ["4.5", "5"],
+    "4 3 2": ["4", "2"],  # all are answered: the focused one is changed
+    "6 +": [],
+    "Tab 3 2": ["3", "2"],  # to the first question, which has no answer
+    "4 Tab 3 Shift+Tab 2": ["2", "3"],
+    "4 3 Shift+Tab 2 1": ["1", "3"],
+    "Tab ArrowRight 4": ["1.5", "4"],
+}
+"""What is pressed on a page of two scales, and which values are chosen then."""
+
+
+def test_digits_answer_one_question_after_the_other(browser: Any, tmp_path: Path) -> None:
+    write_scales(tmp_path / "test")
+    chosen = "[...document.querySelectorAll('label:has([type=radio]:checked)')]"
+    with running(tmp_path / "test") as served, opened(browser) as page:
+        begin(page, served.address)
+        hear(page)
+        for pressed, values in TURNS.items():
+            for key in pressed.split():
+                page.keyboard.press(key)
+            found = page.evaluate(f"{chosen}.map(one => one.innerText)")
+            assert (pressed, found) == (pressed, values)
+            page.reload()
+            hear(page)
+            page.get_by_role("button", name="Begin").click()
+            hear(page)
+
+
+def test_a_click_is_an_answer_and_a_held_key_answers_once(browser: Any, tmp_path: Path) -> None:
+    write_scales(tmp_path / "test")
+    with running(tmp_path / "test") as served, opened(browser) as page:
+        begin(page, served.address)
+        hear(page)
+        page.keyboard.down("4")
+        page.keyboard.down("4")
+        page.keyboard.up("4")
+        assert page.locator(":checked[type=radio]").count() == 1
+        page.reload()
+        hear(page)
+        page.get_by_role("button", name="Begin").click()
+        hear(page)
+        page.get_by_role("radio", name="3", exact=True).first.check()
+        page.keyboard.press("4")
+        follow(page, lambda: page.get_by_role("button", name="Next").click())
+        answers = {one.question: one.value for one in served.store.ratings().answers}
+        assert answers == {"voice": 3.0, "mood": 4.0}
+
+
+def take(page: Any) -> None:
+    """Take a test of one page with two scales from its welcome."""
+    page.get_by_role("button", name="I agree: begin").click()
+    hear(page)
+    page.get_by_role("button", name="Begin").click()
+    hear(page)
+    for key in "43":
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Next").click()
+    page.get_by_role("heading", name="Thank you").wait_for()
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_another_participant_in_the_same_browser_is_another_listener(
+    browser: Any, tmp_path: Path, static: bool
+) -> None:
+    test = tmp_path / "test"
+    write_scales(test, panel="PROLIFIC_PID")
+    with ExitStack() as stack:
+        page = stack.enter_context(opened(browser))
+        if static:
+            write_static(test, tmp_path / "web")
+            address = stack.enter_context(hosted(tmp_path / "web"))
+        else:
+            served = stack.enter_context(running(test))
+            address = served.address
+        for wrong in ("", "?PROLIFIC_PID={{%PROLIFIC_PID%}}", "?PROLIFIC_PID="):
+            page.goto(f"{address}{wrong}")
+            page.get_by_text("the panel’s own link again").wait_for()
+            assert page.get_by_role("button", name="I agree").count() == 0
+        found = []
+        for name in ("KB2", "OTHER"):
+            page.goto(f"{address}?PROLIFIC_PID={name}")
+            take(page)
+            found.append(page.locator("p code").inner_text())
+        assert found[0] != found[1]
+        page.goto(f"{address}?PROLIFIC_PID=KB2")
+        page.get_by_role("heading", name="Thank you").wait_for()
+        assert page.locator("p code").inner_text() == found[0]
+        if static:
+            return
+        assert [one.panel_id for one in served.store.ratings().listeners] == ["KB2", "OTHER"]
+        own = page.url.partition("#")[2]
+        page.goto(f"{address}?PROLIFIC_PID=OTHER#{own}")
+        page.get_by_text("This link is another participant’s").wait_for()
+        assert page.locator("#code").count() == 0
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_the_administrators_rows_are_seen_whole(browser: Any, tmp_path: Path, width: int) -> None:
+    write_test(tmp_path / "test", panel="PROLIFIC_PID")
+    with running(tmp_path / "test") as served, opened(browser, width, "dark") as page:
+        served.store.join("0" * 32, "x" * 24)
+        page.goto(f"{served.address}administrator#{served.secret}")
+        page.get_by_role("button", name="Delete listener").click()
+        for shown in ("Delete for good", "0 of 6", "Keep"):
+            box = page.locator("#listeners").get_by_text(shown).bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        for table in page.locator(".scroll").all():
+            assert table.evaluate("one => one.scrollWidth <= one.clientWidth")
 
 
 def tab_to(page: Any, name: str) -> None:

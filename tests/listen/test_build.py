@@ -11,6 +11,7 @@ import soundfile
 
 pytest.importorskip("pyloudnorm", reason="needs pyloudnorm: pip install 'rrpo[listen]'")
 from recorded_systems import built, recordings
+from rrpo.checkpoint import sha256
 from rrpo.errors import UserError
 from rrpo.listen.build import Plan, build, changed_exclusion
 from rrpo.listen.design import read_design, sound_file
@@ -51,6 +52,7 @@ def test_sounds_are_equally_loud_and_have_no_metadata(tmp_path: Path) -> None:
     design = built(tmp_path)
     for sound in design.sounds:
         path = sound_file(tmp_path / "test", sound.id)
+        assert sound.sha256 == sha256(path)
         samples, rate = soundfile.read(path)
         assert loudness_of(samples, rate) == pytest.approx(-23.0, abs=0.1)
         assert path.stat().st_size == 44 + 2 * samples.size  # a header and nothing else
@@ -111,7 +113,11 @@ def test_what_cannot_be_built_is_told_in_a_line(tmp_path: Path) -> None:
     few = Plan(texts=2, listeners=2)
     cases = [
         ([str(one), str(other)], few, "two systems are called one"),
-        ([str(one)], Plan(texts=6), "6 texts in the emotion happy cannot be had: the systems have 5"),
+        (
+            [str(one)],
+            Plan(texts=6),
+            "6 texts in the emotion happy cannot be had: the systems have 5",
+        ),
         ([str(one)], Plan(texts=2, emotions=["angry"]), "there are happy, sad"),
         ([str(one)], Plan(texts=2, template="cmos"), "two systems"),
         ([str(one)], Plan(texts=2, template="abx"), "unknown template"),

@@ -14,11 +14,13 @@ pytest.importorskip("httpx2", reason="the test client's")
 from starlette.testclient import TestClient
 
 from listen_server import ADDRESS, TOKENS, Opened, open_test, refused, running
+from rrpo import server
 from rrpo.errors import UserError
 from rrpo.listen import collect
 from rrpo.listen.links import completion_code, read_secret, tokens
 from rrpo.listen.ratings import read_ratings
 from rrpo.listen.store import DiskFull
+from small_listening_test import answered
 
 
 @pytest.fixture
@@ -56,6 +58,31 @@ def test_a_panel_id_is_kept_only_if_the_design_asks_for_it(tmp_path: Path) -> No
     one = open_test(tmp_path / "test")
     assert one.join(TOKENS[0], panel_id="abc123").status_code == 200
     assert one.store.ratings().listeners[0].panel_id is None
+
+
+def test_a_personal_link_needs_no_panel_id(tmp_path: Path) -> None:
+    one = open_test(tmp_path / "test", TOKENS[:2], panel="PROLIFIC_PID")
+    assert one.join(TOKENS[0], panel_id=None).status_code == 200
+    assert one.join(TOKENS[1], panel_id="abc").json()["panel_id"] == "abc"
+
+
+def test_one_link_is_not_for_two_participants(opened: Opened) -> None:
+    opened.join(TOKENS[0], panel_id="KB2")
+    assert "another participant" in refused(opened.join(TOKENS[0], panel_id="OTHER"), 403)
+    for own in ("KB2", None):  # who is there already is greeted
+        assert opened.join(TOKENS[0], panel_id=own).json()["panel_id"] == "KB2"
+    refused(opened.join(TOKENS[1], panel_id="KB2"), 400)
+    assert opened.store.size() == 1
+
+
+@pytest.mark.parametrize(("page", "plays"), [("p1", 0), ("p2", 0), ("p2", 1)])
+def test_sounds_that_were_not_played_cannot_be_answered(
+    opened: Opened, page: str, plays: int
+) -> None:
+    opened.join(TOKENS[0])
+    body = answered(opened.design, page).model_dump() | {"plays": plays}
+    assert "played" in refused(opened.post("/answer", TOKENS[0], body), 400)
+    assert opened.store.ratings().answers == []
 
 
 def test_the_code_is_put_into_the_panels_address(tmp_path: Path) -> None:
@@ -130,6 +157,7 @@ def test_the_administrator_counts_exports_and_deletes(opened: Opened) -> None:
         ("p3", "clicks", "0.1 0.25"),
         ("p1", "e_mos", "4.5"),
     }
+    refused(opened.get("/administrator/ratings.xml", opened.secret), 404)
     exported = json.loads(opened.get("/administrator/ratings.json", opened.secret).text)
     assert len(exported["answers"]) == 5
     name = state["listeners"][0]["id"]
@@ -176,6 +204,17 @@ def test_fifty_behind_one_address_are_not_limited(tmp_path: Path) -> None:
         assert one.answer(f"{number:032x}", "p1").status_code == 200
     places = [listener.order for listener in one.store.ratings().listeners]
     assert sorted(places.count(order) for order in range(4)) == [12, 12, 13, 13]
+
+
+def test_a_port_that_is_taken_is_told_once() -> None:
+    with server.listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError) as refusal:
+            server.listen("127.0.0.1", port)
+    assert str(refusal.value) == (
+        f"cannot listen at 127.0.0.1:{port} (Address already in use): choose another --port, 0 for "
+        "any free one"
+    )
 
 
 def test_a_full_disk_is_told_in_one_sentence_and_then_it_goes_on(

@@ -1,6 +1,7 @@
 """Results files of a static page: read whole, or refused with what is wrong and where."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import rrpo.listen
 from rrpo.checkpoint import sha256
 from rrpo.cli import main
 from rrpo.errors import UserError
-from rrpo.listen.design import DESIGN, RESULTS, Design
+from rrpo.listen.design import DESIGN, RESULTS, SOUNDS, Design, read_design, sound_file
 from rrpo.listen.ratings import read_ratings
 from rrpo.listen.static import write_static
 from rrpo.listen.store import Store, listener_id
@@ -78,6 +79,11 @@ def test_a_test_that_nobody_took_has_no_ratings(test: Path) -> None:
         ({"panel_id": "=cmd()"}, "panel_id"),
         ({"more": 1}, "more"),
         ({"pages": 7}, "pages"),
+        ({"pages": []}, "holds no answers"),
+        (
+            {"pages": [{"page": "p1", "values": {"e_mos": 4}, "seconds": 1, "plays": 0}]},
+            "before its sounds were played",
+        ),
         (
             {"pages": [{"page": "zz", "values": {}, "seconds": 1, "plays": 1}]},
             "no page 'zz'",
@@ -116,6 +122,44 @@ def test_two_files_of_one_listener_are_both_named(test: Path) -> None:
         read_ratings(test)
 
 
+def test_nothing_in_the_folder_of_results_is_passed_over(test: Path) -> None:
+    path = hand_in(test, "L2.JSON")
+    (path.parent / ".hidden").touch()
+    assert [one.id for one in read_ratings(test).listeners] == [LISTENER]
+    path.rename(path.with_name("L2.json.txt"))
+    with pytest.raises(UserError, match=r"L2\.json\.txt is no results file"):
+        read_ratings(test)
+    (path.parent / "L2.json.txt").unlink()
+    (path.parent / "more.json").mkdir()
+    with pytest.raises(UserError, match=r"more\.json is no results file"):
+        read_ratings(test)
+
+
+def test_a_participant_of_a_panel_counts_once(test: Path) -> None:
+    hand_in(test, panel_id="abc")
+    other = hand_in(test, "two.json", listener="f" * 20, panel_id="abd")
+    assert len(read_ratings(test).listeners) == 2
+    hand_in(test, "two.json", listener="f" * 20, panel_id="abc")
+    with pytest.raises(UserError, match=r"two\.json is of abc.*one\.json.*remove one"):
+        read_ratings(test)
+    other.unlink()
+    store = Store(test, Design.model_validate_json((test / DESIGN).read_bytes()))
+    store.join("0" * 32, "abc")
+    store.close()
+    with pytest.raises(UserError, match=r"one\.json is of abc.*ratings\.sqlite"):
+        read_ratings(test)
+
+
+def test_a_sound_that_was_changed_is_named(test: Path, tmp_path: Path) -> None:
+    design = Design.model_validate_json((test / DESIGN).read_bytes())
+    first, second = (sound_file(test, one.id) for one in design.sounds[:2])
+    shutil.copyfile(first, second)
+    for work in (read_design, read_ratings, lambda one: write_static(one, tmp_path / "web")):
+        with pytest.raises(UserError, match=f"{second.name} is not the sound"):
+            work(test)
+    assert not (tmp_path / "web").exists()
+
+
 def test_a_folder_for_a_web_host_tells_no_more_than_the_server(test: Path, tmp_path: Path) -> None:
     out = tmp_path / "web"
     write_static(test, out)
@@ -138,10 +182,61 @@ def test_a_folder_for_a_web_host_tells_no_more_than_the_server(test: Path, tmp_p
 def test_a_folder_of_something_else_is_not_written_into(test: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "index.html").write_text("mine", encoding="utf-8")
-    for wrong in (tmp_path / "mine", test, test / DESIGN):
-        with pytest.raises(UserError):
-            write_static(test, wrong)
-    assert (tmp_path / "mine" / "index.html").read_text(encoding="utf-8") == "mine"
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / SOUNDS).symlink_to(tmp_path / "mine")
+    for content in ("mine", "[]", "{}", '{"design": 1, "format": 1, "files": []}', "\0"):
+        (tmp_path / "mixed" / "test.json").write_text(content, encoding="utf-8")
+        refuses(test, tmp_path / "mixed", "mixed holds test.json")
+    refuses(test, tmp_path / "mine", "mine holds index.html")
+    refuses(test, tmp_path / "link", "link holds sounds")
+    refuses(test, test / DESIGN, "own folder")
+
+
+@pytest.mark.parametrize("name", ["", "results", "sounds/web", "sub/../new"])
+def test_no_page_is_written_into_a_test(test: Path, name: str) -> None:
+    refuses(test, test / name, "own folder")
+
+
+def test_a_page_of_another_test_or_with_foreign_files_is_not_written_over(
+    test: Path, tmp_path: Path
+) -> None:
+    write_test(tmp_path / "other", title="Another one")
+    write_static(tmp_path / "other", tmp_path / "web")
+    refuses(test, tmp_path / "web", "another test or design, 'Another one'")
+    write_static(test, tmp_path / "own")
+    (tmp_path / "own" / SOUNDS / "mine.wav").touch()
+    refuses(test, tmp_path / "own", "holds sounds/mine.wav")
+
+
+def test_what_the_page_no_longer_has_is_removed(test: Path, tmp_path: Path) -> None:
+    out = tmp_path / "web"
+    write_static(test, out)
+    before = contents(out)
+    told = json.loads((out / "test.json").read_text(encoding="utf-8"))
+    told["files"] += ["old.js", "../design.json"]
+    (out / "test.json").write_text(json.dumps(told), encoding="utf-8")
+    (out / "old.js").touch()
+    (out / "style.css").unlink()  # as if writing had been interrupted
+    write_static(test, out)
+    assert contents(out) == before
+
+
+def refuses(test: Path, out: Path, said: str) -> None:
+    """Require that no page is written there, and that nothing there is touched."""
+    before = contents(out.parent)
+    with pytest.raises(UserError, match=re.escape(said)):
+        write_static(test, out)
+    assert contents(out.parent) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return all files within a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize(

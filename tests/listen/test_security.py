@@ -86,9 +86,17 @@ def test_what_is_no_answer_gets_one_line(opened: Opened, body: bytes) -> None:
     assert opened.store.ratings().answers == []
 
 
-@pytest.mark.parametrize("panel_id", ["=cmd()", "a b", "x" * 101, "", "<b>", 7])
-def test_a_panel_id_is_a_plain_word(opened: Opened, panel_id: object) -> None:
-    refused(opened.join(TOKENS[0], panel_id=panel_id), 400)
+@pytest.mark.parametrize(
+    "panel_id", ["=cmd()", "a b", "x" * 101, "", "<b>", "{{%PROLIFIC_PID%}}", None]
+)
+def test_a_panel_id_is_a_plain_word(opened: Opened, panel_id: str | None) -> None:
+    said = refused(opened.join(TOKENS[0], panel_id=panel_id), 400)
+    assert "the panel’s own link" in said and "pattern" not in said
+    assert opened.store.size() == 0
+
+
+def test_a_panel_id_that_is_no_text_is_refused(opened: Opened) -> None:
+    refused(opened.join(TOKENS[0], panel_id=7), 400)
 
 
 @pytest.mark.parametrize(

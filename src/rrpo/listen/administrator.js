@@ -38,6 +38,7 @@
       return make("tr", ...cells.map(function (cell, index) {
         const made = make(index ? "td" : "th", cell);
         if (!index) { made.scope = "row"; }
+        made.dataset.title = titles[index];  // before it, where a narrow screen stacks the cells
         return made;
       }));
     }));

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rrpo import audio
-from rrpo.checkpoint import alone, write_json, writing
+from rrpo.checkpoint import alone, sha256, write_json, writing
 from rrpo.config import Strict, load
 from rrpo.errors import UserError
 from rrpo.listen import power
@@ -115,7 +115,7 @@ def build(
         planned=asdict(planned) if rated else {},
     )
     check_design(design)
-    _write(out, design, prepared, levels.gains)
+    design = _write(out, design, prepared, levels.gains)
     return design, [*_told(design, plan, levels.loudness), *levels.notes, *_power(planned, rated)]
 
 
@@ -200,13 +200,23 @@ def _used(pages: Sequence[Page], orders: Sequence[Sequence[str]]) -> list[Page]:
     return [page for page in pages if page.id in met]
 
 
-def _write(out: Path, design: Design, prepared: Prepared, gains: Sequence[float]) -> None:
-    """Write the sounds as 16-bit wav files without any metadata, then the design."""
+def _write(out: Path, design: Design, prepared: Prepared, gains: Sequence[float]) -> Design:
+    """Write the sounds as 16-bit wav files without any metadata, then the design with their hashes.
+
+    Returns:
+        the design as it was written.
+    """
     with alone(out), writing(out):
         (out / SOUNDS).mkdir()
         for one, gain in zip(prepared.every(), gains, strict=True):
             audio.write(sound_file(out, one.id), one.amplified(gain), one.rate)
+        hashed = [
+            one.model_copy(update={"sha256": sha256(sound_file(out, one.id))})
+            for one in design.sounds
+        ]
+        design = design.model_copy(update={"sounds": hashed})
         write_json(out / DESIGN, design.model_dump(mode="json"))
+    return design
 
 
 def _told(design: Design, plan: Plan, loudness: float) -> list[str]:

@@ -27,7 +27,7 @@ from rrpo.listen.design import pages_of, sound_file
 from rrpo.listen.export import as_csv, as_json, state
 from rrpo.listen.links import completion_code, completion_url
 from rrpo.listen.rate_limit import RateLimit
-from rrpo.listen.ratings import Listener, PageAnswers, PanelId
+from rrpo.listen.ratings import Listener, PageAnswers, is_panel_id
 from rrpo.listen.store import DiskFull, Store, is_token
 from rrpo.server import Guarded, application
 
@@ -38,6 +38,14 @@ FULL = (
     "is lost: go on later at this address; please tell the organiser."
 )
 UNKNOWN = "this link is not known here: check that it is whole, or ask the organiser for another"
+NO_PANEL_ID = (
+    "this address lacks the participant id that your panel gives you: open the test by the panel’s "
+    "own link again, or write to the organiser"
+)
+OTHER = (
+    "this link is another participant’s: open the test by the panel’s own link again, or write to "
+    "the organiser"
+)
 BUSY = "too many requests come from your network: it goes on in a moment"
 
 Model = TypeVar("Model", bound=Strict)
@@ -48,7 +56,7 @@ class Joining(Strict):
     """What a newcomer's browser sends: the token that it drew, or that of the link."""
 
     token: str = pydantic.Field(max_length=32)
-    panel_id: PanelId | None = None
+    panel_id: str | None = None
 
 
 class Deletion(Strict):
@@ -101,14 +109,31 @@ class Collection:
         asked = await _read(request, Joining)
         if not is_token(asked.token) or (self._invited and asked.token not in self._invited):
             raise HTTPException(403, UNKNOWN)
-        if await _thread(self.store.find, asked.token) is None:
+        panel_id = self._panel_id(asked)
+        found = await _thread(self.store.find, asked.token)
+        if found is not None and panel_id and found.panel_id not in (None, panel_id):
+            raise HTTPException(403, OTHER)
+        if found is None:
+            if self.design.panel and not panel_id and not self._invited:
+                raise UserError(NO_PANEL_ID)
             if not self._limits.newcomers.allows(_address(request)):
                 raise HTTPException(429, BUSY)
             if not self._invited and await _thread(self.store.size) >= LISTENERS:
                 raise HTTPException(403, "the test has all the listeners that it can take")
-        panel_id = asked.panel_id if self.design.panel else None
         listener = await _thread(self.store.join, asked.token, panel_id)
         return JSONResponse(await self._progress(listener))
+
+    def _panel_id(self, asked: Joining) -> str | None:
+        """Return what the panel calls a newcomer, if the design asks for it.
+
+        Raises:
+            UserError: it is none that a panel gives.
+        """
+        if not self.design.panel or not asked.panel_id:
+            return None
+        if not is_panel_id(asked.panel_id):
+            raise UserError(NO_PANEL_ID)
+        return asked.panel_id
 
     async def progress(self, request: Request) -> Response:
         """Tell listeners their own pages, and which of them they have answered."""
@@ -141,6 +166,8 @@ class Collection:
     async def export(self, request: Request) -> Response:
         """Send the administrator all that is kept."""
         self._require_administrator(request)
+        if request.path_params["kind"] not in ("csv", "json"):
+            raise HTTPException(404, "ratings are exported as ratings.csv and ratings.json")
         ratings = await _thread(self.store.ratings)
         if request.path_params["kind"] == "json":
             return Response(as_json(ratings), media_type="application/json")
@@ -162,6 +189,7 @@ class Collection:
             "test": pages_of(self.design, listener.order),
             "answered": answered,
             "listener": listener.id,
+            "panel_id": listener.panel_id,
             **self._end(listener.finished),
         }
 

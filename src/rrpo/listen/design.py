@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from rrpo.checkpoint import read_json
+from rrpo.checkpoint import read_json, sha256
 from rrpo.config import Strict, parse
 from rrpo.errors import UserError
 
@@ -57,6 +57,7 @@ class Sound(Strict):
     emotion: str | None = None
     source: str
     sha256: str
+    """Of its wav file, as listeners hear it."""
     gain_db: float
 
 
@@ -133,7 +134,7 @@ def read_design(test: Path) -> Design:
 
     Raises:
         UserError: the folder is no listening test, its design cannot be read or does not fit
-            together, or a sound is missing.
+            together, or a sound is missing or another than when the test was built.
     """
     path = test / DESIGN
     if not path.is_file():
@@ -149,9 +150,13 @@ def read_design(test: Path) -> Design:
     except UserError as error:
         raise UserError(f"{path}: {error}: copy it again, or build the test anew") from None
     for sound in design.sounds:
-        if not sound_file(test, sound.id).is_file():
+        file = sound_file(test, sound.id)
+        if not file.is_file():
+            raise UserError(f"{file} is missing: copy the whole folder of the test again")
+        if sha256(file) != sound.sha256:
             raise UserError(
-                f"{sound_file(test, sound.id)} is missing: copy the whole folder of the test again"
+                f"{file} is not the sound that the test was built with: copy it again, or build "
+                "the test anew"
             )
     return design
 

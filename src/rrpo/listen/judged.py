@@ -17,7 +17,8 @@ from rrpo.mini.world import World
 from rrpo.sound.file import read
 
 FILE = "judges.json"
-"""In a test's folder: what the judges said of its sounds, which takes them a second a sound."""
+"""In a test's folder: what the judges said of its sounds, which takes them a second a sound, and
+the hashes of the files that they heard."""
 RESAMPLES = 500
 BOUND = 0.9999
 """Correlation that is as good as 1, whose transformation is infinite."""
@@ -26,13 +27,13 @@ BOUND = 0.9999
 def judge_sounds(
     test: Path, design: Design, scorers: Mapping[str, quality.Scorer] | None = None
 ) -> dict[str, dict[str, float]]:
-    """Return judge → sound → score; what was judged before is read again.
+    """Return judge → sound → score; what was judged before is read again, if the file is the same.
 
     The emotion judge knows the bundled world's voice alone; its score is the probability of the
     emotion asked for. Of quality scorers all that are installed listen.
     """
     path = test / FILE
-    kept: dict[str, dict[str, float]] = read_json(path) if path.is_file() else {}
+    kept = _kept(path, design)
     chosen = quality.available() if scorers is None else scorers
     sounds = [one for one in design.sounds if one.system in (*design.systems, "reference")]
     wanted = [name for name in chosen if not all(one.id in kept.get(name, {}) for one in sounds)]
@@ -51,8 +52,21 @@ def judge_sounds(
         scored = quality.score([*audio.values()], {name: chosen[name] for name in wanted})
         for name, values in scored.items():
             kept[name] = dict(zip(audio, values, strict=True))
-    write_json(path, kept)
+    hashes = {one.id: one.sha256 for one in design.sounds}
+    write_json(path, {"sounds": hashes, "scores": kept})
     return kept
+
+
+def _kept(path: Path, design: Design) -> dict[str, dict[str, float]]:
+    """Return judge → sound → score of the sounds whose files are those that were judged."""
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict) or set(found) != {"sounds", "scores"}:
+        return {}
+    same = {one.id for one in design.sounds if found["sounds"].get(one.id) == one.sha256}
+    return {
+        judge: {sound: score for sound, score in scores.items() if sound in same}
+        for judge, scores in found["scores"].items()
+    }
 
 
 def rank_correlation(

@@ -4,6 +4,7 @@
   const make = window.sounds.make;
   const trouble = document.getElementById("trouble");
   let design = "";  // so that two tests at one address keep apart
+  let panel = null;
 
   // ---- what this browser remembers
 
@@ -19,6 +20,25 @@
     } catch (error) {
       return;  // it stays in the memory of this page
     }
+  }
+
+  // ---- who takes the test: of a panel, another participant in this browser is another listener
+
+  // What the panel calls who opened this address.
+  function panelId() {
+    return panel && new URLSearchParams(location.search).get(panel) || null;
+  }
+
+  function drawToken() {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    return Array.from(bytes, function (one) { return one.toString(16).padStart(2, "0"); }).join("");
+  }
+
+  function ownToken() { return recall(panelId() ? "token " + panelId() : "token"); }
+
+  function rememberToken(token) {
+    remember("token", token);
+    if (panelId()) { remember("token " + panelId(), token); }
   }
 
   // ---- trouble with the server
@@ -68,7 +88,9 @@
   }
 
   window.lasting = {
-    of: function (test) { design = test; },
+    of: function (about) { design = about.design; panel = about.panel; },
+    panelId: panelId, drawToken: drawToken, ownToken: ownToken, rememberToken: rememberToken,
+    isPanelId: function (text) { return /^[A-Za-z0-9_-]{1,100}$/.test(text); },
     recall: recall, remember: remember, insist: insist, complain: complain,
     isTroubled: function () { return trouble.firstChild !== null; }
   };

@@ -4,7 +4,7 @@
   const keeper = window.keeper;
   const make = window.sounds.make;
   const place = document.getElementById("place");
-  const { recall, remember, insist, complain } = window.lasting;
+  const { recall, remember, insist, complain, panelId } = window.lasting;
   const keys = document.getElementById("keys");
   const KEPT = "Kept are your answers, how long each page took you and how often you played its " +
     "sounds, under a random number that stands for you.";
@@ -12,11 +12,6 @@
   let token = null;
   let state = null;  // what `progress` told: test, answered, at the end code and url
   let onKey = null;
-
-  function drawToken() {
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    return Array.from(bytes, function (one) { return one.toString(16).padStart(2, "0"); }).join("");
-  }
 
   // ---- the frame of every page
 
@@ -45,6 +40,8 @@
     return heading;
   }
 
+  function refuse(text) { show("Listening test", about.title, paragraph(text, "notice")); }
+
   document.addEventListener("keydown", function (event) {
     const typing = event.target.matches("input[type=text]");
     if (onKey && keys.checked && !typing && !event.altKey && !event.ctrlKey && !event.metaKey) {
@@ -55,7 +52,7 @@
   // ---- welcome
 
   function welcome() {
-    const panelId = about.panel && new URLSearchParams(location.search).get(about.panel);
+    const asked = panelId();
     const kept = KEPT + (about.panel ? " So is the " + about.panel + " of this address." : "") +
       " Nothing else is: no name, no address, no time of day." +
       (keeper.isStatic ? " They stay in this browser until you send the file with them." : "");
@@ -63,9 +60,10 @@
     const content = about.instructions.map(function (text) { return paragraph(text, "said"); });
     content.push(paragraph("The test has " + about.length + " pages. You can stop at any time and go " +
       "on later in this browser.", ""));
-    if (about.panel && !panelId) {
-      content.push(paragraph("This address lacks your " + about.panel +
-        ": open the panel’s link again, or your part cannot be told from others.", "notice"));
+    if (about.panel && (asked ? !window.lasting.isPanelId(asked) : !about.invited)) {
+      const wrong = asked ? " has no usable " + about.panel + " (" + asked.slice(0, 40) + ")" : " lacks your " + about.panel;
+      refuse("This address" + wrong + ": open the test by the panel’s own link again, or write to the organiser.");
+      return;
     }
     const consent = make("section", make("h2", "What is kept"), paragraph(kept));
     consent.className = "consent";
@@ -73,10 +71,10 @@
 
     async function begin() {
       start.disabled = true;
-      token = token || drawToken();
-      remember("token", token);  // before it is sent, so that a lost answer makes no second listener
+      token = token || window.lasting.drawToken();
+      window.lasting.rememberToken(token);  // before it is sent, so that a lost answer makes no second listener
       try {
-        state = await insist(function () { return keeper.join(token, panelId || null); }, "It is tried again.");
+        state = await insist(function () { return keeper.join(token, asked); }, "It is tried again.");
       } catch (error) {
         start.disabled = false;
         return;
@@ -86,9 +84,12 @@
     }
   }
 
-  // The address goes on to be the listener's own; what a panel wrote into it is not needed again.
+  // The address goes on to be the listener's own. What a panel wrote into it stays, for whoever
+  // loads the page again is the same participant.
   function keepAddress() {
-    if (!keeper.isStatic) { history.replaceState(null, "", location.pathname + "#" + token); }
+    if (!keeper.isStatic) {
+      history.replaceState(null, "", location.pathname + location.search + "#" + token);
+    }
   }
 
   // ---- headphones and volume
@@ -122,11 +123,15 @@
       content.push(player.element);
     }
     if (count) {
-      content.push(paragraph("You have answered " + count + " of " + state.test.pages.length + " pages.", ""));
+      content.push(paragraph("You have answered " + count + " of " + state.test.pages.length + " pages.", ""), deletable());
     }
-    if (count) { content.push(deletable()); }
     show("Listening test", count ? "Welcome back" : "Headphones and volume", ...content, make("p", go));
+    onKey = function (event) {
+      if (player && isPlay(event)) { player.toggle(); }
+    };
   }
+
+  function isPlay(event) { return (event.key === "p" || event.key === "P") && !event.repeat; }
 
   // ---- a page of the test
 
@@ -143,16 +148,9 @@
     return element;
   }
 
-  function names(count) {
-    if (count === 1) { return ["Sound"]; }
-    return ["First sound", "Second sound"].concat(Array.from({ length: count }, function (_, index) {
-      return "Sound " + (index + 3);
-    })).slice(0, count);
-  }
-
   function ask(page) {
     const begun = performance.now();
-    const called = names(page.sounds.length);
+    const called = window.sounds.names(page.sounds.length);
     const players = page.sounds.map(function (sound, index) {
       return new window.sounds.Player(token, sound.id, called[index]);
     });
@@ -163,10 +161,18 @@
     const next = make("button", "Next");
     next.type = "submit";
     next.className = "main";
+    let turns = null;
     const questions = page.questions.map(function (name) {
       const asked = state.test.questions.find(function (one) { return one.name === name; });
-      return window.makeQuestion(asked, function () { told.textContent = ""; }, page, players);
+      const changed = function () {
+        told.textContent = "";
+        if (turns) { turns.answered(); }
+      };
+      return window.makeQuestion(asked, changed, page, players);
     });
+    turns = new window.Turns(form, questions);
+    keys.nextElementSibling.textContent = "Number keys answer" +
+      (questions.length > 1 ? ", one question after the other; Tab goes to another" : "");
     const heard = function () { return players.every(function (one) { return one.heard; }); };
     let open = null;
     const check = function () {
@@ -200,20 +206,12 @@
     }
 
     onKey = function (event) {
-      if (event.key === "p" || event.key === "P") {
+      if (isPlay(event)) {
         const waiting = players.find(function (one) { return !one.heard; }) || players[0];
         if (waiting) { waiting.toggle(); }
         return;
       }
-      if (!open) { return; }
-      const inside = questions.filter(function (one) { return one.element.contains(document.activeElement); });
-      const waiting = questions.filter(function (one) { return one.value() === null; });
-      // The question that has the focus; otherwise the first unanswered one that knows the key.
-      (inside.length ? inside : waiting.concat(questions)).some(function (one) {
-        const taken = one.key(event.key);
-        if (taken) { event.preventDefault(); }
-        return taken;
-      });
+      if (open) { turns.key(event); }
     };
 
     form.addEventListener("submit", async function (event) {
@@ -253,21 +251,21 @@
 
   // What is not acknowledged yet outlives a reload.
   async function send(answered) {
-    remember("waiting", JSON.stringify(answered));
+    remember("waiting " + token, JSON.stringify(answered));
     const end = await insist(function () { return keeper.answer(token, answered); },
       "Your answer is kept in this browser and sent again by itself.");
-    remember("waiting", null);
+    remember("waiting " + token, null);
     state.answered.push(answered.page);
     Object.assign(state, end);
   }
 
   async function sendWaiting() {
-    const waiting = JSON.parse(recall("waiting") || "null");
+    const waiting = JSON.parse(recall("waiting " + token) || "null");
     if (waiting && !state.answered.includes(waiting.page)) {
       const known = state.test.pages.some(function (one) { return one.id === waiting.page; });
       if (known) { await send(waiting); }
     }
-    remember("waiting", null);
+    remember("waiting " + token, null);
   }
 
   function go() {
@@ -308,7 +306,7 @@
   async function open() {
     try {
       about = await insist(function () { return keeper.about(); }, "It is tried again.");
-      window.lasting.of(about.design);
+      window.lasting.of(about);
       document.title = about.title;
       keys.checked = recall("keys") !== "off";
       keys.addEventListener("change", function () {
@@ -317,17 +315,21 @@
       });
       document.body.classList.toggle("no-keys", !keys.checked);
       const own = location.hash.slice(1);
-      token = /^[0-9a-f]{32}$/.test(own) ? own : recall("token");
+      token = /^[0-9a-f]{32}$/.test(own) ? own : window.lasting.ownToken();
       state = token && await insist(function () { return keeper.progress(token); }, "It is tried again.");
       if (!state) {
         if (about.invited && !token) {
-          show("Listening test", about.title, paragraph("You need a link of your own for this test: ask the organiser for it.", "notice"));
+          refuse("You need a link of your own for this test: ask the organiser for it.");
           return;
         }
         welcome();
         return;
       }
-      remember("token", token);
+      if (about.panel && panelId() && state.panel_id && state.panel_id !== panelId()) {
+        refuse("This link is another participant’s: open the test by the panel’s own link again.");
+        return;
+      }
+      window.lasting.rememberToken(token);
       keepAddress();
       await sendWaiting();
       prepare();

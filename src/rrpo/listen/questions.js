@@ -1,5 +1,6 @@
 // The questions of a page. Each has `element`, `value()` (null: not answered yet), `enable(on)`,
-// `key(key)` (whether a key of the keyboard was an answer) and `focus()`.
+// `digits` (whether digits answer it), `key(key)` (whether a key of the keyboard was for it) and
+// `focus()`.
 (function () {
   "use strict";
   const make = window.sounds.make;
@@ -13,6 +14,7 @@
       this.asked = asked;
       this.changed = changed;
       this.id = "question-" + count;
+      this.digits = true;
       this.element = make("fieldset", make("legend", asked.prompt));
       this.element.className = "question kind-" + asked.kind;
       if (hint) {
@@ -90,10 +92,10 @@
         const whole = Number.isInteger(value);
         options.push({ value: value, text: signed, more: Scale.word(asked, value), minor: !whole });
       }
-      const again = asked.low < 0 ? "the same key again: below 0"
-        : asked.step < 1 ? "the same key again: half a point more" : "";
-      super(asked, changed, options,
-        "Keys: the number" + (again && ", " + again) + "; or the arrows.");
+      const below = asked.low < 0 ? " (for one below 0 first −)" : "";
+      const more = asked.step < 1 ? ", then + for half a point more" : "";
+      super(asked, changed, options, "Keys: the number" + below + more + "; or the arrows.");
+      this.below = false;  // − was pressed, and the next number is below 0
       // Words lie under their values; where these are too many for one line, before them.
       const least = options.length > 13 ? 0 : options.length;
       this.row.classList.toggle("values", least > 0);
@@ -122,17 +124,36 @@
       return found === undefined ? "" : asked.labels[found];
     }
 
+    // No key means another thing when it is pressed twice: the second may be for the next question.
     key(key) {
+      if ((key === "-" || key === "−") && this.asked.low < 0) {
+        this.setBelow(!this.below);
+        return true;
+      }
+      if (key === "+" || key === "=") { return this.chooseMore(); }  // "+" without Shift
       if (!/^[0-9]$/.test(key)) { return false; }
-      const value = Number(key);
+      const value = this.below ? -Number(key) : Number(key);
+      this.setBelow(false);
+      return this.chooseValue(value);
+    }
+
+    setBelow(on) {
+      this.below = on;
+      this.usual = this.usual || this.hint.textContent;
+      this.hint.textContent = on ? "− and now the number." : this.usual;
+    }
+
+    chooseMore() {
       const now = this.value();
-      const next = now !== value ? value : this.asked.low < 0 ? -value : value + this.asked.step;
-      return [next, value].some((one) => {
-        const index = this.options.findIndex(function (option) {
-          return Math.abs(option.value - one) < 1e-6;
-        });
-        return this.choose(index);
-      });
+      if (now === null || this.asked.step >= 1) { return false; }
+      const next = now + (now < 0 ? -this.asked.step : this.asked.step);
+      return Math.abs(next - Math.round(next)) > 1e-6 && this.chooseValue(next);
+    }
+
+    chooseValue(value) {
+      return this.choose(this.options.findIndex(function (option) {
+        return Math.abs(option.value - value) < 1e-6;
+      }));
     }
   }
 
@@ -165,12 +186,21 @@
       this.element.append(this.input);
     }
 
+    key(key) {
+      if (!/^[0-9]$/.test(key)) { return false; }
+      this.input.value = (this.input.value + key).slice(0, this.input.maxLength);
+      this.input.focus();
+      this.changed();
+      return true;
+    }
+
     value() { return /^\s*[0-9]+\s*$/.test(this.input.value) ? Number(this.input.value) : null; }
   }
 
   class Marked extends Question {
     constructor(asked, changed, page, players) {
       super(asked, changed);
+      this.digits = false;
       this.marks = new window.Marks(players[0], page.sounds[0].seconds, changed);
       this.element.append(this.marks.element);
     }
@@ -184,6 +214,36 @@
 
     value() { return this.marks.value(); }
   }
+
+  // Which question a key is for. A digit is for the one that the focus was moved to and that was not
+  // answered since; otherwise for the first unanswered one; where all are answered, for the one that
+  // has the focus. So a digit that was meant for the next question never changes the last one.
+  window.Turns = class {
+    constructor(form, questions) {
+      this.questions = questions;
+      this.entered = null;
+      form.addEventListener("focusin", (event) => { this.entered = this.around(event.target); });
+    }
+
+    around(element) {
+      return this.questions.find(function (one) { return one.element.contains(element); }) || null;
+    }
+
+    answered() { this.entered = null; }
+
+    target(key) {
+      const focused = this.around(document.activeElement);
+      // + is of the number before it, so of the question that was answered last.
+      if (/^[+=]$/.test(key) || (focused && focused === this.entered)) { return focused; }
+      return this.questions.find(function (one) { return one.digits && one.value() === null; }) || focused;
+    }
+
+    key(event) {
+      if (event.repeat) { return; }  // a key that is held down answers once
+      const one = this.target(event.key);
+      if (one && one.key(event.key)) { event.preventDefault(); }
+    }
+  };
 
   window.makeQuestion = function (asked, changed, page, players) {
     if (asked.kind === "scale" || asked.kind === "comparison") { return new Scale(asked, changed); }

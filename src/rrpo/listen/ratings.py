@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -22,7 +23,8 @@ MARKS = 200
 LARGEST = 999_999
 """Of the numbers that an answer may be."""
 
-PanelId = Annotated[str, pydantic.Field(pattern="^[A-Za-z0-9_-]{1,100}$")]
+PANEL_ID = "^[A-Za-z0-9_-]{1,100}$"
+PanelId = Annotated[str, pydantic.Field(pattern=PANEL_ID)]
 """What a panel calls a listener: no sign in it means anything to a page or a spreadsheet."""
 
 Value = float | str | tuple[float, ...]
@@ -84,13 +86,15 @@ def read_ratings(test: Path) -> Ratings:
     """Read what the server kept and the results files in the test's `results` folder.
 
     Raises:
-        UserError: a file cannot be read, is of another test, or is there twice.
+        UserError: a file cannot be read, is of another test, holds no answers, or is of a listener
+            or a panel's participant who is there already.
     """
     design, own = read_design(test), sha256(test / DESIGN)
     kept = _kept(test / RATINGS, own) if (test / RATINGS).is_file() else Ratings([], [])
     listeners, answers = list(kept.listeners), list(kept.answers)
     sources = {listener.id: test / RATINGS for listener in listeners}
-    for path in sorted((test / RESULTS).glob("*.json")):
+    people = {listener.panel_id: test / RATINGS for listener in listeners if listener.panel_id}
+    for path in _results_files(test / RESULTS):
         one = _handed_in(path, design, own)
         (listener,) = one.listeners
         if listener.id in sources:
@@ -98,10 +102,41 @@ def read_ratings(test: Path) -> Ratings:
                 f"{path} is of listener {listener.id}, and so is {sources[listener.id]}: remove "
                 "one, of two files the one with fewer answers"
             )
+        if listener.panel_id in people:
+            raise UserError(
+                f"{path} is of {listener.panel_id}, and so is a listener in "
+                f"{people[listener.panel_id]}: one participant counts once, remove one"
+            )
         sources[listener.id] = path
+        if listener.panel_id:
+            people[listener.panel_id] = path
         listeners.append(listener)
         answers.extend(one.answers)
     return Ratings(listeners, answers)
+
+
+def _results_files(folder: Path) -> list[Path]:
+    """Return the results files of a folder, whose names may end in capitals.
+
+    Raises:
+        UserError: something else is there, which would be left out in silence.
+    """
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file: make it a folder of results files")
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in files:
+        if path.suffix.lower() != ".json" or not path.is_file():
+            raise UserError(
+                f"{path} is no results file: name it {path.name}.json if it is one, or move it away"
+            )
+    return files
+
+
+def is_panel_id(text: str) -> bool:
+    """Say whether a panel may call a listener so."""
+    return re.fullmatch(PANEL_ID, text) is not None
 
 
 def answers_of(
@@ -117,7 +152,7 @@ def answers_of(
 
     Raises:
         UserError: the page is not one of the listener's, a question is not the page's or is not
-            answered, or a value is none that the question takes.
+            answered, a sound was not played, or a value is none that the question takes.
     """
     page = next((one for one in design.pages if one.id == answered.page), None)
     if page is None or page.id not in design.orders[order]:
@@ -125,6 +160,8 @@ def answers_of(
     if set(answered.values) != set(page.questions):
         names = ", ".join(page.questions) or "nothing"
         raise UserError(f"page {page.id} asks {names}: answer these and no other")
+    if answered.plays < len(page.sounds):
+        raise UserError(f"page {page.id} was answered before its sounds were played: play each")
     questions = {question.name: question for question in design.questions}
     return [
         Answer(
@@ -201,6 +238,8 @@ def _handed_in(path: Path, design: Design, own: str) -> Ratings:
         )
     if results.order >= len(design.orders):
         raise UserError(f"{path}: there is no order {results.order}: ask for the file again")
+    if not results.pages:
+        raise UserError(f"{path} holds no answers: ask for the file again, or move it away")
     pages = [answered.page for answered in results.pages]
     if len(set(pages)) < len(pages):
         twice = next(page for page in pages if pages.count(page) > 1)

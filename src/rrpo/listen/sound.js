@@ -127,9 +127,17 @@
     }
   }
 
+  function names(count) {
+    if (count === 1) { return ["Sound"]; }
+    return ["First sound", "Second sound"].concat(Array.from({ length: count }, function (_, index) {
+      return "Sound " + (index + 3);
+    })).slice(0, count);
+  }
+
   window.sounds = {
     Player: Player,
     make: make,
+    names: names,
     expect: function (token, ids) {  // so that the next page need not wait
       ids.forEach(function (id) { bytes(token, id).catch(function () {}); });
     },

@@ -15,19 +15,20 @@
     return answer;
   }
 
-  function key() { return "rrpo-listen " + test.design + " results"; }
+  // By listener, for several may take the test in one browser.
+  function key(listener) { return "rrpo-listen " + test.design + " results " + listener; }
 
   function keep() {
     try {
-      localStorage.setItem(key(), JSON.stringify(results));
+      localStorage.setItem(key(results.listener), JSON.stringify(results));
     } catch (error) {
       forgetful = true;
     }
   }
 
-  function stored() {
+  function stored(listener) {
     try {
-      return JSON.parse(localStorage.getItem(key()));
+      return JSON.parse(localStorage.getItem(key(listener)));
     } catch (error) {
       return null;
     }
@@ -43,6 +44,7 @@
     return Object.assign({
       test: { title: test.title, questions: test.questions, pages: pages },
       listener: results.listener,
+      panel_id: results.panel_id,
       answered: results.pages.map(function (one) { return one.page; })
     }, end());
   }
@@ -69,8 +71,8 @@
       keep();
       return progress();
     },
-    progress: async function () {
-      results = results || stored();
+    progress: async function (token) {
+      results = results || stored(token.slice(0, 20));
       return results && results.design === test.design ? progress() : null;
     },
     sound: async function (token, id) {
