@@ -113,10 +113,10 @@ def _tools(goal: Goal, codec: str) -> tuple[Tools, list[str]]:
             f"the tokens are of {what}: inserted sounds, the judge and the policy's own likely "
             "tokens are of the mini world alone"
         ]
-    spoken = world.codec()
+    spoken, listener = world.codec(), world.judge()
 
     def judge(tokens: Sequence[Tensor]) -> NDArray[np.float64]:
-        return world.judge().probabilities_batch(spoken.decode_batch(list(tokens)))
+        return listener.probabilities_batch(spoken.decode_batch(list(tokens)))
 
     asked = [
         replace(row, emotion=emotion) for row, emotion in zip(goal.rows, goal.emotions, strict=True)
