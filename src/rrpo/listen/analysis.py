@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -108,11 +109,8 @@ def cautions(answers: Sequence[Judgement]) -> list[str]:
     }
     few = [f"{count} of {FEWEST} {what}" for what, count in counts.items() if count < FEWEST]
     found = [f"too few for intervals that hold: {' and '.join(few)}"] if few else []
-    emotions = {one.emotion: set[str]() for one in tested if one.emotion is not None}
-    for one in tested:
-        if one.emotion is not None:
-            emotions[one.emotion].add(one.item)
-    least = min(map(len, emotions.values()), default=FEWEST)
+    items = {(one.emotion, one.item) for one in tested if one.emotion is not None}
+    least = min(Counter(emotion for emotion, _ in items).values(), default=FEWEST)
     if not few and least < FEWEST:
         found.append(
             f"an emotion has {least} items: intervals of a single emotion want {FEWEST} and more"

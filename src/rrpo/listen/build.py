@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from rrpo import audio
 from rrpo.checkpoint import alone, sha256, write_json, writing
@@ -14,6 +13,7 @@ from rrpo.errors import UserError
 from rrpo.listen import power
 from rrpo.listen.design import DESIGN, SOUNDS, Design, Exclusion, Page, check_design, sound_file
 from rrpo.listen.items import USUAL, choose_items
+from rrpo.listen.links import require_address
 from rrpo.listen.loudness import level
 from rrpo.listen.orders import Hear
 from rrpo.listen.planned_pages import Pages, planned_orders
@@ -126,14 +126,8 @@ def _require_panel(plan: Plan) -> None:
             f"--panel {plan.panel!r} is no parameter of an address: letters, digits, _ and -, such "
             "as PROLIFIC_PID"
         )
-    if plan.completion_url is not None and urlsplit(plan.completion_url).scheme not in (
-        "http",
-        "https",
-    ):
-        raise UserError(
-            f"--completion-url is {plan.completion_url!r}: give an address that begins with "
-            "https://"
-        )
+    if plan.completion_url is not None:
+        require_address(plan.completion_url)
 
 
 def _require_fit(asked: Template, gathered: Gathered, chosen: Sequence[Item]) -> None:

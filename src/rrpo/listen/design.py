@@ -148,7 +148,7 @@ def read_design(test: Path) -> Design:
     try:
         check_design(design)
     except UserError as error:
-        raise UserError(f"{path}: {error}: copy it again, or build the test anew") from None
+        raise UserError(f"{path}: {error}: copy it again, or build the test again") from None
     for sound in design.sounds:
         file = sound_file(test, sound.id)
         if not file.is_file():
@@ -156,7 +156,7 @@ def read_design(test: Path) -> Design:
         if sha256(file) != sound.sha256:
             raise UserError(
                 f"{file} is not the sound that the test was built with: copy it again, or build "
-                "the test anew"
+                "the test again"
             )
     return design
 

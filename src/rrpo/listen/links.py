@@ -60,11 +60,14 @@ def completion_url(design: Design, code: str = "") -> str | None:
     """
     if design.completion_url is None:
         return None
-    if urlsplit(design.completion_url).scheme not in ("http", "https"):
-        raise UserError(
-            f"completion_url is {design.completion_url!r}: give an address that begins with https://"
-        )
+    require_address(design.completion_url)
     return design.completion_url.replace("{code}", code)
+
+
+def require_address(url: str) -> None:
+    """Raise UserError unless a completion_url is an address that a browser opens."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise UserError(f"completion_url is {url!r}: give an address that begins with https://")
 
 
 def told(address: str, secret: str, invited: Sequence[str], panel: str | None) -> str:

@@ -126,7 +126,7 @@ def simulated_counts(
 ) -> NDArray[np.float64]:
     """Return totals and numbers of ratings (L, I, S, 2) of a test on the scale of 1 to 5.
 
-    Listeners and items are drawn anew, and so is who hears what; nobody is careless.
+    New listeners and items are drawn, and so is who hears what; nobody is careless.
     """
     shape = (listeners, items, len(means))
 
