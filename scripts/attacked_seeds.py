@@ -11,6 +11,7 @@ the first; intervals are Student's, 95 %, over seeds. A table is printed as mark
 """
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ if __name__ == "__main__":
     figures = joined(seeds)
     shared = {name: seeds[0][name] for name in ("machine", "size", "data", "codec")}
     counts = {"utterances": [one["utterances"] for one in seeds]}
-    told = {"seeds": [one["seed"] for one in seeds], "command": seeds[0]["command"]}
+    command = f"python scripts/attacked_seeds.py {' '.join(sys.argv[1:])}"
+    told = {"seeds": [one["seed"] for one in seeds], "command": command}
     if given.out:
         write_json(given.out, {**told, **shared, **counts, **figures})
     print(page(figures))

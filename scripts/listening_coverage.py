@@ -2,7 +2,7 @@
 
     python scripts/listening_coverage.py --out docs/studies/listening_coverage.json
 
-In each simulation listeners and items are drawn anew: what a listener thinks of all sounds, of a
+In each simulation new listeners and items are drawn: what a listener thinks of all sounds, of a
 system and of an item, what an item is like in all systems and in one, and a rest, with the
 variances that `rrpo listen build` assumes, and without what is of one system alone. Ratings are
 rounded to the steps of the scale and cut at its ends, and the truth is the mean of such ratings,

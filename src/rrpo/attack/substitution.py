@@ -98,7 +98,7 @@ def by_search(model: RewardModel, goal: Goal, count: int, passes: int, seed: int
     """Exchange tokens without looking at a gradient: keep a random change where it helps.
 
     It starts with `count` random tokens at random places; each pass moves one of them, or draws its
-    token anew (after the square attack, Andriushchenko et al. 2020).
+    token again (after the square attack, Andriushchenko et al. 2020).
 
     Args:
         count: how many tokens of each utterance differ at most.
