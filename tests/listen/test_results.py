@@ -137,7 +137,7 @@ def test_nothing_in_the_folder_of_results_is_passed_over(test: Path) -> None:
 
 def test_a_participant_of_a_panel_counts_once(test: Path) -> None:
     hand_in(test, panel_id="abc")
-    other = hand_in(test, "two.json", listener="f" * 20, panel_id="abd")
+    other = hand_in(test, "two.json", listener="f" * 20, panel_id="another")
     assert len(read_ratings(test).listeners) == 2
     hand_in(test, "two.json", listener="f" * 20, panel_id="abc")
     with pytest.raises(UserError, match=r"two\.json is of abc.*one\.json.*remove one"):

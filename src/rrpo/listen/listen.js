@@ -127,11 +127,11 @@
     }
     show("Listening test", count ? "Welcome back" : "Headphones and volume", ...content, make("p", go));
     onKey = function (event) {
-      if (player && isPlay(event)) { player.toggle(); }
+      if (player && playKey(event)) { player.toggle(); }
     };
   }
 
-  function isPlay(event) { return (event.key === "p" || event.key === "P") && !event.repeat; }
+  function playKey(event) { return (event.key === "p" || event.key === "P") && !event.repeat; }
 
   // ---- a page of the test
 
@@ -206,7 +206,7 @@
     }
 
     onKey = function (event) {
-      if (isPlay(event)) {
+      if (playKey(event)) {
         const waiting = players.find(function (one) { return !one.heard; }) || players[0];
         if (waiting) { waiting.toggle(); }
         return;
