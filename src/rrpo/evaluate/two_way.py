@@ -6,7 +6,7 @@ and other items only as far as both are resampled.
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtr, stdtrit
 
 from rrpo.errors import UserError
 from rrpo.evaluate.crossed import cluster_draws
@@ -28,8 +28,7 @@ def two_way_interval(
     2011, "Robust inference with multiway clustering", JBES 29): with jackknife variances over
     rows, over columns and over single cells, V = V_r + V_i − V_c, at least V_c / 3. V_c is what
     rows and columns leave where every cell is there, else all that differs between cells.
-    The percentiles 2.5 and 97.5 are then widened by Student's quantile over the normal one; further
-    out, products of two draws have heavier tails than means. Its degrees of freedom are
+    Percentiles are cut where Student's distribution puts them. Its degrees of freedom are
     Satterthwaite's of the three variances, at least those of the fewer of rows and columns. How
     often the intervals hold the truth: docs/studies/listening_coverage.json.
 
@@ -69,10 +68,10 @@ def two_way_interval(
     if degrees == 0 or not draws.size:
         return Interval(mean)
     spread = float(draws.std())
-    if not spread > 0:
-        return Interval(mean, mean, mean)
-    wider = float(stdtrit(degrees, 0.975) / ndtri(0.975)) * np.sqrt(variance) / spread
-    low, high = mean + (np.quantile(draws, [0.025, 0.975]) - draws.mean()) * wider
+    if spread > 0:
+        draws = mean + (draws - draws.mean()) * np.sqrt(variance) / spread
+    cut = float(ndtr(-stdtrit(degrees, 0.975)))
+    low, high = np.quantile(draws, [cut, 1 - cut])
     return Interval(mean, float(low), float(high))
 
 
