@@ -23,6 +23,7 @@ from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.judging import evaluate
+from rrpo.listen.design import read_design, sound_file
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
 from rrpo.reward import RewardConfig, RewardModel
@@ -205,6 +206,27 @@ def test_the_page_of_play_speaks_as_the_command(place: Path) -> None:
     done = CliRunner().invoke(app, ["speak", *words])
     assert done.exit_code == 0, done.output
     assert (place / "said.wav").read_bytes() == answer.content
+
+
+def test_cosyvoice_policies_are_compared_in_a_listening_test(place: Path) -> None:
+    pytest.importorskip("pyloudnorm", reason="needs pyloudnorm: pip install 'rrpo[listen]'")
+    listen = ["listen", "build", "before=CosyVoice2-0.5B", "after=CosyVoice2-0.5B"]
+    listen += ["--voice", "voice.wav", "--texts", "2", "--listeners", "2", "--out", "heard"]
+    without = CliRunner().invoke(app, listen).exception
+    assert isinstance(without, UserError)
+    assert "give CosyVoice's own with --data" in str(without)
+    for words in commands():
+        if any("held-out" in word for word in words) and words[1] in ("data", "tokenize"):
+            assert CliRunner().invoke(app, words[1:]).exit_code == 0, words
+    done = CliRunner().invoke(app, [*listen, "--data", "tokens-held-out/tokens"])
+    assert done.exit_code == 0, done.output
+    design = read_design(place / "heard")
+    assert design.systems == ["before", "after"]
+    assert not design.bundled_voice
+    spoken = [one for one in design.sounds if one.system in design.systems]
+    assert len(spoken) >= 4
+    for one in spoken:
+        assert soundfile.info(sound_file(place / "heard", one.id)).samplerate == 24_000
 
 
 def test_an_utterance_without_a_token_is_judged_as_silence(
