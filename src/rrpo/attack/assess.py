@@ -12,6 +12,7 @@ from torch import Tensor
 from rrpo.attack.embedding import Place, ascend
 from rrpo.attack.goal import Goal, Outcome, margins, untouched
 from rrpo.attack.insertion import INSERTS, TRIES, insert
+from rrpo.attack.policy import Start, by_policy
 from rrpo.attack.substitution import CANDIDATES, by_gradient, by_search
 from rrpo.attack.trigger import ROUNDS, trigger
 from rrpo.audio import Audio
@@ -26,13 +27,13 @@ from rrpo.reward.posteriors import log_posteriors
 Judge = Callable[[Sequence[Tensor]], NDArray[np.float64]]
 """Takes tokens and returns what an independent judge of emotion hears: (N, 6), of `EMOTIONS`."""
 UNTOUCHED = "untouched"
-EMBEDDINGS, EXCHANGES, SOUNDS = "embeddings", "tokens", "sounds"
+EMBEDDINGS, EXCHANGES, SOUNDS, SPEECH = "embeddings", "tokens", "sounds", "speech"
 """What an attack changes."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is attacked, and how hard."""
+    """How much is attacked, and how hard; a policy is trained for at most `steps`, up to `kl`."""
 
     utterances: int = 96
     frames: tuple[float, ...] = (0.5, 2.0, 8.0)
@@ -41,11 +42,20 @@ class Size:
     searched: tuple[int, ...] = (1, 4)
     rounds: int = ROUNDS
     tries: int = TRIES
+    steps: int = 60
+    kl: float = 0.3
 
 
 FULL = Size()
 QUICK = replace(
-    FULL, utterances=20, frames=(0.5, 2.0), exchanges=(1, 2, 4), searched=(4,), rounds=3, tries=2
+    FULL,
+    utterances=20,
+    frames=(0.5, 2.0),
+    exchanges=(1, 2, 4),
+    searched=(4,),
+    rounds=3,
+    tries=2,
+    steps=0,
 )
 
 
@@ -58,21 +68,24 @@ class Tools:
         codec: tokenizes audio.
         audios: of the utterances, (N,) at 16 kHz.
         judge: hears what was done to the speech.
+        start: a policy that can be trained on the reward model.
     """
 
     allowed: Sequence[Tensor] | None = None
     codec: Codec | None = None
     audios: list[Audio] | None = None
     judge: Judge | None = None
+    start: Start | None = None
 
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack by name: what it changes and what came of it."""
+    """An attack by name: what it changes, what came of it, and what is worth a note."""
 
     name: str
     changes: str
     outcome: Outcome
+    note: str = ""
 
 
 def attacks(
@@ -103,6 +116,11 @@ def attacks(
         for name, change in INSERTS.items():
             outcome = insert(model, goal, tools.codec, tools.audios, change, size.tries, seed)
             yield Attack(name, SOUNDS, outcome)
+    if tools.start is not None and size.steps:
+        spoken, reached = by_policy(model, tools.start, size.steps, size.kl, seed)
+        for name, outcome in spoken.items():
+            note = f"KL {reached:.2f}" if outcome.passes > 1 else ""
+            yield Attack(name, SPEECH, outcome, note)
 
 
 def _of(at: Place) -> str:
@@ -155,7 +173,9 @@ def assess(
 def _count(size: Size, tools: Tools) -> int:
     exchanges = len(size.exchanges) * (1 if tools.allowed is None else 2)
     sounds = 0 if tools.codec is None else len(INSERTS)
-    return 2 + len(size.frames) + len(size.pooled) + exchanges + len(size.searched) + sounds
+    spoken = 2 if tools.start is not None and size.steps else 0
+    embeddings = len(size.frames) + len(size.pooled)
+    return 2 + embeddings + exchanges + len(size.searched) + sounds + spoken
 
 
 def _carried(size: Size) -> int:
@@ -188,6 +208,7 @@ def _figures(
         row: dict[str, Any] = {
             "name": attack.name,
             "changes": attack.changes,
+            "note": attack.note,
             "passes": outcome.passes,
             "deceived": interval(hits, groups=groups),
             "gain": interval(gained.double().numpy(), groups=groups),

@@ -13,13 +13,14 @@ from rrpo.attack.assess import FULL, QUICK, Tools, assess
 from rrpo.attack.goal import Goal, draw_goal
 from rrpo.attack.likely import among_likeliest
 from rrpo.attack.page import print_attacks, write_page
+from rrpo.attack.policy import Start
 from rrpo.checkpoint import write_json
 from rrpo.data.shards import Utterance, for_tests, shard_codec
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.loading import Location, codec_identity, load_reward_model, output_folder
 from rrpo.mini.world import World
-from rrpo.policy.layout import make_prompts
+from rrpo.policy.layout import make_examples, make_prompts
 from rrpo.processes import machine
 from rrpo.reward import RewardModel
 from rrpo.tokens import is_same, require_one_codec, shown
@@ -122,13 +123,16 @@ def _tools(goal: Goal, codec: str) -> tuple[Tools, list[str]]:
         replace(row, emotion=emotion) for row, emotion in zip(goal.rows, goal.emotions, strict=True)
     ]
     notes: list[str] = []
-    allowed = None
+    allowed = start = None
     try:
-        prompts = make_prompts(world.tokenizer, asked)
-        allowed = among_likeliest(world.policy(), prompts, goal.tokens)
+        prompts, policy = make_prompts(world.tokenizer, asked), world.policy()
+        allowed = among_likeliest(policy, prompts, goal.tokens)
+        if set(goal.emotions) <= set(EMOTIONS):
+            examples = make_examples(world.tokenizer, world.shard("finetune"))
+            start = Start(policy, examples, prompts)
     except UserError as error:
-        notes.append(f"exchanges with likely tokens are left out: {error}")
+        notes.append(f"likely tokens and a policy's speech are left out: {error}")
     heard = judge if set(goal.emotions) <= set(EMOTIONS) else None
     if heard is None:
         notes.append("the judge is left out: it knows the mini world's emotions alone")
-    return Tools(allowed, spoken, spoken.decode_batch(goal.tokens), heard), notes
+    return Tools(allowed, spoken, spoken.decode_batch(goal.tokens), heard, start), notes

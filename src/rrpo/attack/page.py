@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 from rich.console import Console
 
-from rrpo.attack.assess import EMBEDDINGS, EXCHANGES, SOUNDS
+from rrpo.attack.assess import EMBEDDINGS, EXCHANGES, SOUNDS, SPEECH
 from rrpo.interval import Interval
 from rrpo.interval import cell as text_of
 from rrpo.report.page import write_html
@@ -25,6 +25,7 @@ HEADINGS = {
     EMBEDDINGS: "Embeddings moved along the gradient",
     EXCHANGES: "Speech tokens exchanged or appended",
     SOUNDS: "Sounds put into the audio, which is tokenized again",
+    SPEECH: "Speech of a policy that DiffRO trains on this reward model alone",
 }
 TONES = ("diffro", "rrpo", "sft", "dpo", "grpo", "base")
 """Colours of the pages, one for each reward model in the chart."""
@@ -64,6 +65,12 @@ def verdict(figures: Figures) -> list[str]:
             lines.append(
                 f"With {figures['carried']} it is in {_share(row['unheard'])} deceived while the "
                 "judge does not hear the emotion: there a policy would be paid for nothing."
+            )
+        said = [row for row in found["attacks"] if row["changes"] == SPEECH]
+        if said and said[-1].get("unheard") is not None:
+            lines.append(
+                f"A policy that it alone pays deceives it in {_share(said[-1]['unheard'])} while "
+                f"the judge does not hear the emotion ({_share(said[0]['unheard'])} before)."
             )
     return lines
 
@@ -128,7 +135,8 @@ def _table(name: str, found: Figures) -> Table:
             changes = row["changes"]
             rows.append(Row(HEADINGS[changes], [], heading=True))
         cells = [cell(row.get(key)) for key, _, _ in COLUMNS]
-        rows.append(Row(row["name"], [*cells, Cell(str(row["passes"]))]))
+        name = ", ".join(filter(None, (row["name"], row["note"])))
+        rows.append(Row(name, [*cells, Cell(str(row["passes"]))]))
     columns = [*((title, remark) for _, title, remark in COLUMNS), ("Passes", "")]
     return Table(f"Attacks on {name}", "Attack", columns, rows)
 
