@@ -86,6 +86,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         del sys.modules[name]
 
 
+@pytest.mark.usefixtures("quick_judges")
 def test_every_command_of_the_guide_runs(place: Path) -> None:
     asked = commands()
     assert {" ".join(words[1:3]) for words in asked} >= {

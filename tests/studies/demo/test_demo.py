@@ -19,7 +19,13 @@ from rrpo.studies.demo.systems import SMOKE
 pytestmark = pytest.mark.slow
 
 PLAN = replace(
-    SMOKE, reward_steps=1, sft_steps=1, diffro_steps=1, batch_size=2, curve_every=1, test_utterances=8
+    SMOKE,
+    reward_steps=1,
+    sft_steps=1,
+    diffro_steps=1,
+    batch_size=2,
+    curve_every=1,
+    test_utterances=8,
 )
 """Every stage and every emotion, once."""
 

@@ -29,7 +29,6 @@ def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule.multiprocessing, "get_context", lambda _: context)
 
 
-
 @pytest.mark.usefixtures("quick_start")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_stage_waits_for_what_it_needs_and_none_is_done_twice(
