@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Most of the time of a short command is theirs.
+# Most of the time of a short command is theirs; what is not installed is passed over.
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 multiprocessing.set_forkserver_preload(
     [
@@ -16,6 +16,12 @@ multiprocessing.set_forkserver_preload(
         "rrpo.judging",
         "rrpo.post_training",
         "rrpo.reward_eval",
+        "rrpo.reward_training",
+        "matplotlib.figure",
+        "pandas",  # which pyarrow looks for
+        "scipy.signal",
+        "scipy.stats",
+        "torch.utils.tensorboard",
     ]
 )
 
