@@ -61,6 +61,7 @@ def test_a_model_and_tokens_of_ones_own(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
