@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Most of the time of a short command is theirs.
+# Most of the time of a short command is theirs; what is not installed is passed over.
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 multiprocessing.set_forkserver_preload(
     [
@@ -16,6 +16,12 @@ multiprocessing.set_forkserver_preload(
         "rrpo.judging",
         "rrpo.post_training",
         "rrpo.reward_eval",
+        "rrpo.reward_training",
+        "matplotlib.figure",
+        "pandas",  # which pyarrow looks for
+        "scipy.signal",
+        "scipy.stats",
+        "torch.utils.tensorboard",
     ]
 )
 
@@ -25,13 +31,22 @@ TIMEOUT = 300
 
 def rrpo(*words: object, code: int = 0, cwd: Path | None = None) -> str:
     """Run a command and return what it printed; a traceback is never right."""
+    return _printed([str(word) for word in words], code, cwd)
+
+
+def python(source: str, cwd: Path) -> str:
+    """Run a program and return what it printed."""
+    return _printed(source, 0, cwd)
+
+
+def _printed(asked: list[str] | str, code: int, cwd: Path | None) -> str:
     with TemporaryDirectory() as folder:
         names = [Path(folder) / name for name in ("stdout", "stderr")]
         for name in names:
             name.touch()
         environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
         process = multiprocessing.get_context(METHOD).Process(  # type: ignore[attr-defined]
-            target=_run, args=([str(word) for word in words], cwd or Path.cwd(), environment, names)
+            target=_run, args=(asked, cwd or Path.cwd(), environment, names)
         )
         process.start()
         process.join(TIMEOUT)
@@ -50,8 +65,10 @@ def mistake(*words: object, cwd: Path | None = None) -> str:
     return lines[0]
 
 
-def _run(words: list[str], folder: Path, environment: dict[str, str], names: list[Path]) -> None:
-    """Be the command: its streams, its folder, its environment."""
+def _run(
+    asked: list[str] | str, folder: Path, environment: dict[str, str], names: list[Path]
+) -> None:
+    """Be the command, or the program: its streams, its folder, its environment."""
     for stream, name in zip((sys.stdout, sys.stderr), names, strict=True):
         stream.flush()
         descriptor = os.open(name, os.O_WRONLY)
@@ -60,7 +77,7 @@ def _run(words: list[str], folder: Path, environment: dict[str, str], names: lis
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["rrpo", *words]
+    sys.argv = ["rrpo", *asked] if isinstance(asked, list) else ["-c"]
     if encoding := environment.get("RRPO_TEST_ENCODING"):
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(encoding=encoding, errors="strict")  # type: ignore[union-attr]
@@ -69,4 +86,7 @@ def _run(words: list[str], folder: Path, environment: dict[str, str], names: lis
     from rrpo.cli import main
 
     torch.set_num_threads(1)
-    main()
+    if isinstance(asked, str):
+        exec(compile(asked, "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        main()

@@ -78,10 +78,18 @@ class Truth:
 
     def estimates(self, estimator: Estimator, seed: int = 0) -> Tensor:
         """Return each sequence's estimate (64, P) of the gradient."""
+        found = self._paid(estimator, seed)
+        return torch.stack([flat(self.model, one) for one in found])
+
+    def expected(self, estimator: Estimator, seed: int) -> Tensor:
+        """Return `mean` of `estimates` (P,)."""
+        return flat(self.model, self.p @ self._paid(estimator, seed))
+
+    def _paid(self, estimator: Estimator, seed: int) -> Tensor:
+        """Return the reward (64,) of each sequence, to take the way back from."""
         generator = torch.Generator().manual_seed(seed)
         made = self.on_policy.evaluate(rollouts(SEQUENCES), estimator, generator)
-        found = rewards(self.on_policy.reward, made.embeddings, made.mask, [PROMPT] * COUNT)
-        return torch.stack([flat(self.model, one) for one in found])
+        return rewards(self.on_policy.reward, made.embeddings, made.mask, [PROMPT] * COUNT)
 
     def mean(self, estimates: Tensor) -> Tensor:
         return self.p @ estimates

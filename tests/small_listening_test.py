@@ -46,20 +46,20 @@ VALUES: dict[str, Any] = {
 """An answer to each."""
 
 
-def write_test(folder: Path, orders: int = 4, **changed: Any) -> Design:
+def write_test(folder: Path, orders: int = 4, seconds: float = SECONDS, **changed: Any) -> Design:
     """Write a test of two systems and four items, with its sounds; return its design."""
     (folder / SOUNDS).mkdir(parents=True)
     sounds = []
     for number in range(8):
         name = hashlib.sha256(str(number).encode()).hexdigest()[:12]
-        time = np.arange(int(SECONDS * RATE)) / RATE
+        time = np.arange(int(seconds * RATE)) / RATE
         tone = 0.2 * np.sin(2 * np.pi * 220 * (1 + number / 4) * time) * np.hanning(time.size)
         path = folder / SOUNDS / f"{name}.wav"
         write(path, tone.astype(np.float32), RATE)
         sounds.append(
             Sound(
                 id=name,
-                seconds=SECONDS,
+                seconds=seconds,
                 system="ours" if number % 2 else "theirs",
                 item=f"item-{number // 2}",
                 emotion="happy",

@@ -3,12 +3,11 @@
 import ast
 import importlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from command_line import python
 from places import ROOT
 
 PAGES = [
@@ -38,10 +37,7 @@ COMMANDS = sorted(
 @pytest.mark.slow
 @pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=lambda value: getattr(value, "name", ""))
 def test_python_examples_run(page: Path, code: str, tmp_path: Path) -> None:  # noqa: ARG001
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    python(code, tmp_path)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

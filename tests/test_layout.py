@@ -98,6 +98,7 @@ def private_names(path: Path) -> set[str]:
     return {name for name in found if name.startswith("_") and not name.endswith("__")}
 
 
+@pytest.mark.slow
 def test_no_test_needs_a_private_name() -> None:
     paths = sorted((ROOT / "tests").rglob("*.py"))
     assert len(paths) > 50

@@ -36,6 +36,8 @@ def test_a_built_wheel_runs_from_any_folder(tmp_path: Path) -> None:
             "train.steps=1",
             "--set",
             "train.warmup_steps=0",
+            "--set",
+            "sft.batch_size=2",
             "--out",
             "run",
         ],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 try:
     import fcntl
@@ -19,9 +19,11 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from rrpo.errors import UserError
 
+Module = TypeVar("Module", bound=torch.nn.Module)
 SUMS = "SHA256SUMS"
 """The file of a checkpoint that holds the hashes of the others."""
 
@@ -233,10 +235,23 @@ def _require_sealed(file: Path) -> None:
         )
 
 
-def require_fit(
-    make: Callable[[], torch.nn.Module], layers: int, state: Mapping[str, Tensor], source: Path
-) -> None:
-    """Refuse a state that is not that of a module, before the module takes any memory.
+class _Undrawn(TorchFunctionMode):
+    """Leaves weights as they were allotted: those of a file take their place."""
+
+    def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        if func is torch.randn:
+            func = torch.empty
+        return func(*args, **(kwargs or {}))
+
+
+def fitted(
+    make: Callable[[], Module], layers: int, state: Mapping[str, Tensor], source: Path
+) -> Module:
+    """Make a module with a stored state; it takes no memory before the state is known to fit.
+
+    Its layers draw no weights at first, since the stored ones replace them.
 
     Args:
         make: makes the module of a stored description, whose sizes may be damaged.
@@ -248,12 +263,17 @@ def require_fit(
     if layers > len(state):
         raise UserError(f"{source} is described with {layers} layers and has fewer: copy it again")
     try:
-        with torch.device("meta"):
+        # On this device a draw costs more than on others, and torch's compiler is loaded for it.
+        with torch.device("meta"), _Undrawn():
             own = make().state_dict()
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{source}: no model has its sizes ({reason}): copy it again") from None
     require_state(own, state, source)
+    with _Undrawn():
+        module = make()
+    module.load_state_dict(dict(state))
+    return module
 
 
 def require_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: Path) -> None:
@@ -276,11 +296,7 @@ def require_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source
 
 
 def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Load a state dict strictly into a module.
-
-    Raises:
-        UserError: as `require_state` does.
-    """
+    """Load a state dict strictly into a module; raises as `require_state` does."""
     require_state(module.state_dict(), state, source)
     module.load_state_dict(dict(state))
 

@@ -41,6 +41,7 @@ def test_the_bundled_model_is_attacked(
     assert "Found on" not in html  # with one model nothing carries over
 
 
+@pytest.mark.slow
 def test_a_model_and_tokens_of_ones_own(tmp_path: Path) -> None:
     for seed in (0, 1):
         reward.save(model(seed, codec=CODEC), tmp_path / f"rm{seed}")
@@ -60,6 +61,7 @@ def test_a_model_and_tokens_of_ones_own(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

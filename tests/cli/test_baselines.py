@@ -74,7 +74,7 @@ def test_rewards_that_cannot_be_paid_are_one_line(
 
 
 def test_the_gradient_audit_prints_figures_as_json(tiny: Path) -> None:
-    words = ("--data", tiny / "data", "--blocks", 3, "--prompts", 2, "--group", 2)
+    words = ("--data", tiny / "data", "--blocks", 3, "--prompts", 1, "--group", 2)
     run = ("bench", "gradient", tiny / "policy", "--reward", tiny / "reward")
     for line in rrpo(*run, *words, "--json").splitlines():
         if line.startswith("{"):

@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import WhisperConfig as OracleConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder as Oracle
 
 from rrpo.codec import whisper
 from rrpo.codec.ctranslate2 import read_weights
@@ -16,6 +14,7 @@ from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
 from rrpo.errors import UserError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "bands"), [(400, 80), (400, 128), (321, 120)])
 def test_the_mel_filters_are_librosas(window: int, bands: int) -> None:
     librosa = pytest.importorskip("librosa", reason="the oracle")
@@ -39,6 +38,9 @@ def packed(arrays: dict[str, Any]) -> bytes:
 
 def oracle(layers: int) -> Any:
     torch.manual_seed(0)
+    from transformers import WhisperConfig as OracleConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder as Oracle
+
     config = OracleConfig(
         d_model=512, encoder_layers=layers, encoder_attention_heads=8, encoder_ffn_dim=2048
     )
@@ -96,6 +98,7 @@ def test_hidden_states_are_those_of_transformers(tmp_path: Path) -> None:
     assert torch.allclose(found, expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_audio_gives_fifty_states_a_second(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(packed(stored(oracle(1), 1)))
     heard = whisper.load(1, tmp_path).hear(np.zeros(6400, dtype=np.float32))
@@ -108,6 +111,7 @@ def test_too_long_audio_is_refused() -> None:
         model(torch.zeros(1, 80, 3002))
 
 
+@pytest.mark.slow
 def test_the_spectrogram_is_that_of_transformers() -> None:
     from transformers import WhisperFeatureExtractor
 

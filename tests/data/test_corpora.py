@@ -364,6 +364,7 @@ def test_a_written_manifest_is_read_as_it_was(tmp_path: Path) -> None:
     assert (first.partition, first.session, second.intensity) == ("test", "one", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "left_out", "read"),
     [("emodb", 81, 535), ("ravdess", 128, 959), ("nemo", 0, 603), ("emotiontts_ko", 0, 300)],

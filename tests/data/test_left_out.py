@@ -192,6 +192,7 @@ def test_a_name_that_is_no_utf8_is_refused_by_every_command(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "t.csv"]
 
 
+@pytest.mark.slow
 def test_a_console_that_is_not_utf8_shows_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_the_residual_of_a_predictable_sound_is_its_excitation() -> None:
     assert np.corrcoef(found[200:-200], excitation[200:-200])[0, 1] > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("hibari") is None, reason="hibari-tts is not installed"
 )

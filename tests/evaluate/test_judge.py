@@ -112,6 +112,7 @@ def test_unfit_training_data_is_the_users_mistake() -> None:
 
 
 @pytest.mark.skipif(not CORPORA.is_dir(), reason="the corpora do not lie beside the checkout")
+@pytest.mark.slow
 def test_unseen_german_speakers_are_judged_above_chance() -> None:
     emotions = ("neutral", "angry", "happy", "sad")
     with (CORPORA / "emodb" / "manifest.csv").open(encoding="utf-8") as stream:

@@ -336,6 +336,7 @@ def test_a_class_that_swallows_the_others_is_named() -> None:
     assert subjects(mixed([50, 35], 50, takes=0)) == {}
 
 
+@pytest.mark.slow
 def test_a_language_that_is_far_behind_is_named_with_the_best() -> None:
     good, poor = mixed([45, 45, 45, 45], 50), mixed([30, 24, 20, 26], 50)
     english = replace(good, languages=np.array(["en"] * 200))

@@ -62,7 +62,7 @@ def test_sounds_are_equally_loud_and_have_no_metadata(tmp_path: Path) -> None:
 
 def test_the_seed_makes_the_same_test_with_other_ids(tmp_path: Path) -> None:
     def shape(folder: Path, seed: int) -> list[list[tuple[str, str | None]]]:
-        design = built(folder, seed=seed)
+        design = built(folder, anew=True, seed=seed)
         pages = {page.id: page for page in design.pages}
         return [[(pages[name].role, pages[name].text) for name in one] for one in design.orders]
 

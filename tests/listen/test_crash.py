@@ -26,9 +26,12 @@ from rrpo.listen.store import listener_id
 from small_listening_test import answered, write_test
 
 LISTENERS = 50
-pytestmark = pytest.mark.skipif(
-    "fork" not in multiprocessing.get_all_start_methods(), reason="starts processes by fork"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        "fork" not in multiprocessing.get_all_start_methods(), reason="starts processes by fork"
+    ),
+]
 
 
 def serve(test: Path, port: int) -> None:
@@ -83,9 +86,7 @@ def all_listen(design: Design, port: int, pause: float, rounds: int, out: Path) 
         out.write_text(json.dumps([line for one in asked for line in one.result()]))
 
 
-@pytest.mark.parametrize(
-    ("pause", "rounds"), [(0.3, 2), pytest.param(1.0, 4, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("pause", "rounds"), [(0.3, 2), (1.0, 4)])
 def test_no_acknowledged_answer_is_lost_and_none_doubled(
     tmp_path: Path, pause: float, rounds: int
 ) -> None:

@@ -63,6 +63,7 @@ def test_diffro_climbs_a_reward_of_ones_own(tmp_path: Path) -> None:
         rrpo.train_diffro(out, ["mini"], start="mini", settings=settings, resume=True)
 
 
+@pytest.mark.slow
 def test_grpo_takes_the_same_reward(tmp_path: Path) -> None:
     settings = SMALL | {
         "train.steps": 1,
@@ -76,6 +77,7 @@ def test_grpo_takes_the_same_reward(tmp_path: Path) -> None:
     assert line["reward"] == pytest.approx(-5 * line["code"] / 6560, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_what_a_reward_cannot_be_is_named(tmp_path: Path) -> None:
     weighted = SMALL | {"bound": 2.0}
     with pytest.raises(UserError, match="bound is a setting of reward models"):

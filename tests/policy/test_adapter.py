@@ -1,5 +1,6 @@
 """Adapters: nothing changes at first, only they are trained, what is saved computes the same."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,13 @@ from rrpo.policy.adapter import adapted, add_adapters, plain_state, without_adap
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
 
-pytest.importorskip("peft", reason="needs adapters: pip install 'rrpo[lora]'")
+# peft takes seconds to load, so it is looked for and not imported here.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_spec("peft") is None, reason="needs adapters: pip install 'rrpo[lora]'"
+    ),
+]
 
 CONFIG = LMConfig(
     text_vocabulary=40, hidden=32, layers=2, heads=4, key_value_heads=2, intermediate=48

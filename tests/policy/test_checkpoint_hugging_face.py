@@ -63,6 +63,7 @@ def shard(folder: Path) -> dict[str, str]:
     return places
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [2, 3])
 def test_each_version_is_read_as_itself(tmp_path: Path, version: int) -> None:
     """As in nvidia-china-sae/mair-hub#35: version 3's form was taken for version 2's."""
@@ -139,6 +140,7 @@ def test_the_tokenizer_of_the_joint_form_reads_texts_and_no_codes(tmp_path: Path
     assert again.encode("It is late.") == plain.encode("It is late.")
 
 
+@pytest.mark.slow
 def test_shards_and_torchs_files_are_read_like_one_file(tmp_path: Path, joint: Path) -> None:
     """As in meta-pytorch/torchtune#2048 and volcengine/verl#533."""
     whole = load_file(joint / "model.safetensors")
@@ -232,6 +234,7 @@ def test_adapters_are_added_to_the_base_that_they_name(tmp_path: Path, joint: Pa
     torch.testing.assert_close(projection(found_other), found)
 
 
+@pytest.mark.slow
 def test_adapters_give_what_peft_merges(tmp_path: Path, joint: Path) -> None:
     peft = pytest.importorskip("peft", reason="the oracle is not installed")
     transformers = pytest.importorskip("transformers", reason="the oracle is not installed")

@@ -204,6 +204,7 @@ def test_the_hugging_face_form_keeps_its_bias(tmp_path: Path) -> None:
         cosyvoice.save_hugging_face(tiny(3), tokenizer(), tmp_path / "3")
 
 
+@pytest.mark.slow
 def test_the_hugging_face_form_gives_the_same_logits(tmp_path: Path) -> None:
     """Read by transformers itself, codes and specials in one vocabulary."""
     transformers = pytest.importorskip("transformers", reason="the oracle is not installed")

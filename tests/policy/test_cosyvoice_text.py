@@ -67,6 +67,7 @@ def test_chinese(folder: Path) -> None:
     assert len(ids) == len("用开心的语气说".encode()) + 1
 
 
+@pytest.mark.slow
 def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no instructions for language 'fr'"):
         CosyVoiceTokenizer(folder, language="fr")

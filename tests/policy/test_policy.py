@@ -54,6 +54,7 @@ def test_layout_is_cosyvoice2s_unistream() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_matches_transformers_qwen2(model: SpeechTokenLM) -> None:
     transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
     oracle = transformers.Qwen2Model(

@@ -176,6 +176,7 @@ def test_page_escapes_what_it_is_given(demo: Path) -> None:
     assert any(HOSTILE in label for label in labels)
 
 
+@pytest.mark.slow
 def test_page_is_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +255,7 @@ def test_a_taste_says_so_and_shows_what_it_found(tmp_path: Path) -> None:
     assert "closer to the asked emotion" in words
 
 
+@pytest.mark.slow
 def test_page_survives_nulls_and_lost_sounds(tmp_path: Path) -> None:
     folder = make_demo(tmp_path / "run")
     lines = (folder / "samples.jsonl").read_text().splitlines()
@@ -597,6 +599,7 @@ def test_run_page(tmp_path: Path) -> None:
     assert "Quality, PLCMOS" in reader.words()
 
 
+@pytest.mark.slow
 def test_figure_in_both_formats(tmp_path: Path) -> None:
     figure(demo_results(), demo_curves(), tmp_path / "picture.png")
     pixels = np.asarray(Image.open(tmp_path / "picture.png").convert("RGB"), dtype=int)
@@ -643,6 +646,7 @@ def test_a_run_that_was_evaluated_can_be_heard_on_its_page(tmp_path: Path) -> No
     assert "<audio" not in write_run_page(tmp_path).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_page_with_sounds_ends_with_how_others_judge_them(tmp_path: Path) -> None:
     folder = make_demo(tmp_path / "my demo")
     page = write_page(folder).read_text(encoding="utf-8")

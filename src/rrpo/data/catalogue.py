@@ -171,9 +171,16 @@ def require_no_slip(option: str, emotion: str) -> None:
     Raises:
         UserError: it is; the message says which is meant.
     """
-    meant = difflib.get_close_matches(emotion, CLASSES, n=1, cutoff=0.86)
-    if meant and emotion not in CLASSES:
-        raise UserError(f"{option}: there is no emotion {emotion!r}: did you mean {meant[0]}?")
+    if meant := _meant(emotion):
+        raise UserError(f"{option}: there is no emotion {emotion!r}: did you mean {meant}?")
+
+
+@cache
+def _meant(emotion: str) -> str:
+    """Return the class whose name another one nearly is; of thousands of labels few differ."""
+    if emotion in CLASSES:
+        return ""
+    return next(iter(difflib.get_close_matches(emotion, CLASSES, n=1, cutoff=0.86)), "")
 
 
 def corpus_key(name: str) -> str:

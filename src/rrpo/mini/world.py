@@ -1,7 +1,7 @@
 """The bundled world: where its assets lie, that they are whole, and how to load them."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from rrpo import policy, reward
@@ -22,6 +22,12 @@ MINI = "mini"
 TEST_SETS = {"same": "test_same", "altered": "test_altered", "mandarin": "test_mandarin"}
 """Name in results → shard: the same voice and unseen text; altered voices, half of them in noise,
 weak and strong; another language (a world made without the Mandarin voice lacks it)."""
+
+
+@lru_cache(maxsize=16)
+def _rows(path: Path, _size: int, _modified: int) -> tuple[Utterance, ...]:
+    """Read a shard that is asked for by every part of a study, once while its file is the same."""
+    return tuple(read_shard(path))
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,11 @@ class World:
         That is finetune, one of `TEST_SETS`, or finetune_… or test_… of a voice in
         `rrpo.mini.text.SPEAKERS`.
         """
-        return read_shard(self._path(name))
+        path = self._path(name)
+        if not path.is_file():
+            return read_shard(path)
+        found = path.stat()
+        return list(_rows(path.absolute(), found.st_size, found.st_mtime_ns))
 
     def _path(self, shard: str) -> Path:
         return self.folder / "shards" / f"{shard}.parquet"

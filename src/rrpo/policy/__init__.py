@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from rrpo.checkpoint import load_model, load_state, require_fit, save_model
+from rrpo.checkpoint import fitted, load_model, save_model
 from rrpo.config import parse
 from rrpo.errors import UserError
 from rrpo.policy import cosyvoice
@@ -49,7 +49,4 @@ def load(folder: str | Path) -> SpeechTokenLM:
             "it is of an earlier version; train it again"
         )
     shape = parse(LMConfig, config, folder)
-    require_fit(lambda: SpeechTokenLM(shape), shape.layers, state, folder)
-    model = SpeechTokenLM(shape)
-    load_state(model, state, folder)
-    return model.eval()
+    return fitted(lambda: SpeechTokenLM(shape), shape.layers, state, folder).eval()

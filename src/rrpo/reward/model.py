@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rrpo.checkpoint import load_model, load_state, require_fit, save_model
+from rrpo.checkpoint import fitted, load_model, save_model
 from rrpo.config import parse
 from rrpo.errors import UserError
 from rrpo.reward.config import RewardConfig
@@ -311,7 +311,4 @@ def load(path: Path | str) -> RewardModel:
         )
     shape = {name: value for name, value in description.items() if name != "kind"}
     config = parse(RewardConfig, shape, Path(path))
-    require_fit(lambda: RewardModel(config), config.layers, state, Path(path))
-    model = RewardModel(config)
-    load_state(model, state, Path(path))
-    return model.eval()
+    return fitted(lambda: RewardModel(config), config.layers, state, Path(path)).eval()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,17 @@ from rrpo.studies.demo import demo, voices
 from rrpo.studies.demo.systems import SMOKE
 
 pytestmark = pytest.mark.slow
+
+PLAN = replace(
+    SMOKE,
+    reward_steps=1,
+    sft_steps=1,
+    diffro_steps=1,
+    batch_size=2,
+    curve_every=1,
+    test_utterances=8,
+)
+"""Every stage and every emotion, once."""
 
 
 class Loaded(HTMLParser):
@@ -36,7 +48,7 @@ INTERVALS = ("reward", "judge_accuracy", "judge_probability", "artifacts_per_sec
 @pytest.fixture(scope="module")
 def smoke(quick_judges: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
     folder = tmp_path_factory.mktemp("smoke") / "demo"
-    demo.run(folder, seed=3, plan=SMOKE)
+    demo.run(folder, seed=3, plan=PLAN)
     return folder
 
 
@@ -117,7 +129,7 @@ def test_demos_of_another_world_are_refused(smoke: Path, tmp_path: Path) -> None
 
 def test_a_finished_demo_is_not_run_again(smoke: Path) -> None:
     before = (smoke / "systems" / "rrpo" / "metrics.jsonl").read_text()
-    results = demo.run(smoke, seed=3, plan=SMOKE)
+    results = demo.run(smoke, seed=3, plan=PLAN)
     assert (smoke / "systems" / "rrpo" / "metrics.jsonl").read_text() == before
     assert results["systems"] == with_intervals(read_json(smoke / "results.json"))["systems"]
 
@@ -135,29 +147,29 @@ def test_a_full_disk_at_every_file_of_its_end(smoke: Path, tmp_path: Path) -> No
     shutil.copytree(smoke, out)
     begin()
     with faults(None, kill=False) as made:
-        expected = demo.run(out, seed=3, plan=SMOKE)["systems"]
+        expected = demo.run(out, seed=3, plan=PLAN)["systems"]
     assert made.done == ["mkstemp", "write", "replace"] * 8
     for file in range(8):
         number = 3 * file + file % 3
         kind = made.done[number]
         begin()
         with pytest.raises(UserError) as caught, faults(number, kill=False):
-            demo.run(out, seed=3, plan=SMOKE)
+            demo.run(out, seed=3, plan=PLAN)
         said = str(caught.value)
         assert "\n" not in said and "cannot write" in said and str(out) in said, (number, kind)
         for path in out.glob("*.json"):
             read_json(path)
         assert (out / "report.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
-    assert demo.run(out, seed=3, plan=SMOKE)["systems"] == expected
+    assert demo.run(out, seed=3, plan=PLAN)["systems"] == expected
 
 
 def test_another_demo_in_the_same_folder_is_refused(smoke: Path) -> None:
     with pytest.raises(UserError, match="another seed"):
-        demo.run(smoke, seed=4, plan=SMOKE)
+        demo.run(smoke, seed=4, plan=PLAN)
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no demo"):
-        demo.run(tmp_path, plan=SMOKE)
+        demo.run(tmp_path, plan=PLAN)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

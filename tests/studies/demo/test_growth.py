@@ -10,7 +10,16 @@ from rrpo.errors import UserError
 from rrpo.studies.demo import seeds
 from rrpo.studies.demo.systems import SMOKE
 
-TINY = replace(SMOKE, systems=("sft",), reward_steps=1, sft_steps=1, diffro_steps=1, batch_size=2)
+TINY = replace(
+    SMOKE,
+    systems=("sft",),
+    reward_steps=1,
+    sft_steps=1,
+    diffro_steps=1,
+    batch_size=2,
+    emotions=("happy", "sad"),
+    test_utterances=8,
+)
 
 
 def times(out: Path) -> dict[str, int]:

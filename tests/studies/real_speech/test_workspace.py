@@ -19,6 +19,7 @@ from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.interval import with_intervals
+from rrpo.reward import RewardConfig
 from rrpo.studies.real_speech import ablation, jobs, languages
 from rrpo.studies.real_speech import workspace as parts
 from rrpo.studies.real_speech.folds import AUDIO, CEILING, HARDENED, PRETRAINED, Fold, Job, Size
@@ -72,7 +73,12 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
             done.set_result(work(settings))
             return done
 
+    def shape(workspace: Workspace) -> RewardConfig:
+        tasks = {"emotion": workspace.emotions}
+        return RewardConfig(width=16, layers=1, heads=2, feedforward=16, tasks=tasks)
+
     small = SpeechTokenizerConfig(states=12, layers=1, width=16, dilations=(1,), summary=4)
+    monkeypatch.setattr(Workspace, "shape", shape)
     monkeypatch.setattr(whisper, "load", tiny)
     monkeypatch.setattr(parts, "TOKENIZER", small)
     monkeypatch.setattr(jobs, "TOKENIZER", small)

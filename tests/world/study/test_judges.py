@@ -130,6 +130,7 @@ def test_neutral_speech_has_no_intensity() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_judges")
 def test_the_command_writes_its_page_and_picture(tmp_path: Path) -> None:
     pytest.importorskip("hibari", reason="needs the packaged voice: pip install 'rrpo[mini]'")
     pytest.importorskip("pyworld", reason="needs WORLD: pip install 'rrpo[mini]'")

@@ -1,5 +1,6 @@
 """The figures of the mini world: the command in its tiny size, and the parts that can go wrong."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -158,6 +159,18 @@ def test_seconds_of_a_stage_say_when_they_are_not_all(tmp_path: Path) -> None:
     assert found["assets"].mean == (tmp_path / "recipe.json").stat().st_size / 1e6
 
 
+OF_THE_WORLD = (
+    "fine_tune_reward",
+    "judge_figures",
+    "lengths",
+    "policy_figures",
+    "reward_figures",
+    "transient_tokens",
+    "voices",
+)
+"""Parts of the study whose figures hang on the world alone."""
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_judges")
 def test_the_command_writes_its_page(
@@ -167,7 +180,11 @@ def test_the_command_writes_its_page(
     pytest.importorskip("pyworld", reason="needs WORLD: pip install 'rrpo[mini]'")
     few = partial(world_codec.transient_shares, ids=range(0, SPEECH_CODES, 20))
     monkeypatch.setattr(world_codec, "transient_shares", few)
+    own: dict[str, Any] = {}
+    for name in OF_THE_WORLD:
+        monkeypatch.setattr(study, name, watched(own, name, getattr(study, name)))
     page = study.run(tmp_path, study.SMOKE, command="rrpo study world --smoke").read_text()
+    assert set(own) == set(OF_THE_WORLD)
     figures = with_intervals(read_json(tmp_path / "study.json"))
     columns = ["rendering", "codec", "base", "base, seed 0", "base, seed 1"]
     assert list(figures["speech"]) == columns
@@ -189,7 +206,20 @@ def test_the_command_writes_its_page(
     with pytest.raises(UserError, match="study with another world"):
         study.run(tmp_path, study.SMOKE)
     _against_itself(figures, rows)
+    # What is of the world and not of the sentences is the same, and not measured again.
+    for name, known in own.items():
+        monkeypatch.setattr(study, name, lambda *_, known=known: known)
     _against_another(tmp_path, figures, rows)
+
+
+def watched(own: dict[str, Any], name: str, figure: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that also keeps what it finds under its name."""
+
+    def found(*given: Any) -> Any:
+        own[name] = figure(*given)
+        return own[name]
+
+    return found
 
 
 def _against_itself(figures: dict[str, Any], rows: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def _each(
         Progress(name, len(things)) as progress,
         ProcessPoolExecutor(count, context) as pool,
     ):
-        made_of = (workspace.folder, workspace.manifests, workspace.size)
+        made_of = (workspace.folder, tuple(workspace.manifests), workspace.size)
         waiting = [pool.submit(work, (*made_of, thing)) for thing in things]
         try:
             for number, done in enumerate(as_completed(waiting), start=1):
@@ -166,11 +167,17 @@ def evenly_mixed(
     return [row for one in clean for row in islice(cycle(mixes[int(one.id)] or [one]), count)]
 
 
-def _prepare(settings: tuple[Path, list[Path], Size, tuple[Fold, bool]]) -> None:
+@lru_cache(maxsize=1)
+def _opened(folder: Path, manifests: tuple[Path, ...], size: Size) -> Workspace:
+    """Return a workspace that a process keeps from job to job: manifests take long to read."""
+    return Workspace(folder, manifests, size)
+
+
+def _prepare(settings: tuple[Path, tuple[Path, ...], Size, tuple[Fold, bool]]) -> None:
     folder, manifests, size, (fold, mixed) = settings
-    Workspace(folder, manifests, size).prepare(fold, mixed)
+    _opened(folder, manifests, size).prepare(fold, mixed)
 
 
-def _finetune(settings: tuple[Path, list[Path], Size, Job]) -> None:
+def _finetune(settings: tuple[Path, tuple[Path, ...], Size, Job]) -> None:
     folder, manifests, size, job = settings
-    finetune(Workspace(folder, manifests, size), job)
+    finetune(_opened(folder, manifests, size), job)
