@@ -6,13 +6,13 @@ give the gradient of one batch of them all.
 
 import math
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
+from rrpo.buckets import Buckets
 from rrpo.errors import NotFinite
 from rrpo.objective import Objective
 from rrpo.processes import FailedElsewhere, every_row, processes, several, summed
@@ -25,9 +25,8 @@ Figures = dict[str, float]
 class Gradient:
     """Computes an objective's gradient into the parameters, a mean over the processes.
 
-    The gradients that the way back has left behind are sent in buckets while it goes on
-    (`DistributedDataParallel`). A weight that gets none on one process may get one on another. A
-    sharded model sends its own, after each micro-batch.
+    Gradients are sent as they come (`rrpo.buckets`); a sharded model sends its own, after each
+    micro-batch.
     """
 
     def __init__(
@@ -39,15 +38,10 @@ class Gradient:
         precision: torch.dtype | None,
     ) -> None:
         self.objective, self.config, self.state = objective, config, state
-        self.device, self.precision = device.type, precision
-        self.joined = None
+        self.cast = partial(torch.autocast, device.type, precision, precision is not None)
+        self.buckets = None
         if several() and config.sharding == "none":
-            self.joined = DistributedDataParallel(
-                _Loss(objective),
-                broadcast_buffers=False,
-                find_unused_parameters=True,
-                gradient_as_bucket_view=True,
-            )
+            self.buckets = Buckets(state.parameters.values())
 
     def of_step(self, step: int) -> tuple[Figures, Figures, str]:
         """Take as many micro-batches as are accumulated, each of every process.
@@ -65,7 +59,8 @@ class Gradient:
         gone = 0.0
         for left in reversed(range(self.config.accumulate)):
             try:
-                loss, figures = self._loss(step, left)
+                with self.cast():
+                    loss, figures = objective.loss(step, state.generator)
                 weight = float(getattr(objective, "weight", 1.0))
                 figures = {"": loss.item(), **{name: float(one) for name, one in figures.items()}}
                 for name, figure in figures.items():
@@ -87,34 +82,14 @@ class Gradient:
                     parameter.grad.mul_(1.0 - every / gone)
             # What is sent is averaged: a batch counts by its part of the processes' mean weight.
             own = weight * processes() / every
-            with self._waiting(left):
-                torch.autograd.backward(state.scaler.scale(loss * (every / gone * own)))
+            if left == 0 and self.buckets is not None:
+                self.buckets.begin()
+            torch.autograd.backward(state.scaler.scale(loss * (every / gone * own)))
             if not sound:
                 break
+        if self.buckets is not None:
+            self.buckets.finish()
         return means, weights, ""
-
-    def _loss(self, step: int, left: int) -> tuple[Tensor, Figures]:
-        """Return the loss and figures of a micro-batch of which `left` more follow."""
-        cast = torch.autocast(self.device, self.precision, enabled=self.precision is not None)
-        with self._waiting(left), cast:
-            compute = self.joined or self.objective.loss
-            found: tuple[Tensor, Figures] = compute(step, self.state.generator)
-        return found
-
-    def _waiting(self, left: int) -> AbstractContextManager[None]:
-        """Send nothing yet where more micro-batches follow; around both ways of one."""
-        return self.joined.no_sync() if left and self.joined is not None else nullcontext()
-
-
-class _Loss(nn.Module):
-    """A model that returns the loss itself: objectives call more of it than its `forward`."""
-
-    def __init__(self, objective: Objective[Any]) -> None:
-        super().__init__()
-        self.model, self.loss = objective.model, objective.loss
-
-    def forward(self, step: int, generator: torch.Generator) -> tuple[Tensor, Figures]:
-        return self.loss(step, generator)
 
 
 def shared(means: Figures, weights: Mapping[str, float], told: bool) -> tuple[Figures, bool]:

@@ -130,6 +130,11 @@ class DiffRORun(ReferencedRun):
         recordings: Sequence[Tensor],
     ) -> DiffROObjective:
         """Return what is optimized; arguments as of `DiffROObjective`, rewards as of `reward`."""
+        if self.diffro.context_passes and self.train.sharding == "full":
+            raise UserError(
+                "diffro.context_passes reads the policy several times on one way, which a sharded "
+                "one cannot be: set it to 0, or train.sharding to none"
+            )
         made = self.reward(reward, prompts, self.diffro.reward_form)
         rest = (prompts, self.diffro, self.train.steps, recordings)
         return DiffROObjective(model, reference, made, *rest)
