@@ -7,10 +7,13 @@ than that, and a weight may have a gradient on one process alone.
 from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import Work
+
+if TYPE_CHECKING:
+    from torch.distributed import Work
 
 BUCKET = 1 << 22
 """Elements of a bucket at the most, unless one weight has more."""

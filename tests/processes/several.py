@@ -1,6 +1,6 @@
 """Trainings by several processes, run as a script so that torch is imported once: prints JSON.
 
-`several.py WHAT FOLDER` forks the processes itself, as many as it needs at a time. Started by
+`several.py FOLDER WHAT …` forks the processes itself, as many as it needs at a time. Started by
 torchrun or accelerate launch with the word `launched` it is one of them.
 """
 
@@ -167,7 +167,7 @@ def diffro(told: bool = True, adapted: bool = False, **options: Any) -> DiffROOb
     """Return DiffRO on all prompts at once, whose utterances are given or drawn."""
     model, own = policy(), mine(prompts())
     if adapted:
-        add_adapters(model, 2)
+        add_adapters(model.bfloat16(), 2)
     reference = None if adapted else policy(1)
     config = DiffROConfig(batch_size=len(own), estimator="straight_through", beta=0.3, **options)
     made = DiffROObjective(model, reference, reward(), own, config, 4, mine(speech(3)[::-1]))
@@ -315,11 +315,14 @@ def gradients(root: Path) -> None:
 
 
 def finished(objective: Objective[Any], folder: Path, sharding: str, **options: Any) -> None:
-    """Train, and leave beside the run how much of the weights this process has held."""
+    """Train, and leave beside the run what this process has held of the weights."""
     config = CONFIG.model_copy(update={"sharding": sharding, **options})
     train(objective, config, folder, description="")
-    held = [getattr(one, "to_local", lambda one=one: one)() for one in objective.model.parameters()]
-    (folder / f"held-{process()}.json").write_text(json.dumps(sum(one.numel() for one in held)))
+    every = list(objective.model.parameters())
+    parts = [getattr(one, "to_local", lambda one=one: one)() for one in every]
+    frozen = {str(one.dtype) for one in every if not one.requires_grad}
+    held = {"elements": sum(one.numel() for one in parts), "frozen": sorted(frozen)}
+    (folder / f"held-{process()}.json").write_text(json.dumps(held))
 
 
 def together(make: Callable[[], Objective[Any]], *rest: Any, **options: Any) -> Callable[[], None]:
@@ -385,12 +388,21 @@ def sharded(root: Path) -> None:
         "sft": (recomputed, {"accumulate": 2, "average_from": 2}),
         "diffro": (lambda: diffro(told=False), {}),
         "adapters": (lambda: diffro(told=False, adapted=True), {}),
+        "grpo": (drawn, {}),
     }
     for name, (make, options) in cases.items():
-        for count, sharding in ((1, "none"), (2, "none"), (2, "full")):
+        alone = [(1, "none")] if name in ("tied", "sft") else []  # others draw by process
+        for count, sharding in (*alone, (2, "none"), (2, "full")):
             folder = root / f"{name} {count} {sharding}"
             ends = in_processes(count, together(make, folder, sharding, **options))
             print(json.dumps({"name": folder.name, "ends": ends}), flush=True)
+
+
+def drawn() -> GRPOObjective:
+    """Return GRPO that draws its utterances."""
+    made = grpo()
+    own = mine(prompts())
+    return GRPOObjective(made.model, policy(1), reward(), own, made.config)
 
 
 def recomputed() -> SFTObjective:
@@ -428,63 +440,66 @@ def ask(rank: int, at: int) -> Callable[[int], None]:
 
 def resumed(root: Path) -> None:
     """Stop after two steps of four, and go on with as many processes or another number."""
-    for first, then, name in ((2, 1, "a"), (1, 2, "a"), (2, 4, "a"), (2, 4, "b"), (2, 2, "a")):
-        folder = root / f"{first} to {then} {name}"
-        before = ask(first - 1, 2)
-        ends = in_processes(first, lambda: interrupted(lambda: Tied(before), folder, False))
-        ends += in_processes(then, lambda: interrupted(Tied, folder, True))
-        print(json.dumps({"name": folder.name, "ends": ends}), flush=True)
+
+    def tied(first: int, then: int, folder: Path, **config: str) -> list[int]:
+        parts = [
+            {"config": {name: one if n > 1 else "none" for name, one in config.items()}}
+            for n in (first, then)
+        ]
+        asked = ask(first - 1, 2)
+        ends = in_processes(
+            first, lambda: interrupted(lambda: Tied(asked), folder, False, **parts[0])
+        )
+        return ends + in_processes(then, lambda: interrupted(Tied, folder, True, **parts[1]))
+
+    def with_grpo(folder: Path) -> list[int]:
+        def stop(step: int, _: Any) -> None:
+            ask(0, 1)(step)  # which is heard at the end of the next
+
+        def make() -> GRPOObjective:
+            return grpo(updates=3)  # the third step is on utterances drawn anew
+
+        ends = in_processes(2, lambda: interrupted(make, folder, False, callbacks=[stop]))
+        return ends + in_processes(1, lambda: interrupted(make, folder, True))
+
     ends = in_processes(1, lambda: interrupted(Tied, root / "whole", False))
-    # The second step of a batch of GRPO's is on utterances that are drawn anew.
-    folder = root / "grpo"
-
-    def stop(step: int, _: Any) -> None:
-        ask(0, 1)(step)
-
-    ends += in_processes(
-        2, lambda: interrupted(lambda: grpo(updates=2), folder, False, callbacks=[stop])
-    )
-    ends += in_processes(1, lambda: interrupted(lambda: grpo(updates=2), folder, True))
-    # What was sharded goes on in one process, and the other way round.
+    for first, then, name in ((2, 1, "a"), (1, 2, "a"), (2, 4, "a"), (2, 4, "b"), (2, 2, "a")):
+        ends += tied(first, then, root / f"{first} to {then} {name}")
     for first, then in ((2, 1), (1, 2)):
-        folder = root / f"sharded {first} to {then}"
-        for count, resume, before in ((first, False, ask(0, 2)), (then, True, ask(-1, 0))):
-            config = {"sharding": "full" if count > 1 else "none"}
-            ends += in_processes(
-                count,
-                lambda before=before, resume=resume, config=config: interrupted(
-                    lambda: Tied(before), folder, resume, config=config
-                ),
-            )
-    print(json.dumps({"name": "others", "ends": ends}), flush=True)
+        ends += tied(first, then, root / f"{first} to {then} sharded", sharding="full")
+    ends += with_grpo(root / "grpo")
+    print(json.dumps({"name": "resumed", "ends": ends}), flush=True)
 
 
 def signalled(root: Path) -> None:
     """End one of several processes politely: at set places, then at random moments."""
-    for name, (rank, at, place) in {
-        "warm-up": (1, 0, "judging"),
-        "loss": (1, 3, "loss"),
-        "judging": (0, 5, "judging"),
-        "last": (1, 40, "judging"),
-    }.items():
+
+    def placed(name: str, rank: int, at: int, judging: bool) -> list[int]:
         asked, never = ask(rank, at), ask(-1, 0)
-        before = {"loss": (asked, never), "judging": (never, asked)}[place]
-        ends = in_processes(2, lambda before=before, name=name: slow(root / name, *before))
-        print(json.dumps({"name": name, "ends": ends}), flush=True)
-    chance = random.Random(0)
-    for trial in range(8):
-        count = 4 if trial == 7 else 2
-        folder, never = root / f"random {trial}", ask(-1, 0)
-        children = started(count, lambda folder=folder: slow(folder, never, never, steps=10**6))
+        before = (never, asked) if judging else (asked, never)
+        return in_processes(2, lambda: slow(root / name, *before))
+
+    def at_random(folder: Path, count: int) -> list[int]:
+        never = ask(-1, 0)
+        children = started(count, lambda: slow(folder, never, never, steps=10**6))
         while not (folder / "metrics.jsonl").exists():
             time.sleep(0.01)
         time.sleep(chance.uniform(0.0, 0.5))
         os.kill(chance.choice(children), signal.SIGTERM)
-        print(json.dumps({"name": folder.name, "ends": list(map(ended, children))}), flush=True)
+        return list(map(ended, children))
+
+    ends = placed("warm-up", 1, 0, judging=True)
+    ends += placed("loss", 1, 3, judging=False)
+    ends += placed("judging", 0, 5, judging=True)
+    ends += placed("last", 1, 20, judging=True)
+    chance = random.Random(0)
+    for trial in range(8):
+        ends += at_random(root / f"random {trial}", 4 if trial == 7 else 2)
+    print(json.dumps({"name": "signalled", "ends": ends}), flush=True)
 
 
 def slow(
-    folder: Path, loss: Callable[[int], None], judging: Callable[[int], None], steps: int = 40
+    folder: Path, loss: Callable[[int], None], judging: Callable[[int], None], steps: int = 20
 ) -> None:
     """Train with steps that take a while and judging that takes longer."""
 
@@ -540,7 +555,7 @@ def failed(root: Path) -> None:
 
 def launched(root: Path) -> None:
     """Train as one of the processes that a launcher has started."""
-    together(sft, root, "none")()
+    together(sft, root, "none")()  # its other processes have the same folder
 
 
 if __name__ == "__main__":
@@ -548,5 +563,5 @@ if __name__ == "__main__":
     for module in ("torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor"):
         importlib.import_module(module)
     torch.set_num_threads(1)
-    os.environ["ACCELERATE_USE_CPU"] = "true"
-    globals()[sys.argv[1]](Path(sys.argv[2]))
+    for what in sys.argv[2:]:
+        globals()[what](Path(sys.argv[1]) / what)
