@@ -235,6 +235,54 @@ def test_interrupted_by_the_keyboard(tmp_path: Path, uninterrupted: dict[str, Te
     assert_same(weights(Toy(), tmp_path, resume=True), uninterrupted)
 
 
+@pytest.mark.parametrize("at", [0, 4, 8])
+def test_interrupted_while_it_is_judged(
+    tmp_path: Path, uninterrupted: dict[str, Tensor], at: int
+) -> None:
+    """Before the first step, too; nothing is judged twice, and no step is taken after it."""
+
+    def judge(press: int) -> Callable[[int], dict[str, float]]:
+        def validate(step: int) -> dict[str, float]:
+            if step == press:
+                signal.raise_signal(signal.SIGTERM)
+            return {"loss": float(step)}
+
+        return validate
+
+    with pytest.raises(TrainingInterrupted, match=f"after step {at} of 12"):
+        train(Toy(), CONFIG, tmp_path, validate=judge(at), validate_every=4)
+    toy = Toy()
+    result = train(toy, CONFIG, tmp_path, True, judge(-1), 4)
+    assert_same(dict(toy.model.state_dict()), uninterrupted)
+    assert [row["step"] for row in result.validations] == [0, 4, 8, 12]
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in lines if "validation" in row] == [0, 4, 8, 12]
+    assert [row["step"] for row in lines if "validation" not in row] == list(range(1, 13))
+
+
+def test_an_interrupted_step_is_judged_once_the_run_goes_on(
+    tmp_path: Path, uninterrupted: dict[str, Tensor]
+) -> None:
+    """A checkpoint comes first: there may be no time for the figures."""
+    judged: list[int] = []
+
+    def press(step: int) -> None:
+        if step == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    def validate(step: int) -> dict[str, float]:
+        judged.append(step)
+        return {"loss": float(step)}
+
+    with pytest.raises(TrainingInterrupted, match="after step 4 of 12"):
+        train(Toy(press), CONFIG, tmp_path, validate=validate, validate_every=4)
+    assert judged == [0]
+    toy = Toy()
+    train(toy, CONFIG, tmp_path, True, validate, 4)
+    assert judged == [0, 4, 8, 12]
+    assert_same(dict(toy.model.state_dict()), uninterrupted)
+
+
 def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path: Path) -> None:
     pytest.importorskip("fcntl", reason="locks are of POSIX systems")
     with alone(tmp_path), pytest.raises(UserError, match="another process is writing"):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rrpo import buckets
-from rrpo.checkpoint import load_tensors, save_model, save_tensors
+from rrpo.checkpoint import save_model, save_tensors
 from rrpo.data.shards import Utterance
 from rrpo.errors import NotFinite
 from rrpo.gradient import Gradient, shared
@@ -261,13 +261,10 @@ OBJECTIVES: dict[str, Callable[[], Objective[Any]]] = {
     "sft": sft,
     "dpo": lambda: dpo(cross_entropy=0.2, length_normalized=True),
     "diffro": diffro,
-    "diffro, sum": lambda: diffro(kl_reduction="sum", skip_broken=False),
-    "diffro, duration": lambda: diffro(duration=0.4),
-    "diffro, context": lambda: diffro(context_passes=1),
+    "diffro, duration": lambda: diffro(duration=0.4, context_passes=1, skip_broken=False),
     "grpo": grpo,
     "rloo": lambda: grpo(advantage="rloo", kl_reduction="sum", duration=0.4),
     "reward": fit,
-    "reward, plain": lambda: fit(adversarial=False, label_smoothing=0.0),
 }
 
 
@@ -277,41 +274,37 @@ def gradient(make: Callable[[], Objective[Any]], file: Path, accumulate: int = 1
     objective = make()
     config = CONFIG.model_copy(update={"accumulate": accumulate})
     state = initial_state(objective.model, config, accelerator, None)
-    means, weights, what = Gradient(objective, config, state, accelerator.device, None).of_step(1)
+    made = Gradient(objective, config, state, accelerator.device, None)
+    sent = []
+    if made.buckets is not None and isinstance(objective.model, SpeechTokenLM):
+        finish = made.buckets.finish
+
+        def watched() -> None:
+            sent.append(len(made.buckets.sent) == len(made.buckets.buckets) > 5)
+            finish()
+
+        made.buckets.finish = watched  # type: ignore[method-assign]
+    means, weights, what = made.of_step(1)
     assert not what, what
+    assert all(sent), "the way back has sent every bucket before its end"
     figures, _ = shared(means, weights, False)
     found = {name: p.grad for name, p in state.parameters.items() if p.grad is not None}
     found |= {f"figure {name}": torch.tensor(one).double() for name, one in figures.items()}
     save_tensors(Path(f"{file}-{accelerator.process_index}"), found)
 
 
-def compare(root: Path, name: str, make: Callable[[int], Objective[Any]], parts: int) -> None:
-    """Print how far gradients and figures of two and four processes are from those of one."""
-    found: dict[str, Any] = {"name": name, "ends": []}
-    for count in (1, 2, 4):
-        file, batches = root / f"{name} {count}", max(1, parts // count)
-        found["ends"] += in_processes(
-            count, lambda file=file, batches=batches: gradient(lambda: make(batches), file, batches)
-        )
-        each = [load_tensors(Path(f"{file}-{rank}")) for rank in range(count)]
-        if count == 1:
-            alone = each[0]
-            found["size"] = max(float(one.abs().max()) for one in alone.values())
-            continue
-        found["keys"] = [sorted(one) == sorted(alone) for one in each]
-        for kind in ("figure", "gradient"):
-            keys = [key for key in alone if key.startswith("figure") == (kind == "figure")]
-            far = [float((one[key] - alone[key]).abs().max()) for one in each for key in keys]
-            found[kind] = max([found.get(kind, 0.0), *far])
-    print(json.dumps(found), flush=True)
-
-
 def gradients(root: Path) -> None:
-    """Compare the gradients of one, two and four processes, in many small buckets."""
+    """Compute the gradients of one, two and four processes, in many small buckets."""
     buckets.BUCKET = 100
-    for name, make in OBJECTIVES.items():
-        compare(root, name, lambda _, make=make: make(), 1)
-    compare(root, "uneven", Uneven, 4)
+
+    def every(count: int) -> None:
+        for name, make in OBJECTIVES.items():
+            gradient(make, root / f"{name} {count}")
+        parts = max(1, 4 // count)
+        gradient(lambda: Uneven(parts), root / f"uneven {count}", parts)
+
+    ends = [end for count in (1, 2, 4) for end in in_processes(count, lambda n=count: every(n))]
+    print(json.dumps({"name": "gradients", "ends": ends}), flush=True)
 
 
 def finished(objective: Objective[Any], folder: Path, sharding: str, **options: Any) -> None:
@@ -323,16 +316,6 @@ def finished(objective: Objective[Any], folder: Path, sharding: str, **options: 
     frozen = {str(one.dtype) for one in every if not one.requires_grad}
     held = {"elements": sum(one.numel() for one in parts), "frozen": sorted(frozen)}
     (folder / f"held-{process()}.json").write_text(json.dumps(held))
-
-
-def together(make: Callable[[], Objective[Any]], *rest: Any, **options: Any) -> Callable[[], None]:
-    """Return a training whose objective is made once the processes know each other."""
-
-    def action() -> None:
-        training_processes()
-        finished(make(), *rest, **options)
-
-    return action
 
 
 class Tied:
@@ -390,12 +373,18 @@ def sharded(root: Path) -> None:
         "adapters": (lambda: diffro(told=False, adapted=True), {}),
         "grpo": (drawn, {}),
     }
-    for name, (make, options) in cases.items():
-        alone = [(1, "none")] if name in ("tied", "sft") else []  # others draw by process
-        for count, sharding in (*alone, (2, "none"), (2, "full")):
-            folder = root / f"{name} {count} {sharding}"
-            ends = in_processes(count, together(make, folder, sharding, **options))
-            print(json.dumps({"name": folder.name, "ends": ends}), flush=True)
+
+    def every(names: list[str], kind: str) -> None:
+        for name in names:
+            training_processes()  # before anything is made, each of which is a part
+            make, options = cases[name]
+            folder = root / f"{name} {processes()} {kind}"
+            finished(make(), folder, kind, **options)
+
+    ends = in_processes(1, lambda: every(["tied", "sft"], "none"))  # others draw by process
+    for kind in ("none", "full"):
+        ends += in_processes(2, lambda kind=kind: every(list(cases), kind))
+    print(json.dumps({"name": "sharded", "ends": ends}), flush=True)
 
 
 def drawn() -> GRPOObjective:
@@ -493,8 +482,8 @@ def signalled(root: Path) -> None:
     ends += placed("judging", 0, 5, judging=True)
     ends += placed("last", 1, 20, judging=True)
     chance = random.Random(0)
-    for trial in range(8):
-        ends += at_random(root / f"random {trial}", 4 if trial == 7 else 2)
+    for trial in range(6):
+        ends += at_random(root / f"random {trial}", 4 if trial == 5 else 2)
     print(json.dumps({"name": "signalled", "ends": ends}), flush=True)
 
 
@@ -555,12 +544,17 @@ def failed(root: Path) -> None:
 
 def launched(root: Path) -> None:
     """Train as one of the processes that a launcher has started."""
-    together(sft, root, "none")()  # its other processes have the same folder
+    training_processes()
+    finished(sft(), root, "none")
 
 
 if __name__ == "__main__":
     # What an optimizer and sharding import, once here and not in every child.
-    for module in ("torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor"):
+    for module in (
+        []
+        if "launched" in sys.argv
+        else ("torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor")
+    ):
         importlib.import_module(module)
     torch.set_num_threads(1)
     for what in sys.argv[2:]:

@@ -51,7 +51,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     (folder / "said.txt").write_text(ended.stdout)
@@ -73,19 +73,22 @@ def ends(root: Path, name: str) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_two_and_four_processes_have_the_gradient_of_one(root: Path) -> None:
     """Of the joined batch, whose parts differ in tokens, texts and used weights."""
-    names = {"sft", "dpo", "diffro", "diffro, duration", "grpo", "rloo", "reward", "uneven"}
-    found = said(root)
-    assert names < found.keys()
-    for name, line in found.items():
-        if "gradient" not in line:
-            continue
-        assert line["ends"] == [0] * 7, name
-        assert line["keys"] == [True] * 4, name
-        assert line["gradient"] < 1e-6, name
-        assert line["figure"] < 1e-6, name
-        assert line["size"] > 0.01, name
-    parts = [load_tensors(root / "gradients" / f"sft {count}-0") for count in (1, 2)]
-    assert parts[0]["head.weight"].abs().max() > 0.001
+    assert said(root)["gradients"]["ends"] == [0] * 7
+    folder = root / "gradients"
+    names = sorted(path.name.removesuffix(" 1-0") for path in folder.glob("* 1-0"))
+    assert set(names) == {
+        *("sft", "dpo", "diffro", "diffro, duration", "grpo", "rloo", "reward", "uneven")
+    }
+    for name in names:
+        alone = load_tensors(folder / f"{name} 1-0")
+        weights = [key for key in alone if not key.startswith("figure")]
+        assert max(float(alone[key].abs().max()) for key in weights) > 0.01, name
+        for count in (2, 4):
+            for rank in range(count):
+                found = load_tensors(folder / f"{name} {count}-{rank}")
+                assert found.keys() == alone.keys(), name
+                for key in alone:
+                    torch.testing.assert_close(found[key], alone[key], atol=1e-6, rtol=0)
 
 
 @forking
@@ -96,7 +99,7 @@ def test_sharded_as_whole(root: Path, name: str) -> None:
     runs = [root / "sharded" / f"{name} {kind}" for kind in ("1 none", "2 none", "2 full")]
     runs = [run for run in runs if run.exists()]
     assert len(runs) == (3 if name in ("tied", "sft") else 2)
-    assert all(said(root)[run.name]["ends"] == [0] * int(run.name.split()[-2]) for run in runs)
+    assert said(root)["sharded"]["ends"] == [0] * 5
     held = [json.loads((run / "held-0.json").read_text()) for run in runs[-2:]]
     assert held[1]["elements"] <= held[0]["elements"] // 2 + 20
     first = runs[0]
@@ -159,10 +162,10 @@ def test_one_process_that_is_told_to_end_ends_all(root: Path) -> None:
     folder = root / "signalled"
     assert set(said(root)["signalled"]["ends"]) == {0}
     expected = {"warm-up": 0, "loss": 3, "judging": 5, "last": 20}
-    names = [*expected, *(f"random {trial}" for trial in range(8))]
+    names = [*expected, *(f"random {trial}" for trial in range(6))]
     for name in names:
         found = ends(folder, f"{name} 0")
-        assert len(found) == (4 if name == "random 7" else 2)
+        assert len(found) == (4 if name == "random 5" else 2)
         steps = {re.match(r"interrupted after step (\d+) ", one["said"])[1] for one in found}
         assert len(steps) == 1, name
         step = int(steps.pop())
@@ -177,7 +180,7 @@ def test_one_process_that_is_told_to_end_ends_all(root: Path) -> None:
 @forking
 @pytest.mark.slow
 def test_one_process_that_fails_ends_all(root: Path) -> None:
-    """At the same step, whether its loss cannot be computed or it cannot draw; and no pair twice."""
+    """At the same step, whether its loss cannot be computed or it cannot draw; two draw pairs."""
     folder = root / "failed"
     assert said(root)["failed"]["ends"] == [0] * 6
     for name in ("loss", "draw"):
@@ -191,15 +194,8 @@ def test_one_process_that_fails_ends_all(root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
-def test_under_a_launcher(tmp_path: Path, launcher: str) -> None:
-    command = {
-        "torchrun": ["torch.distributed.run", "--nproc-per-node=2", "--standalone"],
-        "accelerate": [
-            *("accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"),
-            *("--mixed_precision=no", "--dynamo_backend=no"),
-        ],
-    }[launcher]
+def test_under_a_launcher(tmp_path: Path) -> None:
+    command = ["torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     subprocess.run(
         [sys.executable, "-m", *command, str(SCRIPT), str(tmp_path), "launched"],
         env=environment(),
