@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from rrpo import runs
+from rrpo.chance import random_states, restore_random_states
 from rrpo.checkpoint import alone, load_model, save_model, sha256
 from rrpo.data.shards import Utterance
 from rrpo.errors import NotFinite, UserError
@@ -36,7 +37,6 @@ from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.config import RewardRun
 from rrpo.run_folder import begin_folder, commit_folder, recover_folder
 from rrpo.schedule import EarlyStopping
-from rrpo.state import random_states, restore_random_states, restore_state
 from rrpo.train import (
     TrainConfig,
     TrainingDiverged,
@@ -233,6 +233,54 @@ def test_interrupted_by_the_keyboard(tmp_path: Path, uninterrupted: dict[str, Te
     assert signal.getsignal(signal.SIGINT) is handler
     assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")][-1] == 6
     assert_same(weights(Toy(), tmp_path, resume=True), uninterrupted)
+
+
+@pytest.mark.parametrize("at", [0, 4, 8])
+def test_interrupted_while_it_is_judged(
+    tmp_path: Path, uninterrupted: dict[str, Tensor], at: int
+) -> None:
+    """Before the first step, too; nothing is judged twice, and no step is taken after it."""
+
+    def judge(press: int) -> Callable[[int], dict[str, float]]:
+        def validate(step: int) -> dict[str, float]:
+            if step == press:
+                signal.raise_signal(signal.SIGTERM)
+            return {"loss": float(step)}
+
+        return validate
+
+    with pytest.raises(TrainingInterrupted, match=f"after step {at} of 12"):
+        train(Toy(), CONFIG, tmp_path, validate=judge(at), validate_every=4)
+    toy = Toy()
+    result = train(toy, CONFIG, tmp_path, True, judge(-1), 4)
+    assert_same(dict(toy.model.state_dict()), uninterrupted)
+    assert [row["step"] for row in result.validations] == [0, 4, 8, 12]
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in lines if "validation" in row] == [0, 4, 8, 12]
+    assert [row["step"] for row in lines if "validation" not in row] == list(range(1, 13))
+
+
+def test_an_interrupted_step_is_judged_once_the_run_goes_on(
+    tmp_path: Path, uninterrupted: dict[str, Tensor]
+) -> None:
+    """A checkpoint comes first: there may be no time for the figures."""
+    judged: list[int] = []
+
+    def press(step: int) -> None:
+        if step == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    def validate(step: int) -> dict[str, float]:
+        judged.append(step)
+        return {"loss": float(step)}
+
+    with pytest.raises(TrainingInterrupted, match="after step 4 of 12"):
+        train(Toy(press), CONFIG, tmp_path, validate=validate, validate_every=4)
+    assert judged == [0]
+    toy = Toy()
+    train(toy, CONFIG, tmp_path, True, validate, 4)
+    assert judged == [0, 4, 8, 12]
+    assert_same(dict(toy.model.state_dict()), uninterrupted)
 
 
 def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path: Path) -> None:
@@ -585,14 +633,6 @@ def test_left_over_processes(
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     require_launcher()
-
-
-@pytest.mark.parametrize("process", [0, 1])
-def test_another_number_of_processes_is_named_by_each(stopped: Path, process: int) -> None:
-    two: Any = SimpleNamespace(num_processes=2, process_index=process)
-    state: Any = None  # nothing of it is changed
-    with pytest.raises(UserError, match="was trained by 1 processes, not 2: launch as many"):
-        restore_state(state, stopped / "checkpoint", two)
 
 
 @pytest.fixture

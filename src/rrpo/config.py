@@ -106,8 +106,12 @@ def dumped(config: Strict) -> str:
     return str(yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True))
 
 
+SPREAD = ("sharding", "train.sharding")
+"""How a training is spread over machines; it may go on spread otherwise."""
+
+
 def require_same(config: Strict, stored: Mapping[str, Any], source: Path) -> None:
-    """Check that a configuration equals the one that an earlier run stored.
+    """Check that a configuration equals the one that an earlier run stored, but for `SPREAD`.
 
     Args:
         config: the configuration of now.
@@ -119,6 +123,8 @@ def require_same(config: Strict, stored: Mapping[str, Any], source: Path) -> Non
     """
     now, then = _flatten(config.model_dump(mode="json")), _flatten(stored)
     for key in [*now, *then]:
+        if key in SPREAD:
+            continue
         if key not in now or key not in then or now[key] != then[key]:
             raise UserError(
                 f"{source} was made with {key}={then.get(key, 'absent')}, "

@@ -16,8 +16,10 @@ class Objective(Protocol[Model]):
     takes from one step to the next; it becomes part of the checkpoint. `batch()` returns what the
     last loss was computed from (`rrpo.diverged.Rows`); it is written into `diverged.json` where
     that loss is not finite. `weight` is the number of things that the last loss is a mean over,
-    such as its tokens, where batches differ in it: with gradient accumulation a micro-batch counts
-    by its weight, so that the step's gradient is that of one batch of them all.
+    such as its tokens, where batches differ in it: a micro-batch of this or another process counts
+    by its weight, so that the step's gradient is that of one batch of them all. A part of a loss
+    that is a mean over other things than the rest is weighed by `rrpo.processes.share`; all
+    processes ask for it in the same order.
     """
 
     @property

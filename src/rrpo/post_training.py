@@ -34,7 +34,7 @@ from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, requ
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import make_examples
 from rrpo.presets import preset as preset_file
-from rrpo.processes import require_launcher
+from rrpo.processes import is_main, require_launcher, wait_for_all
 from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.run_kinds import require_own
@@ -221,7 +221,9 @@ def train_dpo(
             return given
         place = folder / "pairs"
         drawing = {"seed": run.train.seed, **run.pairs.model_dump(mode="json")}
-        claim(place / "plan.json", drawing, "pairs")
+        if is_main():
+            claim(place / "plan.json", drawing, "pairs")
+        wait_for_all()
         if not (place / REJECTED).is_file():
             prompts = [example.prompt for example in examples]
             scored_by = run.reward(reward, prompts, run.pairs.reward_form)
@@ -293,6 +295,8 @@ def _named(rewards: Rewards) -> list[str]:
 
 def _finished(folder: Path, model: SpeechTokenLM) -> SpeechTokenLM:
     """Write a policy run's page, say what to do next, and return the policy it holds."""
+    if not is_main():
+        return policy.load(folder)
     write_run_page(folder)
     if is_mini(model):
         following = (

@@ -2,12 +2,16 @@
 
 import os
 import platform
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
+from accelerate.utils import gather_object, reduce
 
-from rrpo.errors import UserError
+from rrpo.errors import NotFinite, UserError
 
+Row = TypeVar("Row")
 LAUNCHED = (
     "TORCHELASTIC_RUN_ID",
     "PMI_SIZE",
@@ -19,6 +23,12 @@ LAUNCHED = (
 """What accelerate's launchers, torchrun, MPI and Slurm set in the processes that they start."""
 RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What a process needs to find the others."""
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others: one that is lost ends the run instead of holding it."""
+
+
+class FailedElsewhere(NotFinite):
+    """A process has no finite loss for this step, so that none of them goes on with it."""
 
 
 def require_launcher() -> None:
@@ -52,7 +62,76 @@ def training_processes() -> Accelerator:
         UserError: what `require_launcher` refuses.
     """
     require_launcher()
-    return Accelerator(mixed_precision="no")  # the loop casts and scales by itself
+    # The loop casts and scales by itself.
+    return Accelerator(
+        mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)]
+    )
+
+
+def several() -> bool:
+    """Say whether other processes train with this one."""
+    return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+
+
+def processes() -> int:
+    """Return how many processes train together."""
+    return torch.distributed.get_world_size() if several() else 1
+
+
+def process() -> int:
+    """Return the number of this process, 0 for the first."""
+    return torch.distributed.get_rank() if several() else 0
+
+
+def is_main() -> bool:
+    """Say whether this process is the one that writes and prints; alone it is."""
+    return process() == 0
+
+
+def every_row(rows: list[Row]) -> list[Row]:
+    """Return the rows of all processes, those of the first first."""
+    return list(gather_object(rows)) if several() else rows
+
+
+def wait_for_all() -> None:
+    """Wait until every process has come here."""
+    if several():
+        PartialState().wait_for_everyone()
+
+
+def summed(value: float, failed: bool = False) -> float:
+    """Return the sum of a value over the processes, all of which have to ask for it.
+
+    Args:
+        value: of this process; alone it is the sum.
+        failed: this one has no finite loss. Whoever asks for a sum hears of it, whichever it was.
+
+    Raises:
+        FailedElsewhere: a process of several has failed.
+    """
+    if not several():
+        return value
+    told = torch.tensor([value, float(failed)], dtype=torch.float64, device=PartialState().device)
+    found, failures = reduce(told, "sum").tolist()
+    if failures > 0:
+        raise FailedElsewhere("another process has a number not finite")
+    return float(found)
+
+
+def share(count: float) -> float:
+    """Return a count over its mean among the processes: what a mean over these things weighs.
+
+    The loop averages losses over the processes. A part of a loss that is a mean over `count`
+    things, which differ in number from process to process, times this is then a mean over all of
+    them.
+
+    Raises:
+        FailedElsewhere: as of `summed`.
+    """
+    if not several():
+        return 1.0
+    every = summed(count)
+    return count * processes() / every if every else 0.0
 
 
 def working_precision(choice: str, device: torch.device) -> torch.dtype | None:

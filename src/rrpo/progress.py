@@ -287,7 +287,7 @@ def restore_metrics(folder: Path, step: int) -> None:
     The checkpoint holds a copy; one of before that is cut after the step.
     """
     path, kept = folder / METRICS, folder / "checkpoint" / METRICS
-    if step > 0 and kept.is_file():
+    if kept.is_file():
         text = kept.read_text(encoding="utf-8")
     else:
         records = [record for record in read_metrics(path) if step > 0 and record["step"] <= step]

@@ -23,7 +23,7 @@ from rrpo.loading import (
 )
 from rrpo.mini.world import World
 from rrpo.presets import preset as preset_file
-from rrpo.processes import require_launcher
+from rrpo.processes import is_main, require_launcher
 from rrpo.progress import Progress
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardConfig, RewardModel
@@ -92,8 +92,9 @@ def train_reward(
     inputs = describe(start=start, data=data, mixes=mixes)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
     runs.train_reward(model, rows, pool, run, folder, said, **how)
-    write_run_page(folder)
-    print(f"reward model in {folder}; test it with: rrpo reward eval {folder}")
+    if is_main():
+        write_run_page(folder)
+        print(f"reward model in {folder}; test it with: rrpo reward eval {folder}")
     return reward.load(folder)
 
 

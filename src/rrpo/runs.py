@@ -25,6 +25,7 @@ from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss, hold_out
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.layout import Example, Prompt
+from rrpo.processes import is_main
 from rrpo.progress import require_tracker
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
 from rrpo.reward.config import RewardRun
@@ -129,6 +130,11 @@ class DiffRORun(ReferencedRun):
         recordings: Sequence[Tensor],
     ) -> DiffROObjective:
         """Return what is optimized; arguments as of `DiffROObjective`, rewards as of `reward`."""
+        if self.diffro.context_passes and self.train.sharding == "full":
+            raise UserError(
+                "diffro.context_passes reads the policy several times on one way, which a sharded "
+                "one cannot be: set it to 0, or train.sharding to none"
+            )
         made = self.reward(reward, prompts, self.diffro.reward_form)
         rest = (prompts, self.diffro, self.train.steps, recordings)
         return DiffROObjective(model, reference, made, *rest)
@@ -329,6 +335,8 @@ def _cast(model: SpeechTokenLM | None, config: ReferencedRun) -> SpeechTokenLM |
 
 
 def _write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[str, Any]) -> None:
+    if not is_main():
+        return
     path = folder / "results.json"
     # A finished run that is resumed trains nothing, and what it was tested with stays true.
     tested = read_json(path) if path.is_file() else {}

@@ -32,6 +32,9 @@ class TrainConfig(Strict):
     # The first step whose weights count in the mean that the training ends with; None: it ends with
     # those of the last step. Where the best of several validations is kept, that is kept.
     average_from: int | None = pydantic.Field(None, ge=1)
+    # What several processes do with the model: each holds all of it ("none"), or a part of every
+    # weight and of its moments ("full", FSDP2). A run may be resumed with another.
+    sharding: Literal["none", "full"] = "none"
     # Where the figures go besides `metrics.jsonl`.
     report_to: Literal["tensorboard", "wandb", "trackio", "none"] = "tensorboard"
 

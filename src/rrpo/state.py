@@ -1,19 +1,17 @@
 """The state of a training: what a checkpoint holds so that a run goes on to the same weights."""
 
-import math
-import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 
+from rrpo.chance import new_streams, random_states, restore_random_states, seed_all
 from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json, writing
 from rrpo.errors import UserError
 from rrpo.progress import METRICS, restore_metrics
@@ -27,6 +25,8 @@ from rrpo.run_folder import (
     seal,
     sweep,
 )
+from rrpo.schedule import TrainConfig
+from rrpo.sharding import gathered, placed, shard, whole
 
 
 @dataclass
@@ -65,15 +65,20 @@ class TrainingState:
     mean: dict[str, Tensor] = field(default_factory=dict)
     carried: dict[str, Tensor] = field(default_factory=dict)
 
-    def weights(self) -> dict[str, Tensor]:
-        """Copy what training changes to the CPU: the trained parameters and the buffers."""
+    def changing(self) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over what training changes: the trained parameters and the buffers, whole.
+
+        Of a sharded model every process has to.
+        """
         parameters = self.model.named_parameters(remove_duplicate=False)
         frozen = {name for name, parameter in parameters if not parameter.requires_grad}
-        return {
-            name: tensor.detach().to("cpu", copy=True)
-            for name, tensor in self.model.state_dict().items()
-            if name not in frozen
-        }
+        for name, tensor in self.model.state_dict().items():
+            if name not in frozen:
+                yield name, gathered(tensor.detach())
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copy what training changes to the CPU."""
+        return {name: tensor.to("cpu", copy=True) for name, tensor in self.changing()}
 
     def set_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Put back what `weights` copied.
@@ -81,10 +86,12 @@ class TrainingState:
         Raises:
             ValueError: they belong to another model.
         """
-        shapes = {name: tensor.shape for name, tensor in self.weights().items()}
+        shapes = {name: tensor.shape for name, tensor in self.changing()}
         if {name: tensor.shape for name, tensor in weights.items()} != shapes:
             raise ValueError("the weights belong to another model")
-        self.model.load_state_dict(dict(weights), strict=False)
+        own = self.model.state_dict()
+        for name, tensor in weights.items():
+            own[name].copy_(placed(tensor, own[name]))
 
     @torch.no_grad()
     def average(self, count: int) -> None:
@@ -102,39 +109,50 @@ class TrainingState:
 
     def not_finite(self) -> str | None:
         """Return the name of the first weight that holds a NaN or an infinity, if any does."""
-        for name, tensor in self.weights().items():
+        for name, tensor in self.changing():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 return name
         return None
 
 
 def initial_state(
-    model: torch.nn.Module, weight_decay: float, seed: int, accelerator: Accelerator, half: bool
+    model: torch.nn.Module,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    precision: torch.dtype | None,
 ) -> TrainingState:
     """Seed every source of chance and set up AdamW; each process has its own seed.
 
-    Matrices are decayed; gains and biases are not, since zero is not what they should tend to.
-    `half` scales the loss, for float16.
+    Matrices are decayed; gains and biases are not, since zero is not what they should tend to. For
+    float16 the loss is scaled.
+
+    Raises:
+        UserError: the model cannot be sharded as configured.
     """
-    seed += accelerator.process_index
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    half, sharded = precision is torch.float16, config.sharding == "full"
+    if half and sharded:
+        raise UserError("train.sharding=full needs mixed_precision=bf16 or no: fp16 is not sharded")
+    seed = config.seed + accelerator.process_index
+    seed_all(seed)
     model.to(accelerator.device)
     if accelerator.num_processes > 1:
         for tensor in model.state_dict().values():
             tensor.copy_(broadcast(tensor))
+        if sharded:
+            shard(model, accelerator.device)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
         raise ValueError("no parameter of the model requires a gradient")
-    groups = [
-        {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": weight_decay},
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters.values() if p.ndim > 1]},
         {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return TrainingState(
         model,
         parameters,
-        torch.optim.AdamW([group for group in groups if group["params"]]),
+        torch.optim.AdamW(
+            [group for group in groups if group["params"]], weight_decay=config.weight_decay
+        ),
         torch.amp.GradScaler(accelerator.device.type, enabled=half),
         torch.Generator().manual_seed(seed),
     )
@@ -164,8 +182,12 @@ def save_state(
         try:
             if main:
                 begin_folder(target)
-                save_model(fresh)
-                save_tensors(fresh / "training.safetensors", _tensors(state))
+            with whole(state.model):
+                if main:
+                    save_model(fresh)
+            tensors = _tensors(state, main)
+            if main:
+                save_tensors(fresh / "training.safetensors", tensors)
                 write_json(fresh / "training.json", _description(state, accelerator))
                 if (target.parent / METRICS).is_file():
                     shutil.copyfile(target.parent / METRICS, fresh / METRICS)
@@ -188,18 +210,18 @@ def save_state(
 def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) -> None:
     """Put back what `save_state` wrote, the global random states and thread count included.
 
+    Another number of processes than have written it goes on with new random streams (`new_streams`)
+    and with nothing that an objective has carried: what each process drew was for so many.
+
     Raises:
-        UserError: the model or the number of processes differs, or a file is missing or damaged.
+        UserError: the model differs, or a file is missing or damaged.
     """
     stored = read_json(target / "training.json")
+    rank, processes = accelerator.process_index, accelerator.num_processes
     try:
-        if stored["processes"] != accelerator.num_processes:
-            raise UserError(
-                f"{target.parent} was trained by {stored['processes']} processes, not "
-                f"{accelerator.num_processes}: launch as many to resume"
-            )
+        same = stored["processes"] == processes
         tensors = load_tensors(target / "training.safetensors")
-        states = load_tensors(target / f"random-{accelerator.process_index}.safetensors")
+        states = load_tensors(target / f"random-{rank if same else 0}.safetensors")
         parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             kind, _, name = key.partition(".")
@@ -207,18 +229,24 @@ def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) 
         state.set_weights(parts.pop("weight"))
         state.best = parts.pop("best", {})
         device = accelerator.device
-        state.mean = {name: one.to(device) for name, one in parts.pop("mean", {}).items()}
+        state.mean = {
+            name: placed(one.to(device), state.parameters[name])
+            for name, one in parts.pop("mean", {}).items()
+        }
         state.carried.clear()
         for key, tensor in states.items():
-            if key.startswith("carried."):
+            if same and key.startswith("carried."):
                 state.carried[key.removeprefix("carried.")] = tensor.clone()
         _set_moments(state, parts)
         state.scaler.load_state_dict(stored["scaler"])
         state.step = state.saved_step = stored["step"]
         state.finished, state.seconds = stored["finished"], stored["seconds"]
         state.validations, state.best_step = stored["validations"], stored["best_step"]
-        torch.set_num_threads(stored["threads"])
-        restore_random_states(states, state.generator, accelerator.device)
+        if same:
+            torch.set_num_threads(stored["threads"])
+            restore_random_states(states, state.generator, accelerator.device)
+        else:
+            new_streams(states["generator"], state.generator, processes, rank)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{target} does not fit this training or is damaged ({error}): "
@@ -263,15 +291,24 @@ def _description(state: TrainingState, accelerator: Accelerator) -> dict[str, An
     }
 
 
-def _tensors(state: TrainingState) -> dict[str, Tensor]:
-    """Name all tensors: `weight.`, `best.` and `mean.NAME`, AdamW's `exp_avg.NAME` and so on."""
-    tensors = {f"weight.{name}": tensor for name, tensor in state.weights().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-    tensors |= {f"mean.{name}": tensor for name, tensor in state.mean.items()}
+def _tensors(state: TrainingState, main: bool) -> dict[str, Tensor]:
+    """Name all tensors: `weight.`, `best.` and `mean.NAME`, AdamW's `exp_avg.NAME` and so on.
+
+    Every process has to ask, for those of a sharded model are gathered; the main one gets them.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in state.changing():
+        if main:
+            tensors[f"weight.{name}"] = tensor.to("cpu", copy=True)
+    parts = [(f"mean.{name}", tensor) for name, tensor in state.mean.items()]
     for name, parameter in state.parameters.items():
-        for kind, tensor in state.optimizer.state.get(parameter, {}).items():
-            tensors[f"{kind}.{name}"] = tensor
-    return tensors
+        moments = state.optimizer.state.get(parameter, {})
+        parts += [(f"{kind}.{name}", tensor) for kind, tensor in moments.items()]
+    for name, tensor in parts:
+        full = gathered(tensor)
+        if main:
+            tensors[name] = full if full is tensor else full.cpu()
+    return tensors | {f"best.{name}": tensor for name, tensor in state.best.items()}
 
 
 def _set_moments(state: TrainingState, moments: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -283,46 +320,8 @@ def _set_moments(state: TrainingState, moments: Mapping[str, Mapping[str, Tensor
     for index, parameter in enumerate(members):
         name = names[id(parameter)]
         if any(name in tensors for tensors in moments.values()):  # none before its first gradient
-            restored[index] = {kind: tensors[name] for kind, tensors in moments.items()}
+            restored[index] = {
+                kind: tensors[name] if kind == "step" else placed(tensors[name], parameter)
+                for kind, tensors in moments.items()
+            }
     state.optimizer.load_state_dict({"state": restored, "param_groups": described})
-
-
-def random_states(generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
-    """Read every random state as tensors: the generator's and the global ones.
-
-    The global ones are those of torch on the CPU and on `device`, of numpy and of Python.
-    """
-    python = random.getstate()
-    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    states = {
-        "generator": generator.get_state(),
-        "torch": torch.get_rng_state(),
-        "numpy.keys": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
-        "numpy.position": torch.tensor([position, has_gauss]),
-        "numpy.gauss": torch.tensor(gauss, dtype=torch.float64),
-        "python.state": torch.tensor(python[1]),
-        # NaN stands for None: no second value of a pair of normal draws is waiting.
-        "python.gauss": torch.tensor(
-            float("nan") if python[2] is None else python[2], dtype=torch.float64
-        ),
-    }
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def restore_random_states(
-    states: Mapping[str, Tensor], generator: torch.Generator, device: torch.device
-) -> None:
-    """Set every random state to what `random_states` read."""
-    generator.set_state(states["generator"])
-    torch.set_rng_state(states["torch"])
-    keys = states["numpy.keys"].numpy().astype(np.uint32)
-    position, has_gauss = states["numpy.position"].tolist()
-    np.random.set_state(("MT19937", keys, position, has_gauss, states["numpy.gauss"].item()))
-    gauss = states["python.gauss"].item()
-    random.setstate(
-        (3, tuple(states["python.state"].tolist()), None if math.isnan(gauss) else gauss)
-    )
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)

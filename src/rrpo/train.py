@@ -1,9 +1,10 @@
 """The one training loop: any objective, resumable after a kill to the same weights.
 
 An objective says what is trained and what its loss is; the loop owns the rest: AdamW, accumulation,
-clipping, schedule, precision, metrics, checkpoints, interruption. Under `accelerate launch` several
-processes average their gradients, each with its own random states and the whole model (no
-sharding). `ACCELERATE_USE_CPU=1` keeps it off a GPU.
+clipping, schedule, precision, metrics, checkpoints, interruption. Under `accelerate launch` or
+`torchrun` several processes take every step together, each with batches and random states of its
+own: the gradient is that of all their batches as one (`rrpo.processes`). `ACCELERATE_USE_CPU=1`
+keeps it off a GPU.
 """
 
 import math
@@ -21,15 +22,17 @@ from accelerate import Accelerator
 from rrpo.checkpoint import writing
 from rrpo.diverged import Divergence, Rows, diverged
 from rrpo.diverged import TrainingDiverged as TrainingDiverged
-from rrpo.errors import NotFinite, UserError
+from rrpo.errors import UserError
+from rrpo.gradient import Gradient, all_finite, shared
 from rrpo.objective import Model
 from rrpo.objective import Objective as Objective
-from rrpo.processes import working_precision
+from rrpo.processes import summed, working_precision
 from rrpo.progress import Metrics, Progress, finite, interruption, require_tracker
 from rrpo.run_folder import RunFolder, open_run
 from rrpo.schedule import EarlyStopping as EarlyStopping
 from rrpo.schedule import Stop
 from rrpo.schedule import TrainConfig as TrainConfig
+from rrpo.sharding import gathered
 from rrpo.state import TrainingState, initial_state, restore_run, save_state
 
 Validate = Callable[[int], Mapping[str, float]]
@@ -67,14 +70,15 @@ class _Run:
     """What `train` was called with, and the state of the training."""
 
     objective: Objective[Any]
+    gradient: Gradient
     config: TrainConfig
     place: RunFolder
-    precision: torch.dtype | None
     state: TrainingState
     validate: Validate | None
     validate_every: int
     stop: Stop | None
     callbacks: Sequence[Callback]
+    signalled: threading.Event
 
     @property
     def accelerator(self) -> Accelerator:
@@ -117,30 +121,31 @@ def train(
             `report_to` is not installed.
         TrainingDiverged: a number is not finite; the last checkpoint stands, and `diverged.json`
             holds the batch.
-        TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
+        TrainingInterrupted: Ctrl-C or SIGTERM, of any process; a checkpoint was written.
     """
     require_tracker(config.report_to)
     opened: AbstractContextManager[RunFolder] = (
         nullcontext(folder) if isinstance(folder, RunFolder) else open_run(folder, config, resume)
     )
-    with opened as place:
+    # From here on: a run may be told to end while its model is still on its way to the device.
+    with interruption() as signalled, opened as place:
         accelerator, main = place.accelerator, place.accelerator.is_main_process
         precision = working_precision(config.mixed_precision, accelerator.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        half = precision is torch.float16
-        state = initial_state(objective.model, config.weight_decay, config.seed, accelerator, half)
+        state = initial_state(objective.model, config, accelerator, precision)
         state.carried = getattr(objective, "carried", state.carried)
         restore_run(state, place)
         if not state.finished:
-            settings = (objective, config, place, precision, state)
-            run = _Run(*settings, validate, validate_every, stop, callbacks)
+            gradient = Gradient(objective, config, state, accelerator.device, precision)
+            settings = (objective, gradient, config, place, state)
+            run = _Run(*settings, validate, validate_every, stop, callbacks, signalled)
             with writing(place.path):
                 metrics = Metrics(place.path, state.step, config.report_to, active=main)
             visible = main and bool(description)
             progress = Progress(description, config.steps, state.step, visible=visible)
-            with metrics, progress, interruption() as signalled:
-                _loop(run, metrics, progress, signalled)
+            with metrics, progress:
+                _loop(run, metrics, progress)
     return TrainResult(state.step, state.best_step, state.seconds, state.validations)
 
 
@@ -158,57 +163,61 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def _loop(run: _Run, metrics: Metrics, progress: Progress, signalled: threading.Event) -> None:
+def _loop(run: _Run, metrics: Metrics, progress: Progress) -> None:
     state, config = run.state, run.config
-    if state.step == 0:
+    if _due(run) and not _validated(run):  # an interruption may have left it out
         _validate(run, metrics)
-    over, interrupted = _over(run), False
+    over, interrupted = _over(run), _heard(run)
+    if interrupted and not over:
+        _save(run)
     while not (over or interrupted):
-        record, interrupted = _advance(run, signalled)
+        record, interrupted = _advance(run)
         metrics.write(record)
-        stopped = _asked_to_stop(run, record)
-        if stopped or state.step == config.steps:
+        last = _asked_to_stop(run, record) or state.step == config.steps
+        if last:
             state.take_mean()
-        due = run.validate_every > 0 and state.step % run.validate_every == 0
-        if due or stopped or state.step == config.steps:
+        elif interrupted or state.step % config.save_every == 0:
+            _save(run)  # before the figures, which may take longer than there is time
+        if last or (_due(run) and not interrupted):
             _validate(run, metrics)
-        over = stopped or _over(run)
+            interrupted = _heard(run) or interrupted
+            over = last or _over(run)
+            if interrupted and not over:
+                _save(run)
         progress.update(state.step, f"loss {record['loss']:.4g}")
-        if not over and (interrupted or state.step % config.save_every == 0):
-            _save(run)
     if over:
         if state.best:
             state.set_weights(state.best)
             state.best = {}
         state.finished = True
         _save(run)
-    if interrupted or signalled.is_set():
+    if interrupted or _heard(run):
         raise TrainingInterrupted(
             f"interrupted after step {state.step} of {config.steps}, saved in {run.place.path}: "
             "continue with --resume"
         )
 
 
-def _advance(run: _Run, signalled: threading.Event) -> tuple[dict[str, Any], bool]:
+def _advance(run: _Run) -> tuple[dict[str, Any], bool]:
     """Take one step; return its record and whether any process was interrupted."""
     began = time.perf_counter()
-    state, accelerator = run.state, run.accelerator
+    state = run.state
     step = state.step + 1
     rate = learning_rate(run.config, step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    loss, figures, what = _gradient(run, step)
-    interrupted, good = signalled.is_set(), not what and _finite(loss, *figures.values())
-    if accelerator.num_processes > 1:
-        loss, interrupted, good = _share(run, loss, interrupted, good)
+    means, weights, what = run.gradient.of_step(step)
+    means, interrupted = shared(means, weights, run.signalled.is_set())
     state.scaler.unscale_(state.optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(
-        state.parameters.values(), run.config.max_gradient_norm
+    norm = gathered(
+        torch.nn.utils.clip_grad_norm_(state.parameters.values(), run.config.max_gradient_norm)
     ).item()
     # Half precision overflows now and then: the scaler skips such a step and lowers its scale.
     overflow = state.scaler.is_enabled() and state.scaler.get_scale() >= 1.0
+    good = not what and all_finite(means.values())
+    loss = means.pop("", math.nan)
     record = {"step": step, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
-    figures = {name: figure for name, figure in figures.items() if name not in record}
+    figures = {name: figure for name, figure in means.items() if name not in record}
     if not (good and math.isfinite(loss) and (math.isfinite(norm) or overflow)):
         raise _diverged(run, step, {**record, **figures}, what)
     state.scaler.step(state.optimizer)
@@ -222,65 +231,16 @@ def _advance(run: _Run, signalled: threading.Event) -> tuple[dict[str, Any], boo
     return {**record, **figures, "seconds": seconds}, interrupted
 
 
-def _gradient(run: _Run, step: int) -> tuple[float, dict[str, float], str]:
-    """Compute the gradient of a step: the weighted mean of those of its micro-batches.
-
-    Returns:
-        the mean of the loss, of each figure over the micro-batches that have it, and what went
-        wrong; the micro-batch that a number is not finite in is the last.
-    """
-    state, objective = run.state, run.objective
-    objective.model.train()
-    device = run.accelerator.device.type
-    means: dict[str, float] = {}
-    weights: dict[str, float] = {}
-    for _ in range(run.config.accumulate):
-        try:
-            with torch.autocast(device, run.precision, enabled=run.precision is not None):
-                loss, figures = objective.loss(step, state.generator)
-        except NotFinite as error:
-            return math.nan, {}, str(error)
-        weight = float(getattr(objective, "weight", 1.0))
-        figures = {"": loss.item(), **{name: float(one) for name, one in figures.items()}}
-        for name, figure in figures.items():
-            weights[name] = weights.get(name, 0.0) + weight
-            mean = means.get(name, 0.0)
-            means[name] = mean + (figure - mean) * (weight / weights[name])
-        # A running mean, so that no micro-batch need know how much the others weigh.
-        share = weight / weights[""]
-        for parameter in state.parameters.values():
-            if parameter.grad is not None:
-                parameter.grad.mul_(1.0 - share)
-        torch.autograd.backward(state.scaler.scale(loss * share))
-        if not _finite(*figures.values()):
-            break
-    return means.pop(""), means, ""
-
-
-def _finite(*figures: float) -> bool:
-    return all(map(math.isfinite, figures))
+def _heard(run: _Run) -> bool:
+    """Say whether any process was interrupted."""
+    return summed(float(run.signalled.is_set())) > 0
 
 
 def _asked_to_stop(run: _Run, record: Mapping[str, Any]) -> bool:
     """Call the callbacks; say whether any of any process returned True."""
     answers = [callback(run.state.step, record) for callback in run.callbacks]
     stop = any(answer is True for answer in answers)
-    if run.callbacks and run.accelerator.num_processes > 1:
-        told = torch.tensor(float(stop), device=run.accelerator.device)
-        stop = bool(run.accelerator.reduce(told, "sum") > 0)
-    return stop
-
-
-def _share(run: _Run, loss: float, interrupted: bool, good: bool) -> tuple[float, bool, bool]:
-    """Average loss and gradients over the processes; hear what has happened to any of them."""
-    reduce, device = run.accelerator.reduce, run.accelerator.device
-    told = torch.tensor([loss, float(interrupted), float(not good)], device=device)
-    mean, signals, failures = reduce(told, "mean").tolist()
-    for parameter in run.state.parameters.values():
-        if parameter.grad is None:  # another process may have a gradient for it
-            parameter.grad = torch.zeros_like(parameter)
-        parameter.grad.copy_(reduce(parameter.grad, "mean"))
-    return mean, signals > 0, failures == 0
+    return summed(float(stop)) > 0 if run.callbacks else False
 
 
 def _validate(run: _Run, metrics: Metrics) -> None:
@@ -304,11 +264,20 @@ def _validate(run: _Run, metrics: Metrics) -> None:
         state.best_step, state.best = state.step, state.weights()
 
 
+def _due(run: _Run) -> bool:
+    """Say whether there is a validation after this step, were it not the last."""
+    step, every = run.state.step, run.validate_every
+    return step == 0 or (every > 0 and step % every == 0)
+
+
+def _validated(run: _Run) -> bool:
+    history = run.state.validations
+    return bool(history) and history[-1]["step"] == run.state.step
+
+
 def _over(run: _Run) -> bool:
     """Say whether the training is over; asked again after a resume, with the same answer."""
-    history = run.state.validations
-    validated = bool(history) and history[-1]["step"] == run.state.step
-    stopped = validated and run.stop is not None and run.stop(history)
+    stopped = _validated(run) and run.stop is not None and run.stop(run.state.validations)
     return stopped or run.state.step >= run.config.steps
 
 

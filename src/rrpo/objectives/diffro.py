@@ -29,6 +29,7 @@ from rrpo.objectives.on_policy import (
 )
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, choose, described
+from rrpo.processes import processes, summed
 from rrpo.reward.reward import DifferentiableReward, Form, weighted_sum
 
 
@@ -160,7 +161,10 @@ class DiffROObjective:
         if config.duration:
             wanted = torch.tensor([self.recordings[index].numel() for index in chosen])
             kept = duration_reward(rollouts.lengths, wanted).to(total)
-            loss = loss - config.duration * score_function(made.log_probability, kept)
+            count = processes()
+            mean = summed(float(kept.mean())) / count
+            gradient = score_function(made.log_probability, kept, mean, count * kept.numel())
+            loss = loss - config.duration * gradient
             metrics["reward_duration"] = float(kept.mean())
         return loss, metrics
 
@@ -192,7 +196,9 @@ def duration_reward(lengths: Tensor, wanted: Tensor) -> Tensor:
     return -(lengths - wanted).abs() / wanted
 
 
-def score_function(log_probability: Tensor, reward: Tensor) -> Tensor:
+def score_function(
+    log_probability: Tensor, reward: Tensor, mean: float | None = None, count: int = 0
+) -> Tensor:
     """Return a scalar whose gradient is a policy gradient of the mean reward.
 
     mean_b A_b · mean_t log p_bt with A_b the reward less the mean of the other utterances'.
@@ -200,9 +206,11 @@ def score_function(log_probability: Tensor, reward: Tensor) -> Tensor:
     Args:
         log_probability: (B, S) of each choice, zero where nothing was chosen.
         reward: (B,), without gradient.
+        mean: of the rewards of all processes, and `count` how many these are; None: these are all.
     """
-    count = reward.numel()
-    advantage = (reward - reward.mean()) * count / max(1, count - 1)
+    baseline = reward.mean() if mean is None else mean
+    count = count or reward.numel()
+    advantage = (reward - baseline) * count / max(1, count - 1)
     chosen = (log_probability != 0).sum(1).clamp(min=1)
     return (advantage * log_probability.sum(1) / chosen).mean()
 

@@ -144,7 +144,8 @@ class GRPOObjective:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of one rollout batch and its metrics."""
         config = self.config
-        if (step - 1) % config.updates == 0:
+        # Nothing is carried where a run goes on with another number of processes.
+        if (step - 1) % config.updates == 0 or "chosen" not in self.carried:
             self._draw(generator)
         rollouts, scorer = self._rollouts(), self.on_policy.reward
         device = self.model.head.weight.device  # a checkpoint brings back everything on the CPU
@@ -179,7 +180,7 @@ class GRPOObjective:
             relaxed = weighted_sum(scorer, self.on_policy.terms(made, rollouts))
             loss = loss - config.diffro * (relaxed * better).mean()
         ratio = (made.log_probability - old).detach()[made.valid].exp()
-        clipped = ((ratio - 1).abs() > config.clip).float().mean()
+        clipped = ((ratio - 1).abs() > config.clip).float().mean() * made.share
         spread = reward.view(-1, config.group).std(1).mean()
         more |= {"clipped": float(clipped), "group_spread": float(spread)}
         return loss, figures(rollouts, scorer, terms, made) | more

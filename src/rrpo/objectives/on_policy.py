@@ -21,6 +21,7 @@ from rrpo.policy.layout import Prompt, check_speech, continued, described
 from rrpo.policy.layout import prompt as prompt_ids
 from rrpo.policy.lm import LMConfig
 from rrpo.policy.rollout import Generated, generate
+from rrpo.processes import share
 from rrpo.reward.reward import DifferentiableReward, evaluated
 from rrpo.sampling import Relaxation, Sampling
 from rrpo.tokens import IGNORE, length_mask, loops
@@ -111,6 +112,7 @@ class Pass:
             chosen.
         embeddings: (B, T, E) relaxed tokens; E is 0 where no relaxation was asked for.
         mask: (B, T) bool, true at tokens.
+        share: what a mean over the valid positions weighs (`rrpo.processes.share`).
     """
 
     log_probability: Tensor
@@ -118,10 +120,14 @@ class Pass:
     kl: Tensor
     embeddings: Tensor
     mask: Tensor
+    share: float = 1.0
 
     def kl_per_token(self) -> Tensor:
-        """Return the mean of the KL over all valid positions of the batch, in nats per token."""
-        return self.kl.sum() / self.valid.sum()
+        """Return the mean of the KL over all valid positions of the batch, in nats per token.
+
+        With several processes their mean is that over the positions of all.
+        """
+        return self.kl.sum() / self.valid.sum() * self.share
 
     def kl_per_utterance(self) -> Tensor:
         """Return the sum of the KL over an utterance's positions, a mean over the batch."""
@@ -202,6 +208,8 @@ class OnPolicy:
                 ends stay. The result is of these tokens. Else it is of the rollouts' own.
         """
         said, device = rollouts.said, self.model.head.weight.device
+        # First: processes that failed while they drew are heard of before any computes on.
+        weight = share(float(rollouts.lengths.sum() + said.ended.sum()))
         self.reward.to(device)
         ids, targets = (
             one.to(device) for one in continued(self.model.config, said.prompts, said.tokens)
@@ -239,7 +247,7 @@ class OnPolicy:
             values.new_zeros(place.shape).masked_scatter(place, values).masked_fill(~valid, 0.0)
             for values in (found.log_probability, found.kl)
         )
-        return Pass(log_probability, valid, kl, embeddings, mask)
+        return Pass(log_probability, valid, kl, embeddings, mask, weight)
 
     def _logits(self, hidden: Tensor) -> Logits:
         return Logits(hidden, self.model.head.weight, self.model.head.bias)

@@ -21,6 +21,7 @@ from rrpo.objectives.dpo import Pair
 from rrpo.objectives.on_policy import RolloutConfig, draw
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, Tokenizer, choose, make_prompt
+from rrpo.processes import every_row, is_main, process, processes, wait_for_all
 from rrpo.progress import Progress
 from rrpo.reward.reward import DifferentiableReward, Form, score, weighted_sum
 from rrpo.tokens import TOKEN_RATE
@@ -53,16 +54,22 @@ def draw_pairs(
 ) -> None:
     """Draw pairs from a policy and write them into a folder.
 
+    Several processes draw for every so manyth prompt each, from random streams of their own.
+
     Raises:
         UserError: no two utterances of any prompt differ enough in their reward.
     """
     generator = torch.Generator().manual_seed(seed)
     count = min(config.prompts, len(prompts))
     asked = [prompts[index] for index in choose(count, len(prompts), generator)]
+    first, others = process(), processes()
+    places, asked = range(first, count, others), asked[first::others]
+    if first > 0:
+        generator.manual_seed(seed + first)
     chosen: list[Utterance] = []
     rejected: list[Utterance] = []
-    with Progress("draw pairs", count) as progress:
-        for start in range(0, count, PROMPTS_AT_A_TIME):
+    with Progress("draw pairs", len(asked), visible=is_main()) as progress:
+        for start in range(0, len(asked), PROMPTS_AT_A_TIME):
             batch = asked[start : start + PROMPTS_AT_A_TIME]
             rollouts = draw(model, batch, config.rollout, generator, config.count)
             said = rollouts.said
@@ -79,18 +86,21 @@ def draw_pairs(
                     continue  # without a margin the same may be drawn twice
                 for kept, index in ((chosen, best), (rejected, worst)):
                     tokens = said[row * config.count + index].cpu().numpy()
-                    name = f"{start + row:05d}"
+                    name = f"{places[start + row]:05d}"
                     kept.append(
                         Utterance(name, prompt.text, prompt.emotion, tokens, prompt.speaker)
                     )
             progress.update(start + len(batch))
+    chosen, rejected = every_row(chosen), every_row(rejected)
     if not chosen:
         raise UserError(
             f"of {count} prompts none gave two utterances that ended and are {config.margin:g} "
             "nats apart: lower pairs.margin, raise pairs.count or pairs.rollout.max_ratio"
         )
-    write_shard(folder / CHOSEN, chosen, model.config.codec)
-    write_shard(folder / REJECTED, rejected, model.config.codec)
+    if is_main():
+        write_shard(folder / CHOSEN, chosen, model.config.codec)
+        write_shard(folder / REJECTED, rejected, model.config.codec)
+    wait_for_all()
 
 
 def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:

@@ -312,8 +312,8 @@ class SpeechTokenLM(nn.Module):
             config.hidden // config.heads,
         )
         return KeyValueCache(
-            keys=weight.new_zeros(shape, dtype=dtype),
-            values=weight.new_zeros(shape, dtype=dtype),
+            keys=torch.zeros(shape, dtype=dtype or weight.dtype, device=weight.device),
+            values=torch.zeros(shape, dtype=dtype or weight.dtype, device=weight.device),
             mask=torch.zeros(batch, capacity, dtype=torch.bool, device=weight.device),
         )
 

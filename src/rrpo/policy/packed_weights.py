@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rrpo.policy.adapter import plain_state
 from rrpo.policy.lm import KeyValueCache, SpeechTokenLM
+from rrpo.sharding import whole
 
 NARROW, SOME_ROWS = 512, 6
 """Weights below this width are stored transposed, which makes products of few rows faster; wider
@@ -38,7 +39,8 @@ class Decoder:
     def __init__(self, model: SpeechTokenLM, cache: KeyValueCache) -> None:
         """Copy the weights, low-rank adapters added in, in the cache's dtype."""
         config, dtype = model.config, cache.keys.dtype
-        state = plain_state(model) if model.adapted else model.state_dict()
+        with whole(model):
+            state = plain_state(model) if model.adapted else dict(model.state_dict())
 
         def product(*names: str, norm: str = "") -> Tensor:
             joint = torch.cat([state[f"{name}.weight"] for name in names])

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
+from rrpo.processes import several, share
 from rrpo.reward.config import FitConfig
 from rrpo.reward.labels import labelled
 from rrpo.reward.model import RewardModel, save
@@ -183,14 +184,19 @@ class RewardObjective:
     ) -> Tensor | None:
         """Return the mean CTC loss in nats per symbol of rows (B,); None where none has text.
 
+        Several processes return what has the mean over the rows of all for its mean.
+
         Args:
             rows: of utterances as they are.
             encoded: their frames (B, T, D) and mask (B, T), where nothing of the batch was mixed.
         """
-        said = [] if self._texts is None else [self._texts[row] for row in rows.tolist()]
-        texts = [text for text in said if text is not None]
-        if not texts:
+        if self._texts is None:
             return None
+        said = [self._texts[row] for row in rows.tolist()]
+        texts = [text for text in said if text is not None]
+        weight = share(len(texts))
+        if not texts:
+            return model.table.new_zeros(()) if several() else None
         places = [place for place, text in enumerate(said) if text is not None]
         if encoded is None:
             chosen = [self._data.tokens[row] for row in rows[places].tolist()]
@@ -198,7 +204,7 @@ class RewardObjective:
             hidden = model.encode(model.embed(tokens), mask)
         else:
             hidden, mask = (part[places] for part in encoded)
-        return -model.content_log_likelihood(hidden, mask, texts).mean()
+        return -model.content_log_likelihood(hidden, mask, texts).mean() * weight
 
     def batch(self) -> list[dict[str, Any]]:
         """Return what the last loss was computed from."""
