@@ -47,7 +47,7 @@ def test_what_an_answer_says(answer: str, expected: list[int] | None) -> None:
 
 def test_reward_models_score_as_in_our_own_training() -> None:
     world = World()
-    rows = world.shard("test_same")[:6]
+    rows = world.shard("test_same")[:4]
     weights = {"emotion": 1.0, "content": 0.5}
     scorer = by_reward_models(["mini", "mini-tasks"], weights, text_of="mini")
     answers = [said(row.tokens.tolist()) for row in rows]
@@ -61,9 +61,10 @@ def test_reward_models_score_as_in_our_own_training() -> None:
     expected = (terms["emotion"] + 0.5 * terms["content"]).tolist()
     expected[2] = BROKEN
     assert found == pytest.approx(expected, abs=1e-4)
-    assert len(set(found)) == 6
+    assert len(set(found)) == 4
 
 
+@pytest.mark.slow
 def test_judges_score_what_they_hear() -> None:
     world = World()
     rows = world.shard("test_same")[:3]

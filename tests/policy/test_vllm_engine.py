@@ -39,7 +39,8 @@ VERSION = "0.32.0"
 ENGINE_SETTINGS = {
     *("model", "skip_tokenizer_init", "load_format", "dtype", "max_model_len", "max_logprobs"),
     *("kv_cache_memory_bytes", "enable_prefix_caching", "enforce_eager", "generation_config"),
-    *("logprobs_mode", "logits_processors", "disable_log_stats"),
+    *("logprobs_mode", "logits_processors", "disable_log_stats", "enable_chunked_prefill"),
+    "max_num_batched_tokens",
 }
 """What `LLM` of that version takes, of all that it takes."""
 DRAW_SETTINGS = {
@@ -237,6 +238,21 @@ def test_training_follows_the_weights(name: str) -> None:
         loss.backward()
         optimizer.step()
     assert moved[0] < 1e-6 < 1e-3 < moved[2]
+
+
+@real
+@pytest.mark.slow
+def test_more_prompts_than_are_read_at_once(engine: VLLMEngine) -> None:
+    """An answer is the same beside many others: 200 texts of 62 ids are over 8192."""
+    lm, one = policy(), prompts(60)[0]
+    said = [
+        engine.generate(
+            lm, [one.text_ids], [one.instruct_ids], (0.0, 0.1), torch.Generator().manual_seed(1), n
+        )
+        for n in (200, 3)
+    ]
+    assert [tokens.tolist() for tokens in said[0]][:3] == [tokens.tolist() for tokens in said[1]]
+    assert len({tuple(tokens.tolist()) for tokens in said[0]}) > 100
 
 
 @real

@@ -31,12 +31,11 @@ def reward_function(scorer: Score, name: str = "rrpo") -> Callable[..., list[flo
         speaker: Sequence[str] | None = None,
         **columns: Any,
     ) -> list[float]:
-        del completion_ids, columns  # the completions again, and what TRL passes beside
+        del prompts, completion_ids, columns  # the completions again, and what TRL passes beside
         if text is None or emotion is None:
             raise UserError("the data set needs the columns text and emotion beside prompt")
         answers = [one if isinstance(one, str) else one[-1]["content"] for one in completions]
-        voices = speaker or [""] * len(prompts)
-        return score_answers(scorer, answers, text, emotion, voices)
+        return score_answers(scorer, answers, text, emotion, speaker or [""] * len(answers))
 
     scored.__name__ = name
     return scored
@@ -55,5 +54,6 @@ def policy_model(folder: str | Path) -> Any:
     weight = model.lm_head.weight
     head = torch.nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
     head.weight, head.bias.data = weight, bias.clamp(min=-1e4).to(weight)
-    model.lm_head, model.generation_config.do_sample = head, True
+    model.lm_head = head
+    model.generation_config.do_sample = True  # type: ignore[union-attr]
     return model

@@ -252,6 +252,8 @@ def _start(
             max_model_len=LONGEST,
             kv_cache_memory_bytes=int(memory * 2**30),
             enable_prefix_caching=False,  # it would outlive the weights
+            enable_chunked_prefill=False,  # fails on a CPU where an utterance has a seed
+            max_num_batched_tokens=LONGEST,
             enforce_eager=kind == "cpu",  # where compiling takes longer than most runs
             generation_config="vllm",
             logprobs_mode="processed_logprobs",
