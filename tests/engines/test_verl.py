@@ -33,6 +33,7 @@ def test_as_verl_calls_it() -> None:
     extra = {"emotion": "happy", "num_turns": None, "rollout_reward_scores": {}}
     found = compute_score(**CALL, solution_str=answer(), extra_info=extra, rewards=["mini"])
     assert found == expected("happy")
+    assert found == compute_score(**CALL, solution_str=answer(), extra_info=extra, rewards="mini")
     further = {"reward_router_address": "x", "reward_model_tokenizer": None}
     for said, value in ((answer(), found), ("words", BROKEN)):
         assert value == compute_score(

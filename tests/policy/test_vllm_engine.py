@@ -427,7 +427,7 @@ def test_mistakes_have_one_line(stand_in: Recorded, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(stand_in, "LLM", refuses)
     sys.modules["vllm"].LLM = refuses  # type: ignore[attr-defined]
-    with pytest.raises(UserError, match=r"^vLLM does not take this policy: head size 8 is not"):
+    with pytest.raises(UserError, match=r"^vLLM refuses .*engine_memory=1: head size 8 is not"):
         VLLMEngine(lm, Sampling(), 1.0)
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UserError, match=r"pip install 'rrpo\[vllm\]'"):

@@ -66,7 +66,7 @@ def score_answers(
 
 
 def by_reward_models(
-    rewards: Sequence[Location],
+    rewards: Location | Sequence[Location],
     weights: Mapping[str, float] | None = None,
     *,
     form: Form = "robust",
@@ -76,7 +76,8 @@ def by_reward_models(
     """Score by frozen reward models, as `rrpo policy diffro --reward` does.
 
     Args:
-        rewards: reward models by name or path; several with the same head are an ensemble.
+        rewards: reward models by name or path, or a single one; several with the same head are an
+            ensemble.
         weights: of the terms, by default the emotion alone.
         form: of the emotion's term (`rrpo.reward.reward.Reward`).
         text_of: what the content head reads: `mini`, `characters` or a CosyVoice model folder.
@@ -85,7 +86,8 @@ def by_reward_models(
     Raises:
         UserError: what `Reward` refuses, or `text_of` is missing or no such thing.
     """
-    reward = Reward([load_reward_model(one) for one in rewards], weights, form=form)
+    places = [rewards] if isinstance(rewards, Location) else rewards
+    reward = Reward([load_reward_model(one) for one in places], weights, form=form)
     if "content" in reward.weights and text_of is None:
         raise UserError("the reward content needs text_of: mini, characters or a CosyVoice folder")
     spell = None if text_of is None else spelling(text_of).spell

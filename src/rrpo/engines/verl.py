@@ -15,7 +15,7 @@ def compute_score(
     ground_truth: str,
     extra_info: Mapping[str, Any] | None = None,
     *,
-    rewards: Sequence[str] = (),
+    rewards: str | Sequence[str] = (),
     weights: Mapping[str, float] | None = None,
     judges: bool = False,
     text_of: str | None = None,
@@ -39,7 +39,8 @@ def compute_score(
     told = dict(extra_info or {})
     if "emotion" not in told:
         raise UserError("extra_info needs the key emotion: write it into verl's parquet files")
-    settings = [list(rewards), weights and dict(weights), judges, text_of, device]
+    named = rewards if isinstance(rewards, str) else list(rewards)
+    settings = [named, weights and dict(weights), judges, text_of, device]
     scorer = _scorer(json.dumps(settings))
     voice = str(told.get("speaker") or "")
     return score_answers(scorer, [solution_str], [ground_truth], [told["emotion"]], [voice])[0]

@@ -263,7 +263,9 @@ def _start(
         )
     except (ValueError, RuntimeError, NotImplementedError) as error:
         line = " ".join(str(error).split())
-        raise UserError(f"vLLM does not take this policy: {line[:300]}") from None
+        raise UserError(
+            f"vLLM refuses this policy with engine_memory={memory:g}: {line[:300]}"
+        ) from None
 
 
 def _policy_class() -> type:
