@@ -51,7 +51,7 @@ class AutoModel:
 
 def write_tokenizer(folder: Path) -> None:
     """Write a tokenizer of single bytes, as files like those of CosyVoice-BlankEN."""
-    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     inner = folder / "CosyVoice-BlankEN"
     inner.mkdir(parents=True)

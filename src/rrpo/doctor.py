@@ -25,6 +25,7 @@ GIVES = {
     "lora": "low-rank adapters",
     "play": "the page of rrpo play",
     "listen": "listening tests",
+    "vllm": "rollouts drawn by vLLM",
 }
 """What each optional part gives."""
 FOR_DEVELOPERS = ("dev", "docs")

@@ -19,6 +19,7 @@ from torch import Tensor
 from rrpo import policy
 from rrpo.config import Strict
 from rrpo.errors import UserError
+from rrpo.objectives.drawn import engine_gap
 from rrpo.objectives.on_policy import (
     Estimator,
     OnPolicy,
@@ -221,7 +222,8 @@ def figures(
     """Return what a step logs; several terms of the reward also apart, and those without a weight.
 
     `kl` is in nats per token whatever the loss takes; `broken` is the share of utterances that loop
-    or did not end by themselves.
+    or did not end by themselves. `engine_gap` is there where another engine has drawn
+    (`rrpo.objectives.drawn`).
     """
     found = {
         "reward": weighted_sum(reward, terms),
@@ -230,6 +232,8 @@ def figures(
         "stopped": rollouts.said.ended.float(),
         "broken": (~rollouts.sound()).float(),
     }
+    if rollouts.said.log_probability is not None:
+        found["engine_gap"] = engine_gap(made.log_probability, rollouts.said)
     for name, value in terms.items():
         if name not in reward.weights:
             found[name] = value

@@ -17,6 +17,7 @@ from rrpo import policy
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.objectives.diffro import duration_reward, figures
+from rrpo.objectives.drawn import drawn_with
 from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, choose, described
@@ -167,7 +168,7 @@ class GRPOObjective:
         estimator = Estimator("conditional_gumbel") if config.diffro else None
         made = self.on_policy.evaluate(rollouts, estimator, generator)
         if "old" not in self.carried:
-            self.carried["old"] = made.log_probability.detach().clone()
+            self.carried["old"] = drawn_with(made.log_probability, rollouts.said)
         advantage = group_advantage(reward, config.group, config.advantage, kept)
         old = self.carried["old"].to(device)
         loss = policy_loss(
@@ -214,6 +215,8 @@ class GRPOObjective:
             "laid_out": pad(said.prompts),
             "sizes": torch.tensor([ids.numel() for ids in said.prompts]),
         }
+        if said.log_probability is not None:
+            self.carried["engine"] = pad(said.log_probability)
         terms = score(on_policy.reward, said.tokens, rollouts.prompts)
         self.carried |= {f"term {name}": value for name, value in terms.items()}
 
@@ -227,7 +230,10 @@ class GRPOObjective:
             [row[:size] for row, size in zip(carried[name], carried[sizes].tolist(), strict=True)]
             for name, sizes in (("tokens", "lengths"), ("laid_out", "sizes"))
         )
+        engine = carried.get("engine")
+        sizes = carried["lengths"].tolist()
+        drawn = None if engine is None else [engine[b, :size] for b, size in enumerate(sizes)]
         return Rollouts(
             [prompt for prompt in self._prompts() for _ in range(self.config.group)],
-            Generated(tokens, carried["ended"], carried["least"], laid_out),
+            Generated(tokens, carried["ended"], carried["least"], laid_out, drawn),
         )

@@ -6,7 +6,7 @@ log-probability of what was drawn, and the relaxed tokens that the reward is dif
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -22,6 +22,7 @@ from rrpo.policy.layout import prompt as prompt_ids
 from rrpo.policy.lm import LMConfig
 from rrpo.policy.rollout import Generated, generate
 from rrpo.processes import share
+from rrpo.policy.vllm_engine import VLLMEngine
 from rrpo.reward.reward import DifferentiableReward, evaluated
 from rrpo.sampling import Relaxation, Sampling
 from rrpo.tokens import IGNORE, length_mask, loops
@@ -34,7 +35,8 @@ class RolloutConfig(Strict):
     """How tokens are drawn; lengths are in speech tokens per text id.
 
     By default 0.5 to 4 tokens for a phone of the mini world, and as upstream 2 to 20 for a byte
-    pair of CosyVoice's text.
+    pair of CosyVoice's text. `engine` says what draws: the policy itself ("own"), or vLLM with
+    `engine_memory` GiB for its cache of keys and values.
     """
 
     temperature: float = Field(1.0, gt=0)
@@ -42,6 +44,8 @@ class RolloutConfig(Strict):
     top_p: float = Field(1.0, gt=0, le=1)
     min_ratio: float | None = Field(None, ge=0)
     max_ratio: float | None = Field(None, gt=0)
+    engine: Literal["own", "vllm"] = "own"
+    engine_memory: float = Field(1.0, gt=0)
 
     @property
     def sampling(self) -> Sampling:
@@ -181,12 +185,15 @@ class OnPolicy:
             )
         self.model, self.reward, self.prompts, self.config = model, reward, list(prompts), config
         self.reference = None if reference is None else reference.eval().requires_grad_(False)
+        self.engine: VLLMEngine | None = None
 
     def draw(
         self, prompts: Sequence[Prompt], generator: torch.Generator, count: int = 1
     ) -> Rollouts:
         """Let the policy speak each prompt `count` times, those of a prompt one after the other."""
-        return draw(self.model, prompts, self.config, generator, count)
+        if self.engine is None:
+            self.engine = start_engine(self.model, self.config)
+        return draw(self.model, prompts, self.config, generator, count, self.engine)
 
     def terms(self, made: Pass, rollouts: Rollouts) -> dict[str, Tensor]:
         """Return the reward's terms (B,) of a pass with relaxed tokens, with gradient."""
@@ -300,8 +307,12 @@ def draw(
     config: RolloutConfig,
     generator: torch.Generator,
     count: int = 1,
+    engine: VLLMEngine | None = None,
 ) -> Rollouts:
     """Let a policy speak each prompt `count` times, those of a prompt one after the other.
+
+    Args:
+        engine: what draws, from `start_engine`; None: the policy itself.
 
     Raises:
         UserError: the longest that a text may become is no token at all.
@@ -312,16 +323,33 @@ def draw(
         raise UserError(
             f"max_ratio={most:g} leaves no token for a text of {shortest} ids: raise it"
         )
-    said = generate(
-        model,
-        [prompt.text_ids for prompt in prompts],
-        [prompt.instruct_ids for prompt in prompts],
-        sampler="multinomial",
-        min_ratio=least,
-        max_ratio=most,
-        generator=generator,
-        sampling=config.sampling,
-        count=count,
-        min_tokens=SHORTEST,
-    )
+    text = [prompt.text_ids for prompt in prompts]
+    instruct = [prompt.instruct_ids for prompt in prompts]
+    if engine is not None:
+        ratios = (least, most)
+        said = engine.generate(model, text, instruct, ratios, generator, count, SHORTEST)
+    else:
+        said = generate(
+            model,
+            text,
+            instruct,
+            sampler="multinomial",
+            min_ratio=least,
+            max_ratio=most,
+            generator=generator,
+            sampling=config.sampling,
+            count=count,
+            min_tokens=SHORTEST,
+        )
     return Rollouts([prompt for prompt in prompts for _ in range(count)], said)
+
+
+def start_engine(model: SpeechTokenLM, config: RolloutConfig) -> VLLMEngine | None:
+    """Start what is to draw; None where the policy itself does.
+
+    Raises:
+        UserError: as `VLLMEngine`.
+    """
+    if config.engine == "own":
+        return None
+    return VLLMEngine(model, config.sampling, config.engine_memory)

@@ -18,7 +18,7 @@ from rrpo.data.manifest import TEST
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.objectives.dpo import Pair
-from rrpo.objectives.on_policy import RolloutConfig, draw
+from rrpo.objectives.on_policy import RolloutConfig, draw, start_engine
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, Tokenizer, choose, make_prompt
 from rrpo.processes import every_row, is_main, process, processes, wait_for_all
@@ -60,6 +60,7 @@ def draw_pairs(
         UserError: no two utterances of any prompt differ enough in their reward.
     """
     generator = torch.Generator().manual_seed(seed)
+    engine = start_engine(model, config.rollout)
     count = min(config.prompts, len(prompts))
     asked = [prompts[index] for index in choose(count, len(prompts), generator)]
     first, others = process(), processes()
@@ -71,7 +72,7 @@ def draw_pairs(
     with Progress("draw pairs", len(asked), visible=is_main()) as progress:
         for start in range(0, len(asked), PROMPTS_AT_A_TIME):
             batch = asked[start : start + PROMPTS_AT_A_TIME]
-            rollouts = draw(model, batch, config.rollout, generator, config.count)
+            rollouts = draw(model, batch, config.rollout, generator, config.count, engine)
             said = rollouts.said
             rewards = weighted_sum(reward, score(reward, said.tokens, rollouts.prompts))
             rewards = rewards.view(-1, config.count)

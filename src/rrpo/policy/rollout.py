@@ -25,12 +25,15 @@ class Generated:
         ended: (N,) bool, whether an utterance ended by itself; if not, it reached its limit.
         least: (N,) int64, before how many tokens ending was forbidden.
         prompts: N int64 tensors, the joint ids that each continues.
+        log_probability: N tensors (T,), what another engine says it drew each token with; None
+            where the policy itself has drawn.
     """
 
     tokens: list[Tensor]
     ended: Tensor
     least: Tensor
     prompts: list[Tensor]
+    log_probability: list[Tensor] | None = None
 
     def __iter__(self) -> Iterator[Tensor]:
         """Iterate over the tokens of each utterance."""

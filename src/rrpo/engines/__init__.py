@@ -1,0 +1,1 @@
+"""Our rewards and judges for trainers that people already run: TRL and verl."""
