@@ -21,8 +21,8 @@ from rrpo.policy.layout import Prompt, check_speech, continued, described
 from rrpo.policy.layout import prompt as prompt_ids
 from rrpo.policy.lm import LMConfig
 from rrpo.policy.rollout import Generated, generate
-from rrpo.processes import share
 from rrpo.policy.vllm_engine import VLLMEngine
+from rrpo.processes import share
 from rrpo.reward.reward import DifferentiableReward, evaluated
 from rrpo.sampling import Relaxation, Sampling
 from rrpo.tokens import IGNORE, length_mask, loops
