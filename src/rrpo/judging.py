@@ -7,9 +7,11 @@ from typing import Any
 
 from rrpo import audio
 from rrpo.checkpoint import write_json, write_text, writing
+from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.data.shards import Utterance
+from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
-from rrpo.evaluate import artifacts
+from rrpo.evaluate import artifacts, recodec
 from rrpo.evaluate.panel import Judges, Sample, measure, summarise
 from rrpo.loading import (
     MINI,
@@ -31,6 +33,9 @@ from rrpo.speaking.mini import MiniSpeaker
 from rrpo.speaking.speaker import Speaker, every_emotion, first_texts
 from rrpo.tokens import require_one_codec
 
+MATCHING = "_matching"
+"""What follows the names of the recodec audit in the voice of the emotion asked for."""
+
 
 def evaluate(
     policies: Sequence[Location],
@@ -42,6 +47,7 @@ def evaluate(
     voice: Location | None = None,
     model: Location | None = None,
     codec_of: str | None = None,
+    matching: Location | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Let policies speak unseen sentences and have every judge listen (`rrpo evaluate`).
 
@@ -56,6 +62,8 @@ def evaluate(
         voice: CosyVoice: a recording whose voice is taken over.
         model: CosyVoice: its model folder, where it is not the one the policy started from.
         codec_of: which codec the tokens are of, where shards or models do not say it.
+        matching: CosyVoice: a folder of recordings named by their emotion, such as happy.wav; the
+            recodec audit is made with the voice of the emotion asked for, too.
 
     Returns:
         name of a policy, and "real tokens" of the mini world → measure → an interval: `mean`,
@@ -71,6 +79,8 @@ def evaluate(
     speakers: Mapping[str, Speaker]
     if synthetic:
         refuse_voice(voice, model)
+        if matching is not None:
+            raise UserError("--matching is for CosyVoice's policies: leave it out")
         speakers, asked = _mini_speakers(loaded, sentences, data, codec_of)
     else:
         rows = load_data(data, next(iter(loaded.values())), True, codec_of)
@@ -83,7 +93,8 @@ def evaluate(
         with naming(name):
             samples = speaker.samples(asked, seed)
         scored = measure(samples, scorers, judges)
-        systems[name] = summarise(scored, "", judges.content_reason)
+        audited = _audit(speaker, samples, scored, scorers, matching) if scorers else {}
+        systems[name] = summarise(scored, "", judges.content_reason) | audited
         if name in loaded:
             notes += _notes(name, samples)
             _keep(Path(name), samples, scored, {"seed": seed, "system": systems[name]})
@@ -131,6 +142,35 @@ def _require_known(scorers: Mapping[str, RewardModel], asked: Sequence[Utterance
                 raise UserError(
                     f"{name} does not know the emotion {row.emotion!r}, which is asked for"
                 )
+
+
+def _audit(
+    speaker: Speaker,
+    samples: Sequence[Sample],
+    rows: Sequence[recodec.Row],
+    scorers: Mapping[str, RewardModel],
+    matching: Location | None,
+) -> dict[str, Any]:
+    """Audit the rewards of a system's speech, in its rows and as its figures.
+
+    Where the codec cannot encode, as no speech tokenizer is there, it is said.
+    """
+    codec: Codec = speaker.codec
+    tokens = [sample.tokens for sample in samples]
+    try:
+        recodec.audit(rows, tokens, [one.audio for one in samples], codec.encode, scorers)
+    except UserError as error:
+        print(f"note: no recodec audit: {error}")
+        return {}
+    found = recodec.figures(rows)
+    if matching is not None:
+        assert isinstance(codec, CosyVoiceCodec)  # others are refused
+        emotions = [sample.emotion for sample in samples]
+        voices = {one: codec.in_voice(Path(matching) / f"{one}.wav") for one in set(emotions)}
+        sounds = [voices[one].decode(ids) for one, ids in zip(emotions, tokens, strict=True)]
+        recodec.audit(rows, tokens, sounds, codec.encode, scorers, MATCHING)
+        found |= recodec.figures(rows, MATCHING)
+    return found
 
 
 def _notes(name: str, samples: Sequence[Sample]) -> list[str]:

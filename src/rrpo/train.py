@@ -75,6 +75,7 @@ class _Run:
     validate_every: int
     stop: Stop | None
     callbacks: Sequence[Callback]
+    pace: Callable[[int], float] | None
 
     @property
     def accelerator(self) -> Accelerator:
@@ -92,6 +93,7 @@ def train(
     stop: Stop | None = None,
     description: str = "training",
     callbacks: Sequence[Callback] = (),
+    pace: Callable[[int], float] | None = None,
 ) -> TrainResult:
     """Train `objective.model` in place and leave checkpoints and metrics in a folder.
 
@@ -111,6 +113,7 @@ def train(
         description: what the progress bar says; nothing is shown where it is empty.
         callbacks: called after each step; one that returns True makes it the last step, so the
             run is finished and its checkpoint written.
+        pace: says which share of the learning rate a step takes, the same after a resume.
 
     Raises:
         UserError: as `open_run`; or there is no whole checkpoint to go on from, or the package of
@@ -134,7 +137,7 @@ def train(
         restore_run(state, place)
         if not state.finished:
             settings = (objective, config, place, precision, state)
-            run = _Run(*settings, validate, validate_every, stop, callbacks)
+            run = _Run(*settings, validate, validate_every, stop, callbacks, pace)
             with writing(place.path):
                 metrics = Metrics(place.path, state.step, config.report_to, active=main)
             visible = main and bool(description)
@@ -194,7 +197,7 @@ def _advance(run: _Run, signalled: threading.Event) -> tuple[dict[str, Any], boo
     began = time.perf_counter()
     state, accelerator = run.state, run.accelerator
     step = state.step + 1
-    rate = learning_rate(run.config, step)
+    rate = learning_rate(run.config, step) * (run.pace(step) if run.pace else 1.0)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     loss, figures, what = _gradient(run, step)
