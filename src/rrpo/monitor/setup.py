@@ -113,7 +113,7 @@ def ears(on_policy: OnPolicy, run: MonitoredRun) -> Ears:
     models = reward.models if isinstance(reward, Reward) else []
     return Ears(
         [one for one in models if TASK in one.config.tasks],
-        load_reward_models(config.second, model),
+        load_reward_models(config.second, model) if config.second else [],
         codec,
         judge,
         content.recogniser() if config.words else None,
