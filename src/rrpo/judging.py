@@ -87,6 +87,8 @@ def evaluate(
         asked = every_emotion(rows, sentences)
         speakers = {name: CosyVoiceSpeaker(name, one, voice, model) for name, one in loaded.items()}
     _require_known(scorers, asked)
+    if matching is not None:
+        _require_voices(Path(matching), asked)
     judges = Judges.installed(World().judge() if synthetic else None)
     systems, notes = {}, []
     for name, speaker in speakers.items():
@@ -171,6 +173,16 @@ def _audit(
         recodec.audit(rows, tokens, sounds, codec.encode, scorers, MATCHING)
         found |= recodec.figures(rows, MATCHING)
     return found
+
+
+def _require_voices(folder: Path, asked: Sequence[Utterance]) -> None:
+    """Refuse a folder that lacks the voice of an emotion that is asked for."""
+    for emotion in dict.fromkeys(row.emotion for row in asked):
+        if not (folder / f"{emotion}.wav").is_file():
+            raise UserError(
+                f"--matching {folder} lacks {emotion}.wav: put a recording of a voice with that "
+                "emotion there"
+            )
 
 
 def _notes(name: str, samples: Sequence[Sample]) -> list[str]:
