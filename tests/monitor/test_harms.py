@@ -21,7 +21,7 @@ def test_every_change_lies_within_one(harm: Harm) -> None:
         ("judge_probability", 0.2, 0.7, 0.5),  # it fell: worse
         ("artifacts_per_second", 0.5, 0.1, 0.4),
         ("artifacts_per_second", 9.0, 0.5, 0.5),  # no utterance weighs more than all
-        ("content_loss", 3.0, 0.0, 0.5),
+        ("content_loss", 2.0, 0.0, 0.5),
         ("recodec", 1.0, 0.0, 0.25),
         ("longer", 100.0, 50.0, 0.5),
         ("longer", 50.0, 100.0, -0.5),

@@ -57,7 +57,7 @@ HARMS = (
     Harm("judge_probability", "the judge's probability of the asked emotion", 0, 1, 0.03, True),
     Harm("second_probability", "the second reward model's probability of it", 0, 1, 0.05, True),
     Harm("disagreement", "how much surer the trained-on model is than the second", -1, 1, 0.15),
-    Harm("content_loss", "the loss of the words, nats a symbol,", 0, 6, 0.5),
+    Harm("content_loss", "the loss of the words, nats a symbol,", 0, 4, 0.5),
     Harm("content_error", "the word error", 0, 1, 0.05),
     Harm("artifacts_per_second", "artifacts per second", 0, 1, 0.1),
     Harm("recodec", "the reward that is lost when the audio is encoded again, nats,", -2, 2, 0.3),
