@@ -62,12 +62,10 @@ def evaluate(
         voice: CosyVoice: a recording whose voice is taken over.
         model: CosyVoice: its model folder, where it is not the one the policy started from.
         codec_of: which codec the tokens are of, where shards or models do not say it.
-        matching: CosyVoice: a folder of recordings named by their emotion, such as happy.wav; the
-            recodec audit is made with the voice of the emotion asked for, too.
+        matching: CosyVoice: a folder of happy.wav and so on, voices for another recodec audit.
 
     Returns:
-        name of a policy, and "real tokens" of the mini world → measure → an interval: `mean`,
-        `low`, `high`.
+        a policy, or "real tokens" of the mini world → measure → an interval: `mean`, `low`, `high`.
 
     Examples:
         >>> figures = evaluate(["mini"], sentences=1)
@@ -76,26 +74,22 @@ def evaluate(
     """
     loaded, scorers = _load(policies, rewards, codec_of)
     synthetic = all(is_mini(one) for one in loaded.values())
-    speakers: Mapping[str, Speaker]
     if synthetic:
-        refuse_voice(voice, model)
-        if matching is not None:
-            raise UserError("--matching is for CosyVoice's policies: leave it out")
+        _refuse_voices(voice, model, matching)
         speakers, asked = _mini_speakers(loaded, sentences, data, codec_of)
     else:
         rows = load_data(data, next(iter(loaded.values())), True, codec_of)
         asked = every_emotion(rows, sentences)
+        _require_voices(matching, asked)
         speakers = {name: CosyVoiceSpeaker(name, one, voice, model) for name, one in loaded.items()}
     _require_known(scorers, asked)
-    if matching is not None:
-        _require_voices(Path(matching), asked)
     judges = Judges.installed(World().judge() if synthetic else None)
     systems, notes = {}, []
     for name, speaker in speakers.items():
         with naming(name):
             samples = speaker.samples(asked, seed)
         scored = measure(samples, scorers, judges)
-        audited = _audit(speaker, samples, scored, scorers, matching) if scorers else {}
+        audited = _audit(speaker, samples, scored, scorers, matching)
         systems[name] = summarise(scored, "", judges.content_reason) | audited
         if name in loaded:
             notes += _notes(name, samples)
@@ -157,6 +151,8 @@ def _audit(
 
     Where the codec cannot encode, as no speech tokenizer is there, it is said.
     """
+    if not scorers:
+        return {}
     codec: Codec = speaker.codec
     tokens = [sample.tokens for sample in samples]
     try:
@@ -175,12 +171,21 @@ def _audit(
     return found
 
 
-def _require_voices(folder: Path, asked: Sequence[Utterance]) -> None:
+def _refuse_voices(
+    voice: Location | None, model: Location | None, matching: Location | None
+) -> None:
+    """Refuse what is for CosyVoice alone."""
+    refuse_voice(voice, model)
+    if matching is not None:
+        raise UserError("--matching is for CosyVoice's policies: leave it out")
+
+
+def _require_voices(matching: Location | None, asked: Sequence[Utterance]) -> None:
     """Refuse a folder that lacks the voice of an emotion that is asked for."""
     for emotion in dict.fromkeys(row.emotion for row in asked):
-        if not (folder / f"{emotion}.wav").is_file():
+        if matching is not None and not (Path(matching) / f"{emotion}.wav").is_file():
             raise UserError(
-                f"--matching {folder} lacks {emotion}.wav: put a recording of a voice with that "
+                f"--matching {matching} lacks {emotion}.wav: put a recording of a voice with that "
                 "emotion there"
             )
 

@@ -108,11 +108,9 @@ def train(
         validate: called with the step, without gradient and in evaluation mode, before the first
             step, every `validate_every` steps (0: not in between) and after the last.
         validate_every: see `validate`.
-        stop: given all validations so far, says whether to stop, as a pure function. With an
-            `EarlyStopping` the best weights are the result.
+        stop: a pure function of all validations; of an `EarlyStopping` the best weights are kept.
         description: what the progress bar says; nothing is shown where it is empty.
-        callbacks: called after each step; one that returns True makes it the last step, so the
-            run is finished and its checkpoint written.
+        callbacks: called after each step; one that returns True makes it the last, and ends it.
         pace: says which share of the learning rate a step takes, the same after a resume.
 
     Raises:
