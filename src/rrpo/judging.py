@@ -7,9 +7,11 @@ from typing import Any
 
 from rrpo import audio
 from rrpo.checkpoint import write_json, write_text, writing
+from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.data.shards import Utterance
+from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
-from rrpo.evaluate import artifacts
+from rrpo.evaluate import artifacts, recodec
 from rrpo.evaluate.panel import Judges, Sample, measure, summarise
 from rrpo.loading import (
     MINI,
@@ -31,6 +33,9 @@ from rrpo.speaking.mini import MiniSpeaker
 from rrpo.speaking.speaker import Speaker, every_emotion, first_texts
 from rrpo.tokens import require_one_codec
 
+MATCHING = "_matching"
+"""What follows the names of the recodec audit in the voice of the emotion asked for."""
+
 
 def evaluate(
     policies: Sequence[Location],
@@ -42,6 +47,7 @@ def evaluate(
     voice: Location | None = None,
     model: Location | None = None,
     codec_of: str | None = None,
+    matching: Location | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Let policies speak unseen sentences and have every judge listen (`rrpo evaluate`).
 
@@ -56,10 +62,10 @@ def evaluate(
         voice: CosyVoice: a recording whose voice is taken over.
         model: CosyVoice: its model folder, where it is not the one the policy started from.
         codec_of: which codec the tokens are of, where shards or models do not say it.
+        matching: CosyVoice: a folder of happy.wav and so on, voices for another recodec audit.
 
     Returns:
-        name of a policy, and "real tokens" of the mini world → measure → an interval: `mean`,
-        `low`, `high`.
+        a policy, or "real tokens" of the mini world → measure → an interval: `mean`, `low`, `high`.
 
     Examples:
         >>> figures = evaluate(["mini"], sentences=1)
@@ -68,13 +74,13 @@ def evaluate(
     """
     loaded, scorers = _load(policies, rewards, codec_of)
     synthetic = all(is_mini(one) for one in loaded.values())
-    speakers: Mapping[str, Speaker]
     if synthetic:
-        refuse_voice(voice, model)
+        _refuse_voices(voice, model, matching)
         speakers, asked = _mini_speakers(loaded, sentences, data, codec_of)
     else:
         rows = load_data(data, next(iter(loaded.values())), True, codec_of)
         asked = every_emotion(rows, sentences)
+        _require_voices(matching, asked)
         speakers = {name: CosyVoiceSpeaker(name, one, voice, model) for name, one in loaded.items()}
     _require_known(scorers, asked)
     judges = Judges.installed(World().judge() if synthetic else None)
@@ -83,7 +89,8 @@ def evaluate(
         with naming(name):
             samples = speaker.samples(asked, seed)
         scored = measure(samples, scorers, judges)
-        systems[name] = summarise(scored, "", judges.content_reason)
+        audited = _audit(speaker, samples, scored, scorers, matching)
+        systems[name] = summarise(scored, "", judges.content_reason) | audited
         if name in loaded:
             notes += _notes(name, samples)
             _keep(Path(name), samples, scored, {"seed": seed, "system": systems[name]})
@@ -131,6 +138,56 @@ def _require_known(scorers: Mapping[str, RewardModel], asked: Sequence[Utterance
                 raise UserError(
                     f"{name} does not know the emotion {row.emotion!r}, which is asked for"
                 )
+
+
+def _audit(
+    speaker: Speaker,
+    samples: Sequence[Sample],
+    rows: Sequence[recodec.Row],
+    scorers: Mapping[str, RewardModel],
+    matching: Location | None,
+) -> dict[str, Any]:
+    """Audit the rewards of a system's speech, in its rows and as its figures.
+
+    Where the codec cannot encode, as no speech tokenizer is there, it is said.
+    """
+    if not scorers:
+        return {}
+    codec: Codec = speaker.codec
+    tokens = [sample.tokens for sample in samples]
+    try:
+        recodec.audit(rows, tokens, [one.audio for one in samples], codec.encode, scorers)
+    except UserError as error:
+        print(f"note: no recodec audit: {error}")
+        return {}
+    found = recodec.figures(rows)
+    if matching is not None:
+        assert isinstance(codec, CosyVoiceCodec)  # others are refused
+        emotions = [sample.emotion for sample in samples]
+        voices = {one: codec.in_voice(Path(matching) / f"{one}.wav") for one in set(emotions)}
+        sounds = [voices[one].decode(ids) for one, ids in zip(emotions, tokens, strict=True)]
+        recodec.audit(rows, tokens, sounds, codec.encode, scorers, MATCHING)
+        found |= recodec.figures(rows, MATCHING)
+    return found
+
+
+def _refuse_voices(
+    voice: Location | None, model: Location | None, matching: Location | None
+) -> None:
+    """Refuse what is for CosyVoice alone."""
+    refuse_voice(voice, model)
+    if matching is not None:
+        raise UserError("--matching is for CosyVoice's policies: leave it out")
+
+
+def _require_voices(matching: Location | None, asked: Sequence[Utterance]) -> None:
+    """Refuse a folder that lacks the voice of an emotion that is asked for."""
+    for emotion in dict.fromkeys(row.emotion for row in asked):
+        if matching is not None and not (Path(matching) / f"{emotion}.wav").is_file():
+            raise UserError(
+                f"--matching {matching} lacks {emotion}.wav: put a recording of a voice with that "
+                "emotion there"
+            )
 
 
 def _notes(name: str, samples: Sequence[Sample]) -> list[str]:

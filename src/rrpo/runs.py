@@ -17,6 +17,7 @@ from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.loading import Origin
+from rrpo.monitor import MonitorConfig, monitored
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
@@ -120,6 +121,7 @@ class DiffRORun(ReferencedRun):
     """DiffRO; with the robust reward of a hardened reward model this is RRPO."""
 
     diffro: DiffROConfig = DiffROConfig()
+    monitor: MonitorConfig = MonitorConfig()
 
     def objective(
         self,
@@ -144,6 +146,7 @@ class GRPORun(ReferencedRun):
     """Policy gradient (GRPO, RLOO) against the same reward as DiffRO."""
 
     grpo: GRPOConfig = GRPOConfig()
+    monitor: MonitorConfig = MonitorConfig()
 
     def objective(
         self,
@@ -184,10 +187,7 @@ def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
 
 
 class How(TypedDict, total=False):
-    """How a training goes, beside its configuration: as `rrpo.train.train` says.
-
-    `inputs` is what the run is made from, kept and compared (`rrpo.run_folder.open_run`).
-    """
+    """How a training goes, beside its configuration (`rrpo.train.train`, `run_folder.open_run`)."""
 
     resume: bool
     validate: Validate | None
@@ -195,6 +195,7 @@ class How(TypedDict, total=False):
     stop: EarlyStopping
     description: str
     callbacks: Sequence[Callback]
+    pace: Callable[[int], float]
     inputs: Mapping[str, Any] | None
 
 
@@ -276,9 +277,10 @@ def train_on_policy(
     prepare(model, config)
     prompts, recordings = [one.prompt for one in examples], [one.speech for one in examples]
     objective = config.objective(model, _cast(reference, config), reward, prompts, recordings)
+    watched = monitored(objective.on_policy, config, folder, how)
     if isinstance(config, DiffRORun):
-        return _trained("diffro", "DiffRO", objective, config, folder, how)
-    return _trained("grpo", config.grpo.advantage.upper(), objective, config, folder, how)
+        return _trained("diffro", "DiffRO", objective, config, folder, watched)
+    return _trained("grpo", config.grpo.advantage.upper(), objective, config, folder, watched)
 
 
 def train_dpo(
@@ -318,7 +320,7 @@ def _trained(
     objective: Objective[Any],
     config: RewardRun | PolicyRun,
     folder: Path,
-    how: How,
+    how: How | Mapping[str, Any],
     more: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train an objective in its run folder, and write how it ended with `more`."""

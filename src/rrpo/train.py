@@ -78,6 +78,7 @@ class _Run:
     validate_every: int
     stop: Stop | None
     callbacks: Sequence[Callback]
+    pace: Callable[[int], float] | None
     signalled: threading.Event
 
     @property
@@ -96,6 +97,7 @@ def train(
     stop: Stop | None = None,
     description: str = "training",
     callbacks: Sequence[Callback] = (),
+    pace: Callable[[int], float] | None = None,
 ) -> TrainResult:
     """Train `objective.model` in place and leave checkpoints and metrics in a folder.
 
@@ -110,11 +112,10 @@ def train(
         validate: called with the step, without gradient and in evaluation mode, before the first
             step, every `validate_every` steps (0: not in between) and after the last.
         validate_every: see `validate`.
-        stop: given all validations so far, says whether to stop, as a pure function. With an
-            `EarlyStopping` the best weights are the result.
+        stop: a pure function of all validations; of an `EarlyStopping` the best weights are kept.
         description: what the progress bar says; nothing is shown where it is empty.
-        callbacks: called after each step; one that returns True makes it the last step, so the
-            run is finished and its checkpoint written.
+        callbacks: called after each step; one that returns True makes it the last, and ends it.
+        pace: says which share of the learning rate a step takes, the same after a resume.
 
     Raises:
         UserError: as `open_run`; or there is no whole checkpoint to go on from, or the package of
@@ -139,7 +140,7 @@ def train(
         if not state.finished:
             gradient = Gradient(objective, config, state, accelerator.device, precision)
             settings = (objective, gradient, config, place, state)
-            run = _Run(*settings, validate, validate_every, stop, callbacks, signalled)
+            run = _Run(*settings, validate, validate_every, stop, callbacks, pace, signalled)
             with writing(place.path):
                 metrics = Metrics(place.path, state.step, config.report_to, active=main)
             visible = main and bool(description)
@@ -203,7 +204,7 @@ def _advance(run: _Run) -> tuple[dict[str, Any], bool]:
     began = time.perf_counter()
     state = run.state
     step = state.step + 1
-    rate = learning_rate(run.config, step)
+    rate = learning_rate(run.config, step) * (run.pace(step) if run.pace else 1.0)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     means, weights, what = run.gradient.of_step(step)

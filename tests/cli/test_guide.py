@@ -25,6 +25,7 @@ from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.judging import evaluate
 from rrpo.listen.design import read_design, sound_file
+from rrpo.loading import load_policy
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
 from rrpo.reward import RewardConfig, RewardModel
@@ -165,6 +166,49 @@ def test_a_voice_is_heard_as_every_other_recording(
     with pytest.raises(UserError, match="is cut off"):
         CosyVoiceCodec(model, path)
     assert len(given) == 1
+
+
+def test_rewards_are_audited_in_one_voice_and_in_matching_ones(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec = load_policy("CosyVoice2-0.5B").config.codec
+    rows = [
+        Utterance(f"{number}", "Text.", emotion, np.arange(5) + number)
+        for number, emotion in enumerate(("happy", "sad"))
+    ]
+    write_shard(place / "shards" / "0.parquet", rows, codec)
+    torch.manual_seed(0)
+    small = RewardConfig(width=16, layers=1, heads=2, feedforward=16, codec=codec)
+    reward.save(RewardModel(small), place / "rm")
+    asked = {"sentences": 1, "data": "shards", "voice": "voice.wav"}
+    (place / "voices").mkdir()
+    shutil.copy("voice.wav", place / "voices" / "happy.wav")
+    with pytest.raises(UserError, match=r"--matching voices lacks sad\.wav"):
+        evaluate(["CosyVoice2-0.5B"], ["rm"], matching="voices", **asked)
+    with pytest.raises(UserError, match="--matching is for CosyVoice"):
+        evaluate(["mini"], sentences=1, matching="voices")
+    shutil.copy("voice.wav", place / "voices" / "sad.wav")
+    heard: list[str] = []
+    original = CosyVoiceCodec.in_voice
+
+    def listen(codec: CosyVoiceCodec, voice: Path) -> CosyVoiceCodec:
+        heard.append(voice.name)
+        return original(codec, voice)
+
+    monkeypatch.setattr(CosyVoiceCodec, "in_voice", listen)
+    found = evaluate(["CosyVoice2-0.5B"], ["rm"], matching="voices", **asked)["CosyVoice2-0.5B"]
+    assert sorted(heard) == ["happy.wav", "sad.wav"]
+    for key in ("recodec", "recodec_matching"):
+        assert set(found[key]["rm"]) == {"all", "happy", "sad"}
+        assert found[key]["rm"]["all"].mean != 0.0
+    # The package of this test speaks alike in every voice.
+    assert found["recodec"] == found["recodec_matching"]
+    (place / "CosyVoice2-0.5B" / "speech_tokenizer_v2.onnx").unlink()
+    shutil.copy("voice.wav", "other.wav")  # the codec of a voice is loaded once
+    asked |= {"voice": "other.wav", "codec_of": codec}
+    found = evaluate(["CosyVoice2-0.5B"], ["rm"], **asked)["CosyVoice2-0.5B"]
+    assert "recodec" not in found
+    assert "note: no recodec audit: " in capsys.readouterr().out
 
 
 def test_what_is_missing_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

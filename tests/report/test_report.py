@@ -599,6 +599,26 @@ def test_run_page(tmp_path: Path) -> None:
     assert "Quality, PLCMOS" in reader.words()
 
 
+def test_a_run_that_listens_to_itself_says_so_on_its_page(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("start: mini\n")
+    figure_at = {"now": 0.25, "start": 0.5, "evidence": 3.5}
+    look = {"measures": {"reward": {**figure_at, "evidence": 3e7}, "recodec": figure_at}}
+    look |= {"seconds": 4.0, "alarm": False, "said": "", "kept": True, "harm": 1.5}
+    lines = [{**look, "step": 0}, {**look, "step": 20}]
+    path = tmp_path / "monitor.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = read_page(write_run_page(tmp_path)).words()
+    assert "No alarm in 2 looks, the last at step 20." in words
+    assert "Reward lost when the audio is encoded again, nats 0.500 0.250 3.50" in words
+    assert "Reward, as paid 0.500 0.250 3e+07" in words
+    lines.append({**look, "step": 40, "alarm": True, "said": "the reward <rose>", "kept": False})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = read_page(write_run_page(tmp_path)).words()
+    assert "Alarm at step 40 the reward <rose>." in words
+    assert "No alarm" not in words
+    assert "The last look without suspicion was at step 20." in words
+
+
 @pytest.mark.slow
 def test_figure_in_both_formats(tmp_path: Path) -> None:
     figure(demo_results(), demo_curves(), tmp_path / "picture.png")
@@ -624,6 +644,12 @@ def test_every_reward_model_is_a_row_of_an_evaluation(capsys: pytest.CaptureFixt
     assert "own reward" not in printed
     assert [line for line in printed.splitlines() if "reward, a" in line and "-0.50" in line]
     assert [line for line in printed.splitlines() if "reward, [b]" in line and "-9.00" in line]
+    gaps = {"all": value, "happy": {**value, "mean": 7.0}}
+    audited = {**system, "recodec": {"[b]": gaps}}
+    print_systems({"run": audited}, Console(width=120), ["a", "[b]"], synthetic=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "recodec gap, [b], all" in line and "-0.50" in line]
+    assert [line for line in lines if "recodec gap, [b], happy" in line and "7.00" in line]
 
 
 def test_a_run_that_was_evaluated_can_be_heard_on_its_page(tmp_path: Path) -> None:

@@ -59,6 +59,13 @@ def evaluate(
     codec_of: CodecOf = None,
     voice: Voice = None,
     model: ModelFolder = None,
+    matching: Annotated[
+        Path | None,
+        typer.Option(
+            help="CosyVoice: recordings named by emotion, such as happy.wav; the recodec audit is "
+            "made with these voices, too."
+        ),
+    ] = None,
 ) -> None:
     """Let policies speak unseen sentences and score them with every judge."""
     from rich.console import Console
@@ -75,6 +82,7 @@ def evaluate(
         voice=voice,
         model=model,
         codec_of=codec_of,
+        matching=matching,
     )
     synthetic = "real tokens" in systems  # which the mini world alone has
     print_systems(systems, Console(), [str(path) for path in reward or []], synthetic)

@@ -175,6 +175,28 @@ def artifacts(
     print(study.run(out, data or [], size, seed, command_line()))
 
 
+@study_app.command(epilog="Example: rrpo study monitor --out monitor")
+def monitor(
+    out: Out,
+    healthy: Annotated[int, typer.Option(min=1, help="Runs of each of two healthy kinds.")] = 10,
+    hacked: Annotated[int, typer.Option(min=1, help="Runs of each of three hacked kinds.")] = 7,
+    pages: Pages = None,
+    smoke: Smoke = False,
+) -> None:
+    """Let healthy and hacked runs listen to themselves: how many alarms, and how early?
+
+    In the same folder it goes on where it stopped.
+    """
+    from dataclasses import replace
+
+    from rrpo.studies.monitor.plan import FULL, SMOKE
+    from rrpo.studies.monitor.study import run
+    from rrpo.studies.study import publish
+
+    plan = SMOKE if smoke else replace(FULL, healthy=healthy, hacked=hacked)
+    print(publish(run(out, plan, command_line()), pages, figures=True))
+
+
 @study_app.command(epilog="Example: rrpo study overoptimization --steps 160 --out over")
 def overoptimization(
     out: Out,

@@ -5,6 +5,7 @@ only when this is used; it reads the model folder's YAML in a way that can run c
 folders you trust.
 """
 
+import copy
 import importlib
 import tempfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 from rrpo.audio import SAMPLE_RATE, Audio, write
 from rrpo.codec.s3 import S3Tokenizer
 from rrpo.errors import UserError
-from rrpo.sound.file import load_voice
+from rrpo.sound.file import Sound, load_voice
 from rrpo.tokens import SPEECH_CODES
 
 PARTS = {"flow.pt": "the flow", "hift.pt": "the vocoder", "campplus.onnx": "the voice's encoder"}
@@ -48,9 +49,7 @@ class CosyVoiceCodec:
                 `rrpo.sound.file.load_voice`), the package is not installed, or it cannot load the
                 folder.
         """
-        if not voice.is_file():
-            raise UserError(f"no reference recording at {voice}: name a wav file of the voice")
-        sound = load_voice(voice)
+        sound = _recording(voice)
         if not folder.is_dir():
             raise UserError(f"no CosyVoice model folder at {folder}")
         lacking = [
@@ -61,8 +60,6 @@ class CosyVoiceCodec:
                 f"{folder} cannot speak without {', '.join(lacking)}: copy what is missing from "
                 "the published model folder"
             )
-        for note in sound.notes:
-            print(f"{voice}: {note}")
         try:
             package = importlib.import_module("cosyvoice.cli.cosyvoice")
         except Exception as error:  # what a large package raises while it is imported
@@ -73,24 +70,28 @@ class CosyVoiceCodec:
             ) from None
         try:
             self._model: Any = package.AutoModel(model_dir=str(folder))
-            # What our reader made of it: the package averages channels, whatever they hold.
-            with tempfile.TemporaryDirectory() as place:
-                heard = Path(place) / f"{voice.stem}.wav"
-                loudest = max(1.0, float(np.abs(sound.samples).max()))
-                write(heard, sound.samples / loudest, sound.rate)
-                given = self._model.frontend.frontend_zero_shot(
-                    "", "", str(heard), self._model.sample_rate, ""
-                )
+            self._voice = _voice(self._model, voice, sound)
         except Exception as error:  # the package's own, of any kind
             raise UserError(
                 f"CosyVoice cannot load {folder} or read {voice}: {_line(error)}"
             ) from None
         self._model.model.llm = None  # its own LM is not asked and takes two gigabytes
-        kept = ("flow_prompt_speech_token", "prompt_speech_feat", "flow_embedding")
-        self._voice = {name: given[name] for name in kept}
         self._folder = folder
         self._tokenizer: S3Tokenizer | None = None
         self.native_rate = int(self._model.sample_rate)
+
+    def in_voice(self, voice: Path) -> "CosyVoiceCodec":
+        """Return the same flow and vocoder with the voice of another recording.
+
+        Raises:
+            UserError: the recording is missing or cannot be used.
+        """
+        sound, other = _recording(voice), copy.copy(self)
+        try:
+            other._voice = _voice(self._model, voice, sound)
+        except Exception as error:  # the package's own, of any kind
+            raise UserError(f"CosyVoice cannot read {voice}: {_line(error)}") from None
+        return other
 
     def encode(self, audio: Audio) -> Tensor:
         """Turn audio (N,) float32 at 16 kHz into ids (T,) int64, 25 a second."""
@@ -121,6 +122,28 @@ class CosyVoiceCodec:
         """Speak ids (T,) int64 as audio (N,) float32 at 16 kHz."""
         spoken = self.decode_native(ids)
         return np.asarray(soxr.resample(spoken, self.native_rate, SAMPLE_RATE), dtype=np.float32)
+
+
+def _recording(voice: Path) -> Sound:
+    """Read a reference recording; print what is odd about it."""
+    if not voice.is_file():
+        raise UserError(f"no reference recording at {voice}: name a wav file of the voice")
+    sound = load_voice(voice)
+    for note in sound.notes:
+        print(f"{voice}: {note}")
+    return sound
+
+
+def _voice(model: Any, voice: Path, sound: Sound) -> dict[str, Any]:
+    """Return what the package makes of a recording's voice."""
+    # What our reader made of it: the package averages channels, whatever they hold.
+    with tempfile.TemporaryDirectory() as place:
+        heard = Path(place) / f"{voice.stem}.wav"
+        loudest = max(1.0, float(np.abs(sound.samples).max()))
+        write(heard, sound.samples / loudest, sound.rate)
+        given = model.frontend.frontend_zero_shot("", "", str(heard), model.sample_rate, "")
+    kept = ("flow_prompt_speech_token", "prompt_speech_feat", "flow_embedding")
+    return {name: given[name] for name in kept}
 
 
 def _line(error: Exception) -> str:

@@ -30,6 +30,7 @@ from rrpo.report.curves import by_system, points, value_of
 from rrpo.report.files import read_lines, readable
 from rrpo.report.heatmap import heatmap_svg
 from rrpo.report.listening import listening
+from rrpo.report.looks import looks_section
 from rrpo.report.numbers import number, with_ends
 from rrpo.report.plots import Chart, Line, Point, chart_svg, legend_mark
 from rrpo.report.scatter import panels
@@ -125,6 +126,7 @@ def _write_run_page(folder: Path) -> Path:
         charts=_metric_charts(metrics),
         validations=_metric_charts(_validations(results)),
         steps=len(metrics),
+        monitor=looks_section(read_lines(folder / "monitor.jsonl")),
         recognition=_recognition(reports) if reports else None,
         judged=_judged(folder),
         heard=listening(folder, _said(folder)),

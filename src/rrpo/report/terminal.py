@@ -1,7 +1,7 @@
 """The results of a demo, and what an import found, as tables on the terminal."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -72,10 +72,25 @@ def print_systems(
     for name in rewards:  # a name may hold a dot
         scores = [section(system, "rewards").get(name) for system in systems.values()]
         table.add_row(escape(f"reward, {name}"), *(cell(read_interval(one)) for one in scores))
+    for title, gaps in _gaps(systems.values(), rewards):
+        table.add_row(escape(title), *map(cell, gaps))
     for measure in measures_in(systems.values()):
         found = (figure_of(system, measure.key) for system in systems.values())
         table.add_row(measure.title, *map(cell, found))
     console.print(table)
+
+
+def _gaps(
+    systems: Iterable[Mapping[str, Any]], rewards: Sequence[str]
+) -> Iterator[tuple[str, list[Interval | None]]]:
+    """Yield the rows of the recodec audit: of all utterances and by emotion, each reward model."""
+    systems = list(systems)
+    for key, where in (("recodec", ""), ("recodec_matching", ", matching voice")):
+        for name in rewards:
+            each = [section(section(system, key), name) for system in systems]
+            for group in dict.fromkeys(group for gaps in each for group in gaps):
+                title = f"recodec gap{where}, {name}, {group}"
+                yield title, [read_interval(gaps.get(group)) for gaps in each]
 
 
 def print_rows(

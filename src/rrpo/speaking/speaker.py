@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rrpo.audio import Audio
 from rrpo.data.shards import Utterance
+from rrpo.data.tokenize import Codec
 from rrpo.evaluate.panel import Sample
 
 
@@ -27,6 +28,10 @@ class Speaker(Protocol):
     @property
     def rate(self) -> int:
         """Samples per second of `sound`."""
+
+    @property
+    def codec(self) -> Codec:
+        """What its tokens are of; it encodes only where a speech tokenizer is at hand."""
 
     @property
     def emotions(self) -> Sequence[str]:

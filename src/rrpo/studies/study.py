@@ -23,11 +23,15 @@ def finish(out: Path, figures: Mapping[str, Any], page: str, name: str = "study"
     return out / f"{name}.md"
 
 
-def publish(page: Path, folder: Path | None) -> Path:
-    """Copy a page and its picture into a folder, where one is named; say where to read it."""
+def publish(page: Path, folder: Path | None, figures: bool = False) -> Path:
+    """Copy a page and its picture into a folder, where one is named; say where to read it.
+
+    Args:
+        figures: also copy its JSON.
+    """
     if folder is None:
         return page
-    for path in (page, page.with_suffix(".svg")):
+    for path in (page, page.with_suffix(".svg"), *([page.with_suffix(".json")] * figures)):
         write_text(folder / path.name, path.read_text(encoding="utf-8"))
     return folder / page.name
 

@@ -1,0 +1,120 @@
+"""What a run needs to listen to itself, from its configuration."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from rrpo.codec.cosyvoice import CosyVoiceCodec
+from rrpo.data.tokenize import Codec
+from rrpo.errors import UserError
+from rrpo.evaluate import content
+from rrpo.evaluate.judge import EmotionJudge
+from rrpo.loading import is_mini, load_reward_models, origin_of
+from rrpo.mini.world import World
+from rrpo.monitor.config import MonitorConfig
+from rrpo.monitor.listening import Ears
+from rrpo.monitor.looks import AlarmStop, Monitor
+from rrpo.objectives.on_policy import OnPolicy
+from rrpo.policy import cosyvoice
+from rrpo.policy.layout import Prompt
+from rrpo.processes import training_processes
+from rrpo.reward import Reward
+from rrpo.reward.regularize import TASK
+from rrpo.schedule import TrainConfig
+
+
+class MonitoredRun(Protocol):
+    """What a run's configuration says of it."""
+
+    @property
+    def start(self) -> str:
+        """Where the policy starts."""
+
+    @property
+    def train(self) -> TrainConfig:
+        """How it is trained."""
+
+    @property
+    def monitor(self) -> MonitorConfig:
+        """How it listens to itself."""
+
+
+def monitored(
+    on_policy: OnPolicy, run: MonitoredRun, folder: Path, how: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return how a training goes (`rrpo.runs.How`) with looks, where there are to be any.
+
+    A `validate` of the run's own is asked at the looks.
+
+    Raises:
+        UserError: a second reward model or a voice cannot be used, or the run is stopped otherwise.
+    """
+    config = run.monitor
+    if config.every == 0:
+        return dict(how)
+    if config.action == "stop" and how.get("stop") is not None:
+        raise UserError("monitor.action=stop cannot be combined with another early stop: warn")
+    monitor = Monitor(
+        on_policy,
+        asked(on_policy.prompts, config.sentences),
+        ears(on_policy, run),
+        config,
+        run.train.steps,
+        run.train.seed,
+        folder,
+        training_processes().is_main_process,
+    )
+    own = how.get("validate")
+
+    def validate(step: int) -> dict[str, float]:
+        return {**monitor.look(step), **(own(step) if own else {})}
+
+    more: dict[str, Any] = {"validate": validate, "validate_every": config.every}
+    if config.action == "stop":
+        more["stop"] = AlarmStop(last=run.train.steps)
+    if config.action == "lower":
+        more["pace"] = monitor.pace
+    return {**how, **more}
+
+
+def asked(prompts: Sequence[Prompt], sentences: int) -> list[Prompt]:
+    """Return the first different texts of some prompts, each with every emotion in them."""
+    texts: dict[str, Prompt] = {}
+    emotions: dict[str, Prompt] = {}
+    for prompt in prompts:
+        texts.setdefault(prompt.text, prompt)
+        emotions.setdefault(prompt.emotion, prompt)
+    return [
+        replace(text, emotion=name, instruct_ids=felt.instruct_ids, speaker=felt.speaker)
+        for text in list(texts.values())[:sentences]
+        for name, felt in emotions.items()
+    ]
+
+
+def ears(on_policy: OnPolicy, run: MonitoredRun) -> Ears:
+    """Return what listens to a run: the mini world's judge and codec, or CosyVoice in a voice.
+
+    Raises:
+        UserError: as `monitored`; or words are to be heard, and there is no audio or recogniser.
+    """
+    config, model, reward = run.monitor, on_policy.model, on_policy.reward
+    codec: Codec | None = None
+    judge: EmotionJudge | None = None
+    if model.config.codec and is_mini(model):
+        if config.voice is not None:
+            raise UserError("monitor.voice is for CosyVoice's policies: leave it out")
+        codec, judge = World().codec(), World().judge()
+    elif config.voice is not None:
+        place = cosyvoice.model_folder(Path(origin_of(run.start).start))
+        codec = CosyVoiceCodec(place, Path(config.voice))
+    if config.words and codec is None:
+        raise UserError("monitor.words needs audio to listen to: name a monitor.voice")
+    models = reward.models if isinstance(reward, Reward) else []
+    return Ears(
+        [one for one in models if TASK in one.config.tasks],
+        load_reward_models(config.second, model) if config.second else [],
+        codec,
+        judge,
+        content.recogniser() if config.words else None,
+    )

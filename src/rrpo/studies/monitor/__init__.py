@@ -1,0 +1,1 @@
+"""Healthy and hacked runs that listen to themselves: how many alarms, how early?"""
