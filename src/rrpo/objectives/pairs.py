@@ -58,7 +58,7 @@ def draw_pairs(
     """
     generator = torch.Generator().manual_seed(seed)
     count = min(config.prompts, len(prompts))
-    asked = [prompts[index] for index in choose(count, len(prompts), generator)]
+    asked = [prompts[index] for index in choose(count, prompts, generator)]
     chosen: list[Utterance] = []
     rejected: list[Utterance] = []
     with Progress("draw pairs", count) as progress:
