@@ -17,13 +17,11 @@ from rrpo.mini.world import World
 from rrpo.post_training import train_diffro, train_dpo, train_grpo, train_sft
 from rrpo.reward_training import train_reward
 
-TEXTS = (
-    "The train is late.",
-    "The door is open.",
-    "A bird sat here.",
-    "We go home.",
-    "It is cold.",
-)
+TEXTS = [
+    f"The {thing} is {how}."
+    for thing in ("train", "door", "bird", "house", "road")
+    for how in ("late", "open", "here", "cold")
+]
 SETTINGS = [
     *("train.steps=5", "train.warmup_steps=0", "train.save_every=2", "train.report_to=none"),
     "stream=6",
@@ -39,8 +37,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [
             Utterance(
                 id=f"{part}-{number}",
-                text=TEXTS[number % 5],
-                emotion=("happy", "sad")[number // 5 % 2],
+                text=TEXTS[number],
+                emotion=("happy", "sad")[number % 2],
                 tokens=rng.integers(6561, size=9),
                 partition="test" if number == 7 else "train",
             )
@@ -163,7 +161,7 @@ def test_what_cannot_stream_is_refused(
 
 def test_an_emotion_that_the_reward_does_not_know(tiny: Path, tmp_path: Path) -> None:
     """Before the first step, whichever row has it."""
-    rows = [Utterance(f"{n}", TEXTS[n % 5], "happy", np.arange(9)) for n in range(20)]
+    rows = [Utterance(f"{n}", TEXTS[n], "happy", np.arange(9)) for n in range(20)]
     rows.append(Utterance("20", TEXTS[0], "disgust", np.arange(9)))
     write_shard(tmp_path / "data" / "0.parquet", rows, World().codec_identity)
     for name in ("diffro", "reward"):

@@ -28,10 +28,14 @@ def stream_shards(data: Location | None, rows: int, choice: Choice) -> Shards:
     if data is None:
         raise UserError("stream is for shards of your own: name them with --data, or leave it out")
     found = scan(Path(data), choice)
+    kept = sum(found.kept)
+    left = f"{found.tests:,} are held out for tests"
+    if choice.held_out:
+        left += f", {found.total - found.tests - kept:,} with their texts to validate on"
     print(
-        f"{data}: streams {sum(found.kept):,} of {found.total:,} utterances in "
-        f"{len(found.groups):,} row groups, {max(rows, found.largest):,} at a time; "
-        f"{found.tests:,} are held out for tests. Rows that stand twice are not looked for"
+        f"{data}: streams {kept:,} of {found.total:,} utterances in {len(found.groups):,} row "
+        f"groups, {max(rows, found.largest):,} at a time; {left}. Rows that stand twice are not "
+        "looked for"
     )
     return Shards(found, rows, choice.seed)
 
