@@ -185,7 +185,7 @@ def test_an_epoch_reads_each_row_group_once(corpus: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(streaming, "read_group", counted)
     shards = Shards(scan(corpus, Choice()), 10, seed=0)
     ids(shards, 5)
-    assert 2 <= len(read) <= 4, "no more than the buffer"
+    assert 2 <= len(read) <= 6, "no more than two buffers"
     for _ in range(49):
         ids(shards, 1)
     assert sorted(read) == sorted(shards.scan.groups)
