@@ -19,6 +19,7 @@ from rrpo.data.shards import (
     for_tests,
     for_training,
     require_plain,
+    require_text,
     shard_codec,
 )
 from rrpo.data.tokenize import Codec
@@ -268,11 +269,7 @@ def load_data(
     for note in odd_lengths(rows, path):
         print(note)
     for row in rows if model is not None else []:
-        if not row.text.strip():
-            raise UserError(
-                f"{data}: utterance {row.id!r} has no text, which a policy needs: write it into "
-                "the manifest's column `text` and tokenize it again, or leave the utterance out"
-            )
+        require_text(row, path)
     return rows
 
 

@@ -22,7 +22,6 @@ from rrpo.loading import (
     codec_identity,
     describe,
     is_mini,
-    load_data,
     load_policy,
     load_reward_models,
     load_tokenizer,
@@ -32,12 +31,13 @@ from rrpo.loading import (
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, require_pairs
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.layout import make_examples
+from rrpo.policy.layout import split
 from rrpo.presets import preset as preset_file
 from rrpo.processes import is_main, require_launcher, wait_for_all
 from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.run_kinds import require_own
+from rrpo.streaming import load_examples
 from rrpo.tokens import require_one_codec
 from rrpo.train import Callback
 
@@ -70,8 +70,7 @@ def train_sft(
     require_launcher()
     run = _configured(runs.SFTRun, start, config, settings)
     model = load_policy(run.start)
-    rows = load_data(data, model, codec_of=codec_of)
-    examples = make_examples(load_tokenizer(run, model), rows, data)
+    examples = load_examples(run, model, data, codec_of)
     inputs = describe(start=run.start, data=data)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
     runs.train_sft(model, examples, run, folder, **how)
@@ -163,8 +162,7 @@ def _on_policy(
     folder = output_folder(out)
     require_launcher()
     model = load_policy(run.start)
-    rows = load_data(data, model, codec_of=codec_of)
-    examples = make_examples(load_tokenizer(run, model), rows, data)
+    examples = load_examples(run, model, data, codec_of)
     inputs = describe(start=run.start, data=data, reward=_named(rewards))
     given = (model, _reference(run), _reward(rewards, model, codec_of), examples)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
@@ -204,7 +202,7 @@ def train_dpo(
     tokenizer = load_tokenizer(run, model)
     # What is of another codec is refused before a run is begun.
     if pairs is None:
-        examples = make_examples(tokenizer, load_data(data, model, codec_of=codec_of), data)
+        examples = load_examples(run, model, data, codec_of)
         reward = _reward(rewards, model, codec_of)
     else:
         require_pairs(Path(pairs))
@@ -225,7 +223,7 @@ def train_dpo(
             claim(place / "plan.json", drawing, "pairs")
         wait_for_all()
         if not (place / REJECTED).is_file():
-            prompts = [example.prompt for example in examples]
+            prompts, _ = split(examples)
             scored_by = run.reward(reward, prompts, run.pairs.reward_form)
             draw_pairs(model, scored_by, prompts, run.pairs, place, run.train.seed)
         return read_pairs(place, tokenizer)

@@ -9,7 +9,9 @@ import torch
 from rrpo import audio, reward, runs, spelling
 from rrpo import config as configuration
 from rrpo.config import Settings, as_overrides
+from rrpo.data.scan import Choice
 from rrpo.data.shards import Utterance, shard_codec
+from rrpo.data.stream import Streamed
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.loading import (
@@ -30,6 +32,7 @@ from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.config import RewardRun
 from rrpo.reward.labels import class_indices
 from rrpo.run_kinds import require_own
+from rrpo.streaming import stream_shards
 from rrpo.tokens import require_one_codec
 from rrpo.train import Callback
 
@@ -83,11 +86,12 @@ def train_reward(
         known = {"the bundled data": World().codec_identity, **known}
     codec = require_one_codec(known, told)
     pool = [] if mixes is None else load_mixes(mixes)
-    rows = load_data(data)
+    rows = _rows(data, run)
     if run.fit.nuisance and data is None:
         rows, pool = _with_energy(rows), _with_energy(pool)
-    model = _started(start, rows, run.train.seed, codec, told)
-    _require_known(rows, model, "the bundled data" if data is None else data)
+    known_rows = rows.first() if isinstance(rows, Streamed) else rows
+    model = _started(start, known_rows, run.train.seed, codec, told)
+    _require_known(known_rows, model, "the bundled data" if data is None else data)
     said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
     inputs = describe(start=start, data=data, mixes=mixes)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
@@ -113,6 +117,14 @@ def _configured(
             "--mix 10` and name them with --mixes, or mix features (fit.mixup_at=features)"
         )
     return run
+
+
+def _rows(data: Location | None, run: RewardRun) -> Sequence[Utterance]:
+    """Return what a reward model is trained on, in memory or streamed as its run says."""
+    if not run.stream:
+        return load_data(data)
+    shards = stream_shards(data, run.stream, Choice(text=False, seed=run.train.seed))
+    return Streamed(shards, lambda row: row)
 
 
 def _started(

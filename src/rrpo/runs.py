@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
+from rrpo.data.stream import Streamed
 from rrpo.errors import UserError
 from rrpo.loading import Origin
 from rrpo.monitor import MonitorConfig, monitored
@@ -25,7 +26,7 @@ from rrpo.objectives.pairs import PairsConfig
 from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss, hold_out
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
-from rrpo.policy.layout import Example, Prompt
+from rrpo.policy.layout import Example, Prompt, split
 from rrpo.processes import is_main
 from rrpo.progress import require_tracker
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
@@ -44,7 +45,7 @@ class PolicyRun(Origin):
     `recompute`, `text_table` and `lora_rank` save memory: `recompute` keeps only each layer's input
     for the backward pass, `text_table` is "frozen" where "auto" finds a CosyVoice LM, and a
     `lora_rank` above 0 trains adapters of that rank alone (needs `peft`), for which DiffRO needs no
-    second model.
+    second model. `stream` is how many rows of the data are in memory at a time, shuffled; 0: all.
     """
 
     train: TrainConfig = TrainConfig(
@@ -53,6 +54,7 @@ class PolicyRun(Origin):
     recompute: bool = False
     text_table: Literal["auto", "frozen", "trained"] = "auto"
     lora_rank: int = Field(0, ge=0)
+    stream: int = Field(0, ge=0)
 
 
 class SFTRun(PolicyRun):
@@ -106,7 +108,7 @@ class ReferencedRun(PolicyRun):
             self._require_defaults()
             return given
         made = Reward(given, self.rewards, self.caution, self.bound, form, self.content_gate)
-        made.check(prompts)
+        made.check(prompts.first() if isinstance(prompts, Streamed) else prompts)
         return made
 
     def _require_defaults(self) -> None:
@@ -275,7 +277,7 @@ def train_on_policy(
         UserError: the reward does not know what is asked for, or cannot be used so.
     """
     prepare(model, config)
-    prompts, recordings = [one.prompt for one in examples], [one.speech for one in examples]
+    prompts, recordings = split(examples)
     objective = config.objective(model, _cast(reference, config), reward, prompts, recordings)
     watched = monitored(objective.on_policy, config, folder, how)
     if isinstance(config, DiffRORun):

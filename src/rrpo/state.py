@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rrpo.chance import new_streams, random_states, restore_random_states, seed_all
 from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json, writing
+from rrpo.data.stream import POSITION
 from rrpo.errors import UserError
 from rrpo.progress import METRICS, restore_metrics
 from rrpo.run_folder import (
@@ -211,7 +212,8 @@ def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) 
     """Put back what `save_state` wrote, the global random states and thread count included.
 
     Another number of processes than have written it goes on with new random streams (`new_streams`)
-    and with nothing that an objective has carried: what each process drew was for so many.
+    and with nothing that an objective has carried but the place in a stream, which is that of all:
+    what each process drew was for so many.
 
     Raises:
         UserError: the model differs, or a file is missing or damaged.
@@ -235,7 +237,8 @@ def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) 
         }
         state.carried.clear()
         for key, tensor in states.items():
-            if same and key.startswith("carried."):
+            kept = same or key == f"carried.{POSITION}"
+            if kept and key.startswith("carried."):
                 state.carried[key.removeprefix("carried.")] = tensor.clone()
         _set_moments(state, parts)
         state.scaler.load_state_dict(stored["scaler"])

@@ -14,7 +14,6 @@ from malformed import MUTATIONS, taken
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import (
-    SCHEMA,
     Utterance,
     for_tests,
     for_training,
@@ -22,6 +21,7 @@ from rrpo.data.shards import (
     shard_codec,
     write_shard,
 )
+from rrpo.data.utterance import SCHEMA
 from rrpo.loading import load_data, load_mixes
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED, read_pairs

@@ -18,9 +18,10 @@ from rrpo.audio import Audio
 from rrpo.checkpoint import read_json
 from rrpo.cli import data as commands
 from rrpo.data.manifest import Recording, read_manifest, write_manifest
-from rrpo.data.shards import OPTIONAL, Utterance, read_shard, write_shard
+from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.data.survey import read_recording
 from rrpo.data.tokenize import tokenize
+from rrpo.data.utterance import OPTIONAL
 from rrpo.errors import UserError
 from rrpo.sound import file as sound_file
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from rrpo import buckets
 from rrpo.checkpoint import save_model, save_tensors
 from rrpo.data.shards import Utterance
+from rrpo.data.stream import POSITION
 from rrpo.errors import NotFinite
 from rrpo.gradient import Gradient, shared
 from rrpo.objective import Objective
@@ -323,16 +324,20 @@ class Tied:
 
     Attributes:
         drawn: what this process has drawn at each step, which the loss does not depend on.
+        carried: the place in a stream of rows, and what each process carries for itself.
     """
 
     def __init__(self, before: Callable[[int], None] = lambda _: None) -> None:
         torch.manual_seed(4)
         self.model, self.before = TiedModel(), before
         self.drawn: dict[int, float] = {}
+        self.carried: dict[str, Tensor] = {}
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the cross-entropy of what follows some ids, of which each process has a part."""
         self.before(step)
+        place = self.carried.get(POSITION, torch.tensor(0))
+        self.carried |= {POSITION: place + processes(), "own": torch.tensor(process())}
         self.drawn[step] = torch.rand((), generator=generator).item()
         ids = torch.arange(16)
         own, following = (torch.tensor(mine(one.tolist())) for one in (ids, ids.roll(3)))
@@ -414,6 +419,7 @@ def interrupted(make: Callable[[], Any], folder: Path, resume: bool, **options: 
     except (TrainingInterrupted, TrainingDiverged) as error:
         end = {"said": str(error)}
     end["drawn"] = getattr(objective, "drawn", {})
+    end["place"] = int(getattr(objective, "carried", {}).get(POSITION, 0))
     (folder.parent / f"{folder.name} {int(resume)}-{process()}.json").write_text(json.dumps(end))
 
 

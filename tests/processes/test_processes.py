@@ -141,6 +141,8 @@ def test_another_number_of_processes_goes_on(root: Path) -> None:
         assert (len(before), len(after)) == (int(first), int(then))
         assert all("interrupted after step 2 of 4" in one["said"] for one in before)
         assert all(one["step"] == 4 and list(one["drawn"]) == ["3", "4"] for one in after)
+        # Two steps of so many processes each: a stream goes on where all of them had come to.
+        assert {one["place"] for one in after} == {2 * int(first) + 2 * int(then)}
         kept = load_tensors(folder / case / "checkpoint" / "training.safetensors")
         assert kept.keys() == whole.keys()
         for key in whole:

@@ -38,6 +38,8 @@ MACHINE = {
     r"^\s*\{\w+\}\s*$": "is a place that was to be filled",
 }
 """How texts look that programs wrote, and what is said of them."""
+SUSPECT = re.compile(r"[&{\[\\%|>]|b['\"]|\.(?:wav|flac|mp3|ogg|opus)")
+"""What every text that `ENTITY` or `MACHINE` finds has in it somewhere."""
 COMMON = 0.7
 """Share of characters that must be common ones of an encoding that cannot be told otherwise."""
 SURE = 4
@@ -136,6 +138,8 @@ def damage(text: str) -> str:
             repaired = text
         if repaired != text:
             return f"was read in a wrong encoding once, it should be {repaired[:40]!r}"
+    if not SUSPECT.search(text):  # of millions of texts next to all
+        return ""
     if ENTITY.search(text):
         return f"was written for a web page, it should be {html.unescape(text)[:40]!r}"
     return next((said for form, said in MACHINE.items() if re.search(form, text)), "")

@@ -1,76 +1,25 @@
 """Token shards: labelled utterances as rows of parquet."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
-from numpy.typing import NDArray
 
 from rrpo.checkpoint import atomic_path
-from rrpo.data.catalogue import named_emotion
 from rrpo.data.copies import find_copies
-from rrpo.data.encodings import damage
 from rrpo.data.files import is_pointer
 from rrpo.data.lengths import check_sounds
 from rrpo.data.manifest import PARTITIONS, SPLITS, TEST, partition_name, require_no_split
 from rrpo.data.speakers import require_one_partition
-from rrpo.data.text_table import is_nothing
-from rrpo.errors import UserError, shortened
-from rrpo.tokens import SPEECH_CODES, TOKEN_RATE, require_one_codec
+from rrpo.data.utterance import SCHEMA, check_columns, check_partitions, read_row, unreadable
+from rrpo.data.utterance import Utterance as Utterance
+from rrpo.errors import UserError
+from rrpo.tokens import TOKEN_RATE, require_one_codec
 
-SCHEMA = arrow.schema(
-    [
-        ("id", arrow.string()),
-        ("text", arrow.string()),
-        ("emotion", arrow.string()),
-        ("speaker", arrow.string()),
-        ("language", arrow.string()),
-        ("intensity", arrow.float32()),
-        ("tokens", arrow.list_(arrow.int16())),
-        ("partner_emotion", arrow.string()),
-        ("partner_weight", arrow.float32()),
-        ("corpus", arrow.string()),
-        ("partition", arrow.string()),
-        ("energy", arrow.float32()),
-    ]
-)
-OPTIONAL = ("corpus", "partition", "energy")
-"""Columns that shards of before do not have; they read as empty."""
 ALL = "all"
 """Every utterance, whatever its partition."""
-NULLABLE = ("intensity", "partner_emotion", "energy")
-"""Columns in which a value may be missing."""
-
-RANGES = {"intensity": (0.0, 1.0), "partner_weight": (0.0, 1.0), "energy": (-1000.0, 1000.0)}
-"""Numbers of an utterance and where they lie; energy is in dB."""
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One labelled utterance as speech tokens.
-
-    A row of a mix pool also names the emotion of the partner that was mixed in and its weight
-    (lambda of energy-adaptive mixup); in any other row they are None and 0. `energy` is that of the
-    recording in dB (`rrpo.audio.energy`), None where it is not known.
-    """
-
-    id: str
-    text: str
-    emotion: str
-    tokens: NDArray[np.int64]
-    speaker: str = ""
-    language: str = ""
-    intensity: float | None = None
-    partner_emotion: str | None = None
-    partner_weight: float = 0.0
-    corpus: str = ""
-    partition: str = ""
-    energy: float | None = None
-
-
 CODEC = b"rrpo.codec"
 """Key of the codec's identity (`rrpo.tokens`) in a shard's metadata."""
 
@@ -100,30 +49,25 @@ def read_shard(path: Path) -> list[Utterance]:
         UserError: nothing is there, a file is damaged or has other columns, it holds no rows, or a
             token lies outside 0…6560.
     """
-    files = _files(path)
+    files = shard_files(path)
     rows: list[Utterance] = []
     for file in files:
-        if is_pointer(file):
-            raise UserError(f"{file} is a git-LFS pointer and not the file: run `git lfs pull`")
+        require_file(file)
         try:
             # A folder called corpus=own would else be a column.
             table = parquet.read_table(file, schema=None, partitioning=None)
         except (arrow.ArrowException, OSError, ValueError) as error:
-            raise _unreadable(file, error) from None
-        needed = [name for name in SCHEMA.names if name not in OPTIONAL]
-        missing = [name for name in needed if name not in table.column_names]
-        if missing:
-            raise UserError(f"{file} lacks the columns {', '.join(missing)}: tokenize it again")
-        _check_columns(table, file)
+            raise unreadable(file, error) from None
+        check_columns(table, file)
         try:
             found = table.to_pylist()
         except (arrow.ArrowException, ValueError) as error:  # text that is no UTF-8
-            raise _unreadable(file, error) from None
+            raise unreadable(file, error) from None
         check_sounds(found, file)
-        _check_partitions({row.get("partition") for row in found}, file)
+        check_partitions({row.get("partition") for row in found}, file)
         for column in SPLITS if not any(row.get("partition") for row in found) else ():
             require_no_split({row.get(column) for row in found}, column, file)
-        rows += [_utterance(row, file) for row in found]
+        rows += [read_row(row, file) for row in found]
     if not rows:
         raise UserError(f"{path} holds no utterances: tokenize at least one")
     _require_once(rows, path)
@@ -131,12 +75,10 @@ def read_shard(path: Path) -> list[Utterance]:
     return rows
 
 
-def _unreadable(file: Path, error: Exception) -> UserError:
-    reason = shortened(str(error)) or type(error).__name__
-    return UserError(
-        f"{file} is not a readable parquet file ({reason}): copy it again, or make one with "
-        "`rrpo tokenize`"
-    )
+def require_file(file: Path) -> None:
+    """Refuse what git-LFS leaves in the place of a file."""
+    if is_pointer(file):
+        raise UserError(f"{file} is a git-LFS pointer and not the file: run `git lfs pull`")
 
 
 def _require_once(rows: Sequence[Utterance], path: Path) -> None:
@@ -234,7 +176,25 @@ def require_plain(rows: Sequence[Utterance], data: Path) -> None:
             )
 
 
-def _files(path: Path) -> list[Path]:
+def require_text(row: Utterance, data: Path) -> None:
+    """Refuse an utterance without a text, which a policy needs.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not row.text.strip():
+        raise UserError(
+            f"{data}: utterance {row.id!r} has no text, which a policy needs: write it into "
+            "the manifest's column `text` and tokenize it again, or leave the utterance out"
+        )
+
+
+def shard_files(path: Path) -> list[Path]:
+    """Return one parquet file, or every one of a folder in the order of their names.
+
+    Raises:
+        UserError: there is none.
+    """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files and (path / "tokens").is_dir():
         raise UserError(f"no token shard at {path}: name {path / 'tokens'}, where they are")
@@ -258,11 +218,11 @@ def shard_codec(path: Path) -> str:
         UserError: nothing is there, a file is damaged, or two files are of different codecs.
     """
     found: dict[str, str] = {}
-    for file in _files(path):
+    for file in shard_files(path):
         try:
             metadata = parquet.read_schema(file).metadata or {}
         except (arrow.ArrowException, OSError, ValueError) as error:
-            raise _unreadable(file, error) from None
+            raise unreadable(file, error) from None
         found[str(file)] = metadata.get(CODEC, b"").decode("utf-8", "replace")
     if len(set(found.values())) > 1 and "" in found.values():
         silent = next(file for file, line in found.items() if not line)
@@ -271,73 +231,3 @@ def shard_codec(path: Path) -> str:
             "keep them in folders of their own"
         )
     return require_one_codec(found) if any(found.values()) else ""
-
-
-def _check_columns(table: arrow.Table, file: Path) -> None:
-    """Refuse columns of another kind than ours, and values that are missing."""
-    for field in SCHEMA:
-        if field.name not in table.column_names:
-            continue
-        column = table.column(field.name)
-        if not _fits(column.type, field):
-            raise UserError(
-                f"{file}: the column {field.name} holds {column.type} and not {field.type}: "
-                "tokenize it again"
-            )
-        inner = column.combine_chunks().flatten() if field.name == "tokens" else column
-        if field.name not in NULLABLE and column.null_count + inner.null_count:
-            raise UserError(f"{file}: a value is missing in the column {field.name}: fill it in")
-
-
-def _check_partitions(found: set[str | None], file: Path) -> None:
-    """Refuse a partition by another name: what is held out by a wrong one would be trained on."""
-    wrong = sorted(one for one in found if one and partition_name(one) not in PARTITIONS)
-    if wrong:
-        raise UserError(
-            f"{file}: the partition {wrong[0]!r} is none of {', '.join(PARTITIONS)}: "
-            "correct the manifest and tokenize it again"
-        )
-
-
-def _fits(found: arrow.DataType, field: arrow.Field) -> bool:
-    """Return whether a column can be read as ours; wider numbers can."""
-    kinds = arrow.types
-    if kinds.is_null(found):
-        return field.name in NULLABLE
-    if kinds.is_string(field.type):
-        return bool(kinds.is_string(found) or kinds.is_large_string(found))
-    if kinds.is_list(field.type):
-        is_list = kinds.is_list(found) or kinds.is_large_list(found)
-        return bool(is_list and kinds.is_integer(found.value_type))
-    return bool(kinds.is_floating(found) or kinds.is_integer(found))
-
-
-def _utterance(row: dict[str, object], file: Path) -> Utterance:
-    where = f"{file}: utterance {row['id']!r}"
-    try:
-        tokens = np.asarray(row.pop("tokens"), dtype=np.int64)
-    except OverflowError:
-        tokens = np.array([-1])
-    if tokens.size == 0:
-        raise UserError(f"{where} has no tokens: remove it")
-    if tokens.min() < 0 or tokens.max() >= SPEECH_CODES:
-        raise UserError(
-            f"{where} has a token outside 0…{SPEECH_CODES - 1}: it is of a codec with another "
-            "vocabulary"
-        )
-    known = {name: row[name] for name in SCHEMA.names if name in row}
-    if harm := damage(str(known["text"])):
-        raise UserError(f"{where}: its text {str(known['text'])[:40]!r} {harm}: repair it")
-    for name, value in known.items():
-        if isinstance(value, str) and name != "id" and is_nothing(value):
-            known[name] = None if name == "partner_emotion" else ""
-    if isinstance(said := known.get("partition"), str):
-        known["partition"] = partition_name(said)
-    for name in ("emotion", "partner_emotion"):
-        if known[name] is not None:
-            known[name] = named_emotion(str(known[name]), where)
-    for name, (low, high) in RANGES.items():
-        value = known.get(name)
-        if isinstance(value, int | float) and not low <= value <= high:
-            raise UserError(f"{where} has the {name} {value}: give one from {low:g} to {high:g}")
-    return Utterance(tokens=tokens, **known)  # type: ignore[arg-type]

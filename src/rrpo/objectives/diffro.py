@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
+from rrpo.data.stream import Streamed, carried_by
 from rrpo.errors import UserError
 from rrpo.objectives.drawn import engine_gap
 from rrpo.objectives.on_policy import (
@@ -129,18 +130,20 @@ class DiffROObjective:
                     f"{len(recordings)} recordings for {len(prompts)} prompts: "
                     "history=recorded and duration need one of each"
                 )
-            if not all(tokens.numel() for tokens in recordings):
+            # Of streamed rows an empty one is refused where they are read.
+            streamed = isinstance(recordings, Streamed)
+            if not streamed and not all(tokens.numel() for tokens in recordings):
                 raise UserError("a recording has no tokens: leave it out")
         self.on_policy = OnPolicy(model, reference, reward, prompts, config.rollout)
         self.model, self.config, self.steps = model, config, steps
-        self.recordings = list(recordings)
+        self.recordings, self.carried = recordings, carried_by(prompts)
         self._asked: list[Prompt] = []
         self._last: Rollouts | None = None
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of one batch and its metrics."""
         config, prompts = self.config, self.on_policy.prompts
-        chosen = choose(config.batch_size, len(prompts), generator)
+        chosen = choose(config.batch_size, prompts, generator)
         asked = [prompts[index] for index in chosen]
         self._asked, self._last = asked, None
         redraw = config.history == "recorded"

@@ -103,7 +103,7 @@ class DPOObjective:
     def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a random batch of pairs and its metrics."""
         config = self.config
-        self._drawn = choose(config.batch_size, len(self.pairs), generator)
+        self._drawn = choose(config.batch_size, self.pairs, generator)
         pairs = [self.pairs[index] for index in self._drawn]
         examples = [Example(pair.prompt, pair.chosen) for pair in pairs]
         examples += [Example(pair.prompt, pair.rejected) for pair in pairs]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
+from rrpo.data.stream import POSITION, carried_by
 from rrpo.errors import UserError
 from rrpo.objectives.diffro import duration_reward, figures
 from rrpo.objectives.drawn import drawn_with
@@ -114,7 +115,8 @@ class GRPOObjective:
     """Clipped policy gradient on groups of rollouts, held by β times the KL to the reference.
 
     Attributes:
-        carried: the rollouts in use, where they serve more than one step; part of a checkpoint.
+        carried: the rollouts in use, where they serve more than one step, and the place in prompts
+            that are streamed; part of a checkpoint.
     """
 
     def __init__(
@@ -139,8 +141,8 @@ class GRPOObjective:
                 f"{len(recordings)} recordings for {len(prompts)} prompts: duration needs one each"
             )
         self.on_policy = OnPolicy(model, reference, reward, prompts, config.rollout)
-        self.model, self.config, self.recordings = model, config, list(recordings)
-        self.carried: dict[str, Tensor] = {}
+        self.model, self.config, self.recordings = model, config, recordings
+        self.carried = carried_by(prompts)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of one rollout batch and its metrics."""
@@ -199,11 +201,12 @@ class GRPOObjective:
     def _draw(self, generator: torch.Generator) -> None:
         """Draw a batch and evaluate its reward."""
         on_policy, config = self.on_policy, self.config
-        chosen = choose(config.prompts, len(on_policy.prompts), generator)
+        chosen = choose(config.prompts, on_policy.prompts, generator)
         prompts = [on_policy.prompts[index] for index in chosen]
         on_policy.reward.to(self.model.head.weight.device)
         # First of all: what fails below is to be looked at by this batch, not by the one before.
-        self.carried.clear()
+        for name in self.carried.keys() - {POSITION}:
+            del self.carried[name]
         self.carried["chosen"] = torch.tensor(chosen)
         rollouts = on_policy.draw(prompts, generator, config.group)
         said = rollouts.said

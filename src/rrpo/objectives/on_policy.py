@@ -183,7 +183,7 @@ class OnPolicy:
                 f"the reward's table has {reward.table.shape[0]} rows, and the policy speaks "
                 f"{model.config.codes} codes: give it a row for each"
             )
-        self.model, self.reward, self.prompts, self.config = model, reward, list(prompts), config
+        self.model, self.reward, self.prompts, self.config = model, reward, prompts, config
         self.reference = None if reference is None else reference.eval().requires_grad_(False)
         self.engine: VLLMEngine | None = None
 

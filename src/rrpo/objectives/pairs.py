@@ -62,7 +62,7 @@ def draw_pairs(
     generator = torch.Generator().manual_seed(seed)
     engine = start_engine(model, config.rollout)
     count = min(config.prompts, len(prompts))
-    asked = [prompts[index] for index in choose(count, len(prompts), generator)]
+    asked = [prompts[index] for index in choose(count, prompts, generator)]
     first, others = process(), processes()
     places, asked = range(first, count, others), asked[first::others]
     if first > 0:

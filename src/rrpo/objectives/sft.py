@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
+from rrpo.data.stream import Streamed, carried_by
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Example, choose, described, unistream
@@ -28,19 +29,21 @@ class SFTObjective:
     """Mean cross-entropy over speech tokens and eos, as CosyVoice2 trains (no label smoothing).
 
     Attributes:
+        carried: the place in examples that are streamed; part of a checkpoint.
         weight: how many predicted positions the last loss is a mean over.
     """
 
     def __init__(self, model: SpeechTokenLM, examples: Sequence[Example], config: SFTConfig):
         if not examples:
             raise UserError("no utterance to fine-tune on: the shard or the training part is empty")
-        self.model, self.examples, self.config = model, list(examples), config
+        self.model, self.examples, self.config = model, examples, config
+        self.carried = carried_by(examples)
         self._chosen: list[int] = []
         self.weight = 1.0
 
     def loss(self, _: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a random batch and its metrics."""
-        self._chosen = choose(self.config.batch_size, len(self.examples), generator)
+        self._chosen = choose(self.config.batch_size, self.examples, generator)
         examples = [self.examples[index] for index in self._chosen]
         self.weight = float(sum(example.speech.numel() + 1 for example in examples))
         loss = cross_entropy(self.model, examples)
@@ -88,8 +91,13 @@ def held_out_loss(lm: SpeechTokenLM, examples: Sequence[Example], batch_size: in
 
 def hold_out(
     examples: Sequence[Example], share: float, seed: int
-) -> tuple[list[Example], list[Example]]:
-    """Split examples by text: all readings of a sentence go to one side."""
+) -> tuple[Sequence[Example], list[Example]]:
+    """Split examples by text: all readings of a sentence go to one side.
+
+    Of those that are streamed the texts were held out when the shards were scanned.
+    """
+    if isinstance(examples, Streamed):
+        return examples, examples.held_out()
     texts = sorted({example.prompt.text for example in examples})
     if len(texts) < 2:
         raise UserError(

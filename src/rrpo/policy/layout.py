@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rrpo.data.shards import Utterance
+from rrpo.data.stream import Streamed
 from rrpo.errors import UserError
 from rrpo.policy.lm import LMConfig, SpeechTokenLM
 from rrpo.tokens import IGNORE, pad
@@ -97,6 +98,13 @@ def make_examples(
     ]
 
 
+def split(examples: Sequence[Example]) -> tuple[Sequence[Prompt], Sequence[Tensor]]:
+    """Return the prompts of examples and the speech tokens (T,) that answer each."""
+    if isinstance(examples, Streamed):
+        return examples.map(lambda one: one.prompt), examples.map(lambda one: one.speech)
+    return [one.prompt for one in examples], [one.speech for one in examples]
+
+
 def described(prompt: Prompt, **speech: Tensor) -> dict[str, Any]:
     """Return a prompt and utterances (T,) by name as JSON can hold them, for a look."""
     tokens = {name: ids.tolist() for name, ids in speech.items()}
@@ -108,8 +116,14 @@ def described(prompt: Prompt, **speech: Tensor) -> dict[str, Any]:
     }
 
 
-def choose(count: int, size: int, generator: torch.Generator) -> list[int]:
-    """Draw `count` of `size` indices, without repetition where there are enough."""
+def choose(count: int, rows: Sequence[Any], generator: torch.Generator) -> list[int]:
+    """Draw `count` indices of rows, without repetition where there are enough.
+
+    Of rows that are streamed they are the next ones, and nothing is drawn.
+    """
+    if isinstance(rows, Streamed):
+        return rows.take(count)
+    size = len(rows)
     if count <= size:
         return torch.randperm(size, generator=generator)[:count].tolist()
     return torch.randint(size, (count,), generator=generator).tolist()

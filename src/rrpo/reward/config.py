@@ -167,6 +167,7 @@ class RewardRun(Strict):
 
     `text_of` says what text is to the content head: the mini world's phones ("mini"), a CosyVoice
     folder's text ids, or "characters"; None: where there is no such task, or it is up to the data.
+    `stream` is how many rows of the data are in memory at a time, shuffled; 0: all.
     """
 
     train: TrainConfig = TrainConfig(
@@ -174,6 +175,17 @@ class RewardRun(Strict):
     )
     fit: FitConfig = FitConfig()
     text_of: str | None = None
+    stream: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _streams(self) -> RewardRun:
+        if self.stream and ("content" in self.fit.tasks or self.fit.needs_mix_pool):
+            raise ValueError(
+                "stream reads no texts and no mix pool: leave out content and mixup_at=audio"
+            )
+        if self.stream and self.fit.nuisance:
+            raise ValueError("nuisance is fitted to all rows at once: leave stream out")
+        return self
 
 
 def subsets() -> dict[str, FitConfig]:

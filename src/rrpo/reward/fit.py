@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rrpo.data.shards import Utterance
+from rrpo.data.stream import Streamed, carried_by
 from rrpo.errors import UserError
 from rrpo.processes import several, share
 from rrpo.reward.config import FitConfig
@@ -39,6 +40,7 @@ class RewardObjective:
     Attributes:
         model: the reward model to be trained.
         config: the switches.
+        carried: the place in utterances that are streamed; part of a checkpoint.
     """
 
     def __init__(
@@ -71,7 +73,11 @@ class RewardObjective:
                 "name it with --mixes, or mix features (fit.mixup_at=features)"
             )
         pool = list(mix_pool) if self.config.needs_mix_pool else []
-        self._data = labelled(utterances, pool, model)
+        self._streamed = utterances if isinstance(utterances, Streamed) else None
+        self.carried = carried_by(utterances)
+        # Of rows that stream: one of each emotion, and from the first step on those of a batch.
+        known = utterances if self._streamed is None else self._streamed.first()
+        self._data = labelled(known, pool, model)
         self._last: list[int] = []
         self._bias: Tensor | None = None
         if self.config.nuisance:
@@ -112,6 +118,10 @@ class RewardObjective:
 
     def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw clean rows (B,) int64, and the same with rows of the pool in place of some."""
+        if self._streamed is not None:
+            taken = [self._streamed[place] for place in self._streamed.take(self.config.batch_size)]
+            self._data = labelled(taken, [], self.model, whole=False)
+            return torch.arange(len(taken)), torch.arange(len(taken))
         size, device, count = self.config.batch_size, generator.device, self._data.clean
         pooled = len(self._data.ids) - count
         clean = torch.randint(count, (size,), generator=generator, device=device)

@@ -38,9 +38,15 @@ class Labelled:
 
 
 def labelled(
-    utterances: Sequence[Utterance], pool: Sequence[Utterance], model: RewardModel
+    utterances: Sequence[Utterance],
+    pool: Sequence[Utterance],
+    model: RewardModel,
+    whole: bool = True,
 ) -> Labelled:
     """Check utterances and a mix pool for a reward model, and read their labels.
+
+    Args:
+        whole: they are all that there are, and not one batch, which may be of one emotion.
 
     Raises:
         UserError: no utterance, an emotion or a token the model does not know, or fewer than two
@@ -49,7 +55,8 @@ def labelled(
     rows, classes = [*utterances, *pool], model.classes(TASK)
     check_tokens(rows, model.config.codes)
     labels = class_indices(utterances, classes)
-    check_classes(labels, classes)
+    if whole:
+        check_classes(labels, classes)
     others, weights = partners(pool, classes)
     return Labelled(
         [row.id for row in rows],
