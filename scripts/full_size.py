@@ -19,7 +19,7 @@ import time
 import torch
 
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
-from rrpo.objectives.on_policy import RolloutConfig
+from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel

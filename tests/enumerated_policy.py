@@ -10,7 +10,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts, as_rollouts
+from rrpo.objectives.on_policy import Estimator, OnPolicy
+from rrpo.objectives.rollouts import RolloutConfig, Rollouts, as_rollouts
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt, unistream
 from rrpo.reward import Reward, RewardConfig, RewardModel

@@ -18,7 +18,8 @@ from torch import Tensor
 from rrpo.errors import UserError
 from rrpo.interval import MISSING, Interval, cell
 from rrpo.objectives.grpo import group_advantage
-from rrpo.objectives.on_policy import Estimator, OnPolicy, Rollouts
+from rrpo.objectives.on_policy import Estimator, OnPolicy
+from rrpo.objectives.rollouts import Rollouts
 from rrpo.progress import Progress
 from rrpo.reward.reward import score, weighted_sum
 from rrpo.sampling import ESTIMATORS

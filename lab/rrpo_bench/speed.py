@@ -9,7 +9,7 @@ import torch
 from rrpo.errors import UserError
 from rrpo.objective import Objective
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
-from rrpo.objectives.on_policy import RolloutConfig
+from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt, unistream
 from rrpo.policy.rollout import generate

@@ -206,11 +206,9 @@ def train_dpo(
         reward = _reward(rewards, model, codec_of)
     else:
         require_pairs(Path(pairs))
-        known = {"the policy": model.config.codec}
-        known |= {
-            str(one): shard_codec(one) for one in (Path(pairs) / CHOSEN, Path(pairs) / REJECTED)
-        }
-        require_one_codec(known, codec_identity(codec_of))
+        files = (Path(pairs) / CHOSEN, Path(pairs) / REJECTED)
+        known = {str(one): shard_codec(one) for one in files}
+        require_one_codec({"the policy": model.config.codec} | known, codec_identity(codec_of))
     # Before anything is written: what is wrong with pairs can be corrected and tried again.
     given = None if pairs is None else read_pairs(Path(pairs), tokenizer)
 

@@ -13,7 +13,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
 from rrpo.data.stream import Streamed
 from rrpo.errors import UserError
@@ -27,7 +26,6 @@ from rrpo.objectives.sft import SFTConfig, SFTObjective, held_out_loss, hold_out
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.layout import Example, Prompt, split
-from rrpo.processes import is_main
 from rrpo.progress import require_tracker
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
 from rrpo.reward.config import RewardRun
@@ -36,7 +34,7 @@ from rrpo.reward.reward import Form
 from rrpo.reward.transcripts import Transcripts, prepare_head
 from rrpo.run_folder import open_run
 from rrpo.schedule import EarlyStopping, TrainConfig
-from rrpo.train import Callback, Objective, TrainResult, Validate, train
+from rrpo.train import Callback, Objective, TrainResult, Validate, train, write_results
 
 
 class PolicyRun(Origin):
@@ -312,7 +310,7 @@ def train_dpo(
         found = pairs()
         objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
         result = train(objective, config.train, run, **settings)
-    _write_results(folder, "dpo", result, {"pairs": len(found)})
+    write_results(folder, "dpo", result, {"pairs": len(found)})
     return result
 
 
@@ -330,30 +328,9 @@ def _trained(
     inputs, resume = settings.pop("inputs", None), settings.pop("resume", False)
     with open_run(folder, config, resume, inputs) as run:
         result = train(objective, config.train, run, **settings)
-    _write_results(folder, kind, result, more or {})
+    write_results(folder, kind, result, more or {})
     return result
 
 
 def _cast(model: SpeechTokenLM | None, config: ReferencedRun) -> SpeechTokenLM | None:
     return None if model is None else model.to(getattr(torch, config.reference_precision))
-
-
-def _write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[str, Any]) -> None:
-    if not is_main():
-        return
-    path = folder / "results.json"
-    # A finished run that is resumed trains nothing, and what it was tested with stays true.
-    tested = read_json(path) if path.is_file() else {}
-    more = {**more, **({"evaluation": tested["evaluation"]} if "evaluation" in tested else {})}
-    write_json(
-        path,
-        {
-            "schema": 1,
-            "kind": kind,
-            "stopped_at": result.step,
-            "best_step": result.best_step,
-            "seconds": round(result.seconds, 2),
-            "validations": result.validations,
-            **more,
-        },
-    )

@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from rrpo.checkpoint import writing
+from rrpo.checkpoint import read_json, write_json, writing
 from rrpo.diverged import Divergence, Rows, diverged
 from rrpo.diverged import TrainingDiverged as TrainingDiverged
 from rrpo.errors import UserError
 from rrpo.gradient import Gradient, all_finite, shared
 from rrpo.objective import Model
 from rrpo.objective import Objective as Objective
-from rrpo.processes import summed, working_precision
+from rrpo.processes import is_main, summed, working_precision
 from rrpo.progress import Metrics, Progress, finite, interruption, require_tracker
 from rrpo.run_folder import RunFolder, open_run
 from rrpo.schedule import EarlyStopping as EarlyStopping
@@ -118,8 +118,7 @@ def train(
         pace: says which share of the learning rate a step takes, the same after a resume.
 
     Raises:
-        UserError: as `open_run`; or there is no whole checkpoint to go on from, or the package of
-            `report_to` is not installed.
+        UserError: as `open_run`; no whole checkpoint to go on from; `report_to` is not installed.
         TrainingDiverged: a number is not finite; the last checkpoint stands, and `diverged.json`
             holds the batch.
         TrainingInterrupted: Ctrl-C or SIGTERM, of any process; a checkpoint was written.
@@ -148,6 +147,28 @@ def train(
             with metrics, progress:
                 _loop(run, metrics, progress)
     return TrainResult(state.step, state.best_step, state.seconds, state.validations)
+
+
+def write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[str, Any]) -> None:
+    """Write how a training of a kind ended, with `more`, into its folder's `results.json`."""
+    if not is_main():
+        return
+    path = folder / "results.json"
+    # A finished run that is resumed trains nothing, and what it was tested with stays true.
+    tested = read_json(path) if path.is_file() else {}
+    more = {**more, **({"evaluation": tested["evaluation"]} if "evaluation" in tested else {})}
+    write_json(
+        path,
+        {
+            "schema": 1,
+            "kind": kind,
+            "stopped_at": result.step,
+            "best_step": result.best_step,
+            "seconds": round(result.seconds, 2),
+            "validations": result.validations,
+            **more,
+        },
+    )
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -4,7 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
-from rrpo.objectives.on_policy import RolloutConfig, as_rollouts
+from rrpo.objectives.rollouts import RolloutConfig, as_rollouts
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel

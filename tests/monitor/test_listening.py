@@ -8,7 +8,8 @@ from rrpo.evaluate import recodec
 from rrpo.mini.world import World
 from rrpo.monitor.listening import listen
 from rrpo.monitor.setup import asked, ears
-from rrpo.objectives.on_policy import OnPolicy, RolloutConfig, draw
+from rrpo.objectives.on_policy import OnPolicy
+from rrpo.objectives.rollouts import RolloutConfig, draw
 from rrpo.policy.layout import make_prompts
 from rrpo.reward import Reward
 from rrpo.runs import DiffRORun

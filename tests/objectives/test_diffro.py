@@ -15,7 +15,8 @@ from rrpo.objectives.diffro import (
     score_function,
     temperature,
 )
-from rrpo.objectives.on_policy import Estimator, Pass, RolloutConfig, Rollouts, draw, recorded
+from rrpo.objectives.on_policy import Estimator, Pass
+from rrpo.objectives.rollouts import RolloutConfig, Rollouts, draw, recorded
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt
 from rrpo.policy.rollout import Generated

@@ -9,8 +9,8 @@ from torch import Tensor
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair, dpo_loss
-from rrpo.objectives.on_policy import RolloutConfig
 from rrpo.objectives.pairs import CHOSEN, REJECTED, PairsConfig, draw_pairs, read_pairs
+from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardModel

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective, group_advantage, policy_loss
-from rrpo.objectives.on_policy import RolloutConfig
+from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import Reward, RewardModel
 from rrpo.train import TrainConfig, TrainingInterrupted, train

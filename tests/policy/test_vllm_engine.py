@@ -16,7 +16,8 @@ from torch import Tensor
 from rrpo.errors import NotFinite, UserError
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
-from rrpo.objectives.on_policy import OnPolicy, RolloutConfig, draw
+from rrpo.objectives.on_policy import OnPolicy
+from rrpo.objectives.rollouts import RolloutConfig, draw
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.layout import prompt

@@ -30,8 +30,8 @@ from rrpo.objective import Objective
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
-from rrpo.objectives.on_policy import Rollouts, as_rollouts
 from rrpo.objectives.pairs import PairsConfig, draw_pairs
+from rrpo.objectives.rollouts import Rollouts, as_rollouts
 from rrpo.objectives.sft import SFTConfig, SFTObjective
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.adapter import add_adapters

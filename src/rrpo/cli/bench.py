@@ -71,7 +71,8 @@ def _audit(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Audit each estimator's gradient on rollouts of a policy, by reward model."""
     from rrpo.loading import Origin, load_data, load_policy, load_reward_models, load_tokenizer
-    from rrpo.objectives.on_policy import OnPolicy, RolloutConfig
+    from rrpo.objectives.on_policy import OnPolicy
+    from rrpo.objectives.rollouts import RolloutConfig
     from rrpo.policy.layout import make_examples
     from rrpo.reward import Reward
     from rrpo_bench import gradient

@@ -12,7 +12,8 @@ from rrpo.data.tokenize import Codec
 from rrpo.emotions import emotion_index
 from rrpo.evaluate import artifacts, content, recodec
 from rrpo.evaluate.judge import EmotionJudge
-from rrpo.objectives.on_policy import OnPolicy, Rollouts
+from rrpo.objectives.on_policy import OnPolicy
+from rrpo.objectives.rollouts import Rollouts
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardModel
 from rrpo.reward.posteriors import log_posteriors

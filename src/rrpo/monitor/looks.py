@@ -19,7 +19,8 @@ from rrpo.monitor.config import MonitorConfig
 from rrpo.monitor.evidence import log_factors, log_mean, log_wealth
 from rrpo.monitor.harms import HARMS, REWARD, Harm, Row, reward_rose
 from rrpo.monitor.listening import BATCH, Ears, listen
-from rrpo.objectives.on_policy import OnPolicy, Rollouts, draw
+from rrpo.objectives.on_policy import OnPolicy
+from rrpo.objectives.rollouts import Rollouts, draw
 from rrpo.policy.adapter import without_adapters
 from rrpo.policy.layout import Prompt
 from rrpo.run_folder import begin_folder, commit_folder

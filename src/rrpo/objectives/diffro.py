@@ -20,15 +20,8 @@ from rrpo import policy
 from rrpo.config import Strict
 from rrpo.data.stream import Streamed, carried_by
 from rrpo.errors import UserError
-from rrpo.objectives.drawn import engine_gap
-from rrpo.objectives.on_policy import (
-    Estimator,
-    OnPolicy,
-    Pass,
-    RolloutConfig,
-    Rollouts,
-    recorded,
-)
+from rrpo.objectives.on_policy import Estimator, OnPolicy, Pass
+from rrpo.objectives.rollouts import RolloutConfig, Rollouts, engine_gap, recorded
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, choose, described
 from rrpo.processes import processes, summed
@@ -226,7 +219,7 @@ def figures(
 
     `kl` is in nats per token whatever the loss takes; `broken` is the share of utterances that loop
     or did not end by themselves. `engine_gap` is there where another engine has drawn
-    (`rrpo.objectives.drawn`).
+    (`rrpo.objectives.rollouts`).
     """
     found = {
         "reward": weighted_sum(reward, terms),

@@ -18,8 +18,8 @@ from rrpo.config import Strict
 from rrpo.data.stream import POSITION, carried_by
 from rrpo.errors import UserError
 from rrpo.objectives.diffro import duration_reward, figures
-from rrpo.objectives.drawn import drawn_with
-from rrpo.objectives.on_policy import Estimator, OnPolicy, RolloutConfig, Rollouts
+from rrpo.objectives.on_policy import Estimator, OnPolicy
+from rrpo.objectives.rollouts import RolloutConfig, Rollouts, drawn_with
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, choose, described
 from rrpo.policy.rollout import Generated

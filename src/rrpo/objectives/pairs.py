@@ -18,7 +18,7 @@ from rrpo.data.manifest import TEST
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.objectives.dpo import Pair
-from rrpo.objectives.on_policy import RolloutConfig, draw, start_engine
+from rrpo.objectives.rollouts import RolloutConfig, draw, start_engine
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, Tokenizer, choose, make_prompt
 from rrpo.processes import every_row, is_main, process, processes, wait_for_all

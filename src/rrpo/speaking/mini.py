@@ -12,7 +12,7 @@ from rrpo.emotions import EMOTIONS
 from rrpo.evaluate.panel import Sample, kl_of
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
-from rrpo.objectives.on_policy import SHORTEST, RolloutConfig
+from rrpo.objectives.rollouts import SHORTEST, RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate
 from rrpo.policy.layout import Prompt, make_prompts
 from rrpo.reward import Reward, RewardModel
