@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,13 +122,11 @@ def test_what_was_planned_is_told_in_numbers(analysed: tuple[Path, Design, Any])
 def test_too_few_listeners_or_items_are_a_warning(
     analysed: tuple[Path, Design, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert analysed[2]["cautions"] == [
-        "an emotion has 4 items: intervals of a single emotion want 5 and more"
-    ]
+    assert analysed[2]["cautions"] == ["under 5 items, so without intervals: happy, sad"]
     design = built(tmp_path)
     figures = analyze(tmp_path / "test", Crowd(design, OPINION).ratings(3), judges=False)
     (warning,) = figures["cautions"]
-    assert warning == "too few for intervals that hold: 3 of 5 listeners"
+    assert warning == "too few for intervals: 3 of 5 listeners"
     print_analysis(figures, Console(width=80))
     assert f"warning: {warning}" in capsys.readouterr().out
     page = (tmp_path / "test" / "analysis.html").read_text(encoding="utf-8")
@@ -167,13 +166,92 @@ def test_pairs_are_counted_whichever_was_first(tmp_path: Path, template: str) ->
     (found,) = analyze(tmp_path / "test", ratings, judges=False)["questions"].values()
     if template == "cmos":
         values = found["comparisons"]
-        assert holds(values["alpha − beta"], -1.0) and not values["beta − gamma"].significant
+        assert holds(values["beta − alpha"], 1.0) and not values["gamma − beta"].significant
     else:
         strength = found["strengths"]
         assert strength["alpha"].mean < min(strength["beta"].mean, strength["gamma"].mean)
         assert sum(one.mean for one in strength.values()) == pytest.approx(0.0, abs=1e-6)
-        assert found["shares"]["alpha over beta"].high < 0.5
-        assert found["shares"]["alpha over beta"].low >= 0
+        assert found["shares"]["beta over alpha"].low > 0.5
+        assert found["shares"]["beta over alpha"].high <= 1
+
+
+@pytest.mark.parametrize(("template", "alike"), [("cmos", 0.0), ("preference", "same")])
+def test_who_hears_no_difference_stays(tmp_path: Path, template: str, alike: float | str) -> None:
+    """To leave out who finds two systems alike would make them differ."""
+    design = built(tmp_path, template=template)
+    sounds = {one.id: one.system for one in design.sounds}
+    pages = {one.id: one for one in design.pages}
+    opinion = Opinion(dict.fromkeys(("comparison", "preference"), MEANS), CALM)
+    ratings = Crowd(design, opinion).ratings(12)
+    honest, always = {one.id for one in ratings.listeners[:8]}, ratings.listeners[11].id
+
+    def answer(one: Answer) -> Answer:
+        if one.question == "number":
+            return one
+        if one.listener in honest:
+            return replace(one, value=alike)
+        later = [sounds[name] for name in pages[one.page].sounds] == ["alpha", "beta"]
+        better = {"cmos": 1.0 if later else -1.0, "preference": "second" if later else "first"}
+        first = {"cmos": -1.0, "preference": "first"}
+        return replace(one, value=(first if one.listener == always else better)[template])
+
+    changed = replace(ratings, answers=[answer(one) for one in ratings.answers])
+    figures = analyze(tmp_path / "test", changed, judges=False)
+    assert list(figures["excluded"]) == ["L12"]  # the one who always takes the first
+    (found,) = figures["questions"].values()
+    name, key = {
+        "cmos": ("beta − alpha", "comparisons"),
+        "preference": ("beta over alpha", "shares"),
+    }[template]
+    kept, everybody = found[key][name], found["with_everybody"][name]
+    expected = {"cmos": 3 / 11, "preference": (3 + 8 / 2) / 11}[template]
+    assert kept.mean == pytest.approx(expected, abs=0.01)
+    assert everybody.mean < kept.mean
+
+
+def test_agreement_of_all_leaves_a_share_open_to_one_side(tmp_path: Path) -> None:
+    design = built(tmp_path, template="preference")
+    sounds = {one.id: one.system for one in design.sounds}
+    pages = {one.id: one for one in design.pages}
+
+    def better(one: Answer) -> Answer:
+        if one.question == "number":
+            return one
+        heard = [sounds[name] for name in pages[one.page].sounds]
+        return replace(one, value="first" if heard[0] == "beta" else "second")
+
+    crowd = Crowd(design, Opinion({"preference": MEANS}, CALM)).ratings(6)
+    ratings = replace(crowd, answers=[better(one) for one in crowd.answers])
+    figures = analyze(tmp_path / "test", ratings, judges=False)
+    share = figures["questions"]["preference"]["shares"]["beta over alpha"]
+    assert (share.mean, share.high) == (1.0, 1.0)
+    assert share.low == pytest.approx(0.025 ** (1 / 6))  # Clopper and Pearson: six of six
+    assert any("strengths hang on the 0.1 wins" in line for line in figures["cautions"])
+
+
+def test_too_few_listeners_have_no_interval(tmp_path: Path) -> None:
+    design = built(tmp_path)
+    ratings = Crowd(design, OPINION).ratings(4)
+    figures = analyze(tmp_path / "test", ratings, judges=False)
+    for found in figures["questions"].values():
+        for kind in ("systems", "differences"):
+            assert not any(one.known for one in found[kind].values())
+    assert "4 of 5 listeners" in figures["cautions"][0]
+    page = (tmp_path / "test" / "analysis.html").read_text(encoding="utf-8")
+    assert not re.search(r"\b(inf|nan)\b", page)
+
+
+def test_ratings_stay_where_everybody_is_left_out(tmp_path: Path) -> None:
+    design = built(tmp_path)
+    analyze(tmp_path / "test", Crowd(design, OPINION).ratings(6), judges=False)
+    assert (tmp_path / "test" / "analysis.html").is_file()
+    with pytest.raises(UserError, match=r"all listeners are left out.*left_out\.csv"):
+        analyze(tmp_path / "test", Crowd(design, OPINION).ratings(6, careless=6), judges=False)
+    assert not (tmp_path / "test" / "analysis.html").exists()  # of other ratings
+    for name in ("ratings.csv", "left_out.csv"):
+        with (tmp_path / "test" / name).open(encoding="utf-8") as stream:
+            listeners = {row["listener"] for row in csv.DictReader(stream)}
+        assert listeners == {f"L{number}" for number in range(1, 7)}
 
 
 def test_emotions_are_counted_as_identified(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_what_cannot_be_built_is_told_in_a_line(tmp_path: Path) -> None:
         ([str(one)], Plan(texts=2, template="abx"), "unknown template"),
         ([str(one)], Plan(texts=2, systems=["three"]), "no system three"),
         ([str(one), "mini"], few, "let it speak first"),
-        ([str(tmp_path / "nowhere")], few, "no run at"),
+        ([str(tmp_path / "nowhere")], few, "no run or folder at"),
     ]
     for runs, plan, said in cases:
         with pytest.raises(UserError, match=said) as told:
@@ -135,6 +135,29 @@ def test_what_cannot_be_built_is_told_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="never overwritten"):
         build([str(one)], out, few)
     assert (out / "design.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["reference", "anchor", "attention"])
+def test_a_system_is_not_called_as_a_part_of_the_test(tmp_path: Path, name: str) -> None:
+    """Its ratings would be counted with those of the hidden reference."""
+    one = recordings(tmp_path / "one")
+    other = recordings(tmp_path / name, seed=1)
+    for runs in ([str(one), str(other)], [str(one), f"{name}={one}"]):
+        with pytest.raises(UserError, match=f"cannot be called {name}.*NAME=FOLDER"):
+            build(runs, tmp_path / "test", Plan())
+    build([str(one), f"other={other}"], tmp_path / "test", Plan())
+
+
+def test_a_folder_that_is_nothing_is_told_as_that(tmp_path: Path) -> None:
+    one = recordings(tmp_path / "one")
+    (tmp_path / "empty").mkdir()
+    for run, said in (
+        (tmp_path / "empty", "holds no table.csv, and is no demo or policy"),
+        (tmp_path / "nofolder", "no run or folder at"),
+        ("=", "no run or folder at"),
+    ):
+        with pytest.raises(UserError, match=said):
+            build([str(one), str(run)], tmp_path / "test", Plan())
 
 
 def test_a_system_is_named_once_and_a_text_is_not_empty(tmp_path: Path) -> None:

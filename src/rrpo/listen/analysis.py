@@ -13,27 +13,33 @@ import numpy as np
 
 from rrpo.checkpoint import write_json, write_text
 from rrpo.errors import UserError
-from rrpo.evaluate.two_way import ratio, ratio_difference, two_way_interval
+from rrpo.evaluate.two_way import ratio, ratio_difference
 from rrpo.interval import Interval
 from rrpo.listen import exclusion, judged, marks
 from rrpo.listen.agreement import LEVELS, agreement
-from rrpo.listen.answers import Judgement, judgements, listener_names, mean_counts
+from rrpo.listen.answers import (
+    FEWEST,
+    Judgement,
+    interval_over,
+    judgements,
+    listener_names,
+    mean_counts,
+)
 from rrpo.listen.design import Design, read_design
 from rrpo.listen.mixed import mixed_model
-from rrpo.listen.preference import comparisons, shares, strengths
+from rrpo.listen.preference import PRIOR, comparisons, one_sided, shares, strengths
 from rrpo.listen.ratings import Ratings, read_ratings
 from rrpo.listen.report import write_analysis_page
 from rrpo.listen.templates import LABELS
 
 HEARD = ("test", "reference", "anchor")
 """Roles of pages whose answers are figures; repeats and checks only exclude."""
+RATINGS, LEFT_OUT, PAGE = "ratings.csv", "left_out.csv", "analysis.html"
 LABELLED = LABELS | {
     "identification": "Emotion identified",
     "artifacts": "Marks per sound",
     "preference": "Preference",
 }
-FEWEST = 5
-"""Listeners, and items, under which no interval over them is to be relied on."""
 Figures = dict[str, Any]
 
 
@@ -64,9 +70,10 @@ def analyze(
     excluded = excluded_listeners(design, collected, answers)
     kept = [one for one in answers if one.role in HEARD and one.listener not in excluded]
     if not any(one.role == "test" for one in kept):
-        every = "; ".join(f"{name}: {', '.join(why)}" for name, why in excluded.items())
+        _write_excluded(out or test, answers, excluded)
         raise UserError(
-            f"{test}: all listeners are left out by the design's rules ({every[:300]}): ask more"
+            f"{test}: all listeners are left out by the design's rules ({LEFT_OUT} and {RATINGS} "
+            "say whom and why): ask more"
         )
     scores = judged.judge_sounds(test, design) if judges else {}
     figures: Figures = {
@@ -80,7 +87,7 @@ def analyze(
         "rules": exclusion.described(design.exclusion),
         "excluded": excluded,
         "planned": design.planned,
-        "cautions": cautions(kept),
+        "cautions": cautions(kept, design),
         "questions": {},
     }
     everybody = [one for one in answers if one.role in HEARD] if excluded else []
@@ -93,27 +100,31 @@ def analyze(
                 found["detectors"] = marks.compare(of_it, events, lengths, seed)
             found["judges"] = _judges(of_it, scores, seed)
             again = [one for one in everybody if one.question.name == question.name]
-            if again and "systems" in found:
-                found["with_everybody"] = system_means(again, systems_heard(design, again), seed)
+            if again:
+                found["with_everybody"] = _of_everybody(design, again, seed)
             figures["questions"][question.name] = found
     _write(out or test, design, figures, answers, excluded)
     return figures
 
 
-def cautions(answers: Sequence[Judgement]) -> list[str]:
-    """Say where there are too few listeners or items for their intervals."""
+def cautions(answers: Sequence[Judgement], design: Design) -> list[str]:
+    """Say where there are too few listeners or items for intervals, and where a prior decides."""
     tested = [one for one in answers if one.role == "test"]
     counts = {
         "listeners": len({one.listener for one in tested}),
         "items": len({one.item for one in tested}),
     }
     few = [f"{count} of {FEWEST} {what}" for what, count in counts.items() if count < FEWEST]
-    found = [f"too few for intervals that hold: {' and '.join(few)}"] if few else []
+    found = [f"too few for intervals: {' and '.join(few)}"] if few else []
     items = {(one.emotion, one.item) for one in tested if one.emotion is not None}
-    least = min(Counter(emotion for emotion, _ in items).values(), default=FEWEST)
-    if not few and least < FEWEST:
+    of_each = Counter(emotion for emotion, _ in items)
+    if not few and (rare := [str(name) for name, count in of_each.items() if count < FEWEST]):
+        found.append(f"under {FEWEST} items, so without intervals: {', '.join(sorted(rare))}")
+    chosen = [one for one in tested if one.question.kind == "preference"]
+    if chosen and one_sided(chosen, design.systems):
         found.append(
-            f"an emotion has {least} items: intervals of a single emotion want {FEWEST} and more"
+            f"a pair is always judged alike: strengths hang on the {PRIOR:g} wins that are "
+            "imagined of every system over every other"
         )
     return found
 
@@ -167,6 +178,17 @@ def question_figures(design: Design, answers: Sequence[Judgement], seed: int) ->
     return found
 
 
+def _of_everybody(design: Design, answers: Sequence[Judgement], seed: int) -> dict[str, Interval]:
+    """Return the figures of the systems, or of their pairs, as if nobody were left out."""
+    kind = answers[0].question.kind
+    tested = [one for one in answers if one.role == "test"]
+    if kind == "comparison":
+        return comparisons(tested, design.systems, seed)
+    if kind == "preference":
+        return shares(tested, design.systems, seed)
+    return system_means(answers, systems_heard(design, answers), seed)
+
+
 def systems_heard(design: Design, answers: Sequence[Judgement]) -> list[str]:
     """Return the systems with answers: those that are tested, then reference and low anchor."""
     heard = {one.systems[0] for one in answers}
@@ -180,7 +202,7 @@ def system_means(
     chosen = [one for one in answers if one.systems[0] in systems]
     counts = mean_counts(chosen, systems)
     return {
-        name: two_way_interval(counts[:, :, at], ratio, seed)
+        name: interval_over(counts[:, :, at], ratio, seed)
         for at, name in enumerate(systems)
         if counts[:, :, at, 1].any()
     }
@@ -196,7 +218,7 @@ def system_differences(
     counts = mean_counts([one for one in answers if one.systems[0] in systems], systems)
     heard = [at for at in range(len(systems)) if counts[:, :, at, 1].any()]
     return {
-        f"{systems[second]} − {systems[first]}": two_way_interval(
+        f"{systems[second]} − {systems[first]}": interval_over(
             counts[:, :, [second, first]], ratio_difference, seed
         )
         for first, second in combinations(heard, 2)
@@ -226,6 +248,17 @@ def _judges(
     return {name: value for name, value in found.items() if value is not None}
 
 
+def _write_excluded(
+    folder: Path, answers: Sequence[Judgement], excluded: Mapping[str, Sequence[str]]
+) -> None:
+    """Write what was answered and who is left out; figures of before are gone with their page."""
+    write_text(folder / RATINGS, _ratings_csv(answers, excluded))
+    rows = [[name, reason] for name, reasons in excluded.items() for reason in reasons]
+    write_text(folder / LEFT_OUT, _csv(["listener", "reason"], rows))
+    for name in ("analysis.json", "analysis.csv", PAGE):
+        (folder / name).unlink(missing_ok=True)
+
+
 def _write(
     test: Path,
     design: Design,
@@ -235,8 +268,8 @@ def _write(
 ) -> None:
     write_json(test / "analysis.json", _plain(figures))
     write_text(test / "analysis.csv", _figures_csv(figures))
-    write_text(test / "ratings.csv", _ratings_csv(answers, excluded))
-    write_analysis_page(test / "analysis.html", design, figures)
+    write_text(test / RATINGS, _ratings_csv(answers, excluded))
+    write_analysis_page(test / PAGE, design, figures)
 
 
 def _plain(value: Any) -> Any:
@@ -279,7 +312,7 @@ def _ratings_csv(answers: Sequence[Judgement], excluded: Mapping[str, Sequence[s
             "yes" if one.listener in excluded else "",
             one.page.id,
             one.role,
-            " ".join(one.systems),
+            " | ".join(one.systems),
             one.item,
             one.emotion or "",
             one.question.name,

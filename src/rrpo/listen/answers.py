@@ -6,8 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rrpo.evaluate.statistics import Figure
+from rrpo.evaluate.two_way import two_way_interval
+from rrpo.interval import Interval
 from rrpo.listen.design import Design, Page, Question, Role
 from rrpo.listen.ratings import Ratings, Value
+
+FEWEST = 5
+"""Listeners, and items, under which no interval over them is given."""
 
 
 @dataclass(frozen=True)
@@ -100,3 +106,17 @@ def mean_counts(answers: Sequence[Judgement], systems: Sequence[str]) -> NDArray
     totals = counted(answers, (len(systems),), lambda a: ((place[a.systems[0]],), a.score))
     numbers = counted(answers, (len(systems),), lambda a: ((place[a.systems[0]],), 1.0))
     return np.stack([totals, numbers], axis=-1)
+
+
+def interval_over(
+    counts: NDArray[np.float64], figure: Figure, seed: int, resamples: int = 2000
+) -> Interval:
+    """Return a figure of counts (L, I, *shape) with its interval over listeners and items.
+
+    It has no ends where fewer than five listeners or items have answers, or all have answered
+    alike: what is not seen to vary says nothing of how much it may.
+    """
+    there = np.abs(counts).reshape(*counts.shape[:2], -1).sum(axis=2)
+    found = two_way_interval(counts, figure, seed, resamples)
+    few = min(np.count_nonzero(there.sum(axis=1)), np.count_nonzero(there.sum(axis=0))) < FEWEST
+    return Interval(found.mean) if few or found.low == found.high else found

@@ -10,6 +10,8 @@ from rrpo.listen.ratings import Value
 
 FEWEST = 5
 """Answers of a kind from which always the same one is odd."""
+ALIKE = ("same", 0.0)
+"""Answers to a pair that find no difference."""
 
 
 def described(rules: Exclusion) -> list[str]:
@@ -25,7 +27,10 @@ def described(rules: Exclusion) -> list[str]:
     if rules.reference_below_anchor:
         lines.append("hidden references rated no higher than low anchors on average")
     if rules.one_value:
-        lines.append(f"the same answer every time, of {FEWEST} or more (marks do not count)")
+        lines.append(
+            f"the same answer every time, of {FEWEST} or more (marks and no difference do not "
+            "count)"
+        )
     return lines
 
 
@@ -90,13 +95,17 @@ def _anchors(rules: Exclusion, answers: Sequence[Judgement]) -> str:
 
 
 def _one_value(rules: Exclusion, answers: Sequence[Judgement]) -> str:
+    # Who always finds two alike may be right: to leave them out would choose by the result.
     by_question: dict[str, list[Value]] = {}
     for one in answers:
         if one.role not in ("training", "attention") and one.question.kind != "marks":
             by_question.setdefault(one.question.name, []).append(one.value)
+    pairs = {a.question.name for a in answers if a.question.kind in ("comparison", "preference")}
     same = [
         name
         for name, values in by_question.items()
-        if len(values) >= FEWEST and len(set(values)) == 1
+        if len(values) >= FEWEST
+        and len(set(values)) == 1
+        and not (name in pairs and values[0] in ALIKE)
     ]
     return f"always the same answer ({', '.join(same)})" * bool(same and rules.one_value)

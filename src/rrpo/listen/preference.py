@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from rrpo.errors import UserError
 from rrpo.evaluate.statistics import Figure
-from rrpo.evaluate.two_way import ratio, two_way_interval
+from rrpo.evaluate.two_way import ratio
 from rrpo.interval import Interval
-from rrpo.listen.answers import Judgement, counted
+from rrpo.listen.answers import FEWEST, Judgement, counted, interval_over
 
 PRIOR = 0.1
 """Imagined wins of every system over every other: without one, a system that always wins is
@@ -64,7 +64,7 @@ def strengths(
         return lambda sums: fitted(sums)[:, at].reshape(sums.shape[:-2])
 
     return {
-        name: two_way_interval(counts, strength(at), seed, RESAMPLES)
+        name: interval_over(counts, strength(at), seed, RESAMPLES)
         for at, name in enumerate(systems)
     }
 
@@ -72,30 +72,47 @@ def strengths(
 def shares(
     answers: Sequence[Judgement], systems: Sequence[str], seed: int = 0
 ) -> dict[str, Interval]:
-    """Return "A over B" → the share of comparisons in which A was preferred, a tie being half."""
+    """Return "B over A" → the share of comparisons in which B was preferred, a tie being half.
+
+    A comes before B among the systems. Where all listeners agree, a resample knows no other share:
+    there the open end is that of Clopper and Pearson, with a listener for a trial.
+    """
     counts = wins(answers, systems)
     found = {}
-    for first, name in enumerate(systems):
-        for second, other in list(enumerate(systems))[first + 1 :]:
-            won, lost = counts[..., first, second], counts[..., second, first]
-            if (won + lost).any():
-                both = np.stack([won, won + lost], axis=-1)
-                share = two_way_interval(both, ratio, seed)
-                low, high = max(share.low, 0.0), min(share.high, 1.0)
-                found[f"{name} over {other}"] = Interval(share.mean, low, high)
+    for first, second in combinations(range(len(systems)), 2):
+        lost, won = counts[..., first, second], counts[..., second, first]
+        if (won + lost).any():
+            share = interval_over(np.stack([won, won + lost], axis=-1), ratio, seed)
+            listeners = int((won + lost).any(axis=1).sum())
+            if share.mean in (0.0, 1.0) and listeners >= FEWEST:
+                apart = 1.0 - 0.025 ** (1.0 / listeners)
+                share = Interval(share.mean, share.mean - apart, share.mean + apart)
+            if share.known:
+                share = Interval(share.mean, max(share.low, 0.0), min(share.high, 1.0))
+            found[f"{systems[second]} over {systems[first]}"] = share
     return found
+
+
+def one_sided(answers: Sequence[Judgement], systems: Sequence[str]) -> bool:
+    """Say whether of some pair always the same is preferred, so that the prior sets strengths."""
+    won = wins(answers, systems).sum((0, 1))
+    return bool(((won == 0) & (won.T > 0)).any())
 
 
 def comparisons(
     answers: Sequence[Judgement], systems: Sequence[str], seed: int = 0
 ) -> dict[str, Interval]:
-    """Return "A − B" → by how much A was rated better than B, heard in either order."""
+    """Return "B − A" → by how much B was rated better than A, heard in either order.
+
+    A comes before B among the systems, as in the differences of ratings.
+    """
     found = {}
     for name, other in combinations(systems, 2):
         chosen = [one for one in answers if set(one.systems) == {name, other}]
         if chosen:
-            counts = np.stack([_signed(chosen, name), counted(chosen, (), lambda _: ((), 1.0))], -1)
-            found[f"{name} − {other}"] = two_way_interval(counts, ratio, seed)
+            numbers = counted(chosen, (), lambda _: ((), 1.0))
+            counts = np.stack([_signed(chosen, other), numbers], -1)
+            found[f"{other} − {name}"] = interval_over(counts, ratio, seed)
     return found
 
 

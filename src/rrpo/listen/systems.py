@@ -24,6 +24,8 @@ SAMPLES = "samples.jsonl"
 """In the folder of a demo, or of what `rrpo evaluate` let a run say."""
 REFERENCE = "reference"
 """The hidden reference, as a system; the demo's real tokens have this name."""
+RESERVED = (REFERENCE, "anchor", "attention")
+"""Names of what is in a test beside the systems."""
 Item = tuple[str, str | None]
 """A text in an emotion: what is compared across systems."""
 
@@ -85,6 +87,8 @@ def gather(runs: Sequence[str], reference: Path | None, speaking: Speaking) -> G
             recordings.
     """
     named = [_named(run) for run in runs]
+    for _, place in named:
+        _require_place(place)
     policies = [one for one in named if not _is_recorded(one[1])]
     if policies and len(policies) < len(named):
         raise UserError(
@@ -104,6 +108,17 @@ def _named(run: str) -> tuple[str, str]:
     if equals and name and not Path(run).exists():
         return name, place
     return (run if run == MINI else Path(run).resolve().name), run
+
+
+def _require_place(place: str) -> None:
+    folder, what = Path(place), f"name a demo, a run, a folder that holds {TABLE}, or mini"
+    if place == MINI:
+        return
+    if not folder.exists():
+        raise UserError(f"no run or folder at {place or 'an empty name'}: {what}")
+    policy = any((folder / name).exists() for name in ("config.yaml", "model.json", "llm.pt"))
+    if folder.is_dir() and not policy and not _is_recorded(place):
+        raise UserError(f"{place} holds no {TABLE}, and is no demo or policy: {what}")
 
 
 def _is_recorded(place: str) -> bool:
@@ -133,6 +148,11 @@ def _recorded(named: Iterable[tuple[str, str]]) -> Gathered:
 
 
 def _add(systems: dict[str, Renditions], name: str, renditions: Renditions) -> None:
+    if name in RESERVED:
+        raise UserError(
+            f"a system cannot be called {name}, as a part of the test is: give it another name, as "
+            "NAME=FOLDER"
+        )
     if name in systems:
         raise UserError(f"two systems are called {name}: give one another name, as NAME=FOLDER")
     systems[name] = renditions
@@ -176,11 +196,6 @@ def _samples(folder: Path) -> dict[str, dict[Item, Rendition]]:
 
 def _spoken(named: Sequence[tuple[str, str]], speaking: Speaking) -> Gathered:
     """Let policies speak unseen texts, as `rrpo evaluate` does."""
-    for _, place in named:
-        if place != MINI and not Path(place).exists():
-            raise UserError(
-                f"no run at {place}: name a demo, a run, a folder that holds {TABLE}, or mini"
-            )
     loaded = [(name, place, load_policy(place)) for name, place in named]
     if all(is_mini(model) for _, _, model in loaded):
         return _spoken_mini(loaded, speaking)
