@@ -130,7 +130,7 @@ def step(batch: int, lora_rank: int, recompute: bool) -> dict[str, float]:
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
     generator = torch.Generator().manual_seed(0)
     began = time.perf_counter()
-    speech = objective.on_policy.draw(prompts, generator).speech
+    speech = objective.on_policy.draw(prompts, generator).said.tokens
     drawn = time.perf_counter() - began
     began = time.perf_counter()
     loss, _ = objective.loss(1, generator)
