@@ -15,6 +15,7 @@ from rrpo.data.findings import first
 from rrpo.data.manifest import PARTITIONS, Recording
 from rrpo.interval import MISSING, Interval, cell, read_interval
 from rrpo.measures import BY_KEY, figure_of, measures_in, quality_measures, section
+from rrpo.report.forgetting import forgetting_table
 from rrpo.report.numbers import narrow_ends
 
 
@@ -75,6 +76,19 @@ def print_systems(
     for measure in measures_in(systems.values()):
         found = (figure_of(system, measure.key) for system in systems.values())
         table.add_row(measure.title, *map(cell, found))
+    console.print(table)
+
+
+def print_forgetting(report: Mapping[str, Any], console: Console) -> None:
+    """Print what a policy forgot, a row for each group of texts."""
+    columns, rows = forgetting_table(report)
+    title = "Against the base; in brackets what the base does"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("texts")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, cells in rows:
+        table.add_row(escape(name), *cells)
     console.print(table)
 
 
