@@ -88,7 +88,7 @@ def print_forgetting(report: Mapping[str, Any], console: Console) -> None:
     for column in columns:
         table.add_column(column, justify="right")
     for name, cells in rows:
-        table.add_row(escape(name), *cells)
+        table.add_row(escape(name), *(escape(one.replace(" [", "\n[")) for one in cells))
     console.print(table)
 
 
