@@ -306,6 +306,9 @@ def test_weights_that_are_not_finite_are_neither_read_nor_written(tmp_path: Path
     model = tiny(2)
     model.norm.weight.data[0] = 1e6
     model.config = model.config.model_copy(update={"precision": "float16"})
+    with pytest.raises(UserError, match="float16 ends at 65504"):
+        cosyvoice.save(model, tmp_path / "llm.pt")
+    model.norm.weight.data[0] = torch.nan
     with pytest.raises(UserError, match="holds NaN or infinity"):
         cosyvoice.save(model, tmp_path / "llm.pt")
     assert not (tmp_path / "llm.pt").exists()

@@ -14,8 +14,10 @@ from rrpo.cli.options import (
     Preset,
     Resume,
     Rewards,
+    Seed,
     Settings,
 )
+from rrpo.cli.speech import ModelFolder, Voice
 
 policy_app = typer.Typer(
     no_args_is_help=True,
@@ -132,3 +134,26 @@ def dpo(
         codec_of=codec_of,
         resume=resume,
     )
+
+
+@policy_app.command(epilog="Example: rrpo policy forgetting rrpo-policy")
+def forgetting(
+    run: Annotated[Path, typer.Argument(help="Folder of a post-trained policy.")],
+    base: Annotated[
+        Path | None, typer.Option(help="Compare with this; default: what the first run began from.")
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="YAML file of lists of texts by group; default: bundled.")
+    ] = None,
+    voice: Voice = None,
+    model: ModelFolder = None,
+    seed: Seed = 0,
+) -> None:
+    """Compare a policy with its base on other languages and long texts, into forgetting.json."""
+    from rich.console import Console
+
+    from rrpo.forgetting import forgetting
+    from rrpo.report.terminal import print_forgetting
+
+    report = forgetting(run, base=base, texts=texts, voice=voice, model=model, seed=seed)
+    print_forgetting(report, Console())

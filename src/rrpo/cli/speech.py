@@ -95,34 +95,22 @@ def export(
     model: Annotated[
         Path | None, typer.Option(help="CosyVoice model folder, whose tokenizer hf needs.")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16 or float16; default: that of the file it began from."),
+    ] = None,
 ) -> None:
-    """Write a policy as CosyVoice's llm.pt, or as upstream's GRPO recipe reads it (hf)."""
-    from rrpo.data.manifest import require_empty
-    from rrpo.errors import UserError
-    from rrpo.loading import is_mini, load_policy
-    from rrpo.policy import cosyvoice
-    from rrpo.policy.cosyvoice_text import read_tokenizer
+    """Write a policy as CosyVoice's llm.pt, or as upstream's GRPO recipe reads it (hf).
 
-    policy = load_policy(run)
-    version = policy.config.version
-    if to == "hf":
-        if model is None:
-            raise UserError("--to hf needs CosyVoice's tokenizer: name its folder with --model")
-        require_empty(out)  # such a folder is read before an llm.pt beside it
-        cosyvoice.save_hugging_face(policy, read_tokenizer(model, version), out)
-    elif to not in ("cosyvoice2", "cosyvoice3"):
-        raise UserError(f"unknown form {to!r}: choose cosyvoice2, cosyvoice3 or hf")
-    elif to != f"cosyvoice{version}":
-        raise UserError(
-            f"{run} has the layout of CosyVoice{version}: export it with --to cosyvoice{version}"
-        )
-    elif (out / "llm.pt").exists():
-        raise UserError(f"{out / 'llm.pt'} is there already: name another --out or move it away")
-    else:
-        cosyvoice.save(policy, out / "llm.pt")
-        if is_mini(policy):
-            print("note: this policy has the mini world's sizes; stock CosyVoice cannot load it")
-    print(f"{to} in {out}")
+    A model card is written beside it.
+    """
+    from rrpo.export import export
+    from rrpo.loading import is_mini
+
+    made = export(run, to, out, model, precision)
+    if to != "hf" and is_mini(made.policy):
+        print("note: this policy has the mini world's sizes; stock CosyVoice cannot load it")
+    print(f"{to} in {out}, its card in {made.card}")
 
 
 def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs or demos.")]) -> None:

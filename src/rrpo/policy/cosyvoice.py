@@ -18,6 +18,7 @@ from rrpo.errors import UserError
 from rrpo.policy import hugging_face, peft_folder, weight_files
 from rrpo.policy.hugging_face import save_hugging_face
 from rrpo.policy.lm import LMConfig, SpeechTokenLM
+from rrpo.policy.precision import PRECISIONS, Precision, in_precision
 from rrpo.policy.qwen import QwenConfig, read_config, require_frequencies
 from rrpo.policy.state_dict import shown, unwrap
 from rrpo.policy.upstream import (
@@ -34,8 +35,6 @@ from rrpo.tokens import SPEECH_CODES
 __all__ = ["SPECIALS", "TIED", "is_cosyvoice", "key_map", "load", "model_folder", "save"]
 __all__ += ["save_hugging_face", "weights_of"]
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-"""Those a checkpoint is written in; float64 is read as float32."""
 SPEECH_TOKENIZERS = {2: "speech_tokenizer_v2", 3: "speech_tokenizer_v3"}
 """Version of an LLM → name of the codec whose tokens it speaks."""
 _LAYER_KEY = re.compile(re.escape(LAYERS) + r"\.([0-9]{1,3})\.")
@@ -130,25 +129,23 @@ def _read(
     return state, files.source, read_config(config or {}, files.source)
 
 
-def save(model: SpeechTokenLM, path: Path | str) -> None:
-    """Write an `llm.pt` that stock CosyVoice loads: upstream's keys exactly, the file's precision.
+def save(model: SpeechTokenLM, path: Path | str, precision: Precision | None = None) -> None:
+    """Write an `llm.pt` that stock CosyVoice loads: upstream's keys exactly.
 
     Args:
         model: with the text table, speech table and layers of a CosyVoice LM.
         path: of the file, or a folder, in which it is called `llm.pt`.
+        precision: of the weights; None: that of the file the model began from.
+
+    Raises:
+        UserError: a weight is no number in this precision, or the file cannot be written.
     """
     path = Path(path)
     path = path / "llm.pt" if path.is_dir() else path
-    dtype = getattr(torch, model.config.precision)
-    own = model.state_dict()
     names = key_map(model.config.version, model.config.layers)
-    state = {theirs: own[ours].to(dtype).cpu().contiguous() for ours, theirs in names.items()}
+    own = in_precision(model.state_dict(), precision or model.config.precision, path, names)
+    state = {theirs: own[ours] for ours, theirs in names.items()}
     state[TIED] = state[TEXT]
-    # float16 may not hold what float32 did.
-    reason = f" in {model.config.precision}"
-    if model.config.precision == "float16":
-        reason += ", which ends at 65504: write float32 as precision in the policy's model.json"
-    _require_finite(state, path, reason)
     with writing(path.parent), atomic_path(path) as temporary:
         try:
             torch.save(state, temporary)

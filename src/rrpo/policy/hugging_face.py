@@ -15,6 +15,7 @@ from torch import Tensor
 from rrpo.checkpoint import read_json, save_tensors, write_json, writing
 from rrpo.errors import UserError
 from rrpo.policy.lm import LMConfig, SpeechTokenLM
+from rrpo.policy.precision import Precision, in_precision
 from rrpo.policy.upstream import SPECIALS, SPEECH, TEXT, TEXT_TABLE, TIED
 from rrpo.tokens import SPEECH_CODES
 
@@ -153,7 +154,9 @@ def _added_tokens(folder: Path) -> dict[str, int]:
     )
 
 
-def save_hugging_face(model: SpeechTokenLM, tokenizer: Any, folder: Path) -> None:
+def save_hugging_face(
+    model: SpeechTokenLM, tokenizer: Any, folder: Path, precision: Precision | None = None
+) -> None:
     """Write the form upstream's GRPO recipe trains: one vocabulary of text, codes, sos and task.
 
     The codes follow the tokenizer's last token, so a text table that is longer than the tokenizer
@@ -163,12 +166,14 @@ def save_hugging_face(model: SpeechTokenLM, tokenizer: Any, folder: Path) -> Non
         model: a CosyVoice2 LM.
         tokenizer: `transformers`' of the model folder, CosyVoice's tokens among its own.
         folder: gets `model.safetensors`, `config.json` and the tokenizer's files.
+        precision: of the weights; None: that of the file the model began from.
 
     Raises:
         UserError: it is a CosyVoice3 LM, which the recipe does not know, the tokenizer is
-            another model's, or the folder cannot be written.
+            another model's, a weight is no number in this precision, or the folder cannot be
+            written.
     """
-    config = model.config
+    config = model.config.model_copy(update={"precision": precision or model.config.precision})
     if config.version != 2:
         raise UserError(
             "the Hugging Face form is written for CosyVoice2 alone: export it with --to cosyvoice3"
@@ -182,10 +187,7 @@ def save_hugging_face(model: SpeechTokenLM, tokenizer: Any, folder: Path) -> Non
     names = [f"<|s_{code}|>" for code in range(config.codes)]
     tokenizer.add_tokens([*names, "<|eos1|>", "<|eos2|>", "<|eos3|>", "<|sos|>", "<|task_id|>"])
     rows = -(-(first + codes + 2) // 128) * 128
-    own = {
-        name: value.to(getattr(torch, config.precision))
-        for name, value in model.state_dict().items()
-    }
+    own = in_precision(model.state_dict(), config.precision, folder / "model.safetensors", {})
     table = own["text_embedding.weight"].new_zeros(rows, config.hidden)
     kept = min(rows, own["text_embedding.weight"].shape[0])
     table[:kept] = own["text_embedding.weight"][:kept]

@@ -15,6 +15,7 @@ from rrpo.data.findings import first
 from rrpo.data.manifest import PARTITIONS, Recording
 from rrpo.interval import MISSING, Interval, cell, read_interval
 from rrpo.measures import BY_KEY, figure_of, measures_in, quality_measures, section
+from rrpo.report.forgetting import forgetting_table
 from rrpo.report.numbers import narrow_ends
 
 
@@ -91,6 +92,19 @@ def _gaps(
             for group in dict.fromkeys(group for gaps in each for group in gaps):
                 title = f"recodec gap{where}, {name}, {group}"
                 yield title, [read_interval(gaps.get(group)) for gaps in each]
+
+
+def print_forgetting(report: Mapping[str, Any], console: Console) -> None:
+    """Print what a policy forgot, a row for each group of texts."""
+    columns, rows = forgetting_table(report)
+    title = "Against the base; in brackets what the base does"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("texts")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, cells in rows:
+        table.add_row(escape(name), *(escape(one.replace(" [", "\n[")) for one in cells))
+    console.print(table)
 
 
 def print_rows(

@@ -19,7 +19,7 @@ from rrpo.evaluate.panel import Sample
 from rrpo.loading import Location, load_tokenizer, origin_of
 from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
-from rrpo.policy.layout import make_prompts
+from rrpo.policy.layout import Prompt, make_prompts
 from rrpo.speaking.speaker import Said
 from rrpo.tokens import codec_name, identity, require_one_codec
 
@@ -89,24 +89,8 @@ class CosyVoiceSpeaker:
 
         What is as long as it may become did not end by itself.
         """
-        generator = torch.Generator().manual_seed(seed)
-        speech: list[Said] = []
-        prompts = make_prompts(self._tokenizer, utterances)  # a mistake is told before any drawing
-        for start in range(0, len(prompts), BATCH):
-            part = prompts[start : start + BATCH]
-            drawn = generate(
-                self._model,
-                [prompt.text_ids for prompt in part],
-                [prompt.instruct_ids for prompt in part],
-                sampler="ras",
-                max_ratio=LONGEST,
-                generator=generator,
-            )
-            for tokens, ended in zip(drawn, drawn.ended.tolist(), strict=True):
-                tokens = tokens.cpu()
-                capped = self._model.config.version == 3
-                speech.append(Said(cap_silence(tokens) if capped else tokens, ended))
-        return speech
+        # A mistake is told before any drawing.
+        return draw(self._model, make_prompts(self._tokenizer, utterances), seed)
 
     def samples(self, utterances: Sequence[Utterance], seed: int) -> list[Sample]:
         """Speak each text for the judges; where the policy says nothing, they get silence."""
@@ -135,6 +119,27 @@ class CosyVoiceSpeaker:
                 )
             )
         return samples
+
+
+def draw(model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int) -> list[Said]:
+    """Draw the tokens of each prompt by repetition-aware sampling."""
+    generator = torch.Generator().manual_seed(seed)
+    speech: list[Said] = []
+    for start in range(0, len(prompts), BATCH):
+        part = prompts[start : start + BATCH]
+        drawn = generate(
+            model,
+            [prompt.text_ids for prompt in part],
+            [prompt.instruct_ids for prompt in part],
+            sampler="ras",
+            max_ratio=LONGEST,
+            generator=generator,
+        )
+        for tokens, ended in zip(drawn, drawn.ended.tolist(), strict=True):
+            tokens = tokens.cpu()
+            capped = model.config.version == 3
+            speech.append(Said(cap_silence(tokens) if capped else tokens, ended))
+    return speech
 
 
 def _require_same_codec(start: Location, model: SpeechTokenLM, folder: Path) -> None:

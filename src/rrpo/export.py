@@ -1,0 +1,63 @@
+"""Policies written as other software reads them (`rrpo export`), each with its model card."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrpo.data.manifest import require_empty
+from rrpo.errors import UserError
+from rrpo.loading import load_policy
+from rrpo.model_card import draft_card, write_card
+from rrpo.policy import SpeechTokenLM, cosyvoice
+from rrpo.policy.cosyvoice_text import read_tokenizer
+from rrpo.policy.precision import Precision, parse_precision
+
+FORMS = ("cosyvoice2", "cosyvoice3", "hf")
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was exported: the policy, and where its model card is."""
+
+    policy: SpeechTokenLM
+    card: Path
+
+
+def export(
+    run: Path, to: str, out: Path, model: Path | None = None, precision: str | None = None
+) -> Export:
+    """Write a policy as CosyVoice's llm.pt, or as upstream's GRPO recipe reads it.
+
+    Args:
+        run: folder of a policy.
+        to: "cosyvoice2", "cosyvoice3" or "hf".
+        out: folder to write.
+        model: CosyVoice model folder, whose tokenizer `hf` needs.
+        precision: "float32", "bfloat16" or "float16"; None: that of the file the policy began from.
+
+    Raises:
+        UserError: the form or the precision is unknown, the policy is of another version, a weight
+            is no number in that precision, or the folder is taken or cannot be written.
+    """
+    if to not in FORMS:
+        raise UserError(f"unknown form {to!r}: choose cosyvoice2, cosyvoice3 or hf")
+    chosen: Precision | None = None if precision is None else parse_precision(precision)
+    if to == "hf" and model is None:
+        raise UserError("--to hf needs CosyVoice's tokenizer: name its folder with --model")
+    policy = load_policy(run)
+    version = policy.config.version
+    card = draft_card(run, policy, to, chosen or policy.config.precision)
+    if to == "hf":
+        assert model is not None
+        require_empty(out)  # such a folder is read before an llm.pt beside it
+        cosyvoice.save_hugging_face(policy, read_tokenizer(model, version), out, chosen)
+        files = sorted(path for path in out.iterdir() if path.is_file())
+    elif to != f"cosyvoice{version}":
+        raise UserError(
+            f"{run} has the layout of CosyVoice{version}: export it with --to cosyvoice{version}"
+        )
+    elif (out / "llm.pt").exists():
+        raise UserError(f"{out / 'llm.pt'} is there already: name another --out or move it away")
+    else:
+        cosyvoice.save(policy, out / "llm.pt", chosen)
+        files = [out / "llm.pt"]
+    return Export(policy, write_card(card, files, out))
