@@ -46,6 +46,7 @@ QUICK = {
     "reward": "--set train.steps=2 --set train.warmup_steps=0",
     "sft": "--set train.steps=1 --set train.warmup_steps=0",
     "diffro": "--set train.steps=1 --set train.warmup_steps=0 --set diffro.batch_size=2",
+    "forgetting": "--texts short.yaml",
 }
 """Added to the guide's commands, so that each takes seconds."""
 
@@ -85,6 +86,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     soundfile.write(
         tmp_path / "voice.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000), 16_000
     )
+    (tmp_path / "short.yaml").write_text("en: [Hello.]\nzh: [你好。]\n", encoding="utf-8")
     write_package(tmp_path / "packages")
     monkeypatch.syspath_prepend(tmp_path / "packages")
     yield tmp_path
@@ -102,6 +104,7 @@ def test_every_command_of_the_guide_runs(place: Path) -> None:
         "policy sft",
         "policy diffro",
         "evaluate rrpo-run",
+        "policy forgetting",
     }
     for words in asked:
         kind = next((name for name in QUICK if name in words and "eval" not in words), None)
@@ -117,6 +120,10 @@ def test_every_command_of_the_guide_runs(place: Path) -> None:
     assert figures["rewards"]["rm-hardened"]["mean"] < 0
     assert figures["utterances"] == 4
     assert len(list((place / "rrpo-run" / "samples").glob("*.wav"))) == 4
+    groups = read_json(place / "rrpo-run" / "forgetting.json")["groups"]
+    assert groups["zh"]["kl"]["mean"] > 0
+    card = (place / "CosyVoice2-0.5B-rrpo" / "README.md").read_text(encoding="utf-8")
+    assert "| zh | 1 |" in card and "### 2. diffro, `rrpo-run`" in card
     spoken, rate = soundfile.read(place / "x.wav")
     assert rate == 24_000
     assert spoken.size % 960 == 0
