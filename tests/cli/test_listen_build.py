@@ -55,7 +55,7 @@ def test_a_test_is_built_and_its_power_told(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("build", "nowhere", "--out", "x"), "no run at nowhere"),
+        (("build", "nowhere", "--out", "x"), "no run or folder at nowhere"),
         (("build", "mini", "--out", "x", "--hear", "some"), "hear"),
         (("build", "mini", "--out", "x", "--exclude", "mood=1"), "mood"),
         (("build", "mini", "--out", "x", "--exclude", "mood"), "attention_failed=1"),
