@@ -79,11 +79,7 @@ def analyze(
     figures: Figures = {
         "title": design.title,
         "seed": seed,
-        "listeners": {
-            "took_part": len({one.listener for one in answers}),
-            "finished": sum(one.finished for one in collected.listeners),
-            "analysed": len({one.listener for one in kept}),
-        },
+        "listeners": _attendance(collected, answers, kept),
         "rules": exclusion.described(design.exclusion),
         "excluded": excluded,
         "planned": design.planned,
@@ -92,19 +88,30 @@ def analyze(
     }
     everybody = [one for one in answers if one.role in HEARD] if excluded else []
     for question in design.questions:
-        of_it = [one for one in kept if one.question.name == question.name]
+        of_it, again = (
+            [one for one in some if one.question.name == question.name]
+            for some in (kept, everybody)
+        )
         if of_it and question.kind != "number":
             found = question_figures(design, of_it, seed)
             if question.kind == "marks":
                 events, lengths = marks.detected(test, of_it), marks.lengths(design)
                 found["detectors"] = marks.compare(of_it, events, lengths, seed)
             found["judges"] = _judges(of_it, scores, seed)
-            again = [one for one in everybody if one.question.name == question.name]
-            if again:
-                found["with_everybody"] = _of_everybody(design, again, seed)
+            found |= {"with_everybody": _of_everybody(design, again, seed)} if again else {}
             figures["questions"][question.name] = found
     _write(out or test, design, figures, answers, excluded)
     return figures
+
+
+def _attendance(
+    ratings: Ratings, answers: Sequence[Judgement], kept: Sequence[Judgement]
+) -> dict[str, int]:
+    return {
+        "took_part": len({one.listener for one in answers}),
+        "finished": sum(one.finished for one in ratings.listeners),
+        "analysed": len({one.listener for one in kept}),
+    }
 
 
 def cautions(answers: Sequence[Judgement], design: Design) -> list[str]:

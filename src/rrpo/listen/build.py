@@ -90,7 +90,8 @@ def build(
     chosen, left = choose_items(gathered, plan.texts, emotions, plan.seed)
     _require_fit(asked, gathered, chosen)
     prepared = prepare(gathered, chosen, left, asked, plan.seed, plan.attention)
-    levels = level([(one.source, one.audio, one.rate) for one in prepared.every()], plan.loudness)
+    every = prepared.every()
+    levels = level([(one.source, one.audio, one.rate) for one in every], plan.loudness)
     pages = Pages(asked, prepared, plan.seed)
     orders = planned_orders(pages, plan.listeners, plan.hear, plan.repeats)
     planned = power.plan(
@@ -102,9 +103,7 @@ def build(
         seed=plan.seed,
         instructions=[*asked.task, *PREPARE],
         questions=[*asked.questions, *([NUMBER] if plan.attention else [])],
-        sounds=[
-            one.described(gain) for one, gain in zip(prepared.every(), levels.gains, strict=True)
-        ],
+        sounds=[one.described(gain) for one, gain in zip(every, levels.gains, strict=True)],
         pages=_used(pages.pages, orders),
         orders=orders,
         systems=list(gathered.systems),

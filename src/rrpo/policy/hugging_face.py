@@ -154,6 +154,10 @@ def _added_tokens(folder: Path) -> dict[str, int]:
     )
 
 
+CUT = {"top_p": 0.8, "top_k": 25}
+"""What upstream draws from."""
+
+
 def save_hugging_face(
     model: SpeechTokenLM, tokenizer: Any, folder: Path, precision: Precision | None = None
 ) -> None:
@@ -198,12 +202,9 @@ def save_hugging_face(
     state = {f"model.{k}": v for k, v in own.items() if k.startswith(("layers.", "norm."))}
     state |= {"model.embed_tokens.weight": table, "lm_head.weight": head, "lm_head.bias": bias}
     tokenizer.chat_template = CHAT
-    generation = {
-        "eos_token_id": [first + config.codes + index for index in range(config.specials)],
-        "temperature": 1.0,
-        "top_p": 0.8,
-        "top_k": 25,
-    }
+    ends = [first + config.codes + index for index in range(config.specials)]
+    # Without `do_sample` transformers refuses to save the folder again.
+    generation = {"eos_token_id": ends, "do_sample": True, "temperature": 1.0} | CUT
     there = folder.exists()
     try:
         with writing(folder):
