@@ -201,71 +201,86 @@ def write_state(path: Path, tables: dict[str, tuple[int, ...]], numbers: int) ->
     torch.save(state, path)
 
 
+class Graph:
+    """An ONNX graph that is being written: its operations and random weights."""
+
+    def __init__(self) -> None:
+        self.nodes: list = []
+        self.weights: list = []
+        self._generator = np.random.default_rng(0)
+
+    def weight(self, name: str, *shape: int, scale: float | None = None) -> str:
+        """Add a random matrix, by default of one over the root of its rows."""
+        scale = shape[0] ** -0.5 if scale is None else scale
+        drawn = self._generator.standard_normal(shape, dtype=np.float32)
+        return self.constant(name, scale * drawn)
+
+    def constant(self, name: str, value: object, kind: type = np.float32) -> str:
+        """Add a constant."""
+        import onnx
+
+        self.weights.append(onnx.numpy_helper.from_array(np.array(value, dtype=kind), name))
+        return name
+
+    def op(self, kind: str, *inputs: str, name: str = "", **options: object) -> str:
+        """Add an operation and return the name of what it gives."""
+        import onnx
+
+        name = name or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(onnx.helper.make_node(kind, list(inputs), [name], **options))
+        return name
+
+
 def write_speech_tokenizer(path: Path, blocks: int, width: int, heads: int) -> None:
     """Write an encoder and a quantizer of eight base-3 digits: (1, 128, T) to (1, T / 4) ids."""
     import onnx
 
-    generator = np.random.default_rng(0)
-    make, nodes, weights = onnx.helper.make_node, [], []
-
-    def weight(name: str, *shape: int, scale: float | None = None) -> str:
-        scale = shape[0] ** -0.5 if scale is None else scale
-        value = scale * generator.standard_normal(shape, dtype=np.float32)
-        weights.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
-        return name
-
-    def constant(name: str, value: object, kind: type = np.float32) -> str:
-        weights.append(onnx.numpy_helper.from_array(np.array(value, dtype=kind), name))
-        return name
-
-    def op(kind: str, *inputs: str, **options: object) -> str:
-        name = f"{kind}_{len(nodes)}"
-        nodes.append(make(kind, list(inputs), [name], **options))
-        return name
-
-    x, channels = "feats", 128
+    graph = Graph()
+    x, channels, op = "feats", 128, graph.op
     for number in range(2):
-        kernel = weight(f"conv{number}", width, channels, 3, scale=(3 * channels) ** -0.5)
+        kernel = graph.weight(f"conv{number}", width, channels, 3, scale=(3 * channels) ** -0.5)
         x = op("Relu", op("Conv", x, kernel, strides=[2], pads=[1, 1]))
         channels = width
     x = op("Transpose", x, perm=[0, 2, 1])
-    ones = constant("ones", [1.0] * width)
-    shape = constant("split", [0, 0, heads, width // heads], np.int64)
-    whole = constant("joined", [0, 0, width], np.int64)
-    root = constant("root", (width // heads) ** -0.5)
+    graph.constant("ones", [1.0] * width)
+    graph.constant("split", [0, 0, heads, width // heads], np.int64)
+    graph.constant("joined", [0, 0, width], np.int64)
+    graph.constant("root", (width // heads) ** -0.5)
     for block in range(blocks):
-        y = op("LayerNormalization", x, ones)
-        parts = [
-            op("Reshape", op("MatMul", y, weight(f"{one}{block}", width, width)), shape)
-            for one in "qkv"
-        ]
-        q, v = (op("Transpose", parts[one], perm=[0, 2, 1, 3]) for one in (0, 2))
-        k = op("Transpose", parts[1], perm=[0, 2, 3, 1])
-        seen = op("Softmax", op("Mul", op("MatMul", q, k), root), axis=-1)
-        y = op("Reshape", op("Transpose", op("MatMul", seen, v), perm=[0, 2, 1, 3]), whole)
-        x = op("Add", x, op("MatMul", y, weight(f"o{block}", width, width)))
-        y = op("LayerNormalization", x, ones)
-        y = op("Relu", op("MatMul", y, weight(f"up{block}", width, 4 * width)))
-        x = op("Add", x, op("MatMul", y, weight(f"down{block}", 4 * width, width)))
-    x = op(
-        "MatMul",
-        op("LayerNormalization", x, ones),
-        weight("down", width, 8, scale=1.5 * width**-0.5),
-    )
-    digits = op("Add", op("Round", op("Mul", op("Tanh", x), constant("edge", 0.999))), "one")
-    constant("one", 1.0)
-    ids = op("MatMul", digits, constant("powers", [[3.0**place] for place in range(8)]))
-    nodes.append(make("Squeeze", [ids, constant("last", [2], np.int64)], ["flat"]))
-    nodes.append(make("Cast", ["flat"], ["indices"], to=onnx.TensorProto.INT32))
-    nodes.append(make("Identity", ["feats_length"], ["length"]))
-    value, numbers = onnx.helper.make_tensor_value_info, onnx.TensorProto
+        x = add_block(graph, x, block, width)
+    x = op("LayerNormalization", x, "ones")
+    x = op("MatMul", x, graph.weight("down", width, 8, scale=1.5 * width**-0.5))
+    x = op("Round", op("Mul", op("Tanh", x), graph.constant("edge", 0.999)))
+    digits = op("Add", x, graph.constant("one", 1.0))
+    powers = graph.constant("powers", [[3.0**place] for place in range(8)])
+    flat = op("Squeeze", op("MatMul", digits, powers), graph.constant("last", [2], np.int64))
+    op("Cast", flat, name="indices", to=onnx.TensorProto.INT32)
+    op("Identity", "feats_length", name="length")
+    value, kinds = onnx.helper.make_tensor_value_info, onnx.TensorProto
     inputs = [
-        value("feats", numbers.FLOAT, [1, 128, "time"]), value("feats_length", numbers.INT32, [1]),
-    ]  # fmt: skip
-    outputs = [
-        value("indices", numbers.INT32, [1, "tokens"]), value("length", numbers.INT32, [1]),
-    ]  # fmt: skip
-    save_graph(path, nodes, inputs, outputs, weights)
+        value("feats", kinds.FLOAT, [1, 128, "time"]),
+        value("feats_length", kinds.INT32, [1]),
+    ]
+    outputs = [value("indices", kinds.INT32, [1, "tokens"]), value("length", kinds.INT32, [1])]
+    save_graph(path, graph.nodes, inputs, outputs, graph.weights)
+
+
+def add_block(graph: Graph, x: str, block: int, width: int) -> str:
+    """Add attention and a feed-forward layer, each with its norm before it."""
+    op, weight = graph.op, graph.weight
+    y = op("LayerNormalization", x, "ones")
+    parts = [
+        op("Reshape", op("MatMul", y, weight(f"{one}{block}", width, width)), "split")
+        for one in "qkv"
+    ]
+    q, v = (op("Transpose", parts[one], perm=[0, 2, 1, 3]) for one in (0, 2))
+    k = op("Transpose", parts[1], perm=[0, 2, 3, 1])
+    seen = op("Softmax", op("Mul", op("MatMul", q, k), "root"), axis=-1)
+    y = op("Reshape", op("Transpose", op("MatMul", seen, v), perm=[0, 2, 1, 3]), "joined")
+    x = op("Add", x, op("MatMul", y, weight(f"o{block}", width, width)))
+    y = op("LayerNormalization", x, "ones")
+    y = op("Relu", op("MatMul", y, weight(f"up{block}", width, 4 * width)))
+    return op("Add", x, op("MatMul", y, weight(f"down{block}", 4 * width, width)))
 
 
 def write_speaker_encoder(path: Path, width: int) -> None:

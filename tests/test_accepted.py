@@ -337,11 +337,11 @@ def halve(path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
 
 
-def exported(to: str, twice: bool = False) -> Given:
+def exported(to: str, twice: bool = False, precision: str | None = None) -> Given:
     def run(at: Path) -> None:
         tiny_policy(at / "policy")
         for _ in range(1 + twice):
-            export(at / "policy", to, at / "out")
+            export(at / "policy", to, at / "out", precision=precision)
 
     return run
 
@@ -509,6 +509,9 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("rrpo export", "a policy for the version that it has"): exported("cosyvoice2"),
     ("rrpo export", "a policy for the other version"): exported("cosyvoice3"),
     ("rrpo export", "an llm.pt that is there already"): exported("cosyvoice2", twice=True),
+    ("rrpo export", "a precision that is none of the three"): exported(
+        "cosyvoice2", precision="int8"
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Policies written as other software reads them (`rrpo export`), each with its model card."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def export(
     if to == "hf" and model is None:
         raise UserError("--to hf needs CosyVoice's tokenizer: name its folder with --model")
     policy = load_policy(run)
-    version = policy.config.version
+    version, there = policy.config.version, out.exists()
     card = draft_card(run, policy, to, chosen or policy.config.precision)
     if to == "hf":
         assert model is not None
@@ -60,4 +61,11 @@ def export(
     else:
         cosyvoice.save(policy, out / "llm.pt", chosen)
         files = [out / "llm.pt"]
-    return Export(policy, write_card(card, files, out))
+    try:
+        return Export(policy, write_card(card, files, out))
+    except UserError:
+        for file in files:  # so that a second call finds the folder as the first did
+            file.unlink(missing_ok=True)
+        if not there:
+            shutil.rmtree(out, ignore_errors=True)
+        raise

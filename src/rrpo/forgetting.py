@@ -208,8 +208,8 @@ def _group(
     ]
     figures: dict[str, Any] = {
         "utterances": len(prompts),
-        "kl": interval(kl_of(pair.policy, pair.base, prompts, tokens["policy"])),
-        "kl_base": interval(kl_of(pair.base, pair.policy, prompts, tokens["base"])),
+        "kl": _divergence(pair.policy, pair.base, prompts, tokens["policy"]),
+        "kl_base": _divergence(pair.base, pair.policy, prompts, tokens["base"]),
         "length": _over(lengths),
     }
     english = all(content.is_english(row.text) for row in pair.groups[name]) and _is_english(name)
@@ -222,6 +222,13 @@ def _group(
             **_heard(pair, pair.groups[name], heard),
         }
     return figures
+
+
+def _divergence(
+    model: SpeechTokenLM, other: SpeechTokenLM, prompts: Sequence[Prompt], tokens: list[Tensor]
+) -> Interval:
+    """Return KL(model ‖ other) in nats per token; what rounds to less than nothing is nothing."""
+    return interval([max(0.0, one) for one in kl_of(model, other, prompts, tokens)])
 
 
 def _is_english(group: str) -> bool:
