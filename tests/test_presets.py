@@ -10,7 +10,7 @@ from rrpo.presets import NAMES, preset
 from rrpo.reward.config import RewardRun
 from rrpo.reward.fit import FitConfig
 
-KINDS = {"reward": RewardRun, "diffro": runs.DiffRORun}
+KINDS = {"reward": RewardRun, "diffro": runs.DiffRORun, "dpo": runs.DPORun}
 EVERY = [(command, name) for command, names in NAMES.items() for name in names]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rrpo.buckets import Buckets
+from rrpo.gradient_buckets import Buckets
 from rrpo.errors import NotFinite
 from rrpo.objective import Objective
 from rrpo.processes import FailedElsewhere, every_row, processes, several, summed
@@ -25,7 +25,7 @@ Figures = dict[str, float]
 class Gradient:
     """Computes an objective's gradient into the parameters, a mean over the processes.
 
-    Gradients are sent as they come (`rrpo.buckets`); a sharded model sends its own, after each
+    Gradients are sent as they come (`rrpo.gradient_buckets`); a sharded model sends its own, after each
     micro-batch.
     """
 

@@ -213,6 +213,7 @@ SYSTEMS = {
     "diffro": "DiffRO",
     "rrpo_paper": "RRPO as published",
     "rrpo": "RRPO",
+    "rrpo_dpo": "RRPO, then DPO",
 }
 ABBREVIATIONS = {
     "kl": "KL",

@@ -177,6 +177,7 @@ def train_dpo(
     *,
     pairs: Location | None = None,
     start: Location | None,
+    preset: str | None = None,
     config: Location | None = None,
     settings: Settings = (),
     codec_of: str | None = None,
@@ -184,6 +185,8 @@ def train_dpo(
     callbacks: Sequence[Callback] = (),
 ) -> SpeechTokenLM:
     """Learn from preference pairs (`rrpo policy dpo`), drawn by rewards or given as a folder.
+
+    The preset "recommended" is for a policy that DiffRO or RRPO has trained: it wins words back.
 
     Examples:
         >>> small = {"train.steps": 1, "train.warmup_steps": 0, "dpo.batch_size": 1}
@@ -197,7 +200,8 @@ def train_dpo(
     require_launcher()
     if (pairs is None) != bool(rewards):
         raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
-    run = _configured(runs.DPORun, start, config, settings)
+    base = None if preset is None else preset_file("dpo", preset)
+    run = _configured(runs.DPORun, start, config, settings, base)
     model = load_policy(run.start)
     tokenizer = load_tokenizer(run, model)
     # What is of another codec is refused before a run is begun.

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rrpo import buckets
+from rrpo import gradient_buckets
 from rrpo.checkpoint import save_model, save_tensors
 from rrpo.data.shards import Utterance
 from rrpo.data.stream import POSITION
@@ -296,7 +296,7 @@ def gradient(make: Callable[[], Objective[Any]], file: Path, accumulate: int = 1
 
 def gradients(root: Path) -> None:
     """Compute the gradients of one, two and four processes, in many small buckets."""
-    buckets.BUCKET = 100
+    gradient_buckets.BUCKET = 100
 
     def every(count: int) -> None:
         for name, make in OBJECTIVES.items():

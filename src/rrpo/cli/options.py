@@ -101,3 +101,10 @@ Preset = Annotated[
     str | None,
     typer.Option(help="`paper` (the literal reading) or `recommended`; --set changes parts of it."),
 ]
+
+DPOPreset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", help="`recommended`: of a policy that is trained; --set changes parts of it."
+    ),
+]

@@ -10,6 +10,7 @@ from rrpo.errors import UserError
 NAMES = {
     "reward": ("paper", "recommended", "strong_step"),
     "diffro": ("paper", "recommended"),
+    "dpo": ("recommended",),
 }
 """Presets of each command."""
 
@@ -18,7 +19,7 @@ def preset(command: str, name: str) -> Path:
     """Return the file of a preset.
 
     Args:
-        command: "reward" or "diffro".
+        command: "reward", "diffro" or "dpo".
         name: one of its `NAMES`.
 
     Raises:

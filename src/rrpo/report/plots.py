@@ -48,6 +48,7 @@ MARKERS = {
     "diffro": "^",
     "rrpo_paper": "X",
     "rrpo": "D",
+    "rrpo_dpo": "*",
     "multitask": "X",
 }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rrpo.interval import Interval, exactly
-from rrpo.studies.demo.pages import seeds_page
+from rrpo.studies.demo.seeds_page import seeds_page
 from rrpo.studies.demo.pooled import (
     KEYS,
     Pooled,

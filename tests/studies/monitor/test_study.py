@@ -146,6 +146,21 @@ def test_the_study_of_runs_of_which_all_is_known(tmp_path: Path) -> None:
         run(out, FULL)
 
 
+def test_another_machine_goes_on_with_the_figures_of_runs_alone(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for name in SMALL.names():
+        write_run(first, name, [1.0, 3.0, 200.0], 2 if "planted" in name else None)
+    run(first, SMALL, "rrpo study monitor")
+    for name in SMALL.names():
+        kept = second / "runs" / name / "figures.json"
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes((first / "runs" / name / "figures.json").read_bytes())
+    run(second, SMALL, "rrpo study monitor")
+    one, other = (json.loads((out / "monitor.json").read_text()) for out in (first, second))
+    assert {**one, "date": None} == {**other, "date": None}
+    assert len(one["runs"]) == len(SMALL.names())
+
+
 def test_what_is_finished_is_not_made_again(tmp_path: Path) -> None:
     write_run(tmp_path, "rrpo-0", [1.0], None)
     before = sorted(tmp_path.rglob("*"))

@@ -22,7 +22,7 @@ from rrpo.checkpoint import write_json
 from rrpo.interval import Interval
 from rrpo.report.plots import figure
 from rrpo.studies.demo import demo
-from rrpo.studies.demo.pages import seeds_page
+from rrpo.studies.demo.seeds_page import seeds_page
 from rrpo.studies.demo.pooled import (
     MEASURED,
     Pooled,

@@ -66,9 +66,8 @@ class Demo:
 
     def start_of(self, name: str) -> SpeechTokenLM:
         """Load what a system starts from, which is its reference, too."""
-        if SYSTEMS[name].start == "base":
-            return self.world.policy()
-        return policy.load(self.folder_of("sft"))
+        start = SYSTEMS[name].start
+        return self.world.policy() if start == "base" else policy.load(self.folder_of(start))
 
     def unseen(self, sentences: int) -> list[Utterance]:
         """Return what the systems are asked to say: other sentences for every seed."""

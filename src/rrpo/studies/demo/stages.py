@@ -53,8 +53,8 @@ def stages(demo: Demo) -> list[Stage]:
     for name in ("reference", "base", *demo.plan.systems):
         if name in SYSTEMS and name != "base":
             system, needs = SYSTEMS[name], []
-            if system.start == "sft":
-                needs.append("train sft")
+            if system.start != "base":
+                needs.append(f"train {system.start}")
             if system.method != "sft":
                 needs.append(f"reward {system.reward_model}")
             if system.method != "best_of":

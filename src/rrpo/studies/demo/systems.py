@@ -8,9 +8,7 @@ from rrpo import config as configuration
 from rrpo import runs
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.objectives.dpo import DPOConfig
 from rrpo.objectives.grpo import GRPOConfig
-from rrpo.objectives.pairs import PairsConfig
 from rrpo.presets import preset
 from rrpo.reward.config import RewardRun, subsets
 from rrpo.train import TrainConfig
@@ -29,9 +27,9 @@ class System:
         title: as pages name it.
         reward_model: what it is optimized against; its score is called the system's own reward.
         method: of training; "best_of" trains nothing and takes the best of several utterances.
-        preset: of DiffRO.
+        preset: of DiffRO, or of DPO.
         settings: options over the preset, as for `--set`.
-        start: where it starts and what it is held to.
+        start: the system that it starts from and is held to.
     """
 
     title: str
@@ -39,7 +37,7 @@ class System:
     method: Literal["base", "sft", "diffro", "grpo", "dpo", "best_of"] = "diffro"
     preset: str = "recommended"
     settings: tuple[str, ...] = ()
-    start: Literal["base", "sft"] = "sft"
+    start: str = "sft"
 
 
 MINI_SIZE = ("train.steps=60", "train.learning_rate=1e-4", "train.weight_decay=0.0")
@@ -70,6 +68,7 @@ SYSTEMS = {
     "diffro": System("DiffRO (plain reward model)", settings=("diffro.reward_form=log_posterior",)),
     "rrpo_paper": System("RRPO as published", "ls_eam_adv", preset="paper"),
     "rrpo": System("RRPO", "ls_eam_adv"),
+    "rrpo_dpo": System("RRPO, then DPO", "ls_eam_adv", method="dpo", start="rrpo"),
     **{
         f"paper_{name}": System(f"RRPO as published, but {title}", **(PAPER | changes))
         for name, (title, changes) in DEPARTURES.items()
@@ -85,8 +84,9 @@ BEST_OF = 8
 class Plan:
     """How much of everything, and what is post-trained how.
 
-    `diffro_steps` and `batch_size` are of the preset where they are None, `scorers` of quality all
-    that are installed. `curves` says whether quality and words are measured on the way, too.
+    `diffro_steps`, `dpo_steps` and `batch_size` are of the preset where they are None, `scorers` of
+    quality all that are installed. `curves` says whether quality and words are measured on the way,
+    too.
     """
 
     systems: tuple[str, ...] = ("sft", "diffro", "rrpo")
@@ -94,7 +94,7 @@ class Plan:
     sft_steps: int = 200
     diffro_steps: int | None = None
     batch_size: int | None = None
-    dpo_steps: int = 100
+    dpo_steps: int | None = None
     sentences: int = 6
     curve_sentences: int = 4
     curve_every: int = 20
@@ -160,8 +160,10 @@ def with_systems(plan: Plan, names: Sequence[str]) -> Plan:
     if unknown or not asked:
         wrong = f"unknown system {unknown[0]!r}" if unknown else "no system to post-train"
         raise UserError(f"{wrong}: choose from {', '.join(TITLES)}")
-    if any(SYSTEMS[name].start == "sft" for name in asked):
-        asked.add("sft")
+    for name in tuple(asked):
+        while (start := SYSTEMS[name].start) != "base":
+            asked.add(start)
+            name = start
     return replace(plan, systems=tuple(name for name in TITLES if name in asked))
 
 
@@ -223,20 +225,17 @@ def grpo_config(plan: Plan, seed: int) -> runs.GRPORun:
     )
 
 
-def dpo_config(plan: Plan, seed: int) -> runs.DPORun:
-    """Return the settings of DPO: pairs from half as many utterances as RRPO draws."""
-    same = diffro_config(plan, "rrpo", seed)
-    utterances = same.train.steps * same.diffro.batch_size // 2
-    train = TrainConfig(
-        steps=plan.dpo_steps,
-        learning_rate=5e-5,
-        warmup_steps=min(10, plan.dpo_steps),
-        seed=seed,
-        weight_decay=0.0,
-    )
-    return runs.DPORun(
-        train=train,
-        rewards=same.rewards,
-        dpo=DPOConfig(batch_size=min(8, same.diffro.batch_size)),
-        pairs=PairsConfig(prompts=max(1, utterances // 8), count=8, margin=0.0),
+def dpo_config(plan: Plan, name: str, seed: int) -> runs.DPORun:
+    """Return the settings of a system that DPO trains: its preset, and the plan's sizes."""
+    options = [f"train.seed={seed}"]
+    if plan.batch_size is not None:
+        options.append(f"dpo.batch_size={plan.batch_size}")
+    if plan.dpo_steps is not None:
+        few = f"train.warmup_steps={min(5, plan.dpo_steps)}"
+        options += [f"train.steps={plan.dpo_steps}", few, f"pairs.prompts={4 * plan.dpo_steps}"]
+    return configuration.load(
+        runs.DPORun,
+        None,
+        [*SYSTEMS[name].settings, *options],
+        preset("dpo", SYSTEMS[name].preset),
     )

@@ -84,7 +84,7 @@ def post_train(demo: Demo, name: str) -> None:
     rewards = [demo.reward_model(system.reward_model)]
     config: runs.DiffRORun | runs.GRPORun | runs.DPORun
     if system.method == "dpo":
-        config = dpo_config(demo.plan, demo.seed)
+        config = dpo_config(demo.plan, name, demo.seed)
     elif system.method == "grpo":
         config = grpo_config(demo.plan, demo.seed)
     else:
@@ -93,7 +93,7 @@ def post_train(demo: Demo, name: str) -> None:
         rewards.append(demo.world.task_model())
     if isinstance(config, runs.DPORun):
         prompts = [example.prompt for example in examples]
-        pairs = partial(_pairs, demo, model, rewards, prompts, config)
+        pairs = partial(_pairs, demo, folder / "pairs", model, rewards, prompts, config)
         runs.train_dpo(model, reference, pairs, config, **rest)
     else:
         runs.train_on_policy(model, reference, rewards, examples, config, **rest)
@@ -101,12 +101,12 @@ def post_train(demo: Demo, name: str) -> None:
 
 def _pairs(
     demo: Demo,
+    folder: Path,
     model: SpeechTokenLM,
     rewards: Sequence[RewardModel],
     prompts: Sequence[Prompt],
     config: runs.DPORun,
 ) -> list[Pair]:
-    folder = demo.out / "systems" / "dpo" / "pairs"
     if not (folder / REJECTED).is_file():
         scored_by = config.reward(rewards, prompts, config.pairs.reward_form)
         draw_pairs(model, scored_by, prompts, config.pairs, folder, demo.seed)

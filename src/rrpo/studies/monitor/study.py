@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rrpo.checkpoint import claim
+from rrpo.checkpoint import claim, read_json, write_json
 from rrpo.cores import cores
-from rrpo.interval import exactly
+from rrpo.interval import exactly, with_intervals
 from rrpo.report.markdown import table
 from rrpo.studies.aims import COLUMNS, Aim, rows
 from rrpo.studies.monitor.figures import STATED, figures, of_run
@@ -17,14 +17,15 @@ from rrpo.studies.monitor.plan import FULL, REWARD_MODELS, Plan
 from rrpo.studies.monitor.trainings import START, task
 from rrpo.studies.study import begin, finish, new_picture, save_picture
 
-NAME = "monitor"
+NAME, FIGURES = "monitor", "figures.json"
 
 
 def run(out: Path, plan: Plan = FULL, command: str = "rrpo study monitor") -> Path:
     """Make the runs, or go on with them; write `monitor.json`, `.md` and `.svg`; return the page.
 
     First the start and the reward models are made, then the runs, as many side by side as there are
-    cores. What is finished is not made again.
+    cores. What is finished is not made again: a run is where its folder holds `figures.json`, so these
+    few kilobytes of each are all that another machine needs to go on with the rest.
 
     Raises:
         UserError: the folder holds a study of another plan.
@@ -32,7 +33,7 @@ def run(out: Path, plan: Plan = FULL, command: str = "rrpo study monitor") -> Pa
     claim(out / "plan.json", asdict(plan), "a study")
     for names in ([START, *REWARD_MODELS], plan.names()):
         _side_by_side([(out, plan, name) for name in names])
-    found = [of_run(out / "runs" / name) for name in plan.names()]
+    found = [with_intervals(read_json(_figures(out, name))) for name in plan.names()]
     study = {**begin(command), "plan": asdict(plan), **figures(found, plan.every)}
     _picture(study, out / f"{NAME}.svg")
     return finish(out, study, _page(study), NAME)
@@ -41,12 +42,26 @@ def run(out: Path, plan: Plan = FULL, command: str = "rrpo study monitor") -> Pa
 def _side_by_side(asked: list[tuple[Path, Plan, str]]) -> None:
     if cores() == 1 or asked[0][1].small:  # which ends before a process has begun
         for one in asked:
-            task(one)
+            _make(one)
         return
     # `spawn` keeps the workers free of the parent's threads.
     with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
-        for _ in pool.map(task, asked):
+        for _ in pool.map(_make, asked):
             pass
+
+
+def _make(asked: tuple[Path, Plan, str]) -> None:
+    """Make one thing by name; of a run, its figures, too."""
+    out, plan, name = asked
+    if _figures(out, name).is_file():
+        return
+    task(asked)
+    if name in plan.names():
+        write_json(_figures(out, name), of_run(out / "runs" / name))
+
+
+def _figures(out: Path, name: str) -> Path:
+    return out / "runs" / name / FIGURES
 
 
 def _page(study: Mapping[str, Any]) -> str:
