@@ -23,6 +23,8 @@ def test_a_test_is_built_and_its_power_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     folder, out = recordings(tmp_path / "alpha"), tmp_path / "test"
+    instructions = tmp_path / "told.txt"
+    instructions.write_text("Listen.\n\nAnswer.\n", encoding="utf-8")
     words = (
         "build",
         folder,
@@ -39,12 +41,15 @@ def test_a_test_is_built_and_its_power_told(
         "attention_failed=1",
         "--panel",
         "PROLIFIC_PID",
+        "--instructions",
+        instructions,
     )
     assert run(monkeypatch, *words) == 0
     told = capsys.readouterr().out
     assert "2 systems: alpha, other" in told and "power: 5 listeners × 3 items" in told
     assert f"rrpo listen serve {out}" in told
     design = read_design(out)
+    assert design.instructions == ["Listen.", "Answer."]
     assert design.exclusion.attention_failed == 1 and design.panel == "PROLIFIC_PID"
     assert design.planned["listeners"] == 5 and len(design.orders) == 6
     assert {one.emotion for one in design.sounds if one.system in design.systems} == {"sad"}
@@ -65,6 +70,7 @@ def test_a_test_is_built_and_its_power_told(
         (("build", "mini", "--out", "x", "--completion-url", "javascript:alert(1)"), "https://"),
         (("build", "mini", "--out", "x", "--emotions", ","), "empty name"),
         (("build", "mini", "--out", "x", "--listeners", "1001"), "1000"),
+        (("build", "mini", "--out", "x", "--instructions", "no.txt"), "no such file"),
         (("analyze", "nowhere"), "is no listening test"),
     ],
 )

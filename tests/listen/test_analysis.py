@@ -209,26 +209,6 @@ def test_who_hears_no_difference_stays(tmp_path: Path, template: str, alike: flo
     assert everybody.mean < kept.mean
 
 
-def test_agreement_of_all_leaves_a_share_open_to_one_side(tmp_path: Path) -> None:
-    design = built(tmp_path, template="preference")
-    sounds = {one.id: one.system for one in design.sounds}
-    pages = {one.id: one for one in design.pages}
-
-    def better(one: Answer) -> Answer:
-        if one.question == "number":
-            return one
-        heard = [sounds[name] for name in pages[one.page].sounds]
-        return replace(one, value="first" if heard[0] == "beta" else "second")
-
-    crowd = Crowd(design, Opinion({"preference": MEANS}, CALM)).ratings(6)
-    ratings = replace(crowd, answers=[better(one) for one in crowd.answers])
-    figures = analyze(tmp_path / "test", ratings, judges=False)
-    share = figures["questions"]["preference"]["shares"]["beta over alpha"]
-    assert (share.mean, share.high) == (1.0, 1.0)
-    assert share.low == pytest.approx(0.025 ** (1 / 6))  # Clopper and Pearson: six of six
-    assert any("strengths hang on the 0.1 wins" in line for line in figures["cautions"])
-
-
 def test_too_few_listeners_have_no_interval(tmp_path: Path) -> None:
     design = built(tmp_path)
     ratings = Crowd(design, OPINION).ratings(4)

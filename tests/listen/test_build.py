@@ -14,7 +14,8 @@ from recorded_systems import built, recordings
 from rrpo.checkpoint import sha256
 from rrpo.errors import UserError
 from rrpo.listen.build import Plan, build, changed_exclusion
-from rrpo.listen.design import read_design, sound_file
+from rrpo.listen.design import pages_of, read_design, sound_file
+from rrpo.listen.instructions import read_instructions
 from rrpo.listen.loudness import loudness_of
 
 
@@ -191,6 +192,74 @@ def test_rules_can_be_changed_before_the_test() -> None:
     assert (plan.exclusion.attention_failed, plan.exclusion.repeat_difference) == (1, 1.2)
     with pytest.raises(UserError, match="colour"):
         changed_exclusion(Plan(), ["colour=1"])
+
+
+def without(folder: Path, *missing: str) -> Path:
+    """Take the rows of these files out of a folder's table."""
+    lines = (folder / "table.csv").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if line.split(",")[0] not in missing]
+    (folder / "table.csv").write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "template", ["paper", "mos", "cmos", "preference", "identification", "artifacts"]
+)
+def test_texts_that_a_system_lacks_are_named(tmp_path: Path, template: str) -> None:
+    one = recordings(tmp_path / "one", texts=8)
+    gone = [f"{text}-sad.wav" for text in range(4)]
+    two = without(recordings(tmp_path / "two", texts=8, seed=1), *gone)
+    best = without(recordings(tmp_path / "best", texts=8, seed=2), "7-happy.wav")
+    plan = Plan(template=template, texts=2, listeners=2)
+    _, lines = build([str(one), str(two)], tmp_path / "test", plan, best)
+    (told,) = [line for line in lines if "left out" in line]
+    assert told.startswith("5 texts left out, with who lacks each: Sentence 0. [sad] (two); ")
+    assert told.count(";") == 3 and told.endswith("; …")
+    _, lines = build([str(one)], tmp_path / "whole", Plan(template="mos", texts=2, listeners=2))
+    assert not any("left out" in line for line in lines)
+
+
+def test_emotions_that_are_not_in_the_test_and_a_reference_that_lacks_a_text_are_named(
+    tmp_path: Path,
+) -> None:
+    one = recordings(tmp_path / "one")
+    best = without(recordings(tmp_path / "best"), "3-sad.wav")
+    plan = Plan(template="mos", texts=2, listeners=2, emotions=["sad"])
+    _, lines = build([str(one)], tmp_path / "test", plan, best)
+    assert "1 text left out, with who lacks each: Sentence 3. [sad] (reference)" in lines
+    assert "emotions left out: happy" in lines
+
+
+def test_instructions_of_ones_own_stand_in_place_of_ours(tmp_path: Path) -> None:
+    file = tmp_path / "told.txt"
+    file.write_text("\ufeffListen <b>well</b>\nand long.\n\n\nThen answer — please.\n", "utf-8")
+    design = built(tmp_path, instructions=read_instructions(file))
+    assert design.instructions == ["Listen <b>well</b> and long.", "Then answer — please."]
+    assert pages_of(design, 0)["instructions"] == design.instructions
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "there is no such file"),
+        (b"", "is empty"),
+        (b" \n\n ", "is empty"),
+        (b"\xff\xfeL\x00", "no text in UTF-8"),
+        (b"a\x00b", "no plain text"),
+        (b"a" * 10_001, "over 10 kB"),
+        ("é".encode() * 6000, "over 10 kB"),
+        (b"a" + "é".encode() * 6000, "over 10 kB"),
+    ],
+)
+def test_a_file_that_holds_no_instructions_is_refused(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    file = tmp_path / "told.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=said) as told:
+        read_instructions(file)
+    assert "told.txt" in str(told.value) and "\n" not in str(told.value)
 
 
 @pytest.mark.slow

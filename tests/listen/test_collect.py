@@ -230,3 +230,15 @@ def test_a_full_disk_is_told_in_one_sentence_and_then_it_goes_on(
         assert "not your fault" in refused(opened.answer(TOKENS[0], "p1"), 507)
     assert opened.answer(TOKENS[0], "p1").status_code == 200
     assert opened.get("/progress", TOKENS[0]).json()["answered"] == ["p1"]
+
+
+def test_another_answer_to_a_page_is_refused_and_the_same_is_not(opened: Opened) -> None:
+    opened.join(TOKENS[0])
+    for page in opened.design.orders[0]:
+        first = opened.answer(TOKENS[0], page)
+        assert opened.answer(TOKENS[0], page).json() == first.json()
+    said = refused(opened.answer(TOKENS[0], "p1", e_mos=1.0), 409)
+    assert "the first answer stays" in said
+    kept = {one.value for one in opened.store.ratings().answers if one.page == "p1"}
+    assert kept == {4.5}
+    assert opened.answer(TOKENS[0], "p1").json()["code"] == completion_code(opened.secret)

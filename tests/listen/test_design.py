@@ -51,6 +51,12 @@ def changed(tmp_path: Path, change: Any) -> Path:
         (lambda v: v["sounds"][0].update(id="../../x"), "is no plain word"),
         (lambda v: v.update(orders=[]), "has no pages"),
         (lambda v: v.update(surprise=1), "surprise"),
+        (lambda v: v["systems"].append("reference"), "cannot be called reference"),
+        (lambda v: v.update(systems=["anchor", "beta"]), "cannot be called anchor"),
+        (lambda v: v.update(systems=["alpha", "attention"]), "cannot be called attention"),
+        (lambda v: v["systems"].append("alpha"), "'alpha' stands twice"),
+        (lambda v: v["sounds"][0].update(system="other"), "names the system 'other'"),
+        (lambda v: v["sounds"][0].update(system="reference"), "plays the reference"),
     ],
 )
 def test_a_design_that_does_not_fit_together_is_refused(

@@ -37,7 +37,7 @@ def test_a_peak_lowers_all_sounds_alike_and_no_sample_is_cut() -> None:
     made = [amplified(one, gain) for one, gain in zip(sounds, levels.gains, strict=True)]
     first, second = (loudness_of(one, SAMPLE_RATE) for one in made)
     assert first < -23.5
-    if "quieter than the others" not in " ".join(levels.notes):
+    if "too quiet" not in " ".join(levels.notes):
         assert first == pytest.approx(second, abs=0.01)
     assert max(float(np.abs(one).max()) for one in made) <= 10 ** (-1 / 20) + 1e-6
     assert "quieter than -23 LUFS" in levels.notes[0]
@@ -46,6 +46,16 @@ def test_a_peak_lowers_all_sounds_alike_and_no_sample_is_cut() -> None:
 def test_silence_is_refused_by_name() -> None:
     with pytest.raises(UserError, match="sound 1: nothing is heard"):
         level(named(noise(), np.zeros(16_000, dtype=np.float32)), -23.0)
+
+
+def test_what_is_too_quiet_is_named_with_what_to_do() -> None:
+    with pytest.raises(UserError, match=r"sound 1 is too quiet: under -70 LUFS.*louder recording"):
+        level(named(noise(), noise(level=1e-5)), -23.0)
+    peaked = noise(1.0, level=1e-4)
+    peaked[8000] = 0.5
+    (lowered, note) = level(named(peaked, noise()), -23.0).notes
+    assert note.startswith("sound 0 is too quiet: ") and "leave its text out" in note
+    assert "dB under the others" in note and "quieter than -23 LUFS" in lowered
 
 
 def test_the_low_anchor_is_dull_noisy_and_clicks() -> None:

@@ -166,7 +166,8 @@ def test_a_folder_for_a_web_host_tells_no_more_than_the_server(test: Path, tmp_p
     write_static(test, out)  # again, over itself
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     scripts = {
-        f"{name}.js" for name in ("static", "sound", "marks", "questions", "lasting", "listen")
+        f"{name}.js"
+        for name in ("static", "sound", "marks", "questions", "lasting", "parts", "listen")
     }
     sounds = {name for name in names if name.startswith("sounds/")}
     assert names == {"index.html", "style.css", "test.json", *scripts, *sounds}

@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,3 +148,20 @@ def test_paths_are_sent_as_they_are_to_a_real_server(tmp_path: Path) -> None:
             assert answer.status == status
             assert (b"Listening test" in content) == (status == 200)
         connection.close()
+
+
+@pytest.mark.parametrize("path", ["/join", "/answer", "/administrator/delete", "/about"])
+def test_a_large_body_is_refused_before_it_was_sent(tmp_path: Path, path: str) -> None:
+    """The answer comes while most of the body is still on its way, and the connection ends."""
+    write_test(tmp_path / "test")
+    with running(tmp_path / "test") as served:
+        host, _, port = served.address.removeprefix("http://").rstrip("/").partition(":")
+        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        with socket.create_connection((host, int(port)), timeout=30) as sent:
+            sent.sendall(f"{head}Content-Length: {6 * 2**20}\r\n\r\n".encode() + b"x" * 1000)
+            reply = b""
+            while part := sent.recv(65536):
+                reply += part
+        assert reply.startswith(b"HTTP/1.1 413 ")
+        assert b"\r\n\r\nContent Too Large" in reply
+        assert served.store.size() == 0

@@ -12,7 +12,7 @@ import pytest
 from rrpo.errors import UserError
 from rrpo.listen.design import DESIGN, RATINGS, Design
 from rrpo.listen.ratings import read_ratings
-from rrpo.listen.store import Store, listener_id
+from rrpo.listen.store import AnsweredOtherwise, Store, listener_id
 from small_listening_test import VALUES, answered, write_test
 
 TOKENS = [f"{number:032x}" for number in range(60)]
@@ -56,9 +56,15 @@ def test_a_request_sent_again_doubles_nothing_and_the_first_counts(
     one = store.join(TOKENS[0])
     assert store.join(TOKENS[0]) == one
     store.keep(one, answered(design, "p1"))
-    store.keep(one, answered(design, "p1", e_mos=1.0))
-    assert [(one.page, one.value) for one in store.ratings().answers] == [("p1", 4.5)]
-    assert store.answered(one) == ["p1"]
+    later = answered(design, "p1").model_copy(update={"seconds": 9.0})
+    assert store.keep(one, later) is False
+    with pytest.raises(AnsweredOtherwise):
+        store.keep(one, answered(design, "p1", e_mos=1.0))
+    for _ in range(2):  # marks are several numbers
+        store.keep(one, answered(design, "p3"))
+    assert store.answered(one) == ["p1", "p3"]
+    kept = [(one.page, one.value) for one in store.ratings().answers]
+    assert kept == [("p1", 4.5), ("p3", "sad"), ("p3", (0.1, 0.25))]
 
 
 def test_a_newcomer_gets_the_order_that_the_fewest_have(test: Path, design: Design) -> None:

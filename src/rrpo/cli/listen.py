@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from rrpo.cli import listen_options as asked
 from rrpo.cli.options import Data, Out, Seed
 from rrpo.cli.speech import ModelFolder, Voice
 from rrpo.errors import UserError
@@ -27,53 +28,24 @@ Test = Annotated[Path, typer.Argument(help="Folder of a listening test.")]
 
 @listen_app.command(epilog="Example: rrpo listen build demo --out heard")
 def build(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Demos, policies, `mini`, or folders of wavs with a table.csv (file, text, "
-            "emotion); NAME=FOLDER renames one."
-        ),
-    ],
+    runs: asked.Runs,
     out: Out,
-    template: Annotated[
-        str, typer.Option(help="paper, mos, cmos, preference, identification or artifacts.")
-    ] = "paper",
-    texts: Annotated[
-        int | None,
-        typer.Option(min=1, help="Texts for each emotion; default: 10, or as many as there are."),
-    ] = None,
-    emotions: Annotated[
-        str | None, typer.Option(help="Which, such as happy,sad; default: the template's.")
-    ] = None,
-    systems: Annotated[
-        str | None, typer.Option(help="Which of a demo's, such as sft,rrpo; default: all.")
-    ] = None,
-    listeners: Annotated[int, typer.Option(min=1, max=1000, help="How many are expected.")] = 20,
-    hear: Annotated[
-        str, typer.Option(help="one or all: systems that a listener hears of an item.")
-    ] = "one",
-    reference: Annotated[
-        Path | None, typer.Option(help="Folder of wavs: the hidden reference.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=0, help="Pages that are asked again.")] = 4,
-    attention: Annotated[int, typer.Option(min=0, max=10, help="Attention checks.")] = 3,
-    rules: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--exclude", metavar="KEY=VALUE", help="Change an exclusion rule: attention_failed=1."
-        ),
-    ] = None,
-    loudness: Annotated[float, typer.Option(min=-40, max=-10, help="In LUFS.")] = -23.0,
-    pilot: Annotated[
-        Path | None, typer.Option(help="A test whose ratings give the variances for the power.")
-    ] = None,
-    panel: Annotated[
-        str | None, typer.Option(help="Parameter a panel fills in, such as PROLIFIC_PID.")
-    ] = None,
-    completion_url: Annotated[
-        str | None, typer.Option(help="Where a panel's listener is sent at the end.")
-    ] = None,
-    title: Annotated[str | None, typer.Option(help="What listeners read above the test.")] = None,
+    template: asked.Template = "paper",
+    texts: asked.Texts = None,
+    emotions: asked.Emotions = None,
+    systems: asked.Systems = None,
+    listeners: asked.Listeners = 20,
+    hear: asked.Hear = "one",
+    reference: asked.Reference = None,
+    repeats: asked.Repeats = 4,
+    attention: asked.Attention = 3,
+    rules: asked.Rules = None,
+    loudness: asked.Loudness = -23.0,
+    pilot: asked.Pilot = None,
+    panel: asked.Panel = None,
+    completion_url: asked.CompletionUrl = None,
+    title: asked.Title = None,
+    instructions: asked.Instructions = None,
     seed: Seed = 0,
     data: Data = None,
     voice: Voice = None,
@@ -83,6 +55,7 @@ def build(
     from rrpo.config import parse
     from rrpo.listen import power
     from rrpo.listen.build import Plan, build, changed_exclusion
+    from rrpo.listen.instructions import read_instructions
     from rrpo.listen.items import USUAL
     from rrpo.listen.systems import Speaking
 
@@ -100,6 +73,7 @@ def build(
         "systems": _names("--systems", systems),
         "panel": panel,
         "completion_url": completion_url,
+        "instructions": None if instructions is None else read_instructions(instructions),
     }
     plan = changed_exclusion(parse(Plan, given, Path("--hear")), rules or [])
     variances = (power.ASSUMED, power.SOURCE)

@@ -17,15 +17,44 @@ LEVELS: dict[str, Level] = {
 """Kind of question → how far apart two answers are: different or not, or by their difference."""
 
 
-def agreement(answers: Sequence[Judgement]) -> float | None:
-    """Return Krippendorff's alpha of the answers to one question; None where it is not defined."""
-    units: dict[str, list[float | str]] = {}
+OTHER = {"first": "second", "second": "first"}
+"""A preference of two sounds, as if they had been heard the other way round."""
+
+
+def agreement(answers: Sequence[Judgement]) -> tuple[float | None, str | None]:
+    """Return Krippendorff's alpha of the answers to one question, or else why there is none.
+
+    A unit is a sound, or two sounds of one item whichever was heard first: answers to the pair the
+    other way round are turned. Who heard a pair in both orders counts once, by the first answer.
+    """
     level = LEVELS.get(answers[0].question.kind) if answers else None
     if level is None:
-        return None
+        return None, "it is of ratings, preferences and choices"
+    units: dict[tuple[str, ...], dict[str, float | str]] = {}
     for one in answers:
-        units.setdefault(one.page.id, []).append(one.value)  # type: ignore[arg-type]
-    return krippendorff_alpha(list(units.values()), level)
+        unit, value = _unit(one)
+        units.setdefault(unit, {}).setdefault(one.listener, value)
+    if len({one.listener for one in answers}) < 2:
+        return None, "only one listener answered"
+    values = [[*of_unit.values()] for of_unit in units.values()]
+    paired = [value for unit in values if len(unit) > 1 for value in unit]
+    if not paired:
+        return None, "no two listeners heard the same"
+    if len(set(paired)) == 1:
+        return None, "all answers to what several listeners heard are the same"
+    return krippendorff_alpha(values, level), None
+
+
+def _unit(one: Judgement) -> tuple[tuple[str, ...], float | str]:
+    """Return what was judged, and the answer as one to its systems in the order of their names."""
+    value = one.value
+    assert not isinstance(value, tuple)  # marks have no level
+    if len(one.systems) < 2:
+        return (one.page.id,), value
+    ordered = tuple(sorted(one.systems))
+    if ordered != one.systems:
+        value = OTHER.get(value, value) if isinstance(value, str) else -value
+    return (one.item, *ordered), value
 
 
 def krippendorff_alpha(units: Sequence[Sequence[float | str]], level: Level) -> float | None:

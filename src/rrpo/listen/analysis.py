@@ -1,15 +1,11 @@
 """The analysis of a listening test: figures with intervals, written as JSON, CSV and a page."""
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from rrpo.checkpoint import write_json, write_text
 from rrpo.errors import UserError
@@ -25,11 +21,12 @@ from rrpo.listen.answers import (
     listener_names,
     mean_counts,
 )
-from rrpo.listen.design import Design, read_design
+from rrpo.listen.design import Design, Question, read_design
 from rrpo.listen.mixed import mixed_model
-from rrpo.listen.preference import PRIOR, comparisons, one_sided, shares, strengths
+from rrpo.listen.preference import SEPARATED, comparisons, separated, shares, strengths
 from rrpo.listen.ratings import Ratings, read_ratings
 from rrpo.listen.report import write_analysis_page
+from rrpo.listen.tables import csv_text, figures_csv, ratings_csv
 from rrpo.listen.templates import LABELS
 
 HEARD = ("test", "reference", "anchor")
@@ -98,7 +95,7 @@ def analyze(
                 events, lengths = marks.detected(test, of_it), marks.lengths(design)
                 found["detectors"] = marks.compare(of_it, events, lengths, seed)
             found["judges"] = _judges(of_it, scores, seed)
-            found |= {"with_everybody": _of_everybody(design, again, seed)} if again else {}
+            _add_everybody(found, design, again, seed)
             figures["questions"][question.name] = found
     _write(out or test, design, figures, answers, excluded)
     return figures
@@ -128,11 +125,8 @@ def cautions(answers: Sequence[Judgement], design: Design) -> list[str]:
     if not few and (rare := [str(name) for name, count in of_each.items() if count < FEWEST]):
         found.append(f"under {FEWEST} items, so without intervals: {', '.join(sorted(rare))}")
     chosen = [one for one in tested if one.question.kind == "preference"]
-    if chosen and one_sided(chosen, design.systems):
-        found.append(
-            f"a pair is always judged alike: strengths hang on the {PRIOR:g} wins that are "
-            "imagined of every system over every other"
-        )
+    if chosen and separated(chosen, design.systems):
+        found.append(SEPARATED)
     return found
 
 
@@ -153,13 +147,16 @@ def question_figures(design: Design, answers: Sequence[Judgement], seed: int) ->
     """Return what the answers to one question say of the systems."""
     question = answers[0].question
     tested = [one for one in answers if one.role == "test"]
+    alpha, missing = agreement(tested)
     found: Figures = {
         "kind": question.kind,
         "label": LABELLED.get(question.name, question.name),
         "prompt": question.prompt,
         "answers": len(answers),
-        "alpha": agreement(tested),
+        "alpha": alpha,
         "alpha_level": LEVELS.get(question.kind),
+        "notes": [f"Krippendorff's alpha cannot be computed: {missing}"] if missing else [],
+        "chance": chance(question),
     }
     if question.kind == "comparison":
         return found | {"comparisons": comparisons(tested, design.systems, seed)}
@@ -179,21 +176,40 @@ def question_figures(design: Design, answers: Sequence[Judgement], seed: int) ->
         "differences": system_differences(tested, design.systems, seed),
     }
     if question.kind == "scale":
-        found["mixed_model"] = mixed_model(tested, design.systems)
+        fit = mixed_model(tested, design.systems)
+        found["mixed_model"] = None if isinstance(fit, str) else fit
+        if isinstance(fit, str):
+            found["notes"].append(f"the mixed model could not be fitted: {fit}")
     if question.kind == "choice":
         found["confusion"] = _confusion(tested, design.systems, question.choices)
     return found
 
 
-def _of_everybody(design: Design, answers: Sequence[Judgement], seed: int) -> dict[str, Interval]:
-    """Return the figures of the systems, or of their pairs, as if nobody were left out."""
+def chance(question: Question) -> float | None:
+    """Return what answers by chance come to: of a preference half, of a choice its part."""
+    if question.kind == "preference":
+        return 0.5
+    return 1.0 / len(question.choices) if question.kind == "choice" else None
+
+
+def _add_everybody(found: Figures, design: Design, answers: Sequence[Judgement], seed: int) -> None:
+    """Add the figures of the systems, or of their pairs, as if nobody were left out.
+
+    Without answers, for nobody is left out, nothing is added.
+    """
+    if not answers:
+        return
     kind = answers[0].question.kind
     tested = [one for one in answers if one.role == "test"]
     if kind == "comparison":
-        return comparisons(tested, design.systems, seed)
-    if kind == "preference":
-        return shares(tested, design.systems, seed)
-    return system_means(answers, systems_heard(design, answers), seed)
+        found["with_everybody"] = comparisons(tested, design.systems, seed)
+    elif kind == "preference":
+        found["with_everybody"] = shares(tested, design.systems, seed)
+        found["strengths_with_everybody"] = strengths(tested, design.systems, seed)
+        if separated(tested, design.systems):
+            found["notes"].append(f"with those who were left out, {SEPARATED}")
+    else:
+        found["with_everybody"] = system_means(answers, systems_heard(design, answers), seed)
 
 
 def systems_heard(design: Design, answers: Sequence[Judgement]) -> list[str]:
@@ -259,9 +275,9 @@ def _write_excluded(
     folder: Path, answers: Sequence[Judgement], excluded: Mapping[str, Sequence[str]]
 ) -> None:
     """Write what was answered and who is left out; figures of before are gone with their page."""
-    write_text(folder / RATINGS, _ratings_csv(answers, excluded))
+    write_text(folder / RATINGS, ratings_csv(answers, excluded))
     rows = [[name, reason] for name, reasons in excluded.items() for reason in reasons]
-    write_text(folder / LEFT_OUT, _csv(["listener", "reason"], rows))
+    write_text(folder / LEFT_OUT, csv_text(["listener", "reason"], rows))
     for name in ("analysis.json", "analysis.csv", PAGE):
         (folder / name).unlink(missing_ok=True)
 
@@ -274,8 +290,8 @@ def _write(
     excluded: Mapping[str, Sequence[str]],
 ) -> None:
     write_json(test / "analysis.json", _plain(figures))
-    write_text(test / "analysis.csv", _figures_csv(figures))
-    write_text(test / RATINGS, _ratings_csv(answers, excluded))
+    write_text(test / "analysis.csv", figures_csv(figures))
+    write_text(test / RATINGS, ratings_csv(answers, excluded))
     write_analysis_page(test / PAGE, design, figures)
 
 
@@ -290,50 +306,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return value
-
-
-def _figures_csv(figures: Figures) -> str:
-    """Return every interval as a row."""
-    rows = []
-    for question, found in figures["questions"].items():
-        for kind in ("systems", "differences", "comparisons", "strengths", "shares", "judges"):
-            for name, value in found.get(kind, {}).items():
-                rows.append([question, kind, "", name, value.mean, value.low, value.high])
-        for emotion, means in found.get("by_emotion", {}).items():
-            for name, value in means.items():
-                rows.append([question, "systems", emotion, name, value.mean, value.low, value.high])
-    header = ["question", "figure", "emotion", "name", "mean", "low", "high"]
-    return _csv(header, [[*row[:4], *map(_cell, row[4:])] for row in rows])
-
-
-def _cell(value: float) -> str:
-    return f"{value:.4f}" if np.isfinite(value) else ""
-
-
-def _ratings_csv(answers: Sequence[Judgement], excluded: Mapping[str, Sequence[str]]) -> str:
-    """Return every answer as a row, with what the listener was not told."""
-    header = ["listener", "left_out", "page", "role", "systems", "item", "emotion", "question"]
-    rows = [
-        [
-            one.listener,
-            "yes" if one.listener in excluded else "",
-            one.page.id,
-            one.role,
-            " | ".join(one.systems),
-            one.item,
-            one.emotion or "",
-            one.question.name,
-            " ".join(map(str, one.value)) if isinstance(one.value, tuple) else one.value,
-            round(one.seconds, 2),
-            one.plays,
-        ]
-        for one in answers
-    ]
-    return _csv([*header, "answer", "seconds", "plays"], rows)
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([header, *rows])
-    return stream.getvalue()

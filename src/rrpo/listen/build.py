@@ -12,7 +12,7 @@ from rrpo.config import Strict, load
 from rrpo.errors import UserError
 from rrpo.listen import power
 from rrpo.listen.design import DESIGN, SOUNDS, Design, Exclusion, Page, check_design, sound_file
-from rrpo.listen.items import USUAL, choose_items
+from rrpo.listen.items import USUAL, choose_items, left_out
 from rrpo.listen.links import require_address
 from rrpo.listen.loudness import level
 from rrpo.listen.orders import Hear
@@ -38,6 +38,7 @@ class Plan(Strict):
         loudness: of all sounds, in LUFS.
         exclusion: None: that of the template (`default_exclusion`).
         systems: which of those found; None: all.
+        instructions: paragraphs that listeners read first; None: those of the template.
     """
 
     template: str = "paper"
@@ -54,6 +55,7 @@ class Plan(Strict):
     systems: list[str] | None = None
     panel: str | None = None
     completion_url: str | None = None
+    instructions: list[str] | None = None
 
 
 def build(
@@ -79,8 +81,7 @@ def build(
     Raises:
         UserError: `out` is not empty, or the systems do not have what the plan asks for.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not empty: a test is never overwritten, choose another --out")
+    _require_new(out)
     template(plan.template)  # before anything is said
     _require_panel(plan)
     gathered = gather(runs, reference, speaking or Speaking((plan.texts or USUAL) + 1, plan.seed))
@@ -101,7 +102,7 @@ def build(
     design = Design(
         title=plan.title or asked.title,
         seed=plan.seed,
-        instructions=[*asked.task, *PREPARE],
+        instructions=plan.instructions or [*asked.task, *PREPARE],
         questions=[*asked.questions, *([NUMBER] if plan.attention else [])],
         sounds=[one.described(gain) for one, gain in zip(every, levels.gains, strict=True)],
         pages=_used(pages.pages, orders),
@@ -114,8 +115,14 @@ def build(
         planned=asdict(planned) if rated else {},
     )
     check_design(design)
-    design = _write(out, design, prepared, levels.gains)
-    return design, [*_told(design, plan, levels.loudness), *levels.notes, *_power(planned, rated)]
+    lines = [*_told(design, plan, levels.loudness), *left_out(gathered, emotions), *levels.notes]
+    return _write(out, design, prepared, levels.gains), [*lines, *_power(planned, rated)]
+
+
+def _require_new(out: Path) -> None:
+    """Refuse a folder that holds anything."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty: a test is never overwritten, choose another --out")
 
 
 def _require_panel(plan: Plan) -> None:

@@ -28,7 +28,7 @@ from rrpo.listen.export import as_csv, as_json, state
 from rrpo.listen.links import completion_code, completion_url
 from rrpo.listen.rate_limit import RateLimit
 from rrpo.listen.ratings import Listener, PageAnswers, is_panel_id
-from rrpo.listen.store import DiskFull, Store, is_token
+from rrpo.listen.store import AnsweredOtherwise, DiskFull, Store, is_token
 from rrpo.server import Guarded, application
 
 LISTENERS = 10_000
@@ -46,6 +46,7 @@ OTHER = (
     "this link is another participant’s: open the test by the panel’s own link again, or write to "
     "the organiser"
 )
+ANSWERED = "this page was answered before, with other values: the first answer stays"
 BUSY = "too many requests come from your network: it goes on in a moment"
 
 Model = TypeVar("Model", bound=Strict)
@@ -155,7 +156,10 @@ class Collection:
         """Keep a page's answers; the answer to this request says that they are on the disk."""
         listener = await self._listener(request)
         answered = await _read(request, PageAnswers)
-        finished = await _thread(self.store.keep, listener, answered)
+        try:
+            finished = await _thread(self.store.keep, listener, answered)
+        except AnsweredOtherwise:
+            raise HTTPException(409, ANSWERED) from None
         return JSONResponse({"kept": answered.page, **self._end(finished)})
 
     async def state(self, request: Request) -> Response:

@@ -20,6 +20,8 @@ DESIGN, SOUNDS, RATINGS, RESULTS = "design.json", "sounds", "ratings.sqlite", "r
 """In a test's folder: the design, its sounds as ID.wav, what the server collected, and the results
 files that listeners of a static page handed in."""
 FORMAT = 1
+RESERVED = ("reference", "anchor", "attention")
+"""Systems of sounds that are in a test beside the systems it compares."""
 
 Kind = Literal["scale", "comparison", "preference", "choice", "marks", "number"]
 Role = Literal["training", "test", "repeat", "reference", "anchor", "attention"]
@@ -165,8 +167,10 @@ def check_design(design: Design) -> None:
     """Check that a design fits together.
 
     Raises:
-        UserError: an id is no plain word or stands twice, or names something that is not there.
+        UserError: an id is no plain word or stands twice, or names something that is not there, or
+            a system is called as a part of the test is.
     """
+    _require_systems(design)
     sounds = _unique("sound", (one.id for one in design.sounds))
     pages = _unique("page", (one.id for one in design.pages))
     questions = _unique("question", (one.name for one in design.questions))
@@ -181,6 +185,27 @@ def check_design(design: Design) -> None:
         _unique(f"page of order {number}", order)
     if not design.orders or not all(design.orders):
         raise UserError("an order has no pages")
+
+
+def _require_systems(design: Design) -> None:
+    """Refuse systems that would be counted as another, or as a part of the test."""
+    for name in design.systems:
+        if name in RESERVED:
+            raise UserError(f"a system cannot be called {name}, as a part of the test is")
+        if design.systems.count(name) > 1:
+            raise UserError(f"the system {name[:64]!r} stands twice")
+    known = {*design.systems, *RESERVED}
+    for sound in design.sounds:
+        _require_known(f"sound {sound.id}", "system", [sound.system], known)
+    system = {sound.id: sound.system for sound in design.sounds}
+    for page in design.pages:
+        if page.role in ("test", "repeat"):
+            for name in page.sounds:
+                if system.get(name) in RESERVED:
+                    raise UserError(
+                        f"page {page.id} is of the test and plays the {system[name]}: it compares "
+                        "systems alone"
+                    )
 
 
 def _unique(what: str, names: Iterable[str]) -> set[str]:

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from rrpo.errors import UserError
-from rrpo.listen.systems import Gathered, Item
+from rrpo.listen.systems import REFERENCE, Gathered, Item, item_name
 from rrpo.report.numbers import counted
 
 USUAL = 10
 """Texts of a test for each emotion, as in the paper's."""
+
+
+SHOWN = 3
+"""Texts that are named of those that are left out."""
 
 
 def choose_items(
@@ -66,6 +70,31 @@ def choose_items(
         ]
     used = {text for text, _ in chosen}
     return chosen, [item for item in common if item[0] not in used and item[1] in wanted]
+
+
+def left_out(gathered: Gathered, emotions: Sequence[str] | None) -> list[str]:
+    """Return a line of the texts that a system or the reference lacks, and one of other emotions.
+
+    Args:
+        gathered: systems and reference.
+        emotions: of the test; None: all.
+    """
+    heard = dict(gathered.systems)
+    heard |= {REFERENCE: gathered.reference} if gathered.reference else {}
+    every = dict.fromkeys(item for one in heard.values() for item in one)
+    wanted = [item for item in every if emotions is None or item[1] in emotions]
+    lacking = {item: [n for n, one in heard.items() if item not in one] for item in wanted}
+    lacking = {item: names for item, names in lacking.items() if names}
+    lines = []
+    if lacking:
+        named = [f"{item_name(i)} ({', '.join(names)})" for i, names in lacking.items()]
+        more = "; …" if len(named) > SHOWN else ""
+        lines.append(
+            f"{counted(len(lacking), 'text')} left out, with who lacks each: "
+            f"{'; '.join(named[:SHOWN])}{more}"
+        )
+    others = dict.fromkeys(str(emotion) for _, emotion in every if (_, emotion) not in wanted)
+    return [*lines, *([f"emotions left out: {', '.join(others)}"] if others else [])]
 
 
 def _drawn(names: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:

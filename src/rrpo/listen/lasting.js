@@ -34,11 +34,15 @@
     return Array.from(bytes, function (one) { return one.toString(16).padStart(2, "0"); }).join("");
   }
 
-  function ownToken() { return recall(panelId() ? "token " + panelId() : "token"); }
+  // Pages of different orders at one address are taken by different listeners.
+  function ownToken() {
+    return recall((panelId() ? "token " + panelId() : "token") + window.keeper.asked());
+  }
 
   function rememberToken(token) {
-    remember("token", token);
-    if (panelId()) { remember("token " + panelId(), token); }
+    const asked = window.keeper.asked();
+    remember("token" + asked, token);
+    if (panelId()) { remember("token " + panelId() + asked, token); }
   }
 
   // ---- trouble with the server

@@ -3,6 +3,7 @@
   "use strict";
   const keeper = window.keeper;
   const make = window.sounds.make;
+  const { paragraph, button } = window.parts;
   const place = document.getElementById("place");
   const { recall, remember, insist, complain, panelId } = window.lasting;
   const keys = document.getElementById("keys");
@@ -14,20 +15,6 @@
   let onKey = null;
 
   // ---- the frame of every page
-
-  function paragraph(text, kind) {
-    const one = make("p", text);
-    if (kind) { one.className = kind; }
-    return one;
-  }
-
-  function button(text, act, main) {
-    const one = make("button", text);
-    one.type = "button";
-    if (main) { one.className = "main"; }
-    one.addEventListener("click", act);
-    return one;
-  }
 
   function show(kicker, title, ...content) {
     onKey = null;
@@ -135,19 +122,6 @@
 
   // ---- a page of the test
 
-  function progress(page) {
-    const pages = state.test.pages;
-    const number = pages.indexOf(page) + 1;
-    const bar = make("progress");
-    bar.max = pages.length;
-    bar.value = number - 1;
-    bar.setAttribute("aria-label", "Pages answered");
-    const words = paragraph((page.training ? "Training · " : "") + number + " of " + pages.length, "kicker count");
-    const element = make("div", words, bar);
-    element.className = "progress";
-    return element;
-  }
-
   function ask(page) {
     const begun = performance.now();
     const called = window.sounds.names(page.sounds.length);
@@ -195,7 +169,7 @@
     row.className = "sounds";
     form.append(row, ...questions.map(function (one) { return one.element; }), told, make("p", next));
     const heading = show("", page.training ? "Training" : "Listen and answer", ...content, form);
-    heading.closest("header").prepend(progress(page));
+    heading.closest("header").prepend(window.parts.progress(state.test.pages, page));
     keys.closest("label").hidden = false;
     check();
     const following = left()[1];
@@ -308,6 +282,7 @@
       about = await insist(function () { return keeper.about(); }, "It is tried again.");
       window.lasting.of(about);
       document.title = about.title;
+      if (about.refusal) { refuse(about.refusal); return; }
       keys.checked = recall("keys") !== "off";
       keys.addEventListener("change", function () {
         remember("keys", keys.checked ? "on" : "off");

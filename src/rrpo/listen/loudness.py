@@ -11,6 +11,8 @@ from rrpo.errors import UserError
 
 BLOCK = 0.4
 """Seconds of the meter's blocks: of less there is no loudness."""
+GATE = -70.0
+"""LUFS under which the standard's meter leaves a block out."""
 LOWERED = 7.0
 """Decibels by which all sounds are made quieter at most, so that the loudest peak fits."""
 PEAK = -1.0
@@ -67,15 +69,20 @@ def level(sounds: Sequence[tuple[str, Audio, int]], loudness: float, peak: float
         peak: greatest sample, in dB under full scale.
 
     Raises:
-        UserError: nothing is heard in a sound.
+        UserError: nothing is heard in a sound, or too little to be measured.
     """
     measured = []
     for name, audio, rate in sounds:
         found, highest = loudness_of(audio, rate), float(np.abs(audio).max(initial=0.0))
-        if not math.isfinite(found) or not highest > 0:
+        if not highest > 0:
             raise UserError(
                 f"{name}: nothing is heard in it, so it cannot be made as loud as the others: "
                 "leave its text out"
+            )
+        if not math.isfinite(found):
+            raise UserError(
+                f"{name} is too quiet: under {GATE:g} LUFS nothing is measured, so it cannot be "
+                "made as loud as the others: give a louder recording, or leave its text out"
             )
         measured.append((name, found, peak - 20.0 * math.log10(highest)))
     room = min(found + most for _, found, most in measured)
@@ -89,7 +96,11 @@ def level(sounds: Sequence[tuple[str, Audio, int]], loudness: float, peak: float
     gains = [min(target - found, most) for _, found, most in measured]
     for (name, found, most), gain in zip(measured, gains, strict=True):
         if most < target - found - 0.05:
-            notes.append(f"{name} is {target - found - gain:.1f} dB quieter than the others")
+            notes.append(
+                f"{name} is too quiet: {target - found - gain:.1f} dB under the others, as its "
+                f"loudest peak reaches {peak:g} dBFS before: give a recording with lower peaks, a "
+                f"lower --loudness, or leave its text out"
+            )
     return Levels(gains, target, notes)
 
 

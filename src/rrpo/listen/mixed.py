@@ -1,5 +1,6 @@
 """A mixed model of ratings, as a check of the bootstrap's means."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +10,10 @@ from rrpo.interval import Interval
 from rrpo.listen.answers import Judgement
 
 NORMAL = 1.959964
+UNFIT = "the ratings vary too little, or in too few places, to tell its variances apart"
 
 
-def mixed_model(answers: Sequence[Judgement], systems: Sequence[str]) -> dict[str, Any] | None:
+def mixed_model(answers: Sequence[Judgement], systems: Sequence[str]) -> dict[str, Any] | str:
     """Fit rating = system + listener + item + rest by restricted maximum likelihood.
 
     Listeners and items are crossed random effects, which statsmodels fits as components of
@@ -19,14 +21,15 @@ def mixed_model(answers: Sequence[Judgement], systems: Sequence[str]) -> dict[st
     converge), so its intervals of differences are the narrower ones where that is so.
 
     Returns:
-        means of systems and the variances of the parts; None where there is too little to fit, or
-        the fit fails.
+        means of systems and the variances of the parts; or in words why there are none.
     """
     listeners = {one.listener for one in answers}
     items = {one.item for one in answers}
     there = [name for name in systems if any(one.systems[0] == name for one in answers)]
     if len(listeners) < 3 or len(items) < 3 or not there:
-        return None
+        return "it needs three listeners and three items"
+    if len({one.score for one in answers}) == 1:
+        return "all ratings are the same"
     try:
         import pandas
         from statsmodels.regression.mixed_linear_model import MixedLM
@@ -50,9 +53,11 @@ def mixed_model(answers: Sequence[Judgement], systems: Sequence[str]) -> dict[st
             fit = MixedLM.from_formula(
                 "rating ~ 0 + C(system)", table, groups="all", vc_formula=parts
             ).fit()
+            means, errors = fit.fe_params, fit.bse_fe
         except Exception:  # a singular matrix, of several libraries' own kinds
-            return None
-    means, errors = fit.fe_params, fit.bse_fe
+            return UNFIT
+    if not all(math.isfinite(value) for value in (*means, *errors, *fit.vcomp, fit.scale)):
+        return UNFIT
     found = {}
     for name in there:
         mean = float(means[f"C(system)[{name}]"])

@@ -10,7 +10,7 @@ from rrpo.listen.design import Design
 from rrpo.report.page import TEMPLATES
 
 FILES = Path(__file__).parent
-SHARED = ("sound.js", "marks.js", "questions.js", "lasting.js", "listen.js")
+SHARED = ("sound.js", "marks.js", "questions.js", "lasting.js", "parts.js", "listen.js")
 """The scripts of the listener's page, with a server and without."""
 OF_A_SERVER = ("server.js", "administrator.js")
 OF_A_FOLDER = ("static.js",)

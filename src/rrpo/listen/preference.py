@@ -16,6 +16,12 @@ PRIOR = 0.1
 """Imagined wins of every system over every other: without one, a system that always wins is
 infinitely strong."""
 RESAMPLES = 300
+SEPARATED = (
+    "a system, or several, never wins against the others (or two were never compared): strengths "
+    f"hang on the {PRIOR:g} wins that are imagined of every system over every other, so they have "
+    "no intervals"
+)
+"""What is said where the systems are separated."""
 
 
 def wins(answers: Sequence[Judgement], systems: Sequence[str]) -> NDArray[np.float64]:
@@ -40,7 +46,8 @@ def strengths(
     """Return log-strengths with 95 % intervals over listeners and items; their mean is 0.
 
     The probability that i is preferred to j is 1 / (1 + exp(s_j − s_i)) (Bradley & Terry 1952,
-    Biometrika 39), fitted by choix (Maystre & Grossglauser 2015).
+    Biometrika 39), fitted by choix (Maystre & Grossglauser 2015). Where the systems are `separated`
+    there are no intervals: the prior decides how far apart strengths are, not the answers.
     """
     try:
         import choix
@@ -63,6 +70,9 @@ def strengths(
     def strength(at: int) -> Figure:
         return lambda sums: fitted(sums)[:, at].reshape(sums.shape[:-2])
 
+    if separated(answers, systems):
+        means = fitted(counts.sum((0, 1)))[0]
+        return {name: Interval(float(means[at])) for at, name in enumerate(systems)}
     return {
         name: interval_over(counts, strength(at), seed, RESAMPLES)
         for at, name in enumerate(systems)
@@ -93,10 +103,17 @@ def shares(
     return found
 
 
-def one_sided(answers: Sequence[Judgement], systems: Sequence[str]) -> bool:
-    """Say whether of some pair always the same is preferred, so that the prior sets strengths."""
-    won = wins(answers, systems).sum((0, 1))
-    return bool(((won == 0) & (won.T > 0)).any())
+def separated(answers: Sequence[Judgement], systems: Sequence[str]) -> bool:
+    """Say whether some systems never win against the others, so that strengths have no end.
+
+    The most likely strengths are finite where every system can be reached from every other along
+    wins, of which a tie is half of one (Ford 1957, American Mathematical Monthly 64).
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    won = wins(answers, systems).sum((0, 1)) > 0
+    parts, _ = connected_components(won, directed=True, connection="strong")
+    return bool(parts > 1)
 
 
 def comparisons(

@@ -64,6 +64,8 @@ def _section(found: Mapping[str, Any]) -> dict[str, Any]:
         tables.append(_by_emotion(found["by_emotion"]))
     if everybody := found.get("with_everybody"):
         tables.append(_list("With those who were left out", everybody))
+    if everybody := found.get("strengths_with_everybody"):
+        tables.append(_list("Strengths, with those who were left out", everybody))
     if mixed := found.get("mixed_model"):
         caption = "Mixed model: listeners and items as crossed random effects"
         if not mixed["converged"]:
@@ -74,17 +76,7 @@ def _section(found: Mapping[str, Any]) -> dict[str, Any]:
         named = {plain_name(name): value for name, value in found["judges"].items()}
         tables.append(_list(caption, named))
     tables += [_confusion(name, rows) for name, rows in found.get("confusion", {}).items()]
-    charts = [
-        (title, Markup(forest_svg(title, bars, zero)))
-        for title, key, zero in (
-            ("Means", "systems", False),
-            ("Differences", "differences", True),
-            ("Comparisons", "comparisons", True),
-            ("Strengths (Bradley and Terry)", "strengths", True),
-            ("Shares of preferences", "shares", False),
-        )
-        if (bars := _bars(found.get(key, {})))
-    ]
+    charts = _charts(found)
     alpha = found.get("alpha")
     return {
         "label": found["label"],
@@ -92,11 +84,29 @@ def _section(found: Mapping[str, Any]) -> dict[str, Any]:
         "answers": found["answers"],
         "alpha": None if alpha is None else number(alpha),
         "level": found["alpha_level"],
+        "notes": [f"{line[0].upper()}{line[1:]}." for line in found["notes"]],
         "mixed": found.get("mixed_model"),
         "detectors": _detectors(found.get("detectors")),
         "charts": charts,
         "tables": tables,
     }
+
+
+def _charts(found: Mapping[str, Any]) -> list[tuple[str, Markup]]:
+    """Return the charts of one question with their titles, with a line at 0 or at chance."""
+    chance = found["chance"]
+    by_chance = "" if chance is None else f"; the line is chance, {number(chance)}"
+    return [
+        (title, Markup(forest_svg(title, bars, level)))
+        for title, key, level in (
+            (f"Means{by_chance}", "systems", chance),
+            ("Differences", "differences", 0.0),
+            ("Comparisons", "comparisons", 0.0),
+            ("Strengths (Bradley and Terry)", "strengths", 0.0),
+            (f"Shares of preferences{by_chance}", "shares", chance),
+        )
+        if (bars := _bars(found.get(key, {})))
+    ]
 
 
 def _bars(values: Mapping[str, Interval]) -> list[Bar]:

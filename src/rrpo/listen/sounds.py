@@ -9,7 +9,7 @@ import numpy as np
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.listen.design import Sound
 from rrpo.listen.loudness import ANCHOR, amplified, beeps, degraded
-from rrpo.listen.systems import REFERENCE, Gathered, Item, Renditions
+from rrpo.listen.systems import REFERENCE, Gathered, Item, Renditions, item_name
 from rrpo.listen.templates import Template
 
 ANCHOR_SYSTEM, CHECK_SYSTEM = "anchor", "attention"
@@ -48,12 +48,6 @@ class ReadySound:
             sha256="",
             gain_db=round(gain_db, 2),
         )
-
-
-def item_name(item: Item) -> str:
-    """Return an item as the design names it."""
-    text, emotion = item
-    return text if emotion is None else f"{text} [{emotion}]"
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,22 +49,29 @@
     }, end());
   }
 
+  // A numbered link, index.html?order=3, spreads listeners evenly; without one, chance does.
+  function numbered() { return new URLSearchParams(location.search).get("order"); }
+
   window.keeper = {
     isStatic: true,
+    // What tells listeners of this browser apart, beside what a panel calls them.
+    asked: function () { return numbered() === null ? "" : " order " + Number(numbered()); },
     about: async function () {
       test = await (await read("test.json")).json();
+      const order = numbered();
+      if (order !== null && !(/^[0-9]+$/.test(order) && order >= 1 && order <= test.orders.length)) {
+        test.refusal = "This address asks for order " + order.slice(0, 20) + ", and the test has orders 1 to " +
+          test.orders.length + ": correct the address, or ask the organiser for another.";
+      }
       return test;
     },
     join: async function (token, panelId) {
-      // A numbered link, index.html?order=3, spreads listeners evenly; without one, chance does.
-      const asked = Number(new URLSearchParams(location.search).get("order"));
-      const count = test.orders.length;
-      const given = Number.isInteger(asked) && asked >= 1;
+      const order = numbered();
       results = {
         format: 1,
         design: test.design,
         listener: token.slice(0, 20),
-        order: given ? (asked - 1) % count : Math.floor(Math.random() * count),
+        order: order === null ? Math.floor(Math.random() * test.orders.length) : order - 1,
         panel_id: panelId,
         pages: []
       };

@@ -49,6 +49,10 @@ class DiskFull(Exception):
     """Nothing can be written; what was acknowledged is kept."""
 
 
+class AnsweredOtherwise(Exception):
+    """A page was answered before, with other values."""
+
+
 def listener_id(token: str) -> str:
     """Return the id of the listener with this token, from which the token cannot be found."""
     return hashlib.sha256(f"listener {token}".encode()).hexdigest()[:20]
@@ -171,14 +175,15 @@ class Store:
     def keep(self, listener: Listener, answered: PageAnswers) -> bool:
         """Keep a page's answers; when this returns they are on the disk.
 
-        A page that is kept already stays as it is: the first answer counts, and a request that was
-        sent again doubles nothing.
+        A page that is kept already stays as it is: the same answer sent again doubles nothing, and
+        another one is refused.
 
         Returns:
             Whether the listener has answered every page.
 
         Raises:
             UserError: the answers are none that the page takes, or the listener was deleted.
+            AnsweredOtherwise: the page was answered before, with other values.
             DiskFull: as it says.
         """
         answers = answers_of(self.design, listener.order, answered, listener.id)
@@ -198,6 +203,10 @@ class Store:
                         for one in answers
                     ],
                 )
+            elif _values(database, listener.id, answered.page) != {
+                one.question: json.dumps(one.value) for one in answers
+            }:
+                raise AnsweredOtherwise
             (count,) = database.execute(
                 "SELECT COUNT(*) FROM pages WHERE listener = ?", [listener.id]
             ).fetchone()
@@ -239,3 +248,12 @@ class Store:
         """Return all that is kept."""
         with self._lock:
             return read_database(self._database, self.path, self.identity)
+
+
+def _values(database: sqlite3.Connection, listener: str, page: str) -> dict[str, str]:
+    """Return question → value, as JSON, of a page that a listener has answered."""
+    return dict(
+        database.execute(
+            "SELECT question, value FROM answers WHERE listener = ? AND page = ?", [listener, page]
+        ).fetchall()
+    )

@@ -8,6 +8,7 @@ from rrpo.audio import Audio
 from rrpo.data.shards import Utterance
 from rrpo.data.text_table import read_table
 from rrpo.errors import UserError
+from rrpo.listen.design import RESERVED
 from rrpo.loading import MINI, Location, is_mini, load_data, load_policy
 from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM
@@ -24,10 +25,14 @@ SAMPLES = "samples.jsonl"
 """In the folder of a demo, or of what `rrpo evaluate` let a run say."""
 REFERENCE = "reference"
 """The hidden reference, as a system; the demo's real tokens have this name."""
-RESERVED = (REFERENCE, "anchor", "attention")
-"""Names of what is in a test beside the systems."""
 Item = tuple[str, str | None]
 """A text in an emotion: what is compared across systems."""
+
+
+def item_name(item: Item) -> str:
+    """Return an item as the design names it."""
+    text, emotion = item
+    return text if emotion is None else f"{text} [{emotion}]"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,10 @@ def print_analysis(figures: Mapping[str, Any], console: Console) -> None:
     for found in questions.values():
         for kind in ("differences", "comparisons", "shares", "strengths"):
             if values := found.get(kind):
-                console.print(_list(f"{found['label']}: {kind}", values))
+                by_chance = f" (chance: {found['chance']:g})" if kind == "shares" else ""
+                console.print(_list(f"{found['label']}: {kind}{by_chance}", values))
+        for line in found["notes"]:
+            console.print(escape(f"{found['label']}: {line}"))
     took_part = counted(counts["took_part"], "listener")
     console.print(f"{took_part}, {counts['finished']} to the end, {counts['analysed']} analysed")
     for line in figures["cautions"]:

@@ -24,8 +24,8 @@ class Bar:
     value: Interval
 
 
-def forest_svg(title: str, bars: Sequence[Bar], zero: bool = False) -> str:
-    """Draw a row for each figure, with a line at 0 if asked; every text is escaped.
+def forest_svg(title: str, bars: Sequence[Bar], level: float | None = None) -> str:
+    """Draw a row for each figure, with a line at a level if one is given; every text is escaped.
 
     Without any finite figure the text is empty.
     """
@@ -33,7 +33,8 @@ def forest_svg(title: str, bars: Sequence[Bar], zero: bool = False) -> str:
     if not shown:
         return ""
     ends = [end for bar in shown for end in (bar.value.low, bar.value.mean, bar.value.high)]
-    low, high = extent([end for end in [*ends, *([0.0] if zero else [])] if math.isfinite(end)])
+    ends += [] if level is None else [level]
+    low, high = extent([end for end in ends if math.isfinite(end)])
     height, bottom = TOP + ROW * len(shown) + BOTTOM, TOP + ROW * len(shown)
 
     def across(value: float) -> float:
@@ -48,11 +49,12 @@ def forest_svg(title: str, bars: Sequence[Bar], zero: bool = False) -> str:
     step = marks[1] - marks[0] if len(marks) > 1 else 1.0
     for value in marks:
         x = across(value)
-        kind = "level" if zero and value == 0 else "rule"
         parts.append(
-            f'<path class="{kind}" d="M{x:.1f} {TOP:.1f}V{bottom:.1f}"/><text class="tick middle" '
+            f'<path class="rule" d="M{x:.1f} {TOP:.1f}V{bottom:.1f}"/><text class="tick middle" '
             f'x="{x:.1f}" y="{bottom + 18:.1f}">{tick_text(value, step)}</text>'
         )
+    if level is not None:
+        parts.append(f'<path class="level" d="M{across(level):.1f} {TOP:.1f}V{bottom:.1f}"/>')
     for row, bar in enumerate(shown):
         parts.append(_row(bar, TOP + ROW * (row + 0.5), across))
     return "".join([*parts, "</svg>"])
