@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rrpo import evaluate as evaluate
+    from rrpo.averaging import average_policies
     from rrpo.loading import load_policy, load_reward_model
     from rrpo.post_training import train_diffro, train_dpo, train_grpo, train_sft
     from rrpo.reward_training import train_reward
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _HOMES = {
+    "average_policies": "rrpo.averaging",
     "load_policy": "rrpo.loading",
     "load_reward_model": "rrpo.loading",
     "speak": "rrpo.speaking.by_name",
@@ -26,6 +28,7 @@ _HOMES = {
 }
 """Where each function of the API is defined."""
 __all__ = [
+    "average_policies",
     "evaluate",
     "load_policy",
     "load_reward_model",

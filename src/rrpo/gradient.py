@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from rrpo.gradient_buckets import Buckets
 from rrpo.errors import NotFinite
+from rrpo.gradient_buckets import Buckets
 from rrpo.objective import Objective
 from rrpo.processes import FailedElsewhere, every_row, processes, several, summed
 from rrpo.schedule import TrainConfig
@@ -25,8 +25,8 @@ Figures = dict[str, float]
 class Gradient:
     """Computes an objective's gradient into the parameters, a mean over the processes.
 
-    Gradients are sent as they come (`rrpo.gradient_buckets`); a sharded model sends its own, after each
-    micro-batch.
+    Gradients are sent as they come (`rrpo.gradient_buckets`); a sharded model sends its own, after
+    each micro-batch.
     """
 
     def __init__(

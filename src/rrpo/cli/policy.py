@@ -139,6 +139,17 @@ def dpo(
     )
 
 
+@policy_app.command(epilog="Example: rrpo policy average rrpo-0 rrpo-1 --out mean")
+def average(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of policies from one start.")],
+    out: Out,
+) -> None:
+    """Write the policy whose weights are the means of those of several."""
+    from rrpo.averaging import average_policies
+
+    average_policies(out, runs)
+
+
 @policy_app.command(epilog="Example: rrpo policy forgetting rrpo-policy")
 def forgetting(
     run: Annotated[Path, typer.Argument(help="Folder of a post-trained policy.")],

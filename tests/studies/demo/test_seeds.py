@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from rrpo.interval import Interval, exactly
-from rrpo.studies.demo.seeds_page import seeds_page
 from rrpo.studies.demo.pooled import (
     KEYS,
     Pooled,
@@ -16,6 +15,7 @@ from rrpo.studies.demo.pooled import (
     values_of,
     word_error_less_base,
 )
+from rrpo.studies.demo.seeds_page import seeds_page
 
 
 def rows(offset: float) -> dict[str, list[dict[str, object]]]:

@@ -22,7 +22,6 @@ from rrpo.checkpoint import write_json
 from rrpo.interval import Interval
 from rrpo.report.plots import figure
 from rrpo.studies.demo import demo
-from rrpo.studies.demo.seeds_page import seeds_page
 from rrpo.studies.demo.pooled import (
     MEASURED,
     Pooled,
@@ -38,6 +37,7 @@ from rrpo.studies.demo.pooled import (
     values_of,
     word_error_less_base,
 )
+from rrpo.studies.demo.seeds_page import seeds_page
 from rrpo.studies.demo.systems import FULL, Plan
 from rrpo.studies.study import finish
 

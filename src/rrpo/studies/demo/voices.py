@@ -22,8 +22,8 @@ from rrpo.mini.world import HASHES, World
 from rrpo.progress import Progress
 from rrpo.speaking.mini import MiniSpeaker, unseen_utterances
 from rrpo.studies.demo.judged import Rows, read_rows
-from rrpo.studies.demo.seeds_page import by_measure
 from rrpo.studies.demo.pooled import MEASURED, Pooled, pooled, title_of, values_of
+from rrpo.studies.demo.seeds_page import by_measure
 from rrpo.studies.study import begin, finish
 
 

@@ -24,8 +24,8 @@ def run(out: Path, plan: Plan = FULL, command: str = "rrpo study monitor") -> Pa
     """Make the runs, or go on with them; write `monitor.json`, `.md` and `.svg`; return the page.
 
     First the start and the reward models are made, then the runs, as many side by side as there are
-    cores. What is finished is not made again: a run is where its folder holds `figures.json`, so these
-    few kilobytes of each are all that another machine needs to go on with the rest.
+    cores. What is finished is not made again: a run is where its folder holds `figures.json`, so
+    these few kilobytes of each are all that another machine needs to go on with the rest.
 
     Raises:
         UserError: the folder holds a study of another plan.

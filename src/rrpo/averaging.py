@@ -1,0 +1,85 @@
+"""The mean of several policies' weights, a policy again (`rrpo policy average`).
+
+Policies that were trained from one start lie close enough to each other for the mean of their
+weights to speak (Wortsman et al. 2022, arXiv 2203.05482; after RLHF Ramé et al. 2024, WARP, arXiv
+2406.16768): what is particular to one run averages out.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from rrpo import config as configuration
+from rrpo import policy
+from rrpo.checkpoint import write_json
+from rrpo.errors import UserError
+from rrpo.loading import Origin, describe, load_policy, origin_of, output_folder
+from rrpo.policy import SpeechTokenLM
+from rrpo.run_folder import begin_folder, commit_folder
+
+
+class AverageRun(Origin):
+    """What a mean is of; its start is that of all of them."""
+
+    policies: list[str]
+
+
+def average_policies(out: str | Path, policies: Sequence[str | Path]) -> SpeechTokenLM:
+    """Write the policy whose every weight is the mean of those of several, and return it.
+
+    Args:
+        out: a new folder.
+        policies: run folders, at least two, that began from one start.
+
+    Raises:
+        UserError: there is only one, one is missing or there twice, they differ in shape or codec,
+            in where they started or in what they are told for an emotion, or `out` is not empty.
+    """
+    folder = output_folder(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty: choose another --out")
+    places = [Path(one) for one in policies]
+    if len(places) < 2:
+        raise UserError("a mean is of at least two policies: name another run folder")
+    if len({place.resolve() for place in places}) < len(places):
+        raise UserError("a policy is named twice: name each run folder once")
+    mean, run = _mean(places), _origin(places)
+    policy.save(mean, begin_folder(folder / "checkpoint"))
+    commit_folder(folder / "checkpoint")
+    configuration.dump(run, folder / "config.yaml")
+    write_json(folder / "inputs.json", describe(policies=places))
+    write_json(folder / "results.json", {"schema": 1, "kind": "average"})
+    print(f"policy in {folder}; compare it: rrpo evaluate {folder} {places[0]}")
+    return policy.load(folder)
+
+
+def _origin(places: Sequence[Path]) -> AverageRun:
+    """Return where all of them began, and how they are told an emotion."""
+    origins = [origin_of(place) for place in places]
+    for place, origin in zip(places, origins, strict=True):
+        for key, value in origin.model_dump().items():
+            first = getattr(origins[0], key)
+            if value != first:
+                raise UserError(
+                    f"{places[0]} has the {key} {first}, and {place} {value}: a mean is of "
+                    "policies that have it in common"
+                )
+    return AverageRun(**origins[0].model_dump(), policies=[str(one.absolute()) for one in places])
+
+
+@torch.no_grad()
+def _mean(places: Sequence[Path]) -> SpeechTokenLM:
+    """Return the mean policy; no more than two are in memory at a time."""
+    mean = load_policy(places[0])
+    for number, place in enumerate(places[1:], 2):
+        other = load_policy(place)
+        if other.config != mean.config:
+            raise UserError(
+                f"{place} has another shape or codec than {places[0]}: a mean is of policies of "
+                "one kind"
+            )
+        weights = dict(other.named_parameters())
+        for name, own in mean.named_parameters():
+            own.add_((weights[name] - own) / number)
+    return mean
