@@ -26,7 +26,7 @@ from rrpo.errors import UserError
 from rrpo.gradient import Gradient, all_finite, shared
 from rrpo.objective import Model
 from rrpo.objective import Objective as Objective
-from rrpo.processes import is_main, summed, working_precision
+from rrpo.processes import ending_together, is_main, summed, working_precision
 from rrpo.progress import Metrics, Progress, finite, interruption, require_tracker
 from rrpo.run_folder import RunFolder, open_run
 from rrpo.schedule import EarlyStopping as EarlyStopping
@@ -140,7 +140,7 @@ def train(
             gradient = Gradient(objective, config, state, accelerator.device, precision)
             settings = (objective, gradient, config, place, state)
             run = _Run(*settings, validate, validate_every, stop, callbacks, pace, signalled)
-            with writing(place.path):
+            with ending_together(), writing(place.path):
                 metrics = Metrics(place.path, state.step, config.report_to, active=main)
             visible = main and bool(description)
             progress = Progress(description, config.steps, state.step, visible=visible)

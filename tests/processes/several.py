@@ -15,16 +15,16 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from rrpo import buckets
+from rrpo import buckets, shared_folder
 from rrpo.checkpoint import save_model, save_tensors
 from rrpo.data.shards import Utterance
 from rrpo.data.stream import POSITION
-from rrpo.errors import NotFinite
+from rrpo.errors import NotFinite, UserError
 from rrpo.gradient import Gradient, shared
 from rrpo.objective import Objective
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
@@ -41,6 +41,7 @@ from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.transcripts import Transcripts, prepare_head
+from rrpo.run_folder import open_run
 from rrpo.state import initial_state
 from rrpo.train import TrainConfig, TrainingDiverged, TrainingInterrupted, train
 
@@ -546,6 +547,51 @@ def failed(root: Path) -> None:
 
     ends += in_processes(2, pairs)
     print(json.dumps({"name": "failed", "ends": ends}), flush=True)
+
+
+class Given(TypedDict, total=False):
+    """What a process is started with where it differs from the others."""
+
+    rate: float
+    threads: int
+    data: list[list[str]]
+    out: str
+    resume: bool
+    steps: int
+
+
+def agreed(root: Path) -> None:
+    """Start two processes that are not alike, and print what each of them has said."""
+    shared_folder.SEEN_WITHIN = 0.3
+
+    def begin(folder: Path, *each: Given) -> None:
+        training_processes()
+        own = each[process()]
+        how = {"steps": own.get("steps", 2), "learning_rate": own.get("rate", 0.001)}
+        config = CONFIG.model_copy(update={**how, "threads": own.get("threads", 1)})
+        inputs = {"data": own.get("data", [["shard", "a0" * 32]])}
+        out, objective = folder / own.get("out", "run"), Tied()
+        end: dict[str, Any] = {"said": "", "silent": False}
+        try:
+            with open_run(out, config, own.get("resume", False), inputs) as run:
+                train(objective, config, run, description="")
+        except UserError as error:
+            end = {"said": str(error), "silent": error.told_elsewhere}
+        end["steps"] = list(objective.drawn)
+        (folder / f"end-{process()}.json").write_text(json.dumps(end))
+
+    cases: dict[str, tuple[Given, Given]] = {
+        "rate": ({}, {"rate": 0.01}),
+        "inputs": ({}, {"data": [["other", "b1" * 32]]}),
+        "threads": ({"threads": 2}, {}),
+        "resume": ({"resume": True}, {}),
+        "out": ({}, {"out": "elsewhere"}),
+    }
+    ends = []
+    for name, each in cases.items():
+        (root / name).mkdir()
+        ends += in_processes(2, lambda name=name, each=each: begin(root / name, *each))
+    print(json.dumps({"name": "agreed", "ends": ends}), flush=True)
 
 
 def launched(root: Path) -> None:

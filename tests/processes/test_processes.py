@@ -29,7 +29,7 @@ from rrpo.schedule import TrainConfig
 from rrpo.sharding import gathered, shard, whole
 
 SCRIPT = Path(__file__).parent / "several.py"
-NAMES = ("gradients", "sharded", "resumed", "signalled", "failed")
+NAMES = ("gradients", "sharded", "resumed", "signalled", "failed", "agreed")
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGTERM")
 
 
@@ -193,6 +193,42 @@ def test_one_process_that_fails_ends_all(root: Path) -> None:
     assert [row.id for row in chosen] == [row.id for row in rejected]
     assert {int(row.id) % 2 for row in chosen} == {0, 1}
     assert len({row.id for row in chosen}) == len(chosen) <= 7
+
+
+@forking
+@pytest.mark.slow
+def test_processes_that_differ_do_not_begin(root: Path) -> None:
+    """All end before the first step with one line that the main one alone prints."""
+    folder = root / "agreed"
+    assert said(root)["agreed"]["ends"] == [0] * 10
+    same = "start all with the same command and the same files"
+    expected = {
+        "rate": f"process 1 has learning_rate 0.01 where process 0 has 0.001: {same}",
+        "inputs": "process 1 has data [['other', 'b1b1b1b1b1b1…']] where process 0 has "
+        f"[['shard', 'a0a0a0a0a0a0…']]: {same}",
+        "resume": f"process 1 has resume False where process 0 has True: {same}",
+    }
+    for name, line in expected.items():
+        assert ends(folder / name, "end") == [
+            {"said": line, "silent": silent, "steps": []} for silent in (False, True)
+        ]
+        assert not (folder / name / "run").exists(), "nothing was written"
+    assert [one["steps"] for one in ends(folder / "threads", "end")] == [[1, 2]] * 2
+
+
+@forking
+@pytest.mark.slow
+def test_processes_with_two_folders_do_not_begin(root: Path) -> None:
+    folder = root / "agreed" / "out"
+    line = (
+        f"process 1 does not see the run folder {folder / 'run'} of process 0: the run folder must "
+        "be one folder that all processes see (the same --out, on a disk that all machines share)"
+    )
+    assert ends(folder, "end") == [
+        {"said": line, "silent": silent, "steps": []} for silent in (False, True)
+    ]
+    assert not (folder / "elsewhere").exists()
+    assert not list((folder / "run").iterdir()), "the token is removed"
 
 
 @pytest.mark.slow
