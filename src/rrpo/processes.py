@@ -29,6 +29,8 @@ RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What a process needs to find the others."""
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others: one that is lost ends the run instead of holding it."""
+ELSEWHERE = "another process has a number not finite"
+"""What the processes say of a step that went wrong in another, which says more."""
 _preparing = [False]
 """Whether this process prepares a training by itself, and has not met the others yet."""
 
@@ -217,7 +219,7 @@ def summed(value: float, failed: bool = False) -> float:
     told = torch.tensor([value, float(failed)], dtype=torch.float64, device=PartialState().device)
     found, failures = reduce(told, "sum").tolist()
     if failures > 0:
-        raise FailedElsewhere("another process has a number not finite")
+        raise FailedElsewhere(ELSEWHERE)
     return float(found)
 
 

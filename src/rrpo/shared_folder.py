@@ -40,8 +40,8 @@ def require_one_folder(path: Path) -> None:
     if not all(seen):
         raise told_by_main(
             UserError(
-                f"process {seen.index(False)} does not see the run folder {path_of_main} of process 0: "
-                f"{ONE} (the same --out, on a disk that all machines share)"
+                f"process {seen.index(False)} does not see the run folder {path_of_main} of "
+                f"process 0: {ONE} (the same --out, on a disk that all machines share)"
             )
         )
 
