@@ -33,7 +33,7 @@ from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, requ
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import split
 from rrpo.presets import preset as preset_file
-from rrpo.processes import ending_together, is_main, of_main, preparing, require_launcher
+from rrpo.processes import ending_together, is_main, of_main, preparing
 from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.run_kinds import require_own
@@ -68,7 +68,6 @@ def train_sft(
     """
     with preparing():
         folder = output_folder(out)
-        require_launcher()
         run = _configured(runs.SFTRun, start, config, settings)
         model = load_policy(run.start)
         examples = load_examples(run, model, data, codec_of)
@@ -163,7 +162,6 @@ def _on_policy(
     callbacks: Sequence[Callback],
 ) -> SpeechTokenLM:
     folder = output_folder(out)
-    require_launcher()
     model = load_policy(run.start)
     examples = load_examples(run, model, data, codec_of)
     inputs = describe(start=run.start, data=data, reward=_named(rewards))
@@ -198,23 +196,19 @@ def train_dpo(
     """
     with preparing():
         folder = output_folder(out)
-        require_launcher()
         if (pairs is None) != bool(rewards):
             raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
         run = _configured(runs.DPORun, start, config, settings)
         model = load_policy(run.start)
         tokenizer = load_tokenizer(run, model)
-        # What is of another codec is refused before a run is begun.
+        given: list[Pair] | None = None
+        # Before anything is written: what is wrong with pairs can be corrected and tried again.
         if pairs is None:
             examples = load_examples(run, model, data, codec_of)
             reward = _reward(rewards, model, codec_of)
         else:
-            require_pairs(Path(pairs))
-            files = (Path(pairs) / CHOSEN, Path(pairs) / REJECTED)
-            known = {str(one): shard_codec(one) for one in files}
-            require_one_codec({"the policy": model.config.codec} | known, codec_identity(codec_of))
-        # Before anything is written: what is wrong with pairs can be corrected and tried again.
-        given = None if pairs is None else read_pairs(Path(pairs), tokenizer)
+            _require_codec_of_pairs(Path(pairs), model, codec_of)
+            given = read_pairs(Path(pairs), tokenizer)
 
         def drawn() -> list[Pair]:
             if given is not None:
@@ -235,6 +229,13 @@ def train_dpo(
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         runs.train_dpo(model, _reference(run), drawn, run, folder, **how)
         return _finished(folder, model)
+
+
+def _require_codec_of_pairs(pairs: Path, model: SpeechTokenLM, codec_of: str | None) -> None:
+    """Refuse pairs of another codec than a policy's."""
+    require_pairs(pairs)
+    known = {str(one): shard_codec(one) for one in (pairs / CHOSEN, pairs / REJECTED)}
+    require_one_codec({"the policy": model.config.codec} | known, codec_identity(codec_of))
 
 
 def _configured(

@@ -120,8 +120,9 @@ def preparing() -> Iterator[None]:
     others. What fails after that is not this one's to tell.
 
     Raises:
-        UserError: this process cannot, or another.
+        UserError: this process cannot, or another; or what `require_launcher` refuses.
     """
+    require_launcher()
     _preparing[0] = True
     try:
         yield

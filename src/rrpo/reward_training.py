@@ -26,7 +26,7 @@ from rrpo.loading import (
 from rrpo.mini.world import World
 from rrpo.notes import rank
 from rrpo.presets import preset as preset_file
-from rrpo.processes import is_main, preparing, require_launcher
+from rrpo.processes import is_main, preparing
 from rrpo.progress import Progress
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardConfig, RewardModel
@@ -80,7 +80,6 @@ def train_reward(
     """
     with preparing():
         folder = output_folder(out)
-        require_launcher()
         run = _configured(preset, config, settings, bundled=data is None, mixed=mixes is not None)
         told = codec_identity(codec_of)
         known = {str(one): shard_codec(Path(one)) for one in (data, mixes) if one is not None}
