@@ -106,6 +106,11 @@ def dumped(config: Strict) -> str:
     return str(yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True))
 
 
+def by_key(config: Strict) -> dict[str, Any]:
+    """Return every value of a configuration by its dotted key."""
+    return _flatten(config.model_dump(mode="json"))
+
+
 SPREAD = ("sharding", "train.sharding")
 """How a training is spread over machines; it may go on spread otherwise."""
 
@@ -121,7 +126,7 @@ def require_same(config: Strict, stored: Mapping[str, Any], source: Path) -> Non
     Raises:
         UserError: a value differs; the line names the first key, both values and the fix.
     """
-    now, then = _flatten(config.model_dump(mode="json")), _flatten(stored)
+    now, then = by_key(config), _flatten(stored)
     for key in [*now, *then]:
         if key in SPREAD:
             continue

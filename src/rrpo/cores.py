@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+from rrpo.notes import rank
+
 
 def cores() -> int:
     """Return how many cores this process may use."""
@@ -39,5 +41,7 @@ def choose_threads() -> None:
     if "OMP_NUM_THREADS" in os.environ or (free := free_cores()) == cores():
         return
     os.environ["OMP_NUM_THREADS"] = str(free)
+    if rank() > 0:
+        return
     line = f"note: torch takes the free cores, {free} of {cores()} (OMP_NUM_THREADS=N: others)"
     print(line, file=sys.stderr)

@@ -12,6 +12,7 @@ from typing import Any
 
 from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
+from rrpo.processes import ELSEWHERE
 from rrpo.schedule import TrainConfig
 
 Rows = Sequence[Mapping[str, Any]]
@@ -51,7 +52,7 @@ def diverged(
         saved: the step of the last checkpoint; None: there is none.
     """
     figures = {name: figure for name, figure in found.figures.items() if name != "step"}
-    what = found.what or ", ".join(not_finite(figures)) or "another process has a number not finite"
+    what = found.what or ", ".join(not_finite(figures)) or ELSEWHERE
     left = keep_batch(replace(found, what=what, figures=figures), folder, process)
     kept, advice = "no checkpoint was written yet", "start again in another --out"
     if saved is not None:

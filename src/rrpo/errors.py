@@ -10,7 +10,12 @@ class UserError(Exception):
     prints it and exits with code 2; nothing else in the package is caught that way. What a file
     says may stand in it: control characters, which a console obeys, are shown by their numbers, and
     of a word without end the two ends.
+
+    Attributes:
+        told_elsewhere: another of several processes prints it, so this one ends without a word.
     """
+
+    told_elsewhere = False
 
     def __str__(self) -> str:
         """Return the message as it is printed."""

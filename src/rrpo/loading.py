@@ -26,6 +26,7 @@ from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
 from rrpo.mini.world import MINI as MINI
 from rrpo.mini.world import World
+from rrpo.notes import note
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer
 from rrpo.policy.layout import Tokenizer
@@ -266,8 +267,8 @@ def load_data(
         require_one_codec(known, codec_identity(codec_of))
     rows = for_tests(path) if tested else for_training(path)
     require_plain(rows, path)
-    for note in odd_lengths(rows, path):
-        print(note)
+    for line in odd_lengths(rows, path):
+        note(line)
     for row in rows if model is not None else []:
         require_text(row, path)
     return rows

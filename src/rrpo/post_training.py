@@ -33,7 +33,7 @@ from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, requ
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import split
 from rrpo.presets import preset as preset_file
-from rrpo.processes import is_main, require_launcher, wait_for_all
+from rrpo.processes import ending_together, is_main, of_main, preparing
 from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.run_kinds import require_own
@@ -66,15 +66,15 @@ def train_sft(
         >>> model.config.codec[:4]
         'mini'
     """
-    folder = output_folder(out)
-    require_launcher()
-    run = _configured(runs.SFTRun, start, config, settings)
-    model = load_policy(run.start)
-    examples = load_examples(run, model, data, codec_of)
-    inputs = describe(start=run.start, data=data)
-    how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
-    runs.train_sft(model, examples, run, folder, **how)
-    return _finished(folder, model)
+    with preparing():
+        folder = output_folder(out)
+        run = _configured(runs.SFTRun, start, config, settings)
+        model = load_policy(run.start)
+        examples = load_examples(run, model, data, codec_of)
+        inputs = describe(start=run.start, data=data)
+        how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
+        runs.train_sft(model, examples, run, folder, **how)
+        return _finished(folder, model)
 
 
 def train_diffro(
@@ -116,15 +116,16 @@ def train_diffro(
         >>> run = train_diffro("rrpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
         policy in rrpo; ...
     """
-    if preset is not None and start is None:
-        raise UserError(
-            f"the preset {preset!r} starts from an SFT run, which is its reference, too: make one "
-            "with `rrpo policy sft --out SFT` and give --from SFT, or --from mini for the bundled "
-            "base"
-        )
-    base = None if preset is None else preset_file("diffro", preset)
-    run = _configured(runs.DiffRORun, start, config, settings, base)
-    return _on_policy(run, out, rewards, data, codec_of, resume, callbacks)
+    with preparing():
+        if preset is not None and start is None:
+            raise UserError(
+                f"the preset {preset!r} starts from an SFT run, which is its reference, too: make "
+                "one with `rrpo policy sft --out SFT` and give --from SFT, or --from mini for the "
+                "bundled base"
+            )
+        base = None if preset is None else preset_file("diffro", preset)
+        run = _configured(runs.DiffRORun, start, config, settings, base)
+        return _on_policy(run, out, rewards, data, codec_of, resume, callbacks)
 
 
 def train_grpo(
@@ -146,8 +147,9 @@ def train_grpo(
         >>> model = train_grpo("grpo", ["mini"], start="mini", settings=small)  # doctest: +ELLIPSIS
         policy in grpo; ...
     """
-    run = _configured(runs.GRPORun, start, config, settings)
-    return _on_policy(run, out, rewards, data, codec_of, resume, callbacks)
+    with preparing():
+        run = _configured(runs.GRPORun, start, config, settings)
+        return _on_policy(run, out, rewards, data, codec_of, resume, callbacks)
 
 
 def _on_policy(
@@ -160,7 +162,6 @@ def _on_policy(
     callbacks: Sequence[Callback],
 ) -> SpeechTokenLM:
     folder = output_folder(out)
-    require_launcher()
     model = load_policy(run.start)
     examples = load_examples(run, model, data, codec_of)
     inputs = describe(start=run.start, data=data, reward=_named(rewards))
@@ -196,44 +197,49 @@ def train_dpo(
         ... )  # doctest: +ELLIPSIS
         policy in dpo; ...
     """
-    folder = output_folder(out)
-    require_launcher()
-    if (pairs is None) != bool(rewards):
-        raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
-    base = None if preset is None else preset_file("dpo", preset)
-    run = _configured(runs.DPORun, start, config, settings, base)
-    model = load_policy(run.start)
-    tokenizer = load_tokenizer(run, model)
-    # What is of another codec is refused before a run is begun.
-    if pairs is None:
-        examples = load_examples(run, model, data, codec_of)
-        reward = _reward(rewards, model, codec_of)
-    else:
-        require_pairs(Path(pairs))
-        files = (Path(pairs) / CHOSEN, Path(pairs) / REJECTED)
-        known = {str(one): shard_codec(one) for one in files}
-        require_one_codec({"the policy": model.config.codec} | known, codec_identity(codec_of))
-    # Before anything is written: what is wrong with pairs can be corrected and tried again.
-    given = None if pairs is None else read_pairs(Path(pairs), tokenizer)
+    with preparing():
+        folder = output_folder(out)
+        if (pairs is None) != bool(rewards):
+            raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
+        base = None if preset is None else preset_file("dpo", preset)
+        run = _configured(runs.DPORun, start, config, settings, base)
+        model = load_policy(run.start)
+        tokenizer = load_tokenizer(run, model)
+        given: list[Pair] | None = None
+        # Before anything is written: what is wrong with pairs can be corrected and tried again.
+        if pairs is None:
+            examples = load_examples(run, model, data, codec_of)
+            reward = _reward(rewards, model, codec_of)
+        else:
+            _require_codec_of_pairs(Path(pairs), model, codec_of)
+            given = read_pairs(Path(pairs), tokenizer)
 
-    def drawn() -> list[Pair]:
-        if given is not None:
-            return given
-        place = folder / "pairs"
-        drawing = {"seed": run.train.seed, **run.pairs.model_dump(mode="json")}
-        if is_main():
-            claim(place / "plan.json", drawing, "pairs")
-        wait_for_all()
-        if not (place / REJECTED).is_file():
-            prompts, _ = split(examples)
-            scored_by = run.reward(reward, prompts, run.pairs.reward_form)
-            draw_pairs(model, scored_by, prompts, run.pairs, place, run.train.seed)
-        return read_pairs(place, tokenizer)
+        def drawn() -> list[Pair]:
+            if given is not None:
+                return given
+            place = folder / "pairs"
+            drawing = {"seed": run.train.seed, **run.pairs.model_dump(mode="json")}
+            with ending_together():
+                if is_main():
+                    claim(place / "plan.json", drawing, "pairs")
+            if not of_main((place / REJECTED).is_file()):
+                prompts, _ = split(examples)
+                scored_by = run.reward(reward, prompts, run.pairs.reward_form)
+                draw_pairs(model, scored_by, prompts, run.pairs, place, run.train.seed)
+            with ending_together():
+                return read_pairs(place, tokenizer)
 
-    inputs = describe(start=run.start, data=data, reward=_named(rewards), pairs=pairs)
-    how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
-    runs.train_dpo(model, _reference(run), drawn, run, folder, **how)
-    return _finished(folder, model)
+        inputs = describe(start=run.start, data=data, reward=_named(rewards), pairs=pairs)
+        how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
+        runs.train_dpo(model, _reference(run), drawn, run, folder, **how)
+        return _finished(folder, model)
+
+
+def _require_codec_of_pairs(pairs: Path, model: SpeechTokenLM, codec_of: str | None) -> None:
+    """Refuse pairs of another codec than a policy's."""
+    require_pairs(pairs)
+    known = {str(one): shard_codec(one) for one in (pairs / CHOSEN, pairs / REJECTED)}
+    require_one_codec({"the policy": model.config.codec} | known, codec_identity(codec_of))
 
 
 def _configured(

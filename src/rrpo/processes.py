@@ -2,8 +2,11 @@
 
 import os
 import platform
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
@@ -12,6 +15,7 @@ from accelerate.utils import gather_object, reduce
 from rrpo.errors import NotFinite, UserError
 
 Row = TypeVar("Row")
+Error = TypeVar("Error", bound=UserError)
 LAUNCHED = (
     "TORCHELASTIC_RUN_ID",
     "PMI_SIZE",
@@ -25,6 +29,10 @@ RENDEZVOUS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What a process needs to find the others."""
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others: one that is lost ends the run instead of holding it."""
+ELSEWHERE = "another process has a number not finite"
+"""What the processes say of a step that went wrong in another, which says more."""
+_preparing = [False]
+"""Whether this process prepares a training by itself, and has not met the others yet."""
 
 
 class FailedElsewhere(NotFinite):
@@ -93,6 +101,104 @@ def every_row(rows: list[Row]) -> list[Row]:
     return list(gather_object(rows)) if several() else rows
 
 
+def of_main(thing: Row) -> Row:
+    """Return what the main process has here; all have to ask for it."""
+    return every_row([thing])[0]
+
+
+def told_by_main(error: Error) -> Error:
+    """Return an error that all processes have, which the main one alone prints."""
+    error.told_elsewhere = not is_main()
+    return error
+
+
+@contextmanager
+def preparing() -> Iterator[None]:
+    """Prepare a training on each process by itself: one that cannot ends the others, too.
+
+    Until the processes meet (`require_same`, `ending_together`), nothing inside may speak to the
+    others. What fails after that is not this one's to tell.
+
+    Raises:
+        UserError: this process cannot, or another; or what `require_launcher` refuses.
+    """
+    require_launcher()
+    _preparing[0] = True
+    try:
+        yield
+    except UserError as error:
+        if _preparing[0] and os.environ.get("WORLD_SIZE", "1") != "1":
+            training_processes()
+            _meet(error)
+        raise
+    finally:
+        _preparing[0] = False
+
+
+@contextmanager
+def ending_together() -> Iterator[None]:
+    """Do what may fail on this process; where it has failed on any, all of them end.
+
+    All have to come here, and what is inside may not speak to the others. It ends when all have
+    done theirs. An error is printed by the first process that has it.
+
+    Raises:
+        UserError: of this process; or that of another, which prints it.
+    """
+    failed = None
+    try:
+        yield
+    except UserError as error:
+        failed = error
+    _meet(failed)
+
+
+def require_same(facts: Mapping[str, Any]) -> None:
+    """Compare what the processes are about to do.
+
+    Args:
+        facts: of this process, by their names; a hash stands for what is large.
+
+    Raises:
+        UserError: on all of them, if a process differs from the first or could not prepare itself;
+            it names the first fact that differs, with both values.
+    """
+    if not several():
+        return
+    first, *others = _meet(None, facts)
+    for rank, other in enumerate(others, 1):
+        for name in [*first, *other]:
+            values = [str(one.get(name, "absent")) for one in (other, first)]
+            if values[0] != values[1]:
+                there, here = (re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1…", v) for v in values)
+                raise told_by_main(
+                    UserError(
+                        f"process {rank} has {name} {there} where process 0 has {here}: start all "
+                        "with the same command and the same files"
+                    )
+                )
+
+
+def _meet(failed: UserError | None, facts: Mapping[str, Any] | None = None) -> list[Any]:
+    """Return the facts of every process, or end all of them where one has failed."""
+    _preparing[0] = False
+    if not several():
+        if failed is not None:
+            raise failed
+        return [facts]
+    rows = every_row([(None if failed is None else str(failed), facts)])
+    messages = [message for message, _ in rows]
+    if failed is not None:
+        failed.told_elsewhere = messages.index(str(failed)) != process()
+        raise failed
+    for rank, message in enumerate(messages):
+        if message is not None:
+            error = UserError(f"process {rank}: {message}")
+            error.told_elsewhere = True
+            raise error
+    return [one for _, one in rows]
+
+
 def wait_for_all() -> None:
     """Wait until every process has come here."""
     if several():
@@ -114,7 +220,7 @@ def summed(value: float, failed: bool = False) -> float:
     told = torch.tensor([value, float(failed)], dtype=torch.float64, device=PartialState().device)
     found, failures = reduce(told, "sum").tolist()
     if failures > 0:
-        raise FailedElsewhere("another process has a number not finite")
+        raise FailedElsewhere(ELSEWHERE)
     return float(found)
 
 

@@ -24,8 +24,9 @@ from rrpo.loading import (
     output_folder,
 )
 from rrpo.mini.world import World
+from rrpo.notes import rank
 from rrpo.presets import preset as preset_file
-from rrpo.processes import is_main, require_launcher
+from rrpo.processes import is_main, preparing
 from rrpo.progress import Progress
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardConfig, RewardModel
@@ -77,29 +78,29 @@ def train_reward(
         >>> model.config.loss.label_smoothing
         0.1
     """
-    folder = output_folder(out)
-    require_launcher()
-    run = _configured(preset, config, settings, bundled=data is None, mixed=mixes is not None)
-    told = codec_identity(codec_of)
-    known = {str(one): shard_codec(Path(one)) for one in (data, mixes) if one is not None}
-    if data is None:
-        known = {"the bundled data": World().codec_identity, **known}
-    codec = require_one_codec(known, told)
-    pool = [] if mixes is None else load_mixes(mixes)
-    rows = _rows(data, run)
-    if run.fit.nuisance and data is None:
-        rows, pool = _with_energy(rows), _with_energy(pool)
-    known_rows = rows.first() if isinstance(rows, Streamed) else rows
-    model = _started(start, known_rows, run.train.seed, codec, told)
-    _require_known(known_rows, model, "the bundled data" if data is None else data)
-    said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
-    inputs = describe(start=start, data=data, mixes=mixes)
-    how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
-    runs.train_reward(model, rows, pool, run, folder, said, **how)
-    if is_main():
-        write_run_page(folder)
-        print(f"reward model in {folder}; test it with: rrpo reward eval {folder}")
-    return reward.load(folder)
+    with preparing():
+        folder = output_folder(out)
+        run = _configured(preset, config, settings, bundled=data is None, mixed=mixes is not None)
+        told = codec_identity(codec_of)
+        known = {str(one): shard_codec(Path(one)) for one in (data, mixes) if one is not None}
+        if data is None:
+            known = {"the bundled data": World().codec_identity, **known}
+        codec = require_one_codec(known, told)
+        pool = [] if mixes is None else load_mixes(mixes)
+        rows = _rows(data, run)
+        if run.fit.nuisance and data is None:
+            rows, pool = _with_energy(rows), _with_energy(pool)
+        known_rows = rows.first() if isinstance(rows, Streamed) else rows
+        model = _started(start, known_rows, run.train.seed, codec, told)
+        _require_known(known_rows, model, "the bundled data" if data is None else data)
+        said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
+        inputs = describe(start=start, data=data, mixes=mixes)
+        how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
+        runs.train_reward(model, rows, pool, run, folder, said, **how)
+        if is_main():
+            write_run_page(folder)
+            print(f"reward model in {folder}; test it with: rrpo reward eval {folder}")
+        return reward.load(folder)
 
 
 def _configured(
@@ -161,7 +162,7 @@ def _new_reward_model(rows: Sequence[Utterance], seed: int, codec: str) -> Rewar
 def _with_energy(rows: Sequence[Utterance]) -> list[Utterance]:
     """Measure the energy of the mini codec's tokens, spoken."""
     codec, known = World().codec(), []
-    with Progress("measure energy", len(rows)) as progress:
+    with Progress("measure energy", len(rows), visible=rank() == 0) as progress:
         for row in rows:
             spoken_row = codec.decode(torch.from_numpy(row.tokens))
             known.append(replace(row, energy=audio.energy(spoken_row)))

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,15 @@ from rrpo import config as configuration
 from rrpo.checkpoint import SUMS, alone, claim, read_json, sha256, write_json, write_text, writing
 from rrpo.config import Strict
 from rrpo.errors import UserError
-from rrpo.processes import training_processes
+from rrpo.processes import ending_together, require_same, training_processes
+from rrpo.shared_folder import require_one_folder
 
 CONFIG = "config"
 """Key of the hash of config.yaml in inputs.json."""
 HALF_WRITTEN = re.compile(r"\.[a-z]+\.(json|jsonl|yaml)\.[a-z0-9_]{8}")
 """Names of temporary files of what lies in a run's folder."""
+THREADS = ("threads", "train.threads")
+"""What each of several processes may have otherwise: their machines differ in cores."""
 
 
 def begin_folder(folder: Path) -> Path:
@@ -214,27 +217,45 @@ def open_run(
         resume: go on from a checkpoint in it.
         inputs: what else it is made from.
 
+    Of several processes the main one alone looks at what is there and decides for all.
+
     Raises:
         UserError: another process is at this run, the folder cannot be written, it holds a run
             that is not to be continued or is of an earlier version, or it was made from another
-            configuration or other inputs.
+            configuration or other inputs; or the processes that train together have not the same
+            of these, or not the same folder.
     """
     run = RunFolder(path, training_processes())
-    with alone(path) if run.accelerator.is_main_process else nullcontext():
-        if run.accelerator.is_main_process:
-            with writing(path):
-                recover_folder(run.checkpoint, keep=True)
-        run.accelerator.wait_for_everyone()
-        begun = run.checkpoint.exists()
-        if begun and not any((run.checkpoint / name).is_file() for name in ("training.json", SUMS)):
-            raise UserError(
-                f"{run.checkpoint} cannot be continued (no training.json): choose another --out"
-            )
-        if begun and not resume:
-            raise UserError(f"{path} already holds a training run: pass --resume or another --out")
-        if run.accelerator.is_main_process:
-            _compare(path, config, begun, inputs)
+    made = {name: one for name, one in configuration.by_key(config).items() if name not in THREADS}
+    require_same({"kind": type(config).__name__, **made, **(inputs or {}), "resume": resume})
+    with ExitStack() as held:
+        with ending_together():
+            if run.accelerator.is_main_process:
+                held.enter_context(alone(path))
+                with writing(path):
+                    recover_folder(run.checkpoint, keep=True)
+        require_one_folder(path)
+        with ending_together():
+            if run.accelerator.is_main_process:
+                _compare(path, config, _begun(run, resume), inputs)
         yield run
+
+
+def _begun(run: RunFolder, resume: bool) -> bool:
+    """Say whether a run's folder holds a checkpoint to go on from.
+
+    Raises:
+        UserError: it cannot be continued, or is not to be.
+    """
+    if not run.checkpoint.exists():
+        return False
+    if not any((run.checkpoint / name).is_file() for name in ("training.json", SUMS)):
+        raise UserError(
+            f"{run.checkpoint} cannot be continued (no training.json): choose another --out"
+        )
+    if not resume:
+        raise UserError(f"{run.path} already holds a training run: pass --resume or another --out")
+    return True
 
 
 def _require_ours(stored: Path, config: Strict) -> None:

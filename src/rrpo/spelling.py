@@ -13,6 +13,7 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.loading import MINI
 from rrpo.mini.world import World
+from rrpo.notes import note
 from rrpo.policy import cosyvoice
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.reward import RewardModel
@@ -81,7 +82,7 @@ def transcribe(rows: Sequence[Utterance], text_of: str) -> Transcripts:
     found = spelling(text_of)
     texts, unread = spell(rows, found.spell)
     if unread:
-        print(f"{len(unread)} of {len(rows)} texts are not read, the first: {unread[0]}")
+        note(f"{len(unread)} of {len(rows)} texts are not read, the first: {unread[0]}")
     return Transcripts(found.kind, texts, found.phones)
 
 

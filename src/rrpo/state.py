@@ -15,6 +15,7 @@ from rrpo.chance import new_streams, random_states, restore_random_states, seed_
 from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json, writing
 from rrpo.data.stream import POSITION
 from rrpo.errors import UserError
+from rrpo.processes import ending_together, of_main, told_by_main
 from rrpo.progress import METRICS, restore_metrics
 from rrpo.run_folder import (
     RunFolder,
@@ -28,6 +29,7 @@ from rrpo.run_folder import (
 )
 from rrpo.schedule import TrainConfig
 from rrpo.sharding import gathered, placed, shard, whole
+from rrpo.shared_folder import require_states, states_of
 
 
 @dataclass
@@ -175,36 +177,35 @@ def save_state(
     checkpoint before is kept beside it, in case a file of this one is damaged.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or a process has not written its part.
     """
     fresh, _ = neighbours(target)
     main = accelerator.is_main_process
-    with writing(target):
-        try:
+    try:
+        with whole(state.model), ending_together(), writing(target):
             if main:
                 begin_folder(target)
-            with whole(state.model):
-                if main:
-                    save_model(fresh)
-            tensors = _tensors(state, main)
+                save_model(fresh)
+        tensors = _tensors(state, main)
+        with ending_together(), writing(target):
             if main:
                 save_tensors(fresh / "training.safetensors", tensors)
                 write_json(fresh / "training.json", _description(state, accelerator))
                 if (target.parent / METRICS).is_file():
                     shutil.copyfile(target.parent / METRICS, fresh / METRICS)
-            accelerator.wait_for_everyone()
-            states = random_states(state.generator, accelerator.device)
-            states |= {f"carried.{name}": tensor for name, tensor in state.carried.items()}
-            save_tensors(fresh / f"random-{accelerator.process_index}.safetensors", states)
-            accelerator.wait_for_everyone()
+        states = random_states(state.generator, accelerator.device)
+        states |= {f"carried.{name}": tensor for name, tensor in state.carried.items()}
+        with ending_together(), writing(target):
+            save_tensors(fresh / states_of(accelerator.process_index), states)
+        with ending_together(), writing(target):
             if main:
+                require_states(fresh, accelerator.num_processes)
                 seal(fresh)
                 commit_folder(target, keep=not state.finished)
-        except Exception:
-            if main:
-                discard_fresh(target)
-            raise
-        accelerator.wait_for_everyone()
+    except Exception:
+        if main:
+            discard_fresh(target)
+        raise
     state.saved_step = state.step
 
 
@@ -218,12 +219,13 @@ def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) 
     Raises:
         UserError: the model differs, or a file is missing or damaged.
     """
-    stored = read_json(target / "training.json")
     rank, processes = accelerator.process_index, accelerator.num_processes
     try:
-        same = stored["processes"] == processes
-        tensors = load_tensors(target / "training.safetensors")
-        states = load_tensors(target / f"random-{rank if same else 0}.safetensors")
+        with ending_together():
+            stored = read_json(target / "training.json")
+            same = stored["processes"] == processes
+            tensors = load_tensors(target / "training.safetensors")
+            states = load_tensors(target / states_of(rank if same else 0))
         parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             kind, _, name = key.partition(".")
@@ -251,9 +253,11 @@ def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) 
         else:
             new_streams(states["generator"], state.generator, processes, rank)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{target} does not fit this training or is damaged ({error}): "
-            "start again in another folder"
+        raise told_by_main(
+            UserError(
+                f"{target} does not fit this training or is damaged ({error}): "
+                "start again in another folder"
+            )
         ) from None
 
 
@@ -264,14 +268,14 @@ def restore_run(state: TrainingState, run: RunFolder) -> None:
         UserError: no whole checkpoint is left, or it does not fit the training.
     """
     main = run.accelerator.is_main_process
-    if run.checkpoint.exists():
-        if main:
-            run.find_whole()
-        run.accelerator.wait_for_everyone()
+    if of_main(run.checkpoint.exists()):
+        with ending_together():
+            if main:
+                run.find_whole()
         restore_state(state, run.checkpoint, run.accelerator)
-    if not main:
-        return
-    with writing(run.path):
+    with ending_together(), writing(run.path):
+        if not main:
+            return
         for left in run.path.glob("diverged*.json"):  # of an earlier attempt
             left.unlink(missing_ok=True)
         sweep(run.path)

@@ -8,6 +8,7 @@ from rrpo.data.shards import shard_codec
 from rrpo.data.stream import Shards, Streamed
 from rrpo.errors import UserError
 from rrpo.loading import Location, codec_identity, load_data, load_tokenizer
+from rrpo.notes import note
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Example, Tokenizer, make_examples
 from rrpo.runs import PolicyRun, SFTRun
@@ -32,7 +33,7 @@ def stream_shards(data: Location | None, rows: int, choice: Choice) -> Shards:
     left = f"{found.tests:,} are held out for tests"
     if choice.held_out:
         left += f", {found.total - found.tests - kept:,} with their texts to validate on"
-    print(
+    note(
         f"{data}: streams {kept:,} of {found.total:,} utterances in {len(found.groups):,} row "
         f"groups, {max(rows, found.largest):,} at a time; {left}. Rows that stand twice are not "
         "looked for"

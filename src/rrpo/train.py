@@ -26,7 +26,16 @@ from rrpo.errors import UserError
 from rrpo.gradient import Gradient, all_finite, shared
 from rrpo.objective import Model
 from rrpo.objective import Objective as Objective
-from rrpo.processes import is_main, summed, working_precision
+from rrpo.processes import (
+    ELSEWHERE,
+    ending_together,
+    every_row,
+    is_main,
+    process,
+    summed,
+    told_by_main,
+    working_precision,
+)
 from rrpo.progress import Metrics, Progress, finite, interruption, require_tracker
 from rrpo.run_folder import RunFolder, open_run
 from rrpo.schedule import EarlyStopping as EarlyStopping
@@ -140,7 +149,7 @@ def train(
             gradient = Gradient(objective, config, state, accelerator.device, precision)
             settings = (objective, gradient, config, place, state)
             run = _Run(*settings, validate, validate_every, stop, callbacks, pace, signalled)
-            with writing(place.path):
+            with ending_together(), writing(place.path):
                 metrics = Metrics(place.path, state.step, config.report_to, active=main)
             visible = main and bool(description)
             progress = Progress(description, config.steps, state.step, visible=visible)
@@ -214,9 +223,11 @@ def _loop(run: _Run, metrics: Metrics, progress: Progress) -> None:
         state.finished = True
         _save(run)
     if interrupted or _heard(run):
-        raise TrainingInterrupted(
-            f"interrupted after step {state.step} of {config.steps}, saved in {run.place.path}: "
-            "continue with --resume"
+        raise told_by_main(
+            TrainingInterrupted(
+                f"interrupted after step {state.step} of {config.steps}, saved in "
+                f"{run.place.path}: continue with --resume"
+            )
         )
 
 
@@ -317,4 +328,8 @@ def _diverged(
     offered: Callable[[], Rows] = getattr(run.objective, "batch", tuple)
     batch = offered() if step > run.state.step else ()
     place = (run.place.path, run.accelerator.process_index, run.state.saved_step)
-    return diverged(Divergence(step, what, figures, batch), run.config, *place)
+    error = diverged(Divergence(step, what, figures, batch), run.config, *place)
+    # All processes come here at once; the first that has failed so tells it.
+    first = every_row([what]).index(what)
+    error.told_elsewhere = what == ELSEWHERE or first != process()
+    return error

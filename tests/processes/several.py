@@ -4,6 +4,7 @@
 torchrun or accelerate launch with the word `launched` it is one of them.
 """
 
+import errno
 import importlib
 import json
 import os
@@ -13,19 +14,21 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from rrpo import gradient_buckets
+from rrpo import cli, gradient_buckets, shared_folder, state
 from rrpo.checkpoint import save_model, save_tensors
-from rrpo.data.shards import Utterance
+from rrpo.data.shards import Utterance, write_shard
 from rrpo.data.stream import POSITION
-from rrpo.errors import NotFinite
+from rrpo.errors import NotFinite, UserError
 from rrpo.gradient import Gradient, shared
+from rrpo.mini.world import World
 from rrpo.objective import Objective
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
@@ -41,6 +44,7 @@ from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.transcripts import Transcripts, prepare_head
+from rrpo.run_folder import open_run
 from rrpo.state import initial_state
 from rrpo.train import TrainConfig, TrainingDiverged, TrainingInterrupted, train
 
@@ -274,8 +278,8 @@ def gradient(make: Callable[[], Objective[Any]], file: Path, accumulate: int = 1
     accelerator = training_processes()  # before anything is made, each of which is a part
     objective = make()
     config = CONFIG.model_copy(update={"accumulate": accumulate})
-    state = initial_state(objective.model, config, accelerator, None)
-    made = Gradient(objective, config, state, accelerator.device, None)
+    begun = initial_state(objective.model, config, accelerator, None)
+    made = Gradient(objective, config, begun, accelerator.device, None)
     sent = []
     if made.buckets is not None and isinstance(objective.model, SpeechTokenLM):
         finish = made.buckets.finish
@@ -289,7 +293,7 @@ def gradient(make: Callable[[], Objective[Any]], file: Path, accumulate: int = 1
     assert not what, what
     assert all(sent), "the way back has sent every bucket before its end"
     figures, _ = shared(means, weights, False)
-    found = {name: p.grad for name, p in state.parameters.items() if p.grad is not None}
+    found = {name: p.grad for name, p in begun.parameters.items() if p.grad is not None}
     found |= {f"figure {name}": torch.tensor(one).double() for name, one in figures.items()}
     save_tensors(Path(f"{file}-{accelerator.process_index}"), found)
 
@@ -417,7 +421,7 @@ def interrupted(make: Callable[[], Any], folder: Path, resume: bool, **options: 
         )
         end = {"step": result.step, "said": ""}
     except (TrainingInterrupted, TrainingDiverged) as error:
-        end = {"said": str(error)}
+        end = {"said": str(error), "silent": error.told_elsewhere}
     end["drawn"] = getattr(objective, "drawn", {})
     end["place"] = int(getattr(objective, "carried", {}).get(POSITION, 0))
     (folder.parent / f"{folder.name} {int(resume)}-{process()}.json").write_text(json.dumps(end))
@@ -546,6 +550,95 @@ def failed(root: Path) -> None:
 
     ends += in_processes(2, pairs)
     print(json.dumps({"name": "failed", "ends": ends}), flush=True)
+
+
+class Given(TypedDict, total=False):
+    """What a process is started with where it differs from the others."""
+
+    rate: float
+    threads: int
+    data: list[list[str]]
+    out: str
+    resume: bool
+    writes: bool
+
+
+def agreed(root: Path) -> None:
+    """Start two processes that are not alike, and print what each of them has said."""
+    shared_folder.SEEN_WITHIN = 0.3
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def begin(folder: Path, *each: Given) -> None:
+        training_processes()
+        own = each[process()]
+        how = {"learning_rate": own.get("rate", 0.001), "threads": own.get("threads", 1)}
+        config = CONFIG.model_copy(update={"steps": 2, **how})
+        if not own.get("writes", True):
+            if process() == 0:
+                state.write_json = full  # type: ignore[assignment]
+            else:
+                state.save_tensors = lambda *_: None  # type: ignore[assignment]
+        inputs = {"data": own.get("data", [["shard", "a0" * 32]])}
+        out, objective = folder / own.get("out", "run"), Tied()
+        end: dict[str, Any] = {"said": "", "silent": False}
+        try:
+            with open_run(out, config, own.get("resume", False), inputs) as run:
+                train(objective, config, run, description="")
+        except UserError as error:
+            end = {"said": str(error), "silent": error.told_elsewhere}
+        end["steps"] = list(objective.drawn)
+        (folder / f"end-{process()}.json").write_text(json.dumps(end))
+
+    cases: dict[str, tuple[Given, Given]] = {
+        "rate": ({}, {"rate": 0.01}),
+        "inputs": ({}, {"data": [["other", "b1" * 32]]}),
+        "threads": ({"threads": 2}, {}),
+        "resume": ({"resume": True}, {}),
+        "out": ({}, {"out": "elsewhere"}),
+        "taken": ({"out": "../threads/run"}, {"out": "../threads/run"}),
+        # One of the two sees a run to go on with.
+        "begun": ({"resume": True, "out": "../threads/run"}, {"resume": True}),
+        "new": ({"resume": True}, {"resume": True, "out": "../threads/run"}),
+        "lost": ({}, {"writes": False}),
+        "full": ({"writes": False}, {}),
+    }
+    ends = []
+    for name, each in cases.items():
+        (root / name).mkdir()
+        ends += in_processes(2, lambda name=name, each=each: begin(root / name, *each))
+    print(json.dumps({"name": "agreed", "ends": ends}), flush=True)
+
+
+def told(root: Path) -> None:
+    """Give the command line to two processes, each of which writes what it prints into files."""
+    rows = World().shard("finetune")[:12]
+    parts = ["test"] * 3 + ["train"] * 9
+    rows = [replace(row, partition=p, speaker="") for row, p in zip(rows, parts, strict=True)]
+    write_shard(root / "shard.parquet", rows, World().codec_identity)
+
+    def command(folder: Path, *each: Sequence[str]) -> None:
+        rank = os.environ["RANK"]
+        for number, name in ((1, "out"), (2, "error")):
+            with (folder / f"{name}-{rank}.txt").open("w") as file:
+                os.dup2(file.fileno(), number)
+        sys.argv = ["rrpo", "policy", "sft", "--out", str(folder / "run"), *each[int(rank)]]
+        try:
+            cli.main()
+        except SystemExit as ended:
+            (folder / f"code-{rank}.txt").write_text(str(ended.code))
+        finally:
+            sys.stdout.flush()
+
+    data, no = (["--data", str(root / name)] for name in ("shard.parquet", "no.parquet"))
+    rate = ["--set", "train.learning_rate=0.01"]
+    cases = {"differ": (data, data + rate), "all": (no, no), "second": (data, no)}
+    ends = []
+    for name, each in cases.items():
+        (root / name).mkdir()
+        ends += in_processes(2, lambda name=name, each=each: command(root / name, *each))
+    print(json.dumps({"name": "told", "ends": ends}), flush=True)
 
 
 def launched(root: Path) -> None:

@@ -29,7 +29,7 @@ from rrpo.schedule import TrainConfig
 from rrpo.sharding import gathered, shard, whole
 
 SCRIPT = Path(__file__).parent / "several.py"
-NAMES = ("gradients", "sharded", "resumed", "signalled", "failed")
+NAMES = ("gradients", "sharded", "resumed", "signalled", "failed", "agreed", "told")
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGTERM")
 
 
@@ -170,6 +170,7 @@ def test_one_process_that_is_told_to_end_ends_all(root: Path) -> None:
         assert len(found) == (4 if name == "random 5" else 2)
         steps = {re.match(r"interrupted after step (\d+) ", one["said"])[1] for one in found}
         assert len(steps) == 1, name
+        assert [one["silent"] for one in found] == [False] + [True] * (len(found) - 1)
         step = int(steps.pop())
         assert step == expected.get(name, step)
         checkpoint = folder / name / "checkpoint"
@@ -189,10 +190,102 @@ def test_one_process_that_fails_ends_all(root: Path) -> None:
         others, culprit = ends(folder, f"{name} 0")
         assert "diverged at step 2 (no scores" in culprit["said"]
         assert "diverged at step 2 (another process" in others["said"]
+        assert others["silent"] and not culprit["silent"]
     chosen, rejected = (read_shard(folder / "pairs" / name) for name in (CHOSEN, REJECTED))
     assert [row.id for row in chosen] == [row.id for row in rejected]
     assert {int(row.id) % 2 for row in chosen} == {0, 1}
     assert len({row.id for row in chosen}) == len(chosen) <= 7
+
+
+@forking
+@pytest.mark.slow
+def test_processes_that_differ_do_not_begin(root: Path) -> None:
+    """All end before the first step with one line that the main one alone prints."""
+    folder = root / "agreed"
+    assert said(root)["agreed"]["ends"] == [0] * 20
+    same = "start all with the same command and the same files"
+    expected = {
+        "rate": f"process 1 has learning_rate 0.01 where process 0 has 0.001: {same}",
+        "inputs": "process 1 has data [['other', 'b1b1b1b1b1b1…']] where process 0 has "
+        f"[['shard', 'a0a0a0a0a0a0…']]: {same}",
+        "resume": f"process 1 has resume False where process 0 has True: {same}",
+    }
+    for name, line in expected.items():
+        assert ends(folder / name, "end") == [
+            {"said": line, "silent": silent, "steps": []} for silent in (False, True)
+        ]
+        assert not (folder / name / "run").exists(), "nothing was written"
+    assert [one["steps"] for one in ends(folder / "threads", "end")] == [[1, 2]] * 2
+    first, second = ends(folder / "taken", "end")
+    assert first["said"].endswith("already holds a training run: pass --resume or another --out")
+    assert second == {"said": f"process 0: {first['said']}", "silent": True, "steps": []}
+
+
+@forking
+@pytest.mark.slow
+def test_processes_with_two_folders_do_not_begin(root: Path) -> None:
+    """Nor do they go on, where one of the two holds a run."""
+    folder = root / "agreed"
+    places = {
+        "out": folder / "out" / "run",
+        "begun": folder / "begun" / "../threads/run",
+        "new": folder / "new" / "run",
+    }
+    for name, place in places.items():
+        line = (
+            f"process 1 does not see the run folder {place} of process 0: the run folder must be "
+            "one folder that all processes see (the same --out, on a disk that all machines share)"
+        )
+        assert ends(folder / name, "end") == [
+            {"said": line, "silent": silent, "steps": []} for silent in (False, True)
+        ]
+        assert not list(place.glob(".meeting*")), "the token is removed"
+    assert not (folder / "out" / "elsewhere").exists()
+    assert not list(places["new"].iterdir())
+
+
+@forking
+@pytest.mark.slow
+def test_a_checkpoint_that_a_process_cannot_write_ends_all(root: Path) -> None:
+    """Whether the states of one are not there, or the main one has no room."""
+    folder = root / "agreed"
+    line = f"{folder / 'lost/run/checkpoint.new'} lacks the random states of process 1, so this"
+    first, second = ends(folder / "lost", "end")
+    assert first["said"].startswith(line) and not first["silent"]
+    assert second["said"] == f"process 0: {first['said']}" and second["silent"]
+    first, second = ends(folder / "full", "end")
+    assert "No space left on device" in first["said"] and not first["silent"]
+    assert second["said"] == f"process 0: {first['said']}" and second["silent"]
+    for name in ("lost", "full"):
+        assert not list((folder / name / "run").glob("checkpoint*"))
+        assert [one["steps"] for one in ends(folder / name, "end")] == [[1, 2]] * 2
+
+
+@forking
+@pytest.mark.slow
+def test_what_is_told_is_told_once(root: Path) -> None:
+    """Notes by the main process; an error by the first that has it, with its number."""
+    folder = root / "told"
+    assert said(root)["told"]["ends"] == [0] * 6
+    printed = {
+        path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.txt")
+    }
+    errors = {name: text for name, text in printed.items() if "error" in name and text}
+    note = f"{folder / 'shard.parquet'}: 3 of 12 utterances are held out for tests\n"
+    assert {name for name, text in printed.items() if text == "2"} == {
+        f"{case}/code-{rank}.txt" for case in ("differ", "all", "second") for rank in (0, 1)
+    }
+    assert {name: text for name, text in printed.items() if "out-" in name and text} == {
+        "differ/out-0.txt": note,
+        "second/out-0.txt": note,
+    }
+    assert errors.keys() == {"differ/error-0.txt", "all/error-0.txt", "second/error-1.txt"}
+    assert errors["differ/error-0.txt"].startswith(
+        "error: process 1 has train.learning_rate 0.01 where process 0 has 0.0002: start all"
+    )
+    assert errors["all/error-0.txt"].startswith("error: no token shard at ")
+    assert errors["second/error-1.txt"].startswith("error: process 1: ")
+    assert all(text.count("\n") == 1 for text in errors.values())
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from rrpo.cli.speech import evaluate, export, report, speak
 from rrpo.cli.study import study_app
 from rrpo.cores import choose_threads, cores
 from rrpo.errors import UserError
+from rrpo.notes import rank
 
 TRAINING = ("reward", "policy", "tokenize", "speak", "evaluate", "listen", "study")
 """Commands that are busy for long, with torch."""
@@ -160,6 +161,8 @@ def main() -> None:
         _require_given(sys.argv[1:])
         code = app(standalone_mode=False)
     except UserError as error:
+        if error.told_elsewhere:
+            sys.exit(2)
         _mistake(str(error))
     except KeyboardInterrupt:
         _interrupted()
@@ -241,14 +244,16 @@ def _show_warning(
 ) -> None:
     """Print a warning of ours as a line, without the place in the code that other warnings name."""
     if Path(filename).is_relative_to(Path(__file__).parents[1]):
-        print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+        if rank() == 0:
+            print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
     else:
         text = warnings.formatwarning(message, category, filename, lineno, line)
         print(text, end="", file=file or sys.stderr)
 
 
 def _mistake(message: str) -> NoReturn:
-    line = " ".join(f"error: {message}".split())
+    which = f"process {rank()}: " if rank() > 0 else ""
+    line = " ".join(f"error: {which}{message}".split())
     Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
     sys.exit(2)
 

@@ -16,6 +16,7 @@ from rrpo.data.speakers import require_one_partition
 from rrpo.data.utterance import SCHEMA, check_columns, check_partitions, read_row, unreadable
 from rrpo.data.utterance import Utterance as Utterance
 from rrpo.errors import UserError
+from rrpo.notes import note
 from rrpo.tokens import TOKEN_RATE, require_one_codec
 
 ALL = "all"
@@ -114,7 +115,7 @@ def _without_copies(rows: Sequence[Utterance], data: Path) -> list[Utterance]:
         raise UserError(f"{data}: the utterances {error}") from None
     if copies:
         copy, other = next(iter(copies.items()))
-        print(
+        note(
             f"{data}: left out: {len(copies)} of {len(rows)} utterances with the tokens of "
             f"another, such as {names[copy]} with those of {names[other]}"
         )
@@ -128,7 +129,7 @@ def for_training(data: Path) -> list[Utterance]:
     if not kept:
         raise UserError(f"{data}: every utterance is in the partition {TEST!r}: none to train on")
     if len(kept) < len(rows):
-        print(f"{data}: {len(rows) - len(kept)} of {len(rows)} utterances are held out for tests")
+        note(f"{data}: {len(rows) - len(kept)} of {len(rows)} utterances are held out for tests")
     return kept
 
 
@@ -158,7 +159,7 @@ def for_tests(data: Path, partition: str | None = None) -> list[Utterance]:
             f"{', '.join(map(repr, sorted(known)))}, or take --partition {ALL}"
         )
     if len(kept) < len(rows):
-        print(f"{data}: {len(kept)} of {len(rows)} utterances, the partition {wanted!r}")
+        note(f"{data}: {len(kept)} of {len(rows)} utterances, the partition {wanted!r}")
     return kept
 
 

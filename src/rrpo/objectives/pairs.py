@@ -17,11 +17,12 @@ from rrpo.data.lengths import odd_lengths
 from rrpo.data.manifest import TEST
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
+from rrpo.notes import note
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.rollouts import RolloutConfig, draw, start_engine
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, Tokenizer, choose, make_prompt
-from rrpo.processes import every_row, is_main, process, processes, wait_for_all
+from rrpo.processes import ending_together, every_row, is_main, process, processes, told_by_main
 from rrpo.progress import Progress
 from rrpo.reward.reward import DifferentiableReward, Form, score, weighted_sum
 from rrpo.tokens import TOKEN_RATE
@@ -94,14 +95,16 @@ def draw_pairs(
             progress.update(start + len(batch))
     chosen, rejected = every_row(chosen), every_row(rejected)
     if not chosen:
-        raise UserError(
-            f"of {count} prompts none gave two utterances that ended and are {config.margin:g} "
-            "nats apart: lower pairs.margin, raise pairs.count or pairs.rollout.max_ratio"
+        raise told_by_main(
+            UserError(
+                f"of {count} prompts none gave two utterances that ended and are {config.margin:g} "
+                "nats apart: lower pairs.margin, raise pairs.count or pairs.rollout.max_ratio"
+            )
         )
-    if is_main():
-        write_shard(folder / CHOSEN, chosen, model.config.codec)
-        write_shard(folder / REJECTED, rejected, model.config.codec)
-    wait_for_all()
+    with ending_together():
+        if is_main():
+            write_shard(folder / CHOSEN, chosen, model.config.codec)
+            write_shard(folder / REJECTED, rejected, model.config.codec)
 
 
 def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
@@ -129,10 +132,10 @@ def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
             "name pairs of the partition train"
         )
     if held_out:
-        print(f"{folder}: {len(held_out)} of {len(chosen)} pairs are held out for tests")
+        note(f"{folder}: {len(held_out)} of {len(chosen)} pairs are held out for tests")
     twice = _twice(folder, chosen, rejected, held_out)
     if twice:
-        print(
+        note(
             f"{folder}: {len(twice)} of {len(chosen)} pairs stand there twice, such as "
             f"{twice[0]!r}: each counts once"
         )
@@ -196,8 +199,8 @@ def _by_id(file: Path) -> dict[str, Utterance]:
     rows: dict[str, Utterance] = {}
     texts: dict[bytes, tuple[str, str]] = {}
     found = read_shard(file)
-    for note in odd_lengths(found, file):
-        print(note)
+    for line in odd_lengths(found, file):
+        note(line)
     for row in found:
         if row.partner_emotion is not None:
             raise UserError(f"{file}: the utterance {row.id!r} is mixed with another: remove it")
