@@ -224,7 +224,7 @@ def spoken(text: str, cosyvoice: bool = False) -> Given:
             pytest.importorskip("transformers")
             write_tokenizer(at / "CosyVoice2")
             tokenizer = CosyVoiceTokenizer(at / "CosyVoice2")
-        make_examples(tokenizer, utterances(text=text), at)
+        make_examples(tokenizer, utterances(text=text))
 
     return run
 

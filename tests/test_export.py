@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
@@ -14,8 +16,18 @@ from rrpo.checkpoint import sha256, write_json
 from rrpo.cli import app
 from rrpo.errors import UserError
 from rrpo.export import export
-from rrpo.model_card import PUBLISHED, chain
+from rrpo.loading import describe
+from rrpo.monitor.config import MonitorConfig
 from rrpo.policy import LMConfig, SpeechTokenLM, cosyvoice
+from rrpo.provenance import (
+    MIXED,
+    NOT_FOUND,
+    PUBLISHED,
+    REPLACED,
+    UNSURE,
+    trace,
+    weights_hash,
+)
 from rrpo.runs import DiffRORun, SFTRun
 
 SIZES = {"hidden": 32, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate": 48}
@@ -31,13 +43,14 @@ def runs(tmp_path: Path) -> Path:
     base = [[str(home / "CosyVoice2-0.5B"), hashlib.sha256(weights.encode()).hexdigest()]]
     sft = SFTRun(start=str(home / "CosyVoice2-0.5B"), language="zh")
     diffro = DiffRORun(start=str(home / "sft"), instructions=str(home / "mine.yaml"))
-    for name, config, start in (("sft", sft, base), ("rrpo", diffro, [[str(home / "sft"), "ab"]])):
+    for name, config in (("sft", sft), ("rrpo", diffro)):
         policy.save(
             SpeechTokenLM(LMConfig(text_vocabulary=30, codec="speech_tokenizer_v2", **SIZES)),
             home / name,
         )
         configuration.dump(config, home / name / "config.yaml")
         data = [[str(home / "tokens"), "cd" * 32]]
+        start = base if name == "sft" else describe(start=home / "sft")["start"]
         write_json(home / name / "inputs.json", {"start": start, "data": data, "config": "ef"})
         ended = {"schema": 1, "kind": name, "stopped_at": 7, "best_step": None, "seconds": 1.5}
         write_json(home / name / "results.json", ended)
@@ -99,9 +112,125 @@ def test_a_policy_that_is_no_run_gets_a_card(runs: Path, tmp_path: Path) -> None
     export(runs / "plain", "cosyvoice2", tmp_path / "out")
     front, body = card_of(tmp_path / "out")
     assert "base_model" not in front
-    assert "No training is recorded" in body
-    assert chain(runs / "rrpo") == [runs / "sft", runs / "rrpo"]
-    assert chain(runs / "rrpo" / "checkpoint") == chain(runs / "rrpo")
+    assert front["tags"] == ["text-to-speech", "rrpo"]
+    assert "as it was found: nothing was trained" in body and "post-trained" not in body
+    assert "Nothing was trained: the weights are those of the base." in body
+
+
+def test_weights_without_their_run_are_not_called_untrained(runs: Path, tmp_path: Path) -> None:
+    for name in ("model.json", "model.safetensors"):
+        (tmp_path / "alone").mkdir(exist_ok=True)
+        shutil.copy(runs / "rrpo" / name, tmp_path / "alone")
+    export(tmp_path / "alone", "cosyvoice2", tmp_path / "out")
+    front, body = card_of(tmp_path / "out")
+    assert front["tags"] == ["text-to-speech", "rrpo"]
+    assert "how it was made is not recorded" in body and "nothing was trained" not in body.lower()
+
+
+def other_weights(folder: Path) -> None:
+    """Save a policy of other weights into a folder."""
+    torch.manual_seed(1)
+    shape = LMConfig(text_vocabulary=30, codec="speech_tokenizer_v2", **SIZES)
+    policy.save(SpeechTokenLM(shape), folder)
+
+
+def test_a_start_that_was_made_again_is_not_described(runs: Path, tmp_path: Path) -> None:
+    other_weights(runs / "sft")
+    words = ["export", str(runs / "rrpo"), "--to", "cosyvoice2", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    front, body = card_of(tmp_path / "out")
+    assert "### 1. Not known, `sft`" in body and "### 2. rrpo, `rrpo`" in body
+    assert REPLACED.capitalize() in body and f"sft: {REPLACED}" in " ".join(done.output.split())
+    assert "learning_rate: 0.0002" not in body and "base_model" not in front
+    assert "| base | not known, as `sft` is not, see below |" in body
+    # The policy's own settings and the hash of what it was made from are known as before.
+    assert "| start | `sft` |" in body and "kl_reduction" in body
+
+
+def test_a_start_that_is_gone_is_named(runs: Path, tmp_path: Path) -> None:
+    shutil.rmtree(runs / "sft")
+    made = export(runs / "rrpo", "cosyvoice2", tmp_path / "out")
+    _, body = card_of(tmp_path / "out")
+    assert f"### 1. Not known, `sft`\n\n{NOT_FOUND.capitalize()}." in body
+    assert made.notes == [f"note: {runs / 'sft'}: {NOT_FOUND}"]
+
+
+def test_a_start_without_a_recorded_hash_is_doubted(runs: Path, tmp_path: Path) -> None:
+    (runs / "rrpo" / "inputs.json").unlink()
+    export(runs / "rrpo", "cosyvoice2", tmp_path / "out")
+    _, body = card_of(tmp_path / "out")
+    assert body.count(UNSURE) == 1 and "learning_rate: 0.0002" in body
+
+
+def reported(run: Path, weights: str | None = None) -> None:
+    """Write an evaluation and a forgetting report into a run."""
+    of = {} if weights is None else {"weights": weights}
+    system = {"utterances": 4, "kl": MEASURED}
+    write_json(run / "evaluation.json", {"seed": 0, "system": system, **of})
+    group = {"utterances": 3, "kl": MEASURED}
+    write_json(run / "forgetting.json", {"base": "mini", "groups": {"long": group}, **of})
+
+
+def test_figures_of_other_weights_are_left_out(runs: Path, tmp_path: Path) -> None:
+    run = runs / "rrpo"
+    reported(run)
+    shutil.copytree(run, run / "checkpoint-copied", ignore=shutil.ignore_patterns("*.yaml"))
+    export(run / "checkpoint-copied", "cosyvoice2", tmp_path / "same")
+    _, body = card_of(tmp_path / "same")
+    assert "| long | 3 |" in body and "7 steps, 1.5 s." in body
+    other_weights(run / "checkpoint-kept")
+    write_json(run / "checkpoint-kept" / "training.json", {"step": 5, "finished": False})
+    export(run / "checkpoint-kept", "cosyvoice2", tmp_path / "kept")
+    _, body = card_of(tmp_path / "kept")
+    assert "Weights of step 5 of 80; they are not the run's last." in body
+    assert "| long | 3 |" not in body and "4 utterances" not in body
+    assert body.count("7 steps") == 1, "of the SFT run"
+    assert body.count("Figures of the run's last weights are not shown, as these are others.") == 2
+    for place in (run, run / "checkpoint-kept", run / "checkpoint-kept" / "model.safetensors"):
+        assert [one.run for one in trace(place).stages] == [runs / "sft", run]
+
+
+def test_a_report_of_an_earlier_step_is_left_out(runs: Path, tmp_path: Path) -> None:
+    reported(runs / "rrpo", weights_hash(runs / "rrpo"))
+    export(runs / "rrpo", "cosyvoice2", tmp_path / "same")
+    assert "| long | 3 |" in card_of(tmp_path / "same")[1]
+    reported(runs / "rrpo", "12" * 32)
+    export(runs / "rrpo", "cosyvoice2", tmp_path / "out")
+    _, body = card_of(tmp_path / "out")
+    assert "| long | 3 |" not in body and "4 utterances" not in body
+    assert body.count("is of earlier weights of the run: not shown.") == 2
+
+
+def test_the_end_of_another_training_is_not_described(runs: Path, tmp_path: Path) -> None:
+    other_weights(runs / "rrpo" / "checkpoint-best")
+    ended = {"step": 80, "finished": True}
+    write_json(runs / "rrpo" / "checkpoint-best" / "training.json", ended)
+    export(runs / "rrpo" / "checkpoint-best", "cosyvoice2", tmp_path / "out")
+    _, body = card_of(tmp_path / "out")
+    assert MIXED.capitalize() in body and "kl_reduction" not in body
+
+
+def test_an_unfinished_run_is_said_to_be_one(runs: Path, tmp_path: Path) -> None:
+    run = runs / "rrpo"
+    (run / "results.json").unlink()
+    write_json(run / "training.json", {"step": 3, "finished": False, "best_step": None})
+    words = ["export", str(run), "--to", "cosyvoice2", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    assert "rrpo: not finished: step 3 of 80" in " ".join(done.output.split())
+    _, body = card_of(tmp_path / "out")
+    assert "### 2. diffro, `rrpo`\n\nNot finished: step 3 of 80." in body
+    write_json(run / "training.json", {"step": 9, "finished": True, "best_step": 4})
+    assert export(run, "cosyvoice2", tmp_path / "end").notes == []
+    assert "9 steps, weights of step 4 kept." in card_of(tmp_path / "end")[1]
+
+
+def test_no_folder_of_the_machine_is_given(runs: Path, tmp_path: Path) -> None:
+    looks = MonitorConfig(voice=str(runs / "voice.wav"))
+    config = DiffRORun(start=str(runs / "sft"), monitor=looks)
+    configuration.dump(config, runs / "rrpo" / "config.yaml")
+    export(runs / "rrpo", "cosyvoice2", tmp_path / "out")
+    _, body = card_of(tmp_path / "out")
+    assert "voice: voice.wav" in body and "someone" not in body
 
 
 def test_a_card_that_is_there_is_left(runs: Path, tmp_path: Path) -> None:
@@ -120,7 +249,7 @@ def test_another_base_is_not_called_the_published_one(runs: Path, tmp_path: Path
     export(runs / "rrpo", "cosyvoice2", tmp_path / "out")
     front, body = card_of(tmp_path / "out")
     assert "base_model" not in front
-    assert "`CosyVoice2-0.5B` (its weights are none that are known by hash)" in body
+    assert "### 1. Not known, `CosyVoice2-0.5B`" in body  # it is not at its place
     assert "look at the base's own licence" in body
 
 

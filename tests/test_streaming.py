@@ -159,13 +159,14 @@ def test_what_cannot_stream_is_refused(
         trainings(tiny)[name](tmp_path / "run", given, [*SETTINGS, *settings])
 
 
-def test_an_emotion_that_the_reward_does_not_know(tiny: Path, tmp_path: Path) -> None:
+def test_an_emotion_that_is_not_known_is_named_by_file_and_row(tiny: Path, tmp_path: Path) -> None:
     """Before the first step, whichever row has it."""
     rows = [Utterance(f"{n}", TEXTS[n], "happy", np.arange(9)) for n in range(20)]
-    rows.append(Utterance("20", TEXTS[0], "disgust", np.arange(9)))
     write_shard(tmp_path / "data" / "0.parquet", rows, World().codec_identity)
-    for name in ("diffro", "reward"):
-        with pytest.raises(UserError, match="disgust"):
+    rows.append(Utterance("20", TEXTS[0], "disgust", np.arange(9)))
+    write_shard(tmp_path / "data" / "1.parquet", rows[10:], World().codec_identity)
+    for name in ("diffro", "sft", "reward"):
+        with pytest.raises(UserError, match=r"1\.parquet: utterance '20'.*disgust"):
             trainings(tiny)[name](tmp_path / name, tmp_path / "data")
         assert not (tmp_path / name).exists()
 

@@ -11,16 +11,24 @@ from rrpo.model_card import draft_card, write_card
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import read_tokenizer
 from rrpo.policy.precision import Precision, parse_precision
+from rrpo.provenance import Provenance, trace, unfinished
 
 FORMS = ("cosyvoice2", "cosyvoice3", "hf")
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was exported: the policy, and where its model card is."""
+    """What was exported.
+
+    Attributes:
+        policy: the policy.
+        card: where its model card is.
+        notes: what whoever exports is to be told, a line each.
+    """
 
     policy: SpeechTokenLM
     card: Path
+    notes: list[str]
 
 
 def export(
@@ -46,7 +54,8 @@ def export(
         raise UserError("--to hf needs CosyVoice's tokenizer: name its folder with --model")
     policy = load_policy(run)
     version, there = policy.config.version, out.exists()
-    card = draft_card(run, policy, to, chosen or policy.config.precision)
+    made = trace(run)
+    card = draft_card(run, policy, to, chosen or policy.config.precision, made)
     if to == "hf":
         assert model is not None
         require_empty(out)  # such a folder is read before an llm.pt beside it
@@ -62,10 +71,16 @@ def export(
         cosyvoice.save(policy, out / "llm.pt", chosen)
         files = [out / "llm.pt"]
     try:
-        return Export(policy, write_card(card, files, out))
+        return Export(policy, write_card(card, files, out), _notes(made))
     except UserError:
         for file in files:  # so that a second call finds the folder as the first did
             file.unlink(missing_ok=True)
         if not there:
             shutil.rmtree(out, ignore_errors=True)
         raise
+
+
+def _notes(made: Provenance) -> list[str]:
+    """Return a line for each training that is not finished or not known."""
+    said = {one.place: one.lost or unfinished(one) for one in made.stages}
+    return [f"note: {place}: {why}" for place, why in said.items() if why]

@@ -29,6 +29,7 @@ from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.policy.layout import Prompt, make_prompts
+from rrpo.provenance import weights_hash
 from rrpo.speaking import cosyvoice as cosyvoice_speaking
 from rrpo.speaking import mini as mini_speaking
 from rrpo.speaking.by_name import refuse_voice
@@ -110,16 +111,19 @@ def forgetting(
         seed: of what is drawn.
 
     Returns:
-        `base` and `seed`, and in `groups` group → its figures, each an interval of utterances.
+        `base`, `seed`, the SHA-256 of the policy's `weights`, and in `groups` group → its figures,
+        each an interval of utterances.
 
     Raises:
         UserError: the texts cannot be read, or the two policies are of two codecs.
     """
     start = origin_of(policy).start if base is None else base
+    weights = weights_hash(Path(policy))
     pair = _pair(policy, start, texts, voice, model)
     recogniser, reason = content.available()
     report: dict[str, Any] = {
         "schema": 1,
+        "weights": weights,
         "base": str(start),
         "seed": seed,
         "word_error_reason": reason,

@@ -24,6 +24,7 @@ from rrpo.loading import (
 )
 from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM
+from rrpo.provenance import weights_hash
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardModel
 from rrpo.run_folder import begin_folder, commit_folder, discard_fresh
@@ -73,6 +74,7 @@ def evaluate(
         True
     """
     loaded, scorers = _load(policies, rewards, codec_of)
+    hashes = {name: weights_hash(Path(name)) for name in loaded}
     synthetic = all(is_mini(one) for one in loaded.values())
     if synthetic:
         _refuse_voices(voice, model, matching)
@@ -93,7 +95,8 @@ def evaluate(
         systems[name] = summarise(scored, "", judges.content_reason) | audited
         if name in loaded:
             notes += _notes(name, samples)
-            _keep(Path(name), samples, scored, {"seed": seed, "system": systems[name]})
+            figures = {"seed": seed, "weights": hashes[name], "system": systems[name]}
+            _keep(Path(name), samples, scored, figures)
     for note in notes:
         print(note)
     return systems

@@ -4,7 +4,6 @@ It says what was done and what was measured, from the runs' own files, and names
 Folders of the machine are given by their last name alone.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,21 @@ import yaml
 
 from rrpo import __version__
 from rrpo import config as configuration
-from rrpo.checkpoint import read_json, sha256, write_text
-from rrpo.errors import UserError
+from rrpo.checkpoint import is_ours, sha256, write_text
 from rrpo.interval import cell, read_interval
 from rrpo.measures import MEASURES, figure_of, measures_in, section
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.precision import Precision
+from rrpo.provenance import (
+    UNSURE,
+    Provenance,
+    Stage,
+    how_far,
+    is_last,
+    kind_of,
+    read_object,
+    weights_hash,
+)
 from rrpo.report.forgetting import forgetting_table
 from rrpo.report.markdown import Row, table
 
@@ -26,23 +34,14 @@ CARD, BESIDE = "README.md", "README.rrpo.md"
 """Names of the card; the second where a folder has a README.md of its own."""
 FORGETTING = "forgetting.json"
 """What `rrpo policy forgetting` leaves in a run's folder."""
-PUBLISHED = {
-    "b144ef55b51ce8cfb79a73c90dbba0bdaba4e451c0ebcfab20f769264f84a608": (
-        "FunAudioLLM/CosyVoice2-0.5B"
-    ),
-    "69f43bd545131c30e98947fb360ea8b4dc9916d8e83dded7757c7ea4f5a24970": (
-        "FunAudioLLM/Fun-CosyVoice3-0.5B-2512"
-    ),
-    "74d34b01a80c7154670ae75ac372d1b1712c78bceae9f467eb9f1f6f61ec764f": (
-        "FunAudioLLM/Fun-CosyVoice3-0.5B-2512"
-    ),
-}
-"""SHA-256 of a published llm.pt or llm.rl.pt → its model; the licence named there is Apache-2.0."""
+UNKNOWN = "its weights are none that are known by hash"
 PATHS = ("start", "instructions")
 """Settings that are paths of the machine."""
 
 
-def draft_card(run: Path, model: SpeechTokenLM, to: str, precision: Precision) -> list[list[str]]:
+def draft_card(
+    run: Path, model: SpeechTokenLM, to: str, precision: Precision, made: Provenance
+) -> list[list[str]]:
     """Return the card's parts, each of lines, but for the files, which are written after it.
 
     Args:
@@ -50,19 +49,17 @@ def draft_card(run: Path, model: SpeechTokenLM, to: str, precision: Precision) -
         model: the policy.
         to: the form of the export, as `rrpo export --to` names it.
         precision: of its weights.
+        made: the trainings that led to it.
 
     Raises:
         UserError: a file of the run is damaged.
     """
-    runs = chain(run)
-    first = _start(runs[0]) if runs else str(run)
-    base = _published(runs[0] if runs else None, Path(first))
     return [
-        _front_matter(base, runs),
-        _head(run, model, (to, precision), first, base),
-        _method(runs),
-        _figures(runs[-1] if runs else None),
-        _licence(base),
+        _front_matter(made),
+        _head(run, model, (to, precision), made),
+        _method(made),
+        _figures(run, made),
+        _licence(made.published),
     ]
 
 
@@ -77,65 +74,34 @@ def write_card(draft: Sequence[Sequence[str]], files: Sequence[Path], folder: Pa
     return target
 
 
-def chain(run: Path) -> list[Path]:
-    """Return the folders of the trainings that led to a policy, the first of them first."""
-    found: list[Path] = []
-    path = run.parent if run.name.startswith("checkpoint") else run
-    while (path / "config.yaml").is_file() and path not in found:
-        found.insert(0, path)
-        path = Path(_start(path))
-    return found
-
-
-def _start(run: Path) -> str:
-    return str(configuration.read(run / "config.yaml").get("start", ""))
-
-
-def _published(run: Path | None, start: Path) -> str | None:
-    """Return the published model whose weights a first run, or a policy without one, is of."""
-    if run is None:
-        return PUBLISHED.get(sha256(start)) if start.is_file() else None
-    (_, digest), *_ = _read(run / "inputs.json").get("start") or [["", ""]]
-    known = {hashlib.sha256(one.encode()).hexdigest(): name for one, name in PUBLISHED.items()}
-    return known.get(digest)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return a JSON object of a run; an empty one where there is none."""
-    found = read_json(path) if path.is_file() else {}
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is not a JSON object: make it again")
-    return found
-
-
-def _front_matter(base: str | None, runs: Sequence[Path]) -> list[str]:
-    languages = [configuration.read(one / "config.yaml").get("language") for one in runs]
+def _front_matter(made: Provenance) -> list[str]:
+    settings = [configuration.read(one.run / "config.yaml") for one in made.trainings]
+    trained = ["emotional-speech", "post-training"] if made.stages else []
     values: dict[str, Any] = {
         "license": "unknown",
         "library_name": "cosyvoice",
         "pipeline_tag": "text-to-speech",
-        "tags": ["text-to-speech", "emotional-speech", "post-training", "rrpo"],
+        "tags": ["text-to-speech", *trained, "rrpo"],
     }
-    values |= {"base_model": base} if base else {}
-    spoken = [one for one in languages if one]
+    values |= {"base_model": made.published} if made.published else {}
+    spoken = [one["language"] for one in settings if one.get("language")]
     values |= {"language": spoken[-1]} if spoken else {}
     return ["---", *yaml.safe_dump(values, sort_keys=False).splitlines(), "---"]
 
 
 def _head(
-    run: Path, model: SpeechTokenLM, form: tuple[str, Precision], first: str, base: str | None
+    run: Path, model: SpeechTokenLM, form: tuple[str, Precision], made: Provenance
 ) -> list[str]:
     config = model.config
     count = sum(one.numel() for one in model.parameters())
-    known = f"{base}, by its SHA-256" if base else "its weights are none that are known by hash"
     lines = [f"# {run.resolve().name}", ""]
     lines += [
-        f"A speech-token language model of CosyVoice{config.version}'s layout, post-trained for "
-        f"emotion and written by rrpo {__version__}. It needs the other files of its base.",
+        f"A speech-token language model of CosyVoice{config.version}'s layout, {_what(run, made)}. "
+        "It needs the other files of its base.",
         "",
     ]
     rows: list[Row] = [
-        ("base", [f"`{Path(first).name or first}` ({known})"]),
+        ("base", [_base(made)]),
         ("form", [form[0]]),
         ("precision", [form[1]]),
         ("parameters", [f"{count / 1e6:.1f} M in {config.layers} layers, {config.hidden} wide"]),
@@ -144,37 +110,90 @@ def _head(
     return lines + table("", ["this model"], rows)
 
 
-def _method(runs: Sequence[Path]) -> list[str]:
+def _what(run: Path, made: Provenance) -> str:
+    written = f"written by rrpo {__version__}"
+    if made.stages:
+        return f"post-trained for emotion and {written}"
+    if is_ours(run):
+        return f"{written}; how it was made is not recorded"
+    return f"{written} as it was found: nothing was trained"
+
+
+def _base(made: Provenance) -> str:
+    if not made.base:
+        return f"not known, as `{_name(made.stages[0].place)}` is not, see below"
+    known = f"{made.published}, by its SHA-256" if made.published else UNKNOWN
+    return f"`{_name(made.base)}` ({known})"
+
+
+def _name(place: str | Path) -> str:
+    """Return the last name of a path, so that no folder of the machine is given."""
+    return Path(place).name or str(place)
+
+
+def _method(made: Provenance) -> list[str]:
     lines = ["## Data, method and settings"]
-    if not runs:
-        return [*lines, "", "No training is recorded: the policy is no run of rrpo."]
-    for number, run in enumerate(runs, 1):
-        results, inputs = _read(run / "results.json"), _read(run / "inputs.json")
-        steps = results.get("stopped_at", "an unknown number of")
-        lines += ["", f"### {number}. {results.get('kind', 'a training')}, `{run.name}`", ""]
-        best = results.get("best_step")
-        kept = "" if best is None else f", weights of step {best} kept"
-        lines += [f"{steps} steps{kept}, {results.get('seconds', 'unknown')} s.", ""]
-        rows = [
-            (name, [f"`{Path(place).name or place}`", f"`{digest or 'bundled'}`"])
-            for name, given in inputs.items()
-            if isinstance(given, list)
-            for place, digest in given
-        ]
-        lines += table("made from", ["name", "SHA-256"], rows) if rows else ["Inputs: not recorded"]
-        settings = configuration.read(run / "config.yaml")
-        named = {
-            key: Path(value).name if key in PATHS and value else value
-            for key, value in settings.items()
-        }
-        text = yaml.safe_dump(named, sort_keys=False, allow_unicode=True)
-        lines += ["", "```yaml", *text.splitlines(), "```"]
+    if not made.stages and is_ours(Path(made.base)):
+        return [*lines, "", "No training is recorded: how the weights were made is not known."]
+    if not made.stages:
+        return [*lines, "", "Nothing was trained: the weights are those of the base."]
+    for number, stage in enumerate(made.stages, 1):
+        if stage.lost:
+            lines += ["", f"### {number}. Not known, `{_name(stage.place)}`", ""]
+            lines += [f"{stage.lost.capitalize()}."]
+        else:
+            title = f"### {number}. {kind_of(stage.run)}, `{stage.run.resolve().name}`"
+            lines += ["", title, "", *_training(stage)]
     return lines
 
 
-def _figures(run: Path | None) -> list[str]:
-    """Return the run's own evaluation, its forgetting report, and what has no figure in them."""
-    evaluation = {} if run is None else _read(run / "evaluation.json")
+def _training(stage: Stage) -> list[str]:
+    """Return what is known of a training: its length, what it was made from, its settings."""
+    lines = [how_far(stage), *([UNSURE] if stage.unsure else []), ""]
+    rows: list[Row] = [
+        (name, [f"`{_name(place)}`", f"`{digest or 'bundled'}`"])
+        for name, given in read_object(stage.run / "inputs.json").items()
+        if isinstance(given, list)
+        for place, digest in given
+    ]
+    lines += table("made from", ["name", "SHA-256"], rows) if rows else ["Inputs: not recorded"]
+    settings = {
+        key: _name(value) if key in PATHS and value else _without_folders(value)
+        for key, value in configuration.read(stage.run / "config.yaml").items()
+    }
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return [*lines, "", "```yaml", *text.splitlines(), "```"]
+
+
+def _without_folders(value: Any) -> Any:
+    """Return a setting with the last name of each path in it, such as that of a voice."""
+    if isinstance(value, dict):
+        return {key: _without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(one) for one in value]
+    return _name(value) if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _report(run: Path, made: Provenance, name: str) -> tuple[dict[str, Any], str]:
+    """Return a report of exactly these weights, or nothing and why one that is there is not shown.
+
+    A report that does not name its weights is of the run's last.
+    """
+    if not made.stages or (stage := made.stages[-1]).lost:
+        return {}, ""
+    found = read_object(stage.run / name)
+    recorded = found.get("weights")
+    same = is_last(stage) if recorded is None else recorded == weights_hash(run)
+    if not found or same:
+        return found, ""
+    if is_last(stage):
+        return {}, "The report that is there is of earlier weights of the run: not shown."
+    return {}, "Figures of the run's last weights are not shown, as these are others."
+
+
+def _figures(run: Path, made: Provenance) -> list[str]:
+    """Return the policy's own evaluation, its forgetting report, and what has no figure in them."""
+    evaluation, unlike = _report(run, made, "evaluation.json")
     system = section(evaluation, "system")
     lines = ["## Figures", ""]
     if system:
@@ -183,17 +202,17 @@ def _figures(run: Path | None) -> list[str]:
             "",
         ]
         scores = section(system, "rewards").items()
-        rows = [
-            (f"reward, `{Path(name).name}`", [cell(read_interval(one))]) for name, one in scores
-        ]
+        rows = [(f"reward, `{_name(name)}`", [cell(read_interval(one))]) for name, one in scores]
         there = measures_in([system])
         rows += [(one.title, [cell(figure_of(system, one.key))]) for one in there]
         lines += table("measure", ["this model"], rows)
     else:
         lines += ["Evaluation: not measured (`rrpo evaluate` was not run on this policy)."]
-    report = {} if run is None else _read(run / FORGETTING)
+        lines += ["", unlike] if unlike else []
+    report, unlike = _report(run, made, FORGETTING)
     lines += ["", "### What it forgot", ""]
     lines += _forgot(report) if report else ["Not measured (`rrpo policy forgetting`)."]
+    lines += ["", unlike] if unlike else []
     missing = [one.title for one in MEASURES if system and figure_of(system, one.key) is None]
     lines += ["", "### Not measured", ""]
     lines += [f"- {name}" for name in missing]
@@ -204,7 +223,7 @@ def _figures(run: Path | None) -> list[str]:
 
 def _forgot(report: Mapping[str, Any]) -> list[str]:
     columns, rows = forgetting_table(report)
-    base = Path(str(report.get("base", ""))).name
+    base = _name(str(report.get("base", "")))
     said = f"`rrpo policy forgetting` against `{base}`; in brackets what the base does."
     return [said, "", *table("texts", columns, rows)]
 

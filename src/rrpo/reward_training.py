@@ -9,7 +9,7 @@ import torch
 from rrpo import audio, reward, runs, spelling
 from rrpo import config as configuration
 from rrpo.config import Settings, as_overrides
-from rrpo.data.scan import Choice
+from rrpo.data.scan import Choice, file_of
 from rrpo.data.shards import Utterance, shard_codec
 from rrpo.data.stream import Streamed
 from rrpo.emotions import EMOTIONS
@@ -92,7 +92,7 @@ def train_reward(
             rows, pool = _with_energy(rows), _with_energy(pool)
         known_rows = rows.first() if isinstance(rows, Streamed) else rows
         model = _started(start, known_rows, run.train.seed, codec, told)
-        _require_known(known_rows, model, "the bundled data" if data is None else data)
+        _require_known(known_rows, model, data)
         said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
         inputs = describe(start=start, data=data, mixes=mixes)
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
@@ -141,12 +141,15 @@ def _started(
     return model
 
 
-def _require_known(rows: Sequence[Utterance], model: RewardModel, data: Location) -> None:
-    """Check that a reward model knows every emotion of the data, which a mistake names."""
-    try:
-        class_indices(rows, model.classes())
-    except UserError as error:
-        raise UserError(f"{data}: {error}") from None
+def _require_known(rows: Sequence[Utterance], model: RewardModel, data: Location | None) -> None:
+    """Check that a reward model knows every emotion of the data, whose file and row is named."""
+    known = model.classes()
+    for row in {row.emotion: row for row in reversed(rows)}.values():
+        try:
+            class_indices([row], known)
+        except UserError as error:
+            place = "the bundled data" if data is None else file_of(Path(data), row)
+            raise UserError(f"{place}: {error}") from None
 
 
 def _new_reward_model(rows: Sequence[Utterance], seed: int, codec: str) -> RewardModel:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rrpo.data.scan import Choice, scan
-from rrpo.data.shards import shard_codec
+from rrpo.data.scan import Choice, file_of, scan
+from rrpo.data.shards import Utterance, shard_codec
 from rrpo.data.stream import Shards, Streamed
 from rrpo.errors import UserError
 from rrpo.loading import Location, codec_identity, load_data, load_tokenizer
@@ -52,7 +52,8 @@ def load_examples(
     """
     tokenizer = load_tokenizer(run, model)
     if not run.stream:
-        return make_examples(tokenizer, load_data(data, model, codec_of=codec_of), data)
+        rows = load_data(data, model, codec_of=codec_of)
+        return [_example(tokenizer, row, data) for row in rows]
     if data is not None:
         known = {"the policy": model.config.codec, str(data): shard_codec(Path(data))}
         require_one_codec(known, codec_identity(codec_of))
@@ -65,4 +66,14 @@ def load_examples(
 
 def stream_examples(shards: Shards, tokenizer: Tokenizer) -> Streamed[Example]:
     """Return the rows of shards as examples, each tokenized when its turn comes."""
-    return Streamed(shards, lambda row: make_examples(tokenizer, [row], shards.scan.path)[0])
+    return Streamed(shards, lambda row: _example(tokenizer, row, shards.scan.path))
+
+
+def _example(tokenizer: Tokenizer, row: Utterance, data: Location | None) -> Example:
+    """Return a row as an example; a mistake names its file, which is looked for only then."""
+    try:
+        (made,) = make_examples(tokenizer, [row])
+    except UserError as error:
+        where = "" if data is None else f"{file_of(Path(data), row)}: "
+        raise UserError(f"{where}{error}") from None
+    return made

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rrpo.data import stream as streaming
 from rrpo.data.manifest import TEST
-from rrpo.data.scan import MOST_HELD_OUT, Choice, scan
+from rrpo.data.scan import MOST_HELD_OUT, Choice, file_of, scan
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.data.stream import POSITION, Shards, Streamed, carried_by
 from rrpo.data.utterance import SCHEMA
@@ -217,6 +217,30 @@ def test_no_text_held_out_is_said(tmp_path: Path) -> None:
     rows = [utterance(n, text="one text") for n in range(8)]
     with pytest.raises(UserError, match="none was held out: raise held_out, or leave `stream`"):
         scan(write(tmp_path, rows), Choice(held_out=1e-9))
+
+
+def test_what_leaves_nothing_to_train_on_is_counted(tmp_path: Path) -> None:
+    rows = [utterance(n, partition=TEST) for n in range(5)]
+    rows.append(utterance(5, partition="train"))
+    write(tmp_path, rows)
+    with pytest.raises(UserError) as found:
+        scan(tmp_path, Choice(held_out=0.999999))
+    assert str(found.value) == (
+        f"{tmp_path}: of 6 utterances none is left to train on: 5 in the partition 'test', 1 whose "
+        "texts held_out=0.999999 keeps out: lower held_out, or leave `stream` out"
+    )
+
+
+def test_the_file_of_a_row_is_found(tmp_path: Path) -> None:
+    """By its text, too, as several files may use the same ids."""
+    for name, text in (("a", "One."), ("b", "Two.")):
+        rows = [utterance(n, id=f"{n}", text=text) for n in range(9)]
+        write(tmp_path / name, rows, files=1)
+        (tmp_path / name / "000.parquet").rename(tmp_path / f"{name}.parquet")
+    for name, text in (("a", "One."), ("b", "Two.")):
+        row = utterance(7, id="7", text=text)
+        assert file_of(tmp_path, row) == tmp_path / f"{name}.parquet"
+    assert file_of(tmp_path, utterance(70)) == tmp_path
 
 
 def test_choose_takes_what_comes_next(corpus: Path) -> None:

@@ -112,11 +112,18 @@ def test_nothing_but_broken_answers() -> None:
 def test_mistakes_have_one_line() -> None:
     with pytest.raises(UserError, match="needs text_of"):
         by_reward_models(["mini-tasks"], {"content": 1.0})
+    with pytest.raises(UserError, match="characters is not what the content head of mini-tasks"):
+        by_reward_models(["mini-tasks"], {"content": 1.0}, text_of="characters")
     with pytest.raises(UserError, match="unknown measure 'loudness'"):
         by_judges({"loudness": 1.0})
     scorer = by_reward_models(["mini"])
     with pytest.raises(UserError, match="bored"):
         score_answers(scorer, [said([1])], ["A."], ["bored"], [""])
+    for texts, emotions in ((["A."], ["happy"] * 2), (["A."] * 2, ["happy"])):
+        with pytest.raises(UserError, match=r"2 answers, \d texts, \d emotions, 2 speakers: give"):
+            score_answers(scorer, [said([1]), "none"], texts, emotions, [""] * 2)
+    with pytest.raises(UserError, match="given 2 answers, 1 texts"):
+        score_answers(scorer, [said([1])] * 2, ["A."], ["happy"], [""])
     deaf = by_judges(judges=Judges(None, {}))
     with pytest.raises(UserError, match="do not measure 'judge_probability'"):
         score_answers(deaf, [said([1] * 40)], ["A."], ["happy"], [""])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rrpo import policy, runs
+from rrpo.checkpoint import read_json
 from rrpo.errors import UserError
 from rrpo.monitor import MonitorConfig, read_looks
 from rrpo.objectives.diffro import DiffROConfig
@@ -146,7 +147,9 @@ def test_an_alarm_names_what_rose_and_keeps_the_weights_before(
     assert last < alarm["step"]
     assert f"last at step {last}" in printed[0]
     if last > 0:
-        assert not same(policy.load(tmp_path / "run" / "checkpoint-kept"), model)
+        kept = tmp_path / "run" / "checkpoint-kept"
+        assert not same(policy.load(kept), model)
+        assert read_json(kept / "training.json") == {"step": last, "finished": False}
     assert same(policy.load(tmp_path / "run"), model), "a warning leaves the result alone"
 
 

@@ -131,8 +131,8 @@ def test_a_text_that_is_no_speech_names_its_utterance(folder: Path, text: str, w
         Utterance("5", text, "sad", np.array([1])),
     ]
     for version in (2, 3):
-        with pytest.raises(UserError, match=f"data: utterance '5': the text .*{words}"):
-            make_examples(CosyVoiceTokenizer(folder, version), rows, "data")
+        with pytest.raises(UserError, match=f"utterance '5': the text .*{words}"):
+            make_examples(CosyVoiceTokenizer(folder, version), rows)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,8 @@ def export(
     made = export(run, to, out, model, precision)
     if to != "hf" and is_mini(made.policy):
         print("note: this policy has the mini world's sizes; stock CosyVoice cannot load it")
+    for note in made.notes:
+        print(note)
     print(f"{to} in {out}, its card in {made.card}")
 
 

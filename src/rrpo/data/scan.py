@@ -110,13 +110,40 @@ def scan(path: Path, choice: Choice) -> Scan:
             _scan_file(file, found)
             progress.update(found.total)
     if not sum(found.kept):
-        raise UserError(f"{path}: every utterance is in the partition {TEST!r}: none to train on")
+        raise UserError(_nothing_left(found))
     if choice.held_out and not found.held_out:
         raise UserError(
             f"{path}: of its texts none was held out: raise held_out, or leave `stream` out, as "
             "there are too few texts to need it"
         )
     return found
+
+
+def _nothing_left(found: Scan) -> str:
+    """Say why no row is trained on."""
+    held = found.total - found.tests
+    if not held:
+        return f"{found.path}: every utterance is in the partition {TEST!r}: none to train on"
+    return (
+        f"{found.path}: of {found.total:,} utterances none is left to train on: {found.tests:,} in "
+        f"the partition {TEST!r}, {held:,} whose texts held_out={found.choice.held_out:g} keeps "
+        "out: lower held_out, or leave `stream` out"
+    )
+
+
+def file_of(path: Path, row: Utterance) -> Path:
+    """Return the file that holds a row, for a message; the folder itself where none is found."""
+    for file in shard_files(path):
+        with _open(file) as opened:
+            names = [name for name in opened.schema_arrow.names if name in ("id", "text")]
+            for number in range(opened.num_row_groups):
+                table = _read(opened, number, names, file)
+                same = table["id"].to_numpy() == row.id
+                if row.text and "text" in names:  # two files may use the same ids
+                    same &= table["text"].to_numpy() == row.text
+                if same.any():
+                    return file
+    return path
 
 
 def _open(file: Path) -> parquet.ParquetFile:

@@ -53,7 +53,15 @@ def score_answers(
     emotions: Sequence[str],
     speakers: Sequence[str],
 ) -> list[float]:
-    """Return the score of each answer, `BROKEN` of those that are."""
+    """Return the score of each answer, `BROKEN` of those that are.
+
+    Raises:
+        UserError: the lists are not of one length, or the scorer refuses what is asked for.
+    """
+    given = {"answers": answers, "texts": texts, "emotions": emotions, "speakers": speakers}
+    if len({len(one) for one in given.values()}) > 1:
+        counts = ", ".join(f"{len(one)} {name}" for name, one in given.items())
+        raise UserError(f"score_answers was given {counts}: give one of each for every answer")
     spoken = [speech_of(answer) for answer in answers]
     none = torch.tensor([], dtype=torch.int64)
     asked = [
@@ -78,19 +86,28 @@ def by_reward_models(
     Args:
         rewards: reward models by name or path, or a single one; several with the same head are an
             ensemble.
-        weights: of the terms, by default the emotion alone.
+        weights: of the terms, by default the emotion alone; a head without a weight is not asked.
         form: of the emotion's term (`rrpo.reward.reward.Reward`).
         text_of: what the content head reads: `mini`, `characters` or a CosyVoice model folder.
         device: where they run.
 
     Raises:
-        UserError: what `Reward` refuses, or `text_of` is missing or no such thing.
+        UserError: what `Reward` refuses, or `text_of` is missing, no such thing, or not that of
+            the content head's training.
     """
     places = [rewards] if isinstance(rewards, Location) else rewards
     reward = Reward([load_reward_model(one) for one in places], weights, form=form)
     if "content" in reward.weights and text_of is None:
         raise UserError("the reward content needs text_of: mini, characters or a CosyVoice folder")
-    spell = None if text_of is None else spelling(text_of).spell
+    said = None if text_of is None else spelling(text_of)
+    for index in reward.members.get("content", []):
+        config = reward.models[index].config
+        if said is not None and (config.text, config.phones) != (said.kind, said.phones):
+            raise UserError(
+                f"text_of={text_of} is not what the content head of {places[index]} was trained on:"
+                " give the text_of of its training"
+            )
+    spell = None if said is None else said.spell
     reward.to(torch.device(device))
 
     def scorer(speech: Sequence[Tensor], prompts: Sequence[Prompt]) -> list[float]:

@@ -13,7 +13,7 @@ import torch
 
 from rrpo import policy
 from rrpo.chance import random_states, restore_random_states
-from rrpo.checkpoint import write_text, writing
+from rrpo.checkpoint import write_json, write_text, writing
 from rrpo.errors import UserError
 from rrpo.monitor.config import MonitorConfig
 from rrpo.monitor.evidence import log_factors, log_mean, log_wealth
@@ -94,7 +94,7 @@ class Monitor:
         if self.writes:
             write_text(self.folder / LOOKS, "".join(f"{json.dumps(one)}\n" for one in self._lines))
             if line["kept"] and step > 0 and self.config.action != "stop":
-                self._keep()
+                self._keep(step)
             if line["alarm"]:
                 print(f"monitor: {line['said']}; {DOES[self.config.action]}")
         figures = {name: one["now"] for name, one in line["measures"].items()}
@@ -174,10 +174,12 @@ class Monitor:
             "factors": {key: list(map(float, found)) for key, found in factors.items()},
         }
 
-    def _keep(self) -> None:
+    def _keep(self, step: int) -> None:
         target = self.folder / KEPT
         with writing(target):
-            policy.save(self.on_policy.model, begin_folder(target))
+            fresh = begin_folder(target)
+            policy.save(self.on_policy.model, fresh)
+            write_json(fresh / "training.json", {"step": step, "finished": False})
             commit_folder(target)
 
 

@@ -5,7 +5,6 @@ There are CosyVoice's two layouts, each with its targets.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -64,13 +63,8 @@ def make_prompt(tokenizer: Tokenizer, text: str, emotion: str, speaker: str = ""
     )
 
 
-def make_prompts(
-    tokenizer: Tokenizer, utterances: Sequence[Utterance], source: Path | str | None = None
-) -> list[Prompt]:
+def make_prompts(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[Prompt]:
     """Tokenize the texts and emotions of utterances.
-
-    Args:
-        source: where they lie, for the message of a mistake.
 
     Raises:
         UserError: a text or an emotion cannot be read; the message names the utterance, if it has
@@ -81,17 +75,14 @@ def make_prompts(
         try:
             prompts.append(make_prompt(tokenizer, row.text, row.emotion, row.speaker))
         except UserError as error:
-            where = "" if source is None else f"{source}: "
             name = f"utterance {row.id!r}: " if row.id else ""
-            raise UserError(f"{where}{name}{error}") from None
+            raise UserError(f"{name}{error}") from None
     return prompts
 
 
-def make_examples(
-    tokenizer: Tokenizer, utterances: Sequence[Utterance], source: Path | str | None = None
-) -> list[Example]:
+def make_examples(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[Example]:
     """Tokenize the texts of labelled utterances; see `make_prompts`."""
-    prompts = make_prompts(tokenizer, utterances, source)
+    prompts = make_prompts(tokenizer, utterances)
     return [
         Example(prompt, torch.from_numpy(row.tokens))
         for prompt, row in zip(prompts, utterances, strict=True)
