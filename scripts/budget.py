@@ -91,6 +91,17 @@ def counted(config: LMConfig) -> tuple[int, int, int]:
     return every, model.text_embedding.weight.numel(), layers + model.head.weight.numel()
 
 
+def root(config: LMConfig) -> float:
+    """Return the bytes of what is gathered as one group while a model in parts computes.
+
+    That is all but the layers, the text table first of all (`rrpo.sharding.shard`).
+    """
+    every, _, _ = counted(config)
+    with torch.device("meta"):
+        layers = SpeechTokenLM(config).layers
+    return 4.0 * (every - sum(one.numel() for one in layers.parameters()))
+
+
 def kept_by_autograd(config: LMConfig) -> float:
     """Return the numbers that one layer keeps of a position for the way back."""
     batch, length = 2, 100
@@ -135,7 +146,7 @@ def memory(config: LMConfig, setting: Setting) -> dict[str, float]:
 
 def peak(parts: dict[str, float]) -> float:
     """Return the most that is held at a time: a rollout is over before there are gradients."""
-    always = parts["weights"] + parts["moments"] + parts["reference"]
+    always = parts["weights"] + parts["moments"] + parts["reference"] + parts.get("gathered", 0.0)
     return always + max(parts["rollout"], parts["gradients"] + parts["activations"])
 
 
@@ -194,15 +205,17 @@ def print_memory(setting: Setting, processes: int) -> None:
     shared = ("weights", "moments", "gradients")
     print(
         "| size | parameters | weights | AdamW | gradients | reference | rollout | activations |"
-        f" peak | peak, {processes} in parts |"
+        f" peak | gathered, in parts | peak, {processes} in parts |"
     )
-    print("|---" * 10 + "|")
+    print("|---" * 11 + "|")
     for name, config in SIZES.items():
         parts = memory(config, setting)
         split = {key: one / processes if key in shared else one for key, one in parts.items()}
+        split["gathered"] = root(config)
         order = ("weights", "moments", "gradients", "reference", "rollout", "activations")
         cells = [f"{parts[key] / GB:.1f}" for key in order]
-        cells += [f"**{peak(parts) / GB:.0f}**", f"**{peak(split) / GB:.0f}**"]
+        cells += [f"**{peak(parts) / GB:.0f}**", f"{split['gathered'] / GB:.1f}"]
+        cells += [f"**{peak(split) / GB:.0f}**"]
         print(f"| {name} | {counted(config)[0] / 1e6:,.0f} M | " + " | ".join(cells) + " |")
 
 

@@ -5,9 +5,9 @@
 
 `write` makes files of 100,000 rows in row groups of 5,000: an utterance is five seconds, 125 random
 tokens, with a text of nine words, one of the six emotions that the bundled policy knows and one of
-20,000 speakers; of each hundred groups of five one is held out for tests. Ten million of them take
-2.3 GB. `read` scans them and reads an epoch as a training does, `--processes` of them side by side
-on one machine, and checks that each row to be trained on came exactly once.
+20,000 speakers; each hundredth speaker is held out for tests. Ten million of them take 2.3 GB.
+`read` scans them and reads an epoch as a training does, `--processes` of them side by side on one
+machine, and checks that each row to be trained on came exactly once.
 """
 
 import argparse

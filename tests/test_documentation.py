@@ -86,3 +86,12 @@ def test_scripts_import_what_is_there(script: Path) -> None:
             for one in node.names:
                 if not hasattr(module, one.name):
                     importlib.import_module(f"{node.module}.{one.name}")
+
+
+def test_the_memory_table_is_what_its_script_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    budget = importlib.import_module("budget")
+    budget.print_memory(budget.Setting(width=2), 8)
+    assert capsys.readouterr().out in (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")

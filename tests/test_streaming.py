@@ -1,5 +1,6 @@
 """Trainings whose data streams: resumed to the same weights, and what is refused."""
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 from safetensors.torch import load_file
 
+from places import ROOT
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.mini.world import World
@@ -169,6 +171,16 @@ def test_an_emotion_that_is_not_known_is_named_by_file_and_row(tiny: Path, tmp_p
         with pytest.raises(UserError, match=r"1\.parquet: utterance '20'.*disgust"):
             trainings(tiny)[name](tmp_path / name, tmp_path / "data")
         assert not (tmp_path / name).exists()
+
+
+def test_the_synthetic_rows_of_the_measurement_can_be_trained_on(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    importlib.import_module("stream_rows").write(tmp_path / "shards", 400)
+    quick = ["train.steps=1", "train.warmup_steps=0", "train.report_to=none", "stream=100"]
+    trainings(tiny)["sft"](tmp_path / "run", tmp_path / "shards", quick)
+    assert (tmp_path / "run" / "results.json").is_file()
 
 
 WORKER = """
