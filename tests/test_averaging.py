@@ -11,6 +11,7 @@ from rrpo import average_policies, load_policy, policy
 from rrpo.errors import UserError
 from rrpo.loading import origin_of
 from rrpo.policy import LMConfig, SpeechTokenLM
+from rrpo.provenance import Stage, how_far
 
 
 def write(folder: Path, seed: int, start: str = "mini", **shape: int) -> Path:
@@ -38,6 +39,8 @@ def test_a_mean_is_a_policy_that_says_where_it_began(tmp_path: Path) -> None:
     places = [write(tmp_path / name, 0) for name in ("one", "other")]
     rrpo("policy", "average", *places, "--out", tmp_path / "mean")
     assert origin_of(tmp_path / "mean").start == "mini"
+    stage = Stage(tmp_path / "mean", tmp_path / "mean")
+    assert how_far(stage).startswith("The mean of these policies' weights")
     told = yaml.safe_load((tmp_path / "mean" / "config.yaml").read_text())
     assert told["policies"] == [str(place) for place in places]
     torch.testing.assert_close(

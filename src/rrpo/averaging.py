@@ -16,6 +16,7 @@ from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
 from rrpo.loading import Origin, describe, load_policy, origin_of, output_folder
 from rrpo.policy import SpeechTokenLM
+from rrpo.provenance import MEAN
 from rrpo.run_folder import begin_folder, commit_folder
 
 
@@ -49,7 +50,7 @@ def average_policies(out: str | Path, policies: Sequence[str | Path]) -> SpeechT
     commit_folder(folder / "checkpoint")
     configuration.dump(run, folder / "config.yaml")
     write_json(folder / "inputs.json", describe(policies=places))
-    write_json(folder / "results.json", {"schema": 1, "kind": "average"})
+    write_json(folder / "results.json", {"schema": 1, "kind": MEAN})
     print(f"policy in {folder}; compare it: rrpo evaluate {folder} {places[0]}")
     return policy.load(folder)
 

@@ -34,6 +34,8 @@ MIXED = (
     "these weights are the end of another training than that of the run whose folder they lie in: "
     "its settings are not known"
 )
+MEAN = "average"
+"""Kind of a run that trains nothing and takes the mean of policies."""
 UNSURE = "Its weights were not recorded by the run after it: it may have been made again since."
 
 
@@ -129,6 +131,8 @@ def how_far(stage: Stage) -> str:
     results = read_object(stage.run / "results.json")
     if not is_last(stage):
         return f"Weights of {_step(stage, state)}; they are not the run's last."
+    if results.get("kind") == MEAN:
+        return "The mean of these policies' weights; how each was trained, its own run says."
     if unfinished(stage):
         return f"{unfinished(stage).capitalize()}."
     steps = state.get("step", results.get("stopped_at"))

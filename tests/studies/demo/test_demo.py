@@ -14,7 +14,7 @@ from rrpo.errors import UserError
 from rrpo.interval import with_intervals
 from rrpo.mini.text import SPEAKERS
 from rrpo.studies.demo import demo, voices
-from rrpo.studies.demo.systems import SMOKE
+from rrpo.studies.demo.systems import FULL, SMOKE, dpo_config, with_systems
 
 pytestmark = pytest.mark.slow
 
@@ -173,3 +173,16 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no demo"):
         demo.run(tmp_path, plan=PLAN)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_system_brings_what_it_starts_from() -> None:
+    assert with_systems(SMOKE, ["rrpo_dpo"]).systems == ("sft", "rrpo", "rrpo_dpo")
+    assert with_systems(SMOKE, ["paper_base"]).systems == ("paper_base",)
+
+
+def test_dpo_has_its_presets_size_or_the_plans() -> None:
+    whole, small = (dpo_config(plan, "rrpo_dpo", 3) for plan in (FULL, SMOKE))
+    assert (whole.train.steps, whole.pairs.prompts, whole.dpo.batch_size) == (60, 200, 16)
+    assert (small.train.steps, small.pairs.prompts, small.dpo.batch_size) == (2, 8, 6)
+    assert whole.train.seed == small.train.seed == 3
+    assert whole.rewards == {"emotion": 2.0, "content": 2.0}
