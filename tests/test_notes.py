@@ -3,6 +3,7 @@
 import pytest
 
 from rrpo.notes import note, rank
+from rrpo.progress import Progress
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,17 @@ def test_the_first_process_alone_tells(
     assert rank() == expected
     note("three rows")
     assert capsys.readouterr().out == ("" if expected else "three rows\n")
+
+
+@pytest.mark.parametrize(("number", "expected"), [("0", "read shards: 2/2"), ("1", "")])
+def test_the_first_process_alone_shows_how_far_it_is(
+    number: str,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RANK", number)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with Progress("read shards", 2) as progress:
+        progress.update(2)
+    assert capsys.readouterr().err.partition(",")[0] == expected

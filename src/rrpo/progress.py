@@ -22,6 +22,7 @@ from rich.progress import Progress as RichProgress
 
 from rrpo.checkpoint import cannot_write, write_text
 from rrpo.errors import UserError
+from rrpo.notes import rank
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -47,14 +48,15 @@ class Progress:
         description: what is running.
         total: how many steps there are.
         done: how many were done before, by an interrupted run.
-        visible: False shows nothing, for all processes but the main one.
+        visible: False shows nothing; of several processes all but the main one show nothing anyway.
     """
 
     def __init__(self, description: str, total: int, done: int = 0, visible: bool = True) -> None:
-        self.description, self.total, self.first, self.visible = description, total, done, visible
+        self.description, self.total, self.first = description, total, done
+        self.visible = visible and rank() == 0
         self.console = Console(stderr=True)
         self.bar: RichProgress | None = None
-        if visible and self.console.is_terminal and parent_process() is None:
+        if self.visible and self.console.is_terminal and parent_process() is None:
             self.bar = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),

@@ -24,7 +24,6 @@ from rrpo.loading import (
     output_folder,
 )
 from rrpo.mini.world import World
-from rrpo.notes import rank
 from rrpo.presets import preset as preset_file
 from rrpo.processes import is_main, preparing
 from rrpo.progress import Progress
@@ -165,7 +164,7 @@ def _new_reward_model(rows: Sequence[Utterance], seed: int, codec: str) -> Rewar
 def _with_energy(rows: Sequence[Utterance]) -> list[Utterance]:
     """Measure the energy of the mini codec's tokens, spoken."""
     codec, known = World().codec(), []
-    with Progress("measure energy", len(rows), visible=rank() == 0) as progress:
+    with Progress("measure energy", len(rows)) as progress:
         for row in rows:
             spoken_row = codec.decode(torch.from_numpy(row.tokens))
             known.append(replace(row, energy=audio.energy(spoken_row)))
