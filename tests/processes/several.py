@@ -224,6 +224,13 @@ def fit(**options: Any) -> Rows:
     return Rows(model, rows, config, (), transcripts)
 
 
+def exact_fit() -> Rows:
+    """Return the fine-tuning in float64, in which the size of a batch rounds nothing away."""
+    made = fit()
+    made.model.double()
+    return made
+
+
 class Uneven:
     """Weights of which some have a gradient on one process, one on none; batches of all sizes."""
 
@@ -270,6 +277,7 @@ OBJECTIVES: dict[str, Callable[[], Objective[Any]]] = {
     "grpo": grpo,
     "rloo": lambda: grpo(advantage="rloo", kl_reduction="sum", duration=0.4),
     "reward": fit,
+    "reward, float64": exact_fit,
 }
 
 

@@ -77,7 +77,8 @@ def test_two_and_four_processes_have_the_gradient_of_one(root: Path) -> None:
     folder = root / "gradients"
     names = sorted(path.name.removesuffix(" 1-0") for path in folder.glob("* 1-0"))
     assert set(names) == {
-        *("sft", "dpo", "diffro", "diffro, duration", "grpo", "rloo", "reward", "uneven")
+        *("sft", "dpo", "diffro", "diffro, duration", "grpo", "rloo", "uneven"),
+        *("reward", "reward, float64"),
     }
     for name in names:
         alone = load_tensors(folder / f"{name} 1-0")
@@ -87,7 +88,12 @@ def test_two_and_four_processes_have_the_gradient_of_one(root: Path) -> None:
             for rank in range(count):
                 found = load_tensors(folder / f"{name} {count}-{rank}")
                 assert found.keys() == alone.keys(), name
-                for key in alone:
+                # CTC's float32 sums over parts of three rows round by more on some processors.
+                rounded = name == "reward" and count == 4
+                bound = 1e-12 if name.endswith("float64") else 4e-6 if rounded else 1e-6
+                for key in weights:
+                    torch.testing.assert_close(found[key], alone[key], atol=bound, rtol=0)
+                for key in alone.keys() - set(weights):
                     torch.testing.assert_close(found[key], alone[key], atol=1e-6, rtol=0)
 
 
