@@ -70,7 +70,7 @@ def appears(file: Path) -> bool:
     end = time.monotonic() + SEEN_WITHIN
     while True:
         with suppress(OSError):
-            next(file.parent.iterdir(), None)  # a disk on the network is asked anew
+            next(file.parent.iterdir(), None)  # a disk on the network is asked again
             if file.is_file():
                 return True
         if time.monotonic() > end:

@@ -88,9 +88,10 @@ def test_two_and_four_processes_have_the_gradient_of_one(root: Path) -> None:
             for rank in range(count):
                 found = load_tensors(folder / f"{name} {count}-{rank}")
                 assert found.keys() == alone.keys(), name
-                # CTC's float32 sums over parts of three rows round by more on some processors.
+                # Float32 sums over parts of three rows round by 1.6e-6 on some processors; what is
+                # computed is checked in float64.
                 rounded = name == "reward" and count == 4
-                bound = 1e-12 if name.endswith("float64") else 4e-6 if rounded else 1e-6
+                bound = 1e-12 if name.endswith("float64") else 2e-6 if rounded else 1e-6
                 for key in weights:
                     torch.testing.assert_close(found[key], alone[key], atol=bound, rtol=0)
                 for key in alone.keys() - set(weights):
