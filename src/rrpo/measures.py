@@ -207,12 +207,14 @@ SYSTEMS = {
     "base": "Base",
     "sft": "SFT",
     "best_of_8": "Best of 8",
+    "sft_best_of_8": "SFT, best of 8",
     "dpo": "DPO",
     "grpo": "GRPO",
     "diffro_published": "DiffRO as published",
     "diffro": "DiffRO",
     "rrpo_paper": "RRPO as published",
     "rrpo": "RRPO",
+    "rrpo_best_of_8": "RRPO, best of 8",
     "rrpo_dpo": "RRPO, then DPO",
 }
 ABBREVIATIONS = {

@@ -85,8 +85,8 @@ Rewards = Annotated[
 Systems = Annotated[
     str,
     typer.Option(
-        help="What to train: any of sft, best_of_8, dpo, grpo, diffro_published, diffro, "
-        "rrpo_paper and rrpo."
+        help="What to train: any of sft, best_of_8, sft_best_of_8, dpo, grpo, diffro_published, "
+        "diffro, rrpo_paper, rrpo, rrpo_best_of_8 and rrpo_dpo."
     ),
 ]
 

@@ -15,8 +15,8 @@ from rrpo.mini.world import World
 from rrpo.objectives.rollouts import SHORTEST, RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate
 from rrpo.policy.layout import Prompt, make_prompts
-from rrpo.reward import Reward, RewardModel
-from rrpo.reward.reward import score
+from rrpo.reward import DifferentiableReward
+from rrpo.reward.reward import score, weighted_sum
 from rrpo.speaking.speaker import Said
 
 SPEAKING = RolloutConfig(temperature=0.8, top_k=25)
@@ -26,10 +26,10 @@ BATCH = 48
 
 @dataclass(frozen=True)
 class BestOf:
-    """Several utterances of each prompt, of which a reward model chooses the best."""
+    """Several utterances of each prompt, of which a reward chooses the best."""
 
     count: int
-    reward_model: RewardModel
+    reward: DifferentiableReward
 
 
 def unseen_utterances(
@@ -144,10 +144,10 @@ def speak(
 def speak_best(
     model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int, best: BestOf
 ) -> list[Tensor]:
-    """Draw several utterances for each prompt and return the one of the highest log-posterior."""
+    """Draw several utterances for each prompt and return the one of the highest reward."""
     many = [prompt for prompt in prompts for _ in range(best.count)]
     speech = speak(model, many, seed)
-    scores = score(Reward([best.reward_model], form="log_posterior"), speech, many)["emotion"]
+    scores = weighted_sum(best.reward, score(best.reward, speech, many))
     chosen = scores.view(-1, best.count).argmax(1).tolist()
     return [speech[row * best.count + index] for row, index in enumerate(chosen)]
 

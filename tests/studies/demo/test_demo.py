@@ -176,7 +176,9 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_system_brings_what_it_starts_from() -> None:
-    assert with_systems(SMOKE, ["rrpo_dpo"]).systems == ("sft", "rrpo", "rrpo_dpo")
+    assert with_systems(SMOKE, ["rrpo_dpo"]).systems == ("rrpo", "rrpo_dpo")
+    assert with_systems(SMOKE, ["rrpo_best_of_8"]).systems == ("rrpo", "rrpo_best_of_8")
+    assert with_systems(SMOKE, ["rrpo_paper"]).systems == ("sft", "rrpo_paper")
     assert with_systems(SMOKE, ["paper_base"]).systems == ("paper_base",)
 
 

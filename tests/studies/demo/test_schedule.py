@@ -132,7 +132,7 @@ def test_the_stages_of_a_demo(tmp_path: Path) -> None:
     found = {stage.name: stage for stage in stages(demo)}
     assert list(found)[:3] == ["speak reference", "speak base", "train sft"]
     assert found["train sft"].needs == ()
-    assert found["train rrpo"].needs == ("train sft", "reward ls_eam_adv")
+    assert found["train rrpo"].needs == ("reward plain", "reward ls_eam_adv")
     assert found["speak best_of_8"].needs == ("train sft", "reward plain")
     assert found["speak rrpo"].needs == ("train rrpo",)
     assert found["judge base"].needs == ("speak base", "reward plain", "reward ls_eam_adv")

@@ -13,10 +13,10 @@ from rrpo.evaluate.panel import Judges, Sample, measure
 from rrpo.measures import BY_KEY
 from rrpo.policy import SpeechTokenLM
 from rrpo.report.sound import opus_uri
-from rrpo.reward import RewardModel
-from rrpo.speaking.mini import BestOf, MiniSpeaker
+from rrpo.reward import DifferentiableReward, Reward, RewardModel
+from rrpo.speaking.mini import BestOf, MiniSpeaker, prompts_of
 from rrpo.studies.demo.setting import Demo
-from rrpo.studies.demo.systems import BEST_OF, REWARD_OF, SYSTEMS
+from rrpo.studies.demo.systems import REWARD_OF, SYSTEMS, diffro_config
 
 CURVE_SCORERS = ("dnsmos_p808", "plcmos")
 """What rates the quality of a policy in training."""
@@ -98,7 +98,7 @@ def speak(demo: Demo, name: str) -> None:
     """Let a system speak the test sentences; wav files lie beside their rows, `spoken.json`."""
     best = None
     if name in SYSTEMS and SYSTEMS[name].method == "best_of":
-        best = BestOf(BEST_OF, demo.reward_model(SYSTEMS[name].reward_model))
+        best = BestOf(SYSTEMS[name].count, _chooser(demo, name))
     utterances = demo.unseen(demo.plan.sentences)
     model, base = demo.policy(name), demo.world.policy()
     speaker = MiniSpeaker(model, demo.world, demo.codec, base, best)
@@ -113,6 +113,19 @@ def speak(demo: Demo, name: str) -> None:
             {"id": sample.id, "text": sample.text, "emotion": sample.emotion, **told} | said
         )
     write_json(folder / "spoken.json", rows)
+
+
+def _chooser(demo: Demo, name: str) -> DifferentiableReward:
+    """Return the reward by which the best of several utterances is chosen."""
+    system = SYSTEMS[name]
+    models = [demo.reward_model(system.reward_model)]
+    if not system.chosen_by:
+        return Reward(models, form="log_posterior")
+    config = diffro_config(demo.plan, system.chosen_by, demo.seed)
+    if set(config.rewards) - {"emotion"}:
+        models.append(demo.world.task_model())
+    prompts = prompts_of(demo.world, demo.unseen(demo.plan.sentences))
+    return config.reward(models, prompts, config.diffro.reward_form)
 
 
 def judge(demo: Demo, name: str) -> None:

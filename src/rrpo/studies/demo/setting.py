@@ -61,8 +61,9 @@ class Demo:
         return self.world.policy() if name == "base" else policy.load(self.folder_of(name))
 
     def folder_of(self, name: str) -> Path:
-        """Return the run of a system; the best of several utterances are SFT's."""
-        return self.out / "systems" / ("sft" if SYSTEMS[name].method == "best_of" else name)
+        """Return the run of a system; the best of several utterances are of its start."""
+        system = SYSTEMS[name]
+        return self.out / "systems" / (system.start if system.method == "best_of" else name)
 
     def start_of(self, name: str) -> SpeechTokenLM:
         """Load what a system starts from, which is its reference, too."""

@@ -55,8 +55,10 @@ def stages(demo: Demo) -> list[Stage]:
             system, needs = SYSTEMS[name], []
             if system.start != "base":
                 needs.append(f"train {system.start}")
-            if system.method != "sft":
+            if system.method == "best_of":
                 needs.append(f"reward {system.reward_model}")
+            elif system.method != "sft":
+                needs += rewards  # its curves show what each of them gives
             if system.method != "best_of":
                 found.append(Stage(f"train {name}", system.title, tuple(needs)))
                 needs = [f"train {name}"]

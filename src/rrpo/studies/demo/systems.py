@@ -29,7 +29,9 @@ class System:
         method: of training; "best_of" trains nothing and takes the best of several utterances.
         preset: of DiffRO, or of DPO.
         settings: options over the preset, as for `--set`.
-        start: the system that it starts from and is held to.
+        start: the system that it starts from and is held to; of "best_of", the one that speaks.
+        count: of "best_of", the utterances of a prompt.
+        chosen_by: of "best_of", the system whose reward chooses; else the emotion's log-posterior.
     """
 
     title: str
@@ -38,6 +40,8 @@ class System:
     preset: str = "recommended"
     settings: tuple[str, ...] = ()
     start: str = "sft"
+    count: int = 1
+    chosen_by: str = ""
 
 
 MINI_SIZE = ("train.steps=60", "train.learning_rate=1e-4", "train.weight_decay=0.0")
@@ -61,13 +65,32 @@ DEPARTURES: dict[str, tuple[str, dict[str, Any]]] = {
 SYSTEMS = {
     "base": System("base", method="base"),
     "sft": System("SFT", method="sft", start="base"),
-    "best_of_8": System("best of 8 of SFT (plain reward model)", method="best_of"),
+    "best_of_8": System("best of 8 of SFT (plain reward model)", method="best_of", count=8),
+    "sft_best_of_8": System(
+        "best of 8 of SFT (RRPO's reward)",
+        "ls_eam_adv",
+        method="best_of",
+        count=8,
+        chosen_by="rrpo",
+    ),
     "dpo": System("DPO", method="dpo"),
     "grpo": System("GRPO", method="grpo"),
     "diffro_published": System("DiffRO as published", preset="paper", settings=PUBLISHED),
-    "diffro": System("DiffRO (plain reward model)", settings=("diffro.reward_form=log_posterior",)),
+    "diffro": System(
+        "DiffRO (plain reward model)",
+        settings=("diffro.reward_form=log_posterior",),
+        start="base",
+    ),
     "rrpo_paper": System("RRPO as published", "ls_eam_adv", preset="paper"),
-    "rrpo": System("RRPO", "ls_eam_adv"),
+    "rrpo": System("RRPO", "ls_eam_adv", start="base"),
+    "rrpo_best_of_8": System(
+        "best of 8 of RRPO",
+        "ls_eam_adv",
+        method="best_of",
+        start="rrpo",
+        count=8,
+        chosen_by="rrpo",
+    ),
     "rrpo_dpo": System("RRPO, then DPO", "ls_eam_adv", method="dpo", start="rrpo"),
     **{
         f"paper_{name}": System(f"RRPO as published, but {title}", **(PAPER | changes))
@@ -77,7 +100,6 @@ SYSTEMS = {
 """Every system by name, in the order of a table."""
 REWARD_OF = {name: system.reward_model for name, system in SYSTEMS.items()}
 TITLES = {name: system.title for name, system in SYSTEMS.items() if name != "base"}
-BEST_OF = 8
 
 
 @dataclass(frozen=True)
@@ -204,6 +226,8 @@ def diffro_config(plan: Plan, name: str, seed: int) -> runs.DiffRORun:
     options = [f"{key}={value}" for key, value in sizes.items() if value is not None]
     if plan.diffro_steps is not None:
         options.append(f"train.warmup_steps={min(5, plan.diffro_steps)}")
+        if system.preset == "recommended":
+            options.append(f"train.average_from={1 + 2 * plan.diffro_steps // 5}")
     scale = MINI_SIZE if system.preset == "paper" else ()
     return configuration.load(
         runs.DiffRORun,

@@ -24,6 +24,7 @@ from rrpo.speaking.mini import MiniSpeaker, unseen_utterances
 from rrpo.studies.demo.judged import Rows, read_rows
 from rrpo.studies.demo.pooled import MEASURED, Pooled, pooled, title_of, values_of
 from rrpo.studies.demo.seeds_page import by_measure
+from rrpo.studies.demo.systems import SYSTEMS
 from rrpo.studies.study import begin, finish
 
 
@@ -52,7 +53,8 @@ def run(
     world = world or World()
     world.check()
     _claim(out, demos, sentences, world)
-    systems = [name for name in read_json(demos[0] / "results.json")["systems"] if name != "base"]
+    made = read_json(demos[0] / "results.json")["systems"]
+    systems = [name for name in made if SYSTEMS[name].method not in ("base", "best_of")]
     measured = _measured(out, demos, ["reference", "base", *systems], speakers, sentences, world)
     parts = {"all voices": _together(measured), **measured}
     study = {

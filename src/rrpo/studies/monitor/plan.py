@@ -29,9 +29,11 @@ class Kind:
 
 FREE = ("diffro.beta=0.0", "rewards={emotion: 1.0}", "train.learning_rate=3e-4")
 """Nothing holds the policy: no KL, no content, three times the learning rate."""
+HELD = ("diffro.beta=0.3",)
+"""Three times the recommended pull to the start."""
 KINDS = {
-    "rrpo": Kind("RRPO as recommended", "hardened"),
-    "diffro": Kind("DiffRO as recommended", "plain"),
+    "rrpo": Kind("RRPO, held to its SFT", "hardened", settings=HELD),
+    "diffro": Kind("DiffRO, held to its SFT", "plain", settings=HELD),
     "planted": Kind("clicks planted, no KL", "planted", True, FREE),
     "no_kl": Kind("no KL", "plain", True, FREE),
     "length": Kind("length paid, no KL", "plain", True, FREE, length=True),
@@ -102,6 +104,7 @@ def run_config(plan: Plan, name: str, second: list[str]) -> runs.DiffRORun | run
         *kind.settings,
         f"train.steps={plan.steps}",
         f"train.warmup_steps={min(5, plan.steps)}",
+        "train.average_from=null",
         f"train.seed={seed}",
         "train.report_to=none",
         "train.threads=1",
