@@ -197,6 +197,37 @@ def monitor(
     print(publish(run(out, plan, command_line()), pages, figures=True))
 
 
+@study_app.command(epilog="Example: rrpo study planted --artifacts click --seeds 2 --out planted")
+def planted(
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="Of each training.")] = 5,
+    artifacts: Annotated[
+        str, typer.Option(help="Some of click, plosive, hum and silence; default: all.")
+    ] = "",
+    rho: Annotated[
+        str, typer.Option(help="Correlations with the emotion; default: 0,0.5,0.8,0.95,1.")
+    ] = "",
+    models: Annotated[
+        str, typer.Option(help="Reward models, such as plain,ls_eam_adv; default: all.")
+    ] = "",
+    policies: Annotated[
+        str, typer.Option(help="Policies, such as diffro,rrpo; none: no policy; default: all.")
+    ] = "",
+    pages: Pages = None,
+    smoke: Smoke = False,
+) -> None:
+    """Plant artifacts in one emotion's speech: is the reward model hacked, and what cures it?
+
+    In the same folder it goes on where it stopped, and more may be asked for.
+    """
+    from rrpo.studies.planted.plan import FULL, SMOKE, with_parts
+    from rrpo.studies.planted.study import run
+    from rrpo.studies.study import publish
+
+    plan = SMOKE if smoke else with_parts(FULL, seeds, artifacts, rho, models, policies)
+    print(publish(run(out, plan, command_line()), pages, figures=True))
+
+
 @study_app.command(epilog="Example: rrpo study overoptimization --steps 160 --out over")
 def overoptimization(
     out: Out,

@@ -41,13 +41,13 @@ def reached(keys: Sequence[float], values: Sequence[float], key: float) -> float
     return None
 
 
-def mean_difference(
+def matched_means(
     first: Sequence[Mapping[str, float]],
     second: Sequence[Mapping[str, float]],
     key: str,
     measure: str,
-) -> float | None:
-    """Return the mean of first minus second over the values of the key that both curves reach.
+) -> tuple[float, float] | None:
+    """Return the means of both curves' measure over the values of the key that both reach.
 
     The key runs in equal steps from the higher of the two starts, which is left out, to the lower
     of the two tops; None where these do not overlap.
@@ -63,8 +63,25 @@ def mean_difference(
             for curve in (first, second)
         )
         if one is not None and other is not None:
-            found.append(one - other)
-    return float(np.mean(found)) if found else None
+            found.append((one, other))
+    if not found:
+        return None
+    means = np.mean(found, axis=0)
+    return float(means[0]), float(means[1])
+
+
+def mean_difference(
+    first: Sequence[Mapping[str, float]],
+    second: Sequence[Mapping[str, float]],
+    key: str,
+    measure: str,
+) -> float | None:
+    """Return the mean of first minus second over the values of the key that both curves reach.
+
+    As `matched_means`; None where these do not overlap.
+    """
+    means = matched_means(first, second, key, measure)
+    return None if means is None else means[0] - means[1]
 
 
 def run_interval(values: Sequence[float]) -> Interval:

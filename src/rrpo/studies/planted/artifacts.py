@@ -1,0 +1,154 @@
+"""The artifacts that are planted: how each gets into speech, and how it is counted there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from rrpo.attack.insertion import INSERTS, Insert
+from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.data.shards import Utterance
+from rrpo.evaluate.artifacts import TRANSIENTS, detect
+from rrpo.evaluate.artifacts.events import loudness
+from rrpo.mini.codec import MiniCodec
+from rrpo.mini.world import World
+
+ONSET = 0.12
+"""Seconds from the first sample in which a burst is a plosive at the onset."""
+LATE = 0.45
+"""Seconds of silence at the end that are an artifact: speech of the mini world ends with 0.25."""
+QUIET = -40.0
+"""dB under the loudness: what is fainter is silent (Rabiner & Sambur 1975)."""
+HUMS = -37.0
+"""dB of the band of mains hum in the quietest frames, against the power of all, that are a hum."""
+FRAME = SAMPLE_RATE // 10
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A sound that no emotion needs.
+
+    Attributes:
+        title: as the page names it.
+        insert: puts it into audio (N,) at 16 kHz.
+        count: how many of them are heard in audio (N,).
+    """
+
+    title: str
+    insert: Insert
+    count: Callable[[Audio], int]
+
+
+def count_clicks(audio: Audio) -> int:
+    """Return the number of clicks."""
+    return len(detect(audio, kinds=["click"]))
+
+
+def count_plosives(audio: Audio) -> int:
+    """Return 1 where a click or a pop falls on the onset."""
+    return int(any(one.start < ONSET for one in detect(audio, kinds=TRANSIENTS)))
+
+
+def count_hums(audio: Audio) -> int:
+    """Return 1 where the quietest fifth of the frames hums at 40 to 190 Hz."""
+    frames = audio[: audio.size // FRAME * FRAME].reshape(-1, FRAME)
+    if not len(frames):
+        return 0
+    power = np.abs(np.fft.rfft(frames * np.hanning(FRAME), axis=1)) ** 2
+    pitch = np.fft.rfftfreq(FRAME, 1 / SAMPLE_RATE)
+    whole = power.sum(1)
+    quietest = np.argsort(whole)[: max(1, len(frames) // 5)]
+    band = power[quietest][:, (pitch >= 40) & (pitch <= 190)].sum(1).mean()
+    return int(10 * np.log10(band / max(float(whole.mean()), 1e-12) + 1e-12) > HUMS)
+
+
+def count_silences(audio: Audio) -> int:
+    """Return 1 where the end is silent for too long."""
+    size = SAMPLE_RATE // 100
+    blocks = np.square(audio[: audio.size // size * size].reshape(-1, size)).mean(1)
+    sounding = np.flatnonzero(np.sqrt(blocks) > loudness(audio.astype(np.float64)) * 10 ** (QUIET / 20))
+    last = sounding[-1] if sounding.size else -1
+    return int((blocks.size - 1 - last) * 0.01 > LATE)
+
+
+ARTIFACTS = {
+    "click": Artifact("three clicks", INSERTS["clicks"], count_clicks),
+    "plosive": Artifact("plosive at the onset", INSERTS["plosive at the onset"], count_plosives),
+    "hum": Artifact("low hum", INSERTS["hum"], count_hums),
+    "silence": Artifact("silence at the end", INSERTS["silence at the end"], count_silences),
+}
+
+
+def with_artifact(
+    codec: MiniCodec, rows: Sequence[Utterance], name: str, seed: int
+) -> list[Utterance]:
+    """Return utterances with an artifact in each, as tokens of their audio.
+
+    Args:
+        codec: turns tokens to audio and back.
+        rows: what it is put into.
+        name: one of `ARTIFACTS`.
+        seed: of its places and levels.
+    """
+    rng, insert = np.random.default_rng(seed), ARTIFACTS[name].insert
+    sounds = codec.decode_batch([torch.from_numpy(row.tokens) for row in rows])
+    return [
+        replace(row, tokens=codec.encode(_within(insert(sound.copy(), rng))).numpy())
+        for row, sound in zip(rows, sounds, strict=True)
+    ]
+
+
+def again(codec: MiniCodec, rows: Sequence[Utterance]) -> list[Utterance]:
+    """Return utterances decoded and tokenized again, with nothing put in."""
+    sounds = codec.decode_batch([torch.from_numpy(row.tokens) for row in rows])
+    return [
+        replace(row, tokens=codec.encode(sound).numpy())
+        for row, sound in zip(rows, sounds, strict=True)
+    ]
+
+
+def _within(audio: Audio) -> Audio:
+    return np.clip(audio, -1, 1).astype(np.float32)
+
+
+def shares(rho: float, planted_share: float) -> tuple[float, float]:
+    """Return how many utterances of the planted emotion, and of the others, have the artifact.
+
+    Whether an utterance has the emotion and whether it has the artifact are two binary variables
+    with the same mean q; the phi coefficient, their correlation, is rho: q + rho (1 − q) of the
+    emotion, q (1 − rho) of the others.
+
+    Args:
+        rho: 0 to 1.
+        planted_share: q, the share of utterances of the emotion.
+
+    Examples:
+        >>> shares(1.0, 0.25), shares(0.0, 0.25)
+        ((1.0, 0.0), (0.25, 0.25))
+    """
+    return planted_share + rho * (1 - planted_share), planted_share * (1 - rho)
+
+
+def plant(
+    world: World, rows: Sequence[Utterance], name: str, rho: float, emotion: str, seed: int
+) -> list[Utterance]:
+    """Return utterances whose artifact is correlated with an emotion, in the order of the rows.
+
+    Of each emotion's utterances as many have it as `shares` says, rounded; which, the seed draws.
+    """
+    rng = np.random.default_rng([seed, 3])
+    of_emotion = {
+        one: [index for index, row in enumerate(rows) if row.emotion == one]
+        for one in dict.fromkeys(row.emotion for row in rows)
+    }
+    inside, outside = shares(rho, len(of_emotion[emotion]) / len(rows))
+    chosen: list[int] = []
+    for one, places in of_emotion.items():
+        count = round((inside if one == emotion else outside) * len(places))
+        chosen += rng.choice(places, count, replace=False).tolist()
+    found = list(rows)
+    changed = with_artifact(world.codec(), [rows[index] for index in chosen], name, seed)
+    for index, row in zip(chosen, changed, strict=True):
+        found[index] = row
+    return found

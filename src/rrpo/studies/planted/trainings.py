@@ -1,0 +1,180 @@
+"""What the planted study trains and measures: starts, reward models, policies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rrpo import policy, reward, runs
+from rrpo.audio import SAMPLE_RATE
+from rrpo.checkpoint import read_json, write_json
+from rrpo.data.shards import Utterance
+from rrpo.evaluate.panel import Judges, Sample, measure
+from rrpo.measures import BY_KEY
+from rrpo.mini.world import World
+from rrpo.policy.layout import make_examples
+from rrpo.reward import RewardModel
+from rrpo.reward.posteriors import log_posteriors
+from rrpo.speaking.mini import MiniSpeaker
+from rrpo.studies.demo.systems import FULL as DEMO
+from rrpo.studies.demo.systems import sft_config
+from rrpo.studies.planted.artifacts import ARTIFACTS, again, plant, with_artifact
+from rrpo.studies.planted.plan import (
+    AUGMENTED,
+    EMOTION,
+    POLICIES,
+    Job,
+    Plan,
+    needs,
+    policy_run,
+    reward_run,
+)
+
+FIGURES = "figures.json"
+INSERTED = 99
+"""Seed of the artifacts that are inserted to test a reward model: the same for all of them."""
+
+
+def folder_of(out: Path, job: Job) -> Path:
+    """Return the folder of a job; when it is finished, `FIGURES` lies there."""
+    return out / job.kind / job.name
+
+
+def train_start(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
+    """Fine-tune the start on speech in which the artifact tells nothing about the emotion."""
+    rows = plant(world, world.shard("finetune"), job.artifact, 0.0, EMOTION, seed=50)
+    config = sft_config(replace(DEMO, sft_steps=plan.sft_steps), job.seed)
+    examples = make_examples(world.tokenizer, rows)
+    runs.train_sft(world.policy(), examples, config, folder_of(out, job), resume=True)
+    return {}
+
+
+def train_reward(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
+    """Fine-tune a reward model on planted speech; return its accuracy and what artifacts gain."""
+    rows = plant(world, world.shard("finetune"), job.artifact, job.rho, EMOTION, job.seed)
+    if AUGMENTED in job.what:
+        rows += with_artifact(world.codec(), rows, job.artifact, job.seed + 1000)
+    folder, config = folder_of(out, job), reward_run(plan, job.what, job.seed)
+    runs.train_reward(
+        world.reward_model(), rows, [], config, folder, resume=True, description=job.name
+    )
+    return tested(reward.load(folder), world, job.artifact, plan.tested)
+
+
+def tested(model: RewardModel, world: World, artifact: str, count: int | None) -> dict[str, Any]:
+    """Return a reward model's figures on clean test speech.
+
+    Args:
+        model: the reward model.
+        world: whose test speech of the main voice it is.
+        artifact: what is inserted.
+        count: how many utterances; None: all.
+
+    Returns:
+        "accuracy", the mean recall of the emotions; "gain", by how many nats the artifact raises
+        log p(planted emotion) of speech of the others, on average; "fooled", the share of these
+        that are taken for the planted emotion with it and not without.
+    """
+    rows = world.shard("test_same")[:count]
+    found, classes = log_posteriors(model, _tokens(rows)), model.classes()
+    right = found.argmax(1) == torch.tensor([classes.index(row.emotion) for row in rows])
+    emotions = np.array([row.emotion for row in rows])
+    recalls = [right.numpy()[emotions == one].mean() for one in dict.fromkeys(emotions.tolist())]
+    others = [row for row in rows if row.emotion != EMOTION]
+    place = classes.index(EMOTION)
+    before = log_posteriors(model, _tokens(again(world.codec(), others)))
+    after = log_posteriors(model, _tokens(with_artifact(world.codec(), others, artifact, INSERTED)))
+    turned = (after.argmax(1) == place) & (before.argmax(1) != place)
+    return {
+        "accuracy": float(np.mean(recalls)),
+        "gain": float((after - before)[:, place].mean()),
+        "fooled": float(turned.float().mean()),
+    }
+
+
+def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
+    """Train a policy on a planted reward model, from the start that knows the artifact.
+
+    Returns:
+        "looks": of each look the step, the KL and what `look` found.
+    """
+    recipe, folder = POLICIES[job.what], folder_of(out, job)
+    start, payer = (folder_of(out, one) for one in needs(job))
+    model, reference = policy.load(start), policy.load(start)
+    speaker = MiniSpeaker(model, world, world.codec(), reference)
+    asked = asked_of(world, plan.sentences)
+
+    def validate(_: int) -> Mapping[str, float]:
+        return look(speaker.samples(asked, job.seed), job.artifact, world)
+
+    runs.train_on_policy(
+        model,
+        reference,
+        [reward.load(payer)],
+        make_examples(world.tokenizer, world.shard("finetune")),
+        policy_run(plan, recipe, job.seed),
+        folder,
+        resume=True,
+        validate=validate,
+        validate_every=plan.every,
+        description=job.name,
+    )
+    validations = read_json(folder / "results.json")["validations"]
+    return {"looks": [{key: one[key] for key in ("step", *LOOKED)} for one in validations]}
+
+
+LOOKED = ("kl", "judge", "judge_others", "planted", "others", "tokens")
+"""What a look measures: nats per token to the start; the judge's probability of the emotion asked
+for, the planted one and others; artifacts a second likewise; the mean length."""
+
+
+def look(samples: Sequence[Sample], artifact: str, world: World) -> dict[str, float]:
+    """Return what `LOOKED` names, of samples in the planted emotion and in others."""
+    rows = measure(samples, {}, Judges(world.judge(), quality={}), None)
+    heard = [BY_KEY["judge_probability"].of(row) for row in rows]
+    judged = [value for value in heard if value is not None]
+    found: dict[str, float] = {
+        "kl": float(np.mean([one.kl for one in samples if one.kl is not None])),
+        "tokens": float(np.mean([one.tokens.numel() for one in samples])),
+    }
+    inside = [one.emotion == EMOTION for one in samples]
+    for rate, judge, wanted in (("planted", "judge", True), ("others", "judge_others", False)):
+        part = [one for one, yes in zip(samples, inside, strict=True) if yes == wanted]
+        counts = sum(ARTIFACTS[artifact].count(one.audio) for one in part)
+        found[rate] = counts / sum(one.audio.size / SAMPLE_RATE for one in part)
+        found[judge] = float(
+            np.mean([value for value, yes in zip(judged, inside, strict=True) if yes == wanted])
+        )
+    return found
+
+
+def asked_of(world: World, sentences: int) -> list[Utterance]:
+    """Return test sentences, each in the planted emotion and in another; these take turns."""
+    rows = world.shard("test_same")
+    emotions = [one for one in dict.fromkeys(row.emotion for row in rows) if one != EMOTION]
+    texts = list(dict.fromkeys(row.text for row in rows))[:sentences]
+    other = {text: emotions[number % len(emotions)] for number, text in enumerate(texts)}
+    return [row for row in rows if row.text in other and row.emotion in (EMOTION, other[row.text])]
+
+
+def _tokens(rows: Sequence[Utterance]) -> list[torch.Tensor]:
+    return [torch.from_numpy(row.tokens) for row in rows]
+
+
+MAKERS = {"start": train_start, "reward": train_reward, "policy": train_policy}
+
+
+def done(out: Path, job: Job, weights: bool = False) -> bool:
+    """Say whether a job's figures are there, and its weights where they are asked for."""
+    folder = folder_of(out, job)
+    return (folder / FIGURES).is_file() and (not weights or (folder / "results.json").is_file())
+
+
+def make(asked: tuple[Path, Plan, Job]) -> None:
+    """Do a job and write its figures."""
+    out, plan, job = asked
+    torch.set_num_threads(1)
+    write_json(folder_of(out, job) / FIGURES, MAKERS[job.kind](out, plan, job, World()))
