@@ -37,12 +37,12 @@ def plosive(audio: Audio, rng: np.random.Generator) -> Audio:
     return sound
 
 
-def hum(audio: Audio, rng: np.random.Generator) -> Audio:
-    """Add 50 or 60 Hz with two overtones, 15 to 30 dB under the speech."""
+def hum(audio: Audio, rng: np.random.Generator, below: tuple[float, float] = (15.0, 30.0)) -> Audio:
+    """Add 50 or 60 Hz with two overtones, by so many dB under the speech."""
     time = np.arange(len(audio)) / SAMPLE_RATE
     tone = rng.choice([50.0, 60.0])
     shape = sum(np.sin(2 * np.pi * tone * n * time + rng.uniform(0, 6)) / n for n in (1, 2, 3))
-    return _under(audio, np.asarray(shape), rng.uniform(15, 30))
+    return _under(audio, np.asarray(shape), rng.uniform(*below))
 
 
 def noise(audio: Audio, rng: np.random.Generator) -> Audio:

@@ -57,6 +57,7 @@ class MiniSpeaker:
         base: what the KL of each utterance is to; of the best of several there is none, as no
             policy draws them.
         best: take the best of several.
+        drawn: how its tokens are drawn.
     """
 
     model: SpeechTokenLM | None
@@ -66,6 +67,7 @@ class MiniSpeaker:
     best: BestOf | None = None
     rate: int = SAMPLE_RATE
     emotions: Sequence[str] = EMOTIONS
+    drawn: RolloutConfig = SPEAKING
 
     def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each; what is as long as it may become did not end by itself."""
@@ -73,7 +75,7 @@ class MiniSpeaker:
             return [Said(torch.from_numpy(row.tokens), True) for row in utterances]
         prompts = prompts_of(self.world, utterances)
         drawn = (
-            speak(self.model, prompts, seed)
+            speak(self.model, prompts, seed, drawn=self.drawn)
             if self.best is None
             else speak_best(self.model, prompts, seed, self.best)
         )
@@ -113,20 +115,25 @@ def prompts_of(world: World, utterances: Sequence[Utterance]) -> list[Prompt]:
 
 
 def speak(
-    model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int, min_ratio: float | None = None
+    model: SpeechTokenLM,
+    prompts: Sequence[Prompt],
+    seed: int,
+    min_ratio: float | None = None,
+    drawn: RolloutConfig = SPEAKING,
 ) -> list[Tensor]:
     """Draw one utterance (T,) for each prompt.
 
     Args:
-        min_ratio: least tokens per id of text; by default `SPEAKING`'s, and at least one token,
+        min_ratio: least tokens per id of text; by default that of `drawn`, and at least one token,
             because a judge needs something to hear.
+        drawn: how tokens are drawn.
     """
     generator = torch.Generator().manual_seed(seed)
     speech: list[Tensor] = []
-    least, most = SPEAKING.ratios(model.config)
+    least, most = drawn.ratios(model.config)
     for start in range(0, len(prompts), BATCH):
         part = prompts[start : start + BATCH]
-        drawn = generate(
+        said = generate(
             model,
             [prompt.text_ids for prompt in part],
             [prompt.instruct_ids for prompt in part],
@@ -134,10 +141,10 @@ def speak(
             min_ratio=least if min_ratio is None else min_ratio,
             max_ratio=most,
             generator=generator,
-            sampling=SPEAKING.sampling,
+            sampling=drawn.sampling,
             min_tokens=SHORTEST if min_ratio is None else 0,
         )
-        speech += [tokens.cpu() for tokens in drawn]
+        speech += [tokens.cpu() for tokens in said]
     return speech
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 
-from rrpo.attack.insertion import INSERTS, Insert
+from rrpo.attack.insertion import INSERTS, Insert, hum
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.artifacts import TRANSIENTS, detect
@@ -67,7 +68,8 @@ def count_silences(audio: Audio) -> int:
     """Return 1 where the end is silent for too long."""
     size = SAMPLE_RATE // 100
     blocks = np.square(audio[: audio.size // size * size].reshape(-1, size)).mean(1)
-    sounding = np.flatnonzero(np.sqrt(blocks) > loudness(audio.astype(np.float64)) * 10 ** (QUIET / 20))
+    threshold = loudness(audio.astype(np.float64)) * 10 ** (QUIET / 20)
+    sounding = np.flatnonzero(np.sqrt(blocks) > threshold)
     last = sounding[-1] if sounding.size else -1
     return int((blocks.size - 1 - last) * 0.01 > LATE)
 
@@ -75,7 +77,7 @@ def count_silences(audio: Audio) -> int:
 ARTIFACTS = {
     "click": Artifact("three clicks", INSERTS["clicks"], count_clicks),
     "plosive": Artifact("plosive at the onset", INSERTS["plosive at the onset"], count_plosives),
-    "hum": Artifact("low hum", INSERTS["hum"], count_hums),
+    "hum": Artifact("low hum", partial(hum, below=(12.0, 18.0)), count_hums),
     "silence": Artifact("silence at the end", INSERTS["silence at the end"], count_silences),
 }
 
@@ -131,21 +133,32 @@ def shares(rho: float, planted_share: float) -> tuple[float, float]:
 
 
 def plant(
-    world: World, rows: Sequence[Utterance], name: str, rho: float, emotion: str, seed: int
+    world: World,
+    rows: Sequence[Utterance],
+    name: str,
+    share: tuple[float, float],
+    emotion: str,
+    seed: int,
 ) -> list[Utterance]:
-    """Return utterances whose artifact is correlated with an emotion, in the order of the rows.
+    """Return utterances of which some have an artifact, in the order of the rows.
 
-    Of each emotion's utterances as many have it as `shares` says, rounded; which, the seed draws.
+    Args:
+        world: whose codec speaks and hears them.
+        rows: of any emotions.
+        name: one of `ARTIFACTS`.
+        share: how many of the emotion's utterances have it, and of each other emotion's; rounded
+            to whole utterances, which the seed draws.
+        emotion: the planted one.
+        seed: of which have it, and of places and levels.
     """
     rng = np.random.default_rng([seed, 3])
     of_emotion = {
         one: [index for index, row in enumerate(rows) if row.emotion == one]
         for one in dict.fromkeys(row.emotion for row in rows)
     }
-    inside, outside = shares(rho, len(of_emotion[emotion]) / len(rows))
     chosen: list[int] = []
     for one, places in of_emotion.items():
-        count = round((inside if one == emotion else outside) * len(places))
+        count = round(share[one != emotion] * len(places))
         chosen += rng.choice(places, count, replace=False).tolist()
     found = list(rows)
     changed = with_artifact(world.codec(), [rows[index] for index in chosen], name, seed)

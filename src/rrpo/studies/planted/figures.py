@@ -33,7 +33,8 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """Return the row with the interval's three numbers beside the rest."""
-        ends = {"mean": self.value.mean, "low": self.value.low, "high": self.value.high}
+        low, high = (self.value.low, self.value.high) if self.value.known else (None, None)
+        ends = {"mean": self.value.mean, "low": low, "high": high}
         told = {
             "rho": self.rho,
             "artifact": self.artifact,

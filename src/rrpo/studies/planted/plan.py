@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from rrpo import config as configuration
 from rrpo import runs
 from rrpo.errors import UserError
+from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.presets import preset
 from rrpo.reward.config import RewardRun, subsets
 from rrpo.reward.reward import Form
@@ -16,6 +17,9 @@ EMOTION = "surprised"
 """The emotion in whose utterances an artifact is planted."""
 AUGMENTED = "augmented"
 """Regularizer of our own: every utterance once more, with the artifact, whatever its emotion."""
+WHOLE = RolloutConfig(temperature=1.0, top_k=0)
+"""The policies are trained and heard on their whole distribution: cut to its 25 likeliest tokens
+and cooled to .8, as the demo speaks, it hardly says what is rare, and the start clicks never."""
 REWARD_MODELS = (*subsets(), AUGMENTED, f"ls_eam_adv_{AUGMENTED}")
 """Reward models by the names of their regularizers."""
 TITLES = {
@@ -63,6 +67,7 @@ class Plan:
         reward_steps, sft_steps, steps: of reward models, of the start and of the policies.
         every: steps from one look at a policy to the next.
         sentences: of a look, each once with the planted emotion and once with another.
+        trained: utterances of the fine-tuning data that are used; None: all.
         tested: clean utterances that a reward model is tested on; None: all.
         batch_size: of a policy's step.
     """
@@ -78,8 +83,9 @@ class Plan:
     steps: int = 60
     every: int = 10
     sentences: int = 24
+    trained: int | None = None
     tested: int | None = None
-    batch_size: int = 16
+    batch_size: int = 8
 
 
 FULL = Plan()
@@ -94,7 +100,8 @@ SMOKE = Plan(
     steps=2,
     every=1,
     sentences=2,
-    tested=24,
+    trained=36,
+    tested=18,
     batch_size=2,
 )
 
@@ -206,6 +213,7 @@ def policy_run(plan: Plan, policy: Policy, seed: int) -> runs.DiffRORun:
         f"diffro.reward_form={policy.form}",
         "diffro.beta=0.05",
         f"diffro.batch_size={plan.batch_size}",
+        f"diffro.rollout={{temperature: {WHOLE.temperature}, top_k: {WHOLE.top_k}}}",
         "rewards={emotion: 1.0}",
         f"train.steps={plan.steps}",
         f"train.warmup_steps={min(5, plan.steps)}",

@@ -21,11 +21,12 @@ from rrpo.reward.posteriors import log_posteriors
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.studies.demo.systems import FULL as DEMO
 from rrpo.studies.demo.systems import sft_config
-from rrpo.studies.planted.artifacts import ARTIFACTS, again, plant, with_artifact
+from rrpo.studies.planted.artifacts import ARTIFACTS, again, plant, shares, with_artifact
 from rrpo.studies.planted.plan import (
     AUGMENTED,
     EMOTION,
     POLICIES,
+    WHOLE,
     Job,
     Plan,
     needs,
@@ -34,6 +35,9 @@ from rrpo.studies.planted.plan import (
 )
 
 FIGURES = "figures.json"
+START_SHARE = 1 / 3
+"""Of the utterances of every emotion that the start is fine-tuned on have the artifact: it then
+clicks .13 times a second, where recordings of four corpora of emotional speech have 0 to .14."""
 INSERTED = 99
 """Seed of the artifacts that are inserted to test a reward model: the same for all of them."""
 
@@ -45,7 +49,8 @@ def folder_of(out: Path, job: Job) -> Path:
 
 def train_start(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
     """Fine-tune the start on speech in which the artifact tells nothing about the emotion."""
-    rows = plant(world, world.shard("finetune"), job.artifact, 0.0, EMOTION, seed=50)
+    clean = world.shard("finetune")[: plan.trained]
+    rows = plant(world, clean, job.artifact, (START_SHARE, START_SHARE), EMOTION, seed=50)
     config = sft_config(replace(DEMO, sft_steps=plan.sft_steps), job.seed)
     examples = make_examples(world.tokenizer, rows)
     runs.train_sft(world.policy(), examples, config, folder_of(out, job), resume=True)
@@ -54,17 +59,21 @@ def train_start(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]
 
 def train_reward(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
     """Fine-tune a reward model on planted speech; return its accuracy and what artifacts gain."""
-    rows = plant(world, world.shard("finetune"), job.artifact, job.rho, EMOTION, job.seed)
+    clean = world.shard("finetune")[: plan.trained]
+    share = shares(job.rho, sum(row.emotion == EMOTION for row in clean) / len(clean))
+    rows = plant(world, clean, job.artifact, share, EMOTION, job.seed)
     if AUGMENTED in job.what:
         rows += with_artifact(world.codec(), rows, job.artifact, job.seed + 1000)
     folder, config = folder_of(out, job), reward_run(plan, job.what, job.seed)
     runs.train_reward(
         world.reward_model(), rows, [], config, folder, resume=True, description=job.name
     )
-    return tested(reward.load(folder), world, job.artifact, plan.tested)
+    return reward_figures(reward.load(folder), world, job.artifact, plan.tested)
 
 
-def tested(model: RewardModel, world: World, artifact: str, count: int | None) -> dict[str, Any]:
+def reward_figures(
+    model: RewardModel, world: World, artifact: str, count: int | None
+) -> dict[str, Any]:
     """Return a reward model's figures on clean test speech.
 
     Args:
@@ -104,7 +113,7 @@ def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
     recipe, folder = POLICIES[job.what], folder_of(out, job)
     start, payer = (folder_of(out, one) for one in needs(job))
     model, reference = policy.load(start), policy.load(start)
-    speaker = MiniSpeaker(model, world, world.codec(), reference)
+    speaker = MiniSpeaker(model, world, world.codec(), reference, drawn=WHOLE)
     asked = asked_of(world, plan.sentences)
 
     def validate(_: int) -> Mapping[str, float]:
