@@ -75,10 +75,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
 app.add_typer(listen_app, name="listen")
 app.command(epilog="Example: rrpo tokenize imported --codec s3:FOLDER --out tokens")(tokenize)
-app.command(
-    epilog="Example: rrpo speak --policy mini --text 'It is late.' --out x.wav --best-of 2 "
-    "--reward mini --reward mini-tasks"
-)(speak)
+app.command(epilog="Example: rrpo speak --policy mini --text 'It is late.' --out x.wav")(speak)
 app.command(epilog="Example: rrpo evaluate sft rrpo-policy --reward rm")(evaluate)
 app.command(epilog="Example: rrpo export rrpo-run --to cosyvoice2 --out exported")(export)
 app.command(epilog="Example: rrpo report demo")(report)
