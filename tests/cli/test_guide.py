@@ -29,6 +29,7 @@ from rrpo.loading import load_policy
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
 from rrpo.reward import RewardConfig, RewardModel
+from rrpo.speaking.best_of import choose, recommended_reward
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker, cap_silence
 from rrpo.speaking.speaker import Said, asked
 
@@ -313,6 +314,39 @@ def test_an_emotion_the_reward_model_lacks_is_said_before_anything_is_spoken(
     folder, voice = place / "CosyVoice2-0.5B", place / "voice.wav"
     with pytest.raises(UserError, match="does not know the emotion 'happy'"):
         evaluate([folder], [place / "other"], sentences=1, data=place / "shard", voice=voice)
+
+
+def test_the_best_of_several_of_a_cosyvoice_policy(place: Path) -> None:
+    """Its content head reads characters; one that reads ids of another text is refused."""
+    codec = "speech_tokenizer_v2"
+    shape = {"width": 16, "layers": 1, "heads": 2, "feedforward": 16, "codec": codec}
+    letters = sorted(set(map(ord, "text one")))
+    torch.manual_seed(0)
+    heard = RewardModel(RewardConfig(symbols=letters, text="characters", **shape))
+    reward.save(heard, place / "rm")
+    reward.save(RewardModel(RewardConfig(phones=40, **shape)), place / "other")
+    words = ["speak", "--policy", "CosyVoice2-0.5B", "--text", "Text one.", "--emotion", "sad"]
+    words += ["--voice", "voice.wav", "--out", "said.wav", "--best-of", "3", "--reward"]
+    sounds = []
+    for _ in range(2):
+        done = CliRunner().invoke(app, [*words, "rm"])
+        assert done.exit_code == 0, (done.output, done.exception)
+        sounds.append((place / "said.wav").read_bytes())
+    assert sounds[0] == sounds[1]
+    folder = place / "CosyVoice2-0.5B"
+    spoken = CosyVoiceSpeaker(str(folder), load_policy(folder), place / "voice.wav", None)
+    row = asked("Text one.", "sad")
+    drawn = spoken.say([row] * 3, 0)
+    payer = recommended_reward([reward.load(place / "rm")])
+    assert set(payer.weights) == {"emotion", "content"}
+    choice = choose(payer, spoken.prompts([row])[0], drawn)
+    assert choice is not None and choice.line() in done.output
+    sound, _ = soundfile.read(place / "said.wav")
+    assert sound.size == spoken.sound(drawn[choice.index].tokens).size
+    refused = CliRunner().invoke(app, [*words, "other"]).exception
+    assert isinstance(refused, UserError) and "another policy's text" in str(refused)
+    of_mini = CliRunner().invoke(app, [*words, "mini"]).exception
+    assert isinstance(of_mini, UserError) and "their tokens mean other sounds" in str(of_mini)
 
 
 def test_silence_is_capped_as_cosyvoice3_does() -> None:

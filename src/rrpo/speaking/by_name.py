@@ -1,7 +1,7 @@
 """Speaking with a policy that is given by name: `rrpo speak` and the Python API."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,10 +13,18 @@ from rrpo.audio import Audio
 from rrpo.data.catalogue import emotion_name
 from rrpo.errors import NotFinite, UserError
 from rrpo.evaluate import artifacts
-from rrpo.loading import Location, is_mini, load_policy
+from rrpo.loading import Location, is_mini, load_policy, load_reward_models
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM
+from rrpo.reward import Reward
+from rrpo.speaking.best_of import (
+    Choice,
+    choose,
+    recommended_reward,
+    require_count,
+    require_known,
+)
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.speaking.speaker import Speaker, asked
@@ -25,12 +33,16 @@ REMEDY = "try another --seed, or a policy that was trained for fewer steps"
 
 
 class Speech(NamedTuple):
-    """Tokens (T,), audio (N,), its samples per second, and what is odd about it, a line each."""
+    """Tokens (T,), audio (N,), its samples per second, and what is odd about it, a line each.
+
+    `choice` says how it was chosen, where it is the best of several.
+    """
 
     tokens: Tensor
     audio: Audio
     rate: int
     notes: list[str]
+    choice: Choice | None = None
 
 
 def speak(
@@ -42,6 +54,9 @@ def speak(
     voice: Location | None = None,
     model: Location | None = None,
     seed: int = 0,
+    best_of: int = 1,
+    reward: Location | Sequence[Location] = (),
+    codec_of: str | None = None,
 ) -> tuple[Audio, int]:
     """Speak a text; return audio (N,) float32 and its samples per second (`rrpo speak`).
 
@@ -53,16 +68,36 @@ def speak(
         voice: CosyVoice: a recording whose voice is taken over.
         model: CosyVoice: its model folder, where it is not the one the policy began from.
         seed: the same seed says the same.
+        best_of: how many utterances are drawn; the one of the highest reward is returned. One that
+            did not end by itself or loops is returned only if all did.
+        reward: with `best_of` above 1, the reward models it was trained against; their reward is
+            that of DiffRO's recommended preset, the content counting where a model has its head.
+        codec_of: codec of reward models that do not record it, as of `rrpo.train_diffro`.
 
     Raises:
-        UserError: the policy, the voice or the emotion cannot be used, or nothing is said.
+        UserError: the policy, the voice, the emotion or a reward model cannot be used, or nothing
+            is said.
 
     Examples:
         >>> audio, rate = speak("mini", "The train leaves at noon.", "happy")
         >>> rate, 1.0 < audio.size / rate < 5.0
         (16000, True)
+        >>> better, rate = speak(
+        ...     "mini", "It is late.", "happy", best_of=2, reward=["mini", "mini-tasks"]
+        ... )
     """
-    said = speech(policy, text, emotion, speaker=speaker, voice=voice, folder=model, seed=seed)
+    said = speech(
+        policy,
+        text,
+        emotion,
+        speaker=speaker,
+        voice=voice,
+        folder=model,
+        seed=seed,
+        best_of=best_of,
+        rewards=[reward] if isinstance(reward, Location) else reward,
+        codec_of=codec_of,
+    )
     for note in said.notes:
         warnings.warn(note, stacklevel=2)
     return said.audio, said.rate
@@ -77,11 +112,19 @@ def speech(
     voice: Location | None,
     folder: Location | None,
     seed: int,
+    best_of: int = 1,
+    rewards: Sequence[Location] = (),
+    codec_of: str | None = None,
 ) -> Speech:
     """Speak a text as `speak` does; return its tokens and what is odd about it, too."""
+    require_count(best_of, rewards)
     model = load_policy(location)
     _require_voice(model, speaker)
-    return _named(location, model, voice, folder).say(text, emotion, seed, speaker)
+    reward = None
+    if rewards:
+        reward = recommended_reward(load_reward_models(rewards, model, codec_of))
+    named = _named(location, model, voice, folder)
+    return named.say(text, emotion, seed, speaker, best_of, reward)
 
 
 @dataclass(frozen=True)
@@ -91,13 +134,29 @@ class NamedSpeaker:
     location: Location
     speaker: Speaker
 
-    def say(self, text: str, emotion: str, seed: int, voice: str = "") -> Speech:
-        """Speak a text; arguments and errors as of `speak`, `voice` being its `speaker`."""
+    def say(
+        self,
+        text: str,
+        emotion: str,
+        seed: int,
+        voice: str = "",
+        count: int = 1,
+        reward: Reward | None = None,
+    ) -> Speech:
+        """Speak a text; arguments and errors as of `speak`, `voice` being its `speaker`.
+
+        With a reward it is the best of `count` utterances.
+        """
         with naming(self.location):
             name = emotion_name(emotion)  # joy is happy, as in the data
-            said = self.speaker.say(
-                [asked(text, name if name in self.speaker.emotions else emotion, voice)], seed
-            )[0]
+            row = asked(text, name if name in self.speaker.emotions else emotion, voice)
+            prompt = self.speaker.prompts([row])[0]
+        if reward is not None:
+            require_known(reward, prompt)
+        with naming(self.location):
+            drawn = self.speaker.say([row] * count, seed)
+        choice = None if reward is None else choose(reward, prompt, drawn)
+        said = drawn[0 if choice is None else choice.index]
         if said.tokens.numel() == 0:
             raise UserError("the policy said nothing: try another --seed")
         sound = self.speaker.sound(said.tokens)
@@ -114,7 +173,7 @@ class NamedSpeaker:
             notes.append(
                 f"{self.location} loops: {share:.0%} of the tokens are stuck or repeated; {REMEDY}"
             )
-        return Speech(said.tokens, sound, self.speaker.rate, notes)
+        return Speech(said.tokens, sound, self.speaker.rate, notes, choice)
 
 
 def load_speaker(

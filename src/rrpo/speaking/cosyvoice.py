@@ -84,13 +84,17 @@ class CosyVoiceSpeaker:
         """Return audio (N,) of tokens (T,) at the vocoder's own rate."""
         return self.codec.decode_native(tokens)
 
+    def prompts(self, utterances: Sequence[Utterance]) -> list[Prompt]:
+        """Return each text with the instruction for its emotion."""
+        return make_prompts(self._tokenizer, utterances)
+
     def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each text by repetition-aware sampling.
 
         What is as long as it may become did not end by itself.
         """
         # A mistake is told before any drawing.
-        return draw(self._model, make_prompts(self._tokenizer, utterances), seed)
+        return draw(self._model, self.prompts(utterances), seed)
 
     def samples(self, utterances: Sequence[Utterance], seed: int) -> list[Sample]:
         """Speak each text for the judges; where the policy says nothing, they get silence."""

@@ -69,11 +69,15 @@ class MiniSpeaker:
     emotions: Sequence[str] = EMOTIONS
     drawn: RolloutConfig = SPEAKING
 
+    def prompts(self, utterances: Sequence[Utterance]) -> list[Prompt]:
+        """Return each text with its emotion, in its speaker's voice."""
+        return prompts_of(self.world, utterances)
+
     def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each; what is as long as it may become did not end by itself."""
         if self.model is None:
             return [Said(torch.from_numpy(row.tokens), True) for row in utterances]
-        prompts = prompts_of(self.world, utterances)
+        prompts = self.prompts(utterances)
         drawn = (
             speak(self.model, prompts, seed, drawn=self.drawn)
             if self.best is None
@@ -92,7 +96,7 @@ class MiniSpeaker:
         tokens = [one.tokens for one in said]
         divergence: list[float | None] = [None] * len(tokens)
         if self.model is not None and self.base is not None and self.best is None:
-            prompts = prompts_of(self.world, utterances)
+            prompts = self.prompts(utterances)
             divergence = [*kl_of(self.model, self.base, prompts, tokens)]
         sounds = self.codec.decode_batch(tokens)
         return [

@@ -10,6 +10,7 @@ from rrpo.audio import Audio
 from rrpo.data.shards import Utterance
 from rrpo.data.tokenize import Codec
 from rrpo.evaluate.panel import Sample
+from rrpo.policy.layout import Prompt
 
 
 class Said(NamedTuple):
@@ -36,6 +37,9 @@ class Speaker(Protocol):
     @property
     def emotions(self) -> Sequence[str]:
         """Emotions that it can be asked for."""
+
+    def prompts(self, utterances: Sequence[Utterance]) -> list[Prompt]:
+        """Return what the policy is asked for each: which a reward reads beside the tokens."""
 
     def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each."""
