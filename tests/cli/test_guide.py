@@ -29,7 +29,7 @@ from rrpo.loading import load_policy
 from rrpo.mini.world import World
 from rrpo.policy import cosyvoice
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.speaking.best_of import choose, recommended_reward
+from rrpo.speaking.best_of import choose, choosing_reward
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker, cap_silence
 from rrpo.speaking.speaker import Said, asked
 
@@ -337,7 +337,7 @@ def test_the_best_of_several_of_a_cosyvoice_policy(place: Path) -> None:
     spoken = CosyVoiceSpeaker(str(folder), load_policy(folder), place / "voice.wav", None)
     row = asked("Text one.", "sad")
     drawn = spoken.say([row] * 3, 0)
-    payer = recommended_reward([reward.load(place / "rm")])
+    payer = choosing_reward([reward.load(place / "rm")])
     assert set(payer.weights) == {"emotion", "content"}
     choice = choose(payer, spoken.prompts([row])[0], drawn)
     assert choice is not None and choice.line() in done.output

@@ -10,15 +10,14 @@ import torch
 
 import rrpo as api
 from command_line import mistake, rrpo
-from rrpo import config, reward
+from rrpo import reward
 from rrpo.errors import NotFinite, UserError
 from rrpo.loading import load_policy, load_reward_model
 from rrpo.mini.world import World
 from rrpo.policy.layout import Prompt
-from rrpo.presets import preset
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.reward import score, weighted_sum
-from rrpo.speaking.best_of import MOST, Choice, choose, recommended_reward
+from rrpo.speaking.best_of import MOST, Choice, choose, choosing_reward
 from rrpo.speaking.by_name import Speech, load_speaker, speech
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.speaking.speaker import Said, asked
@@ -91,16 +90,14 @@ def test_what_is_broken_is_chosen_only_if_all_are(broken: str) -> None:
         assert everyone.reward == pytest.approx(everyone.mean)
 
 
-def test_the_reward_is_that_of_the_recommended_preset() -> None:
-    preset_weights = config.read(preset("diffro", "recommended"))["rewards"]
-    assert {"emotion", "content"} == set(preset_weights)
+def test_the_words_count_where_a_model_can_read_them() -> None:
     models = [load_reward_model(name) for name in BOTH]
-    whole = recommended_reward(models)
-    assert (whole.weights, whole.form) == (preset_weights, "robust")
-    alone = recommended_reward(models[:1])
-    assert alone.weights == {"emotion": preset_weights["emotion"]}
+    whole = choosing_reward(models)
+    assert (whole.weights, whole.form) == ({"emotion": 2.0, "content": 1.0}, "robust")
+    alone = choosing_reward(models[:1])
+    assert alone.weights == {"emotion": 2.0}
     with pytest.raises(UserError, match="no reward model has a head for 'emotion'"):
-        recommended_reward(models[1:])
+        choosing_reward(models[1:])
 
 
 def test_the_best_of_several_is_one_of_them() -> None:
@@ -108,7 +105,7 @@ def test_the_best_of_several_is_one_of_them() -> None:
     world = World()
     speaker = MiniSpeaker(load_policy("mini"), world, world.codec())
     said = speaker.say([asked(TEXT, "happy")] * 3, 4)
-    payer = recommended_reward([load_reward_model(name) for name in BOTH])
+    payer = choosing_reward([load_reward_model(name) for name in BOTH])
     rewards = weighted_sum(
         payer,
         score(payer, [one.tokens for one in said], speaker.prompts([asked(TEXT, "happy")]) * 3),

@@ -1,12 +1,10 @@
-"""The best of several utterances of one text, chosen by the reward a policy is trained against."""
+"""The best of several utterances of one text, chosen by the terms of a policy's reward."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rrpo import config as configuration
 from rrpo.errors import UserError
 from rrpo.policy.layout import Prompt
-from rrpo.presets import preset
 from rrpo.reward import Reward, RewardModel
 from rrpo.reward.reward import score, weighted_sum
 from rrpo.speaking.speaker import Said
@@ -14,6 +12,9 @@ from rrpo.tokens import loops
 
 MOST = 100
 """Utterances of which one may be chosen; each takes the time of one."""
+WEIGHTS = {"emotion": 2.0, "content": 1.0}
+"""Of the reward's terms. In training the content weighs more, since its gradient does less for the
+words than a choice among utterances does."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,18 @@ def require_count(count: int, rewards: Sequence[object]) -> None:
         raise UserError("--reward chooses among several utterances: give --best-of, such as 8, too")
 
 
-def recommended_reward(models: Sequence[RewardModel]) -> Reward:
-    """Return the reward of DiffRO's recommended preset, without the content where no model has it.
+def choosing_reward(models: Sequence[RewardModel]) -> Reward:
+    """Return the reward that chooses, −L_ser and the content's term as `WEIGHTS` weighs them.
+
+    The content is left out where no model has a head for it.
 
     Raises:
         UserError: no model has a head for the emotion, or they know different emotions.
     """
-    settings = configuration.read(preset("diffro", "recommended"))
-    weights = dict(settings["rewards"])
+    weights = dict(WEIGHTS)
     if all(model.content is None for model in models):
         del weights["content"]
-    return Reward(models, weights, form=settings["diffro"]["reward_form"])
+    return Reward(models, weights, form="robust")
 
 
 def require_known(reward: Reward, prompt: Prompt) -> None:

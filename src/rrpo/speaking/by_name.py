@@ -21,7 +21,7 @@ from rrpo.reward import Reward
 from rrpo.speaking.best_of import (
     Choice,
     choose,
-    recommended_reward,
+    choosing_reward,
     require_count,
     require_known,
 )
@@ -70,8 +70,8 @@ def speak(
         seed: the same seed says the same.
         best_of: how many utterances are drawn; the one of the highest reward is returned. One that
             did not end by itself or loops is returned only if all did.
-        reward: with `best_of` above 1, the reward models it was trained against; their reward is
-            that of DiffRO's recommended preset, the content counting where a model has its head.
+        reward: with `best_of` above 1, the reward models it was trained against: twice −L_ser, and
+            the content's term where one has a head for it.
         codec_of: codec of reward models that do not record it, as of `rrpo.train_diffro`.
 
     Raises:
@@ -122,7 +122,7 @@ def speech(
     _require_voice(model, speaker)
     reward = None
     if rewards:
-        reward = recommended_reward(load_reward_models(rewards, model, codec_of))
+        reward = choosing_reward(load_reward_models(rewards, model, codec_of))
     named = _named(location, model, voice, folder)
     return named.say(text, emotion, seed, speaker, best_of, reward)
 

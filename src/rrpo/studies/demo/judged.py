@@ -14,9 +14,10 @@ from rrpo.measures import BY_KEY
 from rrpo.policy import SpeechTokenLM
 from rrpo.report.sound import opus_uri
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
-from rrpo.speaking.mini import BestOf, MiniSpeaker, prompts_of
+from rrpo.speaking.best_of import choosing_reward
+from rrpo.speaking.mini import BestOf, MiniSpeaker
 from rrpo.studies.demo.setting import Demo
-from rrpo.studies.demo.systems import REWARD_OF, SYSTEMS, diffro_config
+from rrpo.studies.demo.systems import REWARD_OF, SYSTEMS
 
 CURVE_SCORERS = ("dnsmos_p808", "plcmos")
 """What rates the quality of a policy in training."""
@@ -118,14 +119,10 @@ def speak(demo: Demo, name: str) -> None:
 def _chooser(demo: Demo, name: str) -> DifferentiableReward:
     """Return the reward by which the best of several utterances is chosen."""
     system = SYSTEMS[name]
-    models = [demo.reward_model(system.reward_model)]
-    if not system.chosen_by:
-        return Reward(models, form="log_posterior")
-    config = diffro_config(demo.plan, system.chosen_by, demo.seed)
-    if set(config.rewards) - {"emotion"}:
-        models.append(demo.world.task_model())
-    prompts = prompts_of(demo.world, demo.unseen(demo.plan.sentences))
-    return config.reward(models, prompts, config.diffro.reward_form)
+    model = demo.reward_model(system.reward_model)
+    if system.words:
+        return choosing_reward([model, demo.world.task_model()])
+    return Reward([model], form="log_posterior")
 
 
 def judge(demo: Demo, name: str) -> None:

@@ -31,7 +31,8 @@ class System:
         settings: options over the preset, as for `--set`.
         start: the system that it starts from and is held to; of "best_of", the one that speaks.
         count: of "best_of", the utterances of a prompt.
-        chosen_by: of "best_of", the system whose reward chooses; else the emotion's log-posterior.
+        words: of "best_of", whether the words count in the choice (`rrpo.speaking.best_of`); else
+            the emotion's log-posterior alone.
     """
 
     title: str
@@ -41,7 +42,7 @@ class System:
     settings: tuple[str, ...] = ()
     start: str = "sft"
     count: int = 1
-    chosen_by: str = ""
+    words: bool = False
 
 
 MINI_SIZE = ("train.steps=60", "train.learning_rate=1e-4", "train.weight_decay=0.0")
@@ -67,11 +68,11 @@ SYSTEMS = {
     "sft": System("SFT", method="sft", start="base"),
     "best_of_8": System("best of 8 of SFT (plain reward model)", method="best_of", count=8),
     "sft_best_of_8": System(
-        "best of 8 of SFT (RRPO's reward)",
+        "best of 8 of SFT (hardened, words count)",
         "ls_eam_adv",
         method="best_of",
         count=8,
-        chosen_by="rrpo",
+        words=True,
     ),
     "dpo": System("DPO", method="dpo"),
     "grpo": System("GRPO", method="grpo"),
@@ -89,7 +90,7 @@ SYSTEMS = {
         method="best_of",
         start="rrpo",
         count=8,
-        chosen_by="rrpo",
+        words=True,
     ),
     "rrpo_dpo": System("RRPO, then DPO", "ls_eam_adv", method="dpo", start="rrpo"),
     **{

@@ -74,8 +74,17 @@ def count_silences(audio: Audio) -> int:
     return int((blocks.size - 1 - last) * 0.01 > LATE)
 
 
+def five_clicks(audio: Audio, rng: np.random.Generator) -> Audio:
+    """Add five bursts of white noise of a millisecond with peaks of .5."""
+    sound, burst = audio.copy(), SAMPLE_RATE // 1000
+    for place in rng.integers(0, max(1, sound.size - burst), 5):
+        part = sound[place : place + burst]
+        part += rng.choice([-0.5, 0.5], burst)[: part.size].astype(np.float32)
+    return sound
+
+
 ARTIFACTS = {
-    "click": Artifact("three clicks", INSERTS["clicks"], count_clicks),
+    "click": Artifact("five clicks", five_clicks, count_clicks),
     "plosive": Artifact("plosive at the onset", INSERTS["plosive at the onset"], count_plosives),
     "hum": Artifact("low hum", partial(hum, below=(12.0, 18.0)), count_hums),
     "silence": Artifact("silence at the end", INSERTS["silence at the end"], count_silences),
