@@ -117,7 +117,7 @@ def train_diffro(
         policy in rrpo; ...
     """
     with preparing():
-        if preset is not None and start is None:
+        if preset == "paper" and start is None:
             raise UserError(
                 f"the preset {preset!r} starts from an SFT run, which is its reference, too: make "
                 "one with `rrpo policy sft --out SFT` and give --from SFT, or --from mini for the "

@@ -1,6 +1,7 @@
 """The planted study: what is planted, how it is counted, its jobs, figures and page."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.reward.config import subsets
 from rrpo.studies.planted import trainings
-from rrpo.studies.planted.artifacts import ARTIFACTS, again, plant, shares, with_artifact
+from rrpo.studies.planted.artifacts import (
+    ARTIFACTS,
+    again,
+    mislabelled,
+    plant,
+    shares,
+    with_artifact,
+)
 from rrpo.studies.planted.figures import Row, rows_of
 from rrpo.studies.planted.page import BEST, aims, by_cell, page
 from rrpo.studies.planted.plan import (
@@ -29,7 +37,7 @@ from rrpo.studies.planted.plan import (
     with_parts,
 )
 from rrpo.studies.planted.study import run
-from rrpo.studies.planted.trainings import asked_of, done, folder_of, look, reward_figures
+from rrpo.studies.planted.trainings import done, folder_of, in_pairs, look, reward_figures
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +73,17 @@ def test_as_many_utterances_are_planted_as_asked_for_and_no_others_change(world:
     assert [row.tokens.tolist() for row in found] == [
         row.tokens.tolist() for row in plant(world, rows, "plosive", (0.9, 0.2), EMOTION, seed=1)
     ]
+
+
+def test_labels_are_exchanged_and_each_is_given_as_often(world: World) -> None:
+    rows = world.shard("finetune")[:120]
+    found = mislabelled(rows, 0.5, seed=3)
+    pairs = list(zip(found, rows, strict=True))
+    assert all(one.id == row.id and one.tokens is row.tokens for one, row in pairs)
+    assert Counter(one.emotion for one in found) == Counter(row.emotion for row in rows)
+    # Half of the labels are drawn, and a sixth of these are as before.
+    assert 0.3 < np.mean([one.emotion != row.emotion for one, row in pairs]) <= 0.5
+    assert mislabelled(rows, 0.0, seed=3) == list(rows)
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)
@@ -158,8 +177,9 @@ def test_gain_and_accuracy_are_those_of_the_posterior(
 def test_a_look_counts_what_is_heard(world: World) -> None:
     from rrpo.evaluate.panel import Sample
 
-    asked = asked_of(world, 6)
+    asked = in_pairs(world.shard("test_same"))[:12]
     assert len({row.text for row in asked}) == 6
+    assert len({row.emotion for row in asked}) == 6
     assert sum(row.emotion == EMOTION for row in asked) == 6 == len(asked) // 2
     codec = world.codec()
     rows = [
@@ -255,7 +275,7 @@ def test_the_page_says_what_is_done_and_what_is_not() -> None:
     }
     text = page({**study, "plan": plan}, rows)
     assert "8 of 99 trainings are done" in text
-    assert "## Three clicks" in text
+    assert "## Five clicks" in text
     assert "Low hum" not in text
     assert "| plain | – | 2.00 [2.00, 2.00] |" in text
     assert "| LS |" not in text  # not trained

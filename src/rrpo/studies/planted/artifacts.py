@@ -141,6 +141,18 @@ def shares(rho: float, planted_share: float) -> tuple[float, float]:
     return planted_share + rho * (1 - planted_share), planted_share * (1 - rho)
 
 
+def mislabelled(rows: Sequence[Utterance], share: float, seed: int) -> list[Utterance]:
+    """Return utterances of which a share, drawn by the seed, have exchanged their labels.
+
+    Each emotion is named as often as before; some of those drawn get their own label again.
+    """
+    rng, found = np.random.default_rng([seed, 5]), list(rows)
+    drawn = rng.choice(len(rows), round(share * len(rows)), replace=False)
+    for index, other in zip(drawn, rng.permutation(drawn), strict=True):
+        found[index] = replace(rows[index], emotion=rows[other].emotion)
+    return found
+
+
 def plant(
     world: World,
     rows: Sequence[Utterance],

@@ -63,6 +63,8 @@ class Plan:
         artifacts: which are planted.
         reward_models: which are trained.
         policies: which are trained, at the correlation `policy_rho`.
+        disagreement: share of the utterances whose label is that of another utterance, as listeners
+            who disagree would give: without it the reward model needs no artifact.
         seeds: of each training.
         reward_steps, sft_steps, steps: of reward models, of the start and of the policies.
         every: steps from one look at a policy to the next.
@@ -77,6 +79,7 @@ class Plan:
     reward_models: tuple[str, ...] = REWARD_MODELS
     policies: tuple[str, ...] = tuple(POLICIES)
     policy_rho: float = 0.95
+    disagreement: float = 0.3
     seeds: int = 5
     reward_steps: int = 240
     sft_steps: int = 75

@@ -10,6 +10,7 @@ from typing import Any
 from rrpo.checkpoint import claim
 from rrpo.cores import cores
 from rrpo.studies.planted.figures import found_in, rows_of
+from rrpo.studies.planted.listen import write_page
 from rrpo.studies.planted.page import draw, page
 from rrpo.studies.planted.plan import FULL, SMOKE, Plan, jobs, needs
 from rrpo.studies.planted.trainings import done, make
@@ -21,7 +22,9 @@ GROWS = ("rhos", "artifacts", "reward_models", "policies", "seeds")
 
 
 def run(out: Path, plan: Plan = FULL, command: str = "rrpo study planted") -> Path:
-    """Train what is not there yet and write `planted.json`, `.md` and `.svg`; return the page.
+    """Train what is not there yet and write `planted.json`, `.md`, `.svg` and `report.html`.
+
+    Return the page of figures.
 
     As many trainings side by side as there are cores. What is finished is not made again: a
     training is, where its folder holds `figures.json`, so these few hundred bytes of each are all
@@ -52,7 +55,9 @@ def write(out: Path, plan: Plan, command: str) -> Path:
         "rows": [row.as_json() for row in rows],
     }
     draw(rows, out / f"{NAME}.svg")
-    return finish(out, study, page(study, rows), NAME)
+    text = page(study, rows)
+    write_page(out, found, text)
+    return finish(out, study, text, NAME)
 
 
 def _side_by_side(asked: Sequence[tuple[Path, Plan, Any]], plan: Plan) -> None:

@@ -21,7 +21,14 @@ from rrpo.reward.posteriors import log_posteriors
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.studies.demo.systems import FULL as DEMO
 from rrpo.studies.demo.systems import sft_config
-from rrpo.studies.planted.artifacts import ARTIFACTS, again, plant, shares, with_artifact
+from rrpo.studies.planted.artifacts import (
+    ARTIFACTS,
+    again,
+    mislabelled,
+    plant,
+    shares,
+    with_artifact,
+)
 from rrpo.studies.planted.plan import (
     AUGMENTED,
     EMOTION,
@@ -59,7 +66,7 @@ def train_start(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]
 
 def train_reward(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
     """Fine-tune a reward model on planted speech; return its accuracy and what artifacts gain."""
-    clean = world.shard("finetune")[: plan.trained]
+    clean = mislabelled(world.shard("finetune")[: plan.trained], plan.disagreement, job.seed)
     share = shares(job.rho, sum(row.emotion == EMOTION for row in clean) / len(clean))
     rows = plant(world, clean, job.artifact, share, EMOTION, job.seed)
     if AUGMENTED in job.what:
@@ -108,22 +115,29 @@ def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
     """Train a policy on a planted reward model, from the start that knows the artifact.
 
     Returns:
-        "looks": of each look the step, the KL and what `look` found.
+        "looks": of each look the step and what `LOOKED` names; "said": the tokens that the start
+        and the trained policy say of the first sentences in the planted emotion, by text.
     """
     recipe, folder = POLICIES[job.what], folder_of(out, job)
     start, payer = (folder_of(out, one) for one in needs(job))
     model, reference = policy.load(start), policy.load(start)
     speaker = MiniSpeaker(model, world, world.codec(), reference, drawn=WHOLE)
-    asked = asked_of(world, plan.sentences)
+    asked = in_pairs(world.shard("test_same"))[: 2 * plan.sentences]
+
+    def said() -> dict[str, list[int]]:
+        rows = [row for row in asked if row.emotion == EMOTION][:HEARD]
+        spoken = speaker.say(rows, job.seed)
+        return {row.text: one.tokens.tolist() for row, one in zip(rows, spoken, strict=True)}
 
     def validate(_: int) -> Mapping[str, float]:
         return look(speaker.samples(asked, job.seed), job.artifact, world)
 
+    before = said()
     runs.train_on_policy(
         model,
         reference,
         [reward.load(payer)],
-        make_examples(world.tokenizer, world.shard("finetune")),
+        make_examples(world.tokenizer, in_pairs(world.shard("finetune"))),
         policy_run(plan, recipe, job.seed),
         folder,
         resume=True,
@@ -132,9 +146,12 @@ def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
         description=job.name,
     )
     validations = read_json(folder / "results.json")["validations"]
-    return {"looks": [{key: one[key] for key in ("step", *LOOKED)} for one in validations]}
+    looks = [{key: one[key] for key in ("step", *LOOKED)} for one in validations]
+    return {"looks": looks, "said": {"start": before, "end": said()}}
 
 
+HEARD = 3
+"""Sentences of a policy that the page lets its reader hear."""
 LOOKED = ("kl", "judge", "judge_others", "planted", "others", "tokens")
 """What a look measures: nats per token to the start; the judge's probability of the emotion asked
 for, the planted one and others; artifacts a second likewise; the mean length."""
@@ -160,13 +177,12 @@ def look(samples: Sequence[Sample], artifact: str, world: World) -> dict[str, fl
     return found
 
 
-def asked_of(world: World, sentences: int) -> list[Utterance]:
-    """Return test sentences, each in the planted emotion and in another; these take turns."""
-    rows = world.shard("test_same")
+def in_pairs(rows: Sequence[Utterance]) -> list[Utterance]:
+    """Return each text in the planted emotion and in one other; the others take turns."""
     emotions = [one for one in dict.fromkeys(row.emotion for row in rows) if one != EMOTION]
-    texts = list(dict.fromkeys(row.text for row in rows))[:sentences]
+    texts = list(dict.fromkeys(row.text for row in rows))
     other = {text: emotions[number % len(emotions)] for number, text in enumerate(texts)}
-    return [row for row in rows if row.text in other and row.emotion in (EMOTION, other[row.text])]
+    return [row for row in rows if row.emotion in (EMOTION, other[row.text])]
 
 
 def _tokens(rows: Sequence[Utterance]) -> list[torch.Tensor]:
