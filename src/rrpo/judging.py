@@ -80,8 +80,9 @@ def evaluate(
         _refuse_voices(voice, model, matching)
         speakers, asked = _mini_speakers(loaded, sentences, data, codec_of)
     else:
-        rows = load_data(data, next(iter(loaded.values())), True, codec_of)
-        asked = every_emotion(rows, sentences)
+        asked = every_emotion(
+            load_data(data, next(iter(loaded.values())), True, codec_of), sentences
+        )
         _require_voices(matching, asked)
         speakers = {name: CosyVoiceSpeaker(name, one, voice, model) for name, one in loaded.items()}
     _require_known(scorers, asked)
@@ -97,8 +98,7 @@ def evaluate(
             notes += _notes(name, samples)
             figures = {"seed": seed, "weights": hashes[name], "system": systems[name]}
             _keep(Path(name), samples, scored, figures)
-    for note in notes:
-        print(note)
+    print(*notes, sep="\n", end="\n" * bool(notes))
     return systems
 
 

@@ -31,7 +31,7 @@ from rrpo.loading import (
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, require_pairs
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.layout import split
+from rrpo.policy.layout import Prompt, split
 from rrpo.presets import preset as preset_file
 from rrpo.processes import ending_together, is_main, of_main, preparing
 from rrpo.report.page import write_run_page
@@ -217,22 +217,32 @@ def train_dpo(
         def drawn() -> list[Pair]:
             if given is not None:
                 return given
-            place = folder / "pairs"
-            drawing = {"seed": run.train.seed, **run.pairs.model_dump(mode="json")}
+            prompts, _ = split(examples)
+            _draw_once(run, model, reward, prompts, folder / "pairs")
             with ending_together():
-                if is_main():
-                    claim(place / "plan.json", drawing, "pairs")
-            if not of_main((place / REJECTED).is_file()):
-                prompts, _ = split(examples)
-                scored_by = run.reward(reward, prompts, run.pairs.reward_form)
-                draw_pairs(model, scored_by, prompts, run.pairs, place, run.train.seed)
-            with ending_together():
-                return read_pairs(place, tokenizer)
+                return read_pairs(folder / "pairs", tokenizer)
 
         inputs = describe(start=run.start, data=data, reward=_named(rewards), pairs=pairs)
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         runs.train_dpo(model, _reference(run), drawn, run, folder, **how)
         return _finished(folder, model)
+
+
+def _draw_once(
+    run: runs.DPORun,
+    model: SpeechTokenLM,
+    reward: Sequence[RewardModel] | DifferentiableReward,
+    prompts: Sequence[Prompt],
+    place: Path,
+) -> None:
+    """Draw the pairs of a run, unless they are there."""
+    drawing = {"seed": run.train.seed, **run.pairs.model_dump(mode="json")}
+    with ending_together():
+        if is_main():
+            claim(place / "plan.json", drawing, "pairs")
+    if not of_main((place / REJECTED).is_file()):
+        scored_by = run.reward(reward, prompts, run.pairs.reward_form)
+        draw_pairs(model, scored_by, prompts, run.pairs, place, run.train.seed)
 
 
 def _require_codec_of_pairs(pairs: Path, model: SpeechTokenLM, codec_of: str | None) -> None:

@@ -344,8 +344,7 @@ def _glossary(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[tuple
         ("DiffRO", "The base optimized by gradient through a plain reward model."),
         ("RRPO", "The same optimization against a reward model hardened by label smoothing (LS), "
          "energy-adaptive mixup (EAM) and adversarial training (Adv)."),
-        ("Best of 8", "Of eight utterances of a prompt the one of the highest reward; of RRPO, the "
-         "words count in it, too."),
+        ("Best of 8", "Of eight utterances of a prompt the one of the highest reward."),
         ("Reference", "Real tokens of the test sentences, resynthesised by the same codec: the "
          "yardstick of a policy's speech, which may pass it."),
     ]  # fmt: skip
