@@ -75,14 +75,12 @@ def evaluate(
     """
     loaded, scorers = _load(policies, rewards, codec_of)
     hashes = {name: weights_hash(Path(name)) for name in loaded}
-    synthetic = all(is_mini(one) for one in loaded.values())
-    if synthetic:
+    if synthetic := all(is_mini(one) for one in loaded.values()):
         _refuse_voices(voice, model, matching)
         speakers, asked = _mini_speakers(loaded, sentences, data, codec_of)
     else:
-        asked = every_emotion(
-            load_data(data, next(iter(loaded.values())), True, codec_of), sentences
-        )
+        rows = load_data(data, next(iter(loaded.values())), True, codec_of)
+        asked = every_emotion(rows, sentences)
         _require_voices(matching, asked)
         speakers = {name: CosyVoiceSpeaker(name, one, voice, model) for name, one in loaded.items()}
     _require_known(scorers, asked)
