@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rrpo.errors import UserError
 from rrpo.policy.layout import Prompt
-from rrpo.reward import Reward, RewardModel
+from rrpo.reward import DifferentiableReward, Reward, RewardModel
 from rrpo.reward.reward import score, weighted_sum
 from rrpo.speaking.speaker import Said
 from rrpo.tokens import loops
@@ -53,6 +53,19 @@ class Choice:
         )
 
 
+@dataclass(frozen=True)
+class BestOf:
+    """Several utterances of each prompt, of which a reward chooses the best."""
+
+    count: int
+    reward: DifferentiableReward
+
+    def of(self, prompt: Prompt, drawn: Sequence[Said]) -> Said:
+        """Return the best of what was drawn, as `choose` chooses; the first if all are empty."""
+        choice = choose(self.reward, prompt, drawn)
+        return drawn[0 if choice is None else choice.index]
+
+
 def require_count(count: int, rewards: Sequence[object]) -> None:
     """Refuse a number of utterances and rewards that do not belong together.
 
@@ -96,10 +109,10 @@ def require_known(reward: Reward, prompt: Prompt) -> None:
         raise UserError(f"--reward cannot score this: {error}") from None
 
 
-def choose(reward: Reward, prompt: Prompt, drawn: Sequence[Said]) -> Choice | None:
+def choose(reward: DifferentiableReward, prompt: Prompt, drawn: Sequence[Said]) -> Choice | None:
     """Choose the utterance of the highest reward.
 
-    One that did not end by itself or loops is chosen only if all did.
+    One that did not end by itself or loops is chosen only if all did, one without a token never.
 
     Returns:
         The choice; None where no utterance has a token.

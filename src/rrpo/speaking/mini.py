@@ -15,21 +15,12 @@ from rrpo.mini.world import World
 from rrpo.objectives.rollouts import SHORTEST, RolloutConfig
 from rrpo.policy import SpeechTokenLM, generate
 from rrpo.policy.layout import Prompt, make_prompts
-from rrpo.reward import DifferentiableReward
-from rrpo.reward.reward import score, weighted_sum
+from rrpo.speaking.best_of import BestOf
 from rrpo.speaking.speaker import Said
 
 SPEAKING = RolloutConfig(temperature=0.8, top_k=25)
 """How every system speaks when it is heard: cooler than it is trained, the same for all."""
 BATCH = 48
-
-
-@dataclass(frozen=True)
-class BestOf:
-    """Several utterances of each prompt, of which a reward chooses the best."""
-
-    count: int
-    reward: DifferentiableReward
 
 
 def unseen_utterances(
@@ -78,13 +69,18 @@ class MiniSpeaker:
         if self.model is None:
             return [Said(torch.from_numpy(row.tokens), True) for row in utterances]
         prompts = self.prompts(utterances)
-        drawn = (
-            speak(self.model, prompts, seed, drawn=self.drawn)
-            if self.best is None
-            else speak_best(self.model, prompts, seed, self.best)
-        )
-        most = limits(self.model, prompts)
-        return [Said(one, one.numel() < limit) for one, limit in zip(drawn, most, strict=True)]
+        if self.best is None:
+            return self._drawn(self.model, prompts, seed)
+        count = self.best.count
+        said = self._drawn(self.model, [one for one in prompts for _ in range(count)], seed)
+        several = [said[start : start + count] for start in range(0, len(said), count)]
+        return [self.best.of(prompt, each) for prompt, each in zip(prompts, several, strict=True)]
+
+    def _drawn(self, model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int) -> list[Said]:
+        """Draw the tokens of each prompt."""
+        spoken = speak(model, prompts, seed, drawn=self.drawn)
+        most = limits(model, prompts, self.drawn)
+        return [Said(one, one.numel() < limit) for one, limit in zip(spoken, most, strict=True)]
 
     def sound(self, tokens: Tensor) -> Audio:
         """Return audio (N,) of tokens (T,) at 16 kHz."""
@@ -152,18 +148,9 @@ def speak(
     return speech
 
 
-def speak_best(
-    model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int, best: BestOf
-) -> list[Tensor]:
-    """Draw several utterances for each prompt and return the one of the highest reward."""
-    many = [prompt for prompt in prompts for _ in range(best.count)]
-    speech = speak(model, many, seed)
-    scores = weighted_sum(best.reward, score(best.reward, speech, many))
-    chosen = scores.view(-1, best.count).argmax(1).tolist()
-    return [speech[row * best.count + index] for row, index in enumerate(chosen)]
-
-
-def limits(model: SpeechTokenLM, prompts: Sequence[Prompt]) -> list[int]:
+def limits(
+    model: SpeechTokenLM, prompts: Sequence[Prompt], drawn: RolloutConfig = SPEAKING
+) -> list[int]:
     """Return how many tokens each prompt may get; what is that long did not end by itself."""
-    _, most = SPEAKING.ratios(model.config)
+    _, most = drawn.ratios(model.config)
     return [int(most * prompt.text_ids.numel()) for prompt in prompts]

@@ -14,8 +14,8 @@ from rrpo.measures import BY_KEY
 from rrpo.policy import SpeechTokenLM
 from rrpo.report.sound import opus_uri
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
-from rrpo.speaking.best_of import choosing_reward
-from rrpo.speaking.mini import BestOf, MiniSpeaker
+from rrpo.speaking.best_of import BestOf, choosing_reward
+from rrpo.speaking.mini import MiniSpeaker
 from rrpo.studies.demo.setting import Demo
 from rrpo.studies.demo.systems import REWARD_OF, SYSTEMS
 
