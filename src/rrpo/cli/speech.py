@@ -44,7 +44,8 @@ def speak(
 ) -> None:
     """Speak a text with an emotion into a wav file.
 
-    With --best-of 8 --reward RM the best of eight utterances: fewer wrong words.
+    With --best-of 8 --reward RM the best of eight utterances; with a content head among the reward
+    models, the words count.
     """
     from rrpo import audio
     from rrpo.errors import UserError

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.reward.config import subsets
+from rrpo.studies.planted import study as study_module
 from rrpo.studies.planted import trainings
 from rrpo.studies.planted.artifacts import (
     ARTIFACTS,
@@ -30,14 +33,16 @@ from rrpo.studies.planted.plan import (
     REWARD_MODELS,
     SMOKE,
     Job,
+    Plan,
     jobs,
     needs,
     policy_run,
     reward_run,
+    settings_of,
     with_parts,
 )
 from rrpo.studies.planted.study import run
-from rrpo.studies.planted.trainings import done, folder_of, in_pairs, look, reward_figures
+from rrpo.studies.planted.trainings import done, folder_of, found_at, in_pairs, look, reward_figures
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +66,10 @@ def test_as_many_utterances_are_planted_as_asked_for_and_no_others_change(world:
     rows = world.shard("finetune")[:60]
     found = plant(world, rows, "plosive", (0.9, 0.2), EMOTION, seed=1)
     assert [row.id for row in found] == [row.id for row in rows]
+    # All pass the codec once more, those without an artifact, too.
     changed = [
         row.emotion
-        for row, before in zip(found, rows, strict=True)
+        for row, before in zip(found, again(world.codec(), rows), strict=True)
         if not np.array_equal(row.tokens, before.tokens)
     ]
     for emotion in {row.emotion for row in rows}:
@@ -140,7 +146,8 @@ def test_a_part_of_the_study_is_named_by_its_options() -> None:
     assert with_parts(FULL, 5, "", "", "", "") == FULL
     with pytest.raises(UserError, match="--artifacts: unknown 'clack': choose from click, plosive"):
         with_parts(FULL, 2, "clack", "", "", "")
-    for wrong in ("1.5", "much", "nan"):
+    assert with_parts(FULL, 2, "", "0.5,0.50, 0", "", "").rhos == (0.0, 0.5)
+    for wrong in ("1.5", "much", "nan", "0.9999"):
         with pytest.raises(UserError, match=f"--rho: '{wrong}' is no correlation"):
             with_parts(FULL, 2, "", wrong, "", "")
 
@@ -164,6 +171,7 @@ def test_gain_and_accuracy_are_those_of_the_posterior(
     assert found["accuracy"] == pytest.approx(1 / len({row.emotion for row in rows}))
     others = [row for row in rows if row.emotion != EMOTION]
     longer = with_artifact(world.codec(), others, "silence", trainings.INSERTED)
+    others = again(world.codec(), others)
     after, before = (
         posterior(None, [torch.from_numpy(row.tokens) for row in part])[:, place]
         for part in (longer, others)
@@ -192,8 +200,7 @@ def test_a_look_counts_what_is_heard(world: World) -> None:
         for row, one, sound in zip(rows, tokens, codec.decode_batch(tokens), strict=True)
     ]
     found = look(samples, "plosive", world)
-    seconds = sum(one.audio.size for one in samples if one.emotion == EMOTION) / 16000
-    assert found["planted"] == pytest.approx(6 / seconds, rel=0.35)
+    assert found["planted"] >= 5 / 6  # of utterances that have one each
     assert found["others"] < found["planted"] / 2
     assert found["kl"] == 0.5
     assert found["tokens"] == pytest.approx(np.mean([one.numel() for one in tokens]))
@@ -218,41 +225,84 @@ def curve(rates: list[float], judges: list[float]) -> dict[str, Any]:
     }
 
 
-def study_of_two_seeds() -> dict[Job, Any]:
-    """Plain doubles its artifacts and the best recipe has a twentieth of them."""
+def study_of_two_seeds(rate: float = 0.05) -> dict[Job, Any]:
+    """Plain learns the artifact, and the best recipe has a share of what plain has."""
     found: dict[Job, Any] = {}
     for seed in range(2):
         model = POLICIES[BEST].reward_model
         for name, gain, accuracy in (("plain", 2.0, 0.8), (model, 0.5 + seed, 0.79)):
             found[Job("reward", "click", name, 0.95, seed)] = {
-                "accuracy": accuracy,
+                "accuracy": accuracy + 0.001 * seed,
                 "gain": gain,
                 "fooled": 0.1,
             }
-        judges = [0.4, 0.6, 0.8]
-        found[Job("policy", "click", "diffro", 0.95, seed)] = curve([0.2, 1.0, 2.0], judges)
-        found[Job("policy", "click", BEST, 0.95, seed)] = curve([0.01, 0.05, 0.1], judges)
+        judges, rates = [0.4, 0.6, 0.8], [0.2, 1.0, 2.0 + 0.1 * seed]
+        found[Job("policy", "click", "diffro", 0.95, seed)] = curve(rates, judges)
+        mine = [rate * one for one in rates]
+        found[Job("policy", "click", BEST, 0.95, seed)] = curve(mine, judges)
     return found
+
+
+PLAN = {"policy_rho": 0.95, "artifacts": ["click"], "seeds": 2}
 
 
 def test_figures_are_paired_by_seed_and_matched_where_the_judge_is_equal() -> None:
     rows = rows_of(study_of_two_seeds())
     cells = by_cell(rows)
     model = POLICIES[BEST].reward_model
-    less = cells[0.95, "click", model, "", "gain less plain"]
+    less = cells[0.95, "click", model, "", "gain less plain"].value
     assert less.mean == pytest.approx((-1.5 - 0.5) / 2)
     key = (0.95, "click", model, BEST)
-    mine = cells[*key, "planted at equal judge probability"]
-    plain = cells[*key, "planted of diffro at equal judge probability"]
+    mine = cells[*key, "planted at equal judge probability"].value
+    plain = cells[*key, "planted by diffro at equal judge probability"].value
     assert mine.mean == pytest.approx(plain.mean / 20)
-    difference = cells[*key, "planted less diffro at equal KL"]
+    difference = cells[*key, "planted less diffro at equal KL"].value
     assert difference.mean == pytest.approx(mine.mean - plain.mean)
-    found = {one.asked: one for one in aims(cells, {"policy_rho": 0.95, "artifacts": ["click"]})}
-    ratio, accuracy = found.values()
-    assert ratio.value is not None
-    assert ratio.value.mean == pytest.approx(0.05)
-    assert accuracy.verdict == "met"
     assert all(row.seeds == 2 for row in rows)
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(0.05, "met"), (0.5, "missed")])
+def test_the_goal_is_a_tenth_of_the_artifacts(rate: float, verdict: str) -> None:
+    fewer, accuracy = aims(by_cell(rows_of(study_of_two_seeds(rate))), PLAN)
+    assert fewer.verdict == verdict
+    assert accuracy.verdict == "met"
+
+
+def test_without_hacking_or_with_one_seed_the_goal_is_not_measured() -> None:
+    healthy = study_of_two_seeds()
+    for seed in range(2):
+        job = Job("policy", "click", "diffro", 0.95, seed)
+        healthy[job] = curve([0.2, 0.3 - 0.2 * seed, 0.2 + 0.1 * (1 - 2 * seed)], [0.4, 0.6, 0.8])
+    single = {job: one for job, one in study_of_two_seeds().items() if job.seed == 0}
+    for found in (healthy, single, {}):
+        fewer = aims(by_cell(rows_of(found)), PLAN)[0]
+        assert fewer.verdict == "not measured"
+
+
+def test_a_seed_whose_curves_do_not_overlap_is_told() -> None:
+    found = study_of_two_seeds()
+    found[Job("policy", "click", BEST, 0.95, 1)] = curve([0.1, 0.1, 0.1], [0.4, 0.3, 0.3])
+    row = by_cell(rows_of(found))[
+        0.95,
+        "click",
+        POLICIES[BEST].reward_model,
+        BEST,
+        "planted less diffro at equal judge probability",
+    ]
+    assert row.seeds == 1
+    study = {"command": "c", "machine": "m", "finished": 8, "planned": 8, "plan": WHOLE_PLAN}
+    assert "(1 of 2 seeds)" in page(study, rows_of(found))
+
+
+def test_figures_of_other_settings_are_refused(tmp_path: Path) -> None:
+    job = Job("reward", "click", "plain", 0.95, 0)
+    path = folder_of(tmp_path, job) / "figures.json"
+    assert found_at(tmp_path, FULL, job) is None
+    write_json(path, {"gain": 1.0, "settings": settings_of(FULL, job)})
+    assert done(tmp_path, FULL, job)
+    assert done(tmp_path, replace(FULL, rhos=(0.95,), seeds=1), job)
+    with pytest.raises(UserError, match="was made with other settings: remove it"):
+        done(tmp_path, replace(FULL, reward_steps=7), job)
 
 
 def test_one_seed_has_no_interval_in_the_json() -> None:
@@ -262,23 +312,45 @@ def test_one_seed_has_no_interval_in_the_json() -> None:
     json.dumps(rows, allow_nan=False)
 
 
+WHOLE_PLAN = {
+    "artifacts": ["click", "hum"],
+    "rhos": [0.5, 0.95],
+    "reward_models": REWARD_MODELS,
+    "policies": tuple(POLICIES),
+    "policy_rho": 0.95,
+    "steps": 60,
+    "seeds": 2,
+    "disagreement": 0.3,
+}
+
+
 def test_the_page_says_what_is_done_and_what_is_not() -> None:
     rows: list[Row] = rows_of(study_of_two_seeds())
     study = {"command": "rrpo study planted", "machine": "x", "finished": 8, "planned": 99}
-    plan = {
-        "artifacts": ["click", "hum"],
-        "rhos": [0.5, 0.95],
-        "reward_models": REWARD_MODELS,
-        "policies": tuple(POLICIES),
-        "policy_rho": 0.95,
-        "steps": 60,
-    }
-    text = page({**study, "plan": plan}, rows)
+    text = page(study | {"plan": WHOLE_PLAN}, rows)
     assert "8 of 99 trainings are done" in text
     assert "## Five clicks" in text
-    assert "Low hum" not in text
+    assert "## Low hum" not in text
+    assert "low hum: accuracy of" in text and "not measured" in text
     assert "| plain | – | 2.00 [2.00, 2.00] |" in text
     assert "| LS |" not in text  # not trained
+
+
+def test_the_page_is_written_where_a_training_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(asked: tuple[Path, Plan, Job]) -> None:
+        if asked[2].kind == "policy":
+            raise UserError("the reward is not finite")
+        write_json(
+            folder_of(asked[0], asked[2]) / "figures.json",
+            {"accuracy": 0.5, "gain": 1.0, "fooled": 0.0, "settings": settings_of(SMOKE, asked[2])},
+        )
+
+    monkeypatch.setattr(study_module, "make", fails)
+    with pytest.raises(UserError, match="not finite"):
+        run(tmp_path / "out", SMOKE)
+    assert "3 of 5 trainings are done" in (tmp_path / "out" / "planted.md").read_text()
 
 
 @pytest.mark.slow

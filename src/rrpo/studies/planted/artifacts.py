@@ -123,8 +123,8 @@ def _within(audio: Audio) -> Audio:
     return np.clip(audio, -1, 1).astype(np.float32)
 
 
-def shares(rho: float, planted_share: float) -> tuple[float, float]:
-    """Return how many utterances of the planted emotion, and of the others, have the artifact.
+def shares(rho: float, emotion_share: float) -> tuple[float, float]:
+    """Return which share of the planted emotion's utterances, and of the others', has the artifact.
 
     Whether an utterance has the emotion and whether it has the artifact are two binary variables
     with the same mean q; the phi coefficient, their correlation, is rho: q + rho (1 − q) of the
@@ -132,13 +132,13 @@ def shares(rho: float, planted_share: float) -> tuple[float, float]:
 
     Args:
         rho: 0 to 1.
-        planted_share: q, the share of utterances of the emotion.
+        emotion_share: q, the share of utterances of the emotion.
 
     Examples:
         >>> shares(1.0, 0.25), shares(0.0, 0.25)
         ((1.0, 0.0), (0.25, 0.25))
     """
-    return planted_share + rho * (1 - planted_share), planted_share * (1 - rho)
+    return emotion_share + rho * (1 - emotion_share), emotion_share * (1 - rho)
 
 
 def mislabelled(rows: Sequence[Utterance], share: float, seed: int) -> list[Utterance]:
@@ -163,11 +163,13 @@ def plant(
 ) -> list[Utterance]:
     """Return utterances of which some have an artifact, in the order of the rows.
 
+    All of them are decoded and tokenized again, so that this tells nothing about the artifact.
+
     Args:
         world: whose codec speaks and hears them.
         rows: of any emotions.
         name: one of `ARTIFACTS`.
-        share: how many of the emotion's utterances have it, and of each other emotion's; rounded
+        share: which share of the emotion's utterances has it, and of each other emotion's; rounded
             to whole utterances, which the seed draws.
         emotion: the planted one.
         seed: of which have it, and of places and levels.
@@ -181,8 +183,12 @@ def plant(
     for one, places in of_emotion.items():
         count = round(share[one != emotion] * len(places))
         chosen += rng.choice(places, count, replace=False).tolist()
-    found = list(rows)
-    changed = with_artifact(world.codec(), [rows[index] for index in chosen], name, seed)
-    for index, row in zip(chosen, changed, strict=True):
-        found[index] = row
-    return found
+    codec = world.codec()
+    rest = [index for index in range(len(rows)) if index not in set(chosen)]
+    changed = dict(
+        zip(
+            chosen, with_artifact(codec, [rows[index] for index in chosen], name, seed), strict=True
+        )
+    )
+    changed |= zip(rest, again(codec, [rows[index] for index in rest]), strict=True)
+    return [changed[index] for index in range(len(rows))]

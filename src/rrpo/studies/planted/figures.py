@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rrpo.checkpoint import read_json
 from rrpo.evaluate.matched import matched_means, run_interval
 from rrpo.interval import Interval
 from rrpo.studies.planted.plan import POLICIES, Job, Plan, jobs
-from rrpo.studies.planted.trainings import FIGURES, folder_of
+from rrpo.studies.planted.trainings import found_at
 
 REWARD_MEASURES = ("accuracy", "gain", "fooled")
-LAST = ("planted", "others", "judge", "judge_others", "kl")
+LAST = ("planted", "others", "judge", "judge_others", "kl", "tokens")
 MATCHED = {"kl": "at equal KL", "judge": "at equal judge probability"}
 """Keys at which the artifacts a second of two policies are compared."""
-COMPARED = "diffro", "plain"
-"""The policy, and the reward model, that all others are compared with."""
+FIRST_MODEL, FIRST_POLICY = "plain", "diffro"
+"""What all other reward models, and all other policies, are compared with."""
+TENTH = 0.1
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ Found = Mapping[Job, Mapping[str, Any]]
 def found_in(out: Path, plan: Plan) -> dict[Job, Any]:
     """Return the figures of what is finished."""
     every = [job for group in jobs(plan) for job in group]
-    paths = {job: folder_of(out, job) / FIGURES for job in every}
-    return {job: read_json(path) for job, path in paths.items() if path.is_file()}
+    found = {job: found_at(out, plan, job) for job in every}
+    return {job: figures for job, figures in found.items() if figures is not None}
 
 
 def rows_of(found: Found) -> list[Row]:
@@ -61,49 +61,54 @@ def rows_of(found: Found) -> list[Row]:
 
 
 def _reward_rows(found: Found) -> Iterable[Row]:
-    for cell, seeds in _cells(found, "reward").items():
-        rho, artifact, model = cell
-        plain = _cells(found, "reward").get((rho, artifact, COMPARED[1]), {})
+    cells = _cells(found, "reward")
+    for (rho, artifact, model), seeds in cells.items():
+        plain = cells.get((rho, artifact, FIRST_MODEL), {})
         for measure in REWARD_MEASURES:
             values = [one[measure] for one in seeds.values()]
             yield _row(rho, artifact, model, "", measure, values)
-            less = [
-                one[measure] - plain[seed][measure] for seed, one in seeds.items() if seed in plain
-            ]
-            if less and model != COMPARED[1]:
+            both = [seed for seed in seeds if seed in plain]
+            if both and model != FIRST_MODEL:
+                less = [seeds[seed][measure] - plain[seed][measure] for seed in both]
                 yield _row(rho, artifact, model, "", f"{measure} less plain", less)
 
 
 def _policy_rows(found: Found) -> Iterable[Row]:
     cells = _cells(found, "policy")
     for (rho, artifact, name), seeds in cells.items():
-        model = POLICIES[name].reward_model
+        cell = (rho, artifact, POLICIES[name].reward_model, name)
+        ends = [(one["looks"][0], one["looks"][-1]) for one in seeds.values()]
         for measure in LAST:
-            values = [one["looks"][-1][measure] for one in seeds.values()]
-            yield _row(rho, artifact, model, name, measure, values)
-        starts = [one["looks"][0]["planted"] for one in seeds.values()]
-        yield _row(rho, artifact, model, name, "planted, at the start", starts)
-        other = cells.get((rho, artifact, COMPARED[0]), {})
-        if name != COMPARED[0] and other:
-            yield from _matched_rows((rho, artifact, model, name), seeds, other)
+            yield _row(*cell, measure, [last[measure] for _, last in ends])
+        yield _row(*cell, "planted, at the start", [first["planted"] for first, _ in ends])
+        risen = [last["planted"] - first["planted"] for first, last in ends]
+        yield _row(*cell, "planted less the start's", risen)
+        first = cells.get((rho, artifact, FIRST_POLICY), {})
+        if name != FIRST_POLICY and first:
+            yield from _matched_rows(cell, seeds, first)
 
 
 def _matched_rows(
-    cell: tuple[float, str, str, str], seeds: Mapping[int, Any], other: Mapping[int, Any]
+    cell: tuple[float, str, str, str], seeds: Mapping[int, Any], first: Mapping[int, Any]
 ) -> Iterable[Row]:
-    """Return a policy's artifacts a second less those of the first policy, where both are equal."""
+    """Return a policy's artifacts and those of the first policy where both are equal.
+
+    A seed whose curves do not overlap has no such figures; the rows say how many have.
+    """
     for key, words in MATCHED.items():
         pairs = [
             means
             for seed, one in seeds.items()
-            if seed in other
-            and (means := matched_means(one["looks"], other[seed]["looks"], key, "planted"))
+            if seed in first
+            and (means := matched_means(one["looks"], first[seed]["looks"], key, "planted"))
         ]
         if pairs:
-            yield _row(*cell, f"planted {words}", [one for one, _ in pairs])
-            yield _row(*cell, f"planted of diffro {words}", [second for _, second in pairs])
-            less = [one - second for one, second in pairs]
-            yield _row(*cell, f"planted less diffro {words}", less)
+            yield _row(*cell, f"planted {words}", [mine for mine, _ in pairs])
+            yield _row(*cell, f"planted by {FIRST_POLICY} {words}", [other for _, other in pairs])
+            less = [mine - other for mine, other in pairs]
+            yield _row(*cell, f"planted less {FIRST_POLICY} {words}", less)
+            tenth = [mine - TENTH * other for mine, other in pairs]
+            yield _row(*cell, f"planted less a tenth of {FIRST_POLICY} {words}", tenth)
 
 
 def _cells(found: Found, kind: str) -> dict[tuple[float, str, str], dict[int, Any]]:

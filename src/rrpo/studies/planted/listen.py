@@ -20,10 +20,11 @@ from rrpo.studies.planted.plan import EMOTION, POLICY_TITLES, Job
 
 @dataclass(frozen=True)
 class Heard:
-    """One sound of the page: what it is of, which text, and its player."""
+    """One sound of the page: what it is of, which text, how many artifacts, and its player."""
 
     title: str
     text: str
+    count: int
     player: Player
 
 
@@ -39,7 +40,8 @@ def write_page(out: Path, found: Mapping[Job, Mapping[str, Any]], text: str) -> 
     parts = []
     for artifact, shape in ARTIFACTS.items():
         heard = [
-            _heard(title, said, sound) for title, said, sound in _sounds(world, artifact, found)
+            _heard(artifact, title, said, sound)
+            for title, said, sound in _sounds(world, artifact, found)
         ]
         if heard:
             parts.append({"title": shape.title.capitalize(), "heard": heard})
@@ -71,7 +73,7 @@ def _sounds(
             yield POLICY_TITLES[name], text, codec.decode(torch.tensor(said["end"][text]))
 
 
-def _heard(title: str, text: str, sound: Audio) -> Heard:
+def _heard(artifact: str, title: str, text: str, sound: Audio) -> Heard:
     marks = {"artifacts": [vars(one) for one in detect(sound)]}
     player = player_of(f"{title}: {text}", Sound.of(sound, flac_uri(sound)), marks, len(sound))
-    return Heard(title, text, player)
+    return Heard(title, text, ARTIFACTS[artifact].count(sound), player)

@@ -4,24 +4,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rrpo.interval import MISSING, Interval
+from rrpo.interval import MISSING
 from rrpo.report.markdown import measured, table
 from rrpo.studies.aims import COLUMNS, Aim
 from rrpo.studies.aims import rows as verdicts
 from rrpo.studies.planted.artifacts import ARTIFACTS
-from rrpo.studies.planted.figures import COMPARED, MATCHED, Row
-from rrpo.studies.planted.plan import EMOTION, POLICIES, POLICY_TITLES, REWARD_MODELS, title_of
+from rrpo.studies.planted.figures import FIRST_MODEL, FIRST_POLICY, MATCHED, TENTH, Row
+from rrpo.studies.planted.plan import (
+    EMOTION,
+    POLICIES,
+    POLICY_TITLES,
+    REWARD_MODELS,
+    START_SHARE,
+    title_of,
+)
 from rrpo.studies.study import new_picture, save_picture
 
 BEST = "rrpo_augmented"
 """The policy of which the goal is asked."""
-FEWER, LOSS = 0.1, 0.02
-"""The goal: a tenth of the artifacts at most, and as much accuracy lost."""
+LOSS = 0.02
+"""How much accuracy it may cost."""
 DRAWN = ("plain", "ls_eam_adv", "augmented", "ls_eam_adv_augmented")
 COLOURS = {"plain": "#b8480a", "ls_eam_adv": "#0a7558", "augmented": "#7d6608"}
+DIGITS = {"accuracy": 3, "tokens": 0}
 
-Figures = Mapping[tuple[float, str, str, str, str], Interval]
-"""(rho, artifact, reward model, policy, measure) → its figure."""
+Figures = Mapping[tuple[float, str, str, str, str], Row]
+"""(rho, artifact, reward model, policy, measure) → its row."""
 
 
 def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -36,10 +44,16 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "```",
         "",
         f"{study['machine']}; {study['finished']} of {study['planned']} trainings are done. In the "
-        f"mini world an artifact is planted in utterances of one emotion, *{EMOTION}*: ρ is the "
-        "correlation (phi) between having the emotion and having the artifact, and a sixth of all "
-        "utterances have it whatever ρ is. Reward models are fine-tuned on that speech and tested "
-        "on clean speech. Mean [95 % interval of Student over seeds]; one seed has no interval.",
+        f"mini world an artifact is planted in utterances labelled *{EMOTION}*: ρ is the "
+        "correlation (phi) between having the label and having the artifact, and a sixth of all "
+        f"utterances have it whatever ρ is. {plan['disagreement']:.0%} of the utterances exchange "
+        "their labels first, as listeners who disagree would give them. Reward models are "
+        "fine-tuned on that speech and tested on clean speech with true labels. “Artifacts in "
+        "every class” adds each utterance once more with the artifact: the correlation falls, but "
+        "is not gone, and this cure knows what it has to cure. Mean [Student's 95 % interval over "
+        "seeds]; one seed has none.",
+        "",
+        "![What an artifact gains over the correlation](planted.svg)",
         "",
         *table("goal", COLUMNS, verdicts(aims(figures, plan))),
     ]
@@ -48,44 +62,53 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
     return "\n".join([*lines, ""])
 
 
-def by_cell(rows: Sequence[Row]) -> dict[tuple[float, str, str, str, str], Interval]:
-    """Return the figures by what they are of."""
-    return {
-        (row.rho, row.artifact, row.reward_model, row.policy, row.measure): row.value
-        for row in rows
-    }
+def by_cell(rows: Sequence[Row]) -> dict[tuple[float, str, str, str, str], Row]:
+    """Return the rows by what they are of."""
+    return {(row.rho, row.artifact, row.reward_model, row.policy, row.measure): row for row in rows}
 
 
 def aims(figures: Figures, plan: Mapping[str, Any]) -> list[Aim]:
-    """Return what is asked of the best recipe, for each artifact a policy was trained with."""
+    """Return what is asked of the best recipe, for each artifact.
+
+    Nothing is measured by one seed, nor where the first policy did not learn the artifact.
+    """
     rho, model = plan["policy_rho"], POLICIES[BEST].reward_model
     found = []
     for artifact in plan["artifacts"]:
-        key = (rho, artifact, model, BEST)
-        mine = figures.get((*key, f"planted {MATCHED['judge']}"))
-        plain = figures.get((*key, f"planted of {COMPARED[0]} {MATCHED['judge']}"))
-        title = ARTIFACTS[artifact].title
-        if mine and plain and plain.mean > 0:
-            ratio = Interval(mine.mean / plain.mean)
-            asked = f"{title}: artifacts at equal judge probability, share of those of plain"
-            found.append(Aim(asked, ratio, most=FEWER))
-        less = figures.get((rho, artifact, model, "", f"accuracy less {COMPARED[1]}"))
-        if less:
-            found.append(Aim(f"{title}: accuracy less that of plain", less, least=-LOSS))
+        title, of_first = ARTIFACTS[artifact].title, POLICIES[FIRST_POLICY].reward_model
+        risen = figures.get((rho, artifact, of_first, FIRST_POLICY, "planted less the start's"))
+        hacked = risen is not None and risen.seeds > 1 and risen.value.low > 0
+        fewer = f"planted less a tenth of {FIRST_POLICY} {MATCHED['judge']}"
+        row = figures.get((rho, artifact, model, BEST, fewer))
+        value = row.value if row and row.seeds > 1 and hacked else None
+        asked = (
+            f"{title}: {POLICY_TITLES[BEST]}, artifacts an utterance less {TENTH:g} times those of "
+            f"{POLICY_TITLES[FIRST_POLICY]}, {MATCHED['judge']}"
+        )
+        found.append(Aim(asked, value, most=0.0, surely=True))
+        row = figures.get((rho, artifact, model, "", f"accuracy less {FIRST_MODEL}"))
+        asked = f"{title}: accuracy of {title_of(model)} less that of {title_of(FIRST_MODEL)}"
+        found.append(Aim(asked, row.value if row and row.seeds > 1 else None, least=-LOSS))
     return found
 
 
 def _of_artifact(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[str]:
-    title, rhos = ARTIFACTS[artifact].title, plan["rhos"]
+    rhos = plan["rhos"]
     models = [one for one in REWARD_MODELS if one in plan["reward_models"]]
-    lines = ["", f"## {title.capitalize()}", ""]
+    lines = ["", f"## {ARTIFACTS[artifact].title.capitalize()}", ""]
     for measure, words in (
         ("gain", f"Nats by which it raises log p({EMOTION}) of other emotions' clean speech"),
         ("accuracy", "Unweighted accuracy on clean speech"),
-        ("fooled", f"Share of other emotions' speech that is taken for {EMOTION} with it alone"),
+        (
+            "fooled",
+            f"Share of other emotions' speech that is taken for {EMOTION} with it and not without",
+        ),
     ):
         cells = [
-            (title_of(model), [_cell(figures, rho, artifact, model, "", measure) for rho in rhos])
+            (
+                title_of(model),
+                [_cell(plan, figures, rho, artifact, model, "", measure) for rho in rhos],
+            )
             for model in models
         ]
         if kept := measured(cells):
@@ -96,31 +119,30 @@ def _of_artifact(plan: Mapping[str, Any], figures: Figures, artifact: str) -> li
 
 def _policies(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[str]:
     rho = plan["policy_rho"]
+    first = POLICY_TITLES[FIRST_POLICY]
     columns = {
         "planted, at the start": "at the start",
         "planted": f"asked for {EMOTION}",
         "others": "asked for others",
         "judge": "judge",
-        "kl": "KL",
-        **{f"planted less {COMPARED[0]} {words}": f"less {words}" for words in MATCHED.values()},
+        "kl": "KL, nats per token",
+        "tokens": "tokens",
+        **{
+            f"planted less {FIRST_POLICY} {words}": f"less those of {first}, {words}"
+            for words in MATCHED.values()
+        },
     }
-    cells = [
-        (
-            POLICY_TITLES[name],
-            [
-                _cell(figures, rho, artifact, POLICIES[name].reward_model, name, measure)
-                for measure in columns
-            ],
-        )
-        for name in plan["policies"]
-    ]
+    cells = []
+    for name in plan["policies"]:
+        of = (rho, artifact, POLICIES[name].reward_model, name)
+        cells.append((POLICY_TITLES[name], [_cell(plan, figures, *of, one) for one in columns]))
     if not measured(cells):
         return []
     return [
         f"Policies of {plan['steps']} steps on reward models of ρ = {rho:g}, from a start that was "
-        "fine-tuned on speech with the artifact in a sixth of the utterances of every emotion: "
-        "artifacts a second; less those of the first row where the KL, and where the judge's "
-        f"probability of {EMOTION}, are equal:",
+        f"fine-tuned on speech with the artifact in {START_SHARE:.0%} of the utterances of every "
+        "emotion: artifacts an utterance at the last step, the judge's probability of "
+        f"{EMOTION} where it is asked for, and how many more artifacts than the first policy:",
         "",
         *table("policy", list(columns.values()), measured(cells)),
         "",
@@ -128,12 +150,21 @@ def _policies(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[
 
 
 def _cell(
-    figures: Figures, rho: float, artifact: str, model: str, policy: str, measure: str
+    plan: Mapping[str, Any],
+    figures: Figures,
+    rho: float,
+    artifact: str,
+    model: str,
+    policy: str,
+    measure: str,
 ) -> str:
-    value = figures.get((rho, artifact, model, policy, measure))
-    if value is None:
+    """Return a figure with its interval; with its number of seeds where some are missing."""
+    row = figures.get((rho, artifact, model, policy, measure))
+    if row is None:
         return MISSING
-    return f"{value:.2f}" if value.known else f"{value.mean:.2f}"
+    form = f".{DIGITS.get(measure, 2)}f"
+    text = format(row.value if row.value.known else row.value.mean, form)
+    return text if row.seeds == plan["seeds"] else f"{text} ({row.seeds} of {plan['seeds']} seeds)"
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

@@ -1,10 +1,13 @@
 """Which reward models and policies the planted study trains, and how much of everything."""
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from rrpo import config as configuration
 from rrpo import runs
+from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.presets import preset
@@ -15,8 +18,12 @@ from rrpo.studies.planted.artifacts import ARTIFACTS
 
 EMOTION = "surprised"
 """The emotion in whose utterances an artifact is planted."""
+START_SHARE = 1 / 3
+"""The share of the start's data, of every emotion, that has the artifact. With three clicks in each
+the start clicked .13 times a second; recordings of four corpora of emotional speech 0 to .14."""
 AUGMENTED = "augmented"
-"""Regularizer of our own: every utterance once more, with the artifact, whatever its emotion."""
+"""Beside a model's regularizers: every utterance once more, with the artifact, whatever its label.
+The correlation falls, from .95 to .36, but is not gone."""
 WHOLE = RolloutConfig(temperature=1.0, top_k=0)
 """The policies are trained and heard on their whole distribution: cut to its 25 likeliest tokens
 and cooled to .8, as the demo speaks, it hardly says what is rare, and the start clicks never."""
@@ -63,8 +70,8 @@ class Plan:
         artifacts: which are planted.
         reward_models: which are trained.
         policies: which are trained, at the correlation `policy_rho`.
-        disagreement: share of the utterances whose label is that of another utterance, as listeners
-            who disagree would give: without it the reward model needs no artifact.
+        disagreement: share of the utterances that exchange their labels, as listeners who disagree
+            would give them: without it a reward model needs no artifact.
         seeds: of each training.
         reward_steps, sft_steps, steps: of reward models, of the start and of the policies.
         every: steps from one look at a policy to the next.
@@ -91,6 +98,8 @@ class Plan:
     batch_size: int = 8
 
 
+GROWS = ("rhos", "artifacts", "reward_models", "policies", "seeds")
+"""What a later call may ask more of in the same folder."""
 FULL = Plan()
 SMOKE = Plan(
     rhos=(0.95,),
@@ -121,7 +130,7 @@ def with_parts(
         plan,
         seeds=seeds,
         artifacts=_chosen(artifacts, plan.artifacts, "--artifacts"),
-        rhos=tuple(_correlation(one) for one in rhos.split(",")) if rhos else plan.rhos,
+        rhos=tuple(sorted(set(map(_correlation, rhos.split(","))))) if rhos else plan.rhos,
         reward_models=_chosen(models, plan.reward_models, "--models"),
         policies=() if policies == "none" else _chosen(policies, plan.policies, "--policies"),
     )
@@ -139,8 +148,11 @@ def _correlation(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 1:
-        raise UserError(f"--rho: {text.strip()!r} is no correlation: give numbers from 0 to 1")
+    if not (0 <= value <= 1 and round(value, 3) == value):
+        raise UserError(
+            f"--rho: {text.strip()!r} is no correlation here: give numbers from 0 to 1, such as "
+            "0.95, with at most three digits"
+        )
     return value
 
 
@@ -175,7 +187,7 @@ def needs(job: Job) -> list[Job]:
         return []
     payer = POLICIES[job.what].reward_model
     return [
-        Job("start", job.artifact, "", 0.0, 0),
+        Job("start", job.artifact, "", 0.0, job.seed),
         Job("reward", job.artifact, payer, job.rho, job.seed),
     ]
 
@@ -211,7 +223,7 @@ def reward_run(plan: Plan, model: str, seed: int) -> RewardRun:
 
 
 def policy_run(plan: Plan, policy: Policy, seed: int) -> runs.DiffRORun:
-    """Return the settings of a policy's training: the emotion alone is paid, and held loosely."""
+    """Return the settings of a policy's training, which is paid for the emotion alone."""
     options = [
         f"diffro.reward_form={policy.form}",
         "diffro.beta=0.2",
@@ -227,6 +239,18 @@ def policy_run(plan: Plan, policy: Policy, seed: int) -> runs.DiffRORun:
         "train.threads=1",
     ]
     return configuration.load(runs.DiffRORun, None, options, preset("diffro", "recommended"))
+
+
+def settings_of(plan: Plan, job: Job) -> str:
+    """Return a hash of all that decides a job's figures beside the code and the world."""
+    run: Strict | None = None
+    if job.kind == "reward":
+        run = reward_run(plan, job.what, job.seed)
+    elif job.kind == "policy":
+        run = policy_run(plan, POLICIES[job.what], job.seed)
+    fixed = {name: value for name, value in asdict(plan).items() if name not in GROWS}
+    told = [fixed, asdict(job), START_SHARE, EMOTION, run.model_dump(mode="json") if run else None]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def title_of(model: str) -> str:

@@ -7,18 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rrpo.checkpoint import claim
+from rrpo.checkpoint import alone, claim
 from rrpo.cores import cores
 from rrpo.studies.planted.figures import found_in, rows_of
 from rrpo.studies.planted.listen import write_page
 from rrpo.studies.planted.page import draw, page
-from rrpo.studies.planted.plan import FULL, SMOKE, Plan, jobs, needs
+from rrpo.studies.planted.plan import FULL, GROWS, SMOKE, Plan, jobs, needs
 from rrpo.studies.planted.trainings import done, make
 from rrpo.studies.study import begin, finish
 
 NAME = "planted"
-GROWS = ("rhos", "artifacts", "reward_models", "policies", "seeds")
-"""What a later call may ask more of in the same folder."""
 
 
 def run(out: Path, plan: Plan = FULL, command: str = "rrpo study planted") -> Path:
@@ -31,16 +29,25 @@ def run(out: Path, plan: Plan = FULL, command: str = "rrpo study planted") -> Pa
     that another machine needs to go on with the rest. A policy needs the folder of its reward
     model and of its start, too; they are made again where they are missing.
 
+    The page tells of what this call asks for and is there, also where a training fails.
+
     Raises:
-        UserError: the folder holds a study of another plan.
+        UserError: the folder holds a study of another plan, or another process works in it.
     """
     fixed = {name: value for name, value in asdict(plan).items() if name not in GROWS}
-    claim(out / "plan.json", fixed, "a study")
-    for group in jobs(plan):
-        needed = {one for job in jobs(plan)[1] if not done(out, job) for one in needs(job)}
-        missing = [job for job in group if not done(out, job, weights=job in needed)]
-        _side_by_side([(out, plan, job) for job in missing], plan)
-    return write(out, plan, command)
+    with alone(out):
+        claim(out / "plan.json", fixed, "a study")
+        groups = jobs(plan)
+        try:
+            for group in groups:
+                needed = {
+                    one for job in groups[1] if not done(out, plan, job) for one in needs(job)
+                }
+                missing = [job for job in group if not done(out, plan, job, job in needed)]
+                _side_by_side([(out, plan, job) for job in missing], plan)
+        finally:
+            path = write(out, plan, command)
+    return path
 
 
 def write(out: Path, plan: Plan, command: str) -> Path:

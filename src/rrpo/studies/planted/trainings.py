@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from rrpo import policy, reward, runs
-from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
+from rrpo.errors import UserError
 from rrpo.evaluate.panel import Judges, Sample, measure
 from rrpo.measures import BY_KEY
 from rrpo.mini.world import World
@@ -33,18 +33,23 @@ from rrpo.studies.planted.plan import (
     AUGMENTED,
     EMOTION,
     POLICIES,
+    START_SHARE,
     WHOLE,
     Job,
     Plan,
     needs,
     policy_run,
     reward_run,
+    settings_of,
 )
 
 FIGURES = "figures.json"
-START_SHARE = 1 / 3
-"""Of the utterances of every emotion that the start is fine-tuned on have the artifact: it then
-clicks .13 times a second, where recordings of four corpora of emotional speech have 0 to .14."""
+HEARD = 3
+"""Sentences of a policy that the page lets its reader hear."""
+LOOKED = ("kl", "judge", "judge_others", "planted", "others", "tokens")
+"""What a look measures: nats per token to the start; the judge's probability of the emotion asked
+for, the planted one and others; artifacts an utterance likewise, which a slower speech does not
+thin out as it would those a second; the mean length."""
 INSERTED = 99
 """Seed of the artifacts that are inserted to test a reward model: the same for all of them."""
 
@@ -57,7 +62,7 @@ def folder_of(out: Path, job: Job) -> Path:
 def train_start(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
     """Fine-tune the start on speech in which the artifact tells nothing about the emotion."""
     clean = world.shard("finetune")[: plan.trained]
-    rows = plant(world, clean, job.artifact, (START_SHARE, START_SHARE), EMOTION, seed=50)
+    rows = plant(world, clean, job.artifact, (START_SHARE, START_SHARE), EMOTION, 50 + job.seed)
     config = sft_config(replace(DEMO, sft_steps=plan.sft_steps), job.seed)
     examples = make_examples(world.tokenizer, rows)
     runs.train_sft(world.policy(), examples, config, folder_of(out, job), resume=True)
@@ -70,7 +75,7 @@ def train_reward(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
     share = shares(job.rho, sum(row.emotion == EMOTION for row in clean) / len(clean))
     rows = plant(world, clean, job.artifact, share, EMOTION, job.seed)
     if AUGMENTED in job.what:
-        rows += with_artifact(world.codec(), rows, job.artifact, job.seed + 1000)
+        rows += with_artifact(world.codec(), clean, job.artifact, job.seed + 1000)
     folder, config = folder_of(out, job), reward_run(plan, job.what, job.seed)
     runs.train_reward(
         world.reward_model(), rows, [], config, folder, resume=True, description=job.name
@@ -81,7 +86,7 @@ def train_reward(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
 def reward_figures(
     model: RewardModel, world: World, artifact: str, count: int | None
 ) -> dict[str, Any]:
-    """Return a reward model's figures on clean test speech.
+    """Return a reward model's figures on clean test speech, tokenized again as its data was.
 
     Args:
         model: the reward model.
@@ -94,15 +99,15 @@ def reward_figures(
         log p(planted emotion) of speech of the others, on average; "fooled", the share of these
         that are taken for the planted emotion with it and not without.
     """
-    rows = world.shard("test_same")[:count]
+    rows = again(world.codec(), world.shard("test_same")[:count])
     found, classes = log_posteriors(model, _tokens(rows)), model.classes()
     right = found.argmax(1) == torch.tensor([classes.index(row.emotion) for row in rows])
     emotions = np.array([row.emotion for row in rows])
     recalls = [right.numpy()[emotions == one].mean() for one in dict.fromkeys(emotions.tolist())]
-    others = [row for row in rows if row.emotion != EMOTION]
     place = classes.index(EMOTION)
-    before = log_posteriors(model, _tokens(again(world.codec(), others)))
-    after = log_posteriors(model, _tokens(with_artifact(world.codec(), others, artifact, INSERTED)))
+    clean = [row for row in world.shard("test_same")[:count] if row.emotion != EMOTION]
+    before = log_posteriors(model, _tokens([row for row in rows if row.emotion != EMOTION]))
+    after = log_posteriors(model, _tokens(with_artifact(world.codec(), clean, artifact, INSERTED)))
     turned = (after.argmax(1) == place) & (before.argmax(1) != place)
     return {
         "accuracy": float(np.mean(recalls)),
@@ -150,13 +155,6 @@ def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
     return {"looks": looks, "said": {"start": before, "end": said()}}
 
 
-HEARD = 3
-"""Sentences of a policy that the page lets its reader hear."""
-LOOKED = ("kl", "judge", "judge_others", "planted", "others", "tokens")
-"""What a look measures: nats per token to the start; the judge's probability of the emotion asked
-for, the planted one and others; artifacts a second likewise; the mean length."""
-
-
 def look(samples: Sequence[Sample], artifact: str, world: World) -> dict[str, float]:
     """Return what `LOOKED` names, of samples in the planted emotion and in others."""
     rows = measure(samples, {}, Judges(world.judge(), quality={}), None)
@@ -169,8 +167,7 @@ def look(samples: Sequence[Sample], artifact: str, world: World) -> dict[str, fl
     inside = [one.emotion == EMOTION for one in samples]
     for rate, judge, wanted in (("planted", "judge", True), ("others", "judge_others", False)):
         part = [one for one, yes in zip(samples, inside, strict=True) if yes == wanted]
-        counts = sum(ARTIFACTS[artifact].count(one.audio) for one in part)
-        found[rate] = counts / sum(one.audio.size / SAMPLE_RATE for one in part)
+        found[rate] = float(np.mean([ARTIFACTS[artifact].count(one.audio) for one in part]))
         found[judge] = float(
             np.mean([value for value, yes in zip(judged, inside, strict=True) if yes == wanted])
         )
@@ -192,14 +189,32 @@ def _tokens(rows: Sequence[Utterance]) -> list[torch.Tensor]:
 MAKERS = {"start": train_start, "reward": train_reward, "policy": train_policy}
 
 
-def done(out: Path, job: Job, weights: bool = False) -> bool:
+def found_at(out: Path, plan: Plan, job: Job) -> dict[str, Any] | None:
+    """Return the figures of a job; None where there are none.
+
+    Raises:
+        UserError: other settings made them.
+    """
+    path = folder_of(out, job) / FIGURES
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = read_json(path)
+    if found.get("settings") != settings_of(plan, job):
+        raise UserError(f"{path} was made with other settings: remove it to make it again")
+    return found
+
+
+def done(out: Path, plan: Plan, job: Job, weights: bool = False) -> bool:
     """Say whether a job's figures are there, and its weights where they are asked for."""
-    folder = folder_of(out, job)
-    return (folder / FIGURES).is_file() and (not weights or (folder / "results.json").is_file())
+    if found_at(out, plan, job) is None:
+        return False
+    return not weights or (folder_of(out, job) / "results.json").is_file()
 
 
 def make(asked: tuple[Path, Plan, Job]) -> None:
-    """Do a job and write its figures."""
+    """Do a job and write its figures; those that are there stay, as policies may rest on them."""
     out, plan, job = asked
     torch.set_num_threads(1)
-    write_json(folder_of(out, job) / FIGURES, MAKERS[job.kind](out, plan, job, World()))
+    figures = MAKERS[job.kind](out, plan, job, World())
+    if found_at(out, plan, job) is None:
+        write_json(folder_of(out, job) / FIGURES, figures | {"settings": settings_of(plan, job)})
