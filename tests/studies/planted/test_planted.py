@@ -375,6 +375,6 @@ def test_the_smallest_study_runs_and_goes_on_from_its_figures(tmp_path: Path) ->
                     (folder_of(out, job) / "figures.json").read_text()
                 )
     run(copy, SMOKE)
-    assert done(copy, policies[0])
+    assert done(copy, SMOKE, policies[0])
     assert (folder_of(copy, policies[0]) / "figures.json").read_text() == wanted
     assert not (folder_of(copy, policies[1]) / "results.json").exists()
