@@ -486,6 +486,19 @@ def test_the_mean_of_the_last_steps_through_a_resume(tmp_path: Path) -> None:
     assert torch.equal(saved["1.weight"], heir.model[1].weight)
     with pytest.raises(ValidationError, match="average_from 13 is after the last step, 12"):
         TrainConfig(steps=12, learning_rate=0.1, average_from=13)
+    with pytest.raises(ValidationError, match=r"average_from 2.5 is neither a step nor a share"):
+        TrainConfig(steps=12, learning_rate=0.1, average_from=2.5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "average_from", "first"),
+    [(100, 41, 41), (100, 0.4, 41), (60, 0.4, 25), (1, 0.4, 1), (5, 0.99, 5), (7, None, None)],
+)
+def test_the_mean_begins_at_a_step_or_after_a_share(
+    steps: int, average_from: float | None, first: int | None
+) -> None:
+    config = TrainConfig(steps=steps, learning_rate=0.1, average_from=average_from)
+    assert config.first_averaged == first
 
 
 def test_early_stopping_keeps_the_best_through_a_resume(tmp_path: Path) -> None:

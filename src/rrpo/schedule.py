@@ -29,9 +29,10 @@ class TrainConfig(Strict):
     # so many. Each is drawn by itself. What is a mean over utterances, or in SFT over tokens, is
     # one over all of them; a KL per token is a mean of the batches' means.
     accumulate: int = pydantic.Field(1, ge=1)
-    # The first step whose weights count in the mean that the training ends with; None: it ends with
-    # those of the last step. Where the best of several validations is kept, that is kept.
-    average_from: int | None = pydantic.Field(None, ge=1)
+    # The first step whose weights count in the mean that the training ends with, or, below 1, the
+    # share of the steps that lie before it; None: it ends with those of the last step. Where the
+    # best of several validations is kept, that is kept.
+    average_from: float | None = pydantic.Field(None, gt=0)
     # What several processes do with the model: each holds all of it ("none"), or a part of every
     # weight and of its moments ("full", FSDP2). A run may be resumed with another.
     sharding: Literal["none", "full"] = "none"
@@ -40,12 +41,26 @@ class TrainConfig(Strict):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
-        if self.average_from is not None and self.average_from > self.steps:
+        first = self.average_from
+        if first is not None and first > max(1, self.steps):
             raise ValueError(
-                f"average_from {self.average_from} is after the last step, {self.steps}: "
-                "give an earlier one"
+                f"average_from {first:g} is after the last step, {self.steps}: give an earlier one"
             )
+        if first is not None and first > 1 and not first.is_integer():
+            raise ValueError(f"average_from {first:g} is neither a step nor a share below 1")
         return self
+
+    @property
+    def first_averaged(self) -> int | None:
+        """The first step whose weights count in the mean, if any do.
+
+        Examples:
+            >>> TrainConfig(steps=100, learning_rate=0.1, average_from=0.4).first_averaged
+            41
+        """
+        if self.average_from is None or self.average_from >= 1:
+            return None if self.average_from is None else int(self.average_from)
+        return 1 + int(self.average_from * self.steps)
 
 
 Stop = Callable[[list[dict[str, Any]]], bool]

@@ -257,8 +257,9 @@ def _advance(run: _Run) -> tuple[dict[str, Any], bool]:
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
     state.step = step
-    if run.config.average_from is not None and step >= run.config.average_from:
-        state.average(step - run.config.average_from + 1)
+    first = run.config.first_averaged
+    if first is not None and step >= first:
+        state.average(step - first + 1)
     seconds = time.perf_counter() - began
     state.seconds += seconds
     return {**record, **figures, "seconds": seconds}, interrupted

@@ -150,12 +150,12 @@ class NamedSpeaker:
         with naming(self.location):
             name = emotion_name(emotion)  # joy is happy, as in the data
             row = asked(text, name if name in self.speaker.emotions else emotion, voice)
-            prompt = self.speaker.prompts([row])[0]
+            prompts = [] if reward is None else self.speaker.prompts([row])
         if reward is not None:
-            require_known(reward, prompt)
+            require_known(reward, prompts[0])
         with naming(self.location):
             drawn = self.speaker.say([row] * count, seed)
-        choice = None if reward is None else choose(reward, prompt, drawn)
+        choice = None if reward is None else choose(reward, prompts[0], drawn)
         said = drawn[0 if choice is None else choice.index]
         if said.tokens.numel() == 0:
             raise UserError("the policy said nothing: try another --seed")

@@ -228,8 +228,6 @@ def diffro_config(plan: Plan, name: str, seed: int) -> runs.DiffRORun:
     options = [f"{key}={value}" for key, value in sizes.items() if value is not None]
     if plan.diffro_steps is not None:
         options.append(f"train.warmup_steps={min(5, plan.diffro_steps)}")
-        if system.preset == "recommended":
-            options.append(f"train.average_from={1 + 2 * plan.diffro_steps // 5}")
     scale = MINI_SIZE if system.preset == "paper" else ()
     return configuration.load(
         runs.DiffRORun,
