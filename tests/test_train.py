@@ -492,7 +492,15 @@ def test_the_mean_of_the_last_steps_through_a_resume(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("steps", "average_from", "first"),
-    [(100, 41, 41), (100, 0.4, 41), (60, 0.4, 25), (1, 0.4, 1), (5, 0.99, 5), (7, None, None)],
+    [
+        (100, 41, 41),
+        (100, 0.4, 41),
+        (60, 0.4, 25),
+        (1, 0.4, 1),
+        (5, 0.99, 5),
+        (100, 0.29, 30),
+        (7, None, None),
+    ],
 )
 def test_the_mean_begins_at_a_step_or_after_a_share(
     steps: int, average_from: float | None, first: int | None

@@ -58,9 +58,10 @@ class TrainConfig(Strict):
             >>> TrainConfig(steps=100, learning_rate=0.1, average_from=0.4).first_averaged
             41
         """
-        if self.average_from is None or self.average_from >= 1:
-            return None if self.average_from is None else int(self.average_from)
-        return 1 + int(self.average_from * self.steps)
+        first = self.average_from
+        if first is not None and first < 1:
+            return min(self.steps, 1 + round(first * self.steps))
+        return None if first is None else int(first)
 
 
 Stop = Callable[[list[dict[str, Any]]], bool]
