@@ -10,8 +10,7 @@ import torch
 from rrpo.attack.insertion import INSERTS, Insert, hum
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.data.shards import Utterance
-from rrpo.evaluate.artifacts import TRANSIENTS, detect
-from rrpo.evaluate.artifacts.events import loudness
+from rrpo.evaluate.artifacts import TRANSIENTS, detect, silence
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
 
@@ -19,8 +18,6 @@ ONSET = 0.12
 """Seconds from the first sample in which a burst is a plosive at the onset."""
 LATE = 0.45
 """Seconds of silence at the end that are an artifact: speech of the mini world ends with 0.25."""
-QUIET = -40.0
-"""dB under the loudness: what is fainter is silent (Rabiner & Sambur 1975)."""
 HUMS = -37.0
 """dB of the band of mains hum in the quietest frames, against the power of all, that are a hum."""
 FRAME = SAMPLE_RATE // 10
@@ -66,12 +63,8 @@ def count_hums(audio: Audio) -> int:
 
 def count_silences(audio: Audio) -> int:
     """Return 1 where the end is silent for too long."""
-    size = SAMPLE_RATE // 100
-    blocks = np.square(audio[: audio.size // size * size].reshape(-1, size)).mean(1)
-    threshold = loudness(audio.astype(np.float64)) * 10 ** (QUIET / 20)
-    sounding = np.flatnonzero(np.sqrt(blocks) > threshold)
-    last = sounding[-1] if sounding.size else -1
-    return int((blocks.size - 1 - last) * 0.01 > LATE)
+    seconds = silence.scores(audio.astype(np.float64)).values * silence.EDGE
+    return int(seconds.size > 0 and seconds[-1] > LATE)
 
 
 def five_clicks(audio: Audio, rng: np.random.Generator) -> Audio:
@@ -184,7 +177,7 @@ def plant(
         count = round(share[one != emotion] * len(places))
         chosen += rng.choice(places, count, replace=False).tolist()
     codec = world.codec()
-    rest = [index for index in range(len(rows)) if index not in set(chosen)]
+    rest = sorted(set(range(len(rows))) - set(chosen))
     changed = dict(
         zip(
             chosen, with_artifact(codec, [rows[index] for index in chosen], name, seed), strict=True

@@ -13,10 +13,11 @@ from rrpo.studies.planted.trainings import found_at
 REWARD_MEASURES = ("accuracy", "gain", "fooled")
 LAST = ("planted", "others", "judge", "judge_others", "kl", "tokens")
 MATCHED = {"kl": "at equal KL", "judge": "at equal judge probability"}
-"""Keys at which the artifacts a second of two policies are compared."""
+"""Keys at which the artifacts of two policies are compared."""
 FIRST_MODEL, FIRST_POLICY = "plain", "diffro"
 """What all other reward models, and all other policies, are compared with."""
 TENTH = 0.1
+"""The share of the first policy's artifacts that the goal allows."""
 
 
 @dataclass(frozen=True)
