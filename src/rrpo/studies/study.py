@@ -1,14 +1,22 @@
 """What studies share: their command and machine, the figures, page and picture they leave."""
 
-from collections.abc import Mapping
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rrpo.checkpoint import atomic_path, write_json, write_text
+from rrpo.cores import cores
+from rrpo.errors import UserError
 from rrpo.processes import machine
+from rrpo.progress import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Job = TypeVar("Job")
 
 
 def begin(command: str) -> dict[str, Any]:
@@ -34,6 +42,46 @@ def publish(page: Path, folder: Path | None, figures: bool = False) -> Path:
     for path in (page, page.with_suffix(".svg"), *([page.with_suffix(".json")] * figures)):
         write_text(folder / path.name, path.read_text(encoding="utf-8"))
     return folder / page.name
+
+
+def side_by_side(
+    make: Callable[[Job], object], asked: Sequence[Job], name: str, workers: int | None = None
+) -> None:
+    """Do each of what is asked, each in a process; the first that fails ends the others.
+
+    Args:
+        make: does one; of a module, as another process imports it.
+        asked: what to do, each with all that `make` needs.
+        name: what the progress says.
+        workers: processes at once, by default as many as there are cores; 1: in this process, one
+            after the other.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    workers = workers or cores()
+    if workers == 1 or not asked:
+        for one in asked:
+            make(one)
+        return
+    # `spawn` keeps the workers free of the parent's threads.
+    with (
+        Progress(name, len(asked)) as progress,
+        ProcessPoolExecutor(min(len(asked), workers), multiprocessing.get_context("spawn")) as pool,
+    ):
+        waiting = [pool.submit(make, one) for one in asked]
+        try:
+            for number, done in enumerate(as_completed(waiting), start=1):
+                done.result()
+                progress.update(number)
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise UserError(
+                    "a training was killed, perhaps for want of memory: free some and call the "
+                    "study again, it goes on where it stood"
+                ) from None
+            raise
 
 
 def new_picture(width: float, height: float) -> "Figure":

@@ -20,6 +20,7 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.interval import with_intervals
 from rrpo.reward import RewardConfig
+from rrpo.studies import study
 from rrpo.studies.real_speech import ablation, jobs, languages
 from rrpo.studies.real_speech import workspace as parts
 from rrpo.studies.real_speech.folds import AUDIO, CEILING, HARDENED, PRETRAINED, Fold, Job, Size
@@ -82,7 +83,7 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setattr(whisper, "load", tiny)
     monkeypatch.setattr(parts, "TOKENIZER", small)
     monkeypatch.setattr(jobs, "TOKENIZER", small)
-    monkeypatch.setattr(jobs, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(study, "ProcessPoolExecutor", Inline)
     return [
         manifest(tmp_path / "one", "xx"),
         manifest(tmp_path / "two", "yy"),

@@ -1,21 +1,18 @@
 """`rrpo study monitor`: healthy and hacked runs side by side, their ROC and lead time."""
 
-import multiprocessing
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rrpo.checkpoint import claim, read_json, write_json
-from rrpo.cores import cores
 from rrpo.interval import exactly, with_intervals
 from rrpo.report.markdown import table
 from rrpo.studies.aims import COLUMNS, Aim, rows
 from rrpo.studies.monitor.figures import STATED, figures, of_run
 from rrpo.studies.monitor.plan import FULL, REWARD_MODELS, Plan
 from rrpo.studies.monitor.trainings import START, task
-from rrpo.studies.study import begin, finish, new_picture, save_picture
+from rrpo.studies.study import begin, finish, new_picture, save_picture, side_by_side
 
 NAME, FIGURES = "monitor", "figures.json"
 
@@ -32,22 +29,11 @@ def run(out: Path, plan: Plan = FULL, command: str = "rrpo study monitor") -> Pa
     """
     claim(out / "plan.json", asdict(plan), "a study")
     for names in ([START, *REWARD_MODELS], plan.names()):
-        _side_by_side([(out, plan, name) for name in names])
+        side_by_side(_make, [(out, plan, name) for name in names], NAME, 1 if plan.small else None)
     found = [with_intervals(read_json(_figures(out, name))) for name in plan.names()]
     study = {**begin(command), "plan": asdict(plan), **figures(found, plan.every)}
     _picture(study, out / f"{NAME}.svg")
     return finish(out, study, _page(study), NAME)
-
-
-def _side_by_side(asked: list[tuple[Path, Plan, str]]) -> None:
-    if cores() == 1 or asked[0][1].small:  # which ends before a process has begun
-        for one in asked:
-            _make(one)
-        return
-    # `spawn` keeps the workers free of the parent's threads.
-    with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
-        for _ in pool.map(_make, asked):
-            pass
 
 
 def _make(asked: tuple[Path, Plan, str]) -> None:

@@ -1,20 +1,16 @@
 """`rrpo study planted`: does hardening cure an artifact that its data planted?"""
 
-import multiprocessing
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rrpo.checkpoint import alone, claim
-from rrpo.cores import cores
 from rrpo.studies.planted.figures import found_in, rows_of
 from rrpo.studies.planted.listen import write_page
 from rrpo.studies.planted.page import draw, page
 from rrpo.studies.planted.plan import FULL, GROWS, SMOKE, Plan, jobs, needs
 from rrpo.studies.planted.trainings import done, make
-from rrpo.studies.study import begin, finish
+from rrpo.studies.study import begin, finish, side_by_side
 
 NAME = "planted"
 
@@ -44,7 +40,9 @@ def run(out: Path, plan: Plan = FULL, command: str = "rrpo study planted") -> Pa
                     one for job in groups[1] if not done(out, plan, job) for one in needs(job)
                 }
                 missing = [job for job in group if not done(out, plan, job, job in needed)]
-                _side_by_side([(out, plan, job) for job in missing], plan)
+                side_by_side(
+                    make, [(out, plan, job) for job in missing], NAME, 1 if plan == SMOKE else None
+                )
         finally:
             path = write(out, plan, command)
     return path
@@ -65,14 +63,3 @@ def write(out: Path, plan: Plan, command: str) -> Path:
     text = page(study, rows)
     write_page(out, found, text)
     return finish(out, study, text, NAME)
-
-
-def _side_by_side(asked: Sequence[tuple[Path, Plan, Any]], plan: Plan) -> None:
-    if cores() == 1 or plan == SMOKE:  # which ends before a process has begun
-        for one in asked:
-            make(one)
-        return
-    # `spawn` keeps the workers free of the parent's threads.
-    with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
-        for _ in pool.map(make, asked):
-            pass

@@ -1,12 +1,9 @@
 """Fine-tunings of reward models on real speech: each a job for one core, whose answers are kept."""
 
-import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from itertools import cycle, islice
 from pathlib import Path
@@ -19,8 +16,6 @@ from torch import Tensor
 
 from rrpo.checkpoint import load_tensors, save_tensors
 from rrpo.data.shards import Utterance
-from rrpo.errors import UserError
-from rrpo.progress import Progress
 from rrpo.reward import RewardModel
 from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
 from rrpo.reward.fit import RewardObjective
@@ -33,6 +28,7 @@ from rrpo.studies.real_speech.workspace import (
     Workspace,
     loop_config,
 )
+from rrpo.studies.study import side_by_side
 from rrpo.train import Objective, train
 
 MOST_WORKERS = 8
@@ -111,29 +107,9 @@ def _each(
     workspace: Workspace, work: Callable[[Any], None], things: Collection[Any], name: str
 ) -> None:
     """Call `work` with what makes this workspace and each of several things, in processes."""
-    if not things:
-        return
-    # `spawn` keeps the workers free of the parent's threads.
-    context = multiprocessing.get_context("spawn")
-    count = min(len(things), os.cpu_count() or 1, MOST_WORKERS)
-    with (
-        Progress(name, len(things)) as progress,
-        ProcessPoolExecutor(count, context) as pool,
-    ):
-        made_of = (workspace.folder, tuple(workspace.manifests), workspace.size)
-        waiting = [pool.submit(work, (*made_of, thing)) for thing in things]
-        try:
-            for number, done in enumerate(as_completed(waiting), start=1):
-                done.result()
-                progress.update(number)
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, BrokenProcessPool):
-                raise UserError(
-                    "a training was killed, perhaps for want of memory: free some and call the "
-                    "study again, it goes on where it stood"
-                ) from None
-            raise
+    made_of = (workspace.folder, tuple(workspace.manifests), workspace.size)
+    count = min(os.cpu_count() or 1, MOST_WORKERS)
+    side_by_side(work, [(*made_of, thing) for thing in things], name, count)
 
 
 def parents(mix: Utterance) -> tuple[int, int]:
