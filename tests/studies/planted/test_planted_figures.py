@@ -1,0 +1,132 @@
+"""Figures, goal and page of the planted study."""
+
+import json
+from typing import Any
+
+import pytest
+
+from rrpo.studies.planted.figures import Row, rows_of
+from rrpo.studies.planted.page import BEST, aims, by_cell, page
+from rrpo.studies.planted.plan import (
+    POLICIES,
+    REWARD_MODELS,
+    Job,
+)
+
+
+def curve(rates: list[float], judges: list[float]) -> dict[str, Any]:
+    """Looks of a policy, with a KL that grows by .1."""
+    return {
+        "looks": [
+            {
+                "step": 10 * number,
+                "kl": 0.1 * number,
+                "judge": judge,
+                "judge_others": 0.5,
+                "planted": rate,
+                "others": 0.1,
+                "tokens": 50.0,
+            }
+            for number, (rate, judge) in enumerate(zip(rates, judges, strict=True))
+        ]
+    }
+
+
+def study_of_two_seeds(rate: float = 0.05) -> dict[Job, Any]:
+    """Plain learns the artifact, and the best recipe has a share of what plain has."""
+    found: dict[Job, Any] = {}
+    for seed in range(2):
+        model = POLICIES[BEST].reward_model
+        for name, gain, accuracy in (("plain", 2.0, 0.8), (model, 0.5 + seed, 0.79)):
+            found[Job("reward", "click", name, 0.95, seed)] = {
+                "accuracy": accuracy + 0.001 * seed,
+                "gain": gain,
+                "fooled": 0.1,
+            }
+        judges, rates = [0.4, 0.6, 0.8], [0.2, 1.0, 2.0 + 0.1 * seed]
+        found[Job("policy", "click", "diffro", 0.95, seed)] = curve(rates, judges)
+        mine = [rate * one for one in rates]
+        found[Job("policy", "click", BEST, 0.95, seed)] = curve(mine, judges)
+    return found
+
+
+PLAN = {"policy_rho": 0.95, "artifacts": ["click"], "seeds": 2}
+
+
+def test_figures_are_paired_by_seed_and_matched_where_the_judge_is_equal() -> None:
+    rows = rows_of(study_of_two_seeds())
+    cells = by_cell(rows)
+    model = POLICIES[BEST].reward_model
+    less = cells[0.95, "click", model, "", "gain less plain"].value
+    assert less.mean == pytest.approx((-1.5 - 0.5) / 2)
+    key = (0.95, "click", model, BEST)
+    mine = cells[*key, "planted at equal judge probability"].value
+    plain = cells[*key, "planted by diffro at equal judge probability"].value
+    assert mine.mean == pytest.approx(plain.mean / 20)
+    difference = cells[*key, "planted less diffro at equal KL"].value
+    assert difference.mean == pytest.approx(mine.mean - plain.mean)
+    assert all(row.seeds == 2 for row in rows)
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(0.05, "met"), (0.5, "missed")])
+def test_the_goal_is_a_tenth_of_the_artifacts(rate: float, verdict: str) -> None:
+    fewer, accuracy = aims(by_cell(rows_of(study_of_two_seeds(rate))), PLAN)
+    assert fewer.verdict == verdict
+    assert accuracy.verdict == "met"
+
+
+def test_without_hacking_or_with_one_seed_the_goal_is_not_measured() -> None:
+    healthy = study_of_two_seeds()
+    for seed in range(2):
+        job = Job("policy", "click", "diffro", 0.95, seed)
+        healthy[job] = curve([0.2, 0.3 - 0.2 * seed, 0.2 + 0.1 * (1 - 2 * seed)], [0.4, 0.6, 0.8])
+    single = {job: one for job, one in study_of_two_seeds().items() if job.seed == 0}
+    for found in (healthy, single, {}):
+        fewer = aims(by_cell(rows_of(found)), PLAN)[0]
+        assert fewer.verdict == "not measured"
+
+
+def test_a_seed_whose_curves_do_not_overlap_is_told() -> None:
+    found = study_of_two_seeds()
+    found[Job("policy", "click", BEST, 0.95, 1)] = curve([0.1, 0.1, 0.1], [0.4, 0.3, 0.3])
+    row = by_cell(rows_of(found))[
+        0.95,
+        "click",
+        POLICIES[BEST].reward_model,
+        BEST,
+        "planted less diffro at equal judge probability",
+    ]
+    assert row.seeds == 1
+    study = {"command": "c", "machine": "m", "finished": 8, "planned": 8, "plan": WHOLE_PLAN}
+    assert "(1 of 2 seeds)" in page(study, rows_of(found))
+
+
+def test_one_seed_has_no_interval_in_the_json() -> None:
+    found = {job: one for job, one in study_of_two_seeds().items() if job.seed == 0}
+    rows = [row.as_json() for row in rows_of(found)]
+    assert {(row["low"], row["high"], row["seeds"]) for row in rows} == {(None, None, 1)}
+    json.dumps(rows, allow_nan=False)
+
+
+WHOLE_PLAN = {
+    "artifacts": ["click", "hum"],
+    "rhos": [0.5, 0.95],
+    "reward_models": REWARD_MODELS,
+    "policies": tuple(POLICIES),
+    "policy_rho": 0.95,
+    "steps": 60,
+    "seeds": 2,
+    "disagreement": 0.3,
+}
+
+
+def test_the_page_says_what_is_done_and_what_is_not() -> None:
+    rows: list[Row] = rows_of(study_of_two_seeds())
+    study = {"command": "rrpo study planted", "machine": "x", "finished": 8, "planned": 99}
+    text = page(study | {"plan": WHOLE_PLAN}, rows)
+    assert "8 of 99 trainings are done" in text
+    assert "## Five clicks" in text
+    assert "## Low hum" not in text
+    assert "low hum: accuracy of" in text and "not measured" in text
+    assert "| plain | – | 2.00 [2.00, 2.00] |" in text
+    assert "| LS |" not in text  # not trained
