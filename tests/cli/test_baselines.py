@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from command_line import mistake, rrpo
 from rrpo import policy
 from rrpo.checkpoint import read_json
+from rrpo.cli import app
 from rrpo.objectives.pairs import CHOSEN, REJECTED
+from rrpo.studies.demo import demo
+from rrpo.studies.demo.systems import DEMO, Plan
 
 pytestmark = pytest.mark.slow
 
@@ -87,3 +91,18 @@ def test_unknown_benchmarks_and_systems_are_one_line(tmp_path: Path) -> None:
     words = ("demo", "--out", tmp_path / "demo", "--systems", "sft,ppo")
     assert "unknown system 'ppo'" in mistake(*words)
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize("size", ["--smoke", "--quick"])
+def test_the_demo_post_trains_what_its_plan_says(
+    size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not what the command line lists a second time."""
+    plans: list[Plan] = []
+    monkeypatch.setattr(demo, "run", lambda _out, _seed, plan, *_: plans.append(plan))
+    for words in ((), ("--systems", "rrpo")):
+        asked = ["demo", size, "--out", str(tmp_path / "demo"), *words]
+        assert CliRunner().invoke(app, asked).exit_code == 0
+    assert plans[0].systems == DEMO.systems
+    assert "rrpo_best_of_8" in plans[0].systems
+    assert plans[1].systems == ("rrpo",)

@@ -118,7 +118,7 @@ def demo(
         typer.Option(min=1, help="Trainings at once, one core each; default: all cores."),
     ] = None,
     ablation: Ablation = False,
-    systems: Systems = "sft,diffro,rrpo",
+    systems: Systems = None,
     from_scratch: Annotated[
         bool,
         typer.Option(help="First make the bundled world again (4 hours; needs rrpo\\[mini])."),
@@ -139,7 +139,7 @@ def demo(
     from rrpo.studies.demo.systems import DEMO, QUICK, SMOKE, with_systems
 
     size = SMOKE if smoke else QUICK if quick else DEMO
-    chosen = with_systems(size, systems.split(","))
+    chosen = size if systems is None else with_systems(size, systems.split(","))
     world = None
     if from_scratch:
         from rrpo_world.build import build

@@ -22,7 +22,7 @@ study_app = typer.Typer(
 def seeds(
     out: Out,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0 to N-1.")] = 3,
-    systems: Systems = "sft,diffro,rrpo",
+    systems: Systems = None,
     sentences: Annotated[
         int | None,
         typer.Option(min=1, help="Sentences of each seed, each with 6 emotions; default: 6."),
@@ -39,7 +39,9 @@ def seeds(
     from rrpo.studies.demo import seeds as study
     from rrpo.studies.demo.systems import FULL, SMOKE, with_systems
 
-    chosen = with_systems(SMOKE if smoke else FULL, systems.split(","))
+    chosen = replace(SMOKE, systems=FULL.systems) if smoke else FULL
+    if systems is not None:
+        chosen = with_systems(chosen, systems.split(","))
     if sentences is not None:
         chosen = replace(chosen, sentences=sentences)
     print(study.run(out, seeds, chosen, command_line(), ablation))
