@@ -102,6 +102,9 @@ class FitConfig(Strict):
         adversarial_weight: alpha, the weight of that loss.
         adversarial_at: h': "frames" is the encoder's output (B, L, D), "pooled" the utterance
             embedding (B, D); one delta per utterance either way.
+        exchanged: tokens of each utterance that are exchanged so that the loss rises; the loss on
+            them is added (see `rrpo.reward.exchange`); 0: none. Not of the paper.
+        exchanged_weight: of that loss.
         tune: "all" weights, or only the pooling and the "heads" of the task.
         nuisance: whether what length and energy explain is left to a bias model (see
             `rrpo.reward.nuisance`); not of the paper.
@@ -118,6 +121,8 @@ class FitConfig(Strict):
     adversarial_epsilon: float = Field(default=0.5, gt=0.0)
     adversarial_weight: float = Field(default=0.5, ge=0.0)
     adversarial_at: Literal["frames", "pooled"] = "frames"
+    exchanged: int = Field(default=0, ge=0)
+    exchanged_weight: float = Field(default=1.0, gt=0.0)
     tune: Literal["all", "heads"] = "all"
     nuisance: bool = False
 

@@ -22,10 +22,18 @@ from rrpo.data.stream import Streamed, carried_by
 from rrpo.errors import UserError
 from rrpo.processes import several, share
 from rrpo.reward.config import FitConfig
+from rrpo.reward.exchange import exchanged
 from rrpo.reward.labels import labelled
 from rrpo.reward.model import RewardModel, save
 from rrpo.reward.nuisance import NuisanceModel, nuisances
-from rrpo.reward.regularize import TASK, emotion_loss, feature_mixup, label_smoothing, mixed_targets
+from rrpo.reward.regularize import (
+    TASK,
+    cross_entropy,
+    emotion_loss,
+    feature_mixup,
+    label_smoothing,
+    mixed_targets,
+)
 from rrpo.reward.transcripts import Transcripts, readable_texts
 from rrpo.tokens import batch
 
@@ -149,7 +157,8 @@ class RewardObjective:
         Returns:
             the loss and a dict: `loss_emotion`, `accuracy` (against the utterance's own emotion),
             `mixed` (share of rows that are mixed); with adversarial training `loss_adversarial`
-            and `delta_ratio` (mean of ||delta|| / ||h'||); with content `loss_content`, where an
+            and `delta_ratio` (mean of ||delta|| / ||h'||); with exchanged tokens
+            `loss_exchanged`; with content `loss_content`, where an
             utterance of the batch has text.
         """
         model = self.model
@@ -182,12 +191,30 @@ class RewardObjective:
             metrics["loss_adversarial"] = found.adversarial.mean().item()
             metrics["delta_ratio"] = found.delta_ratio.mean().item()
         total = found.total(self.config.loss.adversarial_weight).mean()
+        if self.config.exchanged:
+            value = self._exchanged_loss(tokens, mask, rows)
+            metrics["loss_exchanged"] = value.item()
+            total = total + self.config.exchanged_weight * value
         encoded = None if bool(mixed.any()) else (hidden, mask)
         content = self._content_loss(model, clean, encoded)
         if content is not None:
             metrics["loss_content"] = content.item()
             total = total + self.config.content_weight * content
         return total, metrics
+
+    def _exchanged_loss(self, tokens: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
+        """Return the mean cross-entropy with the targets of rows (B,), a few tokens exchanged.
+
+        Args:
+            tokens: (B, T), as they are.
+            mask: (B, T) bool, true at valid tokens.
+            rows: (B,), which they are.
+        """
+        targets = self.targets(rows).to(tokens.device)
+        bias = None if self._bias is None else self._bias[rows].to(tokens.device)
+        changed = exchanged(self.model, tokens, mask, targets, self.config.exchanged, bias)
+        logits = self.model(changed, mask)
+        return cross_entropy(logits if bias is None else logits + bias, targets).mean()
 
     def _content_loss(
         self, model: RewardModel, rows: Tensor, encoded: tuple[Tensor, Tensor] | None

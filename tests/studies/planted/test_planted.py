@@ -9,41 +9,73 @@ import pytest
 from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
 from rrpo.reward.config import subsets
+from rrpo.runs import DiffRORun, GRPORun
 from rrpo.studies.planted import study as study_module
 from rrpo.studies.planted.plan import (
     FULL,
-    POLICIES,
-    REWARD_MODELS,
     SMOKE,
     Job,
     Plan,
     jobs,
     needs,
-    policy_run,
-    reward_run,
     settings_of,
     with_parts,
 )
+from rrpo.studies.planted.recipes import COUNT, POLICIES, REWARD_MODELS, policy_run, reward_run
 from rrpo.studies.planted.study import run
 from rrpo.studies.planted.trainings import done, folder_of, found_at
 
 
-def test_every_subset_of_the_regularizers_and_a_cure_are_trained() -> None:
+def test_every_subset_of_the_regularizers_and_the_cures_are_trained() -> None:
     assert set(subsets()) < set(REWARD_MODELS)
-    cured = reward_run(FULL, "ls_eam_adv_augmented", 3)
-    assert cured.fit == subsets()["ls_eam_adv"]
-    assert cured.train.seed == 3
-    assert reward_run(FULL, "augmented", 0).fit == subsets()["plain"]
+    for cured in ("ls_eam_adv_augmented", "ls_eam_adv_balanced"):
+        run = reward_run(cured, 240, 3)
+        assert run.fit == subsets()["ls_eam_adv"]
+        assert (run.train.seed, run.train.steps) == (3, 240)
+    assert reward_run("augmented", 240, 0).fit == subsets()["plain"]
+    exchanged = subsets()["eam"].model_copy(update={"exchanged": COUNT})
+    assert reward_run("eam_exchanged", 240, 0).fit == exchanged
 
 
-def test_policies_are_paid_for_the_emotion_alone_in_their_form() -> None:
-    plain, robust = (policy_run(FULL, POLICIES[name], 2) for name in ("diffro", "rrpo"))
+def run_of(name: str, seed: int = 2) -> DiffRORun | GRPORun:
+    made = policy_run(POLICIES[name], 60, 8, seed)
+    assert made is not None
+    return made
+
+
+def test_policies_are_paid_for_the_emotion_in_their_form() -> None:
+    plain, robust = run_of("diffro"), run_of("rrpo")
+    assert isinstance(plain, DiffRORun)
+    assert isinstance(robust, DiffRORun)
     assert plain.diffro.reward_form == "log_posterior"
     assert robust.diffro.reward_form == "robust"
     assert dict(plain.rewards) == {"emotion": 1.0}
+    assert dict(run_of("rrpo_event").rewards) == {"emotion": 1.0, "event": 1.0}
     assert (plain.diffro.rollout.temperature, plain.diffro.rollout.top_k) == (1.0, 0)
     assert plain.train.seed == 2
     assert plain.train.average_from is None
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo"])
+def test_policy_gradients_draw_as_many_utterances_of_the_same_distribution(name: str) -> None:
+    run, other = run_of(name), run_of("diffro")
+    assert isinstance(run, GRPORun)
+    assert isinstance(other, DiffRORun)
+    assert run.grpo.advantage == name
+    assert run.grpo.prompts * run.grpo.group == other.diffro.batch_size
+    assert (run.grpo.beta, run.grpo.rollout) == (other.diffro.beta, other.diffro.rollout)
+    assert run.grpo.reward_form == other.diffro.reward_form
+    assert (run.train, run.rewards) == (other.train, other.rewards)
+
+
+def test_the_best_of_several_is_not_trained() -> None:
+    assert policy_run(POLICIES["best_of"], 60, 8, 0) is None
+
+
+def test_an_ensemble_has_reward_models_of_three_seeds() -> None:
+    found = needs(Job("policy", "click", "rrpo_ensemble", 0.95, 3))
+    assert [job.seed for job in found if job.kind == "reward"] == [3, 4, 5]
+    assert {job.what for job in found if job.kind == "reward"} == {"ls_eam_adv"}
 
 
 def test_every_job_comes_after_what_it_needs_and_is_there_once() -> None:
@@ -55,7 +87,9 @@ def test_every_job_comes_after_what_it_needs_and_is_there_once() -> None:
     every = [job for group in jobs(FULL) for job in group]
     assert len(every) == len(set(every)) == len({(job.kind, job.name) for job in every})
     count = len(FULL.artifacts) * FULL.seeds
-    assert sum(job.kind == "reward" for job in every) == 5 * len(REWARD_MODELS) * count
+    # And of two seeds more the hardened ones, which ensembles need.
+    more = 2 * len(FULL.artifacts)
+    assert sum(job.kind == "reward" for job in every) == 5 * len(REWARD_MODELS) * count + more
     assert sum(job.kind == "policy" for job in every) == len(POLICIES) * count
 
 

@@ -5,13 +5,10 @@ from typing import Any
 
 import pytest
 
-from rrpo.studies.planted.figures import Row, rows_of
+from rrpo.studies.planted.figures import Row, at_kl, rows_of
 from rrpo.studies.planted.page import BEST, aims, by_cell, page
-from rrpo.studies.planted.plan import (
-    POLICIES,
-    REWARD_MODELS,
-    Job,
-)
+from rrpo.studies.planted.plan import Job
+from rrpo.studies.planted.recipes import POLICIES, REWARD_MODELS
 
 
 def curve(rates: list[float], judges: list[float]) -> dict[str, Any]:
@@ -66,6 +63,16 @@ def test_figures_are_paired_by_seed_and_matched_where_the_judge_is_equal() -> No
     difference = cells[*key, "planted less diffro at equal KL"].value
     assert difference.mean == pytest.approx(mine.mean - plain.mean)
     assert all(row.seeds == 2 for row in rows)
+
+
+def test_artifacts_are_read_off_where_the_kl_is_first_reached() -> None:
+    cells = by_cell(rows_of(study_of_two_seeds()))
+    found = cells[0.95, "click", "plain", "diffro", at_kl(0.1)]
+    assert (found.value.mean, found.seeds) == (pytest.approx(1.0), 2)
+    halfway = cells[0.95, "click", "plain", "diffro", at_kl(0.03)].value.mean
+    assert halfway == pytest.approx(0.2 + 0.3 * 0.8)
+    # No curve goes beyond .2 nats.
+    assert (0.95, "click", "plain", "diffro", at_kl(0.3)) not in cells
 
 
 @pytest.mark.parametrize(("rate", "verdict"), [(0.05, "met"), (0.5, "missed")])

@@ -11,15 +11,16 @@ from rrpo.studies.planted import trainings
 from rrpo.studies.planted.artifacts import (
     ARTIFACTS,
     again,
+    chosen_rows,
+    evened,
     mislabelled,
     plant,
     shares,
     with_artifact,
 )
-from rrpo.studies.planted.plan import (
-    EMOTION,
-)
-from rrpo.studies.planted.trainings import in_pairs, look, reward_figures
+from rrpo.studies.planted.looks import in_pairs, look
+from rrpo.studies.planted.plan import EMOTION
+from rrpo.studies.planted.trainings import reward_figures
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,24 @@ def test_as_many_utterances_are_planted_as_asked_for_and_no_others_change(world:
     assert [row.tokens.tolist() for row in found] == [
         row.tokens.tolist() for row in plant(world, rows, "plosive", (0.9, 0.2), EMOTION, seed=1)
     ]
+
+
+@pytest.mark.parametrize("share", [(0.9, 0.1), (1.0, 0.0)])
+def test_afterwards_half_of_every_emotion_has_the_artifact(
+    world: World, share: tuple[float, float]
+) -> None:
+    """But for one that has no utterance without it."""
+    clean = world.shard("finetune")[:120]
+    planted = plant(world, clean, "plosive", share, EMOTION, seed=1)
+    having = chosen_rows(clean, share, EMOTION, 1)
+    codec = world.codec()
+    found = evened(codec, clean, planted, having, "plosive", 2)
+    assert found[: len(planted)] == planted
+    known = {tuple(row.tokens.tolist()) for index, row in enumerate(planted) if index not in having}
+    for emotion in {row.emotion for row in clean}:
+        own = [row for row in found if row.emotion == emotion]
+        lack = sum(tuple(row.tokens.tolist()) in known for row in own)
+        assert lack == (0 if share[0] == 1 and emotion == EMOTION else len(own) / 2)
 
 
 def test_labels_are_exchanged_and_each_is_given_as_often(world: World) -> None:

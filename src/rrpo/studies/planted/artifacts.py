@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle, islice
 
 import numpy as np
 import torch
@@ -146,6 +147,22 @@ def mislabelled(rows: Sequence[Utterance], share: float, seed: int) -> list[Utte
     return found
 
 
+def chosen_rows(
+    rows: Sequence[Utterance], share: tuple[float, float], emotion: str, seed: int
+) -> list[int]:
+    """Return the numbers of those utterances that `plant` gives the artifact, in any order."""
+    rng = np.random.default_rng([seed, 3])
+    of_emotion = {
+        one: [index for index, row in enumerate(rows) if row.emotion == one]
+        for one in dict.fromkeys(row.emotion for row in rows)
+    }
+    chosen: list[int] = []
+    for one, places in of_emotion.items():
+        count = round(share[one != emotion] * len(places))
+        chosen += rng.choice(places, count, replace=False).tolist()
+    return chosen
+
+
 def plant(
     world: World,
     rows: Sequence[Utterance],
@@ -167,15 +184,7 @@ def plant(
         emotion: the planted one.
         seed: of which have it, and of places and levels.
     """
-    rng = np.random.default_rng([seed, 3])
-    of_emotion = {
-        one: [index for index, row in enumerate(rows) if row.emotion == one]
-        for one in dict.fromkeys(row.emotion for row in rows)
-    }
-    chosen: list[int] = []
-    for one, places in of_emotion.items():
-        count = round(share[one != emotion] * len(places))
-        chosen += rng.choice(places, count, replace=False).tolist()
+    chosen = chosen_rows(rows, share, emotion, seed)
     codec = world.codec()
     rest = sorted(set(range(len(rows))) - set(chosen))
     changed = dict(
@@ -185,3 +194,36 @@ def plant(
     )
     changed |= zip(rest, again(codec, [rows[index] for index in rest]), strict=True)
     return [changed[index] for index in range(len(rows))]
+
+
+def evened(
+    codec: MiniCodec,
+    clean: Sequence[Utterance],
+    planted: Sequence[Utterance],
+    having: Sequence[int],
+    name: str,
+    seed: int,
+) -> list[Utterance]:
+    """Return planted utterances and more, so that half of each emotion's have the artifact.
+
+    Where too few have it, clean ones are added with it; where too few lack it, those that do are
+    repeated. An emotion all of whose utterances have it stays as it is.
+
+    Args:
+        codec: turns tokens to audio and back.
+        clean: utterances before the artifact, in the order of `planted`.
+        planted: of which some have the artifact.
+        having: the numbers of these.
+        name: of the artifact, one of `ARTIFACTS`.
+        seed: of places and levels of those that are inserted.
+    """
+    inserted, repeated = [], []
+    for emotion in dict.fromkeys(row.emotion for row in planted):
+        own = {index for index, row in enumerate(planted) if row.emotion == emotion}
+        have, lack = sorted(own & set(having)), sorted(own - set(having))
+        if len(have) < len(lack):
+            inserted += [clean[index] for index in lack[: len(lack) - len(have)]]
+        elif lack:
+            more = islice(cycle(lack), len(have) - len(lack))
+            repeated += [planted[index] for index in more]
+    return [*planted, *with_artifact(codec, inserted, name, seed), *repeated]

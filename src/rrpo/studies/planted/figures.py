@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rrpo.evaluate.matched import matched_means, run_interval
+from rrpo.evaluate.matched import matched_means, reached, run_interval
 from rrpo.interval import Interval
-from rrpo.studies.planted.plan import POLICIES, Job, Plan, jobs
+from rrpo.studies.planted.plan import Job, Plan, jobs
+from rrpo.studies.planted.recipes import POLICIES
 from rrpo.studies.planted.trainings import found_at
 
 REWARD_MEASURES = ("accuracy", "gain", "fooled")
@@ -16,6 +17,8 @@ MATCHED = {"kl": "at equal KL", "judge": "at equal judge probability"}
 """Keys at which the artifacts of two policies are compared."""
 FIRST_MODEL, FIRST_POLICY = "plain", "diffro"
 """What all other reward models, and all other policies, are compared with."""
+KLS = (0.03, 0.1, 0.2, 0.3)
+"""Nats per token at which the artifacts of each policy are read off its looks."""
 TENTH = 0.1
 """The share of the first policy's artifacts that the goal allows."""
 
@@ -84,9 +87,33 @@ def _policy_rows(found: Found) -> Iterable[Row]:
         yield _row(*cell, "planted, at the start", [first["planted"] for first, _ in ends])
         risen = [last["planted"] - first["planted"] for first, last in ends]
         yield _row(*cell, "planted less the start's", risen)
+        yield from _at_kl(cell, seeds)
         first = cells.get((rho, artifact, FIRST_POLICY), {})
         if name != FIRST_POLICY and first:
             yield from _matched_rows(cell, seeds, first)
+
+
+def _at_kl(cell: tuple[float, str, str, str], seeds: Mapping[int, Any]) -> Iterable[Row]:
+    """Return a policy's artifacts where its KL first reaches a value, of the seeds that do."""
+    for value in KLS:
+        found = [
+            at
+            for one in seeds.values()
+            if (at := _looked_up(one["looks"], "kl", "planted", value)) is not None
+        ]
+        if found:
+            yield _row(*cell, at_kl(value), found)
+
+
+def _looked_up(
+    looks: Sequence[Mapping[str, float]], key: str, measure: str, value: float
+) -> float | None:
+    return reached([look[key] for look in looks], [look[measure] for look in looks], value)
+
+
+def at_kl(value: float) -> str:
+    """Name the measure of artifacts at a KL."""
+    return f"planted at a KL of {value:g}"
 
 
 def _matched_rows(

@@ -15,7 +15,8 @@ from rrpo.report.listening import Player, Sound, player_of
 from rrpo.report.page import write_html
 from rrpo.report.sound import flac_uri
 from rrpo.studies.planted.artifacts import ARTIFACTS
-from rrpo.studies.planted.plan import EMOTION, POLICY_TITLES, Job
+from rrpo.studies.planted.plan import EMOTION, Job
+from rrpo.studies.planted.recipes import POLICIES
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _sounds(
     for text, tokens in first.items():
         yield "the start", text, codec.decode(torch.tensor(tokens))
         for name, said in policies.items():
-            yield POLICY_TITLES[name], text, codec.decode(torch.tensor(said["end"][text]))
+            yield POLICIES[name].title, text, codec.decode(torch.tensor(said["end"][text]))
 
 
 def _heard(artifact: str, title: str, text: str, sound: Audio) -> Heard:

@@ -9,23 +9,25 @@ from rrpo.report.markdown import measured, table
 from rrpo.studies.aims import COLUMNS, Aim
 from rrpo.studies.aims import rows as verdicts
 from rrpo.studies.planted.artifacts import ARTIFACTS
-from rrpo.studies.planted.figures import FIRST_MODEL, FIRST_POLICY, MATCHED, TENTH, Row
-from rrpo.studies.planted.plan import (
-    EMOTION,
-    POLICIES,
-    POLICY_TITLES,
-    REWARD_MODELS,
-    START_SHARE,
-    title_of,
+from rrpo.studies.planted.figures import (
+    FIRST_MODEL,
+    FIRST_POLICY,
+    KLS,
+    MATCHED,
+    TENTH,
+    Row,
+    at_kl,
 )
+from rrpo.studies.planted.plan import EMOTION, START_SHARE
+from rrpo.studies.planted.recipes import POLICIES, REWARD_MODELS, title_of
 from rrpo.studies.study import new_picture, save_picture
 
-BEST = "rrpo_augmented"
+BEST = "rrpo_balanced_event"
 """The policy of which the goal is asked."""
 LOSS = 0.02
 """How much accuracy it may cost."""
-DRAWN = ("plain", "ls_eam_adv", "augmented", "ls_eam_adv_augmented")
-COLOURS = {"plain": "#b8480a", "ls_eam_adv": "#0a7558", "augmented": "#7d6608"}
+DRAWN = ("plain", "ls_eam_adv", "ls_eam_adv_exchanged", "ls_eam_adv_balanced")
+COLOURS = {"plain": "#b8480a", "ls_eam_adv": "#0a7558", "ls_eam_adv_exchanged": "#7d6608"}
 DIGITS = {"accuracy": 3, "tokens": 0}
 
 Figures = Mapping[tuple[float, str, str, str, str], Row]
@@ -50,7 +52,10 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "their labels first, as listeners who disagree would give them. Reward models are "
         "fine-tuned on that speech and tested on clean speech with true labels. “Artifacts in "
         "every class” adds each utterance once more with the artifact: the correlation falls, but "
-        "is not gone, and this cure knows what it has to cure. Mean [Student's 95 % interval over "
+        "is not gone. “Artifacts in half of every class” inserts it where too few have it and "
+        "repeats those that lack it where too many do. “Exchanged tokens” adds the loss on "
+        "utterances whose tokens are exchanged so that it rises; it alone knows nothing about the "
+        "artifact. Mean [Student's 95 % interval over "
         "seeds]; one seed has none.",
         "",
         "![What an artifact gains over the correlation](planted.svg)",
@@ -82,8 +87,8 @@ def aims(figures: Figures, plan: Mapping[str, Any]) -> list[Aim]:
         row = figures.get((rho, artifact, model, BEST, fewer))
         value = row.value if row and row.seeds > 1 and hacked else None
         asked = (
-            f"{title}: {POLICY_TITLES[BEST]}, artifacts an utterance less {TENTH:g} times those of "
-            f"{POLICY_TITLES[FIRST_POLICY]}, {MATCHED['judge']}"
+            f"{title}: {POLICIES[BEST].title}, artifacts an utterance less {TENTH:g} times those "
+            f"of {POLICIES[FIRST_POLICY].title}, {MATCHED['judge']}"
         )
         found.append(Aim(asked, value, most=0.0, surely=True))
         row = figures.get((rho, artifact, model, "", f"accuracy less {FIRST_MODEL}"))
@@ -119,7 +124,7 @@ def _of_artifact(plan: Mapping[str, Any], figures: Figures, artifact: str) -> li
 
 def _policies(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[str]:
     rho = plan["policy_rho"]
-    first = POLICY_TITLES[FIRST_POLICY]
+    first = POLICIES[FIRST_POLICY].title
     columns = {
         "planted, at the start": "at the start",
         "planted": f"asked for {EMOTION}",
@@ -135,7 +140,7 @@ def _policies(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[
     cells = []
     for name in plan["policies"]:
         of = (rho, artifact, POLICIES[name].reward_model, name)
-        cells.append((POLICY_TITLES[name], [_cell(plan, figures, *of, one) for one in columns]))
+        cells.append((POLICIES[name].title, [_cell(plan, figures, *of, one) for one in columns]))
     if not measured(cells):
         return []
     return [
@@ -145,6 +150,24 @@ def _policies(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[
         f"{EMOTION} where it is asked for, and how many more artifacts than the first policy:",
         "",
         *table("policy", list(columns.values()), measured(cells)),
+        "",
+        *_first_to_find(plan, figures, artifact),
+    ]
+
+
+def _first_to_find(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[str]:
+    """Return a table of the policies' artifacts where each has moved equally far."""
+    cells = []
+    for name in plan["policies"]:
+        of = (plan["policy_rho"], artifact, POLICIES[name].reward_model, name)
+        found = [_cell(plan, figures, *of, at_kl(value)) for value in KLS]
+        cells.append((POLICIES[name].title, found))
+    return [
+        f"Who finds it first? Artifacts an utterance, asked for {EMOTION}, where the KL to the "
+        "start first reaches so many nats per token. The best of several is not trained: its "
+        "KL is the known bound for as many as are drawn, up to 32.",
+        "",
+        *table("policy", [f"KL {value:g}" for value in KLS], measured(cells)),
         "",
     ]
 

@@ -4,61 +4,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from rrpo import config as configuration
-from rrpo import runs
 from rrpo.config import Strict
 from rrpo.errors import UserError
-from rrpo.objectives.rollouts import RolloutConfig
-from rrpo.presets import preset
-from rrpo.reward.config import RewardRun, subsets
-from rrpo.reward.reward import Form
-from rrpo.studies.demo.systems import reward_config
 from rrpo.studies.planted.artifacts import ARTIFACTS
+from rrpo.studies.planted.recipes import COUNTS, POLICIES, REWARD_MODELS, policy_run, reward_run
 
 EMOTION = "surprised"
 """The emotion in whose utterances an artifact is planted."""
 START_SHARE = 1 / 3
 """The share of the start's data, of every emotion, that has the artifact. With three clicks in each
 the start clicked .13 times a second; recordings of four corpora of emotional speech 0 to .14."""
-AUGMENTED = "augmented"
-"""Beside a model's regularizers: every utterance once more, with the artifact, whatever its label.
-The correlation falls, from .95 to .36, but is not gone."""
-WHOLE = RolloutConfig(temperature=1.0, top_k=0)
-"""The policies are trained and heard on their whole distribution: cut to its 25 likeliest tokens
-and cooled to .8, as the demo speaks, it hardly says what is rare, and the start clicks never."""
-REWARD_MODELS = (*subsets(), AUGMENTED, f"ls_eam_adv_{AUGMENTED}")
-"""Reward models by the names of their regularizers."""
-TITLES = {
-    "plain": "plain",
-    "ls": "LS",
-    "eam": "EAM",
-    "adv": "Adv",
-    AUGMENTED: "artifacts in every class",
-}
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A policy to train: what pays it, and in which form."""
-
-    reward_model: str
-    form: Form = "robust"
-
-
-POLICIES = {
-    "diffro": Policy("plain", "log_posterior"),
-    "hardened": Policy("ls_eam_adv", "log_posterior"),
-    "rrpo": Policy("ls_eam_adv"),
-    "rrpo_augmented": Policy(f"ls_eam_adv_{AUGMENTED}"),
-}
-"""Policies by name; the first is what the others are compared with."""
-POLICY_TITLES = {
-    "diffro": "DiffRO on plain",
-    "hardened": "DiffRO on LS+EAM+Adv",
-    "rrpo": "RRPO on LS+EAM+Adv",
-    "rrpo_augmented": "RRPO on LS+EAM+Adv, artifacts in every class",
-}
 
 
 @dataclass(frozen=True)
@@ -182,13 +139,19 @@ class Job:
 
 
 def needs(job: Job) -> list[Job]:
-    """Return what a policy is trained with: its start and its reward model."""
+    """Return what a policy is trained with: its start, then its reward models.
+
+    The members of an ensemble are those of its own seed and of the seeds that follow.
+    """
     if job.kind != "policy":
         return []
-    payer = POLICIES[job.what].reward_model
+    recipe = POLICIES[job.what]
     return [
         Job("start", job.artifact, "", 0.0, job.seed),
-        Job("reward", job.artifact, payer, job.rho, job.seed),
+        *(
+            Job("reward", job.artifact, recipe.reward_model, job.rho, job.seed + further)
+            for further in range(recipe.members)
+        ),
     ]
 
 
@@ -216,48 +179,17 @@ def jobs(plan: Plan) -> list[list[Job]]:
     return [list(needed), policies, [one for one in rest if one not in needed]]
 
 
-def reward_run(plan: Plan, model: str, seed: int) -> RewardRun:
-    """Return the settings of a reward model's training."""
-    regularizers = model.removesuffix(AUGMENTED).rstrip("_") or "plain"
-    return reward_config(regularizers, plan.reward_steps, seed)
-
-
-def policy_run(plan: Plan, policy: Policy, seed: int) -> runs.DiffRORun:
-    """Return the settings of a policy's training, which is paid for the emotion alone."""
-    options = [
-        f"diffro.reward_form={policy.form}",
-        "diffro.beta=0.2",
-        f"diffro.batch_size={plan.batch_size}",
-        f"diffro.rollout={{temperature: {WHOLE.temperature}, top_k: {WHOLE.top_k}}}",
-        "rewards={emotion: 1.0}",
-        f"train.steps={plan.steps}",
-        f"train.warmup_steps={min(5, plan.steps)}",
-        "train.learning_rate=1e-4",  # with twice that, and beta .05, speech slows down by .7
-        "train.average_from=null",
-        f"train.seed={seed}",
-        "train.report_to=none",
-        "train.threads=1",
-    ]
-    return configuration.load(runs.DiffRORun, None, options, preset("diffro", "recommended"))
-
-
 def settings_of(plan: Plan, job: Job) -> str:
     """Return a hash of all that decides a job's figures beside the code and the world."""
     run: Strict | None = None
     if job.kind == "reward":
-        run = reward_run(plan, job.what, job.seed)
+        run = reward_run(job.what, plan.reward_steps, job.seed)
     elif job.kind == "policy":
-        run = policy_run(plan, POLICIES[job.what], job.seed)
+        run = policy_run(POLICIES[job.what], plan.steps, plan.batch_size, job.seed)
     fixed = {name: value for name, value in asdict(plan).items() if name not in GROWS}
-    told = [fixed, asdict(job), START_SHARE, EMOTION, run.model_dump(mode="json") if run else None]
+    told: list[Any] = [fixed, asdict(job), EMOTION, run.model_dump(mode="json") if run else COUNTS]
+    if job.kind != "reward":
+        told.append(START_SHARE)
+    if job.kind == "policy":
+        told.append(asdict(POLICIES[job.what]) | {"title": ""})
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def title_of(model: str) -> str:
-    """Name a reward model as the page does.
-
-    Examples:
-        >>> title_of("ls_eam"), title_of("ls_augmented")
-        ('LS+EAM', 'LS+artifacts in every class')
-    """
-    return "+".join(TITLES[part] for part in model.split("_"))

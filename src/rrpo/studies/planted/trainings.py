@@ -12,44 +12,37 @@ from rrpo import policy, reward, runs
 from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
-from rrpo.evaluate.panel import Judges, Sample, measure
-from rrpo.measures import BY_KEY
 from rrpo.mini.world import World
 from rrpo.policy.layout import make_examples
-from rrpo.reward import RewardModel
+from rrpo.reward import Reward, RewardModel
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.studies.demo.systems import FULL as DEMO
 from rrpo.studies.demo.systems import sft_config
 from rrpo.studies.planted.artifacts import (
-    ARTIFACTS,
     again,
+    chosen_rows,
+    evened,
     mislabelled,
     plant,
     shares,
     with_artifact,
 )
-from rrpo.studies.planted.plan import (
+from rrpo.studies.planted.best_of import best_of
+from rrpo.studies.planted.looks import LOOKED, in_pairs, look
+from rrpo.studies.planted.plan import EMOTION, START_SHARE, Job, Plan, needs, settings_of
+from rrpo.studies.planted.recipes import (
     AUGMENTED,
-    EMOTION,
+    BALANCED,
     POLICIES,
-    START_SHARE,
     WHOLE,
-    Job,
-    Plan,
-    needs,
     policy_run,
     reward_run,
-    settings_of,
 )
 
 FIGURES = "figures.json"
 HEARD = 3
 """Sentences of a policy that the page lets its reader hear."""
-LOOKED = ("kl", "judge", "judge_others", "planted", "others", "tokens")
-"""What a look measures: nats per token to the start; the judge's probability of the emotion asked
-for, the planted one and others; artifacts an utterance likewise, which a slower speech does not
-thin out as it would those a second; the mean length."""
 INSERTED = 99
 """Seed of the artifacts that are inserted to test a reward model: the same for all of them."""
 
@@ -76,7 +69,10 @@ def train_reward(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
     rows = plant(world, clean, job.artifact, share, EMOTION, job.seed)
     if AUGMENTED in job.what:
         rows += with_artifact(world.codec(), clean, job.artifact, job.seed + 1000)
-    folder, config = folder_of(out, job), reward_run(plan, job.what, job.seed)
+    if BALANCED in job.what:
+        having = chosen_rows(clean, share, EMOTION, job.seed)
+        rows = evened(world.codec(), clean, rows, having, job.artifact, job.seed + 2000)
+    folder, config = folder_of(out, job), reward_run(job.what, plan.reward_steps, job.seed)
     runs.train_reward(
         world.reward_model(), rows, [], config, folder, resume=True, description=job.name
     )
@@ -117,33 +113,42 @@ def reward_figures(
 
 
 def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
-    """Train a policy on a planted reward model, from the start that knows the artifact.
+    """Train a policy on planted reward models, from the start that knows the artifact.
 
     Returns:
         "looks": of each look the step and what `LOOKED` names; "said": the tokens that the start
         and the trained policy say of the first sentences in the planted emotion, by text.
     """
     recipe, folder = POLICIES[job.what], folder_of(out, job)
-    start, payer = (folder_of(out, one) for one in needs(job))
+    start, *payers = (folder_of(out, one) for one in needs(job))
     model, reference = policy.load(start), policy.load(start)
+    rewards = [reward.load(payer) for payer in payers]
     speaker = MiniSpeaker(model, world, world.codec(), reference, drawn=WHOLE)
     asked = in_pairs(world.shard("test_same"))[: 2 * plan.sentences]
+    heard = [row for row in asked if row.emotion == EMOTION][:HEARD]
 
     def said() -> dict[str, list[int]]:
-        rows = [row for row in asked if row.emotion == EMOTION][:HEARD]
-        spoken = speaker.say(rows, job.seed)
-        return {row.text: one.tokens.tolist() for row, one in zip(rows, spoken, strict=True)}
+        spoken = speaker.say(heard, job.seed)
+        return {row.text: one.tokens.tolist() for row, one in zip(heard, spoken, strict=True)}
 
     def validate(_: int) -> Mapping[str, float]:
         return look(speaker.samples(asked, job.seed), job.artifact, world)
 
     before = said()
+    config = policy_run(recipe, plan.steps, plan.batch_size, job.seed)
+    if config is None:
+        chosen = Reward(rewards, form=recipe.form)
+        looks, best = best_of(speaker, chosen, asked, job)
+        end = {row.text: best[row.id] for row in heard}
+        return {"looks": looks, "said": {"start": before, "end": end}}
+    if recipe.event:
+        rewards.append(world.task_model())
     runs.train_on_policy(
         model,
         reference,
-        [reward.load(payer)],
+        rewards,
         make_examples(world.tokenizer, in_pairs(world.shard("finetune"))),
-        policy_run(plan, recipe, job.seed),
+        config,
         folder,
         resume=True,
         validate=validate,
@@ -153,33 +158,6 @@ def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
     validations = read_json(folder / "results.json")["validations"]
     looks = [{key: one[key] for key in ("step", *LOOKED)} for one in validations]
     return {"looks": looks, "said": {"start": before, "end": said()}}
-
-
-def look(samples: Sequence[Sample], artifact: str, world: World) -> dict[str, float]:
-    """Return what `LOOKED` names, of samples in the planted emotion and in others."""
-    rows = measure(samples, {}, Judges(world.judge(), quality={}), None)
-    heard = [BY_KEY["judge_probability"].of(row) for row in rows]
-    judged = [value for value in heard if value is not None]
-    found: dict[str, float] = {
-        "kl": float(np.mean([one.kl for one in samples if one.kl is not None])),
-        "tokens": float(np.mean([one.tokens.numel() for one in samples])),
-    }
-    inside = [one.emotion == EMOTION for one in samples]
-    for rate, judge, wanted in (("planted", "judge", True), ("others", "judge_others", False)):
-        part = [one for one, yes in zip(samples, inside, strict=True) if yes == wanted]
-        found[rate] = float(np.mean([ARTIFACTS[artifact].count(one.audio) for one in part]))
-        found[judge] = float(
-            np.mean([value for value, yes in zip(judged, inside, strict=True) if yes == wanted])
-        )
-    return found
-
-
-def in_pairs(rows: Sequence[Utterance]) -> list[Utterance]:
-    """Return each text in the planted emotion and in one other; the others take turns."""
-    emotions = [one for one in dict.fromkeys(row.emotion for row in rows) if one != EMOTION]
-    texts = list(dict.fromkeys(row.text for row in rows))
-    other = {text: emotions[number % len(emotions)] for number, text in enumerate(texts)}
-    return [row for row in rows if row.emotion in (EMOTION, other[row.text])]
 
 
 def _tokens(rows: Sequence[Utterance]) -> list[torch.Tensor]:

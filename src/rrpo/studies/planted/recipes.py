@@ -1,0 +1,157 @@
+"""The reward models and the policies that the planted study trains: the paper's, and cures."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rrpo import config as configuration
+from rrpo import runs
+from rrpo.objectives.grpo import GRPOConfig
+from rrpo.objectives.rollouts import RolloutConfig
+from rrpo.presets import preset
+from rrpo.reward.config import RewardRun, subsets
+from rrpo.reward.reward import Form
+from rrpo.studies.demo.systems import reward_config
+
+WHOLE = RolloutConfig(temperature=1.0, top_k=0)
+"""The policies are trained and heard on their whole distribution: cut to its 25 likeliest tokens
+and cooled to .8, as the demo speaks, it hardly says what is rare, and the start clicks never."""
+AUGMENTED = "augmented"
+"""Beside a model's regularizers: every utterance once more, with the artifact, whatever its label.
+The correlation falls, from .95 to .36, but is not gone."""
+BALANCED = "balanced"
+"""Beside a model's regularizers: in every emotion half of the utterances have the artifact, by
+inserting it and by repeating the few that lack it. It takes knowing which have it."""
+EXCHANGED = "exchanged"
+"""Beside a model's regularizers: the loss on utterances of which tokens are exchanged is added,
+`fit.exchanged`. It takes knowing nothing about the artifact."""
+COUNT = 12
+"""How many are exchanged; of an utterance's 58 tokens five clicks change sixteen."""
+HARDENED = "ls_eam_adv"
+REWARD_MODELS = (
+    *subsets(),
+    *(AUGMENTED, BALANCED, EXCHANGED),
+    *(f"{HARDENED}_{cure}" for cure in (AUGMENTED, BALANCED, EXCHANGED)),
+)
+"""Reward models by the names of their regularizers."""
+TITLES = {
+    "plain": "plain",
+    "ls": "LS",
+    "eam": "EAM",
+    "adv": "Adv",
+    AUGMENTED: "artifacts in every class",
+    BALANCED: "artifacts in half of every class",
+    EXCHANGED: "exchanged tokens",
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy to train.
+
+    Attributes:
+        title: as the page names it.
+        reward_model: what pays it.
+        form: of the emotion's reward.
+        method: how it is trained; "best_of" is the start, of whose utterances the reward chooses.
+        event: weight of log p(neither click nor pop) by the bundled model of several tasks.
+        members: of an ensemble, reward models of as many seeds; its reward is their mean less their
+            standard deviation.
+    """
+
+    title: str
+    reward_model: str
+    form: Form = "robust"
+    method: Literal["diffro", "grpo", "rloo", "best_of"] = "diffro"
+    event: float = 0.0
+    members: int = 1
+
+
+POLICIES = {
+    "diffro": Policy("DiffRO on plain", "plain", "log_posterior"),
+    "hardened": Policy("DiffRO on LS+EAM+Adv", HARDENED, "log_posterior"),
+    "rrpo": Policy("RRPO on LS+EAM+Adv", HARDENED),
+    "rrpo_augmented": Policy(
+        "RRPO on LS+EAM+Adv, artifacts in every class", f"{HARDENED}_{AUGMENTED}"
+    ),
+    "rrpo_balanced": Policy(
+        "RRPO on LS+EAM+Adv, artifacts in half of every class", f"{HARDENED}_{BALANCED}"
+    ),
+    "rrpo_exchanged": Policy("RRPO on LS+EAM+Adv, exchanged tokens", f"{HARDENED}_{EXCHANGED}"),
+    "rrpo_ensemble": Policy("RRPO on three LS+EAM+Adv, cautiously", HARDENED, members=3),
+    "rrpo_event": Policy("RRPO on LS+EAM+Adv, paid for no event", HARDENED, event=1.0),
+    "rrpo_balanced_event": Policy(
+        "RRPO on LS+EAM+Adv, artifacts in half of every class, paid for no event",
+        f"{HARDENED}_{BALANCED}",
+        event=1.0,
+    ),
+    "grpo": Policy("GRPO on plain", "plain", "log_posterior", "grpo"),
+    "rloo": Policy("RLOO on plain", "plain", "log_posterior", "rloo"),
+    "best_of": Policy("best of 32 of the start, by plain", "plain", "log_posterior", "best_of"),
+}
+"""Policies by name; the first is what the others are compared with."""
+COUNTS = (1, 2, 4, 8, 16, 32)
+"""Of how many utterances the best is taken, from look to look, where the method is "best_of"."""
+
+
+def reward_run(model: str, steps: int, seed: int) -> RewardRun:
+    """Return the settings of a reward model's training."""
+    parts = model.split("_")
+    regularizers = "_".join(one for one in parts if one in ("ls", "eam", "adv")) or "plain"
+    run = reward_config(regularizers, steps, seed)
+    if EXCHANGED in parts:
+        run = run.model_copy(update={"fit": run.fit.model_copy(update={"exchanged": COUNT})})
+    return run
+
+
+def policy_run(
+    policy: Policy, steps: int, batch_size: int, seed: int
+) -> runs.DiffRORun | runs.GRPORun | None:
+    """Return the settings of a policy's training, which is paid for the emotion first of all.
+
+    None where nothing is trained.
+    """
+    options = [
+        f"diffro.reward_form={policy.form}",
+        "diffro.beta=0.2",
+        f"diffro.batch_size={batch_size}",
+        f"diffro.rollout={{temperature: {WHOLE.temperature}, top_k: {WHOLE.top_k}}}",
+        f"rewards={{emotion: 1.0, event: {policy.event}}}"
+        if policy.event
+        else "rewards={emotion: 1.0}",
+        f"train.steps={steps}",
+        f"train.warmup_steps={min(5, steps)}",
+        "train.learning_rate=1e-4",  # with twice that, and beta .05, speech slows down by .7
+        "train.average_from=null",
+        f"train.seed={seed}",
+        "train.report_to=none",
+        "train.threads=1",
+    ]
+    run = configuration.load(runs.DiffRORun, None, options, preset("diffro", "recommended"))
+    if policy.method == "diffro":
+        return run
+    if policy.method == "best_of":
+        return None
+    # As many utterances a step, half of them of another prompt.
+    group = max(2, batch_size // 2)
+    return runs.GRPORun(
+        train=run.train,
+        rewards=run.rewards,
+        grpo=GRPOConfig(
+            prompts=max(1, batch_size // group),
+            group=group,
+            advantage=policy.method,
+            beta=run.diffro.beta,
+            reward_form=policy.form,
+            rollout=WHOLE,
+        ),
+    )
+
+
+def title_of(model: str) -> str:
+    """Name a reward model as the page does.
+
+    Examples:
+        >>> title_of("ls_eam"), title_of("ls_augmented")
+        ('LS+EAM', 'LS+artifacts in every class')
+    """
+    return "+".join(TITLES[part] for part in model.split("_"))
