@@ -52,9 +52,8 @@ def figures(model: RewardModel, world: World, seed: int) -> dict[str, float]:
         found = log_posteriors(model, [torch.from_numpy(row.tokens) for row in rows])
         hit = found.argmax(1).numpy() == np.array([known.index(row.emotion) for row in rows])
         emotions = np.array([row.emotion for row in rows])
-        told[f"mean recall, {name}"] = float(
-            np.mean([hit[emotions == one].mean() for one in known])
-        )
+        recalls = [hit[emotions == one].mean() for one in np.unique(emotions)]
+        told[f"mean recall, {name}"] = float(np.mean(recalls))
     goal = draw_goal({"model": model}, world.shard("test_same"), 96, seed)
     untouched = right(log_posteriors(model, goal.tokens), goal, model)
     told["accuracy, attacked set untouched"] = untouched
