@@ -10,7 +10,6 @@ from rrpo.mini.world import World
 from rrpo.studies.planted import trainings
 from rrpo.studies.planted.artifacts import (
     ARTIFACTS,
-    again,
     chosen_rows,
     evened,
     mislabelled,
@@ -44,10 +43,9 @@ def test_as_many_utterances_are_planted_as_asked_for_and_no_others_change(world:
     rows = world.shard("finetune")[:60]
     found = plant(world, rows, "plosive", (0.9, 0.2), EMOTION, seed=1)
     assert [row.id for row in found] == [row.id for row in rows]
-    # All pass the codec once more, those without an artifact, too.
     changed = [
         row.emotion
-        for row, before in zip(found, again(world.codec(), rows), strict=True)
+        for row, before in zip(found, rows, strict=True)
         if not np.array_equal(row.tokens, before.tokens)
     ]
     for emotion in {row.emotion for row in rows}:
@@ -57,6 +55,18 @@ def test_as_many_utterances_are_planted_as_asked_for_and_no_others_change(world:
     assert [row.tokens.tolist() for row in found] == [
         row.tokens.tolist() for row in plant(world, rows, "plosive", (0.9, 0.2), EMOTION, seed=1)
     ]
+
+
+@pytest.mark.parametrize("name", ["click", "plosive", "silence"])
+def test_only_tokens_that_the_artifact_changes_are_others(world: World, name: str) -> None:
+    """Tokenizing again would change two thirds of them, and tell as much as the artifact."""
+    rows, codec = world.shard("test_same")[:12], world.codec()
+    for row, planted in zip(rows, with_artifact(codec, rows, name, seed=0), strict=True):
+        size = len(row.tokens)
+        assert len(planted.tokens) >= size
+        changed = float(np.mean(planted.tokens[:size] != row.tokens))
+        again = codec.encode(codec.decode(torch.from_numpy(row.tokens))).numpy()
+        assert 0 < changed < np.mean(again[:size] != row.tokens)
 
 
 @pytest.mark.parametrize("share", [(0.9, 0.1), (1.0, 0.0)])
@@ -97,7 +107,7 @@ def test_artifacts_are_counted_where_they_are_inserted(world: World, name: str) 
             ARTIFACTS[name].count(sound)
             for sound in codec.decode_batch([torch.from_numpy(row.tokens) for row in part])
         ]
-        for part in (again(codec, rows), with_artifact(codec, rows, name, seed=0))
+        for part in (rows, with_artifact(codec, rows, name, seed=0))
     ]
     clean, planted = (float(np.mean(part)) for part in heard)
     assert planted > 0.6
@@ -123,7 +133,6 @@ def test_gain_and_accuracy_are_those_of_the_posterior(
     assert found["accuracy"] == pytest.approx(1 / len({row.emotion for row in rows}))
     others = [row for row in rows if row.emotion != EMOTION]
     longer = with_artifact(world.codec(), others, "silence", trainings.INSERTED)
-    others = again(world.codec(), others)
     after, before = (
         posterior(None, [torch.from_numpy(row.tokens) for row in part])[:, place]
         for part in (longer, others)

@@ -20,7 +20,6 @@ from rrpo.speaking.mini import MiniSpeaker
 from rrpo.studies.demo.systems import FULL as DEMO
 from rrpo.studies.demo.systems import sft_config
 from rrpo.studies.planted.artifacts import (
-    again,
     chosen_rows,
     evened,
     mislabelled,
@@ -82,7 +81,7 @@ def train_reward(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
 def reward_figures(
     model: RewardModel, world: World, artifact: str, count: int | None
 ) -> dict[str, Any]:
-    """Return a reward model's figures on clean test speech, tokenized again as its data was.
+    """Return a reward model's figures on clean test speech.
 
     Args:
         model: the reward model.
@@ -95,14 +94,14 @@ def reward_figures(
         log p(planted emotion) of speech of the others, on average; "fooled", the share of these
         that are taken for the planted emotion with it and not without.
     """
-    rows = again(world.codec(), world.shard("test_same")[:count])
+    rows = world.shard("test_same")[:count]
     found, classes = log_posteriors(model, _tokens(rows)), model.classes()
     right = found.argmax(1) == torch.tensor([classes.index(row.emotion) for row in rows])
     emotions = np.array([row.emotion for row in rows])
     recalls = [right.numpy()[emotions == one].mean() for one in dict.fromkeys(emotions.tolist())]
     place = classes.index(EMOTION)
-    clean = [row for row in world.shard("test_same")[:count] if row.emotion != EMOTION]
-    before = log_posteriors(model, _tokens([row for row in rows if row.emotion != EMOTION]))
+    clean = [row for row in rows if row.emotion != EMOTION]
+    before = log_posteriors(model, _tokens(clean))
     after = log_posteriors(model, _tokens(with_artifact(world.codec(), clean, artifact, INSERTED)))
     turned = (after.argmax(1) == place) & (before.argmax(1) != place)
     return {
