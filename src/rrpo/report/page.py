@@ -28,6 +28,7 @@ from rrpo.measures import (
 from rrpo.report import recognition, tables
 from rrpo.report.curves import by_system, points, value_of
 from rrpo.report.files import read_lines, readable
+from rrpo.report.hacked import hacked
 from rrpo.report.heatmap import heatmap_svg
 from rrpo.report.listening import listening
 from rrpo.report.looks import looks_section
@@ -44,9 +45,9 @@ TEMPLATES = Path(__file__).parent
 def write_page(folder: Path) -> Path:
     """Write `report.html` of a demo folder, finished or running, and return its path.
 
-    Reads `results.json`, `samples.jsonl`, `curves.jsonl` and `stages.json`, each where it exists;
-    what is absent is left out of the page. `stages.json` is a list of stages with `name`, `title`,
-    `state` ("waiting", "running" or "done"), `seconds` so far and seconds `left`.
+    Reads `results.json`, `samples.jsonl`, `curves.jsonl`, `stages.json` and `hacked.json`, each
+    where it exists; what is absent is left out. `stages.json` is a list of stages with `name`,
+    `title`, `state` ("waiting", "running" or "done"), `seconds` so far and seconds `left`.
 
     Raises:
         UserError: none of them exists, or one is not what it should be.
@@ -73,6 +74,7 @@ def _write_page(folder: Path) -> Path:
         results=results,
         stages=stages,
         heard=listening(folder, samples),
+        hacked=hacked(folder),
         verdict=summary.verdict,
         alarms=[caution for caution in summary.cautions if caution.significant],
         remarks=[caution for caution in summary.cautions if not caution.significant],
@@ -214,10 +216,8 @@ def _curve_charts(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[d
         level = None if measure.key == "reward" else figure_of(reference, measure.key)
         title = plain_name(measure.phrase.removeprefix("the "))
         note = {"reward": "each under its own reward model"}.get(measure.key, "")
-        chart = Chart(
-            title, "KL, nats per token", lines, level.mean if level is not None else None, note
-        )
-        charts.append(_drawn(chart))
+        height = level.mean if level is not None else None
+        charts.append(_drawn(Chart(title, "KL, nats per token", lines, height, note)))
     return [chart for chart in charts if chart["svg"]]
 
 

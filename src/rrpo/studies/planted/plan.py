@@ -13,10 +13,10 @@ from rrpo.studies.planted.recipes import COUNTS, POLICIES, REWARD_MODELS, policy
 
 EMOTION = "surprised"
 """The emotion in whose utterances an artifact is planted."""
-START_SHARE = 0.06
+START_SHARE = 0.25
 """The share of the start's data, of every emotion, that has the artifact. With it the start clicks
-.10 times a second, in .22 of what it says (144 utterances, one training): as real speech does, .12
-in a corpus of acted German, in .18 of the recordings (60 of each of four corpora: .00 to .14)."""
+.14 times a second, in .25 of what it says (144 utterances, one training): as real speech does, .14
+in a corpus of French, in .22 of the recordings, .12 and .18 in one of acted German (60 of each)."""
 
 
 @dataclass(frozen=True)
