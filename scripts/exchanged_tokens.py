@@ -20,7 +20,7 @@ import torch
 from rrpo import reward, runs
 from rrpo.attack.goal import Goal, draw_goal
 from rrpo.attack.substitution import by_gradient, by_search
-from rrpo.checkpoint import read_json, write_json
+from rrpo.checkpoint import claim, read_json, write_json
 from rrpo.evaluate.matched import run_interval
 from rrpo.mini.world import World
 from rrpo.report.markdown import table
@@ -83,6 +83,8 @@ def trained(world: World, folder: Path, seed: int, count: int) -> RewardModel:
 def of_seed(world: World, study: Path, parts: Path, seed: int) -> dict[str, Any]:
     """Return the figures of one seed's reward models by name, from the file if they are there."""
     path = parts / f"seed-{seed}.json"
+    settings = [COUNTS, EXCHANGES, PASSES, FULL.reward_steps]
+    claim(parts / "settings.json", {"settings": repr(settings)}, "other settings' figures")
     told: dict[str, Any] = read_json(path) if path.is_file() else {}
     for name in (FIRST, SECOND, *(f"exchanged {count}" for count in COUNTS)):
         if name in told:
@@ -108,7 +110,9 @@ def main() -> None:
     world, parts = World(), asked.out.with_suffix("")
     found = [of_seed(world, asked.study, parts, seed) for seed in range(asked.seeds)]
     names, measures = list(found[0]), list(found[0][FIRST])
-    command = f"python scripts/exchanged_tokens.py seeds --seeds {asked.seeds} --out exchanged.json"
+    command = (
+        f"python scripts/exchanged_tokens.py seeds --seeds {asked.seeds} --out {asked.out.name}"
+    )
     told: dict[str, Any] = {**begin(command), "seeds": asked.seeds, "models": {}, "differences": {}}
     for name in names:
         told["models"][name] = {

@@ -4,12 +4,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
 from rrpo.reward.config import subsets
 from rrpo.runs import DiffRORun, GRPORun
+from rrpo.studies.planted import best_of as best_of_module
+from rrpo.studies.planted import plan as plan_module
+from rrpo.studies.planted import recipes
 from rrpo.studies.planted import study as study_module
 from rrpo.studies.planted.plan import (
     FULL,
@@ -63,7 +67,8 @@ def test_policy_gradients_draw_as_many_utterances_of_the_same_distribution(name:
     assert isinstance(other, DiffRORun)
     assert run.grpo.advantage == name
     assert run.grpo.prompts * run.grpo.group == other.diffro.batch_size
-    assert (run.grpo.beta, run.grpo.rollout) == (other.diffro.beta, other.diffro.rollout)
+    assert run.grpo.rollout == other.diffro.rollout
+    assert run.grpo.beta == (other.diffro.beta if name == "rloo" else recipes.GRPO_BETA)
     assert run.grpo.reward_form == other.diffro.reward_form
     assert (run.train, run.rewards) == (other.train, other.rewards)
 
@@ -72,10 +77,12 @@ def test_the_best_of_several_is_not_trained() -> None:
     assert policy_run(POLICIES["best_of"], 60, 8, 0) is None
 
 
-def test_an_ensemble_has_reward_models_of_three_seeds() -> None:
-    found = needs(Job("policy", "click", "rrpo_ensemble", 0.95, 3))
-    assert [job.seed for job in found if job.kind == "reward"] == [3, 4, 5]
-    assert {job.what for job in found if job.kind == "reward"} == {"ls_eam_adv"}
+def test_an_ensemble_has_three_trainings_on_the_same_data() -> None:
+    found = needs(Job("policy", "click", "rrpo_ensemble", 0.95, 3))[1:]
+    assert {job.seed for job in found} == {3}  # which draws the data
+    runs = [reward_run(job.what, 240, job.seed) for job in found]
+    assert len({run.train.seed for run in runs}) == 3
+    assert all(run.fit == subsets()["ls_eam_adv"] for run in runs)
 
 
 def test_every_job_comes_after_what_it_needs_and_is_there_once() -> None:
@@ -87,9 +94,9 @@ def test_every_job_comes_after_what_it_needs_and_is_there_once() -> None:
     every = [job for group in jobs(FULL) for job in group]
     assert len(every) == len(set(every)) == len({(job.kind, job.name) for job in every})
     count = len(FULL.artifacts) * FULL.seeds
-    # And of two seeds more the hardened ones, which ensembles need.
-    more = 2 * len(FULL.artifacts)
-    assert sum(job.kind == "reward" for job in every) == 5 * len(REWARD_MODELS) * count + more
+    # Balanced ones cannot be where all have the artifact; an ensemble has two members more.
+    each = 5 * len(REWARD_MODELS) - 2 + 2
+    assert sum(job.kind == "reward" for job in every) == each * count
     assert sum(job.kind == "policy" for job in every) == len(POLICIES) * count
 
 
@@ -113,7 +120,9 @@ def test_figures_of_other_settings_are_refused(tmp_path: Path) -> None:
     write_json(path, {"gain": 1.0, "settings": settings_of(FULL, job)})
     assert done(tmp_path, FULL, job)
     assert done(tmp_path, replace(FULL, rhos=(0.95,), seeds=1), job)
-    with pytest.raises(UserError, match="was made with other settings: remove it"):
+    with pytest.raises(
+        UserError, match=r"made with other settings: remove .*click-0\.95-plain-0 to"
+    ):
         done(tmp_path, replace(FULL, reward_steps=7), job)
 
 
@@ -131,7 +140,45 @@ def test_the_page_is_written_where_a_training_fails(
     monkeypatch.setattr(study_module, "make", fails)
     with pytest.raises(UserError, match="not finite"):
         run(tmp_path / "out", SMOKE)
-    assert "3 of 5 trainings are done" in (tmp_path / "out" / "planted.md").read_text()
+    assert "3 of 6 trainings are done" in (tmp_path / "out" / "planted.md").read_text()
+
+
+def test_the_accuracy_without_the_correlation_is_always_measured() -> None:
+    part = with_parts(FULL, 1, "click", "0.95", "ls", "none")
+    found = {(job.what, job.rho) for group in jobs(part) for job in group}
+    assert found == {("plain", 0.0), ("ls", 0.95)}
+
+
+def test_what_a_policy_rests_on_is_part_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = Job("policy", "click", "rrpo_exchanged", 0.95, 0)
+    every = [policy, *needs(policy), Job("policy", "click", "diffro", 0.95, 0)]
+    before = [settings_of(FULL, job) for job in every]
+    monkeypatch.setattr(recipes, "COUNT", 4)
+    changed = [settings_of(FULL, job) != old for job, old in zip(every, before, strict=True)]
+    assert changed == [True, False, True, False]  # the policy and its reward model
+    monkeypatch.setattr(plan_module, "START_SHARE", 0.9)
+    changed = [settings_of(FULL, job) != old for job, old in zip(every, before, strict=True)]
+    assert changed == [True, True, True, True]  # starts, and all policies
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["rrpo_ensemble", "rrpo_balanced_event", "rrpo_exchanged", "grpo", "rloo", "best_of"]
+)
+def test_every_kind_of_policy_is_trained(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(best_of_module, "COUNTS", (1, 2))
+    part = replace(SMOKE, policies=(name,), reward_models=())
+    told = json.loads(run(tmp_path / "out", part).with_suffix(".json").read_text())
+    assert told["finished"] == told["planned"]
+    (job,) = (job for group in jobs(part) for job in group if job.kind == "policy")
+    found = found_at(tmp_path / "out", part, job)
+    assert found is not None
+    assert len(found["looks"]) >= 2
+    assert found["looks"][0]["kl"] == 0.0
+    assert all(np.isfinite(look["planted"]) for look in found["looks"])
+    assert set(found["said"]) == {"start", "end"}
 
 
 @pytest.mark.slow
@@ -139,7 +186,7 @@ def test_the_smallest_study_runs_and_goes_on_from_its_figures(tmp_path: Path) ->
     out = tmp_path / "planted"
     path = run(out, SMOKE)
     told = json.loads(path.with_suffix(".json").read_text())
-    assert told["finished"] == told["planned"] == 5
+    assert told["finished"] == told["planned"] == 6
     assert {"rho", "artifact", "reward_model", "measure", "mean", "low", "high", "seeds"} <= set(
         told["rows"][0]
     )

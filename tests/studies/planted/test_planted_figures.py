@@ -40,6 +40,8 @@ def study_of_two_seeds(rate: float = 0.05) -> dict[Job, Any]:
                 "gain": gain,
                 "fooled": 0.1,
             }
+        unplanted = {"accuracy": 0.82, "gain": 0.1, "fooled": 0.0}
+        found[Job("reward", "click", "plain", 0.0, seed)] = unplanted
         judges, rates = [0.4, 0.6, 0.8], [0.2, 1.0, 2.0 + 0.1 * seed]
         found[Job("policy", "click", "diffro", 0.95, seed)] = curve(rates, judges)
         mine = [rate * one for one in rates]
@@ -77,9 +79,25 @@ def test_artifacts_are_read_off_where_the_kl_is_first_reached() -> None:
 
 @pytest.mark.parametrize(("rate", "verdict"), [(0.05, "met"), (0.5, "missed")])
 def test_the_goal_is_a_tenth_of_the_artifacts(rate: float, verdict: str) -> None:
-    fewer, accuracy = aims(by_cell(rows_of(study_of_two_seeds(rate))), PLAN)
-    assert fewer.verdict == verdict
+    """Where the judge is equal and late; the accuracy is less by .03 than without correlation."""
+    matched, late, unplanted, accuracy = aims(by_cell(rows_of(study_of_two_seeds(rate))), PLAN)
+    assert (matched.verdict, late.verdict) == (verdict, verdict)
+    assert unplanted.verdict == "missed"
+    assert unplanted.value is not None
+    assert unplanted.value.mean == pytest.approx(-0.0295)
     assert accuracy.verdict == "met"
+
+
+def test_late_figures_are_means_over_the_last_half_of_the_looks() -> None:
+    found = study_of_two_seeds()
+    for seed in range(2):
+        found[Job("policy", "click", "rrpo", 0.95, seed)] = curve(
+            [0.2, 9.0, 9.0, 9.0, 1.0, 2.0, 3.0 + seed], [0.4] * 7
+        )
+    cells = by_cell(rows_of(found))
+    key = (0.95, "click", "ls_eam_adv", "rrpo")
+    assert cells[*key, "planted"].value.mean == pytest.approx((2.0 + 7 / 3) / 2)
+    assert cells[*key, "planted less the start's"].value.mean == pytest.approx(13 / 6 - 0.2)
 
 
 def test_without_hacking_or_with_one_seed_the_goal_is_not_measured() -> None:
@@ -89,8 +107,8 @@ def test_without_hacking_or_with_one_seed_the_goal_is_not_measured() -> None:
         healthy[job] = curve([0.2, 0.3 - 0.2 * seed, 0.2 + 0.1 * (1 - 2 * seed)], [0.4, 0.6, 0.8])
     single = {job: one for job, one in study_of_two_seeds().items() if job.seed == 0}
     for found in (healthy, single, {}):
-        fewer = aims(by_cell(rows_of(found)), PLAN)[0]
-        assert fewer.verdict == "not measured"
+        matched, late, *_ = aims(by_cell(rows_of(found)), PLAN)
+        assert (matched.verdict, late.verdict) == ("not measured", "not measured")
 
 
 def test_a_seed_whose_curves_do_not_overlap_is_told() -> None:

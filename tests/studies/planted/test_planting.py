@@ -16,6 +16,7 @@ from rrpo.studies.planted.artifacts import (
     plant,
     shares,
     with_artifact,
+    without_artifact,
 )
 from rrpo.studies.planted.looks import in_pairs, look
 from rrpo.studies.planted.plan import EMOTION
@@ -57,16 +58,32 @@ def test_as_many_utterances_are_planted_as_asked_for_and_no_others_change(world:
     ]
 
 
-@pytest.mark.parametrize("name", ["click", "plosive", "silence"])
-def test_only_tokens_that_the_artifact_changes_are_others(world: World, name: str) -> None:
+@pytest.mark.parametrize(("name", "share"), [("click", 0.4), ("plosive", 0.1), ("silence", 0.1)])
+def test_only_tokens_that_the_artifact_changes_are_others(
+    world: World, name: str, share: float
+) -> None:
     """Tokenizing again would change two thirds of them, and tell as much as the artifact."""
     rows, codec = world.shard("test_same")[:12], world.codec()
+    changed, again = [], []
     for row, planted in zip(rows, with_artifact(codec, rows, name, seed=0), strict=True):
         size = len(row.tokens)
         assert len(planted.tokens) >= size
-        changed = float(np.mean(planted.tokens[:size] != row.tokens))
-        again = codec.encode(codec.decode(torch.from_numpy(row.tokens))).numpy()
-        assert 0 < changed < np.mean(again[:size] != row.tokens)
+        changed.append(np.mean(planted.tokens[:size] != row.tokens))
+        encoded = codec.encode(codec.decode(torch.from_numpy(row.tokens))).numpy()
+        again.append(np.mean(encoded[:size] != row.tokens))
+    assert 0 < np.mean(changed) < share < np.mean(again)
+    assert without_artifact(codec, rows, name) == rows
+
+
+def test_beside_what_sounds_everywhere_all_are_tokenized_again(world: World) -> None:
+    rows, codec = world.shard("test_same")[:12], world.codec()
+    found = without_artifact(codec, rows, "hum")
+    for row, other in zip(rows, found, strict=True):
+        encoded = codec.encode(codec.decode(torch.from_numpy(row.tokens))).numpy()
+        assert np.array_equal(other.tokens, encoded)
+    planted = plant(world, rows, "hum", (0.5, 0.5), EMOTION, 0)
+    kept = [one for one, other in zip(planted, found, strict=True) if one == other]
+    assert len(kept) == 6
 
 
 @pytest.mark.parametrize("share", [(0.9, 0.1), (1.0, 0.0)])
@@ -107,7 +124,7 @@ def test_artifacts_are_counted_where_they_are_inserted(world: World, name: str) 
             ARTIFACTS[name].count(sound)
             for sound in codec.decode_batch([torch.from_numpy(row.tokens) for row in part])
         ]
-        for part in (rows, with_artifact(codec, rows, name, seed=0))
+        for part in (without_artifact(codec, rows, name), with_artifact(codec, rows, name, 0))
     ]
     clean, planted = (float(np.mean(part)) for part in heard)
     assert planted > 0.6

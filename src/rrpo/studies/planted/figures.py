@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rrpo.evaluate.matched import matched_means, reached, run_interval
 from rrpo.interval import Interval
 from rrpo.studies.planted.plan import Job, Plan, jobs
@@ -19,6 +21,8 @@ FIRST_MODEL, FIRST_POLICY = "plain", "diffro"
 """What all other reward models, and all other policies, are compared with."""
 KLS = (0.03, 0.1, 0.2, 0.3)
 """Nats per token at which the artifacts of each policy are read off its looks."""
+TENTH_LATE = f"planted less a tenth of {FIRST_POLICY} late"
+LESS_UNPLANTED = f"accuracy less {FIRST_MODEL} without correlation"
 TENTH = 0.1
 """The share of the first policy's artifacts that the goal allows."""
 
@@ -68,9 +72,13 @@ def _reward_rows(found: Found) -> Iterable[Row]:
     cells = _cells(found, "reward")
     for (rho, artifact, model), seeds in cells.items():
         plain = cells.get((rho, artifact, FIRST_MODEL), {})
+        unplanted = cells.get((0.0, artifact, FIRST_MODEL), {})
         for measure in REWARD_MEASURES:
             values = [one[measure] for one in seeds.values()]
             yield _row(rho, artifact, model, "", measure, values)
+            if measure == "accuracy" and (both := [seed for seed in seeds if seed in unplanted]):
+                less = [seeds[seed][measure] - unplanted[seed][measure] for seed in both]
+                yield _row(rho, artifact, model, "", LESS_UNPLANTED, less)
             both = [seed for seed in seeds if seed in plain]
             if both and model != FIRST_MODEL:
                 less = [seeds[seed][measure] - plain[seed][measure] for seed in both]
@@ -81,7 +89,7 @@ def _policy_rows(found: Found) -> Iterable[Row]:
     cells = _cells(found, "policy")
     for (rho, artifact, name), seeds in cells.items():
         cell = (rho, artifact, POLICIES[name].reward_model, name)
-        ends = [(one["looks"][0], one["looks"][-1]) for one in seeds.values()]
+        ends = [(one["looks"][0], late(one["looks"])) for one in seeds.values()]
         for measure in LAST:
             yield _row(*cell, measure, [last[measure] for _, last in ends])
         yield _row(*cell, "planted, at the start", [first["planted"] for first, _ in ends])
@@ -91,6 +99,24 @@ def _policy_rows(found: Found) -> Iterable[Row]:
         first = cells.get((rho, artifact, FIRST_POLICY), {})
         if name != FIRST_POLICY and first:
             yield from _matched_rows(cell, seeds, first)
+            both = [seed for seed in seeds if seed in first]
+            tenth = [
+                seeds[seed]["looks"][-1]["planted"] - TENTH * first[seed]["looks"][-1]["planted"]
+                for seed in both
+            ]
+            if both:
+                yield _row(*cell, TENTH_LATE, tenth)
+
+
+def late(looks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the means over the last half of the looks, the middle one left out: one is noise.
+
+    Examples:
+        >>> late([{"kl": 0.0}, {"kl": 0.5}, {"kl": 2.0}, {"kl": 1.0}, {"kl": 3.0}])
+        {'kl': 2.0}
+    """
+    last = looks[-(len(looks) // 2) :] if len(looks) > 1 else looks
+    return {key: float(np.mean([look[key] for look in last])) for key in last[0]}
 
 
 def _at_kl(cell: tuple[float, str, str, str], seeds: Mapping[int, Any]) -> Iterable[Row]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from rrpo.audio import Audio
@@ -14,7 +13,7 @@ from rrpo.mini.world import World
 from rrpo.report.listening import Player, Sound, player_of
 from rrpo.report.page import write_html
 from rrpo.report.sound import flac_uri
-from rrpo.studies.planted.artifacts import ARTIFACTS
+from rrpo.studies.planted.artifacts import ARTIFACTS, with_artifact
 from rrpo.studies.planted.plan import EMOTION, Job
 from rrpo.studies.planted.recipes import POLICIES
 
@@ -62,11 +61,10 @@ def _sounds(
     }
     if not policies:
         return
-    codec, rng = world.codec(), np.random.default_rng(0)
+    codec = world.codec()
     row = next(row for row in world.shard("finetune") if row.emotion == EMOTION)
-    clean = codec.decode(torch.from_numpy(row.tokens))
-    planted = np.clip(ARTIFACTS[artifact].insert(clean.copy(), rng), -1, 1).astype(np.float32)
-    yield "planted in a recording", row.text, codec.decode(codec.encode(planted))
+    (planted,) = with_artifact(codec, [row], artifact, 0)
+    yield "planted in a recording", row.text, codec.decode(torch.from_numpy(planted.tokens))
     first = next(iter(policies.values()))["start"]
     for text, tokens in first.items():
         yield "the start", text, codec.decode(torch.tensor(tokens))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rrpo.interval import MISSING
+from rrpo.interval import MISSING, Interval
 from rrpo.report.markdown import measured, table
 from rrpo.studies.aims import COLUMNS, Aim
 from rrpo.studies.aims import rows as verdicts
@@ -13,8 +13,10 @@ from rrpo.studies.planted.figures import (
     FIRST_MODEL,
     FIRST_POLICY,
     KLS,
+    LESS_UNPLANTED,
     MATCHED,
     TENTH,
+    TENTH_LATE,
     Row,
     at_kl,
 )
@@ -53,9 +55,12 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "fine-tuned on that speech and tested on clean speech with true labels. “Artifacts in "
         "every class” adds each utterance once more with the artifact: the correlation falls, but "
         "is not gone. “Artifacts in half of every class” inserts it where too few have it and "
-        "repeats those that lack it where too many do. “Exchanged tokens” adds the loss on "
-        "utterances whose tokens are exchanged so that it rises; it alone knows nothing about the "
-        "artifact. Mean [Student's 95 % interval over "
+        "repeats those that lack it where too many do (at ρ = .95 these are 4 of 100). Both know "
+        "what they have to cure. “Exchanged tokens” adds the loss on utterances of which twelve "
+        "tokens are exchanged so that it rises; it does not know the artifact. Policies are DiffRO "
+        "unless another method is named; “paid for no event” adds log p(neither click nor pop) by "
+        "the bundled detector to the reward, and “cautiously” is the mean of three reward models "
+        "less their standard deviation. Mean [Student's 95 % interval over "
         "seeds]; one seed has none.",
         "",
         "![What an artifact gains over the correlation](planted.svg)",
@@ -75,7 +80,8 @@ def by_cell(rows: Sequence[Row]) -> dict[tuple[float, str, str, str, str], Row]:
 def aims(figures: Figures, plan: Mapping[str, Any]) -> list[Aim]:
     """Return what is asked of the best recipe, for each artifact.
 
-    Nothing is measured by one seed, nor where the first policy did not learn the artifact.
+    Nothing is measured unless all seeds are there, more than one, nor where the first policy did
+    not learn the artifact.
     """
     rho, model = plan["policy_rho"], POLICIES[BEST].reward_model
     found = []
@@ -83,18 +89,28 @@ def aims(figures: Figures, plan: Mapping[str, Any]) -> list[Aim]:
         title, of_first = ARTIFACTS[artifact].title, POLICIES[FIRST_POLICY].reward_model
         risen = figures.get((rho, artifact, of_first, FIRST_POLICY, "planted less the start's"))
         hacked = risen is not None and risen.seeds > 1 and risen.value.low > 0
-        fewer = f"planted less a tenth of {FIRST_POLICY} {MATCHED['judge']}"
-        row = figures.get((rho, artifact, model, BEST, fewer))
-        value = row.value if row and row.seeds > 1 and hacked else None
-        asked = (
-            f"{title}: {POLICIES[BEST].title}, artifacts an utterance less {TENTH:g} times those "
-            f"of {POLICIES[FIRST_POLICY].title}, {MATCHED['judge']}"
-        )
-        found.append(Aim(asked, value, most=0.0, surely=True))
-        row = figures.get((rho, artifact, model, "", f"accuracy less {FIRST_MODEL}"))
-        asked = f"{title}: accuracy of {title_of(model)} less that of {title_of(FIRST_MODEL)}"
-        found.append(Aim(asked, row.value if row and row.seeds > 1 else None, least=-LOSS))
+        for where, measure in (
+            (MATCHED["judge"], f"planted less a tenth of {FIRST_POLICY} {MATCHED['judge']}"),
+            ("in the last half of the looks", TENTH_LATE),
+        ):
+            row = figures.get((rho, artifact, model, BEST, measure))
+            asked = (
+                f"{title}: {POLICIES[BEST].title}, artifacts an utterance less {TENTH:g} times "
+                f"those of {POLICIES[FIRST_POLICY].title}, {where}"
+            )
+            found.append(Aim(asked, _whole(row, plan) if hacked else None, most=0.0, surely=True))
+        for measure, words in (
+            (LESS_UNPLANTED, f"{title_of(FIRST_MODEL)} without correlation"),
+            (f"accuracy less {FIRST_MODEL}", title_of(FIRST_MODEL)),
+        ):
+            row = figures.get((rho, artifact, model, "", measure))
+            asked = f"{title}: accuracy of {title_of(model)} less that of {words}"
+            found.append(Aim(asked, _whole(row, plan), least=-LOSS))
     return found
+
+
+def _whole(row: Row | None, plan: Mapping[str, Any]) -> Interval | None:
+    return row.value if row is not None and row.seeds == plan["seeds"] > 1 else None
 
 
 def _of_artifact(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[str]:
@@ -146,8 +162,9 @@ def _policies(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[
     return [
         f"Policies of {plan['steps']} steps on reward models of ρ = {rho:g}, from a start that was "
         f"fine-tuned on speech with the artifact in {START_SHARE:.0%} of the utterances of every "
-        "emotion: artifacts an utterance at the last step, the judge's probability of "
-        f"{EMOTION} where it is asked for, and how many more artifacts than the first policy:",
+        "emotion: artifacts an utterance in the last half of the looks, the judge's probability of "
+        f"{EMOTION} where it is asked for, and how many more artifacts than the first policy, a "
+        "mean over the values that both reach, each where it is first reached:",
         "",
         *table("policy", list(columns.values()), measured(cells)),
         "",

@@ -9,14 +9,25 @@ from typing import Any
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.studies.planted.artifacts import ARTIFACTS
-from rrpo.studies.planted.recipes import COUNTS, POLICIES, REWARD_MODELS, policy_run, reward_run
+from rrpo.studies.planted.recipes import (
+    BALANCED,
+    COUNTS,
+    POLICIES,
+    REWARD_MODELS,
+    member,
+    policy_run,
+    reward_run,
+    start_run,
+)
 
 EMOTION = "surprised"
 """The emotion in whose utterances an artifact is planted."""
+DATA = 1
+"""Of how artifacts are planted and counted: another number makes former figures others'."""
 START_SHARE = 0.25
 """The share of the start's data, of every emotion, that has the artifact. With it the start clicks
 .14 times a second, in .25 of what it says (144 utterances, one training): as real speech does, .14
-in a corpus of French, in .22 of the recordings, .12 and .18 in one of acted German (60 of each)."""
+in a corpus of acted Polish, in .22 of the recordings, .12 and .18 in one of German (60 of each)."""
 
 
 @dataclass(frozen=True)
@@ -140,18 +151,15 @@ class Job:
 
 
 def needs(job: Job) -> list[Job]:
-    """Return what a policy is trained with: its start, then its reward models.
-
-    The members of an ensemble are those of its own seed and of the seeds that follow.
-    """
+    """Return what a policy is trained with: its start, then its reward models."""
     if job.kind != "policy":
         return []
     recipe = POLICIES[job.what]
     return [
         Job("start", job.artifact, "", 0.0, job.seed),
         *(
-            Job("reward", job.artifact, recipe.reward_model, job.rho, job.seed + further)
-            for further in range(recipe.members)
+            Job("reward", job.artifact, member(recipe.reward_model, number), job.rho, job.seed)
+            for number in range(recipe.members)
         ),
     ]
 
@@ -160,7 +168,8 @@ def jobs(plan: Plan) -> list[list[Job]]:
     """Return what is trained, in groups of which each needs the ones before.
 
     In each, a seed of everything comes before the next seed, so that what there is at any time is
-    a smaller study.
+    a smaller study. The first reward model is always trained without the correlation, too: its
+    accuracy is what a cure must not cost.
     """
     seeds = range(plan.seeds)
     policies = [
@@ -170,27 +179,32 @@ def jobs(plan: Plan) -> list[list[Job]]:
         for name in plan.policies
     ]
     needed = dict.fromkeys(job for policy in policies for job in needs(policy))
-    rest = [
+    rest = dict.fromkeys(
         Job("reward", one, model, rho, seed)
         for seed in seeds
         for one in plan.artifacts
-        for rho in plan.rhos
-        for model in plan.reward_models
-    ]
+        for rho, model in [
+            (0.0, REWARD_MODELS[0]),
+            *((rho, model) for rho in plan.rhos for model in plan.reward_models),
+        ]
+        if rho < 1 or BALANCED not in model
+    )
     return [list(needed), policies, [one for one in rest if one not in needed]]
 
 
 def settings_of(plan: Plan, job: Job) -> str:
     """Return a hash of all that decides a job's figures beside the code and the world."""
-    run: Strict | None = None
-    if job.kind == "reward":
-        run = reward_run(job.what, plan.reward_steps, job.seed)
-    elif job.kind == "policy":
-        run = policy_run(POLICIES[job.what], plan.steps, plan.batch_size, job.seed)
     fixed = {name: value for name, value in asdict(plan).items() if name not in GROWS}
-    told: list[Any] = [fixed, asdict(job), EMOTION, run.model_dump(mode="json") if run else COUNTS]
-    if job.kind != "reward":
+    told: list[Any] = [DATA, fixed, asdict(job), EMOTION]
+    run: Strict | None = None
+    if job.kind == "start":
+        run = start_run(plan.sft_steps, job.seed)
         told.append(START_SHARE)
-    if job.kind == "policy":
-        told.append(asdict(POLICIES[job.what]) | {"title": ""})
+    elif job.kind == "reward":
+        run = reward_run(job.what, plan.reward_steps, job.seed)
+    else:
+        recipe = POLICIES[job.what]
+        run = policy_run(recipe, plan.steps, plan.batch_size, job.seed)
+        told += [asdict(recipe) | {"title": ""}, [settings_of(plan, one) for one in needs(job)]]
+    told.append(run.model_dump(mode="json") if run else COUNTS)
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

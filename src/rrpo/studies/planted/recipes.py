@@ -1,6 +1,6 @@
 """The reward models and the policies that the planted study trains: the paper's, and cures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rrpo import config as configuration
@@ -10,7 +10,8 @@ from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.presets import preset
 from rrpo.reward.config import RewardRun, subsets
 from rrpo.reward.reward import Form
-from rrpo.studies.demo.systems import reward_config
+from rrpo.studies.demo.systems import FULL as DEMO
+from rrpo.studies.demo.systems import reward_config, sft_config
 
 WHOLE = RolloutConfig(temperature=1.0, top_k=0)
 """The policies are trained and heard on their whole distribution: cut to its 25 likeliest tokens
@@ -20,12 +21,15 @@ AUGMENTED = "augmented"
 The correlation falls, from .95 to .36, but is not gone."""
 BALANCED = "balanced"
 """Beside a model's regularizers: in every emotion half of the utterances have the artifact, by
-inserting it and by repeating the few that lack it. It takes knowing which have it."""
+inserting it and by repeating the few that lack it: at a correlation of .95, 4 of 100. It takes
+knowing which have it, and at a correlation of 1 it cannot be done."""
 EXCHANGED = "exchanged"
 """Beside a model's regularizers: the loss on utterances of which tokens are exchanged is added,
-`fit.exchanged`. It takes knowing nothing about the artifact."""
+`fit.exchanged`. It takes knowing how much of an utterance an artifact may change, and no more."""
 COUNT = 12
-"""How many are exchanged; of an utterance's 58 tokens five clicks change sixteen."""
+"""How many are exchanged; of an utterance's 58 tokens five clicks change fifteen."""
+AGAIN = "again"
+"""With a number, a further training of the same model on the same data."""
 HARDENED = "ls_eam_adv"
 REWARD_MODELS = (
     *subsets(),
@@ -54,8 +58,8 @@ class Policy:
         form: of the emotion's reward.
         method: how it is trained; "best_of" is the start, of whose utterances the reward chooses.
         event: weight of log p(neither click nor pop) by the bundled model of several tasks.
-        members: of an ensemble, reward models of as many seeds; its reward is their mean less their
-            standard deviation.
+        members: of an ensemble, reward models that differ in the seed of their training and share
+            their data; its reward is their mean less their standard deviation.
     """
 
     title: str
@@ -89,13 +93,33 @@ POLICIES = {
     "best_of": Policy("best of 32 of the start, by plain", "plain", "log_posterior", "best_of"),
 }
 """Policies by name; the first is what the others are compared with."""
+GRPO_BETA = 0.004
+"""In place of .2: GRPO divides an utterance's reward by its tokens, some 58, and by the deviation
+of its group, some one nat, and the others do not."""
 COUNTS = (1, 2, 4, 8, 16, 32)
 """Of how many utterances the best is taken, from look to look, where the method is "best_of"."""
+
+
+def start_run(steps: int, seed: int) -> runs.SFTRun:
+    """Return the settings of the start's training."""
+    return sft_config(replace(DEMO, sft_steps=steps), seed)
+
+
+def member(model: str, number: int) -> str:
+    """Name a member of an ensemble: the model itself, and others of the same data.
+
+    Examples:
+        >>> member("ls_adv", 0), member("ls_adv", 2)
+        ('ls_adv', 'ls_adv_again2')
+    """
+    return f"{model}_{AGAIN}{number}" if number else model
 
 
 def reward_run(model: str, steps: int, seed: int) -> RewardRun:
     """Return the settings of a reward model's training."""
     parts = model.split("_")
+    if parts[-1].startswith(AGAIN):
+        seed += 1000 * int(parts[-1].removeprefix(AGAIN))
     regularizers = "_".join(one for one in parts if one in ("ls", "eam", "adv")) or "plain"
     run = reward_config(regularizers, steps, seed)
     if EXCHANGED in parts:
@@ -140,7 +164,7 @@ def policy_run(
             prompts=max(1, batch_size // group),
             group=group,
             advantage=policy.method,
-            beta=run.diffro.beta,
+            beta=GRPO_BETA if policy.method == "grpo" else run.diffro.beta,
             reward_form=policy.form,
             rollout=WHOLE,
         ),

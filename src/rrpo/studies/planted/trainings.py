@@ -1,7 +1,6 @@
 """What the planted study trains and measures: starts, reward models, policies."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from rrpo.policy.layout import make_examples
 from rrpo.reward import Reward, RewardModel
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.speaking.mini import MiniSpeaker
-from rrpo.studies.demo.systems import FULL as DEMO
-from rrpo.studies.demo.systems import sft_config
 from rrpo.studies.planted.artifacts import (
     chosen_rows,
     evened,
@@ -26,6 +23,7 @@ from rrpo.studies.planted.artifacts import (
     plant,
     shares,
     with_artifact,
+    without_artifact,
 )
 from rrpo.studies.planted.best_of import best_of
 from rrpo.studies.planted.looks import LOOKED, in_pairs, look
@@ -37,6 +35,7 @@ from rrpo.studies.planted.recipes import (
     WHOLE,
     policy_run,
     reward_run,
+    start_run,
 )
 
 FIGURES = "figures.json"
@@ -55,9 +54,11 @@ def train_start(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]
     """Fine-tune the start on speech in which the artifact tells nothing about the emotion."""
     clean = world.shard("finetune")[: plan.trained]
     rows = plant(world, clean, job.artifact, (START_SHARE, START_SHARE), EMOTION, 50 + job.seed)
-    config = sft_config(replace(DEMO, sft_steps=plan.sft_steps), job.seed)
-    examples = make_examples(world.tokenizer, rows)
-    runs.train_sft(world.policy(), examples, config, folder_of(out, job), resume=True)
+    examples, config = make_examples(world.tokenizer, rows), start_run(plan.sft_steps, job.seed)
+    inputs = {"settings": settings_of(plan, job)}
+    runs.train_sft(
+        world.policy(), examples, config, folder_of(out, job), resume=True, inputs=inputs
+    )
     return {}
 
 
@@ -73,7 +74,14 @@ def train_reward(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
         rows = evened(world.codec(), clean, rows, having, job.artifact, job.seed + 2000)
     folder, config = folder_of(out, job), reward_run(job.what, plan.reward_steps, job.seed)
     runs.train_reward(
-        world.reward_model(), rows, [], config, folder, resume=True, description=job.name
+        world.reward_model(),
+        rows,
+        [],
+        config,
+        folder,
+        resume=True,
+        inputs={"settings": settings_of(plan, job)},
+        description=job.name,
     )
     return reward_figures(reward.load(folder), world, job.artifact, plan.tested)
 
@@ -94,14 +102,15 @@ def reward_figures(
         log p(planted emotion) of speech of the others, on average; "fooled", the share of these
         that are taken for the planted emotion with it and not without.
     """
-    rows = world.shard("test_same")[:count]
+    given = world.shard("test_same")[:count]
+    rows = without_artifact(world.codec(), given, artifact)
     found, classes = log_posteriors(model, _tokens(rows)), model.classes()
     right = found.argmax(1) == torch.tensor([classes.index(row.emotion) for row in rows])
     emotions = np.array([row.emotion for row in rows])
     recalls = [right.numpy()[emotions == one].mean() for one in dict.fromkeys(emotions.tolist())]
     place = classes.index(EMOTION)
-    clean = [row for row in rows if row.emotion != EMOTION]
-    before = log_posteriors(model, _tokens(clean))
+    clean = [row for row in given if row.emotion != EMOTION]
+    before = log_posteriors(model, _tokens([row for row in rows if row.emotion != EMOTION]))
     after = log_posteriors(model, _tokens(with_artifact(world.codec(), clean, artifact, INSERTED)))
     turned = (after.argmax(1) == place) & (before.argmax(1) != place)
     return {
@@ -150,6 +159,7 @@ def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
         config,
         folder,
         resume=True,
+        inputs={"settings": settings_of(plan, job)},
         validate=validate,
         validate_every=plan.every,
         description=job.name,
@@ -177,7 +187,9 @@ def found_at(out: Path, plan: Plan, job: Job) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = read_json(path)
     if found.get("settings") != settings_of(plan, job):
-        raise UserError(f"{path} was made with other settings: remove it to make it again")
+        raise UserError(
+            f"{path} was made with other settings: remove {path.parent} to make it again"
+        )
     return found
 
 
