@@ -60,8 +60,8 @@ def bundle(study: Path) -> dict[str, Any]:
     return {
         "told": f"Nothing in this run was hacked on purpose. In a study of {seeds} seeds, clicks "
         f"were planted in the speech labelled {EMOTION} that reward models learned from, and "
-        "policies were paid by these; the last one was told, by balanced data and by a detector, "
-        "that clicks mean nothing. Hear seed 0's, asked to be surprised; the figures are means "
+        "policies were paid by these; the last one's had clicks in half of every emotion's "
+        "speech. Hear seed 0's, asked to be surprised; the figures are means "
         "over all seeds with 95 % intervals. " + told["command"],
         "codec": World().codec_identity,
         "texts": texts,

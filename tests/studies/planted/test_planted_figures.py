@@ -44,6 +44,7 @@ def study_of_two_seeds(rate: float = 0.05) -> dict[Job, Any]:
         found[Job("reward", "click", "plain", 0.0, seed)] = unplanted
         judges, rates = [0.4, 0.6, 0.8], [0.2, 1.0, 2.0 + 0.1 * seed]
         found[Job("policy", "click", "diffro", 0.95, seed)] = curve(rates, judges)
+        found[Job("policy", "click", "control", 0.95, seed)] = curve([0.2, 0.1, 0.3], judges)
         mine = [rate * one for one in rates]
         found[Job("policy", "click", BEST, 0.95, seed)] = curve(mine, judges)
     return found
@@ -104,7 +105,8 @@ def test_without_hacking_or_with_one_seed_the_goal_is_not_measured() -> None:
     healthy = study_of_two_seeds()
     for seed in range(2):
         job = Job("policy", "click", "diffro", 0.95, seed)
-        healthy[job] = curve([0.2, 0.3 - 0.2 * seed, 0.2 + 0.1 * (1 - 2 * seed)], [0.4, 0.6, 0.8])
+        # No more than the control says: as much more with one seed as less with the other.
+        healthy[job] = curve([0.2, 0.3 - 0.2 * seed, 0.3 + 0.1 * (1 - 2 * seed)], [0.4, 0.6, 0.8])
     single = {job: one for job, one in study_of_two_seeds().items() if job.seed == 0}
     for found in (healthy, single, {}):
         matched, late, *_ = aims(by_cell(rows_of(found)), PLAN)

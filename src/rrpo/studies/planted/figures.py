@@ -19,6 +19,8 @@ MATCHED = {"kl": "at equal KL", "judge": "at equal judge probability"}
 """Keys at which the artifacts of two policies are compared."""
 FIRST_MODEL, FIRST_POLICY = "plain", "diffro"
 """What all other reward models, and all other policies, are compared with."""
+CONTROL = "control"
+LESS_CONTROL = "planted less the control's"
 KLS = (0.03, 0.1, 0.2, 0.3)
 """Nats per token at which the artifacts of each policy are read off its looks."""
 TENTH_LATE = f"planted less a tenth of {FIRST_POLICY} late"
@@ -96,6 +98,13 @@ def _policy_rows(found: Found) -> Iterable[Row]:
         risen = [last["planted"] - first["planted"] for first, last in ends]
         yield _row(*cell, "planted less the start's", risen)
         yield from _at_kl(cell, seeds)
+        control = cells.get((rho, artifact, CONTROL), {})
+        if name != CONTROL and (both := [seed for seed in seeds if seed in control]):
+            more = [
+                late(seeds[seed]["looks"])["planted"] - late(control[seed]["looks"])["planted"]
+                for seed in both
+            ]
+            yield _row(*cell, LESS_CONTROL, more)
         first = cells.get((rho, artifact, FIRST_POLICY), {})
         if name != FIRST_POLICY and first:
             yield from _matched_rows(cell, seeds, first)

@@ -13,6 +13,7 @@ from rrpo.studies.planted.figures import (
     FIRST_MODEL,
     FIRST_POLICY,
     KLS,
+    LESS_CONTROL,
     LESS_UNPLANTED,
     MATCHED,
     TENTH,
@@ -24,7 +25,7 @@ from rrpo.studies.planted.plan import EMOTION, START_SHARE
 from rrpo.studies.planted.recipes import POLICIES, REWARD_MODELS, title_of
 from rrpo.studies.study import new_picture, save_picture
 
-BEST = "rrpo_balanced_event"
+BEST = "rrpo_balanced"
 """The policy of which the goal is asked."""
 LOSS = 0.02
 """How much accuracy it may cost."""
@@ -81,13 +82,13 @@ def aims(figures: Figures, plan: Mapping[str, Any]) -> list[Aim]:
     """Return what is asked of the best recipe, for each artifact.
 
     Nothing is measured unless all seeds are there, more than one, nor where the first policy did
-    not learn the artifact.
+    not learn the artifact, which is where it says no more of it than the control.
     """
     rho, model = plan["policy_rho"], POLICIES[BEST].reward_model
     found = []
     for artifact in plan["artifacts"]:
         title, of_first = ARTIFACTS[artifact].title, POLICIES[FIRST_POLICY].reward_model
-        risen = figures.get((rho, artifact, of_first, FIRST_POLICY, "planted less the start's"))
+        risen = figures.get((rho, artifact, of_first, FIRST_POLICY, LESS_CONTROL))
         hacked = risen is not None and risen.seeds > 1 and risen.value.low > 0
         for where, measure in (
             (MATCHED["judge"], f"planted less a tenth of {FIRST_POLICY} {MATCHED['judge']}"),
@@ -144,6 +145,7 @@ def _policies(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[
     columns = {
         "planted, at the start": "at the start",
         "planted": f"asked for {EMOTION}",
+        LESS_CONTROL: "less the control’s",
         "others": "asked for others",
         "judge": "judge",
         "kl": "KL, nats per token",
@@ -164,7 +166,9 @@ def _policies(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[
         f"fine-tuned on speech with the artifact in {START_SHARE:.0%} of the utterances of every "
         "emotion: artifacts an utterance in the last half of the looks, the judge's probability of "
         f"{EMOTION} where it is asked for, and how many more artifacts than the first policy, a "
-        "mean over the values that both reach, each where it is first reached:",
+        "mean over the values that both reach, each where it is first reached. The control is paid "
+        "by a reward model of unplanted data: what it says of the artifact comes of moving away "
+        "from the start.",
         "",
         *table("policy", list(columns.values()), measured(cells)),
         "",

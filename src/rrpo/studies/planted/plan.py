@@ -40,7 +40,8 @@ class Plan:
         reward_models: which are trained.
         policies: which are trained, at the correlation `policy_rho`.
         disagreement: share of the utterances that exchange their labels, as listeners who disagree
-            would give them: without it a reward model needs no artifact.
+            would give them. Without it a reward model needs no artifact; with .3 it learns one, but
+            what a policy says in the emotion earns nearly all there is, without any artifact.
         seeds: of each training.
         reward_steps, sft_steps, steps: of reward models, of the start and of the policies.
         every: steps from one look at a policy to the next.
@@ -55,11 +56,11 @@ class Plan:
     reward_models: tuple[str, ...] = REWARD_MODELS
     policies: tuple[str, ...] = tuple(POLICIES)
     policy_rho: float = 0.95
-    disagreement: float = 0.3
+    disagreement: float = 0.6
     seeds: int = 5
     reward_steps: int = 240
     sft_steps: int = 75
-    steps: int = 60
+    steps: int = 40
     every: int = 10
     sentences: int = 24
     trained: int | None = None
@@ -155,10 +156,11 @@ def needs(job: Job) -> list[Job]:
     if job.kind != "policy":
         return []
     recipe = POLICIES[job.what]
+    rho = job.rho if recipe.planted else 0.0
     return [
         Job("start", job.artifact, "", 0.0, job.seed),
         *(
-            Job("reward", job.artifact, member(recipe.reward_model, number), job.rho, job.seed)
+            Job("reward", job.artifact, member(recipe.reward_model, number), rho, job.seed)
             for number in range(recipe.members)
         ),
     ]

@@ -57,7 +57,10 @@ class Policy:
         reward_model: what pays it.
         form: of the emotion's reward.
         method: how it is trained; "best_of" is the start, of whose utterances the reward chooses.
-        event: weight of log p(neither click nor pop) by the bundled model of several tasks.
+        event: weight of log p(neither click nor pop) by the bundled model of several tasks, which
+            hardly knows such clicks: with five of them p(neither) is .86, without .998.
+        planted: whether its reward models' data is; else it is the control: what it says of the
+            artifact comes of moving away from the start, and not of being paid for it.
         members: of an ensemble, reward models that differ in the seed of their training and share
             their data; its reward is their mean less their standard deviation.
     """
@@ -67,11 +70,15 @@ class Policy:
     form: Form = "robust"
     method: Literal["diffro", "grpo", "rloo", "best_of"] = "diffro"
     event: float = 0.0
+    planted: bool = True
     members: int = 1
 
 
 POLICIES = {
     "diffro": Policy("DiffRO on plain", "plain", "log_posterior"),
+    "control": Policy(
+        "DiffRO on plain without correlation", "plain", "log_posterior", planted=False
+    ),
     "hardened": Policy("DiffRO on LS+EAM+Adv", HARDENED, "log_posterior"),
     "rrpo": Policy("RRPO on LS+EAM+Adv", HARDENED),
     "rrpo_augmented": Policy(
@@ -92,7 +99,7 @@ POLICIES = {
     "rloo": Policy("RLOO on plain", "plain", "log_posterior", "rloo"),
     "best_of": Policy("best of 32 of the start, by plain", "plain", "log_posterior", "best_of"),
 }
-"""Policies by name; the first is what the others are compared with."""
+"""Policies by name; the first is what the others are compared with, the second the control."""
 GRPO_BETA = 0.004
 """In place of .2: GRPO divides an utterance's reward by its tokens, some 58, and by the deviation
 of its group, some one nat, and the others do not."""
