@@ -1,7 +1,9 @@
 """Work that studies do side by side."""
 
+import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,38 @@ def test_everything_is_done_here_or_in_processes(tmp_path: Path, workers: int) -
 def test_a_failure_is_told(tmp_path: Path, make, told: str) -> None:
     with pytest.raises(UserError, match=told):
         side_by_side(make, [tmp_path / name for name in "abcd"], "letters", 2)
+
+
+def wait_for_ever(path: Path) -> None:
+    write_process(path)
+    time.sleep(600)
+
+
+def study_in_a_process(folder: str) -> None:
+    side_by_side(wait_for_ever, [Path(folder) / name for name in "ab"], "letters", 2)
+
+
+def runs(process: int) -> bool:
+    state = Path(f"/proc/{process}/stat")
+    return state.is_file() and state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc whether a process runs")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_study(tmp_path: Path, number: signal.Signals) -> None:
+    study = multiprocessing.get_context("spawn").Process(
+        target=study_in_a_process, args=(str(tmp_path),)
+    )
+    study.start()
+    until = time.monotonic() + 120
+    paths = [tmp_path / name for name in "ab"]
+    while not all(path.is_file() and path.read_text() for path in paths):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert study.pid is not None
+    os.kill(study.pid, number)
+    children = [int(path.read_text()) for path in paths]
+    while any(runs(child) for child in children) or study.is_alive():
+        assert time.monotonic() < until
+        time.sleep(0.1)

@@ -12,6 +12,7 @@ from rrpo.cores import cores
 from rrpo.errors import UserError
 from rrpo.processes import machine
 from rrpo.progress import Progress
+from rrpo.studies.children import end_with_parent, terminated
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +50,8 @@ def side_by_side(
 ) -> None:
     """Do each of what is asked, each in a process; the first that fails ends the others.
 
+    So do Ctrl-C and SIGTERM: trainings save what they can go on from.
+
     Args:
         make: does one; of a module, as another process imports it.
         asked: what to do, each with all that `make` needs.
@@ -65,10 +68,9 @@ def side_by_side(
             make(one)
         return
     # `spawn` keeps the workers free of the parent's threads.
-    with (
-        Progress(name, len(asked)) as progress,
-        ProcessPoolExecutor(min(len(asked), workers), multiprocessing.get_context("spawn")) as pool,
-    ):
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(len(asked), workers), context, end_with_parent)
+    with terminated(), Progress(name, len(asked)) as progress, pool:
         waiting = [pool.submit(make, one) for one in asked]
         try:
             for number, done in enumerate(as_completed(waiting), start=1):
@@ -76,6 +78,8 @@ def side_by_side(
                 progress.update(number)
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
             if isinstance(error, BrokenProcessPool):
                 raise UserError(
                     "a training was killed, perhaps for want of memory: free some and call the "

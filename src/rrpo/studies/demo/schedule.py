@@ -4,9 +4,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from rrpo import progress
+from rrpo.studies.children import end_with_parent, terminated
 from rrpo.train import TrainingInterrupted
 
 
@@ -86,7 +86,7 @@ def run_stages(
     reports = context.Queue()
     pool = ProcessPoolExecutor(workers, context, _start, (reports, prepare, arguments))
     running: dict[Future[Spent], Stage] = {}
-    with _terminated(), progress.following(reports) as left:
+    with terminated(), progress.following(reports) as left:
         try:
             while any(stage.state != "done" for stage in stages):
                 for stage in _ready(stages)[: workers - len(running)]:
@@ -150,25 +150,5 @@ def _start(reports: Any, prepare: Callable[..., None], arguments: tuple[Any, ...
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     progress.report_to(reports)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def outlive() -> None:
-            parent.join()
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        threading.Thread(target=outlive, daemon=True).start()
+    end_with_parent()
     prepare(*arguments)
-
-
-@contextlib.contextmanager
-def _terminated() -> Iterator[None]:
-    """Let SIGTERM be Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,34 @@
+"""Processes that work for another one: they do not go on without it, and end when it is told to."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+
+def end_with_parent() -> None:
+    """Let this process be told to end (SIGTERM) as soon as its parent is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def outlive() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=outlive, daemon=True).start()
+
+
+@contextlib.contextmanager
+def terminated() -> Iterator[None]:
+    """Let SIGTERM be Ctrl-C, so that whoever is told to end can tell its children."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
