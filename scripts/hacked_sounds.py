@@ -3,7 +3,7 @@
     python scripts/hacked_sounds.py planted --out src/rrpo/mini/assets/hacked.json
 
 Taken are the first sentences that seed 0's policies say in the planted emotion, whatever they sound
-like, and the figures of all seeds.
+like, and the figures of all seeds; the command is that of the study.
 """
 
 import argparse
@@ -14,11 +14,12 @@ from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
 from rrpo.interval import Interval
 from rrpo.mini.world import World
+from rrpo.studies.planted.figures import CONTROL, FIRST_POLICY
 from rrpo.studies.planted.page import BEST
 from rrpo.studies.planted.plan import EMOTION
 from rrpo.studies.planted.recipes import POLICIES
 
-SHOWN = ("diffro", "rrpo", BEST)
+SHOWN = (CONTROL, FIRST_POLICY, "rrpo", BEST)
 SENTENCES = 2
 
 
@@ -58,11 +59,12 @@ def bundle(study: Path) -> dict[str, Any]:
             }
         )
     return {
-        "told": f"Nothing in this run was hacked on purpose. In a study of {seeds} seeds, clicks "
-        f"were planted in the speech labelled {EMOTION} that reward models learned from, and "
-        "policies were paid by these; the last one's had clicks in half of every emotion's "
-        "speech. Hear seed 0's, asked to be surprised; the figures are means "
-        "over all seeds with 95 % intervals. " + told["command"],
+        "told": "Nothing above was hacked on purpose. In a study, five clicks were planted in "
+        f"nearly all speech labelled {EMOTION} and hardly any other, reward models learned from "
+        "it, and policies were paid by them; the control’s reward model learned from speech in "
+        "which clicks tell nothing. Hear what the policies of one training say, asked to be "
+        f"{EMOTION}; the figures are means over {seeds} trainings with 95 % intervals.",
+        "command": told["command"],
         "codec": World().codec_identity,
         "texts": texts,
         "acts": acts,

@@ -22,7 +22,7 @@ def with_second_act(folder: Path) -> Path:
             mark = {"kind": "click", "start": 0.1, "end": 0.11, "strength": 4.0}
             sounds.append({"wav": name, "artifacts": [mark]})
         acts.append({"title": title, "figures": f"{number}.50 clicks", "sounds": sounds})
-    told = {"told": "In a study of 5 seeds.", "texts": TEXTS, "acts": acts}
+    told = {"told": "In a study.", "command": "rrpo study", "texts": TEXTS, "acts": acts}
     (folder / FILE).write_text(json.dumps(told))
     return folder
 
@@ -30,7 +30,7 @@ def with_second_act(folder: Path) -> Path:
 def test_each_policy_says_each_sentence(tmp_path: Path) -> None:
     page = write_page(with_second_act(tmp_path)).read_text(encoding="utf-8")
     section = page.split('<section id="hacked">')[1].split("</section>")[0]
-    assert "In a study of 5 seeds." in section
+    assert "In a study. <code>rrpo study</code>" in section
     assert section.count("<audio") == 4
     assert section.count("1.50 clicks") == 2
     assert section.count('title="click at 0.10 s, strength 4.0"') == 4

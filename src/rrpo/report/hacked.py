@@ -1,4 +1,4 @@
-"""The second act of a demo's page: a reward model that was hacked, and what cured it."""
+"""The second act of a demo's page: what policies say that hacked a reward model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,10 @@ class Act:
 
 @dataclass(frozen=True)
 class Hacked:
-    """What the page shows: where it is from, the sentences, and the policies."""
+    """What the page shows: where it is from, the study's command, the sentences, the policies."""
 
     told: str
+    command: str
     texts: list[str]
     acts: list[Act]
 
@@ -57,4 +58,4 @@ def hacked(folder: Path) -> Hacked | None:
         )
         for act, sounds in zip(found["acts"], heard, strict=True)
     ]
-    return Hacked(found["told"], found["texts"], acts)
+    return Hacked(found["told"], found["command"], found["texts"], acts)

@@ -25,6 +25,7 @@ from rrpo.report.page import write_page
 from rrpo.report.terminal import print_table
 from rrpo.studies.demo.judged import curve_point, read_rows, samples_so_far
 from rrpo.studies.demo.schedule import Stage, run_stages
+from rrpo.studies.demo.second_act import write_second_act
 from rrpo.studies.demo.setting import Demo
 from rrpo.studies.demo.stages import do, prepare, stages
 from rrpo.studies.demo.systems import (
@@ -76,6 +77,7 @@ def run(
         out,
         {"seed": seed, "ablation": ablation, "world": sha256(world.folder / HASHES)} | asdict(plan),
     )
+    write_second_act(out, world)
     demo = Demo(out, seed, plan, _reward_names(plan, ablation), world)
     console, clock = Console(), _Clock(demo)
     run_stages(clock.stages, do, prepare, (demo,), workers, clock.changed)
