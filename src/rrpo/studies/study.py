@@ -1,6 +1,7 @@
 """What studies share: their command and machine, the figures, page and picture they leave."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +14,7 @@ from rrpo.errors import UserError
 from rrpo.processes import machine
 from rrpo.progress import Progress
 from rrpo.studies.children import end_with_parent, terminated
+from rrpo.train import TrainingInterrupted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +73,7 @@ def side_by_side(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(len(asked), workers), context, end_with_parent)
     with terminated(), Progress(name, len(asked)) as progress, pool:
-        waiting = [pool.submit(make, one) for one in asked]
+        waiting = [pool.submit(_do, make, one) for one in asked]
         try:
             for number, done in enumerate(as_completed(waiting), start=1):
                 done.result()
@@ -86,6 +88,17 @@ def side_by_side(
                     "study again, it goes on where it stood"
                 ) from None
             raise
+
+
+def _do(make: Callable[[Job], object], one: Job) -> None:
+    """Do one thing in a process, which ends where a training was told to save and end.
+
+    Otherwise it would wait for more work, and whoever waits for its end with it.
+    """
+    try:
+        make(one)
+    except TrainingInterrupted:
+        os._exit(1)
 
 
 def new_picture(width: float, height: float) -> "Figure":
