@@ -163,9 +163,7 @@ def test_what_a_policy_rests_on_is_part_of_its_settings(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["rrpo_ensemble", "rrpo_balanced_event", "control", "grpo", "rloo", "best_of"]
-)
+@pytest.mark.parametrize("name", ["rrpo_ensemble", "rrpo_balanced_event", "grpo", "best_of"])
 def test_every_kind_of_policy_is_trained(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
