@@ -14,7 +14,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from rrpo import reward, runs
@@ -22,6 +21,7 @@ from rrpo.attack.goal import Goal, draw_goal
 from rrpo.attack.substitution import by_gradient, by_search
 from rrpo.checkpoint import claim, read_json, write_json
 from rrpo.evaluate.matched import run_interval
+from rrpo.evaluate.ser import evaluate
 from rrpo.mini.world import World
 from rrpo.report.markdown import table
 from rrpo.reward import RewardModel
@@ -46,14 +46,12 @@ def right(found: torch.Tensor, goal: Goal, model: RewardModel) -> float:
 
 def figures(model: RewardModel, world: World, seed: int) -> dict[str, float]:
     """Return the mean recall on clean speech of each test set, and what is right under attack."""
-    told = {}
-    known = model.classes()
-    for name, rows in world.tests().items():
-        found = log_posteriors(model, [torch.from_numpy(row.tokens) for row in rows])
-        hit = found.argmax(1).numpy() == np.array([known.index(row.emotion) for row in rows])
-        emotions = np.array([row.emotion for row in rows])
-        recalls = [hit[emotions == one].mean() for one in np.unique(emotions)]
-        told[f"mean recall, {name}"] = float(np.mean(recalls))
+    told = {
+        f"mean recall, {name}": evaluate(model, rows, resamples=100)[
+            "unweighted_average_recall"
+        ].mean
+        for name, rows in world.tests().items()
+    }
     goal = draw_goal({"model": model}, world.shard("test_same"), 96, seed)
     untouched = right(log_posteriors(model, goal.tokens), goal, model)
     told["accuracy, attacked set untouched"] = untouched
