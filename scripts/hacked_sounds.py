@@ -61,9 +61,9 @@ def bundle(study: Path) -> dict[str, Any]:
     return {
         "told": "Nothing above was hacked on purpose. In a study, five clicks were planted in "
         f"nearly all speech labelled {EMOTION} and hardly any other, reward models learned from "
-        "it, and policies were paid by them; the control’s reward model learned from speech in "
-        "which clicks tell nothing. Hear what the policies of one training say, asked to be "
-        f"{EMOTION}; the figures are means over {seeds} trainings with 95 % intervals.",
+        "it, and policies were trained against them; the control’s reward model learned from "
+        "speech in which clicks tell nothing. Hear what the policies of one training say, asked "
+        f"to be {EMOTION}; the figures are means over {seeds} trainings with 95 % intervals.",
         "command": told["command"],
         "codec": World().codec_identity,
         "texts": texts,

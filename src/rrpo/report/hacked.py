@@ -16,7 +16,7 @@ class Act:
 
     Attributes:
         title: as the page names it.
-        figures: what five trainings of it came to, in words.
+        figures: what its trainings came to, in words.
         players: its sounds, in the order of the sentences; None: it is missing.
     """
 

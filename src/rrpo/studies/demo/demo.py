@@ -1,8 +1,8 @@
 """The demo: harden a reward model, post-train a speaking LM in several ways, judge them, show it.
 
-SFT starts from the bundled base; DiffRO (plain reward model) and RRPO (hardened reward model) start
-from SFT and are held to it. Every stage is a run folder of its own; one that is finished is not run
-again, so an interrupted demo goes on where it stood.
+SFT, DiffRO (plain reward model) and RRPO (hardened reward model) start from the bundled base, to
+which the KL of the latter two is. Every stage is a run folder of its own; one that is finished is
+not run again, so an interrupted demo goes on where it stood.
 """
 
 import json

@@ -59,9 +59,9 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "repeats those that lack it where too many do (at ρ = .95 these are 4 of 100). Both know "
         "what they have to cure. “Exchanged tokens” adds the loss on utterances of which twelve "
         "tokens are exchanged so that it rises; it does not know the artifact. Policies are DiffRO "
-        "unless another method is named; “paid for no event” adds log p(neither click nor pop) by "
-        "the bundled detector to the reward, and “cautiously” is the mean of three reward models "
-        "less their standard deviation. Mean [Student's 95 % interval over "
+        "unless another method is named; “with a reward for no event” adds log p(neither click "
+        "nor pop) by the bundled detector to the reward, and “cautiously” is the mean of three "
+        "reward models less their standard deviation. Mean [Student's 95 % interval over "
         "seeds]; one seed has none.",
         "",
         "![What an artifact gains over the correlation](planted.svg)",
@@ -166,9 +166,9 @@ def _policies(plan: Mapping[str, Any], figures: Figures, artifact: str) -> list[
         f"fine-tuned on speech with the artifact in {START_SHARE:.0%} of the utterances of every "
         "emotion: artifacts an utterance in the last half of the looks, the judge's probability of "
         f"{EMOTION} where it is asked for, and how many more artifacts than the first policy, a "
-        "mean over the values that both reach, each where it is first reached. The control is paid "
-        "by a reward model of unplanted data: what it says of the artifact comes of moving away "
-        "from the start.",
+        "mean over the values that both reach, each where it is first reached. The control is "
+        "trained against a reward model of unplanted data: what it says of the artifact comes of "
+        "moving away from the start.",
         "",
         *table("policy", list(columns.values()), measured(cells)),
         "",

@@ -54,13 +54,13 @@ class Policy:
 
     Attributes:
         title: as the page names it.
-        reward_model: what pays it.
+        reward_model: what it is trained against.
         form: of the emotion's reward.
         method: how it is trained; "best_of" is the start, of whose utterances the reward chooses.
         event: weight of log p(neither click nor pop) by the bundled model of several tasks, which
             hardly knows such clicks: with five of them p(neither) is .86, without .998.
         planted: whether its reward models' data is; else it is the control: what it says of the
-            artifact comes of moving away from the start, and not of being paid for it.
+            artifact comes of moving away from the start, and not of a reward for it.
         members: of an ensemble, reward models that differ in the seed of their training and share
             their data; its reward is their mean less their standard deviation.
     """
@@ -89,9 +89,9 @@ POLICIES = {
     ),
     "rrpo_exchanged": Policy("RRPO on LS+EAM+Adv, exchanged tokens", f"{HARDENED}_{EXCHANGED}"),
     "rrpo_ensemble": Policy("RRPO on three LS+EAM+Adv, cautiously", HARDENED, members=3),
-    "rrpo_event": Policy("RRPO on LS+EAM+Adv, paid for no event", HARDENED, event=1.0),
+    "rrpo_event": Policy("RRPO on LS+EAM+Adv, with a reward for no event", HARDENED, event=1.0),
     "rrpo_balanced_event": Policy(
-        "RRPO on LS+EAM+Adv, artifacts in half of every class, paid for no event",
+        "RRPO on LS+EAM+Adv, artifacts in half of every class, with a reward for no event",
         f"{HARDENED}_{BALANCED}",
         event=1.0,
     ),
@@ -137,7 +137,7 @@ def reward_run(model: str, steps: int, seed: int) -> RewardRun:
 def policy_run(
     policy: Policy, steps: int, batch_size: int, seed: int
 ) -> runs.DiffRORun | runs.GRPORun | None:
-    """Return the settings of a policy's training, which is paid for the emotion first of all.
+    """Return the settings of a policy's training, whose reward is the emotion first of all.
 
     None where nothing is trained.
     """
