@@ -46,12 +46,10 @@ def right(found: torch.Tensor, goal: Goal, model: RewardModel) -> float:
 
 def figures(model: RewardModel, world: World, seed: int) -> dict[str, float]:
     """Return the mean recall on clean speech of each test set, and what is right under attack."""
-    told = {
-        f"mean recall, {name}": evaluate(model, rows, resamples=100)[
-            "unweighted_average_recall"
-        ].mean
-        for name, rows in world.tests().items()
-    }
+    told: dict[str, float] = {}
+    for name, rows in world.tests().items():
+        found = evaluate(model, rows, resamples=100)
+        told[f"mean recall, {name}"] = found["unweighted_average_recall"].mean
     goal = draw_goal({"model": model}, world.shard("test_same"), 96, seed)
     untouched = right(log_posteriors(model, goal.tokens), goal, model)
     told["accuracy, attacked set untouched"] = untouched
