@@ -69,9 +69,9 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         def __exit__(self, *error: object) -> None:
             return None
 
-        def submit(self, work: Any, settings: Any) -> Future[Any]:
+        def submit(self, work: Any, *settings: Any) -> Future[Any]:
             done: Future[Any] = Future()
-            done.set_result(work(settings))
+            done.set_result(work(*settings))
             return done
 
     def shape(workspace: Workspace) -> RewardConfig:
