@@ -29,6 +29,7 @@ from rrpo.policy.layout import Example, Prompt, split
 from rrpo.progress import require_tracker
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
 from rrpo.reward.config import RewardRun
+from rrpo.reward.detector import DetectorObjective, DetectorRun
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.reward import Form
 from rrpo.reward.transcripts import Transcripts, prepare_head
@@ -219,6 +220,19 @@ def train_reward(
     return _trained("reward", "reward model", objective, config, folder, how)
 
 
+def train_detector(
+    model: RewardModel,
+    without: Sequence[Utterance],
+    having: Sequence[Utterance],
+    config: DetectorRun,
+    folder: Path,
+    **how: Unpack[How],
+) -> TrainResult:
+    """Train a detector in place on speech without what it is to detect and with it."""
+    objective = DetectorObjective(model, without, having, config.batch_size)
+    return _trained("reward", "detector", objective, config, folder, how)
+
+
 def train_sft(
     model: SpeechTokenLM,
     examples: Sequence[Example],
@@ -318,7 +332,7 @@ def _trained(
     kind: str,
     title: str,
     objective: Objective[Any],
-    config: RewardRun | PolicyRun,
+    config: RewardRun | DetectorRun | PolicyRun,
     folder: Path,
     how: How | Mapping[str, Any],
     more: Mapping[str, Any] | None = None,

@@ -14,6 +14,7 @@ from rrpo.studies.planted.recipes import (
     COUNTS,
     POLICIES,
     REWARD_MODELS,
+    detector_run,
     member,
     policy_run,
     reward_run,
@@ -131,10 +132,10 @@ class Job:
     """One thing to train: its kind, and what of it; its name is that of its folder.
 
     Attributes:
-        kind: "start", "reward" or "policy".
+        kind: "start", "reward", "detector" or "policy".
         artifact: one of `ARTIFACTS`.
-        what: the reward model or the policy; empty of a start.
-        rho: correlation of the artifact with the emotion; 0 of a start.
+        what: the reward model or the policy; empty of a start and of a detector.
+        rho: correlation of the artifact with the emotion; 0 of a start and of a detector.
         seed: of the training.
     """
 
@@ -152,17 +153,19 @@ class Job:
 
 
 def needs(job: Job) -> list[Job]:
-    """Return what a policy is trained with: its start, then its reward models."""
+    """Return what a policy is trained with: its start, its reward models, its detector."""
     if job.kind != "policy":
         return []
     recipe = POLICIES[job.what]
     rho = job.rho if recipe.planted else 0.0
+    detectors = [Job("detector", job.artifact, "", 0.0, job.seed)] if recipe.event else []
     return [
         Job("start", job.artifact, "", 0.0, job.seed),
         *(
             Job("reward", job.artifact, member(recipe.reward_model, number), rho, job.seed)
             for number in range(recipe.members)
         ),
+        *detectors,
     ]
 
 
@@ -204,6 +207,8 @@ def settings_of(plan: Plan, job: Job) -> str:
         told.append(START_SHARE)
     elif job.kind == "reward":
         run = reward_run(job.what, plan.reward_steps, job.seed)
+    elif job.kind == "detector":
+        run = detector_run(plan.reward_steps, job.seed)
     else:
         recipe = POLICIES[job.what]
         run = policy_run(recipe, plan.steps, plan.batch_size, job.seed)

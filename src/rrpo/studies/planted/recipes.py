@@ -9,6 +9,7 @@ from rrpo.objectives.grpo import GRPOConfig
 from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.presets import preset
 from rrpo.reward.config import RewardRun, subsets
+from rrpo.reward.detector import DetectorRun
 from rrpo.reward.reward import Form
 from rrpo.studies.demo.systems import FULL as DEMO
 from rrpo.studies.demo.systems import reward_config, sft_config
@@ -57,8 +58,8 @@ class Policy:
         reward_model: what it is trained against.
         form: of the emotion's reward.
         method: how it is trained; "best_of" is the start, of whose utterances the reward chooses.
-        event: weight of log p(neither click nor pop) by the bundled model of several tasks, which
-            hardly knows such clicks: with five of them p(neither) is .86, without .998.
+        event: weight of log p(no artifact) by a detector that was trained on speech with the
+            artifact and without, in all emotions alike.
         planted: whether its reward models' data is; else it is the control: what it says of the
             artifact comes of moving away from the start, and not of a reward for it.
         members: of an ensemble, reward models that differ in the seed of their training and share
@@ -89,9 +90,9 @@ POLICIES = {
     ),
     "rrpo_exchanged": Policy("RRPO on LS+EAM+Adv, exchanged tokens", f"{HARDENED}_{EXCHANGED}"),
     "rrpo_ensemble": Policy("RRPO on three LS+EAM+Adv, cautiously", HARDENED, members=3),
-    "rrpo_event": Policy("RRPO on LS+EAM+Adv, with a reward for no event", HARDENED, event=1.0),
-    "rrpo_balanced_event": Policy(
-        "RRPO on LS+EAM+Adv, artifacts in half of every class, with a reward for no event",
+    "rrpo_detector": Policy("RRPO on LS+EAM+Adv, with a detector", HARDENED, event=1.0),
+    "rrpo_balanced_detector": Policy(
+        "RRPO on LS+EAM+Adv, artifacts in half of every class, with a detector",
         f"{HARDENED}_{BALANCED}",
         event=1.0,
     ),
@@ -132,6 +133,19 @@ def reward_run(model: str, steps: int, seed: int) -> RewardRun:
     if EXCHANGED in parts:
         run = run.model_copy(update={"fit": run.fit.model_copy(update={"exchanged": COUNT})})
     return run
+
+
+def detector_run(steps: int, seed: int) -> DetectorRun:
+    """Return the settings of a detector's training."""
+    run = DetectorRun()
+    told = {
+        "steps": steps,
+        "warmup_steps": min(run.train.warmup_steps, steps),
+        "seed": seed,
+        "report_to": "none",
+        "threads": 1,
+    }
+    return run.model_copy(update={"train": run.train.model_copy(update=told)})
 
 
 def policy_run(

@@ -14,6 +14,7 @@ from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.policy.layout import make_examples
 from rrpo.reward import Reward, RewardModel
+from rrpo.reward.detector import detected, new_detector
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.studies.planted.artifacts import (
@@ -33,6 +34,7 @@ from rrpo.studies.planted.recipes import (
     BALANCED,
     POLICIES,
     WHOLE,
+    detector_run,
     policy_run,
     reward_run,
     start_run,
@@ -120,6 +122,35 @@ def reward_figures(
     }
 
 
+def train_detector(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
+    """Train a detector on speech with the artifact and without; return how it does on test speech.
+
+    Returns:
+        "found", the share of utterances with the artifact that are taken for such; "false_alarms",
+        the same of those without.
+    """
+
+    def both(rows: Sequence[Utterance], seed: int) -> tuple[list[Utterance], list[Utterance]]:
+        having = with_artifact(world.codec(), rows, job.artifact, seed)
+        return without_artifact(world.codec(), rows, job.artifact), having
+
+    model = new_detector(world.reward_model(), job.seed)
+    runs.train_detector(
+        model,
+        *both(world.shard("finetune")[: plan.trained], job.seed + 3000),
+        detector_run(plan.reward_steps, job.seed),
+        folder_of(out, job),
+        resume=True,
+        inputs={"settings": settings_of(plan, job)},
+        description=f"detector-{job.name}",
+    )
+    without, having = both(world.shard("test_same")[: plan.tested], INSERTED)
+    return {
+        "found": float((detected(model, having) > 0.5).float().mean()),
+        "false_alarms": float((detected(model, without) > 0.5).float().mean()),
+    }
+
+
 def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
     """Train a policy on planted reward models, from the start that knows the artifact.
 
@@ -149,8 +180,6 @@ def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
         looks, best = best_of(speaker, chosen, asked, job)
         end = {row.text: best[row.id] for row in heard}
         return {"looks": looks, "said": {"start": before, "end": end}}
-    if recipe.event:
-        rewards.append(world.task_model())
     runs.train_on_policy(
         model,
         reference,
@@ -173,7 +202,12 @@ def _tokens(rows: Sequence[Utterance]) -> list[torch.Tensor]:
     return [torch.from_numpy(row.tokens) for row in rows]
 
 
-MAKERS = {"start": train_start, "reward": train_reward, "policy": train_policy}
+MAKERS = {
+    "start": train_start,
+    "reward": train_reward,
+    "detector": train_detector,
+    "policy": train_policy,
+}
 
 
 def found_at(out: Path, plan: Plan, job: Job) -> dict[str, Any] | None:
