@@ -55,7 +55,7 @@ def test_policies_are_paid_for_the_emotion_in_their_form() -> None:
     assert plain.diffro.reward_form == "log_posterior"
     assert robust.diffro.reward_form == "robust"
     assert dict(plain.rewards) == {"emotion": 1.0}
-    assert dict(run_of("rrpo_event").rewards) == {"emotion": 1.0, "event": 1.0}
+    assert dict(run_of("rrpo_detector").rewards) == {"emotion": 1.0, "event": 1.0}
     assert (plain.diffro.rollout.temperature, plain.diffro.rollout.top_k) == (1.0, 0)
     assert plain.train.seed == 2
     assert plain.train.average_from is None
@@ -163,7 +163,7 @@ def test_what_a_policy_rests_on_is_part_of_its_settings(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rrpo_ensemble", "rrpo_balanced_event", "grpo", "best_of"])
+@pytest.mark.parametrize("name", ["rrpo_ensemble", "rrpo_balanced_detector", "grpo", "best_of"])
 def test_every_kind_of_policy_is_trained(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
