@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rrpo import evaluate as evaluate
     from rrpo.averaging import average_policies
+    from rrpo.detector_training import train_detector
     from rrpo.loading import load_policy, load_reward_model
     from rrpo.post_training import train_diffro, train_dpo, train_grpo, train_sft
     from rrpo.reward_training import train_reward
@@ -20,6 +21,7 @@ _HOMES = {
     "load_policy": "rrpo.loading",
     "load_reward_model": "rrpo.loading",
     "speak": "rrpo.speaking.by_name",
+    "train_detector": "rrpo.detector_training",
     "train_diffro": "rrpo.post_training",
     "train_dpo": "rrpo.post_training",
     "train_grpo": "rrpo.post_training",
@@ -33,6 +35,7 @@ __all__ = [
     "load_policy",
     "load_reward_model",
     "speak",
+    "train_detector",
     "train_diffro",
     "train_dpo",
     "train_grpo",

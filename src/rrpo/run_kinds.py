@@ -7,9 +7,11 @@ from rrpo import runs
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.reward.config import RewardRun
+from rrpo.reward.detector import DetectorRun
 
 COMMANDS: dict[str, type[Strict]] = {
     "reward train": RewardRun,
+    "reward detector": DetectorRun,
     "policy sft": runs.SFTRun,
     "policy diffro": runs.DiffRORun,
     "policy grpo": runs.GRPORun,

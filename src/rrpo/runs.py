@@ -29,7 +29,7 @@ from rrpo.policy.layout import Example, Prompt, split
 from rrpo.progress import require_tracker
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
 from rrpo.reward.config import RewardRun
-from rrpo.reward.detector import DetectorObjective, DetectorRun
+from rrpo.reward.detector import DetectorObjective, DetectorRun, detection, divided
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.reward import Form
 from rrpo.reward.transcripts import Transcripts, prepare_head
@@ -228,9 +228,15 @@ def train_detector(
     folder: Path,
     **how: Unpack[How],
 ) -> TrainResult:
-    """Train a detector in place on speech without what it is to detect and with it."""
-    objective = DetectorObjective(model, without, having, config.batch_size)
-    return _trained("reward", "detector", objective, config, folder, how)
+    """Train a detector in place on speech without what it is to detect and with it.
+
+    Raises:
+        UserError: there are fewer than two different texts, so none can be held out.
+    """
+    kept, spoilt, *held = divided(without, having, config.held_out, config.train.seed)
+    objective = DetectorObjective(model, kept, spoilt, config.batch_size)
+    watched: How = {"validate": lambda _: detection(model, *held), **how}
+    return _trained("reward", "detector", objective, config, folder, watched)
 
 
 def train_sft(

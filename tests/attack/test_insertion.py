@@ -6,8 +6,9 @@ import torch
 
 from attacked_model import SPEECH, Levels, goal, model
 from rrpo.attack.goal import margins
-from rrpo.attack.insertion import INSERTS, insert, noise
+from rrpo.attack.insertion import INSERTS, insert
 from rrpo.reward.posteriors import log_posteriors
+from rrpo.sound.inserts import noise
 
 
 @pytest.mark.parametrize("name", INSERTS)

@@ -274,3 +274,33 @@ def test_a_damaged_shard_is_the_users_mistake(
     whole = table.set_column(table.column_names.index("tokens"), "tokens", wide)
     parquet.write_table(whole, file)
     assert read_shard(file)[0].tokens.tolist() == [1, 2]
+
+
+def test_sounds_are_put_into_each_recording_once_more(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        noise = np.random.default_rng(seed).normal(0, 0.1, 16_000)
+        soundfile.write(tmp_path / f"{name}.wav", noise, 16_000)
+    told = [Recording(tmp_path / "a.wav", "sad", "A."), Recording(tmp_path / "b.wav", "happy")]
+    made = {
+        insert: tokenize(Counting(), told, tmp_path / str(insert), mixes=1, insert=insert)
+        for insert in (None, "silence")
+    }
+    assert (made[None].inserted, made["silence"].inserted) == (0, 2)
+    assert not (tmp_path / "None" / "inserted").exists()
+    plain, mixed, longer = (
+        read_shard(tmp_path / "silence" / kind) for kind in ("tokens", "mixes", "inserted")
+    )
+    assert [row.id for row in longer] == ["000000-silence", "000001-silence"]
+    assert [(row.emotion, row.text) for row in longer] == [(row.emotion, row.text) for row in plain]
+    for row, other in zip(longer, plain, strict=True):
+        assert 0.2 <= (row.tokens.size - other.tokens.size) / 25 <= 0.84
+    # What is inserted changes nothing else.
+    for kind, rows in (("tokens", plain), ("mixes", mixed)):
+        for row, other in zip(rows, read_shard(tmp_path / "None" / kind), strict=True):
+            assert (row.id, row.partner_weight) == (other.id, other.partner_weight)
+            assert np.array_equal(row.tokens, other.tokens)
+
+
+def test_an_unknown_sound_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--insert: unknown sound 'bark': choose from clicks, pop"):
+        tokenize(Counting(), [Recording(tmp_path / "no.wav", "sad")], tmp_path, insert="bark")

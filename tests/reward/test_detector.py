@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from rrpo import reward, runs
+from rrpo.checkpoint import read_json
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
-from rrpo.reward.detector import DetectorObjective, DetectorRun, detected, new_detector
+from rrpo.reward.detector import DetectorObjective, DetectorRun, detected, divided, new_detector
 from rrpo.schedule import TrainConfig
 
 CODES = 27
@@ -30,7 +31,7 @@ def utterances(count: int, seed: int, having: bool) -> list[Utterance]:
         tokens = rng.integers(0, 20, int(rng.integers(10, 30)))
         if having:
             tokens[rng.choice(tokens.size, 2, replace=False)] = CODES - 1
-        rows.append(Utterance(f"{having}-{number}", "text", "happy", tokens))
+        rows.append(Utterance(f"{having}-{number}", f"Text {number}.", "happy", tokens))
     return rows
 
 
@@ -64,9 +65,7 @@ def test_the_loss_is_the_cross_entropy_of_the_batch() -> None:
         6,
     )
     value, figures = objective.loss(0, torch.Generator().manual_seed(1))
-    rows = [
-        Utterance(row["id"], "", "happy", np.array(row["tokens"])) for row in objective.batch()
-    ]
+    rows = [Utterance(row["id"], "", "happy", np.array(row["tokens"])) for row in objective.batch()]
     probability = detected(objective.model, rows)
     wanted = torch.where(torch.arange(6) < 3, 1 - probability, probability).log().mean()
     assert value.item() == pytest.approx(-wanted.item(), rel=1e-5)
@@ -81,6 +80,9 @@ def test_a_trained_detector_finds_it_and_the_reward_falls_with_it(tmp_path: Path
     runs.train_detector(
         model, utterances(60, 0, False), utterances(60, 1, True), config, tmp_path / "run"
     )
+    tests = read_json(tmp_path / "run" / "results.json")["validations"]
+    assert tests[0]["found"] < 1.0 <= 0.2 + tests[-1]["found"]
+    assert tests[-1]["false_alarms"] <= 0.2
     found = reward.load(tmp_path / "run")
     clean, spoilt = utterances(40, 2, False), utterances(40, 3, True)
     assert (detected(found, spoilt) > 0.5).float().mean() > 0.9
@@ -100,6 +102,26 @@ def test_both_kinds_of_speech_are_needed(without: int, having: int) -> None:
             utterances(without, 0, False),
             utterances(having, 1, True),
         )
+
+
+def test_a_text_is_held_out_of_both_kinds_or_of_none() -> None:
+    without, having = utterances(30, 0, False), utterances(30, 1, True)
+    kept, spoilt, *held = divided(without, having, 0.2, seed=4)
+    assert [row.text for row in held[0]] == [row.text for row in held[1]]
+    assert len(held[0]) == 6
+    assert not {row.text for row in [*kept, *spoilt]} & {row.text for row in held[0]}
+    assert divided(without, having, 0.2, seed=4)[2] == held[0]
+
+
+def test_one_text_cannot_be_held_out() -> None:
+    with pytest.raises(UserError, match="1 different texts, of which 1 are held out"):
+        divided(utterances(1, 0, False), utterances(1, 1, True), 0.1, 0)
+
+
+def test_a_detector_without_a_weight_is_refused() -> None:
+    models = [emotion_model(), new_detector(emotion_model(), 0)]
+    with pytest.raises(UserError, match=r"2 of 2 is in no term that has a weight.*rewards.event"):
+        Reward(models, {"emotion": 1.0})
 
 
 def test_tokens_of_another_codec_are_refused() -> None:

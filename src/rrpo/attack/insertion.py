@@ -1,70 +1,30 @@
 """Sounds that no emotion needs, put into speech that is then tokenized again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rrpo.attack.goal import Goal, Outcome, margins
-from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.audio import Audio
 from rrpo.data.tokenize import Codec
 from rrpo.reward import RewardModel
 from rrpo.reward.posteriors import log_posteriors
+from rrpo.sound.inserts import (
+    Insert,
+    click,
+    gain,
+    hum,
+    inserted,
+    noise,
+    nothing,
+    plosive,
+    pop,
+    silence,
+)
 
-Insert = Callable[[Audio, np.random.Generator], Audio]
 TRIES = 6
-
-
-def click(audio: Audio, rng: np.random.Generator) -> Audio:
-    """Add three bursts of white noise of a millisecond, with peaks of .2 to .6."""
-    return _added(audio, [_burst(rng, 0.001) for _ in range(3)], rng)
-
-
-def pop(audio: Audio, rng: np.random.Generator) -> Audio:
-    """Add a swing of 60 to 120 Hz that dies away within 30 ms, as of breath on a microphone."""
-    time = np.arange(int(0.03 * SAMPLE_RATE)) / SAMPLE_RATE
-    shape = np.sin(2 * np.pi * rng.uniform(60, 120) * time) * np.exp(-time / 0.01)
-    return _added(audio, [rng.uniform(0.4, 0.9) * shape], rng)
-
-
-def plosive(audio: Audio, rng: np.random.Generator) -> Audio:
-    """Begin with a burst of noise of 20 ms that dies away, as of a p or t."""
-    burst = _burst(rng, 0.02) * np.exp(-np.arange(int(0.02 * SAMPLE_RATE)) / SAMPLE_RATE / 0.006)
-    sound = audio.copy()
-    sound[: len(burst)] += burst[: len(sound)].astype(np.float32)
-    return sound
-
-
-def hum(audio: Audio, rng: np.random.Generator, below: tuple[float, float] = (15.0, 30.0)) -> Audio:
-    """Add 50 or 60 Hz with two overtones, by so many dB under the speech."""
-    time = np.arange(len(audio)) / SAMPLE_RATE
-    tone = rng.choice([50.0, 60.0])
-    shape = sum(np.sin(2 * np.pi * tone * n * time + rng.uniform(0, 6)) / n for n in (1, 2, 3))
-    return _under(audio, np.asarray(shape), rng.uniform(*below))
-
-
-def noise(audio: Audio, rng: np.random.Generator) -> Audio:
-    """Add white noise, 10 to 25 dB under the speech."""
-    return _under(audio, rng.standard_normal(len(audio)), rng.uniform(10, 25))
-
-
-def silence(audio: Audio, rng: np.random.Generator) -> Audio:
-    """Append .2 to .8 s of silence."""
-    return np.pad(audio, (0, int(rng.uniform(0.2, 0.8) * SAMPLE_RATE)))
-
-
-def gain(audio: Audio, rng: np.random.Generator) -> Audio:
-    """Make it louder or softer, by up to 12 dB."""
-    return np.asarray(audio * 10 ** (rng.uniform(-12, 12) / 20), dtype=np.float32)
-
-
-def nothing(audio: Audio, _: np.random.Generator) -> Audio:
-    """Change nothing: what tokenizing again does by itself."""
-    return audio
-
-
 INSERTS: Mapping[str, Insert] = {
     "nothing, only tokenized again": nothing,
     "clicks": click,
@@ -75,6 +35,7 @@ INSERTS: Mapping[str, Insert] = {
     "silence at the end": silence,
     "gain": gain,
 }
+"""What is inserted, by its name in reports."""
 
 
 def insert(
@@ -99,31 +60,9 @@ def insert(
     best = torch.full((len(audios),), float("-inf"))
     kept: list[Tensor] = list(goal.tokens)
     for _ in range(tries):
-        changed = [
-            codec.encode(np.clip(change(audio, rng), -1, 1).astype(np.float32)) for audio in audios
-        ]
+        changed = [codec.encode(inserted(audio, change, rng)) for audio in audios]
         reached = margins(log_posteriors(model, changed), classes)
         for index in (reached > best).nonzero()[:, 0].tolist():
             kept[index] = changed[index]
         best = torch.maximum(best, reached)
     return Outcome(log_posteriors(model, kept), kept, tries)
-
-
-def _burst(rng: np.random.Generator, seconds: float) -> NDArray[np.float64]:
-    shape = rng.standard_normal(int(seconds * SAMPLE_RATE))
-    return np.asarray(rng.uniform(0.2, 0.6) * shape / np.abs(shape).max())
-
-
-def _added(audio: Audio, shapes: list[NDArray[np.float64]], rng: np.random.Generator) -> Audio:
-    sound = audio.copy()
-    for shape in shapes:
-        start = int(rng.integers(max(1, len(sound) - len(shape))))
-        part = sound[start : start + len(shape)]
-        part += shape[: len(part)].astype(np.float32)
-    return sound
-
-
-def _under(audio: Audio, shape: NDArray[np.float64], level: float) -> Audio:
-    power = float(np.mean(audio**2)) * 10 ** (-level / 10)
-    scale = np.sqrt(power / max(float(np.mean(shape**2)), 1e-12))
-    return np.asarray(audio + scale * shape, dtype=np.float32)

@@ -180,9 +180,16 @@ def tokenize(
         ),
     ] = "mini",
     mix: Annotated[int, typer.Option(min=0, help="Mixed versions of each utterance.")] = 0,
+    insert: Annotated[
+        str | None,
+        typer.Option(
+            help="Every recording once more with a sound in it, for a detector: clicks, pop, "
+            "plosive, hum, noise, silence or gain."
+        ),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Turn labelled audio into token shards, and into a mix pool with --mix."""
+    """Turn labelled audio into token shards; --mix adds a mix pool, --insert sounds to detect."""
     from rrpo.data import tokenize as tokenizing
     from rrpo.data.findings import Findings
     from rrpo.data.manifest import read_manifest
@@ -198,8 +205,10 @@ def tokenize(
     chosen, name = load_codec(codec)
     print(f"codec: {name}")
     lacking = without(found.left_out)
-    made = tokenizing.tokenize(chosen, recordings, out, mix, seed, name, print, lacking)
+    made = tokenizing.tokenize(chosen, recordings, out, mix, seed, name, print, lacking, insert)
     more = f" and {made.mixes} mixes in {out / 'mixes'}" if made.mixes else ""
+    if insert:
+        more += f" and {made.inserted} with {insert} in {out / 'inserted'}"
     print(f"{made.tokens} utterances in {out / 'tokens'}{more}")
     if made.skipped:
         print(f"{len(made.skipped)} files could not be used: {out / 'skipped.txt'} says why")

@@ -76,6 +76,49 @@ def reward_train(
     )
 
 
+@reward_app.command(
+    "detector", epilog="Example: rrpo reward detector --insert clicks --out detector"
+)
+def reward_detector(
+    out: Out,
+    data: Annotated[
+        Path | None, typer.Option(help="Token shards without the sound; default: bundled.")
+    ] = None,
+    having: Annotated[
+        Path | None,
+        typer.Option(help="Token shards with it, such as `rrpo tokenize --insert` makes."),
+    ] = None,
+    insert: Annotated[
+        str | None,
+        typer.Option(
+            help="Put into the bundled data: clicks (the default), pop, plosive, hum, noise, "
+            "silence or gain."
+        ),
+    ] = None,
+    codec_of: CodecOf = None,
+    start: Annotated[
+        str, typer.Option("--from", help="Reward model whose encoder it starts with.")
+    ] = "mini",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    resume: Resume = False,
+) -> None:
+    """Train a detector of a sound that a policy shall not make; the policy's reward gets it."""
+    from rrpo.detector_training import train_detector
+
+    train_detector(
+        out,
+        data,
+        having,
+        insert=insert,
+        start=start,
+        config=config,
+        settings=settings or [],
+        codec_of=codec_of,
+        resume=resume,
+    )
+
+
 @reward_app.command("eval", epilog="Example: rrpo reward eval mini rm")
 def reward_eval(
     runs: Annotated[list[str], typer.Argument(help="Folders of reward models, or `mini`.")],

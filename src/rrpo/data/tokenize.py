@@ -1,4 +1,4 @@
-"""Labelled audio to token shards, and to mix pools for energy-adaptive mixup."""
+"""Labelled audio to token shards, to mix pools for energy-adaptive mixup, and with sounds in it."""
 
 import hashlib
 import json
@@ -27,6 +27,7 @@ from rrpo.data.survey import (
 from rrpo.errors import UserError
 from rrpo.progress import Progress
 from rrpo.sound.audio_mixup import energy_adaptive_mixup, other_than
+from rrpo.sound.inserts import INSERTS, inserted
 from rrpo.tokens import TOKEN_RATE, fits_sound
 
 SHARD = 200
@@ -45,10 +46,11 @@ class Codec(Protocol):
 
 @dataclass
 class Tokenized:
-    """What `tokenize` made: rows of tokens and of mixes, and what it says of every recording."""
+    """What `tokenize` made: rows of each kind, and what it says of every recording."""
 
     tokens: int = 0
     mixes: int = 0
+    inserted: int = 0
     verdicts: list[Verdict] = field(default_factory=list)
 
     @property
@@ -66,8 +68,9 @@ def tokenize(
     name: str = "mini",
     say: Callable[[str], None] = lambda _: None,
     left_out: Sequence[Verdict] = (),
+    insert: str | None = None,
 ) -> Tokenized:
-    """Write `out/tokens/*.parquet` and, with mixes, `out/mixes/*.parquet`.
+    """Write `out/tokens/*.parquet`, with mixes `out/mixes/*.parquet`, and `out/inserted/*.parquet`.
 
     Energy-adaptive mixup acts on audio and tokenizing inside a training loop is slow, so each
     recording is mixed with `mixes` random partners beforehand. All recordings are read first:
@@ -80,17 +83,22 @@ def tokenize(
         name: identity of the codec (`rrpo.tokens`); what is there from another one is refused.
         say: is given lines about what was found before anything is made.
         left_out: of recordings that cannot even be read, for the report.
+        insert: a sound of `INSERTS` that is put into each recording once more; None: none.
 
     Raises:
-        UserError: no recording can be used, two are the same with other labels, `out` holds the
-            tokens of other settings, or it cannot be written.
+        UserError: the sound is unknown, no recording can be used, two are the same with other
+            labels, `out` holds the tokens of other settings, or it cannot be written.
     """
+    if insert is not None and insert not in INSERTS:
+        raise UserError(f"--insert: unknown sound {insert!r}: choose from {', '.join(INSERTS)}")
     settings = {"codec": name, "mixes": mixes, "seed": seed, "recordings": _digest(recordings)}
+    if insert is not None:
+        settings["insert"] = insert
     with alone(out):  # whether it can be written is known before anything is read
         if (out / "tokenize.json").is_file():
             claim(out / "tokenize.json", settings, "tokens")
         verdicts = without_copies(recordings, survey(recordings))
-        work = _Work(codec, recordings, verdicts, mixes)
+        work = _Work(codec, recordings, verdicts, mixes, insert)
         _write_verdicts(out, [*work.verdicts, *left_out])
         _require_some(work.verdicts)
         for line in report_lines(work.verdicts):
@@ -111,17 +119,19 @@ def tokenize(
 def _make_shards(work: "_Work", out: Path, seed: int, name: str) -> Tokenized:
     """Write the shards that are not there yet, or of which a sound has changed."""
     result, count = Tokenized(), len(work.recordings)
-    size = max(1, SHARD // (1 + work.mixes))
+    size = max(1, SHARD // (1 + work.mixes + (work.insert is not None)))
     with Progress("tokenize", count) as progress:
         for number, start in enumerate(range(0, count, size)):
             path = out / "shards" / f"{number:05d}.json"
             if not _is_current(path, work.sounds):
                 rng = np.random.default_rng([seed, number])
                 chosen = range(start, min(start + size, count))
-                _write_shard(out, f"{number:05d}", work.shard(chosen, rng, progress), name)
+                made = work.shard(chosen, rng, seed, progress)
+                _write_shard(out, f"{number:05d}", made, name)
             stored = read_json(path)
             result.tokens += stored["tokens"]
             result.mixes += stored["mixes"]
+            result.inserted += stored.get("inserted", 0)
             for place, mistake in stored["refused"].items():
                 work.refuse(int(place), mistake)
             progress.update(min(start + size, count))
@@ -141,10 +151,11 @@ def _write_verdicts(out: Path, verdicts: Sequence[Verdict]) -> None:
 
 @dataclass
 class _Shard:
-    """Rows of tokens and of mixes, what the codec refused, and digests of what was heard."""
+    """Rows of each kind, what the codec refused, and digests of what was heard."""
 
     rows: list[Utterance] = field(default_factory=list)
     mixed: list[Utterance] = field(default_factory=list)
+    inserted: list[Utterance] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     heard: dict[str, str] = field(default_factory=dict)
 
@@ -162,13 +173,14 @@ def _is_current(path: Path, sounds: Sequence[str]) -> bool:
 
 
 def _write_shard(out: Path, name: str, shard: _Shard, codec: str) -> None:
-    for kind, rows in (("tokens", shard.rows), ("mixes", shard.mixed)):
+    kinds = {"tokens": shard.rows, "mixes": shard.mixed, "inserted": shard.inserted}
+    for kind, rows in kinds.items():
         path = out / kind / f"{name}.parquet"
         if rows:
             write_shard(path, rows, codec)
         else:
             path.unlink(missing_ok=True)  # of sounds that could be used before
-    counts = {"tokens": len(shard.rows), "mixes": len(shard.mixed)}
+    counts = {kind: len(rows) for kind, rows in kinds.items()}
     made = {**counts, "refused": shard.refused, "heard": shard.heard}
     write_json(out / "shards" / f"{name}.json", made)
 
@@ -182,9 +194,10 @@ class _Work:
         recordings: Sequence[Recording],
         verdicts: list[Verdict],
         mixes: int,
+        insert: str | None = None,
     ) -> None:
         self.codec, self.recordings, self.verdicts = codec, recordings, verdicts
-        self.mixes = mixes
+        self.mixes, self.insert = mixes, insert
         # Not by what the codec refuses: that hangs on which shards were made before.
         self.sounds = ["" if one.mistake else one.digest for one in verdicts]
         # Mixes keep to their side: what is held out for tests is heard in no other utterance.
@@ -196,8 +209,10 @@ class _Work:
         """Leave out a recording that the codec cannot take."""
         self.verdicts[number] = replace(self.verdicts[number], mistake=mistake)
 
-    def shard(self, chosen: range, rng: np.random.Generator, progress: Progress) -> _Shard:
-        """Turn recordings into rows and mixes."""
+    def shard(
+        self, chosen: range, rng: np.random.Generator, seed: int, progress: Progress
+    ) -> _Shard:
+        """Turn recordings into rows, mixes, and rows with a sound in them."""
         made = _Shard()
         for number in chosen:
             verdict, recording = self.verdicts[number], self.recordings[number]
@@ -212,6 +227,13 @@ class _Work:
                 made.refused[str(number)] = str(error) if named else f"{recording.path}: {error}"
                 continue
             made.rows.append(row)
+            if self.insert is not None:
+                # A sound hangs on the recording alone, and mixes do not hang on sounds.
+                drawn = np.random.default_rng([seed, number, 7])
+                changed = inserted(sound, INSERTS[self.insert], drawn)
+                tokens = self.codec.encode(changed)
+                name = f"{number:06d}-{self.insert}"
+                made.inserted.append(_row(recording, name, tokens, changed))
             self._mix(number, sound, rng, made)
             progress.update(number + 1)
         return made

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from rrpo.config import Strict
 from rrpo.data.shards import Utterance
+from rrpo.errors import UserError
 from rrpo.reward.config import LossConfig, RewardConfig
 from rrpo.reward.labels import check_tokens
 from rrpo.reward.model import RewardModel, save
@@ -29,12 +31,17 @@ CLASSES = ("none", "event")
 
 
 class DetectorRun(Strict):
-    """Training a detector; `batch_size` is of a step, half of it with what is to be detected."""
+    """Training a detector.
+
+    Half of a step's `batch_size` utterances have what is to be detected; `held_out` is the share of
+    texts that the detector is tested on before and after its training.
+    """
 
     train: TrainConfig = TrainConfig(
         steps=120, learning_rate=3e-4, warmup_steps=12, schedule="cosine"
     )
     batch_size: int = Field(default=32, ge=2)
+    held_out: float = Field(default=0.1, gt=0, lt=1)
 
 
 def new_detector(start: RewardModel, seed: int) -> RewardModel:
@@ -60,6 +67,29 @@ def new_detector(start: RewardModel, seed: int) -> RewardModel:
     }
     model.load_state_dict(model.state_dict() | encoder)
     return model
+
+
+def divided(
+    rows: Sequence[Utterance], others: Sequence[Utterance], share: float, seed: int
+) -> tuple[list[Utterance], list[Utterance], list[Utterance], list[Utterance]]:
+    """Return those of both that train and those of both that are held out, by text, else by id.
+
+    Raises:
+        UserError: they have no two texts, or all of one kind would be held out.
+    """
+    texts = sorted({row.text or row.id for row in [*rows, *others]})
+    np.random.default_rng(seed).shuffle(texts)
+    held = set(texts[: max(1, round(share * len(texts)))])
+    kept, tested = (
+        [[row for row in part if ((row.text or row.id) in held) == side] for part in (rows, others)]
+        for side in (False, True)
+    )
+    if not all(kept):
+        raise UserError(
+            f"{len(texts)} different texts, of which {len(held)} are held out: give at least two "
+            "in speech with it and in speech without"
+        )
+    return kept[0], kept[1], tested[0], tested[1]
 
 
 class DetectorObjective:
@@ -128,3 +158,20 @@ def detected(model: RewardModel, rows: Sequence[Utterance]) -> Tensor:
     """
     found = log_posteriors(model, [torch.from_numpy(row.tokens) for row in rows], EVENT)
     return 1 - found[:, model.classes(EVENT).index(CLASSES[0])].exp()
+
+
+def detection(
+    model: RewardModel, without: Sequence[Utterance], having: Sequence[Utterance]
+) -> dict[str, float]:
+    """Return how a detector does: shares of utterances with p(event) above a half.
+
+    Returns:
+        "found", of those that have it; "false_alarms", of those that do not. What none are given
+        of is left out.
+    """
+    parts = {"found": having, "false_alarms": without}
+    return {
+        name: float((detected(model, rows) > 0.5).float().mean())
+        for name, rows in parts.items()
+        if rows
+    }

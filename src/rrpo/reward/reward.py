@@ -182,6 +182,16 @@ class Reward:
                 raise UserError(f"no reward model has a head for {term!r}: name one that has")
         if content_gate is not None and not {"emotion", "content"} <= self.weights.keys():
             raise UserError("content_gate needs the rewards emotion and content: weigh both")
+        used = {index for members in self.members.values() for index in members}
+        for index, model in enumerate(models):
+            if index not in used:
+                heads = [term for term in TERMS if _has(model, term)]
+                raise UserError(
+                    f"reward model {index + 1} of {len(models)} is in no term that has a weight: "
+                    f"leave it out, or weigh what it knows (rewards.{heads[0]}=1.0)"
+                    if heads
+                    else f"reward model {index + 1} of {len(models)} has no head of a reward's term"
+                )
         known = [models[index].classes() for index in self.members.get("emotion", [])]
         if any(emotions != known[0] for emotions in known):
             raise UserError(

@@ -6,14 +6,15 @@ from functools import partial
 from itertools import cycle, islice
 
 import numpy as np
-import torch
 
-from rrpo.attack.insertion import INSERTS, Insert, hum
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.artifacts import TRANSIENTS, detect, silence
 from rrpo.mini.codec import MiniCodec
+from rrpo.mini.inserts import tokenized_again, with_sound
 from rrpo.mini.world import World
+from rrpo.sound.inserts import Insert, hum, plosive
+from rrpo.sound.inserts import silence as silence_at_end
 
 ONSET = 0.12
 """Seconds from the first sample in which a burst is a plosive at the onset."""
@@ -81,55 +82,22 @@ def five_clicks(audio: Audio, rng: np.random.Generator) -> Audio:
 
 ARTIFACTS = {
     "click": Artifact("five clicks", five_clicks, count_clicks),
-    "plosive": Artifact("plosive at the onset", INSERTS["plosive at the onset"], count_plosives),
+    "plosive": Artifact("plosive at the onset", plosive, count_plosives),
     "hum": Artifact("low hum", partial(hum, below=(12.0, 18.0)), count_hums, True),
-    "silence": Artifact("silence at the end", INSERTS["silence at the end"], count_silences),
+    "silence": Artifact("silence at the end", silence_at_end, count_silences),
 }
 
 
 def with_artifact(
     codec: MiniCodec, rows: Sequence[Utterance], name: str, seed: int
 ) -> list[Utterance]:
-    """Return utterances with an artifact in each.
-
-    Both the audio with it and the audio without are tokenized, and only tokens in which these two
-    differ take the place of the utterance's own: tokenizing speech again changes two thirds of its
-    tokens, and adds clicks, which would tell these utterances from others, too. Of five clicks a
-    quarter of the tokens differ, of a plosive and of silence a twentieth. What sounds everywhere
-    changes most; beside it stand utterances that were tokenized again (`without_artifact`).
-
-    Args:
-        codec: turns tokens to audio and back.
-        rows: what it is put into.
-        name: one of `ARTIFACTS`.
-        seed: of its places and levels.
-    """
-    rng, insert = np.random.default_rng(seed), ARTIFACTS[name].insert
-    sounds = codec.decode_batch([torch.from_numpy(row.tokens) for row in rows])
-    found = []
-    for row, sound in zip(rows, sounds, strict=True):
-        without = codec.encode(sound).numpy()
-        having = codec.encode(_within(insert(sound.copy(), rng))).numpy()
-        tokens, size = having.copy(), min(len(without), len(having), len(row.tokens))
-        same = without[:size] == having[:size]
-        tokens[:size][same] = row.tokens[:size][same]
-        found.append(replace(row, tokens=tokens))
-    return found
+    """Return utterances with an artifact in each (`with_sound`)."""
+    return with_sound(codec, rows, ARTIFACTS[name].insert, seed)
 
 
 def without_artifact(codec: MiniCodec, rows: Sequence[Utterance], name: str) -> list[Utterance]:
-    """Return utterances as they stand beside those with an artifact: see `with_artifact`."""
-    if not ARTIFACTS[name].everywhere:
-        return list(rows)
-    sounds = codec.decode_batch([torch.from_numpy(row.tokens) for row in rows])
-    return [
-        replace(row, tokens=codec.encode(sound).numpy())
-        for row, sound in zip(rows, sounds, strict=True)
-    ]
-
-
-def _within(audio: Audio) -> Audio:
-    return np.clip(audio, -1, 1).astype(np.float32)
+    """Return utterances as they stand beside those with an artifact (`with_sound`)."""
+    return tokenized_again(codec, rows) if ARTIFACTS[name].everywhere else list(rows)
 
 
 def shares(rho: float, emotion_share: float) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.policy.layout import make_examples
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.detector import detected, new_detector
+from rrpo.reward.detector import detection, new_detector
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.studies.planted.artifacts import (
@@ -144,11 +144,7 @@ def train_detector(out: Path, plan: Plan, job: Job, world: World) -> dict[str, A
         inputs={"settings": settings_of(plan, job)},
         description=f"detector-{job.name}",
     )
-    without, having = both(world.shard("test_same")[: plan.tested], INSERTED)
-    return {
-        "found": float((detected(model, having) > 0.5).float().mean()),
-        "false_alarms": float((detected(model, without) > 0.5).float().mean()),
-    }
+    return detection(model, *both(world.shard("test_same")[: plan.tested], INSERTED))
 
 
 def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:

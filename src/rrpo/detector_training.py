@@ -1,0 +1,133 @@
+"""Detectors trained by name: `rrpo reward detector` and the Python API's `train_detector`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rrpo import config as configuration
+from rrpo import reward, runs
+from rrpo.config import Settings, as_overrides
+from rrpo.data.shards import Utterance, shard_codec
+from rrpo.errors import UserError
+from rrpo.loading import (
+    Location,
+    codec_identity,
+    describe,
+    load_data,
+    load_reward_model,
+    output_folder,
+)
+from rrpo.mini.inserts import tokenized_again, with_sound
+from rrpo.mini.world import World
+from rrpo.processes import is_main, preparing
+from rrpo.report.page import write_run_page
+from rrpo.reward import RewardModel
+from rrpo.reward.detector import DetectorRun, new_detector
+from rrpo.run_kinds import require_own
+from rrpo.sound.inserts import EVERYWHERE, INSERTS
+from rrpo.tokens import require_one_codec
+from rrpo.train import Callback, TrainResult
+
+ENOUGH = 240
+"""Utterances of the bundled data; a sound is put into them in ten seconds."""
+
+
+def train_detector(
+    out: Location,
+    data: Location | None = None,
+    having: Location | None = None,
+    *,
+    insert: str | None = None,
+    start: Location = "mini",
+    config: Location | None = None,
+    settings: Settings = (),
+    codec_of: str | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> RewardModel:
+    """Train a detector of a sound that a policy shall not make (`rrpo reward detector`).
+
+    Beside a reward model of emotion it adds log p(none) to a policy's reward, with the weight
+    `rewards.event`. `rrpo tokenize --insert` makes both kinds of speech.
+
+    Args:
+        out: folder of the run.
+        data: token shards without the sound; None: the bundled ones.
+        having: token shards with it; None: the bundled ones, with `insert` in each.
+        insert: a sound of `rrpo.sound.inserts.INSERTS`, by default clicks; for bundled data only.
+        start: "mini" or a run, whose encoder the detector starts with.
+        config: a YAML file of settings.
+        settings: over it.
+        codec_of: which codec the tokens are of, where the shards do not say it.
+        resume: continue an interrupted run.
+        callbacks: as of `train_reward`.
+
+    Raises:
+        UserError: as the command, in one line.
+
+    Examples:
+        >>> model = train_detector("detector", settings={"train.steps": 1, "train.warmup_steps": 0})
+        ... # doctest: +ELLIPSIS
+        detector in detector: it finds ...
+        >>> model.classes("event")
+        ['none', 'event']
+    """
+    with preparing():
+        folder, file = output_folder(out), None if config is None else Path(config)
+        require_own(DetectorRun, file)
+        run = configuration.load(DetectorRun, file, as_overrides(settings))
+        _require_both(data, having, insert)
+        known = {str(one): shard_codec(Path(one)) for one in (data, having) if one is not None}
+        known = known or {"the bundled data": World().codec_identity}
+        given = load_reward_model(start)
+        known[f"the reward model {start}"] = given.config.codec
+        codec = require_one_codec(known, codec_identity(codec_of))
+        without, spoilt = _speech(data, having, insert or "clicks", run.train.seed)
+        model = new_detector(given, run.train.seed)
+        model.config = model.config.model_copy(update={"codec": codec})
+        inputs = describe(start=start, data=data, having=having)
+        if data is None:
+            inputs["insert"] = [[insert or "clicks", ""]]
+        how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
+        result = runs.train_detector(model, without, spoilt, run, folder, **how)
+        if is_main():
+            write_run_page(folder)
+            print(told(folder, result))
+        return reward.load(folder)
+
+
+def told(folder: Path, result: TrainResult) -> str:
+    """Return what is said of a trained detector: what it finds, and how it is used."""
+    last = result.validations[-1]
+    words = {"found": "of speech with the sound", "false_alarms": "of speech without it"}
+    found = [f"{last[key]:.0%} {word}" for key, word in words.items() if key in last]
+    return (
+        f"detector in {folder}: it finds the sound in {' and in '.join(found)} (held out); use it "
+        f"with: rrpo policy diffro --preset recommended --reward … --reward {folder} "
+        "--set rewards.event=1.0"
+    )
+
+
+def _require_both(data: Location | None, having: Location | None, insert: str | None) -> None:
+    if (data is None) != (having is None):
+        raise UserError(
+            "a detector needs speech without the sound (--data) and with it (--having): make both "
+            "with `rrpo tokenize --insert clicks`, or name neither for the bundled speech"
+        )
+    if insert is not None and data is not None:
+        raise UserError(
+            "--insert is for the bundled speech: put sounds into recordings of your own with "
+            "`rrpo tokenize --insert`"
+        )
+    if insert is not None and insert not in INSERTS:
+        raise UserError(f"--insert: unknown sound {insert!r}: choose from {', '.join(INSERTS)}")
+
+
+def _speech(
+    data: Location | None, having: Location | None, insert: str, seed: int
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Return speech without a sound and with it."""
+    if data is not None and having is not None:
+        return load_data(data), load_data(having)
+    codec, rows = World().codec(), load_data(None)[:ENOUGH]
+    spoilt = with_sound(codec, rows, INSERTS[insert], seed)
+    return (tokenized_again(codec, rows) if insert in EVERYWHERE else rows), spoilt

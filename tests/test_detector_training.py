@@ -1,0 +1,91 @@
+"""`rrpo reward detector` and `train_detector`: what they take, and what a policy gets."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from command_line import mistake, rrpo
+from rrpo import train_detector
+from rrpo.checkpoint import read_json
+from rrpo.data.shards import Utterance, write_shard
+from rrpo.errors import UserError
+from rrpo.mini.world import World
+
+QUICK = {"train.steps": 2, "train.warmup_steps": 0, "batch_size": 4}
+
+
+def shards(folder: Path, codec: str) -> dict[str, Path]:
+    """Write two shards, the second with token 6560 at every place; return them by option."""
+    rng, made = np.random.default_rng(0), {}
+    for name, token in (("data", None), ("having", 6560)):
+        rows = [
+            Utterance(
+                f"{name}-{number}",
+                f"Text {number}.",
+                "happy",
+                np.full(20, token) if token else rng.integers(0, 6560, 20),
+            )
+            for number in range(6)
+        ]
+        made[name] = folder / f"{name}.parquet"
+        write_shard(made[name], rows, codec)
+    return made
+
+
+def test_a_detector_of_own_shards_records_their_codec_and_how_it_does(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = shards(tmp_path, World().codec_identity)
+    model = train_detector(tmp_path / "run", **made, start=tiny / "reward", settings=QUICK)
+    assert model.config.codec == World().codec_identity
+    assert model.classes("event") == ["none", "event"]
+    said = capsys.readouterr().out
+    last = read_json(tmp_path / "run" / "results.json")["validations"][-1]
+    assert f"{last['found']:.0%} of speech with the sound" in said
+    assert "--set rewards.event=1.0" in said
+    inputs = read_json(tmp_path / "run" / "inputs.json")
+    assert inputs["having"][0][0] == str(made["having"])
+
+
+def test_a_policy_is_trained_against_an_emotion_and_no_event(tiny: Path, tmp_path: Path) -> None:
+    made = shards(tmp_path, World().codec_identity)
+    quick = [word for key, value in QUICK.items() for word in ("--set", f"{key}={value}")]
+    rrpo(
+        *("reward", "detector", "--data", made["data"], "--having", made["having"]),
+        *("--from", tiny / "reward", "--out", tmp_path / "detector", *quick),
+    )
+    models = ["--reward", tiny / "reward", "--reward", tmp_path / "detector"]
+    few = ["--set", "train.steps=1", "--set", "train.warmup_steps=0"]
+    start = ["policy", "diffro", "--from", tiny / "policy", "--data", tiny / "data", *models, *few]
+    both = ["--set", "rewards={emotion: 1.0, event: 1.0}"]
+    rrpo(*start, *both, "--out", tmp_path / "policy")
+    line = (tmp_path / "policy" / "metrics.jsonl").read_text().splitlines()[0]
+    assert '"reward_event"' in line
+    assert "is in no term that has a weight" in mistake(*start, "--out", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"data": "data"}, "needs speech without the sound"),
+        ({"having": "having"}, "needs speech without the sound"),
+        ({"data": "data", "having": "having", "insert": "pop"}, "for the bundled speech"),
+        ({"insert": "bark"}, "unknown sound 'bark': choose from clicks"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    options: dict[str, str], words: str, tiny: Path, tmp_path: Path
+) -> None:
+    made = shards(tmp_path, World().codec_identity)
+    given = {name: made.get(name, value) for name, value in options.items()}
+    with pytest.raises(UserError, match=words):
+        train_detector(tmp_path / "run", **given, start=tiny / "reward", settings=QUICK)
+
+
+def test_shards_of_two_codecs_are_refused(tiny: Path, tmp_path: Path) -> None:
+    one, other = shards(tmp_path / "a", "one"), shards(tmp_path / "b", "two")
+    with pytest.raises(UserError, match="codec"):
+        train_detector(
+            tmp_path / "run", one["data"], other["having"], start=tiny / "reward", settings=QUICK
+        )
