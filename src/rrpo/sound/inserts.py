@@ -16,6 +16,11 @@ def click(audio: Audio, rng: np.random.Generator) -> Audio:
     return _added(audio, [_burst(rng, 0.001) for _ in range(3)], rng)
 
 
+def some_clicks(audio: Audio, rng: np.random.Generator) -> Audio:
+    """Add one to five bursts of white noise of a millisecond, with peaks of .2 to .6."""
+    return _added(audio, [_burst(rng, 0.001) for _ in range(rng.integers(1, 6))], rng)
+
+
 def pop(audio: Audio, rng: np.random.Generator) -> Audio:
     """Add a swing of 60 to 120 Hz that dies away within 30 ms, as of breath on a microphone."""
     time = np.arange(int(0.03 * SAMPLE_RATE)) / SAMPLE_RATE
@@ -59,8 +64,9 @@ def nothing(audio: Audio, _: np.random.Generator) -> Audio:
     return audio
 
 
+# A detector shall know one click as well as five.
 INSERTS: dict[str, Insert] = {
-    "clicks": click,
+    "clicks": some_clicks,
     "pop": pop,
     "plosive": plosive,
     "hum": hum,
