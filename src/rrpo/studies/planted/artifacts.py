@@ -13,7 +13,7 @@ from rrpo.evaluate.artifacts import TRANSIENTS, detect, silence
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.inserts import tokenized_again, with_sound
 from rrpo.mini.world import World
-from rrpo.sound.inserts import Insert, hum, plosive
+from rrpo.sound.inserts import Insert, hum, plosive, some_clicks
 from rrpo.sound.inserts import silence as silence_at_end
 
 ONSET = 0.12
@@ -34,12 +34,19 @@ class Artifact:
         insert: puts it into audio (N,) at 16 kHz.
         count: how many of them are heard in audio (N,).
         everywhere: it sounds through the whole utterance, and changes most of its tokens.
+        feared: puts some of it into a detector's data; None: as `insert` does.
     """
 
     title: str
     insert: Insert
     count: Callable[[Audio], int]
     everywhere: bool = False
+    feared: Insert | None = None
+
+    @property
+    def for_detector(self) -> Insert:
+        """What is put into a detector's data: one click is to be found, too."""
+        return self.feared or self.insert
 
 
 def count_clicks(audio: Audio) -> int:
@@ -81,7 +88,7 @@ def five_clicks(audio: Audio, rng: np.random.Generator) -> Audio:
 
 
 ARTIFACTS = {
-    "click": Artifact("five clicks", five_clicks, count_clicks),
+    "click": Artifact("five clicks", five_clicks, count_clicks, feared=some_clicks),
     "plosive": Artifact("plosive at the onset", plosive, count_plosives),
     "hum": Artifact("low hum", partial(hum, below=(12.0, 18.0)), count_hums, True),
     "silence": Artifact("silence at the end", silence_at_end, count_silences),

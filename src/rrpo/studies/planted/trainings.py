@@ -11,6 +11,7 @@ from rrpo import policy, reward, runs
 from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
+from rrpo.mini.inserts import with_sound
 from rrpo.mini.world import World
 from rrpo.policy.layout import make_examples
 from rrpo.reward import Reward, RewardModel
@@ -18,6 +19,7 @@ from rrpo.reward.detector import detection, new_detector
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.studies.planted.artifacts import (
+    ARTIFACTS,
     chosen_rows,
     evened,
     mislabelled,
@@ -131,7 +133,8 @@ def train_detector(out: Path, plan: Plan, job: Job, world: World) -> dict[str, A
     """
 
     def both(rows: Sequence[Utterance], seed: int) -> tuple[list[Utterance], list[Utterance]]:
-        having = with_artifact(world.codec(), rows, job.artifact, seed)
+        insert = ARTIFACTS[job.artifact].for_detector
+        having = with_sound(world.codec(), rows, insert, seed)
         return without_artifact(world.codec(), rows, job.artifact), having
 
     model = new_detector(world.reward_model(), job.seed)
