@@ -96,6 +96,11 @@ POLICIES = {
         f"{HARDENED}_{BALANCED}",
         event=1.0,
     ),
+    "rrpo_balanced_detector_3": Policy(
+        "RRPO on LS+EAM+Adv, artifacts in half of every class, with a detector of weight 3",
+        f"{HARDENED}_{BALANCED}",
+        event=3.0,
+    ),
     "grpo": Policy("GRPO on plain", "plain", "log_posterior", "grpo"),
     "rloo": Policy("RLOO on plain", "plain", "log_posterior", "rloo"),
     "best_of": Policy("best of 32 of the start, by plain", "plain", "log_posterior", "best_of"),
