@@ -8,7 +8,7 @@ import pytest
 from command_line import mistake, rrpo
 from rrpo import train_detector
 from rrpo.checkpoint import read_json
-from rrpo.data.shards import Utterance, write_shard
+from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.mini.world import World
 
@@ -81,6 +81,19 @@ def test_what_does_not_go_together_is_refused(
     given = {name: made.get(name, value) for name, value in options.items()}
     with pytest.raises(UserError, match=words):
         train_detector(tmp_path / "run", **given, start=tiny / "reward", settings=QUICK)
+
+
+def test_speech_that_the_sound_changed_nothing_of(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = shards(tmp_path, World().codec_identity)
+    given = {"start": tiny / "reward", "settings": QUICK}
+    with pytest.raises(UserError, match=r"6 of 6 utterances of .* are those of --data"):
+        train_detector(tmp_path / "run", made["data"], made["data"], **given)
+    both = [*read_shard(made["having"]), read_shard(made["data"])[0]]
+    write_shard(tmp_path / "both.parquet", both, World().codec_identity)
+    train_detector(tmp_path / "run", made["data"], tmp_path / "both.parquet", **given)
+    assert "1 of 7 utterances" in capsys.readouterr().out
 
 
 def test_shards_of_two_codecs_are_refused(tiny: Path, tmp_path: Path) -> None:

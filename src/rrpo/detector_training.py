@@ -18,6 +18,7 @@ from rrpo.loading import (
 )
 from rrpo.mini.inserts import tokenized_again, with_sound
 from rrpo.mini.world import World
+from rrpo.notes import note
 from rrpo.processes import is_main, preparing
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardModel
@@ -122,12 +123,33 @@ def _require_both(data: Location | None, having: Location | None, insert: str | 
         raise UserError(f"--insert: unknown sound {insert!r}: choose from {', '.join(INSERTS)}")
 
 
+def _changed(without: list[Utterance], spoilt: list[Utterance], named: Location) -> list[Utterance]:
+    """Leave out utterances in which the sound changed no token: they are in both kinds of speech.
+
+    Raises:
+        UserError: that is most of them.
+    """
+    plain = {row.tokens.tobytes() for row in without}
+    found = [row for row in spoilt if row.tokens.tobytes() not in plain]
+    if 2 * len(found) < len(spoilt):
+        raise UserError(
+            f"{len(spoilt) - len(found)} of {len(spoilt)} utterances of {named} are those of "
+            "--data, token by token: name speech in which the sound can be heard"
+        )
+    if len(found) < len(spoilt):
+        note(
+            f"{len(spoilt) - len(found)} of {len(spoilt)} utterances of {named} are left out: "
+            "the sound changed none of their tokens"
+        )
+    return found
+
+
 def _speech(
     data: Location | None, having: Location | None, insert: str, seed: int
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Return speech without a sound and with it."""
     if data is not None and having is not None:
-        return load_data(data), load_data(having)
+        return load_data(data), _changed(load_data(data), load_data(having), having)
     codec, rows = World().codec(), load_data(None)[:ENOUGH]
     spoilt = with_sound(codec, rows, INSERTS[insert], seed)
     return (tokenized_again(codec, rows) if insert in EVERYWHERE else rows), spoilt
