@@ -1,16 +1,19 @@
 """`rrpo reward detector` and `train_detector`: what they take, and what a policy gets."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from command_line import mistake, rrpo
-from rrpo import train_detector
+from rrpo import detector_training, runs, train_detector
 from rrpo.checkpoint import read_json
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.mini.world import World
+from rrpo.reward import RewardModel
+from rrpo.train import TrainResult
 
 QUICK = {"train.steps": 2, "train.warmup_steps": 0, "batch_size": 4}
 
@@ -62,7 +65,9 @@ def test_a_policy_is_trained_against_an_emotion_and_no_event(tiny: Path, tmp_pat
     rrpo(*start, *both, "--out", tmp_path / "policy")
     line = (tmp_path / "policy" / "metrics.jsonl").read_text().splitlines()[0]
     assert '"reward_event"' in line
-    assert "is in no term that has a weight" in mistake(*start, "--out", tmp_path / "other")
+    assert "has none of the terms that have a weight" in mistake(
+        *start, "--out", tmp_path / "other"
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def test_speech_that_the_sound_changed_nothing_of(
 ) -> None:
     made = shards(tmp_path, World().codec_identity)
     given = {"start": tiny / "reward", "settings": QUICK}
-    with pytest.raises(UserError, match=r"6 of 6 utterances of .* are those of --data"):
+    with pytest.raises(UserError, match=r"6 of 6 utterances of .* are those without the sound"):
         train_detector(tmp_path / "run", made["data"], made["data"], **given)
     both = [*read_shard(made["having"]), read_shard(made["data"])[0]]
     write_shard(tmp_path / "both.parquet", both, World().codec_identity)
@@ -101,4 +106,30 @@ def test_shards_of_two_codecs_are_refused(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="codec"):
         train_detector(
             tmp_path / "run", one["data"], other["having"], start=tiny / "reward", settings=QUICK
+        )
+
+
+@pytest.mark.parametrize("insert", ["plosive", "hum"])
+def test_a_sound_is_put_into_the_bundled_speech(
+    insert: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[Utterance]] = []
+    whole = runs.train_detector
+
+    def noted(model: RewardModel, *rest: Any, **how: Any) -> TrainResult:
+        given.extend(rest[:2])
+        return whole(model, *rest, **how)
+
+    monkeypatch.setattr(detector_training, "ENOUGH", 12)
+    monkeypatch.setattr(runs, "train_detector", noted)
+    train_detector(tmp_path / "run", insert=insert, start=tiny / "reward", settings=QUICK)
+    without, having = given
+    assert 1 <= len(having) <= 12
+    own = World().shard("finetune")[:12]
+    kept = [row.tokens.tobytes() for row in own] == [row.tokens.tobytes() for row in without]
+    assert kept == (insert == "plosive")  # else both kinds of speech are tokenized again
+    assert read_json(tmp_path / "run" / "inputs.json")["insert"] == [[insert, ""]]
+    with pytest.raises(UserError, match="insert"):
+        train_detector(
+            tmp_path / "run", insert="pop", start=tiny / "reward", settings=QUICK, resume=True
         )

@@ -133,8 +133,8 @@ def _changed(without: list[Utterance], spoilt: list[Utterance], named: Location)
     found = [row for row in spoilt if row.tokens.tobytes() not in plain]
     if 2 * len(found) < len(spoilt):
         raise UserError(
-            f"{len(spoilt) - len(found)} of {len(spoilt)} utterances of {named} are those of "
-            "--data, token by token: name speech in which the sound can be heard"
+            f"{len(spoilt) - len(found)} of {len(spoilt)} utterances of {named} are those "
+            "without the sound, token by token: name speech in which the sound can be heard"
         )
     if len(found) < len(spoilt):
         note(
@@ -151,5 +151,6 @@ def _speech(
     if data is not None and having is not None:
         return load_data(data), _changed(load_data(data), load_data(having), having)
     codec, rows = World().codec(), load_data(None)[:ENOUGH]
-    spoilt = with_sound(codec, rows, INSERTS[insert], seed)
-    return (tokenized_again(codec, rows) if insert in EVERYWHERE else rows), spoilt
+    if insert in EVERYWHERE:
+        return tokenized_again(codec, rows), with_sound(codec, rows, INSERTS[insert], seed, True)
+    return rows, _changed(rows, with_sound(codec, rows, INSERTS[insert], seed), "bundled speech")

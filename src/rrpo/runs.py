@@ -31,6 +31,7 @@ from rrpo.reward import DifferentiableReward, Reward, RewardModel
 from rrpo.reward.config import RewardRun
 from rrpo.reward.detector import DetectorObjective, DetectorRun, detection, divided
 from rrpo.reward.fit import RewardObjective
+from rrpo.reward.labels import check_tokens
 from rrpo.reward.reward import Form
 from rrpo.reward.transcripts import Transcripts, prepare_head
 from rrpo.run_folder import open_run
@@ -231,8 +232,11 @@ def train_detector(
     """Train a detector in place on speech without what it is to detect and with it.
 
     Raises:
-        UserError: there are fewer than two different texts, so none can be held out.
+        UserError: a kind of speech is empty or has a token that the model does not know, or there
+            are fewer than two different texts, so none can be held out.
     """
+    for rows in (without, having):
+        check_tokens(rows, model.config.codes)
     kept, spoilt, *held = divided(without, having, config.held_out, config.train.seed)
     objective = DetectorObjective(model, kept, spoilt, config.batch_size)
     watched: How = {"validate": lambda _: detection(model, *held), **how}

@@ -290,7 +290,7 @@ def test_sounds_are_put_into_each_recording_once_more(tmp_path: Path) -> None:
     plain, mixed, longer = (
         read_shard(tmp_path / "silence" / kind) for kind in ("tokens", "mixes", "inserted")
     )
-    assert [row.id for row in longer] == ["000000-silence", "000001-silence"]
+    assert [row.id for row in longer] == ["000000", "000001"]
     assert [(row.emotion, row.text) for row in longer] == [(row.emotion, row.text) for row in plain]
     for row, other in zip(longer, plain, strict=True):
         assert 0.2 <= (row.tokens.size - other.tokens.size) / 25 <= 0.84
@@ -304,3 +304,31 @@ def test_sounds_are_put_into_each_recording_once_more(tmp_path: Path) -> None:
 def test_an_unknown_sound_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--insert: unknown sound 'bark': choose from clicks, pop"):
         tokenize(Counting(), [Recording(tmp_path / "no.wav", "sad")], tmp_path, insert="bark")
+
+
+def test_a_recording_that_is_too_long_with_the_sound_is_left_out_and_said(tmp_path: Path) -> None:
+    class Short(Counting):
+        def encode(self, audio: Audio) -> Tensor:
+            if audio.size > 16_000:
+                raise UserError("a second at once: cut the audio")
+            return super().encode(audio)
+
+    for name, seconds in (("a", 1.0), ("b", 0.1)):
+        noise = np.random.default_rng(1).normal(0, 0.1, int(16_000 * seconds))
+        soundfile.write(tmp_path / f"{name}.wav", noise, 16_000)
+    told = [Recording(tmp_path / "a.wav", "sad"), Recording(tmp_path / "b.wav", "happy")]
+    made = tokenize(Short(), told, tmp_path / "out", insert="silence")
+    assert (made.tokens, made.inserted) == (1, 1)
+    assert made.skipped == [f"{tmp_path / 'a.wav'}: a second at once: cut the audio"]
+
+
+def test_mixes_are_the_same_with_and_without_sounds(tmp_path: Path) -> None:
+    for number in range(12):
+        noise = np.random.default_rng(number).normal(0, 0.1, 4000 + 400 * number)
+        soundfile.write(tmp_path / f"{number}.wav", noise, 16_000)
+    told = [Recording(tmp_path / f"{number}.wav", "sad") for number in range(12)]
+    for insert in (None, "clicks"):  # 9 recordings a shard, so two shards
+        tokenize(Counting(), told, tmp_path / str(insert), mixes=20, insert=insert)
+    one, other = (read_shard(tmp_path / str(insert) / "mixes") for insert in (None, "clicks"))
+    assert len(one) == 240
+    assert [row.partner_weight for row in one] == [row.partner_weight for row in other]

@@ -20,7 +20,7 @@ CONFIG = {"every": 1, "second": ["mini", "mini-tasks"]}
 @pytest.mark.slow
 def test_every_judge_is_asked() -> None:
     world = World()
-    model, reward = world.policy(), Reward([world.reward_model(), world.task_model()])
+    model, reward = world.policy(), Reward([world.reward_model()])
     prompts = asked(make_prompts(world.tokenizer, world.shard("finetune")), 1)
     assert {prompt.emotion for prompt in prompts} == set(EMOTIONS)
     on_policy = OnPolicy(model, model, reward, prompts, RolloutConfig())

@@ -14,6 +14,7 @@ from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.detector import DetectorObjective, DetectorRun, detected, divided, new_detector
 from rrpo.schedule import TrainConfig
+from rrpo.speaking.best_of import choosing_reward
 
 CODES = 27
 
@@ -120,7 +121,7 @@ def test_one_text_cannot_be_held_out() -> None:
 
 def test_a_detector_without_a_weight_is_refused() -> None:
     models = [emotion_model(), new_detector(emotion_model(), 0)]
-    with pytest.raises(UserError, match=r"2 of 2 is in no term that has a weight.*rewards.event"):
+    with pytest.raises(UserError, match=r"2 of 2 has none of .*rewards={emotion: 1.0, event: 1.0}"):
         Reward(models, {"emotion": 1.0})
 
 
@@ -128,3 +129,22 @@ def test_tokens_of_another_codec_are_refused() -> None:
     row = Utterance("odd", "", "happy", np.array([CODES]))
     with pytest.raises(UserError, match="'odd' has a token outside"):
         DetectorObjective(new_detector(emotion_model(), 0), utterances(2, 0, False), [row])
+
+
+def test_a_held_out_row_is_checked_before_anything_is_trained(tmp_path: Path) -> None:
+    odd = [Utterance(str(n), f"Text {n}.", "happy", np.array([CODES])) for n in range(3)]
+    with pytest.raises(UserError, match="has a token outside"):
+        runs.train_detector(
+            new_detector(emotion_model(), 0),
+            utterances(3, 0, False),
+            odd,
+            DetectorRun(),
+            tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_detector_helps_to_choose() -> None:
+    models = [emotion_model(), new_detector(emotion_model(), 0)]
+    assert choosing_reward(models[:1]).weights == {"emotion": 2.0, "content": 1.0}
+    assert choosing_reward(models).weights == {"emotion": 2.0, "content": 1.0, "event": 1.0}

@@ -1,4 +1,4 @@
-"""Labelled audio to token shards, to mix pools for energy-adaptive mixup, and with sounds in it."""
+"""Labelled audio to token shards, mix pools for energy-adaptive mixup, and speech with sounds."""
 
 import hashlib
 import json
@@ -119,7 +119,7 @@ def tokenize(
 def _make_shards(work: "_Work", out: Path, seed: int, name: str) -> Tokenized:
     """Write the shards that are not there yet, or of which a sound has changed."""
     result, count = Tokenized(), len(work.recordings)
-    size = max(1, SHARD // (1 + work.mixes + (work.insert is not None)))
+    size = max(1, SHARD // (1 + work.mixes))
     with Progress("tokenize", count) as progress:
         for number, start in enumerate(range(0, count, size)):
             path = out / "shards" / f"{number:05d}.json"
@@ -222,21 +222,25 @@ class _Work:
             try:
                 sound = read_recording(recording).samples
                 row = _row(recording, f"{number:06d}", self.codec.encode(sound), sound)
+                made.inserted += self._inserted(number, sound, seed)
             except UserError as error:
                 named = str(recording.path) in str(error)
                 made.refused[str(number)] = str(error) if named else f"{recording.path}: {error}"
                 continue
             made.rows.append(row)
-            if self.insert is not None:
-                # A sound hangs on the recording alone, and mixes do not hang on sounds.
-                drawn = np.random.default_rng([seed, number, 7])
-                changed = inserted(sound, INSERTS[self.insert], drawn)
-                tokens = self.codec.encode(changed)
-                name = f"{number:06d}-{self.insert}"
-                made.inserted.append(_row(recording, name, tokens, changed))
             self._mix(number, sound, rng, made)
             progress.update(number + 1)
         return made
+
+    def _inserted(self, number: int, sound: Audio, seed: int) -> list[Utterance]:
+        """Return a recording with a sound in it, by the same name, where one is asked for."""
+        if self.insert is None:
+            return []
+        # The sound hangs on the recording alone, and mixes do not hang on it.
+        rng = np.random.default_rng([seed, number, 7])
+        changed = inserted(sound, INSERTS[self.insert], rng)
+        row = _row(self.recordings[number], f"{number:06d}", self.codec.encode(changed), changed)
+        return [row]
 
     def _mix(self, number: int, sound: Audio, rng: np.random.Generator, made: _Shard) -> None:
         """Mix a recording with others, as often as asked for."""

@@ -12,32 +12,35 @@ from rrpo.sound.inserts import Insert, inserted
 
 
 def with_sound(
-    codec: MiniCodec, rows: Sequence[Utterance], insert: Insert, seed: int
+    codec: MiniCodec, rows: Sequence[Utterance], insert: Insert, seed: int, everywhere: bool = False
 ) -> list[Utterance]:
     """Return utterances with a sound in each.
 
     Both the audio with it and the audio without are tokenized, and only tokens in which these two
     differ take the place of the utterance's own: tokenizing speech again changes two thirds of its
     tokens, and adds clicks, which would tell these utterances from others, too. Of five clicks a
-    quarter of the tokens differ, of a plosive and of silence a twentieth. What sounds everywhere
-    changes most; beside it stand utterances that were tokenized again (`tokenized_again`).
+    quarter of the tokens differ, of a plosive and of silence a twentieth. Of what sounds everywhere
+    all tokens are taken, and beside it stand utterances that were tokenized again
+    (`tokenized_again`).
 
     Args:
         codec: turns tokens to audio and back.
         rows: what it is put into.
         insert: puts it into audio.
         seed: of its places and levels.
+        everywhere: it sounds through the whole utterance.
     """
     rng = np.random.default_rng(seed)
     sounds = codec.decode_batch([torch.from_numpy(row.tokens) for row in rows])
     found = []
     for row, sound in zip(rows, sounds, strict=True):
-        without = codec.encode(sound).numpy()
         having = codec.encode(inserted(sound, insert, rng)).numpy()
-        tokens, size = having.copy(), min(len(without), len(having), len(row.tokens))
-        same = without[:size] == having[:size]
-        tokens[:size][same] = row.tokens[:size][same]
-        found.append(replace(row, tokens=tokens))
+        if not everywhere:
+            without = codec.encode(sound).numpy()
+            size = min(len(without), len(having), len(row.tokens))
+            same = without[:size] == having[:size]
+            having[:size][same] = row.tokens[:size][same]
+        found.append(replace(row, tokens=having))
     return found
 
 

@@ -165,8 +165,9 @@ class Reward:
                 is at most that of chance, and its gradient zero. None: no gate.
 
         Raises:
-            UserError: there is no model or no term, a term that no model has a head for, a gate
-                without the terms it needs, or models that know different emotions.
+            UserError: there is no model or no term, a model that has none of the terms, a term that
+                no model has a head for, a gate without the terms it needs, or models that know
+                different emotions.
         """
         if not models:
             raise UserError("no reward model: name at least one")
@@ -186,11 +187,11 @@ class Reward:
         for index, model in enumerate(models):
             if index not in used:
                 heads = [term for term in TERMS if _has(model, term)]
+                told = ", ".join(f"{term}: {weight}" for term, weight in self.weights.items())
                 raise UserError(
-                    f"reward model {index + 1} of {len(models)} is in no term that has a weight: "
-                    f"leave it out, or weigh what it knows (rewards.{heads[0]}=1.0)"
-                    if heads
-                    else f"reward model {index + 1} of {len(models)} has no head of a reward's term"
+                    f"reward model {index + 1} of {len(models)} has none of the terms that have a "
+                    f"weight ({told}): leave it out, or weigh what it has ({', '.join(heads)}), "
+                    f"such as rewards={{{told}, {(heads or ['…'])[0]}: 1.0}}"
                 )
         known = [models[index].classes() for index in self.members.get("emotion", [])]
         if any(emotions != known[0] for emotions in known):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rrpo.errors import UserError
 from rrpo.policy.layout import Prompt
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
+from rrpo.reward.detector import is_detector
 from rrpo.reward.reward import score, weighted_sum
 from rrpo.speaking.speaker import Said
 from rrpo.tokens import loops
@@ -15,6 +16,8 @@ MOST = 100
 WEIGHTS = {"emotion": 2.0, "content": 1.0}
 """Of the reward's terms. In training the content weighs more, since its gradient does less for the
 words than a choice among utterances does."""
+DETECTED = 1.0
+"""Weight of log p(none) by a detector, where one is given."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def require_count(count: int, rewards: Sequence[object]) -> None:
 def choosing_reward(models: Sequence[RewardModel]) -> Reward:
     """Return the reward that chooses, −L_ser and the content's term as `WEIGHTS` weighs them.
 
-    The content is left out where no model has a head for it.
+    The content is left out where no model has a head for it, and what a detector detects where
+    none is given.
 
     Raises:
         UserError: no model has a head for the emotion, or they know different emotions.
@@ -94,6 +98,8 @@ def choosing_reward(models: Sequence[RewardModel]) -> Reward:
     weights = dict(WEIGHTS)
     if all(model.content is None for model in models):
         del weights["content"]
+    if any(is_detector(model) for model in models):
+        weights["event"] = DETECTED
     return Reward(models, weights, form="robust")
 
 

@@ -1,13 +1,14 @@
 """Figures, goal and page of the planted study."""
 
 import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from rrpo.studies.planted.figures import Row, at_kl, rows_of
 from rrpo.studies.planted.page import BEST, aims, by_cell, page
-from rrpo.studies.planted.plan import Job
+from rrpo.studies.planted.plan import SMOKE, Job
 from rrpo.studies.planted.recipes import POLICIES, REWARD_MODELS
 
 
@@ -99,6 +100,22 @@ def test_late_figures_are_means_over_the_last_half_of_the_looks() -> None:
     key = (0.95, "click", "ls_eam_adv", "rrpo")
     assert cells[*key, "planted"].value.mean == pytest.approx((2.0 + 7 / 3) / 2)
     assert cells[*key, "planted less the start's"].value.mean == pytest.approx(13 / 6 - 0.2)
+    # DiffRO has three looks, of which the last is the late one.
+    tenth = cells[*key, "planted less a tenth of diffro late"].value.mean
+    assert tenth == pytest.approx((2.0 + 7 / 3) / 2 - 0.1 * 2.05)
+
+
+def test_what_a_detector_finds_is_told() -> None:
+    found = study_of_two_seeds()
+    for seed in range(2):
+        figures = {"found": 0.9 + 0.02 * seed, "false_alarms": 0.01}
+        found[Job("detector", "click", "", 0.0, seed)] = figures
+    rows = rows_of(found)
+    row = by_cell(rows)[0.0, "click", "detector", "", "found"]
+    assert (row.value.mean, row.seeds) == (pytest.approx(0.91), 2)
+    plan = asdict(replace(SMOKE, seeds=2))
+    study = {"plan": plan, "command": "", "machine": "", "finished": 1, "planned": 1}
+    assert "The detector finds it in 0.91 [" in page(study, rows)
 
 
 def test_without_hacking_or_with_one_seed_the_goal_is_not_measured() -> None:

@@ -99,7 +99,7 @@ def with_artifact(
     codec: MiniCodec, rows: Sequence[Utterance], name: str, seed: int
 ) -> list[Utterance]:
     """Return utterances with an artifact in each (`with_sound`)."""
-    return with_sound(codec, rows, ARTIFACTS[name].insert, seed)
+    return with_sound(codec, rows, ARTIFACTS[name].insert, seed, ARTIFACTS[name].everywhere)
 
 
 def without_artifact(codec: MiniCodec, rows: Sequence[Utterance], name: str) -> list[Utterance]:

@@ -14,6 +14,7 @@ from rrpo.studies.planted.recipes import POLICIES
 from rrpo.studies.planted.trainings import found_at
 
 REWARD_MEASURES = ("accuracy", "gain", "fooled")
+DETECTOR, DETECTOR_MEASURES = "detector", ("found", "false_alarms")
 LAST = ("planted", "others", "judge", "judge_others", "kl", "tokens")
 MATCHED = {"kl": "at equal KL", "judge": "at equal judge probability"}
 """Keys at which the artifacts of two policies are compared."""
@@ -67,7 +68,7 @@ def found_in(out: Path, plan: Plan) -> dict[Job, Any]:
 
 def rows_of(found: Found) -> list[Row]:
     """Return all rows: of reward models, then of policies; differences are paired by seed."""
-    return [*_reward_rows(found), *_policy_rows(found)]
+    return [*_reward_rows(found), *_detector_rows(found), *_policy_rows(found)]
 
 
 def _reward_rows(found: Found) -> Iterable[Row]:
@@ -85,6 +86,13 @@ def _reward_rows(found: Found) -> Iterable[Row]:
             if both and model != FIRST_MODEL:
                 less = [seeds[seed][measure] - plain[seed][measure] for seed in both]
                 yield _row(rho, artifact, model, "", f"{measure} less plain", less)
+
+
+def _detector_rows(found: Found) -> Iterable[Row]:
+    for (rho, artifact, _), seeds in _cells(found, "detector").items():
+        for measure in DETECTOR_MEASURES:
+            values = [one[measure] for one in seeds.values()]
+            yield _row(rho, artifact, DETECTOR, "", measure, values)
 
 
 def _policy_rows(found: Found) -> Iterable[Row]:
@@ -110,7 +118,8 @@ def _policy_rows(found: Found) -> Iterable[Row]:
             yield from _matched_rows(cell, seeds, first)
             both = [seed for seed in seeds if seed in first]
             tenth = [
-                seeds[seed]["looks"][-1]["planted"] - TENTH * first[seed]["looks"][-1]["planted"]
+                late(seeds[seed]["looks"])["planted"]
+                - TENTH * late(first[seed]["looks"])["planted"]
                 for seed in both
             ]
             if both:

@@ -10,6 +10,8 @@ from rrpo.studies.aims import COLUMNS, Aim
 from rrpo.studies.aims import rows as verdicts
 from rrpo.studies.planted.artifacts import ARTIFACTS
 from rrpo.studies.planted.figures import (
+    DETECTOR,
+    DETECTOR_MEASURES,
     FIRST_MODEL,
     FIRST_POLICY,
     KLS,
@@ -60,8 +62,9 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "what they have to cure. “Exchanged tokens” adds the loss on utterances of which twelve "
         "tokens are exchanged so that it rises; it does not know the artifact. Policies are DiffRO "
         "unless another method is named; “with a detector” adds log p(no artifact) to the "
-        "reward, by a detector that was trained on speech with the artifact and without, and "
-        "“cautiously” is the mean of three reward models less their standard deviation. Mean "
+        "reward, by a detector that was trained on speech with the artifact (of clicks one to "
+        "five) and without; its weight, 1 or 3, was chosen on seed 0. “Cautiously” is the mean of three reward models less their standard "
+        "deviation. Mean "
         "[Student's 95 % interval over seeds]; one seed has none.",
         "",
         "![What an artifact gains over the correlation](planted.svg)",
@@ -136,6 +139,14 @@ def _of_artifact(plan: Mapping[str, Any], figures: Figures, artifact: str) -> li
         if kept := measured(cells):
             columns = [f"ρ = {rho:g}" for rho in rhos]
             lines += [f"{words}:", "", *table("reward model", columns, kept), ""]
+    finds, errs = (
+        _cell(plan, figures, 0.0, artifact, DETECTOR, "", one) for one in DETECTOR_MEASURES
+    )
+    if finds != MISSING:
+        lines += [
+            f"The detector finds it in {finds} of test speech with it, and in {errs} without it.",
+            "",
+        ]
     return lines + _policies(plan, figures, artifact)
 
 

@@ -24,7 +24,8 @@ from rrpo.studies.planted.recipes import (
 EMOTION = "surprised"
 """The emotion in whose utterances an artifact is planted."""
 DATA = 1
-"""Of how artifacts are planted and counted: another number makes former figures others'."""
+"""Of how artifacts are planted, put into a detector's data and counted: another number makes former
+figures others'."""
 START_SHARE = 0.25
 """The share of the start's data, of every emotion, that has the artifact. With it the start clicks
 .14 times a second, in .25 of what it says (144 utterances, one training): as real speech does, .14

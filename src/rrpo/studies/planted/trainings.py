@@ -127,14 +127,15 @@ def reward_figures(
 def train_detector(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
     """Train a detector on speech with the artifact and without; return how it does on test speech.
 
+    The artifact is put in as `Artifact.for_detector` says, of clicks one to five.
+
     Returns:
-        "found", the share of utterances with the artifact that are taken for such; "false_alarms",
-        the same of those without.
+        "found" and "false_alarms" (`rrpo.reward.detector.detection`).
     """
 
     def both(rows: Sequence[Utterance], seed: int) -> tuple[list[Utterance], list[Utterance]]:
-        insert = ARTIFACTS[job.artifact].for_detector
-        having = with_sound(world.codec(), rows, insert, seed)
+        shape = ARTIFACTS[job.artifact]
+        having = with_sound(world.codec(), rows, shape.for_detector, seed, shape.everywhere)
         return without_artifact(world.codec(), rows, job.artifact), having
 
     model = new_detector(world.reward_model(), job.seed)
@@ -175,7 +176,8 @@ def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
     before = said()
     config = policy_run(recipe, plan.steps, plan.batch_size, job.seed)
     if config is None:
-        chosen = Reward(rewards, form=recipe.form)
+        weights = {"emotion": 1.0} | ({"event": recipe.event} if recipe.event else {})
+        chosen = Reward(rewards, weights, form=recipe.form)
         looks, best = best_of(speaker, chosen, asked, job)
         end = {row.text: best[row.id] for row in heard}
         return {"looks": looks, "said": {"start": before, "end": end}}
