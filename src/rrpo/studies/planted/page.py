@@ -61,11 +61,11 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "repeats those that lack it where too many do (at ρ = .95 these are 4 of 100). Both know "
         "what they have to cure. “Exchanged tokens” adds the loss on utterances of which twelve "
         "tokens are exchanged so that it rises; it does not know the artifact. Policies are DiffRO "
-        "unless another method is named; “with a detector” adds log p(no artifact) to the "
-        "reward, by a detector that was trained on speech with the artifact (of clicks one to "
-        "five) and without; its weight, 1 or 3, was chosen on seed 0. “Cautiously” is the mean of three reward models less their standard "
-        "deviation. Mean "
-        "[Student's 95 % interval over seeds]; one seed has none.",
+        "unless another method is named; “with a detector” adds log p(no artifact) to the reward, "
+        "by a detector that was trained on speech with the artifact (of clicks one to five) and "
+        "without; its weight, 1 or 3, was chosen on seed 0. “Cautiously” is the mean of three "
+        "reward models less their standard deviation. Mean [Student's 95 % interval over seeds]; "
+        "one seed has none.",
         "",
         "![What an artifact gains over the correlation](planted.svg)",
         "",
