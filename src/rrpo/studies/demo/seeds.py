@@ -7,19 +7,16 @@ bootstrap over sentences. The curves of the systems are also compared where thei
 probability, is the same.
 """
 
-import multiprocessing
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rrpo import __version__
-from rrpo.checkpoint import write_json
-from rrpo.interval import Interval
+from rrpo.checkpoint import read_json, write_json
+from rrpo.interval import Interval, with_intervals
 from rrpo.report.plots import figure
 from rrpo.studies.demo import demo
 from rrpo.studies.demo.pooled import (
@@ -39,7 +36,7 @@ from rrpo.studies.demo.pooled import (
 )
 from rrpo.studies.demo.seeds_page import seeds_page
 from rrpo.studies.demo.systems import FULL, Plan
-from rrpo.studies.study import finish
+from rrpo.studies.study import finish, side_by_side
 
 
 def run(
@@ -56,25 +53,15 @@ def run(
     """
     folders = [out / f"seed-{seed}" for seed in range(seeds)]
     asked = [(folder, seed, plan, ablation, command) for seed, folder in enumerate(folders)]
-    workers = min(seeds, os.cpu_count() or 1)
-    if workers == 1:
-        results = [_demo(one) for one in asked]
-    else:
-        # `spawn` keeps the workers free of the parent's threads.
-        with ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), _one_thread
-        ) as pool:
-            results = list(pool.map(_demo, asked))
+    side_by_side(_demo, asked, "seeds")
+    results = [with_intervals(read_json(folder / "results.json")) for folder in folders]
     return pool_seeds(out, folders, results, plan, command)
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def _demo(asked: tuple[Path, int, Plan, bool, str]) -> dict[str, Any]:
+def _demo(asked: tuple[Path, int, Plan, bool, str]) -> None:
     folder, seed, plan, ablation, command = asked
-    return demo.run(folder, seed, plan, ablation, command=command)
+    torch.set_num_threads(1)
+    demo.run(folder, seed, plan, ablation, command=command)
 
 
 def pool_seeds(
