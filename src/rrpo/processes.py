@@ -199,12 +199,6 @@ def _meet(failed: UserError | None, facts: Mapping[str, Any] | None = None) -> l
     return [one for _, one in rows]
 
 
-def wait_for_all() -> None:
-    """Wait until every process has come here."""
-    if several():
-        PartialState().wait_for_everyone()
-
-
 def summed(value: float, failed: bool = False) -> float:
     """Return the sum of a value over the processes, all of which have to ask for it.
 

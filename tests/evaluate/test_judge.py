@@ -79,7 +79,7 @@ def test_a_saved_judge_is_the_same_judge(tmp_path: Path) -> None:
     assert again.emotions == judge.emotions
     assert np.array_equal(again.probabilities_batch(audios), judge.probabilities_batch(audios))
     together = again.probabilities_batch(audios)
-    np.testing.assert_allclose(again.probabilities(audios[1]), together[1], atol=1e-5)
+    np.testing.assert_allclose(again.probabilities_batch([audios[1]])[0], together[1], atol=1e-5)
     assert again.probabilities_batch([]).shape == (0, 6)
 
 

@@ -34,8 +34,6 @@ class CosyVoiceCodec:
         native_rate: samples per second of what the vocoder gives.
     """
 
-    sample_rate = SAMPLE_RATE
-
     def __init__(self, folder: Path, voice: Path) -> None:
         """Load the model folder and read the reference recording.
 

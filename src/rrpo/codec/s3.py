@@ -34,8 +34,6 @@ class S3Tokenizer:
         checksum: its SHA-256.
     """
 
-    sample_rate = SAMPLE_RATE
-
     def __init__(self, folder: Path, threads: int = 0) -> None:
         """Open the tokenizer of a CosyVoice model folder, or an ONNX file.
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.audio import Audio
 from rrpo.checkpoint import load_model, load_state, save_model
 from rrpo.codec import whisper
 from rrpo.codec.block import DIGITS, Block
@@ -45,8 +45,6 @@ class SpeechTokenizerConfig:
 
 class SpeechTokenizer(nn.Module):
     """States of an encoder to tokens; while training also back to what the tokens tell of them."""
-
-    sample_rate = SAMPLE_RATE
 
     def __init__(self, config: SpeechTokenizerConfig | None = None) -> None:
         super().__init__()

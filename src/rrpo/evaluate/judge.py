@@ -83,15 +83,6 @@ class EmotionJudge:
         probabilities: NDArray[np.float64] = logits.softmax(-1).numpy()
         return probabilities
 
-    def probabilities(self, audio: Audio) -> NDArray[np.float64]:
-        """Return the probability of each emotion (K,) for audio (N,), 16 kHz.
-
-        Raises:
-            UserError: the audio is empty or not finite.
-        """
-        alone: NDArray[np.float64] = self.probabilities_batch([audio])[0]
-        return alone
-
     def probabilities_batch(self, audios: Sequence[Audio]) -> NDArray[np.float64]:
         """Return probabilities (n, K) for several audios (N,)."""
         if not audios:

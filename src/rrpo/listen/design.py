@@ -19,7 +19,6 @@ from rrpo.errors import UserError
 DESIGN, SOUNDS, RATINGS, RESULTS = "design.json", "sounds", "ratings.sqlite", "results"
 """In a test's folder: the design, its sounds as ID.wav, what the server collected, and the results
 files that listeners of a static page handed in."""
-FORMAT = 1
 RESERVED = ("reference", "anchor", "attention")
 """Systems of sounds that are in a test beside the systems it compares."""
 

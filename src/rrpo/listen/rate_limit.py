@@ -24,10 +24,6 @@ class RateLimit:
             self._put(address, left - 1)
         return left >= 1
 
-    def is_spent(self, address: str) -> bool:
-        """Say whether an address may make no more requests, without counting one."""
-        return self._now(address) < 1
-
     def _now(self, address: str) -> float:
         left, since = self._left.get(address, (self._at_once, self._clock()))
         return min(self._at_once, left + (self._clock() - since) * self._a_second)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rrpo.audio import SAMPLE_RATE, Audio, checked
+from rrpo.audio import Audio, checked
 from rrpo.checkpoint import load_model, load_state, save_model
 from rrpo.codec.block import DIGITS, Block
 from rrpo.errors import UserError
@@ -69,8 +69,6 @@ class MiniCodec(nn.Module):
     Attributes:
         gain: (ENVELOPE_BANDS,) of the cepstral coefficients of what the decoder predicts.
     """
-
-    sample_rate = SAMPLE_RATE
 
     def __init__(self, config: CodecConfig | None = None) -> None:
         super().__init__()

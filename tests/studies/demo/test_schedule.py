@@ -71,7 +71,7 @@ def test_what_runs_says_how_long_it_still_takes(
     assert known and min(known) >= 0
     assert known[0] >= known[-1]
     assert (seen[0], seen[-1]) == (None, None)
-    assert stage.described()["left"] is None
+    assert stage.left is None
     assert 0 < stage.cpu < stage.seconds
 
 

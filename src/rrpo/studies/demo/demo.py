@@ -110,7 +110,7 @@ class _Clock:
     def changed(self, stage: Stage) -> None:
         """Take note of a stage that was begun, has gone on or ended."""
         out = self.demo.out
-        write_json(out / "stages.json", [one.described() for one in self.stages])
+        write_json(out / "stages.json", [asdict(one) for one in self.stages])
         if stage.state != "running":
             write_json(out / "seconds.json", self.seconds())
         if stage.state == "done":

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -37,10 +37,6 @@ class Stage:
     seconds: float = 0.0
     cpu: float = 0.0
     left: float | None = None
-
-    def described(self) -> dict[str, Any]:
-        """Return what a page shows of it."""
-        return asdict(self)
 
 
 Work = Callable[[str], None]
