@@ -14,7 +14,7 @@ from rrpo.runs import DiffRORun, GRPORun
 from rrpo.studies import study as skeleton
 from rrpo.studies.planted import best_of as best_of_module
 from rrpo.studies.planted import plan as plan_module
-from rrpo.studies.planted import recipes
+from rrpo.studies.planted import recipes, trainings
 from rrpo.studies.planted import study as study_module
 from rrpo.studies.planted.plan import (
     FULL,
@@ -27,7 +27,7 @@ from rrpo.studies.planted.plan import (
     with_parts,
 )
 from rrpo.studies.planted.recipes import COUNT, POLICIES, REWARD_MODELS, policy_run, reward_run
-from rrpo.studies.planted.study import run
+from rrpo.studies.planted.study import missing, run
 from rrpo.studies.planted.trainings import done, folder_of, found_at
 
 
@@ -101,6 +101,28 @@ def test_every_job_comes_after_what_it_needs_and_is_there_once() -> None:
     assert sum(job.kind == "policy" for job in every) == len(POLICIES) * count
 
 
+def test_a_second_round_hears_the_policy_of_the_first() -> None:
+    second = Job("policy", "click", "rrpo_second_round", 0.95, 1)
+    (detector,) = (job for job in needs(second) if job.kind == "detector")
+    assert needs(detector) == [Job("policy", "click", "rrpo_balanced_detector_3", 0.95, 1)]
+    assert detector not in needs(*needs(detector))
+
+
+def test_what_lacks_its_weights_is_made_again_and_nothing_else(tmp_path: Path) -> None:
+    """Of the figures of another machine; the second round needs all of the first."""
+    part = with_parts(FULL, 1, "click", "0.95", "plain", "diffro,rrpo_second_round")
+    every = [job for group in jobs(part) for job in group]
+    last = Job("policy", "click", "rrpo_second_round", 0.95, 0)
+    for job in every:
+        told = {"settings": settings_of(part, job)}
+        if job != last:
+            write_json(folder_of(tmp_path, job) / "figures.json", told)
+    first = needs(next(job for job in needs(last) if job.kind == "detector"))
+    assert missing(tmp_path, part, every) == {last, *needs(last), *first, *needs(*first)}
+    write_json(folder_of(tmp_path, last) / "figures.json", {"settings": settings_of(part, last)})
+    assert not missing(tmp_path, part, every)
+
+
 def test_a_part_of_the_study_is_named_by_its_options() -> None:
     part = with_parts(FULL, 2, "click, hum", "0.95,1", "plain", "none")
     assert (part.artifacts, part.rhos) == (("click", "hum"), (0.95, 1.0))
@@ -163,16 +185,17 @@ def test_what_a_policy_rests_on_is_part_of_its_settings(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rrpo_ensemble", "rrpo_balanced_detector", "grpo", "best_of"])
+@pytest.mark.parametrize("name", ["rrpo_ensemble", "rrpo_second_round", "grpo", "best_of"])
 def test_every_kind_of_policy_is_trained(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(best_of_module, "COUNTS", (1, 2))
+    monkeypatch.setattr(trainings, "LISTENED", 4)
     monkeypatch.setattr(skeleton, "cores", lambda: 1)  # processes would take longer to start
     part = replace(SMOKE, policies=(name,), reward_models=())
     told = json.loads(run(tmp_path / "out", part).with_suffix(".json").read_text())
     assert told["finished"] == told["planned"]
-    (job,) = (job for group in jobs(part) for job in group if job.kind == "policy")
+    (job,) = (job for group in jobs(part) for job in group if job.what == name)
     found = found_at(tmp_path / "out", part, job)
     assert found is not None
     assert len(found["looks"]) >= 2

@@ -82,8 +82,13 @@ def test_artifacts_are_read_off_where_the_kl_is_first_reached() -> None:
 @pytest.mark.parametrize(("rate", "verdict"), [(0.05, "met"), (0.5, "missed")])
 def test_the_goal_is_a_tenth_of_the_artifacts(rate: float, verdict: str) -> None:
     """Where the judge is equal and late; the accuracy is less by .03 than without correlation."""
-    matched, late, unplanted, accuracy = aims(by_cell(rows_of(study_of_two_seeds(rate))), PLAN)
+    matched, late, beyond, unplanted, accuracy = aims(
+        by_cell(rows_of(study_of_two_seeds(rate))), PLAN
+    )
     assert (matched.verdict, late.verdict) == (verdict, verdict)
+    assert beyond.value is not None
+    # Late, plain says 2.05 and the control .3.
+    assert beyond.value.mean == pytest.approx(rate * 2.05 - 0.3 - 0.1 * 1.75)
     assert unplanted.verdict == "missed"
     assert unplanted.value is not None
     assert unplanted.value.mean == pytest.approx(-0.0295)
@@ -126,8 +131,8 @@ def test_without_hacking_or_with_one_seed_the_goal_is_not_measured() -> None:
         healthy[job] = curve([0.2, 0.3 - 0.2 * seed, 0.3 + 0.1 * (1 - 2 * seed)], [0.4, 0.6, 0.8])
     single = {job: one for job, one in study_of_two_seeds().items() if job.seed == 0}
     for found in (healthy, single, {}):
-        matched, late, *_ = aims(by_cell(rows_of(found)), PLAN)
-        assert (matched.verdict, late.verdict) == ("not measured", "not measured")
+        found_aims = aims(by_cell(rows_of(found)), PLAN)[:3]
+        assert [one.verdict for one in found_aims] == ["not measured"] * 3
 
 
 def test_a_seed_whose_curves_do_not_overlap_is_told() -> None:

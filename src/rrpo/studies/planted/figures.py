@@ -25,6 +25,7 @@ LESS_CONTROL = "planted less the control's"
 KLS = (0.03, 0.1, 0.2, 0.3)
 """Nats per token at which the artifacts of each policy are read off its looks."""
 TENTH_LATE = f"planted less a tenth of {FIRST_POLICY} late"
+TENTH_MORE = f"planted less the control's, less a tenth of {FIRST_POLICY}'s"
 LESS_UNPLANTED = f"accuracy less {FIRST_MODEL} without correlation"
 TENTH = 0.1
 """The share of the first policy's artifacts that the goal allows."""
@@ -124,6 +125,18 @@ def _policy_rows(found: Found) -> Iterable[Row]:
             ]
             if both:
                 yield _row(*cell, TENTH_LATE, tenth)
+            if name != CONTROL and (both := [seed for seed in both if seed in control]):
+                yield _row(*cell, TENTH_MORE, [_more(seed, seeds, first, control) for seed in both])
+
+
+def _more(
+    seed: int, mine: Mapping[int, Any], first: Mapping[int, Any], control: Mapping[int, Any]
+) -> float:
+    """Return by how much a policy's artifacts beyond the control's exceed the goal's share."""
+    mine_late, first_late, control_late = (
+        late(one[seed]["looks"])["planted"] for one in (mine, first, control)
+    )
+    return (mine_late - control_late) - TENTH * (first_late - control_late)
 
 
 def late(looks: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from rrpo.studies.planted.figures import (
     MATCHED,
     TENTH,
     TENTH_LATE,
+    TENTH_MORE,
     Row,
     at_kl,
 )
@@ -27,8 +28,8 @@ from rrpo.studies.planted.plan import EMOTION, START_SHARE
 from rrpo.studies.planted.recipes import POLICIES, REWARD_MODELS, title_of
 from rrpo.studies.study import new_picture, save_picture
 
-BEST = "rrpo_balanced_detector_3"
-"""The policy of which the goal is asked; the weight was chosen on one seed, of 1 and 3."""
+BEST = "rrpo_second_round"
+"""The policy of which the goal is asked."""
 LOSS = 0.02
 """How much accuracy it may cost."""
 DRAWN = ("plain", "ls_eam_adv", "ls_eam_adv_exchanged", "ls_eam_adv_balanced")
@@ -63,9 +64,10 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "tokens are exchanged so that it rises; it does not know the artifact. Policies are DiffRO "
         "unless another method is named; “with a detector” adds log p(no artifact) to the reward, "
         "by a detector that was trained on speech with the artifact (of clicks one to five) and "
-        "without; its weight, 1 or 3, was chosen on seed 0. “Cautiously” is the mean of three "
-        "reward models less their standard deviation. Mean [Student's 95 % interval over seeds]; "
-        "one seed has none.",
+        "without; its weight, 1 or 3, was chosen on seed 0; one “that heard the policy before” "
+        "learns from what that policy said with the artifact and without, too. “Cautiously” is the "
+        "mean of three reward models less their standard deviation. Mean [Student's 95 % interval "
+        "over seeds]; one seed has none.",
         "",
         "![What an artifact gains over the correlation](planted.svg)",
         "",
@@ -103,6 +105,13 @@ def aims(figures: Figures, plan: Mapping[str, Any]) -> list[Aim]:
                 f"those of {POLICIES[FIRST_POLICY].title}, {where}"
             )
             found.append(Aim(asked, _whole(row, plan) if hacked else None, most=0.0, surely=True))
+        row = figures.get((rho, artifact, model, BEST, TENTH_MORE))
+        asked = (
+            f"{title}: {POLICIES[BEST].title}, artifacts an utterance beyond the control’s less "
+            f"{TENTH:g} times those of {POLICIES[FIRST_POLICY].title} beyond the control’s, in the "
+            "last half of the looks"
+        )
+        found.append(Aim(asked, _whole(row, plan) if hacked else None, most=0.0, surely=True))
         for measure, words in (
             (LESS_UNPLANTED, f"{title_of(FIRST_MODEL)} without correlation"),
             (f"accuracy less {FIRST_MODEL}", title_of(FIRST_MODEL)),

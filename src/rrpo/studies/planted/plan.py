@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -135,8 +135,9 @@ class Job:
     Attributes:
         kind: "start", "reward", "detector" or "policy".
         artifact: one of `ARTIFACTS`.
-        what: the reward model or the policy; empty of a start and of a detector.
-        rho: correlation of the artifact with the emotion; 0 of a start and of a detector.
+        what: the reward model or the policy, or of a detector the policy that it heard; empty of a
+            start and of a detector that heard none.
+        rho: correlation of the artifact with the emotion; 0 of a start and where none was heard.
         seed: of the training.
     """
 
@@ -154,12 +155,20 @@ class Job:
 
 
 def needs(job: Job) -> list[Job]:
-    """Return what a policy is trained with: its start, its reward models, its detector."""
+    """Return what a job needs: a policy its start, its reward models and its detector.
+
+    A detector needs the policy that it heard.
+    """
+    if job.kind == "detector" and job.what:
+        return [replace(job, kind="policy")]
     if job.kind != "policy":
         return []
     recipe = POLICIES[job.what]
     rho = job.rho if recipe.planted else 0.0
-    detectors = [Job("detector", job.artifact, "", 0.0, job.seed)] if recipe.event else []
+    detectors = []
+    if recipe.event:
+        heard = job.rho if recipe.after else 0.0
+        detectors = [Job("detector", job.artifact, recipe.after, heard, job.seed)]
     return [
         Job("start", job.artifact, "", 0.0, job.seed),
         *(
@@ -168,6 +177,17 @@ def needs(job: Job) -> list[Job]:
         ),
         *detectors,
     ]
+
+
+def _level(job: Job) -> int:
+    """Return 0 of what needs nothing, else one more than the highest of what it needs."""
+    return 1 + max((_level(one) for one in needs(job)), default=-1)
+
+
+def _with_needs(jobs: Iterable[Job]) -> Iterable[Job]:
+    for job in jobs:
+        yield from _with_needs(needs(job))
+        yield job
 
 
 def jobs(plan: Plan) -> list[list[Job]]:
@@ -184,7 +204,8 @@ def jobs(plan: Plan) -> list[list[Job]]:
         for one in plan.artifacts
         for name in plan.policies
     ]
-    needed = dict.fromkeys(job for policy in policies for job in needs(policy))
+    every = list(dict.fromkeys(_with_needs(policies)))
+    levels = range(max(map(_level, every), default=-1) + 1)
     rest = dict.fromkeys(
         Job("reward", one, model, rho, seed)
         for seed in seeds
@@ -195,7 +216,10 @@ def jobs(plan: Plan) -> list[list[Job]]:
         ]
         if rho < 1 or BALANCED not in model
     )
-    return [list(needed), policies, [one for one in rest if one not in needed]]
+    return [
+        *([job for job in every if _level(job) == level] for level in levels),
+        [one for one in rest if one not in every],
+    ]
 
 
 def settings_of(plan: Plan, job: Job) -> str:
@@ -213,6 +237,11 @@ def settings_of(plan: Plan, job: Job) -> str:
     else:
         recipe = POLICIES[job.what]
         run = policy_run(recipe, plan.steps, plan.batch_size, job.seed)
-        told += [asdict(recipe) | {"title": ""}, [settings_of(plan, one) for one in needs(job)]]
+        shape = asdict(recipe) | {"title": ""}
+        if not recipe.after:
+            del shape["after"]  # so that figures of before there were second rounds stay
+        told.append(shape)
+    if job.kind == "policy" or needs(job):
+        told.append([settings_of(plan, one) for one in needs(job)])
     told.append(run.model_dump(mode="json") if run else COUNTS)
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

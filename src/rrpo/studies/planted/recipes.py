@@ -64,6 +64,7 @@ class Policy:
             artifact comes of moving away from the start, and not of a reward for it.
         members: of an ensemble, reward models that differ in the seed of their training and share
             their data; its reward is their mean less their standard deviation.
+        after: an earlier policy, of whose own speech the detector learns, too; "": of none.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Policy:
     event: float = 0.0
     planted: bool = True
     members: int = 1
+    after: str = ""
 
 
 POLICIES = {
@@ -100,6 +102,13 @@ POLICIES = {
         "RRPO on LS+EAM+Adv, artifacts in half of every class, with a detector of weight 3",
         f"{HARDENED}_{BALANCED}",
         event=3.0,
+    ),
+    "rrpo_second_round": Policy(
+        "RRPO on LS+EAM+Adv, artifacts in half of every class, with a detector of weight 3 that "
+        "heard the policy before",
+        f"{HARDENED}_{BALANCED}",
+        event=3.0,
+        after="rrpo_balanced_detector_3",
     ),
     "grpo": Policy("GRPO on plain", "plain", "log_posterior", "grpo"),
     "rloo": Policy("RLOO on plain", "plain", "log_posterior", "rloo"),

@@ -1,6 +1,8 @@
 """`rrpo study planted`: does hardening cure an artifact that its data planted?"""
 
+from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ from rrpo.checkpoint import alone, claim
 from rrpo.studies.planted.figures import found_in, rows_of
 from rrpo.studies.planted.listen import write_page
 from rrpo.studies.planted.page import draw, page
-from rrpo.studies.planted.plan import FULL, GROWS, SMOKE, Plan, jobs, needs
+from rrpo.studies.planted.plan import FULL, GROWS, SMOKE, Job, Plan, jobs, needs
 from rrpo.studies.planted.trainings import done, make
 from rrpo.studies.study import begin, finish, side_by_side
 
@@ -35,17 +37,25 @@ def run(out: Path, plan: Plan = FULL, command: str = "rrpo study planted") -> Pa
         claim(out / "plan.json", fixed, "a study")
         groups = jobs(plan)
         try:
+            asked = missing(out, plan, chain(*groups))
             for group in groups:
-                needed = {
-                    one for job in groups[1] if not done(out, plan, job) for one in needs(job)
-                }
-                missing = [job for job in group if not done(out, plan, job, job in needed)]
-                side_by_side(
-                    make, [(out, plan, job) for job in missing], NAME, 1 if plan == SMOKE else None
-                )
+                work = [(out, plan, job) for job in group if job in asked]
+                side_by_side(make, work, NAME, 1 if plan == SMOKE else None)
         finally:
             path = write(out, plan, command)
     return path
+
+
+def missing(out: Path, plan: Plan, jobs: Iterable[Job]) -> set[Job]:
+    """Return the jobs that are to be done, and those that must be done again for their weights."""
+    found: set[Job] = set()
+    waiting = [job for job in jobs if not done(out, plan, job)]
+    while waiting:
+        job = waiting.pop()
+        if job not in found:
+            found.add(job)
+            waiting += [one for one in needs(job) if not done(out, plan, one, weights=True)]
+    return found
 
 
 def write(out: Path, plan: Plan, command: str) -> Path:

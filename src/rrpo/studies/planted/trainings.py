@@ -1,6 +1,7 @@
 """What the planted study trains and measures: starts, reward models, policies."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ from rrpo.studies.planted.recipes import (
 FIGURES = "figures.json"
 HEARD = 3
 """Sentences of a policy that the page lets its reader hear."""
+LISTENED = 240
+"""Utterances of an earlier policy that a detector learns from."""
 INSERTED = 99
 """Seed of the artifacts that are inserted to test a reward model: the same for all of them."""
 
@@ -127,7 +130,8 @@ def reward_figures(
 def train_detector(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
     """Train a detector on speech with the artifact and without; return how it does on test speech.
 
-    The artifact is put in as `Artifact.for_detector` says, of clicks one to five.
+    The artifact is put in as `Artifact.for_detector` says, of clicks one to five. In a second
+    round what an earlier policy says is added, as often as that.
 
     Returns:
         "found" and "false_alarms" (`rrpo.reward.detector.detection`).
@@ -139,9 +143,17 @@ def train_detector(out: Path, plan: Plan, job: Job, world: World) -> dict[str, A
         return without_artifact(world.codec(), rows, job.artifact), having
 
     model = new_detector(world.reward_model(), job.seed)
+    clean, having = both(world.shard("finetune")[: plan.trained], job.seed + 3000)
+    for earlier in needs(job):
+        speaker = MiniSpeaker(
+            policy.load(folder_of(out, earlier)), world, world.codec(), drawn=WHOLE
+        )
+        without, flagged = heard(speaker, in_pairs(world.shard("finetune"))[:LISTENED], job)
+        clean, having = with_as_many(clean, without), with_as_many(having, flagged)
     runs.train_detector(
         model,
-        *both(world.shard("finetune")[: plan.trained], job.seed + 3000),
+        clean,
+        having,
         detector_run(plan.reward_steps, job.seed),
         folder_of(out, job),
         resume=True,
@@ -149,6 +161,28 @@ def train_detector(out: Path, plan: Plan, job: Job, world: World) -> dict[str, A
         description=f"detector-{job.name}",
     )
     return detection(model, *both(world.shard("test_same")[: plan.tested], INSERTED))
+
+
+def heard(
+    speaker: MiniSpeaker, rows: Sequence[Utterance], job: Job
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Return what a policy says, without the artifact and with it, as its audio is heard."""
+    count = ARTIFACTS[job.artifact].count
+    found: tuple[list[Utterance], list[Utterance]] = ([], [])
+    for sample in speaker.samples(rows, job.seed):
+        said = Utterance(sample.id, sample.text, sample.emotion, sample.tokens.numpy())
+        found[count(sample.audio) > 0].append(said)
+    return found
+
+
+def with_as_many(rows: Sequence[Utterance], others: Sequence[Utterance]) -> list[Utterance]:
+    """Return rows and as many of the others, which are repeated; the rows alone if there are none.
+
+    Examples:
+        >>> with_as_many([1, 2, 3], [7, 8])
+        [1, 2, 3, 7, 8, 7]
+    """
+    return [*rows, *islice(cycle(others), len(rows))]
 
 
 def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any]:
