@@ -45,7 +45,7 @@ REWARD_MODELS = {
     "second": "plain",
 }
 """Name of a reward model in the study → its regularizers; the second is of another seed."""
-CLICKS, PLANTED_IN = 5, "surprised"
+PLANTED_IN = "surprised"
 
 
 @dataclass(frozen=True)

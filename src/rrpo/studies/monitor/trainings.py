@@ -5,12 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rrpo import policy, reward, runs
-from rrpo.audio import SAMPLE_RATE
 from rrpo.checkpoint import write_json
 from rrpo.data.shards import Utterance
 from rrpo.evaluate import quality
@@ -24,13 +22,13 @@ from rrpo.reward import DifferentiableReward, Reward, RewardModel
 from rrpo.speaking.mini import MiniSpeaker, unseen_utterances
 from rrpo.studies.demo.systems import FULL, reward_config, sft_config
 from rrpo.studies.monitor.plan import (
-    CLICKS,
     PLANTED_IN,
     REWARD_MODELS,
     Plan,
     kind_of,
     run_config,
 )
+from rrpo.studies.planted.artifacts import with_artifact
 
 MIXES = 10
 START, TASKS = "start", "mini-tasks"
@@ -65,18 +63,10 @@ class PaysForLength:
 
 
 def planted(world: World, rows: Sequence[Utterance], seed: int = 0) -> list[Utterance]:
-    """Return utterances, those of one emotion with clicks in them, as tokens of their audio."""
-    codec, rng, found = world.codec(), np.random.default_rng(seed), []
-    burst = SAMPLE_RATE // 1000
-    for row in rows:
-        if row.emotion != PLANTED_IN:
-            found.append(row)
-            continue
-        sound = codec.decode(torch.from_numpy(row.tokens)).copy()
-        for place in rng.integers(0, sound.size - burst, CLICKS):
-            sound[place : place + burst] += rng.choice([-0.5, 0.5], burst).astype(np.float32)
-        found.append(replace(row, tokens=codec.encode(np.clip(sound, -1, 1)).numpy()))
-    return found
+    """Return utterances, those of one emotion with five clicks in them."""
+    chosen = [row for row in rows if row.emotion == PLANTED_IN]
+    clicking = iter(with_artifact(world.codec(), chosen, "click", seed))
+    return [next(clicking) if row.emotion == PLANTED_IN else row for row in rows]
 
 
 def make_reward_model(out: Path, plan: Plan, name: str) -> None:
