@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import typer
 
 from rrpo.cli import listen_options as asked
-from rrpo.cli.options import Data, Out, Seed
+from rrpo.cli.options import Data, Host, Out, Port, Seed
 from rrpo.cli.speech import ModelFolder, Voice
 from rrpo.errors import UserError
 
@@ -101,12 +101,8 @@ def _names(option: str, given: str | None) -> list[str] | None:
 @listen_app.command(epilog="Example: rrpo listen serve test --port 8026")
 def serve(
     test: Test,
-    host: Annotated[
-        str, typer.Option(help="Address to listen at; by default no other machine reaches it.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen at; 0: any that is free.")
-    ] = 8026,
+    host: Host = "127.0.0.1",
+    port: Port = 8026,
     listeners: Annotated[
         int | None,
         typer.Option(min=1, max=1000, help="Print so many links, and take nobody without one."),

@@ -77,6 +77,23 @@ CodecOf = Annotated[
     ),
 ]
 
+Partition = Annotated[
+    str | None,
+    typer.Option(
+        "--partition",
+        help="Of --data: test, validation, train or all; default: test if there is one.",
+    ),
+]
+
+Host = Annotated[
+    str,
+    typer.Option("--host", help="Address to listen at; by default only this machine reaches it."),
+]
+
+Port = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="Port to listen at; 0: any that is free.")
+]
+
 Rewards = Annotated[
     list[str],
     typer.Option("--reward", help="Reward model: a run or `mini`; repeat it for an ensemble."),

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from rrpo.cli.options import Host, Port
 from rrpo.cli.speech import ModelFolder, Voice
 
 
@@ -11,12 +12,8 @@ def play(
     runs: Annotated[list[str], typer.Argument(help="Folders of policies, or `mini`.")],
     voice: Voice = None,
     model: ModelFolder = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen at; by default no other machine reaches it.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen at; 0: any that is free.")
-    ] = 8025,
+    host: Host = "127.0.0.1",
+    port: Port = 8025,
 ) -> None:
     """Open a page to type a sentence into and hear runs beside the base they started from."""
     from rrpo.errors import UserError

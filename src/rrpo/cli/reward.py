@@ -11,6 +11,7 @@ from rrpo.cli.options import (
     ConfigFile,
     Data,
     Out,
+    Partition,
     Preset,
     Resume,
     Seed,
@@ -126,12 +127,7 @@ def reward_eval(
         list[Path] | None,
         typer.Option(help="Token shards; repeat it for several sets; default: the bundled three."),
     ] = None,
-    partition: Annotated[
-        str | None,
-        typer.Option(
-            help="Of --data: test, validation, train or all; default: test if there is one."
-        ),
-    ] = None,
+    partition: Partition = None,
     codec_of: CodecOf = None,
 ) -> None:
     """Test reward models as emotion recognisers; several are shown as in the paper's Table 2."""
@@ -145,12 +141,7 @@ def reward_attack(
     runs: Annotated[list[str], typer.Argument(help="Folders of reward models, or `mini`.")],
     out: Out,
     data: Data = None,
-    partition: Annotated[
-        str | None,
-        typer.Option(
-            help="Of --data: test, validation, train or all; default: test if there is one."
-        ),
-    ] = None,
+    partition: Partition = None,
     codec_of: CodecOf = None,
     utterances: Annotated[
         int | None, typer.Option(min=2, help="How many are attacked; default: 96, with --quick 20.")

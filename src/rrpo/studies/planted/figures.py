@@ -33,7 +33,7 @@ TENTH = 0.1
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: of a reward model, or of a policy that it pays."""
+    """One figure: of a reward model, or of a policy that was trained against it."""
 
     rho: float
     artifact: str
