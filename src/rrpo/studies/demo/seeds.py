@@ -53,7 +53,7 @@ def run(
     """
     folders = [out / f"seed-{seed}" for seed in range(seeds)]
     asked = [(folder, seed, plan, ablation, command) for seed, folder in enumerate(folders)]
-    side_by_side(_demo, asked, "seeds")
+    side_by_side(_demo, asked, "seeds", workers=1 if seeds == 1 else None)
     results = [with_intervals(read_json(folder / "results.json")) for folder in folders]
     return pool_seeds(out, folders, results, plan, command)
 
