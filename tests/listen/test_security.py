@@ -5,6 +5,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -150,18 +151,22 @@ def test_paths_are_sent_as_they_are_to_a_real_server(tmp_path: Path) -> None:
         connection.close()
 
 
-@pytest.mark.parametrize("path", ["/join", "/answer", "/administrator/delete", "/about"])
-def test_a_large_body_is_refused_before_it_was_sent(tmp_path: Path, path: str) -> None:
+def test_a_large_body_is_refused_before_it_was_sent(tmp_path: Path) -> None:
     """The answer comes while most of the body is still on its way, and the connection ends."""
     write_test(tmp_path / "test")
-    with running(tmp_path / "test") as served:
+    paths = ("/join", "/answer", "/administrator/delete", "/about")
+    with running(tmp_path / "test") as served, ExitStack() as connections:
         host, _, port = served.address.removeprefix("http://").rstrip("/").partition(":")
-        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-        with socket.create_connection((host, int(port)), timeout=30) as sent:
+        waiting = []
+        for path in paths:  # all at once: the server keeps each for five seconds
+            sent = socket.create_connection((host, int(port)), timeout=30)
+            waiting.append(connections.enter_context(sent))
+            head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
             sent.sendall(f"{head}Content-Length: {6 * 2**20}\r\n\r\n".encode() + b"x" * 1000)
+        for path, sent in zip(paths, waiting, strict=True):
             reply = b""
             while part := sent.recv(65536):
                 reply += part
-        assert reply.startswith(b"HTTP/1.1 413 ")
-        assert b"\r\n\r\nContent Too Large" in reply
+            assert reply.startswith(b"HTTP/1.1 413 "), path
+            assert b"\r\n\r\nContent Too Large" in reply, path
         assert served.store.size() == 0
