@@ -3,11 +3,13 @@
 import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import pydantic
 import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -17,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rrpo.errors import UserError
 
+Model = TypeVar("Model", bound=pydantic.BaseModel)
 BODY = 16 * 1024
 """Most bytes of a request."""
 CONNECTIONS = 64
@@ -135,3 +138,21 @@ def serve(
         address = f"http://{host}:{listening.getsockname()[1]}/"
         print(told(address), flush=True)
         uvicorn.Server(config).run(sockets=[listening])
+
+
+async def read_json(request: Request, kind: type[Model]) -> Model:
+    """Read a request's JSON.
+
+    Raises:
+        HTTPException: it is not JSON by its type, as a form of another site's page can never be.
+        UserError: it says something else than is asked for.
+    """
+    named = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if named != "application/json":
+        raise HTTPException(415, "only application/json is read")
+    try:
+        return kind.model_validate_json(await request.body())
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "the request"
+        raise UserError(f"{name}: {first['msg']}") from None

@@ -29,7 +29,7 @@ from rrpo.listen.links import completion_code, completion_url
 from rrpo.listen.rate_limit import RateLimit
 from rrpo.listen.ratings import Listener, PageAnswers, is_panel_id
 from rrpo.listen.store import AnsweredOtherwise, DiskFull, Store, is_token
-from rrpo.server import Guarded, application
+from rrpo.server import Guarded, application, read_json
 
 LISTENERS = 10_000
 """Most that an open link takes in."""
@@ -49,7 +49,6 @@ OTHER = (
 ANSWERED = "this page was answered before, with other values: the first answer stays"
 BUSY = "too many requests come from your network: it goes on in a moment"
 
-Model = TypeVar("Model", bound=Strict)
 Result = TypeVar("Result")
 
 
@@ -107,7 +106,7 @@ class Collection:
 
     async def join(self, request: Request) -> Response:
         """Take in a newcomer; whoever is there already is only greeted again."""
-        asked = await _read(request, Joining)
+        asked = await read_json(request, Joining)
         if not is_token(asked.token) or (self._invited and asked.token not in self._invited):
             raise HTTPException(403, UNKNOWN)
         panel_id = self._panel_id(asked)
@@ -155,7 +154,7 @@ class Collection:
     async def answer(self, request: Request) -> Response:
         """Keep a page's answers; the answer to this request says that they are on the disk."""
         listener = await self._listener(request)
-        answered = await _read(request, PageAnswers)
+        answered = await read_json(request, PageAnswers)
         try:
             finished = await _thread(self.store.keep, listener, answered)
         except AnsweredOtherwise:
@@ -180,7 +179,7 @@ class Collection:
     async def delete(self, request: Request) -> Response:
         """Delete a listener."""
         self._require_administrator(request)
-        asked = await _read(request, Deletion)
+        asked = await read_json(request, Deletion)
         if asked.confirm != asked.listener:
             raise UserError("confirm is another id than listener: give the same twice")
         if not await _thread(self.store.delete, asked.listener):
@@ -281,24 +280,6 @@ def _bearer(request: Request) -> str:
 async def _thread(work: Callable[..., Result], *arguments: Any) -> Result:
     """Wait for what waits for the disk, while others are answered."""
     return await anyio.to_thread.run_sync(lambda: work(*arguments))
-
-
-async def _read(request: Request, kind: type[Model]) -> Model:
-    """Read a request's JSON.
-
-    Raises:
-        HTTPException: it is not JSON by its type, as a form of another site's page can never be.
-        UserError: it says something else than is asked for.
-    """
-    named = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if named != "application/json":
-        raise HTTPException(415, "only application/json is read")
-    try:
-        return kind.model_validate_json(await request.body())
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "the request"
-        raise UserError(f"{name}: {first['msg']}") from None
 
 
 async def _full(_: Request, __: Exception) -> PlainTextResponse:

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from rrpo.listen.design import Design
-from rrpo.report.page import TEMPLATES
+from rrpo.report.templates import TEMPLATES, templates
 
 FILES = Path(__file__).parent
 SHARED = ("sound.js", "marks.js", "questions.js", "lasting.js", "parts.js", "listen.js")
@@ -19,14 +17,7 @@ KINDS = {".css": "text/css", ".js": "text/javascript", ".html": "text/html"}
 
 def html(name: str, **values: Any) -> str:
     """Return a page; it holds nothing of a test."""
-    environment = Environment(
-        loader=FileSystemLoader(FILES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name).render(**values)
+    return templates(FILES).get_template(name).render(**values)
 
 
 def files(scripts: Sequence[str]) -> dict[str, str]:

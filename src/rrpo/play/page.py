@@ -10,7 +10,6 @@ import anyio.to_thread
 import numpy as np
 import pydantic
 import soundfile
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -19,8 +18,8 @@ from starlette.routing import Route
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.loading import MINI, Location, origin_of
-from rrpo.report.page import TEMPLATES
-from rrpo.server import Guarded, application
+from rrpo.report.templates import TEMPLATES, templates
+from rrpo.server import Guarded, application, read_json
 from rrpo.speaking.by_name import NamedSpeaker, Speech, load_speaker
 
 FILES = Path(__file__).parent
@@ -74,7 +73,7 @@ def make(speakers: Sequence[NamedSpeaker], host: str) -> Guarded:
 
     async def speech(request: Request) -> Response:
         nonlocal pending
-        asked = _asked(request.headers.get("content-type", ""), await request.body())
+        asked = await read_json(request, Asked)
         if asked.policy >= len(speakers):
             raise UserError(f"there is no policy {asked.policy}: load the page again")
         if pending > QUEUE:
@@ -105,36 +104,16 @@ def make(speakers: Sequence[NamedSpeaker], host: str) -> Guarded:
 
 
 def _html(speakers: Sequence[NamedSpeaker]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(FILES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return (
+        templates(FILES)
+        .get_template("play.html")
+        .render(
+            policies=[str(one.location) for one in speakers],
+            emotions=speakers[0].speaker.emotions,
+            longest=LONGEST,
+            synthetic=str(speakers[0].location) == MINI,
+        )
     )
-    return environment.get_template("play.html").render(
-        policies=[str(one.location) for one in speakers],
-        emotions=speakers[0].speaker.emotions,
-        longest=LONGEST,
-        synthetic=str(speakers[0].location) == MINI,
-    )
-
-
-def _asked(kind: str, body: bytes) -> Asked:
-    """Read a request.
-
-    Raises:
-        HTTPException: it is not JSON by its type, as a form of another site's page can never be.
-        UserError: it asks for something else than speech.
-    """
-    if kind.partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, "only application/json is read")
-    try:
-        return Asked.model_validate_json(body)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "the request"
-        raise UserError(f"{name}: {first['msg']}") from None
 
 
 def _wav(said: Speech) -> bytes:

@@ -1,14 +1,12 @@
 """The pages of a run: one HTML file each that works without a network."""
 
 import base64
-import functools
 import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rrpo.checkpoint import read_json, write_text
@@ -37,9 +35,8 @@ from rrpo.report.plots import Chart, Line, Point, chart_svg, legend_mark
 from rrpo.report.scatter import panels
 from rrpo.report.stages import read_stages, times
 from rrpo.report.summary import summarize
+from rrpo.report.templates import TEMPLATES, templates
 from rrpo.tokens import shown
-
-TEMPLATES = Path(__file__).parent
 
 
 def write_page(folder: Path) -> Path:
@@ -171,7 +168,7 @@ def write_html(path: Path, template: str, **context: Any) -> Path:
     script = (TEMPLATES / "player.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     html = (
-        _templates()
+        templates()
         .get_template(template)
         .render(
             style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
@@ -182,20 +179,6 @@ def write_html(path: Path, template: str, **context: Any) -> Path:
     )
     write_text(path, html)
     return path
-
-
-@functools.cache
-def _templates() -> Environment:
-    """Return the templates; a page that grows is rendered often."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["system_label"] = system_label
-    return environment
 
 
 def _curve_charts(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[dict[str, Any]]:
