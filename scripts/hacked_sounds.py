@@ -2,24 +2,32 @@
 
     python scripts/hacked_sounds.py planted --out src/rrpo/mini/assets/hacked.json
 
-Taken are the first sentences that seed 0's policies say in the planted emotion, whatever they sound
-like, and the figures of all seeds; the command is that of the study.
+Taken are the first sentences that the policies of one seed say in the planted emotion, whatever
+they sound like, and the figures of all seeds. The seed is that whose artifacts are nearest to the
+means. The command is that of the study.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
 from rrpo.interval import Interval
 from rrpo.mini.world import World
-from rrpo.studies.planted.figures import CONTROL, FIRST_POLICY
+from rrpo.studies.planted.figures import CONTROL, FIRST_POLICY, late
 from rrpo.studies.planted.page import BEST
 from rrpo.studies.planted.plan import EMOTION
-from rrpo.studies.planted.recipes import POLICIES
 
-SHOWN = (CONTROL, FIRST_POLICY, "rrpo", BEST)
+SHOWN = {
+    CONTROL: "DiffRO where clicks tell nothing",
+    FIRST_POLICY: "DiffRO, plain reward model",
+    "rrpo": "RRPO, hardened reward model",
+    BEST: "RRPO, hardened, with a detector",
+}
+"""Policies by name, and how the demo's page calls them."""
 SENTENCES = 2
 
 
@@ -31,29 +39,44 @@ def figure(rows: list[dict[str, Any]], policy: str, measure: str, seeds: int) ->
     return format(Interval(row["mean"], row["low"], row["high"]), ".2f")
 
 
+def typical(found: dict[str, list[dict[str, Any]]]) -> int:
+    """Return the seed whose late artifacts are nearest to the means, each as a share of its mean.
+
+    Args:
+        found: of each policy its figures, seed by seed.
+    """
+    said = np.array([[late(one["looks"])["planted"] for one in seeds] for seeds in found.values()])
+    return int(np.abs(said / said.mean(1, keepdims=True) - 1).sum(0).argmin())
+
+
 def bundle(study: Path) -> dict[str, Any]:
     """Return what the demo shows of a planted study of clicks."""
     told = read_json(study / "planted.json")
     rows = [one for one in told["rows"] if one["artifact"] == "click" and one["policy"]]
     rho, seeds = told["plan"]["policy_rho"], told["plan"]["seeds"]
-    said = {
-        name: read_json(study / "policy" / f"click-{rho:g}-{name}-0" / "figures.json")["said"]
+    found = {
+        name: [
+            read_json(study / "policy" / f"click-{rho:g}-{name}-{seed}" / "figures.json")
+            for seed in range(seeds)
+        ]
         for name in SHOWN
     }
-    texts = list(said[SHOWN[0]]["start"])[:SENTENCES]
-    start = figure(rows, SHOWN[0], "planted, at the start", seeds)
+    seed = typical(found)
+    said = {name: figures[seed]["said"] for name, figures in found.items()}
+    texts = list(said[CONTROL]["start"])[:SENTENCES]
+    start = figure(rows, CONTROL, "planted, at the start", seeds)
     acts = [
         {
             "title": "Before",
             "figures": f"{start} clicks an utterance",
-            "tokens": [said[SHOWN[0]]["start"][text] for text in texts],
+            "tokens": [said[CONTROL]["start"][text] for text in texts],
         }
     ]
-    for name in SHOWN:
+    for name, title in SHOWN.items():
         clicks, judge = (figure(rows, name, one, seeds) for one in ("planted", "judge"))
         acts.append(
             {
-                "title": POLICIES[name].title,
+                "title": title,
                 "figures": f"{clicks} clicks an utterance, judge {judge}",
                 "tokens": [said[name]["end"][text] for text in texts],
             }
@@ -62,8 +85,10 @@ def bundle(study: Path) -> dict[str, Any]:
         "told": "Nothing above was hacked on purpose. In a study, five clicks were planted in "
         f"nearly all speech labelled {EMOTION} and hardly any other, reward models learned from "
         "it, and policies were trained against them; the control’s reward model learned from "
-        "speech in which clicks tell nothing. Hear what the policies of one training say, asked "
-        f"to be {EMOTION}; the figures are means over {seeds} trainings with 95 % intervals.",
+        "speech in which clicks tell nothing. The last policy’s reward model has clicks in half of "
+        "the speech of every emotion, and a detector of clicks stands in its reward. Hear what the "
+        f"policies of the training that is nearest to the means say, asked to be {EMOTION}; the "
+        f"figures are means over {seeds} trainings with 95 % intervals.",
         "command": told["command"],
         "codec": World().codec_identity,
         "texts": texts,
