@@ -40,15 +40,45 @@ def test_a_detector_of_own_shards_records_their_codec_and_how_it_does(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = shards(tmp_path, World().codec_identity)
-    model = train_detector(tmp_path / "run", **made, start=tiny / "reward", settings=QUICK)
+    settings = {"train.steps": 40, "train.learning_rate": 1e-2, "batch_size": 8}
+    model = train_detector(tmp_path / "run", **made, start=tiny / "reward", settings=settings)
     assert model.config.codec == World().codec_identity
     assert model.classes("event") == ["none", "event"]
     said = capsys.readouterr().out
     last = read_json(tmp_path / "run" / "results.json")["validations"][-1]
-    assert f"{last['found']:.0%} of speech with the sound" in said
+    assert f"{last['found']:.0%} of held-out speech with it" in said
     assert "--set rewards.event=1.0" in said
     inputs = read_json(tmp_path / "run" / "inputs.json")
     assert inputs["having"][0][0] == str(made["having"])
+
+
+def test_one_that_cannot_tell_is_not_recommended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = shards(tmp_path, "own")
+    none = QUICK | {"train.steps": 1, "train.learning_rate": 1e-9}
+    model = train_detector(tmp_path / "run", **made, start="new", settings=none)
+    assert model.config.codec == "own"
+    said = capsys.readouterr().out
+    assert "that is of no use: give it more steps" in said
+    assert "rewards.event" not in said
+
+
+def test_speech_with_the_sound_in_place_of_that_without_is_refused(tmp_path: Path) -> None:
+    made = shards(tmp_path, World().codec_identity)
+    rows = read_shard(made["having"])
+    write_shard(tmp_path / "clicks.parquet", rows, World().codec_identity, "clicks")
+    with pytest.raises(UserError, match=r"clicks were put into this speech: name it with --having"):
+        train_detector(tmp_path / "run", tmp_path / "clicks.parquet", made["data"])
+
+
+def test_a_policy_without_a_reward_for_the_emotion_is_told(tiny: Path, tmp_path: Path) -> None:
+    start = ["policy", "diffro", "--from", tiny / "policy", "--data", tiny / "data"]
+    few = ["--set", "train.steps=1", "--set", "train.warmup_steps=0"]
+    said = rrpo(
+        *start, *few, "--reward", "mini-tasks", "--set", "rewards.event=1", "--out", tmp_path / "p"
+    )
+    assert "rewards without emotion (event)" in said
 
 
 def test_a_policy_is_trained_against_an_emotion_and_no_event(tiny: Path, tmp_path: Path) -> None:

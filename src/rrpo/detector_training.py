@@ -1,14 +1,18 @@
 """Detectors trained by name: `rrpo reward detector` and the Python API's `train_detector`."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
 
 from rrpo import config as configuration
 from rrpo import reward, runs
 from rrpo.config import Settings, as_overrides
-from rrpo.data.shards import Utterance, shard_codec
+from rrpo.data.shards import Utterance, shard_codec, shard_insert
 from rrpo.errors import UserError
 from rrpo.loading import (
+    NEW,
     Location,
     codec_identity,
     describe,
@@ -21,7 +25,7 @@ from rrpo.mini.world import World
 from rrpo.notes import note
 from rrpo.processes import is_main, preparing
 from rrpo.report.page import write_run_page
-from rrpo.reward import RewardModel
+from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.detector import DetectorRun, new_detector
 from rrpo.run_kinds import require_own
 from rrpo.sound.inserts import EVERYWHERE, INSERTS
@@ -30,6 +34,8 @@ from rrpo.train import Callback, TrainResult
 
 ENOUGH = 240
 """Utterances of the bundled data; a sound is put into them in ten seconds."""
+WORTH = 0.5
+"""How much more of the speech with the sound a detector has to find than of that without it."""
 
 
 def train_detector(
@@ -55,7 +61,7 @@ def train_detector(
         data: token shards without the sound; None: the bundled ones.
         having: token shards with it; None: the bundled ones, with `insert` in each.
         insert: a sound of `rrpo.sound.inserts.INSERTS`, by default clicks; for bundled data only.
-        start: "mini" or a run, whose encoder the detector starts with.
+        start: "mini" or a run, whose encoder the detector starts with, or "new".
         config: a YAML file of settings.
         settings: over it.
         codec_of: which codec the tokens are of, where the shards do not say it.
@@ -79,8 +85,9 @@ def train_detector(
         _require_both(data, having, insert)
         known = {str(one): shard_codec(Path(one)) for one in (data, having) if one is not None}
         known = known or {"the bundled data": World().codec_identity}
-        given = load_reward_model(start)
-        known[f"the reward model {start}"] = given.config.codec
+        given = _started(start, run.train.seed)
+        if str(start) != NEW:
+            known[f"the reward model {start} (--from)"] = given.config.codec
         codec = require_one_codec(known, codec_identity(codec_of))
         without, spoilt = _speech(data, having, insert or "clicks", run.train.seed)
         model = new_detector(given, run.train.seed)
@@ -97,15 +104,27 @@ def train_detector(
 
 
 def told(folder: Path, result: TrainResult) -> str:
-    """Return what is said of a trained detector: what it finds, and how it is used."""
+    """Return what is said of a trained detector: what it finds, and how it is used or mended."""
     last = result.validations[-1]
-    words = {"found": "of speech with the sound", "false_alarms": "of speech without it"}
-    found = [f"{last[key]:.0%} {word}" for key, word in words.items() if key in last]
-    return (
-        f"detector in {folder}: it finds the sound in {' and in '.join(found)} (held out); use it "
-        f"with: rrpo policy diffro --preset recommended --reward … --reward {folder} "
-        "--set rewards.event=1.0"
+    found, errs = last["found"], last["false_alarms"]
+    said = (
+        f"detector in {folder}: it finds the sound in {found:.0%} of held-out speech with it, and "
+        f"in {errs:.0%} without it; "
     )
+    if found - errs < WORTH:
+        return said + "that is of no use: give it more steps (train.steps) or more speech"
+    return (
+        f"{said}use it with: rrpo policy diffro --preset recommended --reward … "
+        f"--reward {shlex.quote(str(folder))} --set rewards.event=1.0"
+    )
+
+
+def _started(start: Location, seed: int) -> RewardModel:
+    """Return the reward model that a detector starts from."""
+    if str(start) != NEW:
+        return load_reward_model(start)
+    torch.manual_seed(seed)
+    return RewardModel(RewardConfig())
 
 
 def _require_both(data: Location | None, having: Location | None, insert: str | None) -> None:
@@ -113,6 +132,11 @@ def _require_both(data: Location | None, having: Location | None, insert: str | 
         raise UserError(
             "a detector needs speech without the sound (--data) and with it (--having): make both "
             "with `rrpo tokenize --insert clicks`, or name neither for the bundled speech"
+        )
+    if data is not None and (sound := shard_insert(Path(data))):
+        raise UserError(
+            f"--data {data}: {sound} were put into this speech: name it with --having, and the "
+            "speech without them with --data"
         )
     if insert is not None and data is not None:
         raise UserError(
@@ -149,7 +173,8 @@ def _speech(
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Return speech without a sound and with it."""
     if data is not None and having is not None:
-        return load_data(data), _changed(load_data(data), load_data(having), having)
+        without = load_data(data)
+        return without, _changed(without, load_data(having), having)
     codec, rows = World().codec(), load_data(None)[:ENOUGH]
     if insert in EVERYWHERE:
         return tokenized_again(codec, rows), with_sound(codec, rows, INSERTS[insert], seed, True)

@@ -37,6 +37,8 @@ Location = str | Path
 """A path, or `mini` for what is bundled."""
 BUNDLED = (MINI, f"{MINI}-tasks")
 """Names of the reward models that come with the mini world."""
+NEW = "new"
+"""Start of a reward model that is not trained yet."""
 
 
 def output_folder(out: Location) -> Path:

@@ -15,6 +15,7 @@ from rrpo.data.stream import Streamed
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.loading import (
+    NEW,
     Location,
     codec_identity,
     describe,
@@ -35,9 +36,6 @@ from rrpo.run_kinds import require_own
 from rrpo.streaming import stream_shards
 from rrpo.tokens import require_one_codec
 from rrpo.train import Callback
-
-NEW = "new"
-"""Start of a reward model that is not trained yet."""
 
 
 def train_reward(

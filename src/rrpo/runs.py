@@ -18,6 +18,7 @@ from rrpo.data.stream import Streamed
 from rrpo.errors import UserError
 from rrpo.loading import Origin
 from rrpo.monitor import MonitorConfig, monitored
+from rrpo.notes import note
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
@@ -107,6 +108,8 @@ class ReferencedRun(PolicyRun):
         if not isinstance(given, Sequence):
             self._require_defaults()
             return given
+        if "emotion" not in self.rewards:
+            note(f"rewards without emotion ({', '.join(self.rewards)}): no emotion is trained for")
         made = Reward(given, self.rewards, self.caution, self.bound, form, self.content_gate)
         made.check(prompts.first() if isinstance(prompts, Streamed) else prompts)
         return made

@@ -18,7 +18,7 @@ from rrpo.audio import Audio
 from rrpo.checkpoint import read_json
 from rrpo.cli import data as commands
 from rrpo.data.manifest import Recording, read_manifest, write_manifest
-from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.data.shards import Utterance, read_shard, shard_insert, write_shard
 from rrpo.data.survey import read_recording
 from rrpo.data.tokenize import tokenize
 from rrpo.data.utterance import OPTIONAL
@@ -291,6 +291,14 @@ def test_sounds_are_put_into_each_recording_once_more(tmp_path: Path) -> None:
         read_shard(tmp_path / "silence" / kind) for kind in ("tokens", "mixes", "inserted")
     )
     assert [row.id for row in longer] == ["000000", "000001"]
+    assert shard_insert(tmp_path / "silence" / "inserted") == "silence"
+    assert shard_insert(tmp_path / "silence" / "tokens") == ""
+    # What was lost or damaged since then is made again.
+    lost, whole = (tmp_path / "silence" / kind / "00000.parquet" for kind in ("inserted", "tokens"))
+    lost.unlink()
+    whole.write_bytes(whole.read_bytes()[:100])
+    tokenize(Counting(), told, tmp_path / "silence", mixes=1, insert="silence")
+    assert [row.id for row in read_shard(lost)] == [row.id for row in read_shard(whole)]
     assert [(row.emotion, row.text) for row in longer] == [(row.emotion, row.text) for row in plain]
     for row, other in zip(longer, plain, strict=True):
         assert 0.2 <= (row.tokens.size - other.tokens.size) / 25 <= 0.84

@@ -115,7 +115,7 @@ def test_a_text_is_held_out_of_both_kinds_or_of_none() -> None:
 
 
 def test_one_text_cannot_be_held_out() -> None:
-    with pytest.raises(UserError, match="1 different texts, of which 1 are held out"):
+    with pytest.raises(UserError, match="1 of 1 texts are held out"):
         divided(utterances(1, 0, False), utterances(1, 1, True), 0.1, 0)
 
 

@@ -98,7 +98,7 @@ def reward_detector(
     ] = None,
     codec_of: CodecOf = None,
     start: Annotated[
-        str, typer.Option("--from", help="Reward model whose encoder it starts with.")
+        str, typer.Option("--from", help="Reward model whose encoder it starts with, or `new`.")
     ] = "mini",
     config: ConfigFile = None,
     settings: Settings = None,

@@ -22,14 +22,18 @@ from rrpo.tokens import TOKEN_RATE, require_one_codec
 ALL = "all"
 """Every utterance, whatever its partition."""
 CODEC = b"rrpo.codec"
+INSERT = b"rrpo.insert"
 """Key of the codec's identity (`rrpo.tokens`) in a shard's metadata."""
 
 
-def write_shard(path: Path, utterances: Sequence[Utterance], codec: str = "") -> None:
+def write_shard(
+    path: Path, utterances: Sequence[Utterance], codec: str = "", insert: str = ""
+) -> None:
     """Write utterances as one parquet file, in their order.
 
     Args:
         codec: identity of what the tokens are of (`rrpo.tokens`); empty where it is not known.
+        insert: the sound that was put into every utterance; empty: none.
     """
     columns = {
         name: [getattr(utterance, name) for utterance in utterances]
@@ -37,7 +41,8 @@ def write_shard(path: Path, utterances: Sequence[Utterance], codec: str = "") ->
         if name != "tokens"
     }
     columns["tokens"] = [utterance.tokens.astype(np.int16) for utterance in utterances]
-    schema = SCHEMA.with_metadata({CODEC: codec}) if codec else SCHEMA
+    told = {key: value for key, value in ((CODEC, codec), (INSERT, insert)) if value}
+    schema = SCHEMA.with_metadata(told) if told else SCHEMA
     table = arrow.table({name: columns[name] for name in SCHEMA.names}, schema=schema)
     with atomic_path(path) as temporary:
         parquet.write_table(table, temporary, compression="zstd")
@@ -209,6 +214,36 @@ def shard_files(path: Path) -> list[Path]:
     return files
 
 
+def shard_insert(path: Path) -> str:
+    """Return the sound that was put into every utterance of a parquet file or a folder of them.
+
+    Returns:
+        empty, where no file says it.
+
+    Raises:
+        UserError: nothing is there, or a file is damaged.
+    """
+    return next(filter(None, (_told(file, INSERT) for file in shard_files(path))), "")
+
+
+def is_readable(file: Path) -> bool:
+    """Say whether a parquet file is there and whole."""
+    try:
+        parquet.read_schema(file)
+    except (arrow.ArrowException, OSError, ValueError):
+        return False
+    return True
+
+
+def _told(file: Path, key: bytes) -> str:
+    try:
+        metadata = parquet.read_schema(file).metadata or {}
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        raise unreadable(file, error) from None
+    found: bytes = metadata.get(key, b"")
+    return found.decode("utf-8", "replace")
+
+
 def shard_codec(path: Path) -> str:
     """Return the identity of the codec of one parquet file, or of every one of a folder.
 
@@ -218,13 +253,7 @@ def shard_codec(path: Path) -> str:
     Raises:
         UserError: nothing is there, a file is damaged, or two files are of different codecs.
     """
-    found: dict[str, str] = {}
-    for file in shard_files(path):
-        try:
-            metadata = parquet.read_schema(file).metadata or {}
-        except (arrow.ArrowException, OSError, ValueError) as error:
-            raise unreadable(file, error) from None
-        found[str(file)] = metadata.get(CODEC, b"").decode("utf-8", "replace")
+    found = {str(file): _told(file, CODEC) for file in shard_files(path)}
     if len(set(found.values())) > 1 and "" in found.values():
         silent = next(file for file, line in found.items() if not line)
         raise UserError(

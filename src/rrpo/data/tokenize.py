@@ -15,7 +15,7 @@ from rrpo import audio
 from rrpo.audio import Audio
 from rrpo.checkpoint import alone, claim, read_json, write_json, write_text
 from rrpo.data.manifest import TEST, Recording
-from rrpo.data.shards import Utterance, write_shard
+from rrpo.data.shards import Utterance, is_readable, write_shard
 from rrpo.data.survey import (
     Verdict,
     read_recording,
@@ -30,6 +30,8 @@ from rrpo.sound.audio_mixup import energy_adaptive_mixup, other_than
 from rrpo.sound.inserts import INSERTS, inserted
 from rrpo.tokens import TOKEN_RATE, fits_sound
 
+KINDS = ("tokens", "mixes", "inserted")
+"""Folders of what is made."""
 SHARD = 200
 """Utterances and mixes of one parquet file, the unit an interrupted call goes on from."""
 
@@ -127,7 +129,7 @@ def _make_shards(work: "_Work", out: Path, seed: int, name: str) -> Tokenized:
                 rng = np.random.default_rng([seed, number])
                 chosen = range(start, min(start + size, count))
                 made = work.shard(chosen, rng, seed, progress)
-                _write_shard(out, f"{number:05d}", made, name)
+                _write_shard(out, f"{number:05d}", made, name, work.insert or "")
             stored = read_json(path)
             result.tokens += stored["tokens"]
             result.mixes += stored["mixes"]
@@ -161,23 +163,27 @@ class _Shard:
 
 
 def _is_current(path: Path, sounds: Sequence[str]) -> bool:
-    """Say whether a shard was made of the sounds that are there now, its mixes' partners too.
+    """Say whether a shard is there, of the sounds that are there now, its mixes' partners too.
 
     Args:
         sounds: of each recording its digest; empty where it is left out.
     """
-    heard = read_json(path).get("heard") if path.is_file() else None
+    made = read_json(path) if path.is_file() else {}
+    heard = made.get("heard")
     if not isinstance(heard, dict):
         return False
+    for kind in KINDS:
+        if made.get(kind) and not is_readable(path.parents[1] / kind / f"{path.stem}.parquet"):
+            return False
     return all(sounds[int(place)] == digest for place, digest in heard.items())
 
 
-def _write_shard(out: Path, name: str, shard: _Shard, codec: str) -> None:
-    kinds = {"tokens": shard.rows, "mixes": shard.mixed, "inserted": shard.inserted}
+def _write_shard(out: Path, name: str, shard: _Shard, codec: str, insert: str) -> None:
+    kinds = dict(zip(KINDS, (shard.rows, shard.mixed, shard.inserted), strict=True))
     for kind, rows in kinds.items():
         path = out / kind / f"{name}.parquet"
         if rows:
-            write_shard(path, rows, codec)
+            write_shard(path, rows, codec, insert if kind == "inserted" else "")
         else:
             path.unlink(missing_ok=True)  # of sounds that could be used before
     counts = {kind: len(rows) for kind, rows in kinds.items()}

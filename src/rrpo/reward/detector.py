@@ -75,7 +75,7 @@ def divided(
     """Return those of both that train and those of both that are held out, by text, else by id.
 
     Raises:
-        UserError: they have no two texts, or all of one kind would be held out.
+        UserError: one kind would be wanting on one side.
     """
     texts = sorted({row.text or row.id for row in [*rows, *others]})
     np.random.default_rng(seed).shuffle(texts)
@@ -84,10 +84,11 @@ def divided(
         [[row for row in part if ((row.text or row.id) in held) == side] for part in (rows, others)]
         for side in (False, True)
     )
-    if not all(kept):
+    if not all(kept) or not all(tested):
         raise UserError(
-            f"{len(texts)} different texts, of which {len(held)} are held out: give at least two "
-            "in speech with it and in speech without"
+            f"{len(held)} of {len(texts)} texts are held out (held_out={share:g}), and then speech "
+            "with the sound or without it is lacking to train or to test on: give more texts of "
+            "both, or another held_out"
         )
     return kept[0], kept[1], tested[0], tested[1]
 
@@ -171,12 +172,9 @@ def detection(
     """Return how a detector does: shares of utterances with p(event) above a half.
 
     Returns:
-        "found", of those that have it; "false_alarms", of those that do not. What none are given
-        of is left out.
+        "found", of those that have it; "false_alarms", of those that do not.
     """
     parts = {"found": having, "false_alarms": without}
     return {
-        name: float((detected(model, rows) > 0.5).float().mean())
-        for name, rows in parts.items()
-        if rows
+        name: float((detected(model, rows) > 0.5).float().mean()) for name, rows in parts.items()
     }

@@ -192,6 +192,11 @@ class RewardModel(nn.Module):
         """
         if task not in self.config.tasks:
             known = ", ".join(self.config.tasks)
+            if list(self.config.tasks) == ["event"]:
+                raise UserError(
+                    f"a detector stands where {task} is asked for: name a reward model of {task} "
+                    "(a detector goes beside it, and only where a policy is trained or speaks)"
+                )
             raise UserError(f"this reward model has no task {task!r}: choose one of {known}")
         return self.config.tasks[task]
 
