@@ -1,9 +1,13 @@
 """What is heard at a look of the mini world, against the judges themselves."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from rrpo import reward
 from rrpo.emotions import EMOTIONS
+from rrpo.errors import UserError
 from rrpo.evaluate import recodec
 from rrpo.mini.world import World
 from rrpo.monitor.listening import listen
@@ -12,6 +16,7 @@ from rrpo.objectives.on_policy import OnPolicy
 from rrpo.objectives.rollouts import RolloutConfig, draw
 from rrpo.policy.layout import make_prompts
 from rrpo.reward import Reward
+from rrpo.reward.detector import new_detector
 from rrpo.runs import DiffRORun
 
 CONFIG = {"every": 1, "second": ["mini", "mini-tasks"]}
@@ -20,10 +25,10 @@ CONFIG = {"every": 1, "second": ["mini", "mini-tasks"]}
 @pytest.mark.slow
 def test_every_judge_is_asked() -> None:
     world = World()
-    model, reward = world.policy(), Reward([world.reward_model()])
+    model, climbed = world.policy(), Reward([world.reward_model()])
     prompts = asked(make_prompts(world.tokenizer, world.shard("finetune")), 1)
     assert {prompt.emotion for prompt in prompts} == set(EMOTIONS)
-    on_policy = OnPolicy(model, model, reward, prompts, RolloutConfig())
+    on_policy = OnPolicy(model, model, climbed, prompts, RolloutConfig())
     run = DiffRORun.model_validate({"monitor": CONFIG})
     said = draw(model, prompts[:2], RolloutConfig(max_ratio=1.0), torch.Generator().manual_seed(0))
     listening = ears(on_policy, run)
@@ -64,3 +69,13 @@ def test_texts_are_asked_with_every_emotion() -> None:
         ])[0]  # fmt: skip
         assert torch.equal(prompt.text_ids, same.text_ids)
         assert torch.equal(prompt.instruct_ids, same.instruct_ids)
+
+
+def test_a_second_model_that_nothing_is_asked_of_is_refused(tmp_path: Path) -> None:
+    world = World()
+    reward.save(new_detector(world.reward_model(), 0), tmp_path / "detector")
+    model, prompts = world.policy(), make_prompts(world.tokenizer, world.shard("finetune")[:2])
+    on_policy = OnPolicy(model, model, Reward([world.reward_model()]), prompts, RolloutConfig())
+    told = {"every": 1, "second": [str(tmp_path / "detector")]}
+    with pytest.raises(UserError, match="detector has no head for emotion or content"):
+        ears(on_policy, DiffRORun.model_validate({"monitor": told}))

@@ -111,9 +111,16 @@ def ears(on_policy: OnPolicy, run: MonitoredRun) -> Ears:
     if config.words and codec is None:
         raise UserError("monitor.words needs audio to listen to: name a monitor.voice")
     models = reward.models if isinstance(reward, Reward) else []
+    second = load_reward_models(config.second, model) if config.second else []
+    for name, one in zip(config.second, second, strict=True):
+        if TASK not in one.config.tasks and one.content is None:
+            raise UserError(
+                f"monitor.second: {name} has no head for emotion or content, and nothing else is "
+                "asked: leave it out"
+            )
     return Ears(
         [one for one in models if TASK in one.config.tasks],
-        load_reward_models(config.second, model) if config.second else [],
+        second,
         codec,
         judge,
         content.recogniser() if config.words else None,
