@@ -83,20 +83,16 @@ def train_detector(
         require_own(DetectorRun, file)
         run = configuration.load(DetectorRun, file, as_overrides(settings))
         _require_both(data, having, insert)
-        known = {str(one): shard_codec(Path(one)) for one in (data, having) if one is not None}
-        known = known or {"the bundled data": World().codec_identity}
         given = _started(start, run.train.seed)
-        if str(start) != NEW:
-            known[f"the reward model {start} (--from)"] = given.config.codec
-        codec = require_one_codec(known, codec_identity(codec_of))
-        without, spoilt = _speech(data, having, insert or "clicks", run.train.seed)
+        codec = _codec(data, having, start, given, codec_of)
+        without, having_it = _speech(data, having, insert or "clicks", run.train.seed)
         model = new_detector(given, run.train.seed)
         model.config = model.config.model_copy(update={"codec": codec})
         inputs = describe(start=start, data=data, having=having)
         if data is None:
             inputs["insert"] = [[insert or "clicks", ""]]
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
-        result = runs.train_detector(model, without, spoilt, run, folder, **how)
+        result = runs.train_detector(model, without, having_it, run, folder, **how)
         if is_main():
             write_run_page(folder)
             print(told(folder, result))
@@ -104,7 +100,7 @@ def train_detector(
 
 
 def told(folder: Path, result: TrainResult) -> str:
-    """Return what is said of a trained detector: what it finds, and how it is used or mended."""
+    """Return what is said of a trained detector: what it finds, and how to use or improve it."""
     last = result.validations[-1]
     found, errs = last["found"], last["false_alarms"]
     said = (
@@ -127,6 +123,21 @@ def _started(start: Location, seed: int) -> RewardModel:
     return RewardModel(RewardConfig())
 
 
+def _codec(
+    data: Location | None,
+    having: Location | None,
+    start: Location,
+    given: RewardModel,
+    codec_of: str | None,
+) -> str:
+    """Return the one codec of the speech and of the reward model that is started from."""
+    known = {str(one): shard_codec(Path(one)) for one in (data, having) if one is not None}
+    known = known or {"the bundled data": World().codec_identity}
+    if str(start) != NEW:
+        known[f"the reward model {start} (--from)"] = given.config.codec
+    return require_one_codec(known, codec_identity(codec_of))
+
+
 def _require_both(data: Location | None, having: Location | None, insert: str | None) -> None:
     if (data is None) != (having is None):
         raise UserError(
@@ -147,22 +158,22 @@ def _require_both(data: Location | None, having: Location | None, insert: str | 
         raise UserError(f"--insert: unknown sound {insert!r}: choose from {', '.join(INSERTS)}")
 
 
-def _changed(without: list[Utterance], spoilt: list[Utterance], named: Location) -> list[Utterance]:
+def _changed(without: list[Utterance], having: list[Utterance], named: Location) -> list[Utterance]:
     """Leave out utterances in which the sound changed no token: they are in both kinds of speech.
 
     Raises:
         UserError: that is most of them.
     """
     plain = {row.tokens.tobytes() for row in without}
-    found = [row for row in spoilt if row.tokens.tobytes() not in plain]
-    if 2 * len(found) < len(spoilt):
+    found = [row for row in having if row.tokens.tobytes() not in plain]
+    if 2 * len(found) < len(having):
         raise UserError(
-            f"{len(spoilt) - len(found)} of {len(spoilt)} utterances of {named} are those "
+            f"{len(having) - len(found)} of {len(having)} utterances of {named} are those "
             "without the sound, token by token: name speech in which the sound can be heard"
         )
-    if len(found) < len(spoilt):
+    if len(found) < len(having):
         note(
-            f"{len(spoilt) - len(found)} of {len(spoilt)} utterances of {named} are left out: "
+            f"{len(having) - len(found)} of {len(having)} utterances of {named} are left out: "
             "the sound changed none of their tokens"
         )
     return found

@@ -240,8 +240,8 @@ def train_detector(
     """
     for rows in (without, having):
         check_tokens(rows, model.config.codes)
-    kept, spoilt, *held = divided(without, having, config.held_out, config.train.seed)
-    objective = DetectorObjective(model, kept, spoilt, config.batch_size)
+    kept, kept_having, *held = divided(without, having, config.held_out, config.train.seed)
+    objective = DetectorObjective(model, kept, kept_having, config.batch_size)
     watched: How = {"validate": lambda _: detection(model, *held), **how}
     return _trained("reward", "detector", objective, config, folder, watched)
 

@@ -85,8 +85,8 @@ def test_a_trained_detector_finds_it_and_the_reward_falls_with_it(tmp_path: Path
     assert tests[0]["found"] < 1.0 <= 0.2 + tests[-1]["found"]
     assert tests[-1]["false_alarms"] <= 0.2
     found = reward.load(tmp_path / "run")
-    clean, spoilt = utterances(40, 2, False), utterances(40, 3, True)
-    assert (detected(found, spoilt) > 0.5).float().mean() > 0.9
+    clean, having_it = utterances(40, 2, False), utterances(40, 3, True)
+    assert (detected(found, having_it) > 0.5).float().mean() > 0.9
     assert (detected(found, clean) < 0.5).float().mean() > 0.9
     both = Reward([emotion_model(), found], {"emotion": 1.0, "event": 1.0})
     prompts = [Prompt("text", "happy", torch.tensor([1]), torch.tensor([1]))] * 2
@@ -107,10 +107,10 @@ def test_both_kinds_of_speech_are_needed(without: int, having: int) -> None:
 
 def test_a_text_is_held_out_of_both_kinds_or_of_none() -> None:
     without, having = utterances(30, 0, False), utterances(30, 1, True)
-    kept, spoilt, *held = divided(without, having, 0.2, seed=4)
+    kept, having_it, *held = divided(without, having, 0.2, seed=4)
     assert [row.text for row in held[0]] == [row.text for row in held[1]]
     assert len(held[0]) == 6
-    assert not {row.text for row in [*kept, *spoilt]} & {row.text for row in held[0]}
+    assert not {row.text for row in [*kept, *having_it]} & {row.text for row in held[0]}
     assert divided(without, having, 0.2, seed=4)[2] == held[0]
 
 

@@ -151,11 +151,6 @@ class DetectorObjective:
         save(self.model, folder)
 
 
-def is_detector(model: RewardModel) -> bool:
-    """Say whether a reward model is a detector, and nothing else."""
-    return list(model.config.tasks) == [EVENT] and model.content is None
-
-
 def detected(model: RewardModel, rows: Sequence[Utterance]) -> Tensor:
     """Return p(event) (N,) of utterances.
 

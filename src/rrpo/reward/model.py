@@ -184,6 +184,11 @@ class RewardModel(nn.Module):
         """The token embedding table (V, D)."""
         return self.embedding.weight
 
+    @property
+    def is_detector(self) -> bool:
+        """Whether it says nothing but whether a sound is there (`rrpo.reward.detector`)."""
+        return list(self.config.tasks) == ["event"] and self.content is None
+
     def classes(self, task: str = "emotion") -> list[str]:
         """Return the names of a task's K classes.
 
@@ -192,7 +197,7 @@ class RewardModel(nn.Module):
         """
         if task not in self.config.tasks:
             known = ", ".join(self.config.tasks)
-            if list(self.config.tasks) == ["event"]:
+            if self.is_detector:
                 raise UserError(
                     f"a detector stands where {task} is asked for: name a reward model of {task} "
                     "(a detector goes beside it, and only where a policy is trained or speaks)"

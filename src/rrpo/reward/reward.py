@@ -183,16 +183,7 @@ class Reward:
                 raise UserError(f"no reward model has a head for {term!r}: name one that has")
         if content_gate is not None and not {"emotion", "content"} <= self.weights.keys():
             raise UserError("content_gate needs the rewards emotion and content: weigh both")
-        used = {index for members in self.members.values() for index in members}
-        for index, model in enumerate(models):
-            if index not in used:
-                heads = [term for term in TERMS if _has(model, term)]
-                told = ", ".join(f"{term}: {weight}" for term, weight in self.weights.items())
-                raise UserError(
-                    f"reward model {index + 1} of {len(models)} has none of the terms that have a "
-                    f"weight ({told}): leave it out, or weigh what it has ({', '.join(heads)}), "
-                    f"such as rewards={{{told}, {(heads or ['…'])[0]}: 1.0}}"
-                )
+        _require_used(models, self.weights)
         known = [models[index].classes() for index in self.members.get("emotion", [])]
         if any(emotions != known[0] for emotions in known):
             raise UserError(
@@ -247,8 +238,7 @@ class Reward:
         """
         widths = [model.table.shape[1] for model in self.models]
         parts = torch.split(embeddings, widths, dim=-1)
-        used = {index for members in self.members.values() for index in members}
-        hidden = {index: self.models[index].encode(parts[index], mask) for index in sorted(used)}
+        hidden = [model.encode(part, mask) for model, part in zip(self.models, parts, strict=True)]
         found = {}
         for term, members in self.members.items():
             each = torch.stack(
@@ -272,6 +262,19 @@ class Reward:
             )
             found["gated"] = (~passed).float()
         return found
+
+
+def _require_used(models: Sequence[RewardModel], weights: Mapping[str, float]) -> None:
+    """Refuse a reward model that has none of the terms with a weight: it would be ignored."""
+    told = ", ".join(f"{term}: {weight}" for term, weight in weights.items())
+    for number, model in enumerate(models, start=1):
+        heads = [term for term in TERMS if _has(model, term)]
+        if not weights.keys() & heads:
+            raise UserError(
+                f"reward model {number} of {len(models)} has none of the terms that have a weight "
+                f"({told}): leave it out, or weigh what it has ({', '.join(heads)}), such as "
+                f"rewards={{{told}, {(heads or ['…'])[0]}: 1.0}}"
+            )
 
 
 def _has(model: RewardModel, term: str) -> bool:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from rrpo.errors import UserError
 from rrpo.policy.layout import Prompt
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
-from rrpo.reward.detector import is_detector
 from rrpo.reward.reward import score, weighted_sum
 from rrpo.speaking.speaker import Said
 from rrpo.tokens import loops
@@ -98,7 +97,7 @@ def choosing_reward(models: Sequence[RewardModel]) -> Reward:
     weights = dict(WEIGHTS)
     if all(model.content is None for model in models):
         del weights["content"]
-    if any(is_detector(model) for model in models):
+    if any(model.is_detector for model in models):
         weights["event"] = DETECTED
     return Reward(models, weights, form="robust")
 
