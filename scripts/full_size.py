@@ -22,8 +22,9 @@ from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt
+from rrpo.policy_runs import DiffRORun
 from rrpo.reward import Reward, RewardConfig, RewardModel
-from rrpo.runs import DiffRORun, prepare
+from rrpo.runs import prepare
 from rrpo.train import TrainConfig
 
 FULL = LMConfig(

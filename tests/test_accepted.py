@@ -18,7 +18,7 @@ from corpus_trees import write
 from foreign_checkpoints import model_folder, upstream_state
 from model_folder import write_tokenizer
 from places import ROOT
-from rrpo import config, loading, policy, runs
+from rrpo import config, loading, policy, policy_runs
 from rrpo.cli.data import data_import, tokenize
 from rrpo.cli.speech import export
 from rrpo.data.shards import Utterance, write_shard
@@ -285,7 +285,7 @@ def empty_folder(at: Path) -> None:
 def settings(content: str, *options: str, encoding: str = "utf-8") -> Given:
     def run(at: Path) -> None:
         write(at / "c.yaml", content, encoding)
-        config.load(runs.SFTRun, at / "c.yaml", options)
+        config.load(policy_runs.SFTRun, at / "c.yaml", options)
 
     return run
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rrpo import train_reward, train_sft
 from rrpo.config import Strict, dump, load, require_same
 from rrpo.errors import UserError
+from rrpo.policy_runs import SFTRun
 from rrpo.reward.config import RewardRun
-from rrpo.runs import SFTRun
 
 
 class Inner(Strict):

@@ -7,7 +7,7 @@ import pytest
 
 from malformed import MUTATIONS, taken
 from model_folder import write_tokenizer
-from rrpo import config, loading, runs
+from rrpo import config, loading, policy_runs
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.policy import cosyvoice_text
@@ -16,10 +16,10 @@ from rrpo.reward.config import RewardRun
 
 KINDS: tuple[type[Strict], ...] = (
     RewardRun,
-    runs.SFTRun,
-    runs.DiffRORun,
-    runs.GRPORun,
-    runs.DPORun,
+    policy_runs.SFTRun,
+    policy_runs.DiffRORun,
+    policy_runs.GRPORun,
+    policy_runs.DPORun,
 )
 VALUES = (
     "", "~", "null", "no", "true", "-1", "0", "1e999", ".nan", ".inf", "-.inf", "1e-5", "1.5",
@@ -96,9 +96,9 @@ def test_settings_of_any_value_in_a_file(here: Path) -> None:
     for value in VALUES:
         for text in (value, f"train: {value}", f"{value}: 1", f"train:\n  steps: {value}"):
             path.write_bytes(text.encode("utf-8", "surrogatepass"))
-            found = taken(lambda: config.load(runs.SFTRun, path))
+            found = taken(lambda: config.load(policy_runs.SFTRun, path))
             refused += found is None
-            assert found == taken(lambda: config.load(runs.SFTRun, None, (), path))
+            assert found == taken(lambda: config.load(policy_runs.SFTRun, None, (), path))
     assert refused > 150
     assert not list(here.iterdir())
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from command_line import mistake, rrpo
+from detector_shards import QUICK, shards
 from rrpo import detector_training, runs, train_detector
 from rrpo.checkpoint import read_json
 from rrpo.data.shards import Utterance, read_shard, write_shard
@@ -14,26 +14,6 @@ from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.reward import RewardModel
 from rrpo.train import TrainResult
-
-QUICK = {"train.steps": 2, "train.warmup_steps": 0, "batch_size": 4}
-
-
-def shards(folder: Path, codec: str) -> dict[str, Path]:
-    """Write two shards, the second with token 6560 at every place; return them by option."""
-    rng, made = np.random.default_rng(0), {}
-    for name, token in (("data", None), ("having", 6560)):
-        rows = [
-            Utterance(
-                f"{name}-{number}",
-                f"Text {number}.",
-                "happy",
-                np.full(20, token) if token else rng.integers(0, 6560, 20),
-            )
-            for number in range(6)
-        ]
-        made[name] = folder / f"{name}.parquet"
-        write_shard(made[name], rows, codec)
-    return made
 
 
 def test_a_detector_of_own_shards_records_their_codec_and_how_it_does(

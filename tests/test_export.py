@@ -19,6 +19,7 @@ from rrpo.export import export
 from rrpo.loading import describe
 from rrpo.monitor.config import MonitorConfig
 from rrpo.policy import LMConfig, SpeechTokenLM, cosyvoice
+from rrpo.policy_runs import DiffRORun, SFTRun
 from rrpo.provenance import (
     MIXED,
     NOT_FOUND,
@@ -28,7 +29,6 @@ from rrpo.provenance import (
     trace,
     weights_hash,
 )
-from rrpo.runs import DiffRORun, SFTRun
 
 SIZES = {"hidden": 32, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate": 48}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1}

@@ -22,7 +22,7 @@ from rrpo.forgetting import forgetting, read_aloud
 from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.layout import Prompt
-from rrpo.runs import DiffRORun
+from rrpo.policy_runs import DiffRORun
 
 
 class Echo:

@@ -4,13 +4,13 @@ import pytest
 import yaml
 
 from command_line import mistake
-from rrpo import config, runs
+from rrpo import config, policy_runs
 from rrpo.errors import UserError
 from rrpo.presets import NAMES, preset
 from rrpo.reward.config import RewardRun
 from rrpo.reward.fit import FitConfig
 
-KINDS = {"reward": RewardRun, "diffro": runs.DiffRORun, "dpo": runs.DPORun}
+KINDS = {"reward": RewardRun, "diffro": policy_runs.DiffRORun, "dpo": policy_runs.DPORun}
 EVERY = [(command, name) for command, names in NAMES.items() for name in names]
 
 
@@ -34,7 +34,7 @@ def test_the_papers_hardening_is_the_default() -> None:
 
 
 def test_the_papers_policy_optimization_is_the_literal_reading() -> None:
-    found = config.load(runs.DiffRORun, None, preset=preset("diffro", "paper"))
+    found = config.load(policy_runs.DiffRORun, None, preset=preset("diffro", "paper"))
     assert (found.diffro.reward_form, found.diffro.history) == ("robust", "recorded")
     assert (found.diffro.kl_reduction, found.diffro.beta) == ("sum", 0.1)
     assert found.rewards == {"emotion": 1.0}
@@ -44,7 +44,7 @@ def test_files_and_options_change_a_preset(tmp_path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("diffro:\n  beta: 0.7\n  batch_size: 3\n")
     found = config.load(
-        runs.DiffRORun, path, ["diffro.batch_size=5"], preset("diffro", "recommended")
+        policy_runs.DiffRORun, path, ["diffro.batch_size=5"], preset("diffro", "recommended")
     )
     assert (found.diffro.beta, found.diffro.batch_size) == (0.7, 5)
     assert found.rewards["content"] == 5.0

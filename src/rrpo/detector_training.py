@@ -89,8 +89,9 @@ def train_detector(
         model = new_detector(given, run.train.seed)
         model.config = model.config.model_copy(update={"codec": codec})
         inputs = describe(start=start, data=data, having=having)
-        if data is None:
-            inputs["insert"] = [[insert or "clicks", ""]]
+        sound = (insert or "clicks") if having is None else shard_insert(Path(having))
+        if sound:
+            inputs["insert"] = [[sound, ""]]
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         result = runs.train_detector(model, without, having_it, run, folder, **how)
         if is_main():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rrpo import config as configuration
-from rrpo import policy, runs
+from rrpo import policy, policy_runs, runs
 from rrpo.checkpoint import claim
 from rrpo.config import Settings, as_overrides
 from rrpo.data.shards import shard_codec
@@ -43,7 +43,7 @@ from rrpo.train import Callback
 
 Rewards = Sequence[Location | DifferentiableReward]
 """Reward models by name, or a reward of one's own alone."""
-Run = TypeVar("Run", bound=runs.PolicyRun)
+Run = TypeVar("Run", bound=policy_runs.PolicyRun)
 
 
 def train_sft(
@@ -68,7 +68,7 @@ def train_sft(
     """
     with preparing():
         folder = output_folder(out)
-        run = _configured(runs.SFTRun, start, config, settings)
+        run = _configured(policy_runs.SFTRun, start, config, settings)
         model = load_policy(run.start)
         examples = load_examples(run, model, data, codec_of)
         inputs = describe(start=run.start, data=data)
@@ -124,7 +124,7 @@ def train_diffro(
                 "bundled base"
             )
         base = None if preset is None else preset_file("diffro", preset)
-        run = _configured(runs.DiffRORun, start, config, settings, base)
+        run = _configured(policy_runs.DiffRORun, start, config, settings, base)
         return _on_policy(run, out, rewards, data, codec_of, resume, callbacks)
 
 
@@ -148,12 +148,12 @@ def train_grpo(
         policy in grpo; ...
     """
     with preparing():
-        run = _configured(runs.GRPORun, start, config, settings)
+        run = _configured(policy_runs.GRPORun, start, config, settings)
         return _on_policy(run, out, rewards, data, codec_of, resume, callbacks)
 
 
 def _on_policy(
-    run: runs.DiffRORun | runs.GRPORun,
+    run: policy_runs.DiffRORun | policy_runs.GRPORun,
     out: Location,
     rewards: Rewards,
     data: Location | None,
@@ -202,7 +202,7 @@ def train_dpo(
         if (pairs is None) != bool(rewards):
             raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
         base = None if preset is None else preset_file("dpo", preset)
-        run = _configured(runs.DPORun, start, config, settings, base)
+        run = _configured(policy_runs.DPORun, start, config, settings, base)
         model = load_policy(run.start)
         tokenizer = load_tokenizer(run, model)
         given: list[Pair] | None = None
@@ -229,7 +229,7 @@ def train_dpo(
 
 
 def _draw_once(
-    run: runs.DPORun,
+    run: policy_runs.DPORun,
     model: SpeechTokenLM,
     reward: Sequence[RewardModel] | DifferentiableReward,
     prompts: Sequence[Prompt],
@@ -277,7 +277,7 @@ def _configured(
     )
 
 
-def _reference(run: runs.ReferencedRun) -> SpeechTokenLM | None:
+def _reference(run: policy_runs.ReferencedRun) -> SpeechTokenLM | None:
     """Load the reference of a policy; with adapters it is the policy without them."""
     return None if run.lora_rank else load_policy(run.start)
 

@@ -1,4 +1,4 @@
-"""Reward models tested as recognisers of emotion: `rrpo reward eval`."""
+"""Reward models tested as recognisers of emotion: `rrpo reward eval`; detectors are beside it."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from rrpo import config as configuration
-from rrpo import spelling
+from rrpo import detector_eval, spelling
 from rrpo.checkpoint import read_json, write_json
-from rrpo.data.shards import Utterance, for_tests, shard_codec
+from rrpo.data.shards import Utterance, for_tests, shard_codec, shard_insert
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
 from rrpo.evaluate.tasks import symbol_error
@@ -42,13 +42,17 @@ def evaluate(
     """
     if partition is not None and not data:
         raise UserError("--partition chooses among the utterances of --data: give that, too")
-    tests = _test_sets(data, partition) if data else World().tests()
     models = {folder: load_reward_model(folder) for folder in folders}
     known = {f"the reward model {folder}": one.config.codec for folder, one in models.items()}
     known |= {str(one): shard_codec(one) for one in data}
     if not data:
         known["the bundled test sets"] = World().codec_identity
     require_one_codec(known, codec_identity(codec_of))
+    if _are_detectors(models):
+        sets = _test_sets(data, partition, tell_sounds=True) if data else {}
+        detector_eval.evaluate(models, sets)
+        return
+    tests = _test_sets(data, partition) if data else World().tests()
     found = {folder: _recognitions(folder, model, tests) for folder, model in models.items()}
     read = {folder: _symbol_errors(folder, model, tests) for folder, model in models.items()}
     evaluations = {
@@ -90,8 +94,32 @@ def _print(
             print(f"{label}: symbol error of the content head on {name}: {error}")
 
 
-def _test_sets(data: Sequence[Path], partition: str | None) -> dict[str, list[Utterance]]:
-    """Read token shards, named by as few last parts of their paths as are unique."""
+def _are_detectors(models: Mapping[str, RewardModel]) -> bool:
+    """Say whether reward models are detectors, of which another table is made.
+
+    Raises:
+        UserError: some of them are.
+    """
+    found = [folder for folder, model in models.items() if model.is_detector]
+    if 0 < len(found) < len(models):
+        others = ", ".join(folder for folder in models if folder not in found)
+        raise UserError(
+            f"{', '.join(found)}: a detector of sounds, no recogniser of emotion as {others}: "
+            "test them apart"
+        )
+    return bool(found)
+
+
+def _test_sets(
+    data: Sequence[Path], partition: str | None, tell_sounds: bool = False
+) -> dict[str, list[Utterance]]:
+    """Read token shards, named by as few last parts of their paths as are unique.
+
+    Args:
+        data: the shards.
+        partition: as of `for_tests`.
+        tell_sounds: name the sound that was put into them, too.
+    """
     places = list(dict.fromkeys(path.resolve() for path in data))
     parts = [place.with_suffix("").parts if place.is_file() else place.parts for place in places]
     names: list[str] = []
@@ -99,6 +127,12 @@ def _test_sets(data: Sequence[Path], partition: str | None) -> dict[str, list[Ut
         names = ["/".join(one[-depth:]) for one in parts]
         if len(set(names)) == len(names):
             break
+    if tell_sounds:
+        sounds = [shard_insert(place) for place in places]
+        names = [
+            f"{name}, with {sound}" if sound else name
+            for name, sound in zip(names, sounds, strict=True)
+        ]
     return {name: for_tests(place, partition) for name, place in zip(names, places, strict=True)}
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rrpo import config as configuration
-from rrpo import runs
+from rrpo import policy_runs
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.reward.config import RewardRun
@@ -12,10 +12,10 @@ from rrpo.reward.detector import DetectorRun
 COMMANDS: dict[str, type[Strict]] = {
     "reward train": RewardRun,
     "reward detector": DetectorRun,
-    "policy sft": runs.SFTRun,
-    "policy diffro": runs.DiffRORun,
-    "policy grpo": runs.GRPORun,
-    "policy dpo": runs.DPORun,
+    "policy sft": policy_runs.SFTRun,
+    "policy diffro": policy_runs.DiffRORun,
+    "policy grpo": policy_runs.GRPORun,
+    "policy dpo": policy_runs.DPORun,
 }
 """What `config.yaml` of each training is."""
 

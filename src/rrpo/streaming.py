@@ -11,7 +11,7 @@ from rrpo.loading import Location, codec_identity, load_data, load_tokenizer
 from rrpo.notes import note
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Example, Tokenizer, make_examples
-from rrpo.runs import PolicyRun, SFTRun
+from rrpo.policy_runs import PolicyRun, SFTRun
 from rrpo.tokens import require_one_codec
 
 

@@ -15,9 +15,9 @@ from rrpo.monitor.setup import asked, ears
 from rrpo.objectives.on_policy import OnPolicy
 from rrpo.objectives.rollouts import RolloutConfig, draw
 from rrpo.policy.layout import make_prompts
+from rrpo.policy_runs import DiffRORun
 from rrpo.reward import Reward
 from rrpo.reward.detector import new_detector
-from rrpo.runs import DiffRORun
 
 CONFIG = {"every": 1, "second": ["mini", "mini-tasks"]}
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rrpo import policy, runs
+from rrpo import policy, policy_runs, runs
 from rrpo.checkpoint import read_json
 from rrpo.errors import UserError
 from rrpo.monitor import MonitorConfig, read_looks
@@ -62,7 +62,7 @@ def train(folder: Path, reward: Any = None, how: Any = None, **monitor: Any) -> 
         Example(replace(one.prompt, text=f"text {number}"), one.speech)
         for number, one in enumerate(examples)
     ]
-    config = runs.DiffRORun(
+    config = policy_runs.DiffRORun(
         train=TRAIN,
         diffro=DiffROConfig(batch_size=6, beta=0.0),
         monitor=MonitorConfig(**monitor),

@@ -26,7 +26,7 @@ from rrpo import loading
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer, read_tokenizer
-from rrpo.runs import PolicyRun
+from rrpo.policy_runs import PolicyRun
 
 
 def require_same(path: Path, version: int) -> None:

@@ -21,9 +21,9 @@ from rrpo.policy.cosyvoice_text import (
     read_tokenizer,
 )
 from rrpo.policy.layout import make_examples
+from rrpo.policy_runs import PolicyRun
 from rrpo.post_training import train_diffro, train_sft
 from rrpo.reward import RewardConfig, RewardModel
-from rrpo.runs import PolicyRun
 
 pytest.importorskip("transformers", reason="needs transformers: pip install 'rrpo[cosyvoice]'")
 

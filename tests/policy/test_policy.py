@@ -11,7 +11,8 @@ from rrpo import policy
 from rrpo.errors import UserError
 from rrpo.policy import LMConfig, SpeechTokenLM, generate, teacher_forced
 from rrpo.policy.layout import Recording, prompt, unistream
-from rrpo.runs import PolicyRun, prepare
+from rrpo.policy_runs import PolicyRun
+from rrpo.runs import prepare
 from rrpo.sampling import Sampling, draw
 from rrpo.tokens import IGNORE
 

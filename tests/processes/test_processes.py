@@ -21,10 +21,10 @@ from rrpo.data.shards import read_shard
 from rrpo.errors import UserError
 from rrpo.objectives.pairs import CHOSEN, REJECTED
 from rrpo.policy import LMConfig, SpeechTokenLM
+from rrpo.policy_runs import DiffRORun
 from rrpo.processes import every_row, process, processes, share, summed
 from rrpo.progress import read_metrics
 from rrpo.reward import Reward, RewardConfig, RewardModel
-from rrpo.runs import DiffRORun
 from rrpo.schedule import TrainConfig
 from rrpo.sharding import gathered, shard, whole
 

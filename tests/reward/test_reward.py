@@ -63,7 +63,7 @@ def alignments(log_p: Tensor, text: list[int]) -> float:
     for path in itertools.product(range(log_p.shape[1]), repeat=log_p.shape[0]):
         kept = [s for t, s in enumerate(path) if t == 0 or path[t - 1] != s]
         if [s - 1 for s in kept if s] == text:
-            total += float(sum(log_p[t, s] for t, s in enumerate(path)).exp())
+            total += float(sum(log_p[t, s] for t, s in enumerate(path)).detach().exp())
     return total
 
 

@@ -14,9 +14,10 @@ from rrpo.attack.goal import Outcome
 from rrpo.objectives.diffro import DiffROConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Example, Prompt
+from rrpo.policy_runs import DiffRORun
 from rrpo.reward import RewardModel
 from rrpo.reward.posteriors import log_posteriors
-from rrpo.runs import DiffRORun, train_on_policy
+from rrpo.runs import train_on_policy
 from rrpo.schedule import TrainConfig
 from rrpo.speaking.mini import SPEAKING, speak
 

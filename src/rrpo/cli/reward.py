@@ -130,7 +130,7 @@ def reward_eval(
     partition: Partition = None,
     codec_of: CodecOf = None,
 ) -> None:
-    """Test reward models as emotion recognisers; several are shown as in the paper's Table 2."""
+    """Test reward models as emotion recognisers, or detectors; several are shown side by side."""
     from rrpo.reward_eval import evaluate
 
     evaluate(runs, data or [], partition, codec_of)

@@ -185,12 +185,10 @@ class Reward:
             raise UserError("content_gate needs the rewards emotion and content: weigh both")
         _require_used(models, self.weights)
         known = [models[index].classes() for index in self.members.get("emotion", [])]
-        if any(emotions != known[0] for emotions in known):
-            raise UserError(
-                f"the reward models of an ensemble know different emotions: {known[0]} and "
-                + str(next(emotions for emotions in known if emotions != known[0]))
-            )
         self.emotions = known[0] if known else None
+        for one in known:
+            if one != known[0]:
+                raise UserError(f"an ensemble of different emotions: {known[0]} and {one}")
         self.models = [model.eval().requires_grad_(False) for model in models]
         self.caution, self.bound, self.form = caution, bound, form
         self.content_gate = content_gate
@@ -242,10 +240,7 @@ class Reward:
         found = {}
         for term, members in self.members.items():
             each = torch.stack(
-                [
-                    _term(self.models[index], term, self.form, hidden[index], mask, prompts)
-                    for index in members
-                ]
+                [_term(self.models[i], term, self.form, hidden[i], mask, prompts) for i in members]
             )
             if self.bound is not None:
                 each = self.bound * (each / self.bound).tanh()
@@ -256,10 +251,8 @@ class Reward:
             found[term] = value
         if self.content_gate is not None:
             passed = found["content"].detach() >= self.content_gate
-            chance = -math.log(len(self.emotions or ()))
-            found["emotion"] = torch.where(
-                passed, found["emotion"], found["emotion"].detach().clamp(max=chance)
-            )
+            chance = found["emotion"].detach().clamp(max=-math.log(len(self.emotions or ())))
+            found["emotion"] = torch.where(passed, found["emotion"], chance)
             found["gated"] = (~passed).float()
         return found
 
@@ -320,8 +313,7 @@ def _term(
     """Return one model's value (B,) of one term."""
     if term == "content":
         return model.content_log_likelihood(hidden, mask, [_said(model, one) for one in prompts])
-    asked = torch.tensor([_class_index(model, term, prompt) for prompt in prompts])
-    asked = asked.to(hidden.device)
+    asked = torch.tensor([_class_index(model, term, one) for one in prompts], device=hidden.device)
     if term == "emotion" and form == "robust":
         return robust_reward(model, hidden, mask, asked)
     logits = model.classify(model.pool(hidden, mask, term), term)
@@ -349,8 +341,7 @@ def robust_reward(model: RewardModel, hidden: Tensor, mask: Tensor, asked: Tenso
 
 
 def _require_finite(term: str, value: Tensor, prompts: Sequence[Prompt]) -> None:
-    wrong = (~value.detach().isfinite()).nonzero()
-    if wrong.numel():
+    if len(wrong := (~value.detach().isfinite()).nonzero()):
         prompt = prompts[int(wrong[0])]
         raise NotFinite(
             f"the reward {term!r} is not finite for {len(wrong)} of {len(prompts)} utterances, "

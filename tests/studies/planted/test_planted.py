@@ -9,8 +9,8 @@ import pytest
 
 from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
+from rrpo.policy_runs import DiffRORun, GRPORun
 from rrpo.reward.config import subsets
-from rrpo.runs import DiffRORun, GRPORun
 from rrpo.studies import study as skeleton
 from rrpo.studies.planted import best_of as best_of_module
 from rrpo.studies.planted import plan as plan_module

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rrpo import config as configuration
-from rrpo import runs
+from rrpo import policy_runs
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.objectives.grpo import GRPOConfig
@@ -210,7 +210,7 @@ def reward_config(name: str, steps: int, seed: int) -> RewardRun:
     return RewardRun(train=train, fit=fit)
 
 
-def sft_config(plan: Plan, seed: int) -> runs.SFTRun:
+def sft_config(plan: Plan, seed: int) -> policy_runs.SFTRun:
     """Return the settings of SFT in the demo."""
     train = TrainConfig(
         steps=plan.sft_steps,
@@ -218,10 +218,10 @@ def sft_config(plan: Plan, seed: int) -> runs.SFTRun:
         warmup_steps=min(20, plan.sft_steps),
         seed=seed,
     )
-    return runs.SFTRun(train=train, validate_every=plan.sft_every)
+    return policy_runs.SFTRun(train=train, validate_every=plan.sft_every)
 
 
-def diffro_config(plan: Plan, name: str, seed: int) -> runs.DiffRORun:
+def diffro_config(plan: Plan, name: str, seed: int) -> policy_runs.DiffRORun:
     """Return the settings of a system that DiffRO trains: its preset, its own, the plan's."""
     system = SYSTEMS[name]
     sizes = {"train.steps": plan.diffro_steps, "diffro.batch_size": plan.batch_size}
@@ -230,26 +230,26 @@ def diffro_config(plan: Plan, name: str, seed: int) -> runs.DiffRORun:
         options.append(f"train.warmup_steps={min(5, plan.diffro_steps)}")
     scale = MINI_SIZE if system.preset == "paper" else ()
     return configuration.load(
-        runs.DiffRORun,
+        policy_runs.DiffRORun,
         None,
         [*scale, *system.settings, *plan.settings, *options, f"train.seed={seed}"],
         preset("diffro", system.preset),
     )
 
 
-def grpo_config(plan: Plan, seed: int) -> runs.GRPORun:
+def grpo_config(plan: Plan, seed: int) -> policy_runs.GRPORun:
     """Return the settings of GRPO: as many utterances a step as RRPO, in groups of four."""
     same = diffro_config(plan, "rrpo", seed)
     size = same.diffro.batch_size
     group = 4 if size >= 8 else 2
-    return runs.GRPORun(
+    return policy_runs.GRPORun(
         train=same.train,
         rewards=same.rewards,
         grpo=GRPOConfig(prompts=size // group, group=group, beta=same.diffro.beta),
     )
 
 
-def dpo_config(plan: Plan, name: str, seed: int) -> runs.DPORun:
+def dpo_config(plan: Plan, name: str, seed: int) -> policy_runs.DPORun:
     """Return the settings of a system that DPO trains: its preset, and the plan's sizes."""
     options = [f"train.seed={seed}"]
     if plan.batch_size is not None:
@@ -258,7 +258,7 @@ def dpo_config(plan: Plan, name: str, seed: int) -> runs.DPORun:
         few = f"train.warmup_steps={min(5, plan.dpo_steps)}"
         options += [f"train.steps={plan.dpo_steps}", few, f"pairs.prompts={4 * plan.dpo_steps}"]
     return configuration.load(
-        runs.DPORun,
+        policy_runs.DPORun,
         None,
         [*SYSTEMS[name].settings, *options],
         preset("dpo", SYSTEMS[name].preset),

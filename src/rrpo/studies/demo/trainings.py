@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rrpo import reward, runs
+from rrpo import policy_runs, reward, runs
 from rrpo.mini.mixes import mix_pool
 from rrpo.mini.world import World
 from rrpo.objectives.dpo import Pair
@@ -82,7 +82,7 @@ def post_train(demo: Demo, name: str) -> None:
         "description": system.title,
     }
     rewards = [demo.reward_model(system.reward_model)]
-    config: runs.DiffRORun | runs.GRPORun | runs.DPORun
+    config: policy_runs.DiffRORun | policy_runs.GRPORun | policy_runs.DPORun
     if system.method == "dpo":
         config = dpo_config(demo.plan, name, demo.seed)
     elif system.method == "grpo":
@@ -91,7 +91,7 @@ def post_train(demo: Demo, name: str) -> None:
         config = diffro_config(demo.plan, name, demo.seed)
     if set(config.rewards) - {"emotion"}:
         rewards.append(demo.world.task_model())
-    if isinstance(config, runs.DPORun):
+    if isinstance(config, policy_runs.DPORun):
         prompts = [example.prompt for example in examples]
         pairs = partial(_pairs, demo, folder / "pairs", model, rewards, prompts, config)
         runs.train_dpo(model, reference, pairs, config, **rest)
@@ -105,7 +105,7 @@ def _pairs(
     model: SpeechTokenLM,
     rewards: Sequence[RewardModel],
     prompts: Sequence[Prompt],
-    config: runs.DPORun,
+    config: policy_runs.DPORun,
 ) -> list[Pair]:
     if not (folder / REJECTED).is_file():
         scored_by = config.reward(rewards, prompts, config.pairs.reward_form)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from rrpo import config as configuration
-from rrpo import runs
 from rrpo.objectives.grpo import GRPOConfig
+from rrpo.policy_runs import DiffRORun, GRPORun
 from rrpo.presets import preset
 
 
@@ -97,7 +97,7 @@ def kind_of(name: str) -> Kind:
     return KINDS[name.rpartition("-")[0]]
 
 
-def run_config(plan: Plan, name: str, second: list[str]) -> runs.DiffRORun | runs.GRPORun:
+def run_config(plan: Plan, name: str, second: list[str]) -> DiffRORun | GRPORun:
     """Return the configuration of a run; it only warns, so that every threshold can be tried."""
     kind, seed = kind_of(name), int(name.rpartition("-")[2])
     options = [
@@ -114,9 +114,9 @@ def run_config(plan: Plan, name: str, second: list[str]) -> runs.DiffRORun | run
     ]
     if plan.batch_size is not None:
         options.append(f"diffro.batch_size={plan.batch_size}")
-    run = configuration.load(runs.DiffRORun, None, options, preset("diffro", "recommended"))
+    run = configuration.load(DiffRORun, None, options, preset("diffro", "recommended"))
     if not kind.length:
         return run
     group = min(4, run.diffro.batch_size)
     grpo = GRPOConfig(prompts=run.diffro.batch_size // group, group=group, beta=0.0)
-    return runs.GRPORun(train=run.train, monitor=run.monitor, grpo=grpo)
+    return GRPORun(train=run.train, monitor=run.monitor, grpo=grpo)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rrpo import config as configuration
-from rrpo import runs
+from rrpo import policy_runs
 from rrpo.objectives.grpo import GRPOConfig
 from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.presets import preset
@@ -122,7 +122,7 @@ COUNTS = (1, 2, 4, 8, 16, 32)
 """Of how many utterances the best is taken, from look to look, where the method is "best_of"."""
 
 
-def start_run(steps: int, seed: int) -> runs.SFTRun:
+def start_run(steps: int, seed: int) -> policy_runs.SFTRun:
     """Return the settings of the start's training."""
     return sft_config(replace(DEMO, sft_steps=steps), seed)
 
@@ -164,7 +164,7 @@ def detector_run(steps: int, seed: int) -> DetectorRun:
 
 def policy_run(
     policy: Policy, steps: int, batch_size: int, seed: int
-) -> runs.DiffRORun | runs.GRPORun | None:
+) -> policy_runs.DiffRORun | policy_runs.GRPORun | None:
     """Return the settings of a policy's training, whose reward is the emotion first of all.
 
     None where nothing is trained.
@@ -185,14 +185,14 @@ def policy_run(
         "train.report_to=none",
         "train.threads=1",
     ]
-    run = configuration.load(runs.DiffRORun, None, options, preset("diffro", "recommended"))
+    run = configuration.load(policy_runs.DiffRORun, None, options, preset("diffro", "recommended"))
     if policy.method == "diffro":
         return run
     if policy.method == "best_of":
         return None
     # As many utterances a step, half of them of another prompt.
     group = max(2, batch_size // 2)
-    return runs.GRPORun(
+    return policy_runs.GRPORun(
         train=run.train,
         rewards=run.rewards,
         grpo=GRPOConfig(

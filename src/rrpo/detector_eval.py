@@ -1,0 +1,77 @@
+"""Detectors tested: what share of speech each takes for speech with its sound."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rrpo.checkpoint import read_json, write_json
+from rrpo.data.shards import Utterance
+from rrpo.evaluate.statistics import share
+from rrpo.mini.inserts import tokenized_again, with_sound
+from rrpo.mini.world import World
+from rrpo.report.page import write_run_page
+from rrpo.report.terminal import print_rows
+from rrpo.reward import RewardModel
+from rrpo.reward.detector import detected
+from rrpo.sound.inserts import EVERYWHERE, INSERTS
+
+TESTED = 120
+"""Utterances of the bundled test set; each sound is put into them in some seconds."""
+
+
+def evaluate(models: Mapping[str, RewardModel], data: Mapping[str, Sequence[Utterance]]) -> None:
+    """Print what share of each test set each detector finds its sound in; add it to run folders.
+
+    Args:
+        models: detectors by their folders.
+        data: test sets by name; none: bundled speech as it is and with each sound of
+            `rrpo tokenize --insert`.
+    """
+    tests = data or bundled_speech()
+    found = {
+        folder: {
+            name: {
+                "utterances": len(rows),
+                "found": share(int((detected(model, rows) > 0.5).sum()), len(rows)),
+            }
+            for name, rows in tests.items()
+        }
+        for folder, model in models.items()
+    }
+    _print(found)
+    for folder, sets in found.items():
+        results = Path(folder) / "results.json"
+        if results.is_file():
+            write_json(results, {**read_json(results), "evaluation": sets})
+            print(f"page: {write_run_page(Path(folder))}")
+
+
+def bundled_speech(seed: int = 0) -> dict[str, Sequence[Utterance]]:
+    """Return bundled test speech without a sound and with each.
+
+    Args:
+        seed: of the sounds' places and levels.
+    """
+    codec, rows = World().codec(), next(iter(World().tests().values()))[:TESTED]
+    speech = {
+        f"with {name}": with_sound(codec, rows, insert, seed, name in EVERYWHERE)
+        for name, insert in INSERTS.items()
+    }
+    return {
+        "as it is": rows,
+        "tokenized again": tokenized_again(codec, rows),
+        **speech,
+    }
+
+
+def _print(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Print a row for each test set, a column for each detector."""
+    sets = next(iter(found.values()))
+    rows = [
+        (name, [str(one["utterances"]), *(str(each[name]["found"]) for each in found.values())])
+        for name, one in sets.items()
+    ]
+    title = "Share of the utterances in which the sound is found (p > .5), 95 % interval"
+    print_rows(title, ["utterances", *found], rows, Console())
