@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rrpo import choices as module
 from rrpo.relax import relax
-from rrpo.sampling import ESTIMATORS, conditional_gumbel, gapped, softmax_jacobian
+from rrpo.sampling import ESTIMATORS, Noise, conditional_gumbel, gapped, softmax_jacobian
 
 
 def gradient(logits: Tensor, tokens: Tensor, table: Tensor, upstream: Tensor, **options) -> Tensor:
@@ -96,9 +96,29 @@ def test_conditional_gumbel_has_the_drawn_token_as_its_maximum(seed: int, spread
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(6, 9, generator=generator) * spread
     tokens = torch.randint(9, (6,), generator=generator)
-    perturbed = conditional_gumbel(logits, tokens, generator)
-    assert torch.isfinite(perturbed).all()
-    assert torch.equal(perturbed.argmax(-1), tokens)
+    share = conditional_gumbel(logits, tokens, 0.7, Noise(seed))
+    torch.testing.assert_close(share.sum(-1), torch.ones(6))
+    assert torch.equal(share.argmax(-1), tokens)
+
+
+@given(seed=st.integers(0, 10_000), spread=st.floats(0.1, 8.0), tau=st.floats(0.05, 5.0))
+@settings(max_examples=40, deadline=None)
+def test_conditional_gumbel_is_the_softmax_of_perturbed_logits(
+    seed: int, spread: float, tau: float
+) -> None:
+    """Maddison's perturbed logits of the same noise, in float64; an id may be cut off."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(6, 9, generator=generator) * spread
+    logits[:, 8] = float("-inf")
+    tokens = torch.randint(8, (6,), generator=generator)
+    noise = Noise(seed).exponential(6, 9).double()
+    theta, index = logits.double(), tokens[:, None]
+    drawn, total = noise.gather(1, index), theta.logsumexp(-1, keepdim=True)
+    others = -(noise / theta.exp() + drawn / total.exp()).log()
+    perturbed = others.scatter(1, index, total - drawn.log())
+    found = conditional_gumbel(logits, tokens, tau, Noise(seed))
+    wanted = (perturbed / tau).softmax(-1).float()
+    torch.testing.assert_close(found, wanted, rtol=2e-4, atol=1e-6)
 
 
 def test_conditional_gumbel_has_the_law_of_the_unconditional_form() -> None:
@@ -111,9 +131,7 @@ def test_conditional_gumbel_has_the_law_of_the_unconditional_form() -> None:
     gumbel = -torch.empty(n, v).exponential_(generator=generator).log()
     free = softmax_jacobian(((logits + gumbel) / tau).softmax(-1), g) / tau
     tokens = torch.multinomial(logits[0].softmax(-1), n, replacement=True, generator=generator)
-    given_token = softmax_jacobian(
-        (conditional_gumbel(logits, tokens, generator) / tau).softmax(-1), g
-    )
+    given_token = softmax_jacobian(conditional_gumbel(logits, tokens, tau, Noise(5)), g)
     given_token = given_token / tau
     error = ((free.var(0) + given_token.var(0)) / n).sqrt()
     assert ((free.mean(0) - given_token.mean(0)).abs() < 4 * error).all()

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from rrpo.sampling import (
+    Noise,
     Relaxation,
     Sampling,
     choice_log_probability,
@@ -54,8 +54,9 @@ class Logits:
         if self.weight is None:
             return self.hidden[rows].float()
         dtype = precision or self.weight.dtype
-        bias = None if self.bias is None else self.bias.to(dtype)
-        return F.linear(self.hidden[rows].to(dtype), self.weight.to(dtype), bias).float()
+        found = (self.hidden[rows].to(dtype) @ self.weight.to(dtype).T).float()
+        # Not in the product, which would first write the bias into every row.
+        return found if self.bias is None else found.add_(self.bias)
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,8 @@ class _Choices(torch.autograd.Function):
             log_p = theta.log_softmax(-1)
             if asked.reference is not None:
                 log_q = asked.reference.part(rows, asked.precision).log_softmax(-1)
-                kl[rows], found = _divergence(log_p, log_q)
-                if slope is not None:
-                    slope[rows] = found
+                kept = None if slope is None else slope[rows]
+                kl[rows] = _divergence(log_p, log_q, kept)[0]
             drawn_from, *largest = _drawn_from(theta, tokens[rows], asked, rows)
             few.append(largest)
             if drawn_from is not theta or not bool(asked.may_stop[rows].all()):
@@ -206,7 +206,7 @@ class _Choices(torch.autograd.Function):
                 back = gradient if weight is None else gradient @ weight.to(precision)
                 grad_hidden[rows] = back.to(hidden.dtype)
             if grad_weight is not None:
-                grad_weight += gradient.T @ hidden[rows].to(precision)
+                _add_product(grad_weight, gradient.T, hidden[rows].to(precision))
         grad_table = None
         if needs_table:
             codes = tokens < asked.codes
@@ -219,6 +219,14 @@ class _Choices(torch.autograd.Function):
             grad_table,
             None,
         )
+
+
+def _add_product(total: Tensor, first: Tensor, second: Tensor) -> None:
+    """Add a product to an fp32 total in place."""
+    if first.dtype == total.dtype:
+        total.addmm_(first, second)
+    else:
+        total += first @ second
 
 
 def _chunks(count: int, size: int) -> list[slice]:
@@ -239,11 +247,14 @@ class _Kept(NamedTuple):
     ids: Tensor | None
 
 
-def _divergence(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
-    """Return KL(p ‖ q) (m,) and its gradient (m, V) in the logits of p: p (log p/q − KL)."""
-    p, difference = log_p.exp(), log_p - log_q
+def _divergence(log_p: Tensor, log_q: Tensor, into: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return KL(p ‖ q) (m,) and its gradient (m, V) in the logits of p: p (log p/q − KL).
+
+    The gradient is written `into` what is given; log_q is overwritten.
+    """
+    p, difference = log_p.exp(), torch.sub(log_p, log_q, out=log_q)
     kl = torch.linalg.vecdot(p, difference)
-    return kl, p.mul_(difference.sub_(kl[:, None]))
+    return kl, torch.mul(p, difference.sub_(kl[:, None]), out=p if into is None else into)
 
 
 def _drawn_from(logits: Tensor, drawn: Tensor, asked: _Asked, rows: slice) -> list[Tensor]:
@@ -275,9 +286,7 @@ def _gradients(
     """Yield for each chunk its place and the gradient (m, V) of its logits."""
     of_log_probability, of_kl, of_embeddings = upstream
     chosen, relaxation = bool(of_log_probability.any()), asked.relaxation
-    noise = torch.Generator(logits.hidden.device)
-    if relaxation is not None:
-        noise.manual_seed(relaxation.seed)
+    noise = Noise(0 if relaxation is None else relaxation.seed, logits.hidden.device)
     of_all = relaxation is not None and kept.ids is None
     for rows in _chunks(asked.tokens.numel(), logits.size):
         drawn = asked.tokens[rows]
@@ -315,7 +324,7 @@ def _add_relaxed(
     upstream: Tensor,
     table: Tensor,
     asked: _Asked,
-    noise: torch.Generator,
+    noise: Noise,
 ) -> None:
     """Add the gradient through the embeddings of the drawn codes to that of the logits (m, V).
 
@@ -323,23 +332,23 @@ def _add_relaxed(
         theta: (m, V) what was drawn from, or (m, k) the logits of the ids `among`, the only ones.
         upstream: (m, E) of the embeddings.
     """
-    rows = (drawn < asked.codes).nonzero()[:, 0]
-    if asked.relaxation is None or not rows.numel():
+    is_code = drawn < asked.codes
+    if asked.relaxation is None or not bool(is_code.any()):
         return
-    drawn, upstream, theta = drawn[rows], upstream[rows].float(), theta[rows]
+    upstream = upstream.float() / asked.sampling.temperature
+    drawn = drawn.clamp(max=asked.codes - 1)
     if among is None:
         theta, place = theta[:, : asked.codes], drawn
         of_draw = upstream @ table.T.float()
     else:
-        among = among[rows]
         theta = theta.masked_fill(among >= asked.codes, float("-inf"))
         place = (among == drawn[:, None]).int().argmax(1)
         read = table[among.clamp(max=asked.codes - 1)].float()
         of_draw = torch.linalg.vecdot(read, upstream[:, None])
-    found = vector_jacobian(
-        theta, place, of_draw, asked.relaxation.estimator, asked.relaxation.tau, noise
-    ).div_(asked.sampling.temperature)
+    estimator, tau = asked.relaxation.estimator, asked.relaxation.tau
+    found = vector_jacobian(theta, place, of_draw, estimator, tau, noise)
+    found[~is_code] = 0.0  # a stop has no embedding, and may have been the only id left
     if among is None:
-        gradient[rows, : asked.codes] += found
+        gradient[:, : asked.codes] += found
     else:
-        gradient.index_put_((rows[:, None], among), found, accumulate=True)
+        gradient.scatter_add_(1, among, found)

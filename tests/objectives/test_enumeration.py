@@ -20,7 +20,7 @@ from rrpo.objectives.grpo import group_advantage
 from rrpo.objectives.on_policy import Estimator
 from rrpo.policy.layout import unistream
 from rrpo.relax import relax
-from rrpo.sampling import ESTIMATORS, SMALLEST, conditional_gumbel
+from rrpo.sampling import ESTIMATORS, Noise, conditional_gumbel
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +148,7 @@ def pathwise(truth: Truth, tokens: Tensor, estimator: str, tau: float, seed: int
     ids, _ = unistream(model.config, [PROMPT.text_ids], [tokens], [PROMPT.instruct_ids])
     head = ids[:, : ids.shape[1] - SIZE]
     inputs = model.embed(head)
-    noise = torch.Generator().manual_seed(seed)
-    exponential = -torch.empty(SIZE, CODES).uniform_(SMALLEST, 1.0, generator=noise).log()
+    exponential = Noise(seed).exponential(SIZE, CODES)
     weights = []
     for step in range(SIZE):
         theta = model.head(model.hidden(ids[:, : inputs.shape[1]], inputs=inputs)[0, -1])[:CODES]
@@ -200,5 +199,5 @@ def test_context_passes_change_no_value(truth: Truth) -> None:
 def test_the_conditional_noise_agrees_with_what_was_drawn(truth: Truth) -> None:
     theta = dense_logits(truth.model, SEQUENCES).detach().reshape(-1, CODES)
     drawn = torch.stack(SEQUENCES).flatten()
-    perturbed = conditional_gumbel(theta, drawn, torch.Generator().manual_seed(0))
-    assert torch.equal(perturbed.argmax(-1), drawn)
+    share = conditional_gumbel(theta, drawn, 1.0, Noise(0))
+    assert torch.equal(share.argmax(-1), drawn)
