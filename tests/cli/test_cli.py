@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from rrpo import (
 )
 from rrpo.audio import write
 from rrpo.checkpoint import alone, read_json, write_json
+from rrpo.cli import main
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
 from rrpo.mini.world import World
@@ -361,3 +363,18 @@ def test_a_warning_is_a_line_without_a_place_in_the_code(tiny: Path, tmp_path: P
     said = rrpo(*run, "--out", tmp_path / "run", *quick)
     assert "note: no example of neutral, angry, surprised, fearful: do not use" in said
     assert "UserWarning" not in said and ".py" not in said
+
+
+def test_control_c_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pressed() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rrpo.doctor.examine", pressed)
+    monkeypatch.setattr("warnings.showwarning", warnings.showwarning)
+    monkeypatch.setattr("sys.argv", ["rrpo", "doctor"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"

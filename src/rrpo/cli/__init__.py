@@ -44,6 +44,8 @@ ORDER = (
     "tokenize",
 )
 """Commands as the help lists them, what a user meets first before the others."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as of a shell."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What a system says of a disk that is full, or of a user who has had his part of it."""
 
@@ -187,6 +189,8 @@ def main() -> None:
         path = "rrpo" if context is None else context.command_path
         _mistake(f"{error.format_message().strip().rstrip('.')}: see {path} --help")
     else:
+        if code == INTERRUPTED:  # typer's word for Ctrl-C
+            _interrupted()
         sys.exit(code)
 
 
@@ -260,4 +264,4 @@ def _mistake(message: str) -> NoReturn:
 
 def _interrupted() -> NoReturn:
     print("interrupted", file=sys.stderr)
-    sys.exit(130)
+    sys.exit(INTERRUPTED)
