@@ -162,6 +162,48 @@ def test_half_precision_under_autocast_is_close() -> None:
         assert float((one - other).norm() / one.norm()) < 0.05
 
 
+def test_sums_under_autocast_stay_whole() -> None:
+    """Half of the precision is for products: the KL is exact for the logits that it is of."""
+    policy, reference, tokens, _ = problem(6)
+    dtype = torch.bfloat16
+    with torch.autocast("cpu", dtype):
+        found = choices(policy, tokens, CODES, reference=reference)
+    log_p, log_q = (
+        Logits(each.hidden, each.weight, each.bias).part(slice(None), dtype).log_softmax(-1)
+        for each in (policy, reference)
+    )
+    torch.testing.assert_close(found.kl, (log_p.exp() * (log_p - log_q)).sum(-1))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(1.0, 3)])
+def test_a_backward_pass_within_autocast_is_that_outside(
+    estimator: str, sampling: Sampling
+) -> None:
+    policy, reference, tokens, table = problem(6)
+    relaxation, found = Relaxation(table, estimator, 1.0, 0), []
+    for inside in (True, False):
+        made = choices(policy, tokens, CODES, sampling, None, reference, relaxation)
+        total = made.kl.sum() + made.embeddings.sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            found.append(torch.autograd.grad(total, leaves(policy)))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_given_logits_stay_as_they_are() -> None:
+    logits = torch.randn(2, 5)
+    before = logits.clone()
+    choices(Logits(logits), torch.tensor([0, 1]), 4, may_stop=torch.zeros(2, dtype=torch.bool))
+    assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize(("tau", "seed"), [(0.0, 0), (float("inf"), 0), (1.0, -1)])
+def test_a_relaxation_that_cannot_be_is_refused_at_once(tau: float, seed: int) -> None:
+    with pytest.raises(ValueError, match=r"tau must|the seed"):
+        Relaxation(torch.zeros(3, 2), "reinmax", tau, seed)
+
+
 def test_sizes_that_do_not_fit_are_named() -> None:
     policy, reference, tokens, table = problem(7)
     with pytest.raises(ValueError, match="sizes do not fit"):

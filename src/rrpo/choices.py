@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from rrpo.sampling import (
     Noise,
@@ -52,7 +52,7 @@ class Logits:
     def part(self, rows: slice, precision: torch.dtype | None) -> Tensor:
         """Return logits (m, V) in fp32 for some of the n positions."""
         if self.weight is None:
-            return self.hidden[rows].float()
+            return self.hidden[rows].to(torch.float32, copy=True)  # it may be masked in place
         dtype = precision or self.weight.dtype
         found = (self.hidden[rows].to(dtype) @ self.weight.to(dtype).T).float()
         # Not in the product, which would first write the bias into every row.
@@ -136,7 +136,8 @@ def choices(
     settings = (codes, sampling or Sampling(), may_stop, reference, relaxation, redraw, precision)
     table = None if relaxation is None else relaxation.table
     asked = (logits.hidden, logits.weight, logits.bias, table, _Asked(tokens, *settings))
-    return Choices(*_Choices.apply(*asked))  # type: ignore[no-untyped-call]
+    with torch.autocast(kind, enabled=False):  # which would make the sums in half precision, too
+        return Choices(*_Choices.apply(*asked))  # type: ignore[no-untyped-call]
 
 
 class _Choices(torch.autograd.Function):
@@ -185,8 +186,16 @@ class _Choices(torch.autograd.Function):
         return tokens, log_probability, kl, embeddings
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: FunctionCtx, _: Tensor, *upstream: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, None]:
+        with torch.autocast(upstream[0].device.type, enabled=False):
+            return _Choices._backward(ctx, *upstream)
+
+    @staticmethod
+    def _backward(
+        ctx: FunctionCtx, *upstream: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, None]:
         hidden, weight, bias, table, tokens, *kept = ctx.saved_tensors  # type: ignore[attr-defined]
         asked = replace(ctx.asked, tokens=tokens)  # type: ignore[attr-defined]

@@ -1,14 +1,16 @@
-"""Detectors tested: what share of speech each takes for speech with its sound."""
+"""Detectors tested: in what share of speech each finds its sound."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
-from rrpo.evaluate.statistics import share
+from rrpo.evaluate.ser import share_interval
+from rrpo.interval import Interval
 from rrpo.mini.inserts import tokenized_again, with_sound
 from rrpo.mini.world import World
 from rrpo.report.page import write_run_page
@@ -22,7 +24,9 @@ TESTED = 120
 
 
 def evaluate(models: Mapping[str, RewardModel], data: Mapping[str, Sequence[Utterance]]) -> None:
-    """Print what share of each test set each detector finds its sound in; add it to run folders.
+    """Print in what share of each test set each detector finds its sound.
+
+    In run folders that takes the place of the evaluation before.
 
     Args:
         models: detectors by their folders.
@@ -34,7 +38,7 @@ def evaluate(models: Mapping[str, RewardModel], data: Mapping[str, Sequence[Utte
         folder: {
             name: {
                 "utterances": len(rows),
-                "found": share(int((detected(model, rows) > 0.5).sum()), len(rows)),
+                "found": _found(model, rows),
             }
             for name, rows in tests.items()
         }
@@ -44,8 +48,14 @@ def evaluate(models: Mapping[str, RewardModel], data: Mapping[str, Sequence[Utte
     for folder, sets in found.items():
         results = Path(folder) / "results.json"
         if results.is_file():
-            write_json(results, {**read_json(results), "evaluation": sets})
+            write_json(results, {**read_json(results), "evaluation": {"detection": sets}})
             print(f"page: {write_run_page(Path(folder))}")
+
+
+def _found(model: RewardModel, rows: Sequence[Utterance]) -> Interval:
+    """Return the share of utterances with p(event) above a half, with its interval."""
+    hits = (detected(model, rows) > 0.5).numpy()
+    return share_interval(hits, np.array([row.speaker for row in rows]))
 
 
 def bundled_speech(seed: int = 0) -> dict[str, Sequence[Utterance]]:

@@ -1,4 +1,4 @@
-"""Reward models tested as recognisers of emotion: `rrpo reward eval`; detectors are beside it."""
+"""Reward models tested as recognisers of emotion: `rrpo reward eval`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from rrpo.evaluate import robustness, ser
 from rrpo.evaluate.tasks import symbol_error
 from rrpo.interval import Interval
 from rrpo.loading import MINI, codec_identity, load_reward_model
-from rrpo.measures import reward_model_label
+from rrpo.measures import plain_name, reward_model_label
 from rrpo.mini.world import World
 from rrpo.report.page import write_run_page
 from rrpo.report.recognition import print_reports
@@ -33,6 +33,8 @@ def evaluate(
     codec_of: str | None = None,
 ) -> None:
     """Print reward models' figures as recognisers and, in run folders, add them to the results.
+
+    Of detectors `rrpo.detector_eval.evaluate` does that.
 
     Args:
         folders: runs, or `mini`.
@@ -104,8 +106,8 @@ def _are_detectors(models: Mapping[str, RewardModel]) -> bool:
     if 0 < len(found) < len(models):
         others = ", ".join(folder for folder in models if folder not in found)
         raise UserError(
-            f"{', '.join(found)}: a detector of sounds, no recogniser of emotion as {others}: "
-            "test them apart"
+            f"{', '.join(found)}: a detector of sounds, which {others} is not: test them in two "
+            "commands"
         )
     return bool(found)
 
@@ -122,17 +124,15 @@ def _test_sets(
     """
     places = list(dict.fromkeys(path.resolve() for path in data))
     parts = [place.with_suffix("").parts if place.is_file() else place.parts for place in places]
+    sounds = [shard_insert(place) if tell_sounds else "" for place in places]
+    told = [f", with {sound}" if sound else "" for sound in sounds]
     names: list[str] = []
     for depth in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(one[-depth:]) for one in parts]
-        if len(set(names)) == len(names):
+        names = ["/".join(one[-depth:]) + more for one, more in zip(parts, told, strict=True)]
+        if len({plain_name(name) for name in names}) == len(names):
             break
-    if tell_sounds:
-        sounds = [shard_insert(place) for place in places]
-        names = [
-            f"{name}, with {sound}" if sound else name
-            for name, sound in zip(names, sounds, strict=True)
-        ]
+    else:
+        names = [f"{place}{more}" for place, more in zip(places, told, strict=True)]
     return {name: for_tests(place, partition) for name, place in zip(names, places, strict=True)}
 
 

@@ -80,9 +80,10 @@ def train_detector(
     having: Sequence[Utterance],
     config: DetectorRun,
     folder: Path,
+    sound: str = "",
     **how: Unpack[How],
 ) -> TrainResult:
-    """Train a detector in place on speech without what it is to detect and with it.
+    """Train a detector in place on speech without what it is to detect, a `sound`, and with it.
 
     Raises:
         UserError: a kind of speech is empty or has a token that the model does not know, or there
@@ -93,7 +94,8 @@ def train_detector(
     kept, kept_having, *held = divided(without, having, config.held_out, config.train.seed)
     objective = DetectorObjective(model, kept, kept_having, config.batch_size)
     watched: How = {"validate": lambda _: detection(model, *held), **how}
-    return _trained("reward", "detector", objective, config, folder, watched)
+    more = {"sound": sound} if sound else {}
+    return _trained("reward", "detector", objective, config, folder, watched, more)
 
 
 def train_sft(

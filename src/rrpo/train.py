@@ -163,21 +163,21 @@ def write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[st
     if not is_main():
         return
     path = folder / "results.json"
-    # A finished run that is resumed trains nothing, and what it was tested with stays true.
-    tested = read_json(path) if path.is_file() else {}
-    more = {**more, **({"evaluation": tested["evaluation"]} if "evaluation" in tested else {})}
-    write_json(
-        path,
-        {
-            "schema": 1,
-            "kind": kind,
-            "stopped_at": result.step,
-            "best_step": result.best_step,
-            "seconds": round(result.seconds, 2),
-            "validations": result.validations,
-            **more,
-        },
-    )
+    made: dict[str, Any] = {
+        "schema": 1,
+        "kind": kind,
+        "stopped_at": result.step,
+        "best_step": result.best_step,
+        "seconds": round(result.seconds, 2),
+        "validations": result.validations,
+        **more,
+    }
+    # A finished run that is resumed trains nothing, and what it was tested with stays true; one
+    # that has trained took other seconds.
+    before = read_json(path) if path.is_file() else {}
+    if "evaluation" in before and before.get("seconds") == made["seconds"]:
+        made["evaluation"] = before["evaluation"]
+    write_json(path, made)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

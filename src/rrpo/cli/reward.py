@@ -125,7 +125,7 @@ def reward_eval(
     runs: Annotated[list[str], typer.Argument(help="Folders of reward models, or `mini`.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="Token shards; repeat it for several sets; default: the bundled three."),
+        typer.Option(help="Token shards; repeat it for several sets; default: bundled ones."),
     ] = None,
     partition: Partition = None,
     codec_of: CodecOf = None,

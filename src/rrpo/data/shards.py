@@ -218,12 +218,13 @@ def shard_insert(path: Path) -> str:
     """Return the sound that was put into every utterance of a parquet file or a folder of them.
 
     Returns:
-        empty, where no file says it.
+        empty, where no file says it; of files that differ, all that they say.
 
     Raises:
         UserError: nothing is there, or a file is damaged.
     """
-    return next(filter(None, (_told(file, INSERT) for file in shard_files(path))), "")
+    sounds = dict.fromkeys(_told(file, INSERT) for file in shard_files(path))
+    return ", ".join(sound or "nothing" for sound in sounds) if any(sounds) else ""
 
 
 def is_readable(file: Path) -> bool:

@@ -276,19 +276,6 @@ def clustered_interval(
     return expanded_interval(float(figure(table.sum(0))), figure(sums), len(table))
 
 
-def share(found: int, of: int) -> Interval:
-    """Return a share of trials with its exact 95 % interval (Clopper & Pearson 1934).
-
-    Examples:
-        >>> share(0, 20)
-        Interval(mean=0.0, low=0.0, high=0.1684...)
-    """
-    from scipy.stats import binomtest  # takes a second
-
-    ends = binomtest(found, of).proportion_ci(0.95, "exact")
-    return Interval(found / of, float(ends.low), float(ends.high))
-
-
 def finite_sample(values: ArrayLike, name: str) -> NDArray[np.float64]:
     """Return figures (n,) as float64; `name` is what they are called.
 

@@ -121,7 +121,7 @@ def _write_run_page(folder: Path) -> Path:
         "run.html",
         title=f"Run {folder.resolve().name}",
         codec=_codec(folder),
-        sound=_sound(folder),
+        sound=results.get("sound"),
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
         charts=_metric_charts(metrics),
         validations=_metric_charts(_validations(results)),
@@ -130,7 +130,7 @@ def _write_run_page(folder: Path) -> Path:
         recognition=_recognition(reports) if reports else None,
         judged=_judged(folder),
         heard=listening(folder, _said(folder)),
-        figures=tables.plain_table(tables.flat(results | _last(results)), "Results"),
+        figures=tables.plain_table(tables.flat(results | _validation(results)), "Results"),
     )
 
 
@@ -140,14 +140,6 @@ def _codec(folder: Path) -> str:
     model = read_json(path) if path.is_file() else {}
     line = model.get("codec") if isinstance(model, dict) else None
     return shown(line) if isinstance(line, str) else ""
-
-
-def _sound(folder: Path) -> str:
-    """Return which sound a detector was trained to find, where its inputs tell it."""
-    path = folder / "inputs.json"
-    inputs = read_json(path) if path.is_file() else {}
-    told = inputs.get("insert") if isinstance(inputs, dict) else None
-    return str(told[0][0]) if told else ""
 
 
 def _judged(folder: Path) -> tables.Table | None:
@@ -276,11 +268,13 @@ def _validations(results: Mapping[str, Any]) -> list[Entry]:
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
-def _last(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of the last validation, for the table of results."""
-    last = dict(_validations(results)[-1]) if _validations(results) else {}
-    last.pop("step", None)
-    return {"last validation": last} if last else {}
+def _validation(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of the weights that were kept, as they were validated."""
+    rows = _validations(results)
+    kept = [row for row in rows if row.get("step") == results.get("best_step")]
+    row = (kept or rows or [{}])[-1]
+    found = {name: value for name, value in row.items() if name != "step"}
+    return {"validation": found} if found else {}
 
 
 def _facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:

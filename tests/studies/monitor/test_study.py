@@ -13,7 +13,7 @@ from rrpo.errors import UserError
 from rrpo.evaluate import artifacts
 from rrpo.mini.world import World
 from rrpo.policy_runs import DiffRORun, GRPORun
-from rrpo.studies.monitor.figures import alarm_step, drop
+from rrpo.studies.monitor.figures import alarm_step, drop, share
 from rrpo.studies.monitor.plan import FULL, KINDS, PLANTED_IN, Plan, run_config
 from rrpo.studies.monitor.study import run
 from rrpo.studies.monitor.trainings import PER_TOKEN, PaysForLength, planted, task
@@ -169,7 +169,8 @@ def test_what_is_finished_is_not_made_again(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_thresholds() -> None:
+def test_thresholds_and_shares() -> None:
     one = {"steps": [0, 10, 20], "evidence": [1.0, 99.0, 101.0]}
     assert alarm_step(one, 0.01) == 20
     assert alarm_step(one, 0.001) is None
+    assert share(0, 20).high == pytest.approx(0.168, abs=1e-3)  # 1 − .025^(1/20)

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from rrpo.checkpoint import read_json
-from rrpo.evaluate.statistics import paired_interval, share
+from rrpo.evaluate.statistics import paired_interval
 from rrpo.interval import Interval
 from rrpo.measures import BY_KEY
 from rrpo.monitor import read_looks
@@ -67,6 +67,14 @@ def alarm_step(run: Mapping[str, Any], rate: float) -> int | None:
         if evidence >= 1 / rate:
             return int(step)
     return None
+
+
+def share(found: int, of: int) -> Interval:
+    """Return a share with its exact 95 % interval (Clopper & Pearson 1934)."""
+    from scipy.stats import binomtest  # takes a second
+
+    ends = binomtest(found, of).proportion_ci(0.95, "exact")
+    return Interval(found / of, float(ends.low), float(ends.high))
 
 
 def figures(found: Sequence[Mapping[str, Any]], every: int) -> dict[str, Any]:
