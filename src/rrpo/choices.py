@@ -191,51 +191,37 @@ class _Choices(torch.autograd.Function):
         ctx: FunctionCtx, _: Tensor, *upstream: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, None]:
         with torch.autocast(upstream[0].device.type, enabled=False):
-            return _Choices._backward(ctx, *upstream)
-
-    @staticmethod
-    def _backward(
-        ctx: FunctionCtx, *upstream: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, None]:
-        hidden, weight, bias, table, tokens, *kept = ctx.saved_tensors  # type: ignore[attr-defined]
-        asked = replace(ctx.asked, tokens=tokens)  # type: ignore[attr-defined]
-        precision = asked.precision or hidden.dtype
-        needs_hidden, needs_weight, needs_bias, needs_table = ctx.needs_input_grad[:4]  # type: ignore[attr-defined]
-        logits = Logits(hidden, weight, bias)
-        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
-        grad_bias = torch.zeros(logits.size, device=hidden.device) if needs_bias else None
-        wanted = needs_hidden or needs_weight or needs_bias
-        found = _gradients(logits, table, _Kept(*kept), asked, upstream) if wanted else ()
-        for rows, gradient in found:
-            if grad_bias is not None:
-                grad_bias += gradient.sum(0)
-            gradient = gradient.to(precision)
-            if grad_hidden is not None:
-                back = gradient if weight is None else gradient @ weight.to(precision)
-                grad_hidden[rows] = back.to(hidden.dtype)
-            if grad_weight is not None:
-                _add_product(grad_weight, gradient.T, hidden[rows].to(precision))
-        grad_table = None
-        if needs_table:
-            codes = tokens < asked.codes
-            read = upstream[2][codes].to(table.dtype)
-            grad_table = torch.zeros_like(table).index_add_(0, tokens[codes], read)
-        return (
-            grad_hidden,
-            None if grad_weight is None else grad_weight.to(weight.dtype),
-            None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
-            grad_table,
-            None,
-        )
-
-
-def _add_product(total: Tensor, first: Tensor, second: Tensor) -> None:
-    """Add a product to an fp32 total in place."""
-    if first.dtype == total.dtype:
-        total.addmm_(first, second)
-    else:
-        total += first @ second
+            hidden, weight, bias, table, tokens, *kept = ctx.saved_tensors  # type: ignore[attr-defined]
+            asked = replace(ctx.asked, tokens=tokens)  # type: ignore[attr-defined]
+            precision = asked.precision or hidden.dtype
+            needs_hidden, needs_weight, needs_bias, needs_table = ctx.needs_input_grad[:4]  # type: ignore[attr-defined]
+            logits = Logits(hidden, weight, bias)
+            grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+            grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+            grad_bias = torch.zeros(logits.size, device=hidden.device) if needs_bias else None
+            wanted = needs_hidden or needs_weight or needs_bias
+            found = _gradients(logits, table, _Kept(*kept), asked, upstream) if wanted else ()
+            for rows, gradient in found:
+                if grad_bias is not None:
+                    grad_bias += gradient.sum(0)
+                gradient = gradient.to(precision)
+                if grad_hidden is not None:
+                    back = gradient if weight is None else gradient @ weight.to(precision)
+                    grad_hidden[rows] = back.to(hidden.dtype)
+                if grad_weight is not None:
+                    grad_weight += gradient.T @ hidden[rows].to(precision)
+            grad_table = None
+            if needs_table:
+                codes = tokens < asked.codes
+                read = upstream[2][codes].to(table.dtype)
+                grad_table = torch.zeros_like(table).index_add_(0, tokens[codes], read)
+            return (
+                grad_hidden,
+                None if grad_weight is None else grad_weight.to(weight.dtype),
+                None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
+                grad_table,
+                None,
+            )
 
 
 def _chunks(count: int, size: int) -> list[slice]:
