@@ -330,6 +330,26 @@ def test_a_recording_that_is_too_long_with_the_sound_is_left_out_and_said(tmp_pa
     assert made.skipped == [f"{tmp_path / 'a.wav'}: a second at once: cut the audio"]
 
 
+def test_a_sound_is_added_to_what_was_tokenized_without(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        noise = np.random.default_rng(seed).normal(0, 0.1, 16_000)
+        soundfile.write(tmp_path / f"{name}.wav", noise, 16_000)
+    told = [Recording(tmp_path / "a.wav", "sad"), Recording(tmp_path / "b.wav", "happy")]
+    later, once = tmp_path / "later", tmp_path / "once"
+    tokenize(Counting(), told, later)
+    before = (later / "tokens" / "00000.parquet").stat().st_mtime_ns
+    codec = Counting()
+    made = tokenize(codec, told, later, insert="silence")
+    assert (made.tokens, made.inserted, codec.calls) == (2, 2, 2)
+    assert (later / "tokens" / "00000.parquet").stat().st_mtime_ns == before
+    tokenize(Counting(), told, once, insert="silence")
+    pairs = zip(*(read_shard(out / "inserted") for out in (later, once)), strict=True)
+    assert all(np.array_equal(row.tokens, other.tokens) for row, other in pairs)
+    with pytest.raises(UserError, match="holds tokens with silence inserted"):
+        tokenize(Counting(), told, later, insert="hum")
+    assert tokenize(Counting(), told, later).inserted == 2  # it stays
+
+
 def test_mixes_are_the_same_with_and_without_sounds(tmp_path: Path) -> None:
     for number in range(12):
         noise = np.random.default_rng(number).normal(0, 0.1, 4000 + 400 * number)

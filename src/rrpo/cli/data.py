@@ -207,8 +207,8 @@ def tokenize(
     lacking = without(found.left_out)
     made = tokenizing.tokenize(chosen, recordings, out, mix, seed, name, print, lacking, insert)
     more = f" and {made.mixes} mixes in {out / 'mixes'}" if made.mixes else ""
-    if insert:
-        more += f" and {made.inserted} with {insert} in {out / 'inserted'}"
+    if made.inserted:
+        more += f" and {made.inserted} with {insert or 'the sound'} in {out / 'inserted'}"
     print(f"{made.tokens} utterances in {out / 'tokens'}{more}")
     if made.skipped:
         print(f"{len(made.skipped)} files could not be used: {out / 'skipped.txt'} says why")

@@ -4,6 +4,7 @@ import hashlib
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,7 +78,8 @@ def tokenize(
     Energy-adaptive mixup acts on audio and tokenizing inside a training loop is slow, so each
     recording is mixed with `mixes` random partners beforehand. All recordings are read first:
     what cannot be used is said before the hours that tokens take. An interrupted call goes on
-    after its last whole shard; a later call makes those shards again of which a sound has changed.
+    after its last whole shard; a later call makes those shards again of which a sound has changed,
+    and may ask for `insert` where none was.
     What is said of every recording stands in `out/sounds.csv`, and of those left out in
     `out/skipped.txt`, too.
 
@@ -85,7 +87,8 @@ def tokenize(
         name: identity of the codec (`rrpo.tokens`); what is there from another one is refused.
         say: is given lines about what was found before anything is made.
         left_out: of recordings that cannot even be read, for the report.
-        insert: a sound of `INSERTS` that is put into each recording once more; None: none.
+        insert: a sound of `INSERTS` that is put into each recording once more; None: that of an
+            earlier call, if any.
 
     Raises:
         UserError: the sound is unknown, no recording can be used, two are the same with other
@@ -94,18 +97,20 @@ def tokenize(
     if insert is not None and insert not in INSERTS:
         raise UserError(f"--insert: unknown sound {insert!r}: choose from {', '.join(INSERTS)}")
     settings = {"codec": name, "mixes": mixes, "seed": seed, "recordings": _digest(recordings)}
-    if insert is not None:
-        settings["insert"] = insert
+    plan = out / "tokenize.json"
     with alone(out):  # whether it can be written is known before anything is read
-        if (out / "tokenize.json").is_file():
-            claim(out / "tokenize.json", settings, "tokens")
+        if plan.is_file():
+            claim(plan, settings, "tokens", ("insert",))
+            insert = _one_insert(plan, insert)
         verdicts = without_copies(recordings, survey(recordings))
         work = _Work(codec, recordings, verdicts, mixes, insert)
         _write_verdicts(out, [*work.verdicts, *left_out])
         _require_some(work.verdicts)
         for line in report_lines(work.verdicts):
             say(line)
-        claim(out / "tokenize.json", settings, "tokens")
+        claim(plan, settings, "tokens", ("insert",))
+        if insert is not None:
+            write_json(plan, {**settings, "insert": insert})
         result = _make_shards(work, out, seed, name)
         result.verdicts = [*work.verdicts, *left_out]
         _write_verdicts(out, result.verdicts)
@@ -118,6 +123,20 @@ def tokenize(
     return result
 
 
+def _one_insert(plan: Path, asked: str | None) -> str | None:
+    """Return the sound that is asked for, or else that of the call before.
+
+    Raises:
+        UserError: they differ.
+    """
+    known: str | None = read_json(plan).get("insert")
+    if None not in (known, asked) and known != asked:
+        raise UserError(
+            f"{plan.parent} holds tokens with {known} inserted: choose another --out or remove it"
+        )
+    return asked or known
+
+
 def _make_shards(work: "_Work", out: Path, seed: int, name: str) -> Tokenized:
     """Write the shards that are not there yet, or of which a sound has changed."""
     result, count = Tokenized(), len(work.recordings)
@@ -125,11 +144,12 @@ def _make_shards(work: "_Work", out: Path, seed: int, name: str) -> Tokenized:
     with Progress("tokenize", count) as progress:
         for number, start in enumerate(range(0, count, size)):
             path = out / "shards" / f"{number:05d}.json"
+            chosen = range(start, min(start + size, count))
             if not _is_current(path, work.sounds):
-                rng = np.random.default_rng([seed, number])
-                chosen = range(start, min(start + size, count))
-                made = work.shard(chosen, rng, seed, progress)
+                made = work.shard(chosen, np.random.default_rng([seed, number]), seed, progress)
                 _write_shard(out, f"{number:05d}", made, name, work.insert or "")
+            elif work.insert and not read_json(path).get("inserted"):
+                _add_inserted(out, path, work, chosen, seed, name)
             stored = read_json(path)
             result.tokens += stored["tokens"]
             result.mixes += stored["mixes"]
@@ -191,6 +211,18 @@ def _write_shard(out: Path, name: str, shard: _Shard, codec: str, insert: str) -
     write_json(out / "shards" / f"{name}.json", made)
 
 
+def _add_inserted(
+    out: Path, path: Path, work: "_Work", chosen: range, seed: int, codec: str
+) -> None:
+    """Write the speech with a sound of a shard that was made without it."""
+    made = read_json(path)
+    kept = [number for number in chosen if work.sounds[number]]
+    rows = work.with_sound([number for number in kept if str(number) not in made["refused"]], seed)
+    if rows:
+        write_shard(out / "inserted" / f"{path.stem}.parquet", rows, codec, work.insert or "")
+        write_json(path, {**made, "inserted": len(rows)})
+
+
 class _Work:
     """What is tokenized, and what is known of it."""
 
@@ -237,6 +269,16 @@ class _Work:
             self._mix(number, sound, rng, made)
             progress.update(number + 1)
         return made
+
+    def with_sound(self, chosen: Sequence[int], seed: int) -> list[Utterance]:
+        """Return recordings that were tokenized before with a sound in each."""
+        rows = []
+        for number in chosen:
+            # What the codec cannot take with the sound it has taken without.
+            with suppress(UserError):
+                sound = read_recording(self.recordings[number]).samples
+                rows += self._inserted(number, sound, seed)
+        return rows
 
     def _inserted(self, number: int, sound: Audio, seed: int) -> list[Utterance]:
         """Return a recording with a sound in it, by the same name, where one is asked for."""
