@@ -7,7 +7,7 @@ import pytest
 
 from command_line import mistake, rrpo
 from detector_shards import QUICK, shards
-from rrpo import detector_eval, train_detector
+from rrpo import detector_eval, reward_eval, train_detector
 from rrpo.checkpoint import read_json
 from rrpo.data.shards import read_shard, shard_insert, write_shard
 from rrpo.mini.world import World
@@ -53,7 +53,7 @@ def test_bundled_speech_is_tried_with_every_sound(
     train_detector(
         folder, **shards(tmp_path, World().codec_identity), start=tiny / "reward", settings=QUICK
     )
-    rrpo("reward", "eval", folder)
+    reward_eval.evaluate([str(folder)], [])
     assert set(read_json(folder / "results.json")["evaluation"]["detection"]) == set(speech)
 
 

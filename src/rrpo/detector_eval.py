@@ -19,7 +19,7 @@ from rrpo.reward import RewardModel
 from rrpo.reward.detector import detected
 from rrpo.sound.inserts import EVERYWHERE, INSERTS
 
-TESTED = 120
+TESTED = 60
 """Utterances of the bundled test set; each sound is put into them in some seconds."""
 
 
