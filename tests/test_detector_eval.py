@@ -16,6 +16,7 @@ from rrpo.sound.inserts import INSERTS
 LEARNED = {"train.steps": 40, "train.learning_rate": 1e-2, "batch_size": 8}
 
 
+@pytest.mark.slow
 def test_shards_are_named_with_their_sound_and_the_run_keeps_the_figures(
     tiny: Path, tmp_path: Path
 ) -> None:
@@ -36,6 +37,7 @@ def test_shards_are_named_with_their_sound_and_the_run_keeps_the_figures(
     assert "Validation, false alarms" in page
 
 
+@pytest.mark.slow
 def test_bundled_speech_is_tried_with_every_sound(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +80,7 @@ def test_a_detector_beside_a_recogniser_is_refused(tiny: Path, tmp_path: Path) -
     assert "test them in two commands" in said
 
 
+@pytest.mark.slow
 def test_sets_of_like_names_are_told_apart(tiny: Path, tmp_path: Path) -> None:
     made = shards(tmp_path, World().codec_identity)
     rows = read_shard(made["having"])
@@ -91,6 +94,7 @@ def test_sets_of_like_names_are_told_apart(tiny: Path, tmp_path: Path) -> None:
     assert len(read_json(folder / "results.json")["evaluation"]["detection"]) == 3
 
 
+@pytest.mark.slow
 def test_figures_of_other_weights_are_not_carried_over(tiny: Path, tmp_path: Path) -> None:
     made = shards(tmp_path, World().codec_identity)
     folder = tmp_path / "run"
