@@ -137,6 +137,7 @@ def test_the_study_of_runs_of_which_all_is_known(tmp_path: Path) -> None:
     assert study["median_lead"] == 2.0
     assert study["kinds"]["length"] | {"alarms": 0, "dropped": 1} == study["kinds"]["length"]
     text = page.read_text()
+    assert "the first drop to the alarm, in 2 hacked runs: -3 in 1, -1 in 1." in text
     assert "| no KL | hacked | 1 of 1 | 1 | 1 of 1 |" in text
     assert "missed" in text
     assert (out / "monitor.svg").is_file()
