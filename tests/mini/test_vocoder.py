@@ -17,6 +17,7 @@ from rrpo.mini.vocoder import (
     cepstral_basis,
     click_shape,
     minimum_phase,
+    overlap_add,
     pop_shape,
     pulse_train,
     sharpen,
@@ -65,6 +66,18 @@ def test_minimum_phase_keeps_the_amplitude_and_is_causal() -> None:
     impulse = torch.fft.irfft(response)
     assert float(impulse[512:].abs().max()) < 1e-4
     assert float(impulse[0].abs()) > 0.5
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 9])
+def test_blocks_overlap_and_add_as_torchs_fold(size: int) -> None:
+    blocks = torch.randn(2, 6, size, generator=torch.Generator().manual_seed(0))
+    length = 5 * 4 + size
+    expected = torch.nn.functional.fold(
+        blocks.transpose(1, 2), (1, length), (1, size), stride=(1, 4)
+    )[:, 0, 0]
+    found = overlap_add(blocks, 4)
+    torch.testing.assert_close(found[:, :length], expected)
+    assert not found[:, length:].any() and found.shape[1] % 4 == 0
 
 
 def test_bands_survive_interpolation() -> None:

@@ -5,6 +5,7 @@ WORLD (Morise, Yokomori and Ozawa 2016); clicks and pops, which such a model can
 in the time domain beside them (sines + transients + noise, Verma and Meng 2000).
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -196,7 +197,27 @@ def minimum_phase(log_amplitude: Tensor) -> Tensor:
     fold = torch.zeros(size, device=cepstrum.device)
     fold[0] = fold[size // 2] = 1.0
     fold[1 : size // 2] = 2.0
-    return torch.exp(torch.fft.rfft(cepstrum * fold))
+    log_response = torch.fft.rfft(cepstrum * fold)
+    # By its parts: torch's exponential of complex numbers takes five times as long.
+    return torch.polar(torch.exp(log_response.real), log_response.imag)
+
+
+def overlap_add(blocks: Tensor, step: int) -> Tensor:
+    """Add blocks (B, C, S), each `step` samples after the one before, to (B, N).
+
+    N is C times the step and the rest of the last block, rounded up to whole steps.
+
+    Examples:
+        >>> overlap_add(torch.ones(1, 2, 4), 2)
+        tensor([[1., 1., 2., 2., 1., 1.]])
+    """
+    batch, count, size = blocks.shape
+    parts = -(-size // step)
+    padded = torch.nn.functional.pad(blocks, (0, parts * step - size))
+    output = blocks.new_zeros(batch, count + parts - 1, step)
+    for number, part in enumerate(padded.split(step, dim=-1)):
+        output[:, number : number + count] += part
+    return output.flatten(1)
 
 
 def _shape(parameters: Parameters, pulses: Tensor, noise: Tensor) -> Tensor:
@@ -206,7 +227,7 @@ def _shape(parameters: Parameters, pulses: Tensor, noise: Tensor) -> Tensor:
     count = samples // _STEP
     window = torch.hann_window(2 * _STEP, device=device)
     pad = (_STEP // 2, _STEP // 2)
-    output = torch.zeros(batch, samples + _SIZE + 2 * _STEP, device=device)
+    output = torch.zeros(batch, samples + _SIZE + 3 * _STEP, device=device)
     voiced = (parameters.pitch > 0)[..., None].to(torch.float32)
     voicing = _upsample(voiced, 2)
     bands = _upsample(parameters.envelope, 2)
@@ -220,7 +241,7 @@ def _shape(parameters: Parameters, pulses: Tensor, noise: Tensor) -> Tensor:
         log_amplitude = 0.5 * bands[:, piece] @ band_interpolation(device)
         response = minimum_phase(log_amplitude)
         decibel = points[:, piece] @ _aperiodicity_interpolation(device)
-        share = torch.pow(10.0, decibel.clamp(max=0.0) / 10.0)
+        share = torch.exp(decibel.clamp(max=0.0) * (math.log(10.0) / 10.0))
         periodic = voicing[:, piece] * torch.sqrt((1.0 - share).clamp(min=0.0))
         aperiodic = torch.sqrt(1.0 - periodic.square())
         spectrum = torch.zeros_like(response)
@@ -228,12 +249,7 @@ def _shape(parameters: Parameters, pulses: Tensor, noise: Tensor) -> Tensor:
             block = torch.nn.functional.pad(source[:, piece] * window, (_LEAD, 0))
             spectrum = spectrum + torch.fft.rfft(block, _SIZE) * gain
         wave = torch.fft.irfft(spectrum * response, _SIZE)
-        folded = torch.nn.functional.fold(
-            wave.transpose(1, 2),
-            (1, (wave.shape[1] - 1) * _STEP + _SIZE),
-            (1, _SIZE),
-            stride=(1, _STEP),
-        )[:, 0, 0]
+        folded = overlap_add(wave, _STEP)
         output[:, start * _STEP : start * _STEP + folded.shape[1]] += folded
     begin = _LEAD + _STEP // 2
     return output[:, begin : begin + samples]
