@@ -16,7 +16,9 @@ from places import ROOT
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.mini.world import World
+from rrpo.monitor import read_looks
 from rrpo.post_training import train_diffro, train_dpo, train_grpo, train_sft
+from rrpo.reward.regularize import feature_mixup
 from rrpo.reward_training import train_reward
 
 TEXTS = [
@@ -121,6 +123,29 @@ def test_other_rows_give_other_weights(data: Path, tiny: Path, tmp_path: Path) -
         found.append(load_file(tmp_path / f"{buffer}" / "checkpoint" / "training.safetensors"))
     key = "exp_avg.head.weight"  # the weights are those of the least held-out loss
     assert not bool((found[0][key] == found[1][key]).all())
+
+
+def test_rows_are_mixed_otherwise_at_every_step(
+    data: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are as long as each other, so that their weights tell what was drawn."""
+    seen: list[list[float]] = []
+
+    def watched(*given: Any) -> Any:
+        found = feature_mixup(*given)
+        seen.append(found[2].tolist())
+        return found
+
+    monkeypatch.setattr("rrpo.reward.fit.feature_mixup", watched)
+    trainings(tiny)["reward"](tmp_path / "run", data)
+    assert len({tuple(weights) for weights in seen}) == len(seen) == 5
+
+
+def test_a_run_that_streams_listens_to_itself(data: Path, tiny: Path, tmp_path: Path) -> None:
+    """To texts of the first rows, each with every emotion there is."""
+    asked = ["monitor.every=5", "monitor.sentences=2", "monitor.rollout.max_ratio=1"]
+    trainings(tiny)["diffro"](tmp_path / "run", data, [*SETTINGS, *asked])
+    assert [line["step"] for line in read_looks(tmp_path / "run")] == [0, 5]
 
 
 @pytest.mark.slow

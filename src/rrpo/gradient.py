@@ -38,7 +38,11 @@ class Gradient:
         precision: torch.dtype | None,
     ) -> None:
         self.objective, self.config, self.state = objective, config, state
-        self.cast = partial(torch.autocast, device.type, precision, precision is not None)
+        # Without its cache: older releases of torch keep what a rollout has cast without a gradient
+        # and give it to the pass that needs one, so that those weights were not trained.
+        self.cast = partial(
+            torch.autocast, device.type, precision, precision is not None, cache_enabled=False
+        )
         self.buckets = None
         if several() and config.sharding == "none":
             self.buckets = Buckets(state.parameters.values())

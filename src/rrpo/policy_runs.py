@@ -91,6 +91,8 @@ class ReferencedRun(PolicyRun):
         if not isinstance(given, Sequence):
             self._require_defaults()
             return given
+        if not self.rewards:
+            raise UserError("rewards is empty: weigh at least one term, such as {emotion: 1.0}")
         if "emotion" not in self.rewards:
             note(f"rewards without emotion ({', '.join(self.rewards)}): no emotion is trained for")
         made = Reward(given, self.rewards, self.caution, self.bound, form, self.content_gate)

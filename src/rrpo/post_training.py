@@ -242,6 +242,7 @@ def _draw_once(
             claim(place / "plan.json", drawing, "pairs")
     if not of_main((place / REJECTED).is_file()):
         scored_by = run.reward(reward, prompts, run.pairs.reward_form)
+        scored_by.to(model.head.weight.device)
         draw_pairs(model, scored_by, prompts, run.pairs, place, run.train.seed)
 
 

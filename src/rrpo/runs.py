@@ -186,6 +186,7 @@ def train_dpo(
     settings: dict[str, Any] = {"description": "DPO", **how}
     inputs, resume = settings.pop("inputs", None), settings.pop("resume", False)
     with open_run(folder, config, resume, inputs) as run:
+        model.to(run.accelerator.device)  # pairs are drawn where the training is
         found = pairs()
         objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
         result = train(objective, config.train, run, **settings)

@@ -31,7 +31,8 @@ class TrainConfig(Strict):
     accumulate: int = pydantic.Field(1, ge=1)
     # The first step whose weights count in the mean that the training ends with, or, below 1, the
     # share of the steps that lie before it; None: it ends with those of the last step. Where the
-    # best of several validations is kept, that is kept.
+    # best of several validations is kept, that is kept; where a validation ends the training, the
+    # weights that it heard are.
     average_from: float | None = pydantic.Field(None, gt=0)
     # What several processes do with the model: each holds all of it ("none"), or a part of every
     # weight and of its moments ("full", FSDP2). A run may be resumed with another.

@@ -220,6 +220,7 @@ def _loop(run: _Run, metrics: Metrics, progress: Progress) -> None:
         if state.best:
             state.set_weights(state.best)
             state.best = {}
+        state.mean = {}  # of a training that a validation has ended the weights it heard are kept
         state.finished = True
         _save(run)
     if interrupted or _heard(run):

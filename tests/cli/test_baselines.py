@@ -72,6 +72,7 @@ def test_rewards_that_cannot_be_paid_are_one_line(
 ) -> None:
     words = ("policy", "diffro", "--reward", tiny / "reward", *common, "--out", tmp_path / "x")
     assert "has a head for 'content'" in mistake(*words, "--set", "rewards={content: 1.0}")
+    assert "rewards is empty" in mistake(*words, "--set", "rewards={}")
     assert "unknown reward 'loudness'" in mistake(*words, "--set", "rewards={loudness: 1.0}")
     assert "positive temperature" in mistake(*words, "--set", "diffro.tau=[1.0, 0.0]")
     assert not (tmp_path / "x").exists()

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from rrpo.errors import UserError
+from rrpo.gradient import Gradient
 from rrpo.objectives.diffro import (
     DiffROConfig,
     DiffROObjective,
@@ -20,9 +21,12 @@ from rrpo.objectives.rollouts import RolloutConfig, Rollouts, draw, recorded
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt
 from rrpo.policy.rollout import Generated
+from rrpo.processes import training_processes
 from rrpo.relax import relax
 from rrpo.reward import Reward, RewardModel
 from rrpo.reward.reward import weighted_sum
+from rrpo.schedule import TrainConfig
+from rrpo.state import initial_state
 from tiny_policy import CONFIG, EMOTIONS, REWARD, logits_of, prompts
 
 
@@ -219,10 +223,12 @@ def test_broken_speech_gives_no_reward_gradient_and_is_counted() -> None:
 
 def test_a_duration_is_rewarded_by_a_policy_gradient() -> None:
     """The gradient of the scalar is the sum over utterances of advantage times score."""
-    log_p = torch.tensor([[-1.0, -2.0, 0.0], [-0.5, -0.5, -2.0]], requires_grad=True)
+    # The second choice of the first had no other: its probability is one.
+    log_p = torch.tensor([[-1.0, 0.0, 0.0], [-0.5, -0.5, -2.0]], requires_grad=True)
+    valid = torch.tensor([[True, True, False], [True, True, True]])
     reward = duration_reward(torch.tensor([2, 3]), torch.tensor([4, 3]))
     assert reward.tolist() == [-0.5, 0.0]
-    score_function(log_p, reward).backward()
+    score_function(log_p, valid, reward).backward()
     assert log_p.grad is not None
     # Leave-one-out: −.5 − 0 and 0 + .5; means over 2 and 3 choices, then over the batch.
     torch.testing.assert_close(log_p.grad[0, :2], torch.full((2,), -0.5 / 2 / 2))
@@ -327,6 +333,20 @@ def test_no_rollout_is_empty_however_short_and_long_the_texts_are() -> None:
     assert rollouts.said.least.tolist() == [1, 1]
     with pytest.raises(UserError, match=r"max_ratio=0\.5 leaves no token for a text of 1 ids"):
         draw(made.model, prompts(9, 1), RolloutConfig(max_ratio=0.5), generator)
+    with pytest.raises(UserError, match=r"min_ratio=5 is above max_ratio=4"):
+        draw(made.model, prompts(9, 1), RolloutConfig(min_ratio=5, max_ratio=4), generator)
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_every_weight_has_a_gradient_whatever_the_precision(precision: torch.dtype | None) -> None:
+    """Of a step as the loop takes it, whose rollout reads the same weights without a gradient."""
+    made = objective(batch_size=3, rollout=RolloutConfig(max_ratio=2.0))
+    config = TrainConfig(steps=1, learning_rate=0.1)
+    device = torch.device("cpu")
+    state = initial_state(made.model, config, training_processes(), None)
+    _, _, wrong = Gradient(made, config, state, device, precision).of_step(1)
+    without = [name for name, one in made.model.named_parameters() if one.grad is None]
+    assert not wrong and not without
 
 
 def test_one_seed_decides_a_step() -> None:

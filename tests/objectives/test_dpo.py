@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rrpo import runs
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair, dpo_loss
@@ -13,8 +14,10 @@ from rrpo.objectives.pairs import CHOSEN, REJECTED, PairsConfig, draw_pairs, rea
 from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt
+from rrpo.policy_runs import DPORun
 from rrpo.reward import Reward, RewardModel
 from rrpo.reward.reward import score
+from rrpo.schedule import TrainConfig
 from tiny_policy import CONFIG, REWARD, logits_of, prompts
 
 
@@ -244,3 +247,22 @@ def test_no_pairs_and_empty_utterances_are_refused() -> None:
         DPOObjective(made.model, made.reference, [empty], DPOConfig())
     with pytest.raises(UserError, match="needs a reference"):
         DPOObjective(made.model, None, made.pairs, DPOConfig())
+
+
+def test_pairs_are_drawn_on_the_device_of_the_training(tmp_path: Path) -> None:
+    class Watched(SpeechTokenLM):
+        places: tuple[object, ...] = ()
+
+        def to(self, *given: object, **more: object) -> "Watched":
+            self.places += given
+            return super().to(*given, **more)  # type: ignore[arg-type]
+
+    model = Watched(CONFIG)
+
+    def pairs() -> list[Pair]:
+        assert model.places == (torch.device("cpu"),)
+        raise ZeroDivisionError
+
+    run = DPORun(train=TrainConfig(steps=1, learning_rate=0.1, report_to="none"))
+    with pytest.raises(ZeroDivisionError):
+        runs.train_dpo(model, SpeechTokenLM(CONFIG), pairs, run, tmp_path / "run")

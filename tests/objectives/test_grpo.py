@@ -1,5 +1,6 @@
 """GRPO and RLOO: advantages, the clipped loss, and what is carried over a checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+from rrpo.errors import UserError
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective, group_advantage, policy_loss
 from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import SpeechTokenLM
@@ -16,7 +19,7 @@ from rrpo.train import TrainConfig, TrainingInterrupted, train
 from tiny_policy import CONFIG, REWARD, prompts
 
 
-def objective(**options) -> GRPOObjective:
+def objective(recordings: Sequence[Tensor] = (), **options) -> GRPOObjective:
     torch.manual_seed(0)
     model, reference = SpeechTokenLM(CONFIG), SpeechTokenLM(CONFIG)
     for lm in (model, reference):
@@ -25,7 +28,7 @@ def objective(**options) -> GRPOObjective:
     reward = Reward([RewardModel(REWARD)])
     # A policy of random weights seldom ends by itself.
     config = GRPOConfig(prompts=2, group=4, **{"skip_broken": False, **options})
-    return GRPOObjective(model, reference, reward, prompts(4, 2, 3), config)
+    return GRPOObjective(model, reference, reward, prompts(4, 2, 3), config, recordings)
 
 
 def test_a_group_that_is_paid_the_same_has_no_advantage() -> None:
@@ -112,6 +115,12 @@ def test_the_first_step_on_a_batch_is_on_policy_and_later_ones_are_not() -> None
     assert clipped[1] > 0
     assert torch.equal(batches[0], batches[2])
     assert not torch.equal(batches[2], batches[3])
+
+
+def test_a_duration_needs_recordings_with_tokens() -> None:
+    for recordings, said in (([], "0 recordings for"), ([torch.empty(0)] * 3, "has no tokens")):
+        with pytest.raises(UserError, match=said):
+            objective(duration=1.0, recordings=recordings)
 
 
 def test_diffro_beside_it_reaches_only_what_did_better_than_its_group() -> None:

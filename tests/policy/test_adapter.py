@@ -9,6 +9,7 @@ import torch
 from rrpo import policy
 from rrpo.errors import UserError
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
+from rrpo.objectives.rollouts import RolloutConfig, draw
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.adapter import adapted, add_adapters, plain_state, without_adapters
 from rrpo.policy.layout import Prompt
@@ -72,6 +73,23 @@ def test_without_adapters_it_is_the_model_it_was() -> None:
     with without_adapters(model):
         torch.testing.assert_close(model(IDS), before)
     assert not torch.allclose(model(IDS), before, atol=1e-3)
+
+
+def test_what_speaks_without_adapters_is_the_model_it_was() -> None:
+    """Greedily, so that what is compared is no draw; the decoding step has weights of its own."""
+    model, before = make(), make()
+    add_adapters(model, rank=4)
+    moved(model)
+    prompt = [Prompt("a", "happy", torch.tensor([3, 4, 5]), torch.tensor([1]))]
+    greedy = RolloutConfig(top_k=1, min_ratio=5.0, max_ratio=5.0)
+
+    def spoken(of: SpeechTokenLM) -> list[int]:
+        return draw(of, prompt, greedy, torch.Generator().manual_seed(0)).said.tokens[0].tolist()
+
+    with without_adapters(model):
+        torch.testing.assert_close(plain_state(model), before.state_dict())
+        assert spoken(model) == spoken(before)
+    assert spoken(model) != spoken(before)
 
 
 def test_what_is_saved_is_plain_and_computes_the_same(tmp_path: Path) -> None:

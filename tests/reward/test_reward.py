@@ -13,7 +13,7 @@ from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.config import LossConfig
 from rrpo.reward.content import IMPOSSIBLE
 from rrpo.reward.regularize import adversarial_delta, label_smoothing
-from rrpo.reward.reward import score, weighted_sum
+from rrpo.reward.reward import Form, score, weighted_sum
 from rrpo.tokens import length_mask, pad
 
 FORMS = ("robust", "log_posterior")
@@ -275,3 +275,24 @@ def test_below_the_content_gate_the_emotion_is_not_paid() -> None:
     torch.testing.assert_close(found["content"], free["content"])
     with pytest.raises(UserError, match="content_gate needs the rewards emotion and content"):
         Reward([emotional(0)], content_gate=-1.0)
+
+
+@pytest.mark.parametrize("bound", [None, 0.5])
+@pytest.mark.parametrize("form", FORMS)
+def test_below_the_gate_at_most_what_speech_of_no_emotion_is_paid(
+    form: Form, bound: float | None
+) -> None:
+    """In either form, shaped or not; a bound above the gate does not open it."""
+    models, weights = [emotional(0), listening()], {"emotion": 1.0, "content": 1.0}
+    loss = LossConfig(label_smoothing=0.1, adversarial_weight=0.5)
+    models[0].config = models[0].config.model_copy(update={"loss": loss})
+    models[0].head["emotion"].bias.data[0] += 5.0  # surer of the first than of nothing
+    reward = Reward(models, weights, form=form, bound=bound, content_gate=-0.5)
+    found = score(reward, SPEECH, PROMPTS)
+    assert found["gated"].tolist() == [1.0, 1.0]
+    free = score(Reward(models, weights, form=form, bound=bound), SPEECH, PROMPTS)["emotion"]
+    models[0].head["emotion"].weight.data.zero_()
+    models[0].head["emotion"].bias.data.zero_()
+    chance = score(Reward(models[:1], form=form, bound=bound), SPEECH, PROMPTS)["emotion"]
+    assert bool((free > chance).any())
+    torch.testing.assert_close(found["emotion"], free.minimum(chance))

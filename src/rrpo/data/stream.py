@@ -7,7 +7,7 @@ takes one buffer. Processes that train together deal the same order out among th
 each row of an epoch is seen by one of them, once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Generic, TypeVar, overload
@@ -178,6 +178,10 @@ class Streamed(Sequence[Row], Generic[Row]):
         if isinstance(index, slice):
             return [self[place] for place in range(len(self))[index]]
         return self.make(self.shards[index])
+
+    def __iter__(self) -> Iterator[Row]:
+        """Return the rows of the first epoch, one after the other."""
+        return (self[place] for place in range(len(self)))
 
     def take(self, count: int) -> list[int]:
         """Give out the next rows; see `Shards.take`."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rrpo.codec.cosyvoice import CosyVoiceCodec
+from rrpo.data.stream import Streamed
 from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
 from rrpo.evaluate import content
@@ -81,13 +82,16 @@ def monitored(
 def asked(prompts: Sequence[Prompt], sentences: int) -> list[Prompt]:
     """Return the first different texts of some prompts, each with every emotion in them."""
     texts: dict[str, Prompt] = {}
-    emotions: dict[str, Prompt] = {}
     for prompt in prompts:
         texts.setdefault(prompt.text, prompt)
+        if len(texts) == sentences:  # of a stream no more is read than is asked for
+            break
+    emotions: dict[str, Prompt] = {}
+    for prompt in prompts.first() if isinstance(prompts, Streamed) else prompts:
         emotions.setdefault(prompt.emotion, prompt)
     return [
         replace(text, emotion=name, instruct_ids=felt.instruct_ids, speaker=felt.speaker)
-        for text in list(texts.values())[:sentences]
+        for text in texts.values()
         for name, felt in emotions.items()
     ]
 

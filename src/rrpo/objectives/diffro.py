@@ -118,15 +118,7 @@ class DiffROObjective:
         if not taus or min(taus) <= 0:
             raise UserError(f"tau={config.tau}: give a positive temperature, or a list of them")
         if config.history == "recorded" or config.duration:
-            if len(recordings) != len(prompts):
-                raise UserError(
-                    f"{len(recordings)} recordings for {len(prompts)} prompts: "
-                    "history=recorded and duration need one of each"
-                )
-            # Of streamed rows an empty one is refused where they are read.
-            streamed = isinstance(recordings, Streamed)
-            if not streamed and not all(tokens.numel() for tokens in recordings):
-                raise UserError("a recording has no tokens: leave it out")
+            require_recordings(prompts, recordings)
         self.on_policy = OnPolicy(model, reference, reward, prompts, config.rollout)
         self.model, self.config, self.steps = model, config, steps
         self.recordings, self.carried = recordings, carried_by(prompts)
@@ -160,7 +152,9 @@ class DiffROObjective:
             kept = duration_reward(rollouts.lengths, wanted).to(total)
             count = processes()
             mean = summed(float(kept.mean())) / count
-            gradient = score_function(made.log_probability, kept, mean, count * kept.numel())
+            gradient = score_function(
+                made.log_probability, made.valid, kept, mean, count * kept.numel()
+            )
             loss = loss - config.duration * gradient
             metrics["reward_duration"] = float(kept.mean())
         return loss, metrics
@@ -181,6 +175,22 @@ class DiffROObjective:
         policy.save(self.model, folder)
 
 
+def require_recordings(prompts: Sequence[Prompt], recordings: Sequence[Tensor]) -> None:
+    """Check that each prompt has a recording with tokens (T,).
+
+    Raises:
+        UserError: one is missing or empty.
+    """
+    if len(recordings) != len(prompts):
+        raise UserError(
+            f"{len(recordings)} recordings for {len(prompts)} prompts: "
+            "history=recorded and duration need one of each"
+        )
+    # Of streamed rows an empty one is refused where they are read.
+    if not isinstance(recordings, Streamed) and not all(one.numel() for one in recordings):
+        raise UserError("a recording has no tokens: leave it out")
+
+
 def duration_reward(lengths: Tensor, wanted: Tensor) -> Tensor:
     """Return −|T − T*| / T* (B,) of lengths T (B,) and wanted lengths T* (B,), in tokens.
 
@@ -194,7 +204,11 @@ def duration_reward(lengths: Tensor, wanted: Tensor) -> Tensor:
 
 
 def score_function(
-    log_probability: Tensor, reward: Tensor, mean: float | None = None, count: int = 0
+    log_probability: Tensor,
+    valid: Tensor,
+    reward: Tensor,
+    mean: float | None = None,
+    count: int = 0,
 ) -> Tensor:
     """Return a scalar whose gradient is a policy gradient of the mean reward.
 
@@ -202,14 +216,14 @@ def score_function(
 
     Args:
         log_probability: (B, S) of each choice, zero where nothing was chosen.
+        valid: (B, S) bool, where something was chosen, at least once a row.
         reward: (B,), without gradient.
         mean: of the rewards of all processes, and `count` how many these are; None: these are all.
     """
     baseline = reward.mean() if mean is None else mean
     count = count or reward.numel()
     advantage = (reward - baseline) * count / max(1, count - 1)
-    chosen = (log_probability != 0).sum(1).clamp(min=1)
-    return (advantage * log_probability.sum(1) / chosen).mean()
+    return (advantage * log_probability.sum(1) / valid.sum(1)).mean()
 
 
 def figures(

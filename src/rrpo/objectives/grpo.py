@@ -16,8 +16,7 @@ from torch import Tensor
 from rrpo import policy
 from rrpo.config import Strict
 from rrpo.data.stream import POSITION, carried_by
-from rrpo.errors import UserError
-from rrpo.objectives.diffro import duration_reward, figures
+from rrpo.objectives.diffro import duration_reward, figures, require_recordings
 from rrpo.objectives.on_policy import Estimator, OnPolicy
 from rrpo.objectives.rollouts import RolloutConfig, Rollouts, drawn_with
 from rrpo.policy import SpeechTokenLM
@@ -134,12 +133,10 @@ class GRPOObjective:
             recordings: the tokens (T,) of each prompt's own recording, which `duration` needs.
 
         Raises:
-            UserError: what `OnPolicy` refuses, or a recording is missing.
+            UserError: what `OnPolicy` refuses, or a recording is missing or empty.
         """
-        if config.duration and len(recordings) != len(prompts):
-            raise UserError(
-                f"{len(recordings)} recordings for {len(prompts)} prompts: duration needs one each"
-            )
+        if config.duration:
+            require_recordings(prompts, recordings)
         self.on_policy = OnPolicy(model, reference, reward, prompts, config.rollout)
         self.model, self.config, self.recordings = model, config, recordings
         self.carried = carried_by(prompts)

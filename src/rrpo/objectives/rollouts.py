@@ -114,9 +114,14 @@ def draw(
         engine: what draws, from `start_engine`; None: the policy itself.
 
     Raises:
-        UserError: the longest that a text may become is no token at all.
+        UserError: the longest that a text may become is no token at all, or less than the least.
     """
     least, most = config.ratios(model.config)
+    if least > most:
+        raise UserError(
+            f"min_ratio={least:g} is above max_ratio={most:g}, so nothing could end: lower the "
+            "one, or raise the other"
+        )
     shortest = min(prompt.text_ids.numel() for prompt in prompts)
     if int(most * shortest) < SHORTEST:
         raise UserError(

@@ -58,14 +58,17 @@ def without_adapters(model: SpeechTokenLM) -> Iterator[None]:
 
 
 def plain_state(model: SpeechTokenLM) -> dict[str, Tensor]:
-    """Return the state of the plain policy that computes the same: adapters added in."""
+    """Return the state of the plain policy that computes the same: adapters added in.
+
+    Where they are off (`without_adapters`) it is that of the policy before them.
+    """
     layers = dict(adapted(model))
     state = {}
     for name, tensor in model.state_dict().items():
         if ".lora_" in name:
             continue
         owner, _, kind = name.rpartition(".base_layer.")
-        if kind == "weight":
+        if kind == "weight" and not layers[owner].disable_adapters:
             tensor = tensor + layers[owner].get_delta_weight(NAME).to(tensor)
         state[f"{owner}.{kind}" if owner else name] = tensor
     return state

@@ -37,7 +37,7 @@ class Decoder:
     """
 
     def __init__(self, model: SpeechTokenLM, cache: KeyValueCache) -> None:
-        """Copy the weights, low-rank adapters added in, in the cache's dtype."""
+        """Copy the weights in the cache's dtype, low-rank adapters added in unless they are off."""
         config, dtype = model.config, cache.keys.dtype
         with whole(model):
             state = plain_state(model) if model.adapted else dict(model.state_dict())

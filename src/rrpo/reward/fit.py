@@ -129,6 +129,8 @@ class RewardObjective:
         if self._streamed is not None:
             taken = [self._streamed[place] for place in self._streamed.take(self.config.batch_size)]
             self._data = labelled(taken, [], self.model, whole=False)
+            # What is mixed is drawn by a copy of the generator, which must go on with every step.
+            torch.rand(1, generator=generator, device=generator.device)
             return torch.arange(len(taken)), torch.arange(len(taken))
         size, device, count = self.config.batch_size, generator.device, self._data.clean
         pooled = len(self._data.ids) - count

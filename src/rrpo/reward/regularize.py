@@ -252,3 +252,23 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         tensor([0.6931])
     """
     return functional.cross_entropy(logits, targets, reduction="none")
+
+
+def robust_reward(model: RewardModel, hidden: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
+    """Return R_robust = −L_ser (B,) in nats: eq. 5 of arXiv 2512.04552 on a frozen model.
+
+    Nothing is mixed in a policy's batch, so lambda is 0: L_ser is the cross-entropy with the
+    smoothed target y' plus alpha times that at h' + delta. It is greatest where the posterior is
+    y'. The constants are those that the model was fine-tuned with.
+
+    Args:
+        model: the reward model.
+        hidden: the encoder's output (B, L, D), with gradient.
+        mask: (B, L) bool, true at valid frames.
+        asked: (B,) int64, the class asked for.
+    """
+    constants = model.config.loss
+    wanted = functional.one_hot(asked, len(model.classes())).to(hidden.dtype)
+    targets = label_smoothing(wanted, constants.label_smoothing)
+    found = emotion_loss(model, hidden, mask, targets, constants)
+    return -found.total(constants.adversarial_weight)

@@ -13,14 +13,13 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from rrpo.emotions import emotion_index
 from rrpo.errors import NotFinite, UserError
 from rrpo.policy.layout import Prompt
 from rrpo.reward.content import characters
 from rrpo.reward.model import RewardModel
-from rrpo.reward.regularize import emotion_loss, label_smoothing
+from rrpo.reward.regularize import robust_reward
 from rrpo.tokens import batch
 
 
@@ -161,8 +160,9 @@ class Reward:
             form: of the emotion's term: "robust" is −L_ser with the constants each model was
                 fine-tuned with (a plain one gives its log-posterior), "log_posterior" is
                 log p(emotion asked for).
-            content_gate: nats per symbol. Where the content's term lies below, that of the emotion
-                is at most that of chance, and its gradient zero. None: no gate.
+            content_gate: nats per symbol. Where the content's term, before any shaping, lies below,
+                that of the emotion is at most that of chance, and its gradient zero. None: no
+                gate.
 
         Raises:
             UserError: there is no model or no term, a model that has none of the terms, a term that
@@ -237,24 +237,40 @@ class Reward:
         widths = [model.table.shape[1] for model in self.models]
         parts = torch.split(embeddings, widths, dim=-1)
         hidden = [model.encode(part, mask) for model, part in zip(self.models, parts, strict=True)]
-        found = {}
-        for term, members in self.members.items():
-            each = torch.stack(
+        each = {
+            term: torch.stack(
                 [_term(self.models[i], term, self.form, hidden[i], mask, prompts) for i in members]
             )
-            if self.bound is not None:
-                each = self.bound * (each / self.bound).tanh()
-            value = each.mean(0)
-            if len(members) > 1:
-                value = value - self.caution * each.std(0, unbiased=False)
+            for term, members in self.members.items()
+        }
+        found = {term: self._joined(values) for term, values in each.items()}
+        for term, value in found.items():
             _require_finite(term, value, prompts)
-            found[term] = value
         if self.content_gate is not None:
-            passed = found["content"].detach() >= self.content_gate
-            chance = found["emotion"].detach().clamp(max=-math.log(len(self.emotions or ())))
+            # As it is measured: the shaped content never lies below −b.
+            passed = self._joined(each["content"].detach(), shaped=False) >= self.content_gate
+            chance = found["emotion"].detach().minimum(self._chance().to(mask.device))
             found["emotion"] = torch.where(passed, found["emotion"], chance)
             found["gated"] = (~passed).float()
         return found
+
+    def _joined(self, each: Tensor, shaped: bool = True) -> Tensor:
+        """Return a term (B,) of what each of M members says (M, B): shaped, then with caution."""
+        if shaped and self.bound is not None:
+            each = self.bound * (each / self.bound).tanh()
+        if len(each) == 1:
+            return each[0]
+        return each.mean(0) - self.caution * each.std(0, unbiased=False)
+
+    def _chance(self) -> Tensor:
+        """Return the emotion's term (1,) where no emotion is likelier than another.
+
+        There every cross-entropy is log K; that at h' + delta, of the robust form, is at least so.
+        """
+        constants = [self.models[index].config.loss for index in self.members["emotion"]]
+        robust = float(self.form == "robust")
+        sums = torch.tensor([[1.0 + robust * one.adversarial_weight] for one in constants])
+        return self._joined(-sums * math.log(len(self.emotions or ())))
 
 
 def _require_used(models: Sequence[RewardModel], weights: Mapping[str, float]) -> None:
@@ -318,26 +334,6 @@ def _term(
         return robust_reward(model, hidden, mask, asked)
     logits = model.classify(model.pool(hidden, mask, term), term)
     return logits.log_softmax(-1).gather(1, asked[:, None])[:, 0]
-
-
-def robust_reward(model: RewardModel, hidden: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
-    """Return R_robust = −L_ser (B,) in nats: eq. 5 of arXiv 2512.04552 on a frozen model.
-
-    Nothing is mixed in a policy's batch, so lambda is 0: L_ser is the cross-entropy with the
-    smoothed target y' plus alpha times that at h' + delta. It is greatest where the posterior is
-    y'. The constants are those that the model was fine-tuned with.
-
-    Args:
-        model: the reward model.
-        hidden: the encoder's output (B, L, D), with gradient.
-        mask: (B, L) bool, true at valid frames.
-        asked: (B,) int64, the class asked for.
-    """
-    constants = model.config.loss
-    wanted = functional.one_hot(asked, len(model.classes())).to(hidden.dtype)
-    targets = label_smoothing(wanted, constants.label_smoothing)
-    found = emotion_loss(model, hidden, mask, targets, constants)
-    return -found.total(constants.adversarial_weight)
 
 
 def _require_finite(term: str, value: Tensor, prompts: Sequence[Prompt]) -> None:
