@@ -215,7 +215,7 @@ def overlap_add(blocks: Tensor, step: int) -> Tensor:
     parts = -(-size // step)
     padded = torch.nn.functional.pad(blocks, (0, parts * step - size))
     output = blocks.new_zeros(batch, count + parts - 1, step)
-    for number, part in enumerate(padded.view(batch, count, parts, step).unbind(2)):
+    for number, part in enumerate(padded.reshape(batch, count, parts, step).unbind(2)):
         output[:, number : number + count] += part
     return output.flatten(1)
 
