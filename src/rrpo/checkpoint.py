@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from rrpo.errors import UserError
+from rrpo.interval import Interval
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 SUMS = "SHA256SUMS"
@@ -68,8 +69,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, indented, rejecting NaN and infinity."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False, default=asdict) + "\n")
+    """Write JSON atomically, indented, rejecting NaN and infinity; unknown ends are null."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, default=_as_json) + "\n")
+
+
+def _as_json(value: Any) -> dict[str, Any]:
+    return value.as_json() if isinstance(value, Interval) else asdict(value)
 
 
 def read_json(path: Path) -> Any:

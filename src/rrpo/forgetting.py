@@ -216,7 +216,10 @@ def _group(
         "kl_base": _divergence(pair.base, pair.policy, prompts, tokens["base"]),
         "length": _over(lengths),
     }
-    english = all(content.is_english(row.text) for row in pair.groups[name]) and _is_english(name)
+    spoken = pair.groups[name]
+    english = _is_english(name) and all(
+        content.is_english(row.text, row.language) for row in spoken
+    )
     for who, rows in said.items():
         sounds = pair.sound(rows) if english and recogniser is not None else None
         heard = None if sounds is None or recogniser is None else recogniser.transcribe(sounds)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 MISSING = "–"
@@ -46,6 +46,15 @@ class Interval:
         if not (self.known and other.known):
             return None
         return self.low > other.high or other.low > self.high
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON holds it: ends that are not known are null.
+
+        Examples:
+            >>> Interval(0.5).as_json()
+            {'mean': 0.5, 'low': None, 'high': None}
+        """
+        return asdict(self) | ({} if self.known else {"low": None, "high": None})
 
     def __neg__(self) -> "Interval":
         """Return the difference the other way round."""
@@ -106,7 +115,7 @@ def with_intervals(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if value.keys() == {"mean", "low", "high"}:
-        return Interval(**value)
+        return read_interval(value)
     return {name: with_intervals(one) for name, one in value.items()}
 
 

@@ -56,6 +56,8 @@ def test_a_model_and_tokens_of_ones_own(tmp_path: Path) -> None:
     assert f"note: {note}" in printed
     html = (tmp_path / "a" / "attack.html").read_text(encoding="utf-8")
     assert "Found on" in html
+    for name in ("rm0", "rm1"):  # whose table is whose
+        assert f"Attacks on {tmp_path / name}" in html
     assert "clicks" not in {
         row["name"] for row in figures["models"][str(tmp_path / "rm0")]["attacks"]
     }

@@ -139,6 +139,8 @@ def test_english_is_told_by_its_letters() -> None:
     assert is_english("The café's 12 trains.")
     assert not is_english("你好, train")
     assert not is_english("12.")
+    assert is_english("A train.", "en") and is_english("A train.", "en-GB")
+    assert not is_english("Guten Morgen.", "de")
 
 
 @pytest.mark.slow

@@ -67,6 +67,17 @@ def test_timing_counts_syllables_and_pauses() -> None:
     assert found["voiced_length_mean"] == pytest.approx(0.15, abs=0.04)
 
 
+def test_the_end_of_long_speech_counts_as_its_beginning() -> None:
+    """Ten seconds that are modulated slowly and then fast, forwards and backwards."""
+    times = np.arange(10 * RATE) / RATE
+    rate = np.where(times < 5, 3.0, 10.0)
+    audio = buzz(150, 10.0) * (0.55 + 0.45 * np.sin(2 * np.pi * np.cumsum(rate) / RATE))
+    found, turned = (describe(one.astype(np.float32)) for one in (audio, audio[::-1].copy()))
+    for name in ("modulation_centre", "modulation_slow_share"):
+        assert found[name] == pytest.approx(turned[name], rel=0.05)
+    assert 3.5 < found["modulation_centre"] < 9.5
+
+
 def test_surrounding_silence_changes_little() -> None:
     audio = buzz(150 * 2 ** np.linspace(0, 0.5, RATE), 1.0)
     padded = np.pad(audio, (8000, 8000))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rrpo.errors import UserError
 from rrpo.evaluate.matched import mean_difference, reached, run_interval
-from rrpo.interval import exactly
+from rrpo.interval import Interval
 
 Curve = list[dict[str, float]]
 
@@ -58,7 +58,7 @@ def test_the_interval_over_runs_is_students() -> None:
     assert 2.5 - found.low == pytest.approx(found.high - 2.5)
 
 
-def test_one_run_has_no_width_and_none_is_an_error() -> None:
-    assert run_interval([0.3]) == exactly(0.3)
+def test_one_run_has_no_ends_and_none_is_an_error() -> None:
+    assert run_interval([0.3]) == Interval(0.3)
     with pytest.raises(UserError, match="at least one run"):
         run_interval([])

@@ -235,6 +235,14 @@ def test_a_share_of_all_or_none_has_wilsons_interval() -> None:
     assert made["area_under_roc"].low == binomtest(2, 2).proportion_ci(method="wilson").low
 
 
+def test_where_resamples_are_all_alike_the_area_has_no_ends() -> None:
+    """Of two speakers one says a single emotion, so that only the other can be drawn."""
+    guesses = [0, 0, 1, 1, 2, 2, 0, 1, 0, 0]
+    labels, speakers = [0, 1, 1, 2, 2, 0, 0, 1, 0, 0], ["a"] * 8 + ["b"] * 2
+    found = report(recognised(labels, guesses, speakers=speakers))["area_under_roc"]
+    assert 0.0 < found.mean < 1.0 and not found.known
+
+
 def test_the_choice_is_among_the_classes_both_sides_share() -> None:
     """A model that prefers a class the data lacks, and data with emotions the model lacks."""
     model = model_of([*CLASSES, "bored"], seed=3)
@@ -469,7 +477,7 @@ def test_several_reward_models_make_table_2(
         assert results["kind"] == "reward"
         evaluation = results["evaluation"]
         assert set(evaluation["reports"]) == {"one/tokens", "two/tokens"}
-        assert set(evaluation["robustness"]) == {"FGM 0.5", "FGM 2", "20 % random tokens"}
+        assert set(evaluation["robustness"]) == {"FGM 0.5", "FGM 4", "20 % random tokens"}
         page = (folder / "report.html").read_text(encoding="utf-8")
         assert "Emotion recognition by test set" in page
         assert "speaker 5" in page and 'class="heat"' in page

@@ -216,6 +216,8 @@ def test_too_few_listeners_have_no_interval(tmp_path: Path) -> None:
     for found in figures["questions"].values():
         for kind in ("systems", "differences"):
             assert not any(one.known for one in found[kind].values())
+        mixed = found["mixed_model"]
+        assert mixed is None or not any(one.known for one in mixed["means"].values())
     assert "4 of 5 listeners" in figures["cautions"][0]
     page = (tmp_path / "test" / "analysis.html").read_text(encoding="utf-8")
     assert not re.search(r"\b(inf|nan)\b", page)
@@ -281,6 +283,7 @@ def test_marks_are_compared_with_the_detectors(tmp_path: Path) -> None:
     detectors = found["detectors"]
     assert detectors["recall"].mean == 1.0 and 0 < detectors["precision"].mean <= 1.0
     assert 0.0 < detectors["chance"] < 1.0
+    assert not detectors["recall"].known and not detectors["precision"].known  # of four listeners
 
 
 def _tone(seconds: float) -> audio.Audio:
@@ -311,6 +314,9 @@ def test_the_judge_that_hears_what_listeners_hear_is_found(tmp_path: Path) -> No
     ]
     found = rank_correlation(answers, scores["good"])
     assert found is not None and 0.5 < found.low <= found.mean < found.high <= 1.0
+    few = [one for one in answers if one.listener in {answers[0].listener, answers[-1].listener}]
+    found = rank_correlation(few, scores["good"])
+    assert found is not None and not found.known and -1.0 <= found.mean <= 1.0
 
 
 def test_a_sound_whose_file_is_another_is_judged_anew(tmp_path: Path) -> None:

@@ -392,6 +392,17 @@ def test_verdict_in_at_most_five_sentences_of_the_figures() -> None:
     assert summarize(results).verdict[3] == (
         "Against DiffRO, RRPO is not significantly different in emotion, words and speech quality."
     )
+    quality = results["systems"]["rrpo"]["quality"]
+    results["systems"]["diffro"] = {**results["systems"]["rrpo"], "quality": {**quality}}
+    apart = results["systems"]["diffro"]["quality"]
+    apart["dnsmos_overall"], apart["plcmos"] = (
+        spread_of(quality[name]["mean"] + change)
+        for name, change in (("dnsmos_overall", 0.5), ("plcmos", -0.5))
+    )
+    assert summarize(results).verdict[3] == (
+        "Against DiffRO, RRPO is better in PLCMOS, worse in DNSMOS overall, and not significantly "
+        "different in emotion and words."
+    )
     results["systems"] = {"base": results["systems"]["sft"]}
     assert summarize(results).verdict == []
 

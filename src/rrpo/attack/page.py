@@ -135,8 +135,8 @@ def _table(name: str, found: Figures) -> Table:
             changes = row["changes"]
             rows.append(Row(HEADINGS[changes], [], heading=True))
         cells = [cell(row.get(key)) for key, _, _ in COLUMNS]
-        name = ", ".join(filter(None, (row["name"], row["note"])))
-        rows.append(Row(name, [*cells, Cell(str(row["passes"]))]))
+        title = ", ".join(filter(None, (row["name"], row["note"])))
+        rows.append(Row(title, [*cells, Cell(str(row["passes"]))]))
     columns = [*((title, remark) for _, title, remark in COLUMNS), ("Passes", "")]
     return Table(f"Attacks on {name}", "Attack", columns, rows)
 

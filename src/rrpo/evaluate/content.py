@@ -168,8 +168,14 @@ def instruction_heard(instruction: str, text: str, heard: str) -> float | None:
     return len(own & set(normalise(heard).split())) / len(own) if own else None
 
 
-def is_english(text: str) -> bool:
-    """Return whether a text can be English: letters of the Latin alphabet alone, and some."""
+def is_english(text: str, language: str = "") -> bool:
+    """Return whether a text can be English: letters of the Latin alphabet alone, and some.
+
+    Args:
+        language: what the text is said to be, such as "en", "en-GB" or "de"; "": unknown.
+    """
+    if not language.lower().startswith("en" if language else ""):
+        return False
     letters = [sign for sign in text if sign.isalpha()]
     return bool(letters) and all(sign < "\u0250" for sign in letters)
 

@@ -232,8 +232,9 @@ def _timing(level: Curve, voiced: NDArray[np.bool_], spoken: NDArray[np.bool_]) 
     # Two decibels of dip between tops keep the ripple on one vowel from counting as syllables.
     tops, _ = find_peaks(np.pad(smooth, 1, constant_values=-35.0), height=-25.0, prominence=2.0)
     values["syllable_rate"] = tops.size / seconds
-    spectrum = np.abs(np.fft.rfft((envelope - envelope.mean()) * np.hanning(envelope.size), 512))
-    rate = np.fft.rfftfreq(512, HOP / SAMPLE_RATE)
+    size = max(512, envelope.size)  # of the whole: a shorter one would cut the end off
+    spectrum = np.abs(np.fft.rfft((envelope - envelope.mean()) * np.hanning(envelope.size), size))
+    rate = np.fft.rfftfreq(size, HOP / SAMPLE_RATE)
     band = (rate >= 1) & (rate <= 16)
     weight = spectrum[band] ** 2 + 1e-9
     values["modulation_centre"] = float(weight @ rate[band] / weight.sum())

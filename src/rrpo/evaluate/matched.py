@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from rrpo.errors import UserError
-from rrpo.interval import Interval, exactly
+from rrpo.interval import Interval
 
 GRID = 20
 """Values of the key at which two curves are compared."""
@@ -87,8 +87,8 @@ def mean_difference(
 def run_interval(values: Sequence[float]) -> Interval:
     """Return the mean of one figure per run with Student's 95 % interval over runs.
 
-    For the few runs of a study, too few to be resampled. A single run has no spread: both ends are
-    then the mean.
+    For the few runs of a study, too few to be resampled. A single run has no spread: the ends are
+    then not known.
 
     Raises:
         UserError: there is no value.
@@ -102,6 +102,6 @@ def run_interval(values: Sequence[float]) -> Interval:
     sample = np.asarray(values, dtype=np.float64)
     mean = float(sample.mean())
     if sample.size == 1:
-        return exactly(mean)
+        return Interval(mean)
     half = float(stdtrit(sample.size - 1, 0.975) * sample.std(ddof=1) / np.sqrt(sample.size))
     return Interval(mean, mean - half, mean + half)

@@ -31,6 +31,7 @@ class Sample:
 
     `instruction` is what the policy was told in words, which must not be heard. `ended` says
     whether the utterance ended by itself, not by a limit of its length; None where no policy spoke.
+    `language` is the text's, as a shard says it; "" where it does not.
     """
 
     id: str
@@ -41,6 +42,11 @@ class Sample:
     kl: float | None = None
     instruction: str = ""
     ended: bool | None = None
+    language: str = ""
+
+
+ENGLISH_ALONE = "the recogniser knows English alone"
+"""Why there is no word error where there is a recogniser."""
 
 
 @dataclass
@@ -117,7 +123,7 @@ def measure(
     }
     sounds = [sample.audio for sample in samples]
     heard: list[str] | None = None
-    english = all(content.is_english(sample.text) for sample in samples)
+    english = all(content.is_english(sample.text, sample.language) for sample in samples)
     recogniser = judges.recogniser if english else None
     # Each judge runs on one thread, so two cores are used by letting them listen side by side.
     with ThreadPoolExecutor(1) as pool:
@@ -198,7 +204,7 @@ def summarise(
     Args:
         rows: from `measure`.
         own_reward: the reward model whose score is called `reward`.
-        content_reason: why there is no content error, where there is none.
+        content_reason: why there is no content error, where there is none; "": for the language.
         by_sentence: resample sentences with all that was said of them, and not utterances.
     """
 
@@ -221,5 +227,5 @@ def summarise(
             values = [value for row in rows if (value := measure.of(row)) is not None]
             system[measure.key] = over(values, spoken) if values else None
     if system["content_error"] is None:
-        system["content_error_reason"] = content_reason or "not measured"
+        system["content_error_reason"] = content_reason or ENGLISH_ALONE
     return system

@@ -28,7 +28,7 @@ def figures(model: RewardModel, utterances: Sequence[Utterance], seed: int = 0) 
     speakers = np.array([row.speaker or "" for row in rows])
     right = {
         "FGM 0.5": pushed(model, rows, 0.5),
-        "FGM 2": pushed(model, rows, 2.0),
+        "FGM 4": pushed(model, rows, 4.0),
         "20 % random tokens": scrambled(model, rows, 0.2, seed),
     }
     return {name: share_interval(np.array(hits), speakers, seed) for name, hits in right.items()}
@@ -48,8 +48,9 @@ def pushed(
 ) -> list[bool]:
     """Say of each utterance whether it is still right after one gradient step against it.
 
-    The pooled embedding h' (B, D) is moved by epsilon along the normalised gradient of the loss
-    (FGM, as RRPO trains against with epsilon 0.5). The model chooses among the emotions that occur.
+    The encoder's frames h' (B, L, D) are moved by epsilon, the length of an utterance's whole step,
+    along the normalised gradient of the loss (FGM, as RRPO trains against with epsilon 0.5). The
+    model chooses among the emotions that occur.
     """
     columns, every = _labels(model, utterances)
     model.eval()
@@ -60,14 +61,15 @@ def pushed(
         mask = length_mask(torch.tensor([row.tokens.size for row in rows]))
         labels = every[start : start + batch_size]
         with torch.no_grad():
-            pooled = model.pool(model.encode(model.embed(tokens), mask), mask)
-        pooled = pooled.detach().requires_grad_()
-        logits = model.classify(pooled)[:, columns]
+            hidden = model.encode(model.embed(tokens), mask)
+        hidden = hidden.detach().requires_grad_()
+        logits = model.classify(model.pool(hidden, mask))[:, columns]
         loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, pooled)
+        (gradient,) = torch.autograd.grad(loss, hidden)
         with torch.no_grad():
-            moved = model.classify(pooled + adversarial_delta(gradient, epsilon))[:, columns]
-        right += (moved.argmax(-1) == labels).tolist()
+            moved = hidden + adversarial_delta(gradient, epsilon)
+            found = model.classify(model.pool(moved, mask))[:, columns]
+        right += (found.argmax(-1) == labels).tolist()
     return right
 
 

@@ -223,7 +223,8 @@ def _ranking(
     """Return the area under the ROC curve (`stratified_ranking`) over the clusters ids (N,).
 
     Of one that is 0 or 1 the resamples say nothing; it has the interval of as many utterances as
-    the rarest class has, all or none of them in order.
+    the rarest class has, all or none of them in order. Where the resamples are all alike, as of two
+    speakers of whom one has a single emotion, the ends are not known.
     """
     if len(np.unique(found.labels)) < 2:
         return None
@@ -231,7 +232,7 @@ def _ranking(
     trials = Trials(found.predictions[None], found.labels, ids.astype(str), (), scores)
     area = stratified_ranking([trials], seed=seed, resamples=resamples)
     if 0.0 < area.mean < 1.0:
-        return area
+        return area if area.low < area.high else Interval(area.mean)
     rarest = int(np.unique(found.labels, return_counts=True)[1].min())
     return _wilson(area.mean, rarest)
 

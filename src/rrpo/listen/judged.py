@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from rrpo.checkpoint import read_json, write_json
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate import quality
-from rrpo.evaluate.two_way import two_way_interval
 from rrpo.interval import Interval
-from rrpo.listen.answers import Judgement, counted
+from rrpo.listen.answers import Judgement, counted, interval_over
 from rrpo.listen.design import Design, sound_file
 from rrpo.mini.world import World
 from rrpo.sound.file import read
@@ -99,9 +98,11 @@ def rank_correlation(
         return np.asarray(np.arctanh(np.clip(found, -BOUND, BOUND)).reshape(sums.shape[:-2]))
 
     # Fisher's transformation: so its ends stay within −1 and 1.
-    found = two_way_interval(totals + numbers, correlation, seed, RESAMPLES)
+    found = interval_over(totals + numbers, correlation, seed, RESAMPLES)
     if not np.isfinite(found.mean):
         return None
+    if not found.known:
+        return Interval(float(np.tanh(found.mean)))
     return Interval(*(float(np.tanh(end)) for end in (found.mean, found.low, found.high)))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, detect
-from rrpo.evaluate.two_way import ratio, two_way_interval
-from rrpo.listen.answers import Judgement, counted
+from rrpo.evaluate.two_way import ratio
+from rrpo.listen.answers import Judgement, counted, interval_over
 from rrpo.listen.design import Design, sound_file
 from rrpo.sound.file import read
 
@@ -58,7 +58,7 @@ def compare(
             return counted(answers, (2,), lambda one: ((at,), kept[id(one)][column]))
 
         counts = part(0, top) + part(1, below)
-        return two_way_interval(counts, ratio, seed) if counts[..., 1].any() else None
+        return interval_over(counts, ratio, seed) if counts[..., 1].any() else None
 
     chance = [row[4] for row in kept.values() for _ in range(int(row[3]))]
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 from rrpo.errors import UserError
 from rrpo.interval import Interval
-from rrpo.listen.answers import Judgement
+from rrpo.listen.answers import FEWEST, Judgement
 
 NORMAL = 1.959964
 UNFIT = "the ratings vary too little, or in too few places, to tell its variances apart"
@@ -21,7 +21,8 @@ def mixed_model(answers: Sequence[Judgement], systems: Sequence[str]) -> dict[st
     converge), so its intervals of differences are the narrower ones where that is so.
 
     Returns:
-        means of systems and the variances of the parts; or in words why there are none.
+        means of systems, without intervals of fewer than five listeners or items, and the variances
+        of the parts; or in words why there are none.
     """
     listeners = {one.listener for one in answers}
     items = {one.item for one in answers}
@@ -62,7 +63,8 @@ def mixed_model(answers: Sequence[Judgement], systems: Sequence[str]) -> dict[st
     for name in there:
         mean = float(means[f"C(system)[{name}]"])
         half = NORMAL * float(errors[f"C(system)[{name}]"])
-        found[name] = Interval(mean, mean - half, mean + half)
+        few = min(len(listeners), len(items)) < FEWEST
+        found[name] = Interval(mean) if few else Interval(mean, mean - half, mean + half)
     variances = dict(zip(fit.model.exog_vc.names, map(float, fit.vcomp), strict=True))
     return {
         "means": found,

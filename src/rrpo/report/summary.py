@@ -143,21 +143,24 @@ def _pair(found: Figures, new: str, old: str) -> str:
     }
     kinds: dict[str, list[str]] = {"better": [], "worse": [], "same": []}
     for topic, measures in topics.items():
-        known = [
-            (sign if m.better == "higher" else -sign)
+        known = {
+            m.label: (sign if m.better == "higher" else -sign)
             for m in measures
             if (sign := direction(found.difference(new, old, m))) is not None
-        ]
-        if known:
-            better, worse = 1 in known, -1 in known
-            kind = "better" if better and not worse else "worse" if worse and not better else "same"
-            kinds[kind].append("mixed quality" if better and worse else topic)
+        }
+        signs = set(known.values())
+        if {1, -1} <= signs:  # by the names of the measures, as they do not agree
+            for sign, kind in ((1, "better"), (-1, "worse")):
+                kinds[kind] += [label for label, one in known.items() if one == sign]
+        elif known:
+            kinds["better" if 1 in signs else "worse" if -1 in signs else "same"].append(topic)
     parts = [f"{kind} in {_listed(kinds[kind])}" for kind in ("better", "worse") if kinds[kind]]
     if kinds["same"]:
         parts.append(f"not significantly different in {_listed(kinds['same'])}")
     if not parts:
         return ""
-    return f"Against {system_label(old)}, {system_label(new)} is {', and '.join(parts)}."
+    told = ", and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+    return f"Against {system_label(old)}, {system_label(new)} is {told}."
 
 
 def _listed(names: Sequence[str]) -> str:

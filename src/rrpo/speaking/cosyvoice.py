@@ -120,6 +120,7 @@ class CosyVoiceSpeaker:
                     sound,
                     instruction=told,
                     ended=said.ended,
+                    language=row.language,
                 )
             )
         return samples

@@ -104,6 +104,7 @@ class MiniSpeaker:
                 sound,
                 kl,
                 ended=None if self.model is None else one.ended,
+                language=row.language,
             )
             for row, one, sound, kl in zip(utterances, said, sounds, divergence, strict=True)
         ]

@@ -95,6 +95,20 @@ def test_the_goal_is_a_tenth_of_the_artifacts(rate: float, verdict: str) -> None
     assert accuracy.verdict == "met"
 
 
+def test_the_best_of_several_is_that_of_the_most() -> None:
+    """Its looks are numbers of utterances, and no times that a mean may be taken over."""
+    found = study_of_two_seeds()
+    for seed in range(2):
+        looks = curve([0.2, 0.3, 0.5, 1.0, 2.0, 4.0 + seed], [0.4] * 6)
+        found[Job("policy", "click", "best_of", 0.95, seed)] = looks
+    cells = by_cell(rows_of(found))
+    key = (0.95, "click", "plain", "best_of")
+    assert cells[*key, "planted"].value.mean == pytest.approx(4.5)
+    assert cells[*key, "kl"].value.mean == pytest.approx(0.5)
+    tenth = cells[*key, "planted less a tenth of diffro late"].value.mean
+    assert tenth == pytest.approx(4.5 - 0.1 * 2.05)
+
+
 def test_late_figures_are_means_over_the_last_half_of_the_looks() -> None:
     found = study_of_two_seeds()
     for seed in range(2):

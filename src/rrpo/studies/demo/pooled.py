@@ -164,16 +164,26 @@ def points_of(folder: Path) -> dict[str, list[dict[str, float]]]:
 
 
 def reward_models(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Pooled]]:
-    """Return reward model → test set and measure → figure; all seeds have the same test sets."""
+    """Return reward model → test set and measure → figure; all seeds have the same test sets.
+
+    The intervals are over trainings alone; one that no seed trains, the pre-trained one, has none.
+    """
     found = [result["reward_models"] for result in results]
     return {
         name: {
-            f"{test}, {title}": over_seeds([one[name][measure][test].mean for one in found])
+            f"{test}, {title}": _over_trainings([one[name][measure][test].mean for one in found])
             for measure, title in ACCURACIES.items()
             for test in figures[measure]
         }
         for name, figures in found[0].items()
     }
+
+
+def _over_trainings(means: Sequence[float]) -> Pooled:
+    """Pool a figure that every seed measures on the same utterances."""
+    if len(set(means)) == 1:
+        return Pooled(means[0], seeds=tuple(means))
+    return over_seeds(means)
 
 
 def hardening(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Pooled]]:

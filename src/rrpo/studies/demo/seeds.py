@@ -1,7 +1,8 @@
 """The demo over several seeds: pooled tables, paired differences and the picture of the README.
 
 Each seed trains its own models and says other sentences, so the means are independent, and every
-interval is Student's over them: it holds for other trainings and other sentences. Differences are
+interval is Student's over them: it holds for other trainings and other sentences. Reward models are
+tested on the same utterances in every seed: theirs hold for other trainings alone. Differences are
 paired within a seed, utterance by utterance; the goal of word error also by sentence, with a
 bootstrap over sentences. The curves of the systems are also compared where their KL, or the judge's
 probability, is the same.

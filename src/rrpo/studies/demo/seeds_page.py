@@ -68,10 +68,18 @@ def seeds_page(study: Mapping[str, Any]) -> str:
         for name, found in models.items()
     ]
     changed = [(name, list(map(cell, values))) for name, values in study["hardening"].items()]
-    lines += ["", "Reward models by test set:", "", *markdown.table("", sets, right)]
     lines += [
         "",
-        "What hardening changes in the reward model (means over seeds, Student's 95 % interval):",
+        "Reward models by test set, whose utterances are the same in every seed: the intervals are "
+        "over trainings alone.",
+        "",
+        *markdown.table("", sets, right),
+    ]
+    lines += [
+        "",
+        "What hardening changes in the reward model (means over seeds, Student's 95 % interval "
+        "over trainings, on the same test utterances; FGM acts on the encoder's frames, and its "
+        "number is the length of an utterance's whole step):",
         "",
         *markdown.table("", ["plain", "hardened", "hardened − plain"], changed),
     ]

@@ -100,7 +100,7 @@ def _policy_rows(found: Found) -> Iterable[Row]:
     cells = _cells(found, "policy")
     for (rho, artifact, name), seeds in cells.items():
         cell = (rho, artifact, POLICIES[name].reward_model, name)
-        ends = [(one["looks"][0], late(one["looks"])) for one in seeds.values()]
+        ends = [(one["looks"][0], end_of(name, one["looks"])) for one in seeds.values()]
         for measure in LAST:
             yield _row(*cell, measure, [last[measure] for _, last in ends])
         yield _row(*cell, "planted, at the start", [first["planted"] for first, _ in ends])
@@ -110,7 +110,8 @@ def _policy_rows(found: Found) -> Iterable[Row]:
         control = cells.get((rho, artifact, CONTROL), {})
         if name != CONTROL and (both := [seed for seed in seeds if seed in control]):
             more = [
-                late(seeds[seed]["looks"])["planted"] - late(control[seed]["looks"])["planted"]
+                end_of(name, seeds[seed]["looks"])["planted"]
+                - late(control[seed]["looks"])["planted"]
                 for seed in both
             ]
             yield _row(*cell, LESS_CONTROL, more)
@@ -119,24 +120,36 @@ def _policy_rows(found: Found) -> Iterable[Row]:
             yield from _matched_rows(cell, seeds, first)
             both = [seed for seed in seeds if seed in first]
             tenth = [
-                late(seeds[seed]["looks"])["planted"]
+                end_of(name, seeds[seed]["looks"])["planted"]
                 - TENTH * late(first[seed]["looks"])["planted"]
                 for seed in both
             ]
             if both:
                 yield _row(*cell, TENTH_LATE, tenth)
             if name != CONTROL and (both := [seed for seed in both if seed in control]):
-                yield _row(*cell, TENTH_MORE, [_more(seed, seeds, first, control) for seed in both])
+                more = [_more(name, seed, seeds, first, control) for seed in both]
+                yield _row(*cell, TENTH_MORE, more)
 
 
 def _more(
-    seed: int, mine: Mapping[int, Any], first: Mapping[int, Any], control: Mapping[int, Any]
+    name: str,
+    seed: int,
+    mine: Mapping[int, Any],
+    first: Mapping[int, Any],
+    control: Mapping[int, Any],
 ) -> float:
     """Return by how much a policy's artifacts beyond the control's exceed the goal's share."""
-    mine_late, first_late, control_late = (
-        late(one[seed]["looks"])["planted"] for one in (mine, first, control)
-    )
-    return (mine_late - control_late) - TENTH * (first_late - control_late)
+    own = end_of(name, mine[seed]["looks"])["planted"]
+    first_late, control_late = (late(one[seed]["looks"])["planted"] for one in (first, control))
+    return (own - control_late) - TENTH * (first_late - control_late)
+
+
+def end_of(name: str, looks: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Return what a policy has come to: `late`, or the best of the most where nothing is trained.
+
+    A look at the best of several is at another number of them, not at another time.
+    """
+    return looks[-1] if POLICIES[name].method == "best_of" else late(looks)
 
 
 def late(looks: Sequence[Mapping[str, float]]) -> dict[str, float]:
