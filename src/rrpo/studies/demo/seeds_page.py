@@ -1,43 +1,83 @@
 """Pages of figures that are pooled over seeds."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from rrpo.interval import MISSING
+from rrpo.interval import MISSING, cell
 from rrpo.measures import reward_model_label
 from rrpo.report import markdown
 from rrpo.studies.demo.pooled import KEYS, MEASURED, Pooled, title_of
 
+MAIN = (
+    "judge probability",
+    "word error",
+    "DistillMOS",
+    "DNSMOS P.808",
+    "artifacts / s",
+    "KL / token",
+)
+"""Titles of the measures that decide; the others stand in a table of their own."""
 
-def cell(value: Pooled | None) -> str:
-    """Return a figure as mean, interval and the means of the seeds."""
+
+def by_name(
+    rows: Mapping[str, Mapping[str, Pooled | None]],
+    measures: Sequence[str],
+    show: Callable[[Pooled | None], str] = cell,
+) -> list[str]:
+    """Return a table with a row for each name and a column for each measure that one of them has.
+
+    Examples:
+        >>> by_name({"base": {"tokens": Pooled(50.0)}}, ["tokens", "PLCMOS"])
+        ['| | tokens |', '|---|---|', '| base | 50.0 |']
+    """
+    known = [one for one in measures if any(found.get(one) for found in rows.values())]
+    told = [(name, [show(found.get(one)) for one in known]) for name, found in rows.items()]
+    return markdown.table("", known, markdown.measured(told))
+
+
+def in_two(rows: Mapping[str, Mapping[str, Pooled | None]]) -> list[str]:
+    """Return a table of the measures that decide, and one of the others where there are any."""
+    others = [one for one in MEASURED if one not in MAIN]
+    lines: list[str] = []
+    for measures in (MAIN, others):
+        if any(found.get(one) for found in rows.values() for one in measures):
+            lines += ["", *by_name(rows, measures)]
+    return lines[1:]
+
+
+def of_seeds(value: Pooled | None) -> str:
+    """Return the mean of each seed.
+
+    Examples:
+        >>> of_seeds(Pooled(0.25, seeds=(0.2, 0.3)))
+        '0.20, 0.30'
+    """
     if value is None:
         return MISSING
     digits = 1 if abs(value.mean) >= 10 else 2
-    return f"{value} ({', '.join(f'{one:.{digits}f}' for one in value.seeds)})"
+    return ", ".join(f"{one:.{digits}f}" for one in value.seeds)
 
 
-def by_measure(
-    columns: Mapping[str, Mapping[str, Pooled | None]], measures: Iterable[str] = MEASURED
-) -> list[str]:
-    """Return a table with a row for each measure that a column knows."""
-    rows = [(name, [cell(found.get(name)) for found in columns.values()]) for name in measures]
-    return markdown.table("", list(columns), markdown.measured(rows))
+def _of_how_many(value: Pooled | None, count: int) -> str:
+    """Return a figure, and of how many seeds it is where that is not all."""
+    few = value is not None and len(value.seeds) < count
+    return f"{cell(value)} ({len(value.seeds)} of {count} seeds)" if few and value else cell(value)
 
 
 def seeds_page(study: Mapping[str, Any]) -> str:
     """Return the study as a page of markdown tables."""
-    names = list(study["systems"])
+    systems = {title_of(name): found for name, found in study["systems"].items()}
     lines = [
         f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}, "
         f"{max(study['seconds']):.0f} s a seed at most. Mean with Student's 95 % interval over the "
-        "seeds, each of which trains again and says other sentences; in brackets their means.",
+        "seeds, each of which trains again and says other sentences.",
         "",
-        *by_measure({title_of(name): study["systems"][name] for name in names}),
+        *in_two(systems),
         "",
         "Differences, first minus second, paired within each seed:",
         "",
-        *by_measure(study["differences"]),
+        *in_two(study["differences"]),
     ]
     words = {title_of(name): value for name, value in study["words"].items() if value}
     if words:
@@ -54,13 +94,12 @@ def seeds_page(study: Mapping[str, Any]) -> str:
         lines += [
             "",
             f"At equal {title}, a mean over all values that both curves reach, with Student's 95 % "
-            "interval over the seeds in which they overlap (in brackets):",
+            "interval over the seeds in which they overlap, all where no number is said:",
             "",
         ]
-        matched = study["matched"][key]
-        lines += by_measure(
-            matched, dict.fromkeys(name for one in matched.values() for name in one)
-        )
+        found = study["matched"][key]
+        known = list(dict.fromkeys(one for each in found.values() for one in each))
+        lines += by_name(found, known, partial(_of_how_many, count=study["seeds"]))
     models = study["reward_models"]
     sets = list(next(iter(models.values())))
     right = [
@@ -83,4 +122,6 @@ def seeds_page(study: Mapping[str, Any]) -> str:
         "",
         *markdown.table("", ["plain", "hardened", "hardened − plain"], changed),
     ]
-    return "\n".join(lines) + "\n"
+    lines += ["", "<details><summary>Seed by seed</summary>", ""]
+    lines += [*by_name(systems, MAIN, of_seeds), "", *by_name(study["differences"], MAIN, of_seeds)]
+    return "\n".join([*lines, "", "</details>"]) + "\n"

@@ -23,7 +23,7 @@ from rrpo.progress import Progress
 from rrpo.speaking.mini import MiniSpeaker, unseen_utterances
 from rrpo.studies.demo.judged import Rows, read_rows
 from rrpo.studies.demo.pooled import MEASURED, Pooled, pooled, title_of, values_of
-from rrpo.studies.demo.seeds_page import by_measure
+from rrpo.studies.demo.seeds_page import in_two
 from rrpo.studies.demo.systems import SYSTEMS
 from rrpo.studies.study import begin, finish
 
@@ -189,11 +189,11 @@ def page(study: Mapping[str, Any]) -> str:
         f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}: {study['utterances']} "
         f"utterances (sentences: {study['sentences']}) of each voice and seed, others for every "
         "seed. Mean with Student's 95 % interval over the seeds (of a single one over its "
-        "sentences); in brackets the means of the seeds. Differences are paired within a seed."
+        "sentences). Differences are paired within a seed."
     ]
     for speaker, systems in study["voices"].items():
         lines += ["", f"{speaker.capitalize()}:", ""]
-        lines += by_measure({title_of(name): found for name, found in systems.items()})
+        lines += in_two({title_of(name): found for name, found in systems.items()})
         lines += ["", f"{speaker.capitalize()}, paired differences:", ""]
-        lines += by_measure(study["differences"][speaker])
+        lines += in_two(study["differences"][speaker])
     return "\n".join(lines) + "\n"
