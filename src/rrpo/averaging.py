@@ -5,6 +5,7 @@ weights to speak (Wortsman et al. 2022, arXiv 2203.05482; after RLHF Ramé et al
 2406.16768): what is particular to one run averages out.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def average_policies(out: str | Path, policies: Sequence[str | Path]) -> SpeechT
     configuration.dump(run, folder / "config.yaml")
     write_json(folder / "inputs.json", describe(policies=places))
     write_json(folder / "results.json", {"schema": 1, "kind": MEAN})
-    print(f"policy in {folder}; compare it: rrpo evaluate {folder} {places[0]}")
+    named = shlex.join(map(str, (folder, places[0])))
+    print(f"policy in {folder}; compare it: rrpo evaluate {named}")
     return policy.load(folder)
 
 

@@ -45,10 +45,13 @@ def output_folder(out: Location) -> Path:
     """Return a folder to write.
 
     Raises:
-        UserError: its name is empty, which would be the folder one is in.
+        UserError: its name is empty, which would be the folder one is in, or one of what is
+            bundled, which would be found in its place.
     """
     if not str(out):
         raise UserError("out is empty: name a folder")
+    if str(Path(out)) in (*BUNDLED, NEW):
+        raise UserError(f"a folder {Path(out)} could not be named: it is what rrpo calls its own")
     return Path(out)
 
 
@@ -151,7 +154,8 @@ def load_tokenizer(origin: Origin, model: SpeechTokenLM) -> Tokenizer:
     if not is_cosyvoice(start):
         raise UserError(
             f"the CosyVoice folder this policy started from is not at {start}: its tokenizer is "
-            "needed, put the folder back or correct `start` in the run's config.yaml"
+            "needed, put the folder back, name it (`rrpo speak --model`), or correct `start` in "
+            "the config.yaml of the run that began with it"
         )
     return CosyVoiceTokenizer(
         cosyvoice.model_folder(Path(start)),
@@ -309,7 +313,7 @@ def describe(**given: Location | Sequence[Location] | None) -> dict[str, list[li
 
 
 def _described(given: Location) -> list[str]:
-    """Return a path or a bundled name, and the SHA-256 of what it holds."""
+    """Return a path or a bundled name, and the SHA-256 of what it holds; "" where there is none."""
     path = Path(given)
     if str(given) in BUNDLED:
         return [str(given), ""]

@@ -6,6 +6,7 @@ parquet file or a folder of token shards; by default what is bundled.
 """
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -71,7 +72,7 @@ def train_sft(
         run = _configured(policy_runs.SFTRun, start, config, settings)
         model = load_policy(run.start)
         examples = load_examples(run, model, data, codec_of)
-        inputs = describe(start=run.start, data=data)
+        inputs = describe(start=run.start, data=data, instructions=run.instructions)
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         runs.train_sft(model, examples, run, folder, **how)
         return _finished(folder, model)
@@ -164,7 +165,9 @@ def _on_policy(
     folder = output_folder(out)
     model = load_policy(run.start)
     examples = load_examples(run, model, data, codec_of)
-    inputs = describe(start=run.start, data=data, reward=_named(rewards))
+    inputs = describe(
+        start=run.start, data=data, reward=_named(rewards), instructions=run.instructions
+    )
     given = (model, _reference(run), _reward(rewards, model, codec_of), examples)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
     runs.train_on_policy(*given, run, folder, **how)
@@ -222,7 +225,13 @@ def train_dpo(
             with ending_together():
                 return read_pairs(folder / "pairs", tokenizer)
 
-        inputs = describe(start=run.start, data=data, reward=_named(rewards), pairs=pairs)
+        inputs = describe(
+            start=run.start,
+            data=data,
+            reward=_named(rewards),
+            pairs=pairs,
+            instructions=run.instructions,
+        )
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         runs.train_dpo(model, _reference(run), drawn, run, folder, **how)
         return _finished(folder, model)
@@ -236,7 +245,9 @@ def _draw_once(
     place: Path,
 ) -> None:
     """Draw the pairs of a run, unless they are there."""
-    drawing = {"seed": run.train.seed, **run.pairs.model_dump(mode="json")}
+    drawing = {"seed": run.train.seed, **run.pairs.model_dump(mode="json")} | run.model_dump(
+        mode="json", include={"rewards", "bound", "caution", "content_gate", "language"}
+    )
     with ending_together():
         if is_main():
             claim(place / "plan.json", drawing, "pairs")
@@ -315,15 +326,16 @@ def _finished(folder: Path, model: SpeechTokenLM) -> SpeechTokenLM:
     if not is_main():
         return policy.load(folder)
     write_run_page(folder)
+    named = shlex.quote(str(folder))
     if is_mini(model):
         following = (
-            f"listen to it with: rrpo speak --policy {folder} --emotion happy "
+            f"listen to it with: rrpo speak --policy {named} --emotion happy "
             '--text "The train leaves at noon." --out x.wav'
         )
     else:
         version = model.config.version
         following = (
-            f"write its llm.pt with: rrpo export {folder} --to cosyvoice{version} --out FOLDER"
+            f"write its llm.pt with: rrpo export {named} --to cosyvoice{version} --out FOLDER"
         )
     print(f"policy in {folder}; {following}")
     return policy.load(folder)

@@ -1,5 +1,6 @@
 """Reward models trained by name: `rrpo reward train` and the Python API's `train_reward`."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -96,7 +97,8 @@ def train_reward(
         runs.train_reward(model, rows, pool, run, folder, said, **how)
         if is_main():
             write_run_page(folder)
-            print(f"reward model in {folder}; test it with: rrpo reward eval {folder}")
+            named = shlex.quote(str(folder))
+            print(f"reward model in {folder}; test it with: rrpo reward eval {named}")
         return reward.load(folder)
 
 

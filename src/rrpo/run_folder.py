@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -273,11 +273,29 @@ def _require_ours(stored: Path, config: Strict) -> None:
         )
 
 
+def _as_stored(inputs: Mapping[str, Any], made: Path) -> dict[str, Any]:
+    """Return inputs, those with the content of the stored ones under the stored names.
+
+    A path may be spelt otherwise; where nothing was hashed the name alone says what it was.
+    """
+
+    def contents(given: Any) -> list[str]:
+        return [digest or name for name, digest in given]
+
+    stored = read_json(made) if made.is_file() else {}
+    found = dict(inputs)
+    for name in inputs.keys() & stored.keys() if isinstance(stored, dict) else ():
+        with suppress(TypeError, ValueError):  # of something else than names and hashes
+            if contents(stored[name]) == contents(inputs[name]):
+                found[name] = stored[name]
+    return found
+
+
 def _compare(path: Path, config: Strict, begun: bool, inputs: Mapping[str, Any] | None) -> None:
     """Write what a run is made from before its first step, or check that it is the same."""
     stored, made = path / "config.yaml", path / "inputs.json"
     if inputs is not None:
-        claim(made, inputs, "a run", (CONFIG,))
+        claim(made, _as_stored(inputs, made), "a run", (CONFIG,))
     if not begun:
         _require_ours(stored, config)
         configuration.dump(config, stored)

@@ -13,13 +13,15 @@ import torch
 
 from rrpo.data.shards import Utterance
 from rrpo.monitor import monitored
+from rrpo.notes import note
 from rrpo.objectives.dpo import DPOObjective, Pair
 from rrpo.objectives.sft import SFTObjective, held_out_loss, hold_out
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.layout import Example, split
 from rrpo.policy_runs import DiffRORun, DPORun, GRPORun, PolicyRun, ReferencedRun, SFTRun
-from rrpo.progress import require_tracker
+from rrpo.processes import is_main
+from rrpo.progress import read_metrics, require_tracker
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.reward.config import RewardRun
 from rrpo.reward.detector import DetectorObjective, DetectorRun, detection, divided
@@ -29,6 +31,9 @@ from rrpo.reward.transcripts import Transcripts, prepare_head
 from rrpo.run_folder import open_run
 from rrpo.schedule import EarlyStopping
 from rrpo.train import Callback, Objective, TrainResult, Validate, train, write_results
+
+MOSTLY = 0.5
+"""Share of broken speech in the last steps from which on a run says so at its end."""
 
 
 def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
@@ -158,8 +163,24 @@ def train_on_policy(
     objective = config.objective(model, _cast(reference, config), reward, prompts, recordings)
     watched = monitored(objective.on_policy, config, folder, how)
     if isinstance(config, DiffRORun):
-        return _trained("diffro", "DiffRO", objective, config, folder, watched)
-    return _trained("grpo", config.grpo.advantage.upper(), objective, config, folder, watched)
+        result = _trained("diffro", "DiffRO", objective, config, folder, watched)
+    else:
+        title = config.grpo.advantage.upper()
+        result = _trained("grpo", title, objective, config, folder, watched)
+    if is_main():
+        _tell_broken(folder)
+    return result
+
+
+def _tell_broken(folder: Path) -> None:
+    """Say so where most of what a policy said at its last steps looped or did not end."""
+    shares = [row["broken"] for row in read_metrics(folder / "metrics.jsonl") if "broken" in row]
+    if shares and (share := sum(shares[-10:]) / len(shares[-10:])) > MOSTLY:
+        note(
+            f"{share:.0%} of what was said in the last steps looped or did not end by itself, and "
+            "had no part in the reward: longer speech may be allowed (rollout.max_ratio), or the "
+            "start is not trained enough"
+        )
 
 
 def train_dpo(

@@ -128,6 +128,23 @@ def test_recordings_keep_the_form_they_have(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "out")[0].path.suffix == ".flac"
 
 
+def test_a_parquets_partitions_are_kept_and_not_passed_over(tmp_path: Path) -> None:
+    parts = {"emotion": ["happy", "sad"], "speech_token": [[1], [2]], "spk": ["s", "t"]}
+    table = rows(tmp_path, **parts, partition=["test", "train"])
+    parquet.write_table(arrow.table(table), tmp_path / "x.parquet")
+    done = import_cosyvoice(tmp_path / "x.parquet", tmp_path / "out")
+    assert [one.partition for one in read_manifest(tmp_path / "out")] == ["test", "train"]
+    assert [one.partition for one in read_shard(tmp_path / "out" / "tokens")] == ["test", "train"]
+    assert not [one for one in done.findings.notes if "held out" in one]
+    table = rows(tmp_path, **parts, split=["test", "train"])
+    parquet.write_table(arrow.table(table), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="its column split holds test and train"):
+        import_cosyvoice(tmp_path / "x.parquet", tmp_path / "other")
+    parquet.write_table(arrow.table(rows(tmp_path, **parts)), tmp_path / "x.parquet")
+    done = import_cosyvoice(tmp_path / "x.parquet", tmp_path / "none")
+    assert any("nobody is held out for tests" in one for one in done.findings.notes)
+
+
 def test_what_is_wrong_with_a_parquet_list_is_said(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(UserError, match="nothing at"):

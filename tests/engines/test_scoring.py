@@ -59,7 +59,7 @@ def test_reward_models_score_as_in_our_own_training() -> None:
     speech = [torch.from_numpy(row.tokens) for row in rows]
     terms = score(reward, speech, make_prompts(world.tokenizer, rows))
     expected = (terms["emotion"] + 0.5 * terms["content"]).tolist()
-    expected[2] = BROKEN
+    expected[2] = 1.5 * BROKEN  # the weights add up to 1.5
     assert found == pytest.approx(expected, abs=1e-4)
     assert len(set(found)) == 4
 
@@ -102,6 +102,14 @@ def test_a_sound_of_ones_own_is_what_is_judged() -> None:
     assert heard == [[5, 6]]
     assert 0 <= found[0] <= 1
     assert found[1] == BROKEN
+
+
+def test_a_broken_answer_is_worth_less_where_the_terms_weigh_more() -> None:
+    weights = {"emotion": 2.0, "content": 5.0}
+    scorer = by_reward_models(["mini", "mini-tasks"], weights, text_of="mini")
+    answers, texts = ["words", said([5, 6] * 30)], ["The train is late."] * 2
+    broken, wrong = score_answers(scorer, answers, texts, ["happy"] * 2, [""] * 2)
+    assert broken == -70.0 < wrong  # of codes that say nothing of the text
 
 
 def test_nothing_but_broken_answers() -> None:

@@ -39,6 +39,12 @@ def test_as_verl_calls_it() -> None:
         assert value == compute_score(
             **CALL, solution_str=said, extra_info=extra, rewards=["mini"], **further
         )
+    posterior = compute_score(
+        **CALL, solution_str=answer(), extra_info=extra, rewards="mini", form="log_posterior"
+    )
+    scorer = by_reward_models(["mini"], form="log_posterior")
+    text = CALL["ground_truth"]
+    assert posterior == score_answers(scorer, [answer()], [text], ["happy"], [""])[0]
     judged = compute_score(**CALL, solution_str=answer(), extra_info=extra, judges=True)
     assert 0 <= judged <= 1
 
@@ -47,6 +53,8 @@ def test_mistakes_have_one_line() -> None:
     for extra in (None, {}):
         with pytest.raises(UserError, match="key emotion"):
             compute_score(**CALL, solution_str=answer(), extra_info=extra, rewards=["mini"])
+    with pytest.raises(UserError, match="reward_kwargs: unknown 'weight': choose from rewards"):
+        compute_score(**CALL, solution_str="", extra_info={"emotion": "sad"}, weight={"emotion": 5})
     with pytest.raises(UserError, match="name at least one"):
         compute_score(**CALL, solution_str=answer(), extra_info={"emotion": "sad"})
 

@@ -275,6 +275,8 @@ def test_adapters_that_cannot_be_added_say_why(tmp_path: Path, joint: Path) -> N
     for key, value in (
         ("peft_type", "IA3"),
         ("use_dora", True),
+        ("init_lora_weights", "pissa"),
+        ("init_lora_weights", "olora"),
         ("bias", "all"),
         ("modules_to_save", ["lm_head"]),
         ("lora_alpha", "x"),

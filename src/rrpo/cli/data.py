@@ -1,5 +1,6 @@
 """`rrpo data import` and `rrpo tokenize`."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,7 +103,7 @@ def data_import(
         count, bad = _import_corpus(corpus, path, out, labels, table)
     lost = f", {bad} of them with sounds that cannot be used" if bad else ""
     print(f"{count} utterances in {out / 'manifest.csv'}{lost}: turn them into tokens with")
-    print(f"rrpo tokenize {out} --codec s3:FOLDER --out TOKENS")
+    print(f"rrpo tokenize {shlex.quote(str(out))} --codec s3:FOLDER --out TOKENS")
     if tokens:
         print(f"{tokens} of them came with tokens, now in {out / 'tokens'}")
 

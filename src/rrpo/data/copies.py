@@ -61,11 +61,17 @@ def _difference(one: Labelled, other: Labelled) -> str:
         return f"labelled {one.emotion} and {other.emotion}"
     if (one.partition == TEST) != (other.partition == TEST):
         return "one held out for tests and one not"
-    words = [_letters(row.text) for row in (one, other)]
+    words = [letters(row.text) for row in (one, other)]
     if all(words) and words[0] != words[1]:
         return f"with the texts {one.text[:40]!r} and {other.text[:40]!r}"
     return ""
 
 
-def _letters(text: str) -> str:
+def letters(text: str) -> str:
+    """Return the letters and digits of a text: what stays where it is spelt otherwise.
+
+    Examples:
+        >>> letters("It is LATE."), letters("it is late")
+        ('itislate', 'itislate')
+    """
     return "".join(filter(str.isalnum, folded(text)))

@@ -17,15 +17,17 @@ from rrpo.data.encodings import damage, read_text
 from rrpo.data.files import POINTER, is_file, is_pointer, near
 from rrpo.data.findings import Findings, first
 from rrpo.data.lengths import misfit
-from rrpo.data.manifest import Recording, require_empty, write_manifest
-from rrpo.data.partitions import check_speakers
+from rrpo.data.manifest import Recording, make_recording, require_empty, write_manifest
+from rrpo.data.partitions import check_speakers, nobody_held_out
+from rrpo.data.scan import require_partitions_read
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.data.text_table import is_nothing, lines, read_pairs, visible
 from rrpo.errors import UserError, shortened
 from rrpo.tokens import SPEECH_CODES, TOKEN_RATE
 
-PARQUET_COLUMNS = ("utt", "audio_data", "wav", "text", "spk", "speech_token", "emotion")
-"""Those of upstream's parquet files that are read; `emotion` is one a user may have added."""
+OWN_COLUMNS = ("emotion", "partition")
+"""Columns of a parquet file that a user may have added."""
+PARQUET_COLUMNS = ("utt", "audio_data", "wav", "text", "spk", "speech_token", *OWN_COLUMNS)
 READ = 200
 """Rows of a parquet file that are held in memory at once."""
 
@@ -127,7 +129,7 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
     for table in ("text", "utt2spk"):
         if more := [name for name in tables[table] if name not in tables["wav.scp"]]:
             found.notes.append(f"{folder / table} has utterances that wav.scp lacks: {first(more)}")
-    found.notes += check_speakers(rows)
+    found.notes += [*check_speakers(rows), *nobody_held_out(rows)]
     write_manifest(out, rows)
     return Imported(len(rows), 0, found)
 
@@ -166,14 +168,17 @@ def _import_parquet(
             if not found.usable(recording, f"{recording} of {name}"):
                 continue
             text, speaker = _said(row, "text"), _said(row, "spk")
-            rows.append(Recording(recording, emotion, text, speaker))
+            partition = _said(row, "partition")
+            told = {"emotion": emotion, "text": text, "speaker": speaker, "partition": partition}
+            rows.append(make_recording(recording, told, f"{file}: {name}"))
             if not row.get("speech_token"):
                 continue
             codes = _codes(row, file)
             if wrong := misfit(codes.size, recording):
                 misfits.append(f"{name}, {wrong}")
             else:
-                spoken.append(Utterance(name, text, emotion, codes, speaker))
+                part = rows[-1].partition
+                spoken.append(Utterance(name, text, emotion, codes, speaker, partition=part))
         if spoken:
             write_shard(out / "tokens" / f"{number:05d}.parquet", spoken, codec)
             tokens += len(spoken)
@@ -188,7 +193,7 @@ def _import_parquet(
                 "codec; leave out the column speech_token, and make them with `rrpo tokenize`"
             )
         found.notes.append(f"{said}: their tokens are left out, `rrpo tokenize` makes them again")
-    found.notes += check_speakers(rows)
+    found.notes += [*check_speakers(rows), *nobody_held_out(rows)]
     write_manifest(out, rows)
     return Imported(len(rows), tokens, found)
 
@@ -237,6 +242,7 @@ def _require_new(files: Sequence[Path]) -> None:
                     f"{file}: {name} stands twice, in {places[name]} too: leave one of them out"
                 )
             places[name] = file
+        require_partitions_read(file)
 
 
 def _parquet_files(source: Path) -> list[Path]:

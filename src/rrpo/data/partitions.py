@@ -152,13 +152,18 @@ def _notes(divided: Sequence[Recording], renamed: Mapping[str, str]) -> list[str
         spellings[_person(one)].add(one.speaker)
     if alike := [" and ".join(sorted(names)) for names in spellings.values() if len(names) > 1]:
         notes.append(f"speakers that differ in spelling alone share a partition: {first(alike)}")
-    if all(one.partition != TEST for one in divided):
-        known = len({_person(one) for one in divided if one.speaker})
-        notes.append(
-            f"nobody is held out for tests (speakers that are named: {known}): a column "
-            "`partition` may say who"
-        )
-    return notes
+    return notes + nobody_held_out(divided)
+
+
+def nobody_held_out(recordings: Sequence[Recording]) -> list[str]:
+    """Return what is to be said where nothing is kept for tests."""
+    if any(one.partition == TEST for one in recordings):
+        return []
+    known = len({_person(one) for one in recordings if one.speaker})
+    return [
+        f"nobody is held out for tests (speakers that are named: {known}): a column `partition` "
+        "may say who"
+    ]
 
 
 def check_speakers(recordings: Sequence[Recording]) -> list[str]:

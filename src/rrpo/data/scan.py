@@ -17,6 +17,7 @@ import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
+from rrpo.data.copies import letters
 from rrpo.data.encodings import damage
 from rrpo.data.manifest import PARTITIONS, SPLITS, TEST, partition_name, require_no_split
 from rrpo.data.shards import require_file, require_plain, require_text, shard_files
@@ -175,6 +176,19 @@ def _scan_file(file: Path, found: Scan) -> None:
         require_no_split(seen, column, file)
 
 
+def require_partitions_read(file: Path) -> None:
+    """Refuse a parquet file with partitions in another column than `partition`.
+
+    Raises:
+        UserError: there are, or it is no parquet file.
+    """
+    with _open(file) as opened:
+        names = opened.schema_arrow.names
+        for column in set(SPLITS) & set(names) if "partition" not in names else ():
+            seen = opened.read([column])[column].unique().to_pylist()
+            require_no_split(set(map(str, filter(None, seen))), column, file)
+
+
 def _read(
     opened: parquet.ParquetFile, number: int, names: Sequence[str], file: Path
 ) -> arrow.Table:
@@ -228,8 +242,9 @@ def keeps(table: arrow.Table, choice: Choice) -> tuple[NDArray[np.bool_], NDArra
 
 
 def _place(text: str, key: bytes) -> int:
-    """Return a number below `PLACES` that is a text's own, so that all its readings share it."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8, key=key).digest(), "little")
+    """Return a number below `PLACES` that is a text's own, and that of all its spellings."""
+    plain = (letters(text) or text).encode()
+    return int.from_bytes(blake2b(plain, digest_size=8, key=key).digest(), "little")
 
 
 def _count(table: arrow.Table, file: Path, number: int, found: Scan) -> None:

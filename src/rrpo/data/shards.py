@@ -154,7 +154,10 @@ def for_tests(data: Path, partition: str | None = None) -> list[Utterance]:
     if partition not in (None, ALL, *PARTITIONS):
         names = ", ".join((*PARTITIONS, ALL))
         raise UserError(f"there is no partition {partition!r}: choose one of {names}")
-    if partition == ALL or (partition is None and TEST not in known):
+    if partition == ALL:
+        return rows
+    if partition is None and TEST not in known:
+        note(f"{data}: no utterance is marked as held out for tests: all {len(rows)} are taken")
         return rows
     wanted = partition or TEST
     kept = [row for row in rows if row.partition == wanted]

@@ -22,7 +22,8 @@ from rrpo.tokens import SPEECH_CODES
 Score = Callable[[Sequence[Tensor], Sequence[Prompt]], list[float]]
 """Score utterances (T_b,), T_b ≥ 1, of prompts: greater is better."""
 BROKEN = -10.0
-"""Score of an answer without speech, or with text in it: below what a sound one gets, in nats."""
+"""Score of an answer without speech, or with text in it, for each unit of the weights, at least one
+of them (`broken`): in nats, below what almost all others get."""
 TOKEN = re.compile(r"<\|s_(\d+)\|>")
 MARKS = re.compile(r"<\|(?:eos\d?|endoftext|im_end)\|>|\s")
 
@@ -53,7 +54,7 @@ def score_answers(
     emotions: Sequence[str],
     speakers: Sequence[str],
 ) -> list[float]:
-    """Return the score of each answer, `BROKEN` of those that are.
+    """Return the score of each answer, `broken` of those that are.
 
     Raises:
         UserError: the lists are not of one length, or the scorer refuses what is asked for.
@@ -70,7 +71,18 @@ def score_answers(
     ]
     sound = [(tokens, asked[row]) for row, tokens in enumerate(spoken) if tokens is not None]
     scores = iter(scorer(*map(list, zip(*sound, strict=True))) if sound else [])
-    return [BROKEN if tokens is None else next(scores) for tokens in spoken]
+    lowest = getattr(scorer, "broken", BROKEN)
+    return [lowest if tokens is None else next(scores) for tokens in spoken]
+
+
+def broken(weights: Mapping[str, float]) -> float:
+    """Return the score of a broken answer beside a sum of so weighted terms.
+
+    Examples:
+        >>> broken({"emotion": 1.0}), broken({"emotion": 2.0, "content": 5.0})
+        (-10.0, -70.0)
+    """
+    return BROKEN * max(1.0, sum(map(abs, weights.values())))
 
 
 def by_reward_models(
@@ -121,6 +133,7 @@ def by_reward_models(
         reward.check(asked)
         return [float(value) for value in weighted_sum(reward, score(reward, speech, asked))]
 
+    scorer.broken = broken(reward.weights)  # type: ignore[attr-defined]
     return scorer
 
 
@@ -171,4 +184,5 @@ def by_judges(
             found.append(sum(chosen[key] * float(value or 0.0) for key, value in values.items()))
         return found
 
+    scorer.broken = broken(chosen)  # type: ignore[attr-defined]
     return scorer

@@ -48,6 +48,8 @@ def interval(
     mean = float(sample.mean())
     if groups is not None:
         _check_groups(sample, groups)
+    if sample.size == 1:
+        return Interval(mean)
     if np.ptp(sample) <= 1e-12 * float(np.abs(sample).max()):
         return exactly(mean)
     if groups is not None:
@@ -232,7 +234,7 @@ def expanded_interval(mean: float, draws: NDArray[np.float64], count: int) -> In
     distribution where Student's holds. The share cut off at each end is therefore
     Phi(-sqrt(G/(G-1)) t_{.975, G-1}) and not .025 (Hesterberg 2015, "What teachers should know
     about the bootstrap", The American Statistician 69). With fewer than about five clusters no
-    bootstrap covers well; a single one leaves both ends at the figure.
+    bootstrap covers well; of a single one the ends are not known.
 
     Args:
         mean: the figure of the sample itself.
@@ -240,7 +242,7 @@ def expanded_interval(mean: float, draws: NDArray[np.float64], count: int) -> In
         count: G, the number of clusters.
     """
     if count < 2:
-        return exactly(mean)
+        return Interval(mean)
     cut = float(ndtr(-math.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975)))
     low, high = np.quantile(draws, [cut, 1 - cut])
     return Interval(mean, float(low), float(high))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
+from rrpo.data.copies import letters
 from rrpo.data.stream import Streamed, carried_by
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
@@ -92,13 +93,17 @@ def held_out_loss(lm: SpeechTokenLM, examples: Sequence[Example], batch_size: in
 def hold_out(
     examples: Sequence[Example], share: float, seed: int
 ) -> tuple[Sequence[Example], list[Example]]:
-    """Split examples by text: all readings of a sentence go to one side.
+    """Split examples by text: all readings of a sentence, however spelt, go to one side.
 
     Of those that are streamed the texts were held out when the shards were scanned.
     """
     if isinstance(examples, Streamed):
         return examples, examples.held_out()
-    texts = sorted({example.prompt.text for example in examples})
+
+    def key(example: Example) -> str:
+        return letters(example.prompt.text) or example.prompt.text
+
+    texts = sorted(set(map(key, examples)))
     if len(texts) < 2:
         raise UserError(
             f"{len(texts)} different text to train on: give at least two, one is held out"
@@ -106,6 +111,6 @@ def hold_out(
     np.random.default_rng(seed).shuffle(texts)
     held = set(texts[: max(1, round(share * len(texts)))])
     return (
-        [example for example in examples if example.prompt.text not in held],
-        [example for example in examples if example.prompt.text in held],
+        [example for example in examples if key(example) not in held],
+        [example for example in examples if key(example) in held],
     )

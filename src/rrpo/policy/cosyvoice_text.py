@@ -137,7 +137,7 @@ class CosyVoiceTokenizer:
             known = ", ".join(self._instructions)
             raise UserError(
                 f"no instruction for {emotion!r}: {self._file} has {known}; copy it, add a line, "
-                "and name the copy with --set instructions=FILE"
+                "and train with --set instructions=FILE, the copy"
             )
         return self._instructions[name]
 

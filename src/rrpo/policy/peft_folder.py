@@ -38,6 +38,9 @@ class AdapterConfig(pydantic.BaseModel):
     use_dora: Literal[False] = False
     fan_in_fan_out: Literal[False] = False
     lora_bias: Literal[False] = False
+    # The others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) begin by changing the base's own weights.
+    init_lora_weights: bool | Literal["gaussian", "eva", "orthogonal"] | None = True
+    alora_invocation_tokens: None = None
     bias: Literal["none"] = "none"
     modules_to_save: None = None
     layer_replication: None = None

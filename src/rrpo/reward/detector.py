@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rrpo.config import Strict
+from rrpo.data.copies import letters
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.reward.config import LossConfig, RewardConfig
@@ -77,11 +78,15 @@ def divided(
     Raises:
         UserError: one kind would be wanting on one side.
     """
-    texts = sorted({row.text or row.id for row in [*rows, *others]})
+
+    def key(row: Utterance) -> str:
+        return letters(row.text) or row.text or row.id
+
+    texts = sorted(set(map(key, [*rows, *others])))
     np.random.default_rng(seed).shuffle(texts)
     held = set(texts[: max(1, round(share * len(texts)))])
     kept, tested = (
-        [[row for row in part if ((row.text or row.id) in held) == side] for part in (rows, others)]
+        [[row for row in part if (key(row) in held) == side] for part in (rows, others)]
         for side in (False, True)
     )
     if not all(kept) or not all(tested):

@@ -27,6 +27,16 @@ def begin(command: str) -> dict[str, Any]:
     return {"command": command, "machine": machine()}
 
 
+def require_no_run(out: Path) -> None:
+    """Refuse the folder of a training run, whose results and page a study would write over.
+
+    Raises:
+        UserError: it is one.
+    """
+    if (out / "config.yaml").is_file():
+        raise UserError(f"{out} holds a training run: choose another --out")
+
+
 def finish(out: Path, figures: Mapping[str, Any], page: str, name: str = "study") -> Path:
     """Write the figures of a study and its page; return where the page is."""
     write_json(out / f"{name}.json", figures)

@@ -37,7 +37,7 @@ from rrpo.studies.demo.pooled import (
 )
 from rrpo.studies.demo.seeds_page import seeds_page
 from rrpo.studies.demo.systems import FULL, Plan
-from rrpo.studies.study import finish, side_by_side
+from rrpo.studies.study import finish, require_no_run, side_by_side
 
 
 def run(
@@ -52,6 +52,7 @@ def run(
     Args:
         ablation: also fine-tune the reward models between plain and hardened.
     """
+    require_no_run(out)
     folders = [out / f"seed-{seed}" for seed in range(seeds)]
     asked = [(folder, seed, plan, ablation, command) for seed, folder in enumerate(folders)]
     side_by_side(_demo, asked, "seeds", workers=1 if seeds == 1 else None)

@@ -13,7 +13,14 @@ from rrpo.studies.aims import COLUMNS, Aim, rows
 from rrpo.studies.monitor.figures import STATED, figures, of_run
 from rrpo.studies.monitor.plan import FULL, REWARD_MODELS, Plan
 from rrpo.studies.monitor.trainings import START, task
-from rrpo.studies.study import begin, finish, new_picture, save_picture, side_by_side
+from rrpo.studies.study import (
+    begin,
+    finish,
+    new_picture,
+    require_no_run,
+    save_picture,
+    side_by_side,
+)
 
 NAME, FIGURES = "monitor", "figures.json"
 
@@ -28,6 +35,7 @@ def run(out: Path, plan: Plan = FULL, command: str = "rrpo study monitor") -> Pa
     Raises:
         UserError: the folder holds a study of another plan.
     """
+    require_no_run(out)
     claim(out / "plan.json", asdict(plan), "a study")
     for names in ([START, *REWARD_MODELS], plan.names()):
         side_by_side(_make, [(out, plan, name) for name in names], NAME, 1 if plan.small else None)

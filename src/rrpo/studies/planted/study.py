@@ -12,7 +12,7 @@ from rrpo.studies.planted.listen import write_page
 from rrpo.studies.planted.page import draw, page
 from rrpo.studies.planted.plan import FULL, GROWS, SMOKE, Job, Plan, jobs, needs
 from rrpo.studies.planted.trainings import done, make
-from rrpo.studies.study import begin, finish, side_by_side
+from rrpo.studies.study import begin, finish, require_no_run, side_by_side
 
 NAME = "planted"
 
@@ -33,6 +33,7 @@ def run(out: Path, plan: Plan = FULL, command: str = "rrpo study planted") -> Pa
         UserError: the folder holds a study of another plan, or another process works in it.
     """
     fixed = {name: value for name, value in asdict(plan).items() if name not in GROWS}
+    require_no_run(out)
     with alone(out):
         claim(out / "plan.json", fixed, "a study")
         groups = jobs(plan)

@@ -1,0 +1,5 @@
+"""`python -m rrpo`."""
+
+from rrpo.cli import main
+
+main()

@@ -1,0 +1,74 @@
+"""Runs of policies by name: where they may lie, what they go on from, and what they say."""
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rrpo import post_training
+from rrpo.data.shards import read_shard, write_shard
+from rrpo.errors import UserError
+from rrpo.mini.world import World
+
+
+@pytest.mark.parametrize("name", ["mini", "./mini-tasks", "new"])
+def test_a_run_is_not_called_what_is_bundled(name: str, tiny: Path, tmp_path: Path) -> None:
+    """It would never be found again: the bundled one would."""
+    with contextlib.chdir(tmp_path), pytest.raises(UserError, match="what rrpo calls its own"):
+        post_training.train_sft(name, tiny / "data", start=tiny / "policy")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_files_in_another_spelling_go_on(tiny: Path, tmp_path: Path) -> None:
+    settings = ["train.steps=2", "train.warmup_steps=0", "sft.batch_size=2"]
+    start = tiny / "policy"
+    post_training.train_sft(tmp_path / "run", tiny / "data", start=start, settings=settings)
+    with contextlib.chdir(tiny):
+        post_training.train_sft(
+            tmp_path / "run", "data/", start=start, settings=settings, resume=True
+        )
+    shutil.copytree(tiny / "data", tmp_path / "other")
+    rows = read_shard(tmp_path / "other")
+    shutil.rmtree(tmp_path / "other")
+    write_shard(tmp_path / "other" / "a.parquet", rows[1:], World().codec_identity)
+    with pytest.raises(UserError, match="holds a run with another data"):
+        post_training.train_sft(
+            tmp_path / "run", tmp_path / "other", start=start, settings=settings, resume=True
+        )
+
+
+def test_a_run_in_which_all_is_broken_says_so(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    post_training.train_diffro(
+        tmp_path / "run",
+        [tiny / "reward"],
+        tiny / "data",
+        start=tiny / "policy",
+        settings=[
+            *("train.steps=1", "train.warmup_steps=0", "diffro.batch_size=2"),
+            *("diffro.rollout.max_ratio=0.6", "diffro.rollout.min_ratio=0.6"),
+        ],
+    )
+    said = capsys.readouterr()
+    assert "100% of what was said in the last steps looped or did not end" in said.out + said.err
+
+
+def test_pairs_that_another_reward_ranked_are_not_taken(tmp_path: Path) -> None:
+    common = ["train.steps=1", "train.warmup_steps=0", "dpo.batch_size=1", "pairs.prompts=2"]
+    common += ["pairs.count=2", "pairs.margin=0.0", "train.save_every=9"]
+
+    def stop(*_: object) -> None:
+        raise ZeroDivisionError
+
+    def train(*more: str, **how: Any) -> None:
+        post_training.train_dpo(
+            tmp_path / "run", ["mini"], start="mini", settings=[*common, *more], **how
+        )
+
+    with pytest.raises(ZeroDivisionError):
+        train(callbacks=[stop])
+    with pytest.raises(UserError, match="holds pairs with another rewards"):
+        train("rewards={emotion: 2.0}")
