@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 from rrpo import post_training
 from rrpo.data.shards import read_shard, write_shard
 from rrpo.errors import UserError
+from rrpo.loading import load_reward_model
 from rrpo.mini.world import World
+from rrpo.reward_training import train_reward
+from rrpo.train import TrainingInterrupted
 
 
 @pytest.mark.parametrize("name", ["mini", "./mini-tasks", "new"])
@@ -72,3 +76,22 @@ def test_pairs_that_another_reward_ranked_are_not_taken(tmp_path: Path) -> None:
         train(callbacks=[stop])
     with pytest.raises(UserError, match="holds pairs with another rewards"):
         train("rewards={emotion: 2.0}")
+
+
+def test_a_reward_model_that_is_not_finished_is_told(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def press(step: int, _: object) -> None:
+        if step == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    settings = ["train.steps=3", "train.warmup_steps=0", "fit.batch_size=2"]
+    run = {"data": tiny / "data", "start": tiny / "reward", "settings": settings}
+    with pytest.raises(TrainingInterrupted):
+        train_reward(tmp_path / "run", callbacks=[press], **run)
+    load_reward_model(tmp_path / "run")
+    assert "not finished, it was stopped after step 2: go on" in capsys.readouterr().out
+    train_reward(tmp_path / "run", resume=True, **run)
+    capsys.readouterr()
+    load_reward_model(tmp_path / "run")
+    assert not capsys.readouterr().out

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rrpo import config as configuration
 from rrpo import policy, reward
-from rrpo.checkpoint import is_ours, sha256
+from rrpo.checkpoint import is_ours, read_json, sha256
 from rrpo.codec import s3, speech, whisper
 from rrpo.config import Strict
 from rrpo.data.lengths import odd_lengths
@@ -169,6 +169,8 @@ def load_tokenizer(origin: Origin, model: SpeechTokenLM) -> Tokenizer:
 def load_reward_model(location: Location = MINI) -> RewardModel:
     """Load a reward model: `mini` is the bundled one of emotion, `mini-tasks` of all the rest.
 
+    That of a run which is not finished is told.
+
     Raises:
         UserError: it is missing, damaged or no reward model.
 
@@ -179,7 +181,14 @@ def load_reward_model(location: Location = MINI) -> RewardModel:
     if str(location) in BUNDLED:
         world = World()
         return world.reward_model() if str(location) == MINI else world.task_model()
-    return reward.load(Path(location))
+    model = reward.load(Path(location))
+    state = Path(location) / "checkpoint" / "training.json"
+    if state.is_file() and not (found := read_json(state)).get("finished", True):
+        note(
+            f"{location} is not finished, it was stopped after step {found.get('step')}: go on "
+            "with --resume, or use it as it is"
+        )
+    return model
 
 
 def load_reward_models(
