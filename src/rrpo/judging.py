@@ -18,6 +18,7 @@ from rrpo.loading import (
     Location,
     codec_identity,
     is_mini,
+    is_run,
     load_data,
     load_policy,
     load_reward_model,
@@ -82,7 +83,14 @@ def evaluate(
         rows = load_data(data, next(iter(loaded.values())), True, codec_of)
         asked = every_emotion(rows, sentences)
         _require_voices(matching, asked)
-        speakers = {name: CosyVoiceSpeaker(name, one, voice, model) for name, one in loaded.items()}
+        runs = [name for name in loaded if is_run(name)]
+        speakers = {
+            # A base is told an emotion in the words of the run that it is compared with.
+            name: CosyVoiceSpeaker(
+                name, one, voice, model, None if name in runs or not runs else runs[0]
+            )
+            for name, one in loaded.items()
+        }
     _require_known(scorers, asked)
     judges = Judges.installed(World().judge() if synthetic else None)
     systems, notes = {}, []

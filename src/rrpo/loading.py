@@ -115,6 +115,11 @@ def is_mini(model: SpeechTokenLM) -> bool:
     return True
 
 
+def is_run(location: Location) -> bool:
+    """Say whether a location is the folder of a training run."""
+    return str(location) != MINI and (Path(location) / "config.yaml").is_file()
+
+
 def origin_of(location: Location, depth: int = 0) -> Origin:
     """Follow a start that is itself a run to what the first of them started from.
 

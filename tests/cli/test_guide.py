@@ -1,6 +1,7 @@
 """docs/cosyvoice.md from end to end on a tiny model folder: every command of it, in its order."""
 
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -240,6 +241,22 @@ def test_policies_of_two_worlds_are_not_evaluated_together(place: Path, tmp_path
         evaluate([mini, place / "CosyVoice2-0.5B"], voice=place / "voice.wav")
     with pytest.raises(UserError, match="give CosyVoice's own with --data"):
         evaluate([place / "CosyVoice2-0.5B"], sentences=1, voice=place / "voice.wav")
+
+
+def test_a_base_is_told_what_the_run_beside_it_is(place: Path) -> None:
+    """Else the two differ in their prompts, and not in their training alone."""
+    folder, run = place / "CosyVoice2-0.5B", place / "told"
+    run.mkdir()
+    (run / "own.yaml").write_text("en:\n  happy: Glad, please.\n")
+    (run / "config.yaml").write_text(
+        json.dumps({"start": str(folder), "language": "en", "instructions": str(run / "own.yaml")})
+    )
+    model, voice = load_policy(folder), place / "voice.wav"
+    alone, beside = (CosyVoiceSpeaker(str(folder), model, voice, told=one) for one in (None, run))
+    assert list(beside.emotions) == ["happy"] and len(alone.emotions) > 1
+    row = asked("Text one.", "happy")
+    ids = [one.prompts([row])[0].instruct_ids.tolist() for one in (alone, beside)]
+    assert ids[0] != ids[1]
 
 
 def test_the_page_of_play_speaks_as_the_command(place: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rrpo.errors import UserError
-from rrpo.studies.study import side_by_side
+from rrpo.studies.study import require_no_run, side_by_side
 
 
 def write_process(path: Path) -> None:
@@ -73,3 +73,10 @@ def test_no_process_outlives_the_study(tmp_path: Path, number: signal.Signals) -
     while any(runs(child) for child in children) or study.is_alive():
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+def test_a_study_is_not_written_into_a_training_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("start: mini\n")
+    with pytest.raises(UserError, match="holds a training run: choose another --out"):
+        require_no_run(tmp_path)
+    require_no_run(tmp_path / "new")

@@ -226,7 +226,8 @@ def planted(
     from rrpo.studies.planted.study import run
     from rrpo.studies.study import publish
 
-    plan = SMOKE if smoke else with_parts(FULL, seeds, artifacts, rho, models, policies)
+    asked = with_parts(FULL, seeds, artifacts, rho, models, policies)
+    plan = SMOKE if smoke else asked
     print(publish(run(out, plan, command_line()), pages, figures=True))
 
 

@@ -43,6 +43,9 @@ def load_speakers(
 ) -> list[NamedSpeaker]:
     """Load the policies of runs, before them those that these started from, each once.
 
+    A base is told an emotion in the words of the first run that began with it, so that what differs
+    is the training.
+
     Args:
         runs: their folders; `mini` is the bundled base.
         voice: CosyVoice: a recording whose voice is taken over.
@@ -52,7 +55,12 @@ def load_speakers(
         UserError: a policy or the voice cannot be used.
     """
     bases = [str(folder or origin_of(run).start) for run in runs]
-    return [load_speaker(one, voice, folder) for one in dict.fromkeys([*bases, *runs])]
+    told: dict[str, str] = {}
+    for base, run in zip(bases, runs, strict=True):
+        if run != base:
+            told.setdefault(base, run)
+    every = dict.fromkeys([*bases, *runs])
+    return [load_speaker(one, voice, folder, told.get(one)) for one in every]
 
 
 def make(speakers: Sequence[NamedSpeaker], host: str) -> Guarded:
@@ -109,7 +117,7 @@ def _html(speakers: Sequence[NamedSpeaker]) -> str:
         .get_template("play.html")
         .render(
             policies=[str(one.location) for one in speakers],
-            emotions=speakers[0].speaker.emotions,
+            emotions=list(dict.fromkeys(name for one in speakers for name in one.speaker.emotions)),
             longest=LONGEST,
             synthetic=str(speakers[0].location) == MINI,
         )

@@ -177,18 +177,28 @@ class NamedSpeaker:
 
 
 def load_speaker(
-    location: Location, voice: Location | None = None, folder: Location | None = None
+    location: Location,
+    voice: Location | None = None,
+    folder: Location | None = None,
+    told: Location | None = None,
 ) -> NamedSpeaker:
-    """Load a policy that will speak more than once; arguments and errors as of `speak`."""
-    return _named(location, load_policy(location), voice, folder)
+    """Load a policy that will speak more than once; arguments and errors as of `speak`.
+
+    `told` is a run in whose words CosyVoice is told an emotion, by default its own.
+    """
+    return _named(location, load_policy(location), voice, folder, told)
 
 
 def _named(
-    location: Location, model: SpeechTokenLM, voice: Location | None, folder: Location | None
+    location: Location,
+    model: SpeechTokenLM,
+    voice: Location | None,
+    folder: Location | None,
+    told: Location | None = None,
 ) -> NamedSpeaker:
     """Return what lets a policy speak."""
     if not is_mini(model):
-        return NamedSpeaker(location, CosyVoiceSpeaker(location, model, voice, folder))
+        return NamedSpeaker(location, CosyVoiceSpeaker(location, model, voice, folder, told))
     refuse_voice(voice, folder)
     world = World()
     return NamedSpeaker(location, MiniSpeaker(model, world, world.codec()))

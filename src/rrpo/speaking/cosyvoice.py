@@ -46,6 +46,7 @@ class CosyVoiceSpeaker:
         model: SpeechTokenLM,
         voice: Location | None,
         folder: Location | None = None,
+        told: Location | None = None,
     ) -> None:
         """Find the tokenizer and load the package.
 
@@ -53,6 +54,8 @@ class CosyVoiceSpeaker:
             start: what the model was loaded from; a run knows the model folder it started from.
             voice: a recording whose voice is taken over.
             folder: the model folder, where it is not the one the policy started from.
+            told: a run; the model is told emotions in that one's language and instructions, such as
+                the base that it is compared with. None: in its own.
 
         Raises:
             UserError: the voice, the folder or the package is missing, or the folder is of another
@@ -63,6 +66,9 @@ class CosyVoiceSpeaker:
         origin = origin_of(start)
         if folder is not None:
             origin = origin.model_copy(update={"start": str(folder)})
+        if told is not None:
+            other = origin_of(told).model_dump(include={"language", "instructions"})
+            origin = origin.model_copy(update=other)
         tokenizer = load_tokenizer(origin, model)
         assert isinstance(tokenizer, CosyVoiceTokenizer)  # as it is no policy of the mini world
         self._model, self._tokenizer = model, tokenizer
