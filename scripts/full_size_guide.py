@@ -153,7 +153,7 @@ def run(words: list[str], work: Path, log: Path) -> Step:
         stream.write(f"$ {shlex.join(words)}\n")
         stream.flush()
         start = stream.tell()
-        program = [sys.executable, "-m", "rrpo.cli", *words[1:]] if words[0] == "rrpo" else words
+        program = [sys.executable, "-m", "rrpo", *words[1:]] if words[0] == "rrpo" else words
         process = subprocess.Popen(
             program,
             cwd=work,

@@ -1,5 +1,0 @@
-"""`python -m rrpo.cli`."""
-
-from rrpo.cli import main
-
-main()
