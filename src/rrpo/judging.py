@@ -83,14 +83,7 @@ def evaluate(
         rows = load_data(data, next(iter(loaded.values())), True, codec_of)
         asked = every_emotion(rows, sentences)
         _require_voices(matching, asked)
-        runs = [name for name in loaded if is_run(name)]
-        speakers = {
-            # A base is told an emotion in the words of the run that it is compared with.
-            name: CosyVoiceSpeaker(
-                name, one, voice, model, None if name in runs or not runs else runs[0]
-            )
-            for name, one in loaded.items()
-        }
+        speakers = _cosyvoice_speakers(loaded, voice, model)
     _require_known(scorers, asked)
     judges = Judges.installed(World().judge() if synthetic else None)
     systems, notes = {}, []
@@ -106,6 +99,17 @@ def evaluate(
             _keep(Path(name), samples, scored, figures)
     print(*notes, sep="\n", end="\n" * bool(notes))
     return systems
+
+
+def _cosyvoice_speakers(
+    policies: Mapping[str, SpeechTokenLM], voice: Location | None, model: Location | None
+) -> dict[str, Speaker]:
+    """Return CosyVoice's policies; a base is told an emotion in the words of the run beside it."""
+    first = next((name for name in policies if is_run(name)), None)
+    return {
+        name: CosyVoiceSpeaker(name, one, voice, model, None if is_run(name) else first)
+        for name, one in policies.items()
+    }
 
 
 def _mini_speakers(

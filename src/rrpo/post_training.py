@@ -72,7 +72,7 @@ def train_sft(
         run = _configured(policy_runs.SFTRun, start, config, settings)
         model = load_policy(run.start)
         examples = load_examples(run, model, data, codec_of)
-        inputs = describe(start=run.start, data=data, instructions=run.instructions)
+        inputs = _inputs(run, data=data)
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         runs.train_sft(model, examples, run, folder, **how)
         return _finished(folder, model)
@@ -165,9 +165,7 @@ def _on_policy(
     folder = output_folder(out)
     model = load_policy(run.start)
     examples = load_examples(run, model, data, codec_of)
-    inputs = describe(
-        start=run.start, data=data, reward=_named(rewards), instructions=run.instructions
-    )
+    inputs = _inputs(run, data=data, reward=_named(rewards))
     given = (model, _reference(run), _reward(rewards, model, codec_of), examples)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
     runs.train_on_policy(*given, run, folder, **how)
@@ -225,13 +223,7 @@ def train_dpo(
             with ending_together():
                 return read_pairs(folder / "pairs", tokenizer)
 
-        inputs = describe(
-            start=run.start,
-            data=data,
-            reward=_named(rewards),
-            pairs=pairs,
-            instructions=run.instructions,
-        )
+        inputs = _inputs(run, data=data, reward=_named(rewards), pairs=pairs)
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         runs.train_dpo(model, _reference(run), drawn, run, folder, **how)
         return _finished(folder, model)
@@ -309,6 +301,13 @@ def _reward(
     if len(rewards) > 1:
         raise UserError("give a reward of your own alone: it can add what others say to its terms")
     return own[0]
+
+
+def _inputs(
+    run: policy_runs.PolicyRun, **given: Location | Sequence[Location] | None
+) -> dict[str, list[list[str]]]:
+    """Return what a run of a policy is made from, with its start and instructions (`describe`)."""
+    return describe(start=run.start, **given, instructions=run.instructions)
 
 
 def _named(rewards: Rewards) -> list[str]:

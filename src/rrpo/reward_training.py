@@ -96,10 +96,15 @@ def train_reward(
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         runs.train_reward(model, rows, pool, run, folder, said, **how)
         if is_main():
-            write_run_page(folder)
-            named = shlex.quote(str(folder))
-            print(f"reward model in {folder}; test it with: rrpo reward eval {named}")
+            _tell(folder)
         return reward.load(folder)
+
+
+def _tell(folder: Path) -> None:
+    """Write the run's page, and say what to do next."""
+    write_run_page(folder)
+    named = shlex.quote(str(folder))
+    print(f"reward model in {folder}; test it with: rrpo reward eval {named}")
 
 
 def _configured(
