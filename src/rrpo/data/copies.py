@@ -61,17 +61,21 @@ def _difference(one: Labelled, other: Labelled) -> str:
         return f"labelled {one.emotion} and {other.emotion}"
     if (one.partition == TEST) != (other.partition == TEST):
         return "one held out for tests and one not"
-    words = [letters(row.text) for row in (one, other)]
+    words = [_letters(row.text) for row in (one, other)]
     if all(words) and words[0] != words[1]:
         return f"with the texts {one.text[:40]!r} and {other.text[:40]!r}"
     return ""
 
 
-def letters(text: str) -> str:
-    """Return the letters and digits of a text: what stays where it is spelt otherwise.
+def spelt_alike(text: str) -> str:
+    """Return what all spellings of a text have in common: its letters and digits, or all of it.
 
     Examples:
-        >>> letters("It is LATE."), letters("it is late")
-        ('itislate', 'itislate')
+        >>> spelt_alike("It is LATE."), spelt_alike("it is late"), spelt_alike("…")
+        ('itislate', 'itislate', '…')
     """
+    return _letters(text) or text
+
+
+def _letters(text: str) -> str:
     return "".join(filter(str.isalnum, folded(text)))

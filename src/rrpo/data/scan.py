@@ -17,7 +17,7 @@ import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from rrpo.data.copies import letters
+from rrpo.data.copies import spelt_alike
 from rrpo.data.encodings import damage
 from rrpo.data.manifest import PARTITIONS, SPLITS, TEST, partition_name, require_no_split
 from rrpo.data.shards import require_file, require_plain, require_text, shard_files
@@ -243,7 +243,7 @@ def keeps(table: arrow.Table, choice: Choice) -> tuple[NDArray[np.bool_], NDArra
 
 def _place(text: str, key: bytes) -> int:
     """Return a number below `PLACES` that is a text's own, and that of all its spellings."""
-    plain = (letters(text) or text).encode()
+    plain = spelt_alike(text).encode()
     return int.from_bytes(blake2b(plain, digest_size=8, key=key).digest(), "little")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rrpo import policy
 from rrpo.config import Strict
-from rrpo.data.copies import letters
+from rrpo.data.copies import spelt_alike
 from rrpo.data.stream import Streamed, carried_by
 from rrpo.errors import UserError
 from rrpo.policy import SpeechTokenLM
@@ -101,7 +101,7 @@ def hold_out(
         return examples, examples.held_out()
 
     def key(example: Example) -> str:
-        return letters(example.prompt.text) or example.prompt.text
+        return spelt_alike(example.prompt.text)
 
     texts = sorted(set(map(key, examples)))
     if len(texts) < 2:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rrpo.config import Strict
-from rrpo.data.copies import letters
+from rrpo.data.copies import spelt_alike
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.reward.config import LossConfig, RewardConfig
@@ -80,7 +80,7 @@ def divided(
     """
 
     def key(row: Utterance) -> str:
-        return letters(row.text) or row.text or row.id
+        return spelt_alike(row.text) or row.id
 
     texts = sorted(set(map(key, [*rows, *others])))
     np.random.default_rng(seed).shuffle(texts)
