@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -71,8 +72,25 @@ def score_answers(
     ]
     sound = [(tokens, asked[row]) for row, tokens in enumerate(spoken) if tokens is not None]
     scores = iter(scorer(*map(list, zip(*sound, strict=True))) if sound else [])
-    lowest = getattr(scorer, "broken", BROKEN)
+    lowest = scorer.broken if isinstance(scorer, Weighted) else BROKEN
     return [lowest if tokens is None else next(scores) for tokens in spoken]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A score of weighted terms, which knows what a broken answer is worth beside them."""
+
+    score: Score
+    weights: Mapping[str, float]
+
+    def __call__(self, speech: Sequence[Tensor], prompts: Sequence[Prompt]) -> list[float]:
+        """Score utterances of prompts."""
+        return self.score(speech, prompts)
+
+    @property
+    def broken(self) -> float:
+        """The score of a broken answer."""
+        return broken(self.weights)
 
 
 def broken(weights: Mapping[str, float]) -> float:
@@ -133,8 +151,7 @@ def by_reward_models(
         reward.check(asked)
         return [float(value) for value in weighted_sum(reward, score(reward, speech, asked))]
 
-    scorer.broken = broken(reward.weights)  # type: ignore[attr-defined]
-    return scorer
+    return Weighted(scorer, reward.weights)
 
 
 def by_judges(
@@ -184,5 +201,4 @@ def by_judges(
             found.append(sum(chosen[key] * float(value or 0.0) for key, value in values.items()))
         return found
 
-    scorer.broken = broken(chosen)  # type: ignore[attr-defined]
-    return scorer
+    return Weighted(scorer, chosen)
