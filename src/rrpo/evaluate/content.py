@@ -174,7 +174,7 @@ def is_english(text: str, language: str = "") -> bool:
     Args:
         language: what the text is said to be, such as "en", "en-GB" or "de"; "": unknown.
     """
-    if not language.lower().startswith("en" if language else ""):
+    if language and not language.lower().startswith("en"):
         return False
     letters = [sign for sign in text if sign.isalpha()]
     return bool(letters) and all(sign < "\u0250" for sign in letters)
