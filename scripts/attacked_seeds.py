@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
 from rrpo.evaluate.matched import run_interval
+from rrpo.files import read_json, write_json
 from rrpo.interval import Interval, with_intervals
 from rrpo.report.markdown import table
 

@@ -22,15 +22,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rrpo.codec_identity import TOKEN_RATE
+from rrpo.cores import machine
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.on_policy import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt
 from rrpo.policy_runs import DiffRORun
-from rrpo.processes import machine
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.runs import prepare
-from rrpo.tokens import TOKEN_RATE
 from rrpo.train import TrainConfig
 
 TEXT, SPEECH, VOCABULARY = 40, 300, 151936

@@ -31,16 +31,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rrpo import reward
-from rrpo.checkpoint import read_json, write_json
+from rrpo.cores import machine
 from rrpo.evaluate.matched import mean_difference, run_interval
 from rrpo.evaluate.panel import Judges, measure
+from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
 from rrpo.mini.world import World
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import make_examples
-from rrpo.processes import machine
 from rrpo.reward import Reward, RewardModel
 from rrpo.reward.reward import score
 from rrpo.speaking.mini import MiniSpeaker, unseen_utterances

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rrpo.checkpoint import write_json
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.matched import run_interval
+from rrpo.files import write_json
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer
 from rrpo.mini.world import World
 from rrpo.progress import Progress

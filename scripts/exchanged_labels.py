@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from rrpo.checkpoint import write_json
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.data.survey import read_recording
 from rrpo.evaluate.confusion import unweighted_average_recall
 from rrpo.evaluate.functionals import functionals, names
 from rrpo.evaluate.statistics import clustered_interval
+from rrpo.files import write_json
 from rrpo.progress import Progress
 
 SHOWN = ("pitch_mean", "level_mean", "voiced_centroid_mean", "voiced_rate")

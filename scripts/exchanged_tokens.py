@@ -19,9 +19,9 @@ import torch
 from rrpo import reward, runs
 from rrpo.attack.goal import Goal, draw_goal
 from rrpo.attack.substitution import by_gradient, by_search
-from rrpo.checkpoint import claim, read_json, write_json
 from rrpo.evaluate.matched import run_interval
 from rrpo.evaluate.ser import evaluate
+from rrpo.files import claim, read_json, write_json
 from rrpo.mini.world import World
 from rrpo.report.markdown import table
 from rrpo.reward import RewardModel

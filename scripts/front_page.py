@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib import pyplot
 
 from rrpo.audio import SAMPLE_RATE
-from rrpo.checkpoint import atomic_path
 from rrpo.emotions import EMOTIONS
+from rrpo.files import atomic_path
 from rrpo.report.files import read_lines
 from rrpo.report.listening import FRONT, listening
 from rrpo.report.page import write_html

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
+from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
 from rrpo.mini.world import World
 from rrpo.studies.planted.figures import CONTROL, FIRST_POLICY, late

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from rrpo.checkpoint import write_json
+from rrpo.cores import machine
 from rrpo.evaluate.two_way import ratio, ratio_difference, two_way_interval
+from rrpo.files import write_json
 from rrpo.listen.orders import Hear
 from rrpo.listen.power import ASSUMED, Variances
 from rrpo.listen.simulated import SCALE, expected_rating, simulated_counts
-from rrpo.processes import machine
 
 MEANS = (3.27, 3.52, 3.65, 3.78)
 """Of four systems: the E-MOS of the paper's Table 1."""

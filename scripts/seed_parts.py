@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from rrpo.checkpoint import write_text
+from rrpo.files import write_text
 
 PARTS = (
     "plan.json",

@@ -23,14 +23,14 @@ import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 
+from rrpo.codec_identity import SPEECH_CODES, TOKEN_RATE
+from rrpo.cores import machine
 from rrpo.data import stream
 from rrpo.data.scan import Choice, scan
 from rrpo.data.stream import Shards
 from rrpo.data.utterance import SCHEMA
 from rrpo.emotions import EMOTIONS
 from rrpo.mini.world import World
-from rrpo.processes import machine
-from rrpo.tokens import SPEECH_CODES, TOKEN_RATE
 
 FILE, GROUP, SECONDS = 100_000, 5_000, 5
 WORDS = np.array(["the", "train", "door", "road", "house", "late", "open", "cold", "never", "go"])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rrpo.audio import write
-from rrpo.checkpoint import write_json
+from rrpo.files import write_json
 from rrpo.listen.design import DESIGN, SOUNDS, Design, Exclusion, Page, Question, Sound
 from rrpo.listen.ratings import PageAnswers
 

@@ -8,8 +8,8 @@ import pytest
 from command_line import mistake, rrpo
 from detector_shards import QUICK, shards
 from rrpo import detector_eval, reward_eval, train_detector
-from rrpo.checkpoint import read_json
 from rrpo.data.shards import read_shard, shard_insert, write_shard
+from rrpo.files import read_json
 from rrpo.mini.world import World
 from rrpo.sound.inserts import INSERTS
 

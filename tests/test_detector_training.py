@@ -8,9 +8,9 @@ import pytest
 from command_line import mistake, rrpo
 from detector_shards import QUICK, shards
 from rrpo import detector_training, runs, train_detector
-from rrpo.checkpoint import read_json
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
+from rrpo.files import read_json
 from rrpo.mini.world import World
 from rrpo.reward import RewardModel
 from rrpo.train import TrainResult

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from rrpo import config as configuration
 from rrpo import policy
-from rrpo.checkpoint import sha256, write_json
 from rrpo.cli import app
 from rrpo.errors import UserError
 from rrpo.export import export
+from rrpo.files import sha256, write_json
 from rrpo.loading import describe
 from rrpo.monitor.config import MonitorConfig
 from rrpo.policy import LMConfig, SpeechTokenLM, cosyvoice

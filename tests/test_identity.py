@@ -10,12 +10,12 @@ import pytest
 
 from command_line import mistake, rrpo
 from rrpo import policy, reward
+from rrpo.codec_identity import require_one_codec
 from rrpo.data.shards import Utterance, read_shard, shard_codec, write_shard
 from rrpo.errors import UserError
 from rrpo.loading import is_mini
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED
-from rrpo.tokens import require_one_codec
 
 OTHER = "speech_tokenizer_v2 aaaa"
 

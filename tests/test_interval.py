@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rrpo.checkpoint import read_json, write_json
+from rrpo.files import read_json, write_json
 from rrpo.interval import Interval, cell, exactly, with_intervals
 
 ENDS = st.tuples(st.floats(-9, 9), st.floats(0, 9), st.floats(0, 9))

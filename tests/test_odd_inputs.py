@@ -13,13 +13,13 @@ from corpus_trees import MAKE, wav, write
 from foreign_checkpoints import model_folder
 from foreign_checkpoints import tiny as small_policy
 from rrpo import load_policy, reward, train_reward
-from rrpo.checkpoint import read_json
 from rrpo.data.corpora import import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.lengths import odd_lengths
 from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
+from rrpo.files import read_json
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED, read_pairs
 from rrpo.policy import cosyvoice

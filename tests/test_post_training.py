@@ -10,11 +10,10 @@ import pytest
 
 from rrpo import post_training
 from rrpo.data.shards import read_shard, write_shard
-from rrpo.errors import UserError
+from rrpo.errors import TrainingInterrupted, UserError
 from rrpo.loading import load_reward_model
 from rrpo.mini.world import World
 from rrpo.reward_training import train_reward
-from rrpo.train import TrainingInterrupted
 
 
 @pytest.mark.parametrize("name", ["mini", "./mini-tasks", "new"])

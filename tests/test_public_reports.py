@@ -15,12 +15,12 @@ import soundfile
 import rrpo
 from corpus_trees import wav, write
 from rrpo import config
-from rrpo.checkpoint import writing
 from rrpo.data.corpora import TableOptions, import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.manifest import read_manifest, require_empty
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
+from rrpo.files import writing
 from rrpo.sound.file import load
 from sounds import RATE, encoded, voice
 

@@ -28,23 +28,17 @@ from torch import Tensor, nn
 
 from rrpo import runs
 from rrpo.chance import random_states, restore_random_states
-from rrpo.checkpoint import alone, load_model, save_model, sha256
+from rrpo.checkpoint import load_model, save_model
 from rrpo.data.shards import Utterance
-from rrpo.errors import NotFinite, UserError
+from rrpo.errors import NotFinite, TrainingInterrupted, UserError
+from rrpo.files import alone, sha256
 from rrpo.processes import LAUNCHED, require_launcher
 from rrpo.progress import Progress, read_metrics
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.config import RewardRun
 from rrpo.run_folder import begin_folder, commit_folder, recover_folder
 from rrpo.schedule import EarlyStopping
-from rrpo.train import (
-    TrainConfig,
-    TrainingDiverged,
-    TrainingInterrupted,
-    TrainResult,
-    learning_rate,
-    train,
-)
+from rrpo.train import TrainConfig, TrainingDiverged, TrainResult, learning_rate, train
 
 CONFIG = TrainConfig(
     steps=12,

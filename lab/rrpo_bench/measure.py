@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from scipy.special import stdtrit
 
+from rrpo.cores import machine
 from rrpo.interval import Interval
-from rrpo.processes import machine
 
 
 @dataclass(frozen=True)

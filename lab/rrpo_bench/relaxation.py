@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from rrpo.choices import Logits, choices
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.interval import exactly
 from rrpo.policy.divergence import kl_per_position
 from rrpo.relax import relax
 from rrpo.sampling import Relaxation
-from rrpo.tokens import SPEECH_CODES
 from rrpo_bench.measure import Measurement, compare, measurement
 
 FORMS = ("chunked", "dense")

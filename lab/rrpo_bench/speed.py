@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
 from rrpo.objective import Objective
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
@@ -17,7 +18,6 @@ from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.reward import weighted_sum
-from rrpo.tokens import SPEECH_CODES
 from rrpo_bench import bare, peer, products, relaxation
 from rrpo_bench.measure import Measurement, compare
 

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from rrpo import policy, reward
-from rrpo.checkpoint import claim, read_json, sha256, write_json
+from rrpo.codec_identity import identity
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.evaluate.ser import evaluate
+from rrpo.files import claim, read_json, sha256, write_json
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.text import SPEAKERS, PhoneTokenizer
 from rrpo.mini.world import MINI, TEST_SETS, World
@@ -31,7 +32,6 @@ from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
-from rrpo.tokens import identity
 from rrpo.train import TrainConfig, train
 from rrpo_world import codec_corpus, mandarin, tasks, train_codec
 from rrpo_world.corpus import PARTS, WORKERS, Line, read_part, render_part

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from rrpo.audio import Audio
-from rrpo.checkpoint import atomic_path, read_json, write_json
 from rrpo.emotions import EMOTIONS
+from rrpo.files import atomic_path, read_json, write_json
 from rrpo.mini.text import SPEAKERS
 from rrpo.progress import Progress
 from rrpo_world import mandarin

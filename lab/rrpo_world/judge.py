@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from rrpo.checkpoint import read_json
 from rrpo.emotions import emotion_index
 from rrpo.evaluate.functionals import functionals
 from rrpo.evaluate.judge import EmotionJudge
+from rrpo.files import read_json
 from rrpo.mini.codec import MiniCodec
 from rrpo.progress import Progress
 from rrpo_world.corpus import read_part

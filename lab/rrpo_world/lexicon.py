@@ -5,8 +5,8 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
+from rrpo.files import write_json
 from rrpo.mini.text import PHONE, all_symbols
 from rrpo_world.sentences import VOCABULARY, compose, words
 

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE
-from rrpo.checkpoint import load_state, load_tensors, read_json, save_tensors, write_json
+from rrpo.checkpoint import load_state, load_tensors, save_tensors
 from rrpo.codec.block import DIGITS
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
+from rrpo.files import read_json, write_json
 from rrpo.mini.codec import CodecConfig, MiniCodec, Prediction
 from rrpo.mini.features import HOP
 from rrpo.mini.vocoder import Parameters, cepstral_basis
-from rrpo.tokens import SPEECH_CODES, digits
+from rrpo.tokens import digits
 from rrpo_world.codec_corpus import KINDS, Corpus, crops, join, training_arrays
 from rrpo_world.renderer import Rendering
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
 from rrpo.mini.codec import MiniCodec
-from rrpo.tokens import SPEECH_CODES, digits
+from rrpo.tokens import digits
 
 BATCH = 512
 

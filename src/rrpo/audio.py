@@ -7,8 +7,8 @@ import numpy as np
 import soundfile
 from numpy.typing import ArrayLike, NDArray
 
-from rrpo.checkpoint import atomic_path
 from rrpo.errors import UserError
+from rrpo.files import atomic_path
 
 SAMPLE_RATE = 16_000
 """Samples per second of every audio array in the package."""

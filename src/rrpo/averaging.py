@@ -13,8 +13,8 @@ import torch
 
 from rrpo import config as configuration
 from rrpo import policy
-from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
+from rrpo.files import write_json
 from rrpo.loading import Origin, describe, load_policy, origin_of, output_folder
 from rrpo.policy import SpeechTokenLM
 from rrpo.provenance import MEAN

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, get_args
 import pydantic
 import yaml
 
-from rrpo.checkpoint import write_text
 from rrpo.errors import UserError
+from rrpo.files import write_text
 from rrpo.plain_yaml import Dumper, RepeatedKeyError, read_yaml, reason_of
 
 

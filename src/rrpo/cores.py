@@ -1,11 +1,19 @@
-"""How many cores there are, and how many of them are free. It is read before torch is loaded."""
+"""What kind of machine this is, its cores, and how many of them are free.
+
+It is read before torch is loaded.
+"""
 
 import os
+import platform
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rrpo.notes import rank
+
+if TYPE_CHECKING:
+    import torch
 
 
 def cores() -> int:
@@ -45,3 +53,13 @@ def choose_threads() -> None:
         return
     line = f"note: torch takes the free cores, {free} of {cores()} (OMP_NUM_THREADS=N: others)"
     print(line, file=sys.stderr)
+
+
+def machine(device: "torch.device | None" = None) -> str:
+    """Say what kind of machine this is, without its name."""
+    import torch
+
+    if device is not None and device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"{platform.machine()} CPU, {threads} threads, torch {torch.__version__}"

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.ser import share_interval
+from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
 from rrpo.mini.inserts import tokenized_again, with_sound
 from rrpo.mini.world import World

@@ -8,6 +8,7 @@ import torch
 
 from rrpo import config as configuration
 from rrpo import reward, runs
+from rrpo.codec_identity import require_one_codec
 from rrpo.config import Settings, as_overrides
 from rrpo.data.shards import Utterance, shard_codec, shard_insert
 from rrpo.errors import UserError
@@ -29,7 +30,6 @@ from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.detector import DetectorRun, new_detector
 from rrpo.run_kinds import require_own
 from rrpo.sound.inserts import EVERYWHERE, INSERTS
-from rrpo.tokens import require_one_codec
 from rrpo.train import Callback, TrainResult
 
 ENOUGH = 240

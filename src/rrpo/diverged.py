@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
+from rrpo.files import write_json
 from rrpo.processes import ELSEWHERE
 from rrpo.schedule import TrainConfig
 

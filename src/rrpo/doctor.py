@@ -104,7 +104,7 @@ def _torch() -> dict[str, Any]:
 
 def _assets() -> dict[str, Any]:
     """Compare the bundled world with its hashes."""
-    from rrpo.checkpoint import read_json
+    from rrpo.files import read_json
     from rrpo.mini.world import HASHES, World
 
     World().check()

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can fix this."""
+"""The exception that means: the user can fix this; and what is one of its kind."""
 
 import re
 
@@ -31,6 +31,10 @@ def _shown(sign: re.Match[str]) -> str:
 
 class NotFinite(UserError):
     """Scores or losses that are NaN or infinite; while training the loop adds step and way out."""
+
+
+class TrainingInterrupted(UserError):
+    """Ctrl-C was pressed; a checkpoint was written."""
 
 
 def shortened(text: str, most: int = 160) -> str:

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from rrpo import config as configuration
 from rrpo.audio import Audio
-from rrpo.checkpoint import write_json
+from rrpo.codec_identity import require_one_codec
 from rrpo.data.shards import Utterance
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate import content
 from rrpo.evaluate.panel import kl_of
 from rrpo.evaluate.statistics import interval
+from rrpo.files import write_json
 from rrpo.interval import Interval
 from rrpo.loading import Location, is_mini, load_policy, load_tokenizer, origin_of
 from rrpo.mini.world import World
@@ -35,7 +36,6 @@ from rrpo.speaking import mini as mini_speaking
 from rrpo.speaking.by_name import refuse_voice
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
 from rrpo.speaking.speaker import Said, asked
-from rrpo.tokens import require_one_codec
 
 REPORT = "forgetting.json"
 """Name of the report in a run's folder."""

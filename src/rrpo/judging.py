@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from rrpo import audio
-from rrpo.checkpoint import write_json, write_text, writing
 from rrpo.codec.cosyvoice import CosyVoiceCodec
+from rrpo.codec_identity import require_one_codec
 from rrpo.data.shards import Utterance
 from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
 from rrpo.evaluate import artifacts, recodec
 from rrpo.evaluate.panel import Judges, Sample, measure, summarise
+from rrpo.files import write_json, write_text, writing
 from rrpo.loading import (
     MINI,
     Location,
@@ -33,7 +34,6 @@ from rrpo.speaking.by_name import REMEDY, naming, refuse_voice
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.speaking.speaker import Speaker, every_emotion, first_texts
-from rrpo.tokens import require_one_codec
 
 MATCHING = "_matching"
 """What follows the names of the recodec audit in the voice of the emotion asked for."""

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from rrpo import config as configuration
 from rrpo import policy, reward
-from rrpo.checkpoint import is_ours, read_json, sha256
+from rrpo.checkpoint import is_ours
 from rrpo.codec import s3, speech, whisper
+from rrpo.codec_identity import codec_name, identity, is_same, require_one_codec, shown
 from rrpo.config import Strict
 from rrpo.data.lengths import odd_lengths
 from rrpo.data.shards import (
@@ -24,6 +25,7 @@ from rrpo.data.shards import (
 )
 from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
+from rrpo.files import read_json, sha256
 from rrpo.mini.world import MINI as MINI
 from rrpo.mini.world import World
 from rrpo.notes import note
@@ -31,7 +33,6 @@ from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer
 from rrpo.policy.layout import Tokenizer
 from rrpo.reward import RewardModel
-from rrpo.tokens import codec_name, identity, is_same, require_one_codec, shown
 
 Location = str | Path
 """A path, or `mini` for what is bundled."""

@@ -12,7 +12,8 @@ import yaml
 
 from rrpo import __version__
 from rrpo import config as configuration
-from rrpo.checkpoint import is_ours, sha256, write_text
+from rrpo.checkpoint import is_ours
+from rrpo.files import sha256, write_text
 from rrpo.interval import cell, read_interval
 from rrpo.measures import MEASURES, figure_of, measures_in, section
 from rrpo.policy import SpeechTokenLM

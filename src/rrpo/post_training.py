@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from rrpo import config as configuration
 from rrpo import policy, policy_runs, runs
-from rrpo.checkpoint import claim
+from rrpo.codec_identity import require_one_codec
 from rrpo.config import Settings, as_overrides
 from rrpo.data.shards import shard_codec
 from rrpo.errors import UserError
+from rrpo.files import claim
 from rrpo.loading import (
     MINI,
     Location,
@@ -39,7 +40,6 @@ from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.run_kinds import require_own
 from rrpo.streaming import load_examples
-from rrpo.tokens import require_one_codec
 from rrpo.train import Callback
 
 Rewards = Sequence[Location | DifferentiableReward]

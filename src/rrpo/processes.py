@@ -1,7 +1,6 @@
 """What a training process runs on: the processes beside it, its device, its precision."""
 
 import os
-import platform
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -247,11 +246,3 @@ def working_precision(choice: str, device: torch.device) -> torch.dtype | None:
         native = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else None
     return {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[choice]
-
-
-def machine(device: torch.device | None = None) -> str:
-    """Say what kind of machine this is, without its name."""
-    if device is not None and device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    threads = torch.get_num_threads()
-    return f"{platform.machine()} CPU, {threads} threads, torch {torch.__version__}"

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from rrpo.checkpoint import cannot_write, write_text
 from rrpo.errors import UserError
+from rrpo.files import cannot_write, write_text
 from rrpo.notes import rank
 
 if TYPE_CHECKING:

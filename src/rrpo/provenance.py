@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rrpo import config as configuration
-from rrpo.checkpoint import model_place, read_json
+from rrpo.checkpoint import model_place
 from rrpo.errors import UserError
+from rrpo.files import read_json
 from rrpo.loading import MINI, describe
 from rrpo.run_kinds import COMMANDS
 

@@ -9,11 +9,12 @@ from rich.console import Console
 
 from rrpo import config as configuration
 from rrpo import detector_eval, spelling
-from rrpo.checkpoint import read_json, write_json
+from rrpo.codec_identity import require_one_codec
 from rrpo.data.shards import Utterance, for_tests, shard_codec, shard_insert
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
 from rrpo.evaluate.tasks import symbol_error
+from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
 from rrpo.loading import MINI, codec_identity, load_reward_model
 from rrpo.measures import plain_name, reward_model_label
@@ -23,7 +24,6 @@ from rrpo.report.recognition import print_reports
 from rrpo.report.table2 import print_differences, print_table2
 from rrpo.reward import RewardModel
 from rrpo.reward.config import RewardRun, subset_name, subsets
-from rrpo.tokens import require_one_codec
 
 
 def evaluate(

@@ -9,6 +9,7 @@ import torch
 
 from rrpo import audio, reward, runs, spelling
 from rrpo import config as configuration
+from rrpo.codec_identity import require_one_codec
 from rrpo.config import Settings, as_overrides
 from rrpo.data.scan import Choice, file_of
 from rrpo.data.shards import Utterance, shard_codec
@@ -35,7 +36,6 @@ from rrpo.reward.config import RewardRun
 from rrpo.reward.labels import class_indices
 from rrpo.run_kinds import require_own
 from rrpo.streaming import stream_shards
-from rrpo.tokens import require_one_codec
 from rrpo.train import Callback
 
 

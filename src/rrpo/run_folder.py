@@ -24,9 +24,10 @@ from typing import Any
 from accelerate import Accelerator
 
 from rrpo import config as configuration
-from rrpo.checkpoint import SUMS, alone, claim, read_json, sha256, write_json, write_text, writing
+from rrpo.checkpoint import SUMS
 from rrpo.config import Strict
 from rrpo.errors import UserError
+from rrpo.files import alone, claim, read_json, sha256, write_json, write_text, writing
 from rrpo.processes import ending_together, require_same, training_processes
 from rrpo.shared_folder import require_one_folder
 

@@ -5,8 +5,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from rrpo.checkpoint import writing
 from rrpo.errors import UserError
+from rrpo.files import writing
 from rrpo.processes import ending_together, every_row, is_main, of_main, several, told_by_main
 
 SEEN_WITHIN = 10.0

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rrpo import config as configuration
 from rrpo.codec.s3 import FILES as SPEECH_TOKENIZERS
+from rrpo.codec_identity import codec_name
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.loading import MINI
@@ -20,7 +21,6 @@ from rrpo.reward import RewardModel
 from rrpo.reward.config import RewardRun
 from rrpo.reward.content import TextKind, characters
 from rrpo.reward.transcripts import Transcripts
-from rrpo.tokens import codec_name
 
 CHARACTERS = "characters"
 

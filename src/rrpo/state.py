@@ -12,9 +12,10 @@ from accelerate.utils import broadcast
 from torch import Tensor
 
 from rrpo.chance import new_streams, random_states, restore_random_states, seed_all
-from rrpo.checkpoint import load_tensors, read_json, save_tensors, write_json, writing
+from rrpo.checkpoint import load_tensors, save_tensors
 from rrpo.data.stream import POSITION
 from rrpo.errors import UserError
+from rrpo.files import read_json, write_json, writing
 from rrpo.processes import ending_together, of_main, told_by_main
 from rrpo.progress import METRICS, restore_metrics
 from rrpo.run_folder import (

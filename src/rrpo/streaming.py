@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rrpo.codec_identity import require_one_codec
 from rrpo.data.scan import Choice, file_of, scan
 from rrpo.data.shards import Utterance, shard_codec
 from rrpo.data.stream import Shards, Streamed
@@ -12,7 +13,6 @@ from rrpo.notes import note
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Example, Tokenizer, make_examples
 from rrpo.policy_runs import PolicyRun, SFTRun
-from rrpo.tokens import require_one_codec
 
 
 def stream_shards(data: Location | None, rows: int, choice: Choice) -> Shards:

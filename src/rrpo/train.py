@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from rrpo.checkpoint import read_json, write_json, writing
 from rrpo.diverged import Divergence, Rows, diverged
 from rrpo.diverged import TrainingDiverged as TrainingDiverged
-from rrpo.errors import UserError
+from rrpo.errors import TrainingInterrupted
+from rrpo.files import read_json, write_json, writing
 from rrpo.gradient import Gradient, all_finite, shared
 from rrpo.objective import Model
 from rrpo.objective import Objective as Objective
@@ -51,10 +51,6 @@ Callback = Callable[[int, Mapping[str, float]], bool | None]
 The figures are those of the step's line in `metrics.jsonl`. With several processes each calls its
 own, and the training ends where any of them says so.
 """
-
-
-class TrainingInterrupted(UserError):
-    """Ctrl-C was pressed; a checkpoint was written."""
 
 
 @dataclass(frozen=True)

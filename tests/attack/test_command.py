@@ -10,10 +10,10 @@ from command_line import mistake, rrpo
 from rrpo import reward
 from rrpo.attack import command
 from rrpo.attack.assess import QUICK
-from rrpo.checkpoint import read_json
+from rrpo.codec_identity import identity
 from rrpo.data.shards import write_shard
+from rrpo.files import read_json
 from rrpo.mini.world import World
-from rrpo.tokens import identity
 
 CODEC = identity("speech_tokenizer_v2", "ab" * 32)
 

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from command_line import mistake, rrpo
 from rrpo import policy
-from rrpo.checkpoint import read_json
 from rrpo.cli import app
+from rrpo.files import read_json
 from rrpo.objectives.pairs import CHOSEN, REJECTED
 from rrpo.studies.demo import demo
 from rrpo.studies.demo.systems import DEMO, Plan

@@ -21,10 +21,10 @@ from rrpo import (
     train_sft,
 )
 from rrpo.audio import write
-from rrpo.checkpoint import alone, read_json, write_json
 from rrpo.cli import main
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
+from rrpo.files import alone, read_json, write_json
 from rrpo.mini.world import World
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.sound import file as sound_file
@@ -51,6 +51,18 @@ def test_what_takes_long_to_load_is_loaded_where_it_is_used() -> None:
 import sys, rrpo.cli, rrpo.judging, rrpo.post_training, rrpo.reward_eval, rrpo.studies.demo.demo
 import rrpo.data.tokenize, rrpo.report.terminal, rrpo.speaking.by_name
 print({"scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
+
+
+def test_what_computes_nothing_does_not_wait_for_torch() -> None:
+    """It takes seconds to load: importing corpora, pages of runs and listening tests go without."""
+    code = """
+import sys, rrpo.cli, rrpo.config, rrpo.data.corpora, rrpo.data.manifest, rrpo.data.survey
+import rrpo.data.shards, rrpo.doctor, rrpo.listen.analysis, rrpo.listen.collect, rrpo.listen.export
+import rrpo.listen.report, rrpo.listen.static, rrpo.report.page, rrpo.studies.study
+print({"torch", "accelerate", "transformers"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from command_line import mistake, rrpo
-from rrpo.checkpoint import read_json
 from rrpo.data.shards import read_shard, write_shard
+from rrpo.files import read_json
 from rrpo.mini.world import World
 from rrpo.reward.model import load
 

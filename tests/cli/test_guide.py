@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 from model_folder import HEADS, write_llm, write_package, write_speech_tokenizer, write_tokenizer
 from places import ROOT
 from rrpo import policy, reward
-from rrpo.checkpoint import read_json, sha256
 from rrpo.cli import app
 from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
+from rrpo.files import read_json, sha256
 from rrpo.judging import evaluate
 from rrpo.listen.design import read_design, sound_file
 from rrpo.loading import load_policy

@@ -8,10 +8,10 @@ import pytest
 
 from foreign_checkpoints import model_folder, save_safetensors, upstream_state
 from rrpo import config, train_reward, train_sft
-from rrpo.checkpoint import sha256
 from rrpo.cli import data as command
 from rrpo.data.shards import Utterance, for_tests, for_training, read_shard, write_shard
 from rrpo.errors import UserError
+from rrpo.files import sha256
 from rrpo.loading import describe, load_data
 from rrpo.mini.world import World
 from sounds import encoded, voice

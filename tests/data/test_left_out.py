@@ -9,13 +9,13 @@ import pytest
 
 from command_line import mistake, rrpo
 from corpus_trees import MAKE, wav, write
-from rrpo.checkpoint import alone
 from rrpo.cli import data as command
 from rrpo.data.corpora import Imported, import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.findings import Findings
 from rrpo.data.manifest import read_manifest
 from rrpo.errors import UserError
+from rrpo.files import alone
 from sounds import encoded, voice, written
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 72862\n"

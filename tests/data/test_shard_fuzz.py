@@ -11,6 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from malformed import MUTATIONS, taken
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import (
@@ -25,7 +26,6 @@ from rrpo.data.utterance import SCHEMA
 from rrpo.loading import load_data, load_mixes
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED, read_pairs
-from rrpo.tokens import SPEECH_CODES
 from sounds import encoded, voice, written
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from rrpo.audio import Audio
-from rrpo.checkpoint import read_json
 from rrpo.cli import data as commands
 from rrpo.data.manifest import Recording, read_manifest, write_manifest
 from rrpo.data.shards import Utterance, read_shard, shard_insert, write_shard
@@ -23,6 +22,7 @@ from rrpo.data.survey import read_recording
 from rrpo.data.tokenize import tokenize
 from rrpo.data.utterance import OPTIONAL
 from rrpo.errors import UserError
+from rrpo.files import read_json
 from rrpo.sound import file as sound_file
 
 

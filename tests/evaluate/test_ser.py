@@ -11,7 +11,6 @@ from scipy.stats import binomtest
 from sklearn import metrics
 
 from rrpo import config, reward, reward_eval
-from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
 from rrpo.evaluate.ser import (
@@ -25,6 +24,7 @@ from rrpo.evaluate.ser import (
     scored_rows,
     share_interval,
 )
+from rrpo.files import read_json, write_json
 from rrpo.interval import Interval, exactly
 from rrpo.report import write_run_page
 from rrpo.report.heatmap import heatmap_svg

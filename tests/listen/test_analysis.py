@@ -16,8 +16,8 @@ pytest.importorskip("statsmodels", reason="needs statsmodels: pip install 'rrpo[
 pytest.importorskip("choix", reason="needs choix: pip install 'rrpo[listen]'")
 from recorded_systems import built
 from rrpo import audio
-from rrpo.checkpoint import read_json, sha256, write_json
 from rrpo.errors import UserError
+from rrpo.files import read_json, sha256, write_json
 from rrpo.interval import Interval
 from rrpo.listen.analysis import analyze
 from rrpo.listen.answers import judgements

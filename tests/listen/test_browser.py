@@ -13,7 +13,7 @@ pytest.importorskip("starlette", reason="needs starlette: pip install 'rrpo[list
 pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'rrpo[listen]'")
 
 from listen_server import hosted, running
-from rrpo.checkpoint import read_json, write_json
+from rrpo.files import read_json, write_json
 from rrpo.listen.design import DESIGN, RESULTS, Question
 from rrpo.listen.links import completion_code
 from rrpo.listen.ratings import Ratings, read_ratings

@@ -11,8 +11,8 @@ import soundfile
 
 pytest.importorskip("pyloudnorm", reason="needs pyloudnorm: pip install 'rrpo[listen]'")
 from recorded_systems import built, recordings
-from rrpo.checkpoint import sha256
 from rrpo.errors import UserError
+from rrpo.files import sha256
 from rrpo.listen.build import Plan, build, changed_exclusion
 from rrpo.listen.design import pages_of, read_design, sound_file
 from rrpo.listen.instructions import read_instructions

@@ -10,7 +10,7 @@ pytest.importorskip("pyloudnorm", reason="needs pyloudnorm: pip install 'rrpo[li
 pytest.importorskip("statsmodels", reason="needs statsmodels: pip install 'rrpo[listen]'")
 pytest.importorskip("choix", reason="needs choix: pip install 'rrpo[listen]'")
 from recorded_systems import built
-from rrpo.checkpoint import write_json
+from rrpo.files import write_json
 from rrpo.listen.analysis import analyze
 from rrpo.listen.design import DESIGN, Exclusion
 from rrpo.listen.power import Variances

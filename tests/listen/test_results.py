@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import rrpo.listen
-from rrpo.checkpoint import sha256
 from rrpo.cli import main
 from rrpo.errors import UserError
+from rrpo.files import sha256
 from rrpo.listen.design import DESIGN, RESULTS, SOUNDS, Design, read_design, sound_file
 from rrpo.listen.ratings import read_ratings
 from rrpo.listen.static import write_static

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
 from rrpo.mini.mixes import mix_pool
 from rrpo.mini.world import BUNDLED, TEST_SETS, World
 from rrpo.policy.layout import make_prompt
 from rrpo.speaking.mini import speak, unseen_utterances
-from rrpo.tokens import SPEECH_CODES, digits
+from rrpo.tokens import digits
 
 
 def test_assets_have_their_hashes_and_weigh_at_most_24_megabytes() -> None:

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from rrpo import policy, policy_runs, runs
-from rrpo.checkpoint import read_json
-from rrpo.errors import UserError
+from rrpo.errors import TrainingInterrupted, UserError
+from rrpo.files import read_json
 from rrpo.monitor import MonitorConfig, read_looks
 from rrpo.objectives.diffro import DiffROConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Example
 from rrpo.progress import read_metrics
-from rrpo.train import TrainConfig, TrainingInterrupted
+from rrpo.train import TrainConfig
 from tiny_policy import CONFIG, prompts
 
 STEPS = 12

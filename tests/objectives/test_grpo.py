@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rrpo.errors import UserError
+from rrpo.errors import TrainingInterrupted, UserError
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective, group_advantage, policy_loss
 from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import Reward, RewardModel
-from rrpo.train import TrainConfig, TrainingInterrupted, train
+from rrpo.train import TrainConfig, train
 from tiny_policy import CONFIG, REWARD, prompts
 
 

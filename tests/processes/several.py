@@ -26,7 +26,7 @@ from rrpo import cli, gradient_buckets, shared_folder, state
 from rrpo.checkpoint import save_model, save_tensors
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.data.stream import POSITION
-from rrpo.errors import NotFinite, UserError
+from rrpo.errors import NotFinite, TrainingInterrupted, UserError
 from rrpo.gradient import Gradient, shared
 from rrpo.mini.world import World
 from rrpo.objective import Objective
@@ -46,7 +46,7 @@ from rrpo.reward.fit import RewardObjective
 from rrpo.reward.transcripts import Transcripts, prepare_head
 from rrpo.run_folder import open_run
 from rrpo.state import initial_state
-from rrpo.train import TrainConfig, TrainingDiverged, TrainingInterrupted, train
+from rrpo.train import TrainConfig, TrainingDiverged, train
 
 Thing = TypeVar("Thing")
 EMOTIONS = ["neutral", "happy"]

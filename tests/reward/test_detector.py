@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from rrpo import reward, runs
-from rrpo.checkpoint import read_json
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
+from rrpo.files import read_json
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.detector import DetectorObjective, DetectorRun, detected, divided, new_detector

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rrpo.checkpoint import read_json, write_text
 from rrpo.errors import UserError
+from rrpo.files import read_json, write_text
 from rrpo_world import build as recipe
 
 Calls = list[str]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, carrier_shares, detect, token_artifacts
 from rrpo.evaluate.statistics import clustered_interval, interval
@@ -13,7 +14,6 @@ from rrpo.interval import Interval
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
 from rrpo.progress import Progress
-from rrpo.tokens import SPEECH_CODES
 from rrpo_world.transients import carriers, reach, transient_shares
 
 OTHER_CONTEXTS = 4

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rrpo.checkpoint import read_json
 from rrpo.errors import UserError
 from rrpo.evaluate.statistics import difference_of_intervals, paired_interval
+from rrpo.files import read_json
 from rrpo.interval import Interval, with_intervals
 from rrpo_world.study.asked import ASKED, Asked, Rows, Study, title_of
 

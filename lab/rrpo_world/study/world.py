@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from rrpo.checkpoint import claim, read_json, sha256, write_json
 from rrpo.evaluate.panel import Judges
+from rrpo.files import claim, read_json, sha256, write_json
 from rrpo.interval import exactly
 from rrpo.mini.world import HASHES, World
 from rrpo.report.terminal import print_rows

@@ -14,16 +14,16 @@ from rrpo.attack.goal import Goal, draw_goal
 from rrpo.attack.likely import among_likeliest
 from rrpo.attack.page import print_attacks, write_page
 from rrpo.attack.policy import Start
-from rrpo.checkpoint import write_json
+from rrpo.codec_identity import is_same, require_one_codec, shown
+from rrpo.cores import machine
 from rrpo.data.shards import Utterance, for_tests, shard_codec
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
+from rrpo.files import write_json
 from rrpo.loading import Location, codec_identity, load_reward_model, output_folder
 from rrpo.mini.world import World
 from rrpo.policy.layout import make_examples, make_prompts
-from rrpo.processes import machine
 from rrpo.reward import RewardModel
-from rrpo.tokens import is_same, require_one_codec, shown
 
 TEST = "test_same"
 

@@ -107,7 +107,7 @@ def bench_all(
     """Run every benchmark (10 minutes, 25 with --full-size) and write docs/benchmarks.md."""
     from rich.console import Console
 
-    from rrpo.checkpoint import write_text
+    from rrpo.files import write_text
     from rrpo.loading import load_policy, load_reward_models
     from rrpo_bench import gradient, speed
     from rrpo_bench.page import page

@@ -146,8 +146,8 @@ def export(
 
 def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs or demos.")]) -> None:
     """Write report.html of a run or a demo again."""
-    from rrpo.checkpoint import read_json
     from rrpo.errors import UserError
+    from rrpo.files import read_json
     from rrpo.report.page import write_page, write_run_page
 
     for folder in runs:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE, Audio, write
 from rrpo.codec.s3 import S3Tokenizer
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
 from rrpo.sound.file import Sound, load_voice
-from rrpo.tokens import SPEECH_CODES
 
 PARTS = {"flow.pt": "the flow", "hift.pt": "the vocoder", "campplus.onnx": "the voice's encoder"}
 """What of a model folder turns tokens into sound."""

@@ -3,7 +3,6 @@
 import functools
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rrpo.audio import SAMPLE_RATE, Audio
@@ -33,6 +32,8 @@ def filters(window: int, bands: int) -> NDArray[np.float32]:
 
 def log_mel(audio: Audio, bands: int) -> NDArray[np.float32]:
     """Return Whisper's log-mel spectrogram (bands, N // 160) of audio (N,) at 16 kHz."""
+    import torch  # where only the filters are needed, it is not waited for
+
     wave = torch.from_numpy(np.asarray(audio, dtype=np.float32))
     spectrum = torch.stft(wave, WINDOW, HOP, window=torch.hann_window(WINDOW), return_complex=True)
     power = spectrum[:, :-1].abs().square()

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE, Audio, checked
-from rrpo.checkpoint import sha256
 from rrpo.codec.mel import WINDOW, log_mel
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
-from rrpo.tokens import SPEECH_CODES
+from rrpo.files import sha256
 
 FILES = ("speech_tokenizer_v2.onnx", "speech_tokenizer_v3.onnx")
 BANDS = 128

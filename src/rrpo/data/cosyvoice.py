@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 
-from rrpo.checkpoint import atomic_path, writing
+from rrpo.codec_identity import SPEECH_CODES, TOKEN_RATE
 from rrpo.data.catalogue import OTHER, folded, known_corpora, named_emotion
 from rrpo.data.encodings import damage, read_text
 from rrpo.data.files import POINTER, is_file, is_pointer, near
@@ -23,7 +23,7 @@ from rrpo.data.scan import require_partitions_read
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.data.text_table import is_nothing, lines, read_pairs, visible
 from rrpo.errors import UserError, shortened
-from rrpo.tokens import SPEECH_CODES, TOKEN_RATE
+from rrpo.files import atomic_path, writing
 
 OWN_COLUMNS = ("emotion", "partition")
 """Columns of a parquet file that a user may have added."""

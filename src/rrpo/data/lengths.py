@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import soundfile
 
+from rrpo.codec_identity import TOKEN_RATE, fits_sound
 from rrpo.data.files import near
 from rrpo.errors import UserError
-from rrpo.tokens import TOKEN_RATE, fits_sound
 
 if TYPE_CHECKING:
     from rrpo.data.shards import Utterance

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
-from rrpo.checkpoint import write_text
 from rrpo.data.catalogue import corpus_key, folded, named_emotion
 from rrpo.data.encodings import damage
 from rrpo.data.files import SOUNDS, is_file, near
@@ -17,6 +16,7 @@ from rrpo.data.segments import COLUMNS as SEGMENTS
 from rrpo.data.segments import require_whole
 from rrpo.data.text_table import Table, read_table
 from rrpo.errors import UserError
+from rrpo.files import write_text
 
 REQUIRED = ("path", "emotion")
 PARTITIONS = ("train", "validation", "test")

@@ -17,6 +17,7 @@ import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.data.copies import spelt_alike
 from rrpo.data.encodings import damage
 from rrpo.data.manifest import PARTITIONS, SPLITS, TEST, partition_name, require_no_split
@@ -36,7 +37,6 @@ from rrpo.data.utterance import (
 )
 from rrpo.errors import UserError
 from rrpo.progress import Progress
-from rrpo.tokens import SPEECH_CODES
 
 MOST_HELD_OUT = 1000
 """Rows that are kept in memory to measure a held-out loss on."""

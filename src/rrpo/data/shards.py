@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 
-from rrpo.checkpoint import atomic_path
+from rrpo.codec_identity import TOKEN_RATE, require_one_codec
 from rrpo.data.copies import find_copies
 from rrpo.data.files import is_pointer
 from rrpo.data.lengths import check_sounds
@@ -16,8 +16,8 @@ from rrpo.data.speakers import require_one_partition
 from rrpo.data.utterance import SCHEMA, check_columns, check_partitions, read_row, unreadable
 from rrpo.data.utterance import Utterance as Utterance
 from rrpo.errors import UserError
+from rrpo.files import atomic_path
 from rrpo.notes import note
-from rrpo.tokens import TOKEN_RATE, require_one_codec
 
 ALL = "all"
 """Every utterance, whatever its partition."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rrpo.audio import SAMPLE_RATE
-from rrpo.checkpoint import write_text
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.copies import find_copies
 from rrpo.data.findings import LeftOut
 from rrpo.data.lengths import odd_text
 from rrpo.data.manifest import Recording
 from rrpo.errors import UserError
+from rrpo.files import write_text
 from rrpo.progress import Progress
 from rrpo.sound.file import Sound, inspect, load_speech
 

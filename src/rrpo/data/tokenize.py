@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rrpo import audio
 from rrpo.audio import Audio
-from rrpo.checkpoint import alone, claim, read_json, write_json, write_text
+from rrpo.codec_identity import TOKEN_RATE, fits_sound
 from rrpo.data.manifest import TEST, Recording
 from rrpo.data.shards import Utterance, is_readable, write_shard
 from rrpo.data.survey import (
@@ -26,10 +26,10 @@ from rrpo.data.survey import (
     write_report,
 )
 from rrpo.errors import UserError
+from rrpo.files import alone, claim, read_json, write_json, write_text
 from rrpo.progress import Progress
 from rrpo.sound.audio_mixup import energy_adaptive_mixup, other_than
 from rrpo.sound.inserts import INSERTS, inserted
-from rrpo.tokens import TOKEN_RATE, fits_sound
 
 KINDS = ("tokens", "mixes", "inserted")
 """Folders of what is made."""

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as arrow
 from numpy.typing import NDArray
 
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.data.catalogue import named_emotion
 from rrpo.data.encodings import damage
 from rrpo.data.manifest import PARTITIONS, partition_name
 from rrpo.data.text_table import is_nothing
 from rrpo.errors import UserError, shortened
-from rrpo.tokens import SPEECH_CODES
 
 SCHEMA = arrow.schema(
     [

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rrpo.audio import Audio
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
 from rrpo.evaluate import content, quality
 from rrpo.evaluate.panel import Judges, Sample, measure
@@ -18,7 +19,6 @@ from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward
 from rrpo.reward.reward import Form, score, weighted_sum
 from rrpo.spelling import spelling
-from rrpo.tokens import SPEECH_CODES
 
 Score = Callable[[Sequence[Tensor], Sequence[Prompt]], list[float]]
 """Score utterances (T_b,), T_b ≥ 1, of prompts: greater is better."""

@@ -13,15 +13,17 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.codec.mel import filters
 from rrpo.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 Scorer = Callable[[Audio], float]
 """Takes audio (N,), 16 kHz, and returns a mean opinion score, about 1 (bad) to 5 (excellent)."""
@@ -182,6 +184,8 @@ class DistillMos:
 
     def rate(self, audio: Audio) -> float:
         """Return the score of audio (N,)."""
+        import torch
+
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

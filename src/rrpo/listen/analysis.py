@@ -7,9 +7,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from rrpo.checkpoint import write_json, write_text
 from rrpo.errors import UserError
 from rrpo.evaluate.two_way import ratio, ratio_difference
+from rrpo.files import write_json, write_text
 from rrpo.interval import Interval
 from rrpo.listen import exclusion, judged, marks
 from rrpo.listen.agreement import LEVELS, agreement

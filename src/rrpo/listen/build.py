@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rrpo import audio
-from rrpo.checkpoint import alone, sha256, write_json, writing
 from rrpo.config import Strict, load
 from rrpo.errors import UserError
+from rrpo.files import alone, sha256, write_json, writing
 from rrpo.listen import power
 from rrpo.listen.design import DESIGN, SOUNDS, Design, Exclusion, Page, check_design, sound_file
 from rrpo.listen.items import USUAL, choose_items, left_out

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import pydantic
 
-from rrpo.checkpoint import read_json, sha256
 from rrpo.config import Strict, parse
 from rrpo.errors import UserError
+from rrpo.files import read_json, sha256
 
 DESIGN, SOUNDS, RATINGS, RESULTS = "design.json", "sounds", "ratings.sqlite", "results"
 """In a test's folder: the design, its sounds as ID.wav, what the server collected, and the results

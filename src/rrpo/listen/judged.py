@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rrpo.checkpoint import read_json, write_json
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate import quality
+from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
 from rrpo.listen.answers import Judgement, counted, interval_over
 from rrpo.listen.design import Design, sound_file
-from rrpo.mini.world import World
 from rrpo.sound.file import read
 
 FILE = "judges.json"
@@ -42,6 +41,8 @@ def judge_sounds(
         return {name: scores for name, scores in kept.items() if scores}
     audio = {one.id: read(sound_file(test, one.id)) for one in sounds}
     if lacks:
+        from rrpo.mini.world import World  # torch takes seconds, and is not needed before
+
         rows = World().judge().probabilities_batch([audio[one.id] for one in felt])
         kept["emotion_judge"] = {
             one.id: float(row[emotion_index(one.emotion or "")])

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rrpo.checkpoint import writing
 from rrpo.errors import UserError
+from rrpo.files import writing
 from rrpo.listen.design import Design
 
 SECRET = "secret"

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import pydantic
 
-from rrpo.checkpoint import read_json, sha256
 from rrpo.config import Strict, parse
 from rrpo.errors import UserError
+from rrpo.files import read_json, sha256
 from rrpo.listen.design import DESIGN, RATINGS, RESULTS, Design, Page, Question, read_design
 
 MARKS = 200

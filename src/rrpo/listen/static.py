@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rrpo.checkpoint import atomic_path, sha256, write_text
 from rrpo.errors import UserError
+from rrpo.files import atomic_path, sha256, write_text
 from rrpo.listen import page
 from rrpo.listen.design import DESIGN, SOUNDS, Design, pages_of, read_design, sound_file
 from rrpo.listen.links import completion_url

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rrpo.checkpoint import sha256
 from rrpo.errors import UserError
+from rrpo.files import sha256
 from rrpo.listen.design import DESIGN, RATINGS, Design
 from rrpo.listen.ratings import (
     Listener,

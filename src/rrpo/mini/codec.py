@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rrpo.audio import Audio, checked
 from rrpo.checkpoint import load_model, load_state, save_model
 from rrpo.codec.block import DIGITS, Block
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
 from rrpo.mini.features import FEATURES, HOP, features
 from rrpo.mini.vocoder import (
@@ -25,7 +26,7 @@ from rrpo.mini.vocoder import (
     sharpen,
     synthesize,
 )
-from rrpo.tokens import SPEECH_CODES, digits, length_mask, pad
+from rrpo.tokens import digits, length_mask, pad
 
 TOKEN_SAMPLES = HOP * TOKEN_FRAMES
 POINTS = len(APERIODICITY_HERTZ)

@@ -11,9 +11,9 @@ import unicodedata
 from importlib import resources
 from pathlib import Path
 
-from rrpo.checkpoint import read_json
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.errors import UserError
+from rrpo.files import read_json
 
 LONGEST = 300
 """Most ids of one text."""

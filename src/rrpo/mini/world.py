@@ -5,15 +5,15 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from rrpo import policy, reward
-from rrpo.checkpoint import read_json, sha256, write_json
+from rrpo.codec_identity import identity
 from rrpo.data.shards import Utterance, read_shard
 from rrpo.errors import UserError
 from rrpo.evaluate.judge import EmotionJudge
+from rrpo.files import read_json, sha256, write_json
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.text import PhoneTokenizer
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardModel
-from rrpo.tokens import identity
 
 BUNDLED = Path(__file__).parent / "assets" / "world"
 HASHES = "sha256.json"

@@ -13,8 +13,8 @@ import torch
 
 from rrpo import policy
 from rrpo.chance import random_states, restore_random_states
-from rrpo.checkpoint import write_json, write_text, writing
 from rrpo.errors import UserError
+from rrpo.files import write_json, write_text, writing
 from rrpo.monitor.config import MonitorConfig
 from rrpo.monitor.evidence import log_factors, log_mean, log_wealth
 from rrpo.monitor.harms import HARMS, REWARD, Harm, Row, reward_rose

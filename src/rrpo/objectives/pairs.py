@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from rrpo.codec_identity import TOKEN_RATE
 from rrpo.config import Strict
 from rrpo.data.lengths import odd_lengths
 from rrpo.data.manifest import TEST
@@ -25,7 +26,6 @@ from rrpo.policy.layout import Prompt, Tokenizer, choose, make_prompt
 from rrpo.processes import ending_together, every_row, is_main, process, processes, told_by_main
 from rrpo.progress import Progress
 from rrpo.reward.reward import DifferentiableReward, Form, score, weighted_sum
-from rrpo.tokens import TOKEN_RATE
 
 CHOSEN, REJECTED = "chosen.parquet", "rejected.parquet"
 PROMPTS_AT_A_TIME = 8

@@ -20,8 +20,8 @@ from rrpo.policy.layout import prompt as prompt_ids
 from rrpo.policy.lm import LMConfig
 from rrpo.policy.rollout import Generated, generate
 from rrpo.policy.vllm_engine import VLLMEngine
+from rrpo.repetition import loops
 from rrpo.sampling import Sampling
-from rrpo.tokens import loops
 
 SHORTEST = 1
 """Tokens of a rollout at the least: the reward model needs something to read."""

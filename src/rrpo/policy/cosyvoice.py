@@ -13,8 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rrpo.checkpoint import atomic_path, read_json, writing
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
+from rrpo.files import atomic_path, read_json, writing
 from rrpo.policy import hugging_face, peft_folder, weight_files
 from rrpo.policy.hugging_face import save_hugging_face
 from rrpo.policy.lm import LMConfig, SpeechTokenLM
@@ -30,7 +31,6 @@ from rrpo.policy.upstream import (
     VERSION_2_ONLY,
     key_map,
 )
-from rrpo.tokens import SPEECH_CODES
 
 __all__ = ["SPECIALS", "TIED", "is_cosyvoice", "key_map", "load", "model_folder", "save"]
 __all__ += ["save_hugging_face", "weights_of"]

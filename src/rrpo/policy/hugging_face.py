@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rrpo.checkpoint import read_json, save_tensors, write_json, writing
+from rrpo.checkpoint import save_tensors
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
+from rrpo.files import read_json, write_json, writing
 from rrpo.policy.lm import LMConfig, SpeechTokenLM
 from rrpo.policy.precision import Precision, in_precision
 from rrpo.policy.upstream import SPECIALS, SPEECH, TEXT, TEXT_TABLE, TIED
-from rrpo.tokens import SPEECH_CODES
 
 EMBEDDINGS, HEAD, BIAS = "model.embed_tokens.weight", "lm_head.weight", "lm_head.bias"
 SOS = {2: SPEECH_CODES + 3, 3: SPEECH_CODES}

@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.config import Strict
-from rrpo.tokens import SPEECH_CODES
 
 
 class LMConfig(Strict):

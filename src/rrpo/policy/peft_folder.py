@@ -9,8 +9,8 @@ import pydantic
 import torch
 from torch import Tensor
 
-from rrpo.checkpoint import read_json
 from rrpo.errors import UserError
+from rrpo.files import read_json
 from rrpo.policy.state_dict import shown
 from rrpo.policy.upstream import LAYERS
 from rrpo.policy.weight_files import read_file

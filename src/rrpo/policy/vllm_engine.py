@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rrpo.checkpoint import write_json
 from rrpo.errors import NotFinite, UserError
+from rrpo.files import write_json
 from rrpo.policy.adapter import plain_state
 from rrpo.policy.layout import prompt
 from rrpo.policy.lm import LMConfig, SpeechTokenLM

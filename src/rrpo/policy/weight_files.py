@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from rrpo.archive import refuse_archive
-from rrpo.checkpoint import load_tensors, read_json
+from rrpo.checkpoint import load_tensors
 from rrpo.errors import UserError, shortened
+from rrpo.files import read_json
 
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 """What `transformers` calls a model in one file; with `.index.json` after it, in shards."""

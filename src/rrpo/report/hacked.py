@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrpo.checkpoint import read_json
+from rrpo.files import read_json
 from rrpo.report.listening import Player, load, player_of
 
 FILE = "hacked.json"

@@ -9,8 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from rrpo.checkpoint import read_json, write_text
+from rrpo.codec_identity import shown
 from rrpo.errors import UserError
+from rrpo.files import read_json, write_text
 from rrpo.interval import Interval, read_interval
 from rrpo.measures import (
     BY_KEY,
@@ -36,7 +37,6 @@ from rrpo.report.scatter import panels
 from rrpo.report.stages import read_stages, times
 from rrpo.report.summary import summarize
 from rrpo.report.templates import TEMPLATES, templates
-from rrpo.tokens import shown
 
 
 def write_page(folder: Path) -> Path:

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rrpo.checkpoint import atomic_path
+from rrpo.files import atomic_path
 from rrpo.interval import Interval
 from rrpo.measures import (
     JUDGE_PROBABILITY,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rrpo.audio import SAMPLE_RATE, Audio
-from rrpo.checkpoint import atomic_path
+from rrpo.files import atomic_path
 
 BANDS = 80
 """Mel bands of a spectrogram."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rrpo.checkpoint import read_json
+from rrpo.files import read_json
 from rrpo.interval import read_interval
 from rrpo.measures import plain_name, section
 from rrpo.report.numbers import number

@@ -6,11 +6,11 @@ from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.config import Strict
 from rrpo.emotions import EMOTIONS
 from rrpo.reward.content import TextKind
 from rrpo.schedule import TrainConfig
-from rrpo.tokens import SPEECH_CODES
 
 Task = Literal["emotion", "content"]
 TASKS: tuple[Task, ...] = get_args(Task)

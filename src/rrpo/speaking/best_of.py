@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from rrpo.errors import UserError
 from rrpo.policy.layout import Prompt
+from rrpo.repetition import loops
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
 from rrpo.reward.reward import score, weighted_sum
 from rrpo.speaking.speaker import Said
-from rrpo.tokens import loops
 
 MOST = 100
 """Utterances of which one may be chosen; each takes the time of one."""

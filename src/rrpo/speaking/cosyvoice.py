@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from rrpo.audio import Audio
-from rrpo.checkpoint import sha256
 from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.codec.s3 import FILES as TOKENIZERS
+from rrpo.codec_identity import codec_name, identity, require_one_codec
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate.panel import Sample
+from rrpo.files import sha256
 from rrpo.loading import Location, load_tokenizer, origin_of
 from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.policy.layout import Prompt, make_prompts
 from rrpo.speaking.speaker import Said
-from rrpo.tokens import codec_name, identity, require_one_codec
 
 BATCH = 16
 LONGEST = 20.0

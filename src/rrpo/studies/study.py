@@ -8,13 +8,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rrpo.checkpoint import atomic_path, write_json, write_text
-from rrpo.cores import cores
-from rrpo.errors import UserError
-from rrpo.processes import machine
+from rrpo.cores import cores, machine
+from rrpo.errors import TrainingInterrupted, UserError
+from rrpo.files import atomic_path, write_json, write_text
 from rrpo.progress import Progress
 from rrpo.studies.children import end_with_parent, terminated
-from rrpo.train import TrainingInterrupted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

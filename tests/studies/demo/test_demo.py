@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from disk_faults import faults
-from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
+from rrpo.files import read_json, write_json
 from rrpo.interval import with_intervals
 from rrpo.mini.text import SPEAKERS
 from rrpo.studies.demo import demo, voices

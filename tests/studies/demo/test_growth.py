@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
+from rrpo.files import read_json, write_json
 from rrpo.studies.demo import seeds
 from rrpo.studies.demo.systems import SMOKE
 

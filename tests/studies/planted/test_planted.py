@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rrpo.checkpoint import write_json
 from rrpo.errors import UserError
+from rrpo.files import write_json
 from rrpo.policy_runs import DiffRORun, GRPORun
 from rrpo.reward.config import subsets
 from rrpo.studies import study as skeleton

@@ -7,10 +7,10 @@ import pytest
 import soundfile
 
 from rrpo.audio import SAMPLE_RATE
-from rrpo.checkpoint import read_json
 from rrpo.data.manifest import Recording, write_manifest
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
+from rrpo.files import read_json
 from rrpo.interval import exactly
 from rrpo.mini.world import World
 from rrpo_world.artifacts import quality, study, trials

@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rrpo.audio import to_peak
-from rrpo.checkpoint import read_json
 from rrpo.emotions import EMOTIONS
 from rrpo.evaluate.panel import Judges
+from rrpo.files import read_json
 from rrpo.interval import exactly
 from rrpo.mini.world import World
 from rrpo_world.study import degraded

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from rrpo.checkpoint import read_json, write_json
+from rrpo.codec_identity import SPEECH_CODES
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
+from rrpo.files import read_json, write_json
 from rrpo.interval import Interval, with_intervals
 from rrpo.mini.world import World
-from rrpo.tokens import SPEECH_CODES
 from rrpo_world.corpus import lines
 from rrpo_world.study import codec as world_codec
 from rrpo_world.study import models, speech

@@ -4,7 +4,7 @@ from rrpo.evaluate.artifacts.detectors import KINDS, THRESHOLDS, TRANSIENTS, det
 from rrpo.evaluate.artifacts.drops import quality_drops
 from rrpo.evaluate.artifacts.events import Artifact, Scores
 from rrpo.evaluate.artifacts.tokens import carrier_shares, token_artifacts
-from rrpo.tokens import loops, repetition
+from rrpo.repetition import loops, repetition
 
 __all__ = [
     "KINDS",

@@ -18,7 +18,7 @@ from rrpo.evaluate.artifacts.events import (
     loudness,
     stretches,
 )
-from rrpo.tokens import runs_of
+from rrpo.repetition import runs_of
 
 BLOCK = 80
 """Samples of a block that has a score: 5 ms."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrpo.audio import SAMPLE_RATE
-from rrpo.tokens import runs_of
+from rrpo.repetition import runs_of
 
 Curve = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from rrpo.audio import SAMPLE_RATE, is_silent
 from rrpo.evaluate.artifacts.events import Artifact, Curve, Scores, loudness, stretches
-from rrpo.tokens import runs_of
+from rrpo.repetition import runs_of
 
 BLOCK = 160
 """Samples of a frame: 10 ms."""

@@ -1,18 +1,21 @@
 """Artifacts that can be told from speech tokens: loops, and ids that decode to an artifact."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
 from rrpo.audio import SAMPLE_RATE, Audio
+from rrpo.codec_identity import TOKEN_RATE
 from rrpo.errors import UserError
 from rrpo.evaluate.artifacts.detectors import TRANSIENTS, detect
 from rrpo.evaluate.artifacts.events import Artifact
 from rrpo.progress import Progress
-from rrpo.tokens import TOKEN_RATE, as_ids, repeated, runs_of
+from rrpo.repetition import as_ids, repeated, runs_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def token_artifacts(
@@ -51,12 +54,12 @@ def token_artifacts(
 
 
 def carrier_shares(
-    decode: Callable[[Tensor], Audio],
+    decode: "Callable[[Tensor], Audio]",
     ids: Sequence[int],
-    contexts: Sequence[Tensor],
+    contexts: "Sequence[Tensor]",
     kinds: Sequence[str] = TRANSIENTS,
     sample_rate: int = SAMPLE_RATE,
-) -> Tensor:
+) -> NDArray[np.float64]:
     """Return the share of contexts in which each id is detected as an artifact of each kind.
 
     For any codec: an id takes the place of the middle token of a context, the context is decoded
@@ -72,31 +75,31 @@ def carrier_shares(
         sample_rate: of that audio, in Hz.
 
     Returns:
-        (n, kinds), float32.
+        (n, kinds), float64.
 
     Raises:
         UserError: there is no context, or one has an even length.
     """
     if not contexts or any(context.numel() % 2 == 0 for context in contexts):
         raise UserError("give stretches of an odd number of tokens to put each id into")
-    detected = torch.zeros(len(ids), len(kinds))
-    fit = torch.zeros(len(kinds))
+    detected = np.zeros((len(ids), len(kinds)))
+    fit = np.zeros(len(kinds))
     with Progress("listen to token ids", len(ids) * len(contexts)) as progress:
         for number, context in enumerate(contexts):
             clean = ~_detected_in_the_middle(decode, context, kinds, sample_rate)
-            fit += clean.float()
+            fit += clean
             for row, token in enumerate(ids):
                 changed = context.clone()
                 changed[context.numel() // 2] = token
                 found = _detected_in_the_middle(decode, changed, kinds, sample_rate)
-                detected[row] += (found & clean).float()
+                detected[row] += found & clean
                 progress.update(number * len(ids) + row + 1)
-    return detected / fit.clamp(min=1.0)
+    return detected / np.maximum(fit, 1.0)
 
 
 def _detected_in_the_middle(
-    decode: Callable[[Tensor], Audio], tokens: Tensor, kinds: Sequence[str], sample_rate: int
-) -> Tensor:
+    decode: "Callable[[Tensor], Audio]", tokens: "Tensor", kinds: Sequence[str], sample_rate: int
+) -> NDArray[np.bool_]:
     """Return which kinds (kinds,) are detected within the middle token or half a token of it."""
     audio = decode(tokens)
     length = len(audio) / sample_rate / tokens.numel()
@@ -106,4 +109,4 @@ def _detected_in_the_middle(
         for artifact in detect(audio, sample_rate, kinds)
         if artifact.start < start + 2 * length and artifact.end > start
     }
-    return torch.tensor([kind in found for kind in kinds])
+    return np.array([kind in found for kind in kinds])

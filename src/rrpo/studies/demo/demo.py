@@ -15,10 +15,10 @@ from typing import Any
 
 from rich.console import Console
 
-from rrpo.checkpoint import claim, read_json, sha256, write_json, write_text
 from rrpo.errors import UserError
 from rrpo.evaluate import quality
 from rrpo.evaluate.panel import summarise
+from rrpo.files import claim, read_json, sha256, write_json, write_text
 from rrpo.interval import with_intervals
 from rrpo.mini.world import HASHES, World
 from rrpo.report.page import write_page

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from rrpo import audio
-from rrpo.checkpoint import read_json, write_json
 from rrpo.errors import UserError
 from rrpo.evaluate.panel import Judges, Sample, measure
+from rrpo.files import read_json, write_json
 from rrpo.measures import BY_KEY
 from rrpo.policy import SpeechTokenLM
 from rrpo.report.sound import opus_uri

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 
 from rrpo import progress
+from rrpo.errors import TrainingInterrupted
 from rrpo.studies.children import end_with_parent, terminated
-from rrpo.train import TrainingInterrupted
 
 
 @dataclass

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from rrpo.audio import write
-from rrpo.checkpoint import write_json
 from rrpo.evaluate.artifacts import detect
+from rrpo.files import write_json
 from rrpo.mini.world import World
 from rrpo.report.hacked import FILE
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from rrpo import __version__
-from rrpo.checkpoint import read_json, write_json
+from rrpo.files import read_json, write_json
 from rrpo.interval import Interval, with_intervals
 from rrpo.report.plots import figure
 from rrpo.studies.demo import demo

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rrpo.checkpoint import write_json
 from rrpo.evaluate import robustness
+from rrpo.files import write_json
 from rrpo.studies.demo.judged import judge, speak
 from rrpo.studies.demo.schedule import Stage
 from rrpo.studies.demo.setting import Demo

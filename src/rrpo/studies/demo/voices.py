@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from rrpo import policy
-from rrpo.checkpoint import claim, read_json, sha256, write_json
 from rrpo.errors import UserError
 from rrpo.evaluate.matched import run_interval
 from rrpo.evaluate.panel import Judges, measure
 from rrpo.evaluate.statistics import clusters
+from rrpo.files import claim, read_json, sha256, write_json
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World
 from rrpo.progress import Progress

@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rrpo.checkpoint import read_json
 from rrpo.evaluate.statistics import paired_interval
+from rrpo.files import read_json
 from rrpo.interval import Interval
 from rrpo.measures import BY_KEY
 from rrpo.monitor import read_looks

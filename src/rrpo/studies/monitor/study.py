@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rrpo.checkpoint import claim, read_json, write_json
+from rrpo.files import claim, read_json, write_json
 from rrpo.interval import exactly, with_intervals
 from rrpo.report.markdown import table
 from rrpo.studies.aims import COLUMNS, Aim, rows

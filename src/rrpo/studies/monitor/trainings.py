@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from rrpo import policy, reward, runs
-from rrpo.checkpoint import write_json
 from rrpo.data.shards import Utterance
 from rrpo.evaluate import quality
 from rrpo.evaluate.panel import Judges, measure
+from rrpo.files import write_json
 from rrpo.loading import load_reward_model
 from rrpo.mini.mixes import mix_pool
 from rrpo.mini.world import World

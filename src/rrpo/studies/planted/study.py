@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rrpo.checkpoint import alone, claim
+from rrpo.files import alone, claim
 from rrpo.studies.planted.figures import found_in, rows_of
 from rrpo.studies.planted.listen import write_page
 from rrpo.studies.planted.page import draw, page

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from rrpo import policy, reward, runs
-from rrpo.checkpoint import read_json, write_json
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
+from rrpo.files import read_json, write_json
 from rrpo.mini.inserts import with_sound
 from rrpo.mini.world import World
 from rrpo.policy.layout import make_examples

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from rrpo.checkpoint import load_tensors, read_json
+from rrpo.checkpoint import load_tensors
 from rrpo.errors import UserError
+from rrpo.files import read_json
 from rrpo.studies.real_speech.folds import Fold, Job, mixes_audio
 
 

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from rrpo import reward
 from rrpo.audio import SAMPLE_RATE, Audio
-from rrpo.checkpoint import read_json, sha256, write_json
 from rrpo.codec import speech, whisper
 from rrpo.codec.speech import SpeechTokenizer, SpeechTokenizerConfig
 from rrpo.codec.states import StateCache, hear
@@ -34,6 +33,7 @@ from rrpo.codec.train_speech import (
     SpeechTokenizerObjective,
     new_tokenizer,
 )
+from rrpo.codec_identity import identity
 from rrpo.data.catalogue import known_corpora
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.data.survey import (
@@ -44,13 +44,13 @@ from rrpo.data.survey import (
     write_report,
 )
 from rrpo.errors import UserError
+from rrpo.files import read_json, sha256, write_json
 from rrpo.progress import Progress
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.pretrain import PretrainObjective, Telling
 from rrpo.sound.audio_mixup import energy_adaptive_mixup, other_than
 from rrpo.studies.real_speech.folds import Fold, Size, configurations
 from rrpo.studies.real_speech.recordings import read_recordings, shared_emotions
-from rrpo.tokens import identity
 from rrpo.train import TrainConfig, train
 
 TOKENIZER = SpeechTokenizerConfig()
