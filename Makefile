@@ -4,6 +4,8 @@ BIN := .venv/bin
 INSTALL := PYTHON=$(PYTHON) sh scripts/install.sh
 # The build for this machine: without a GPU the CPU's, where uv or the index knows it.
 TORCH ?= torch==2.13.0
+# Where containers forbid compiled modules, each process that loads torch takes seconds longer.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: env demo smoke test test-fast test-oldest check docs format clean
 

@@ -36,6 +36,19 @@ def test_a_whole_installation(
     assert str(Path.home()) not in shown
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_modules_that_are_compiled_at_every_start_are_told(
+    compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept.pyc"
+    if compiled:
+        kept.touch()
+    monkeypatch.setattr(doctor.importlib.util, "cache_from_source", lambda _: str(kept))
+    shown = doctor.lines(doctor.examine())
+    assert any("PYTHONDONTWRITEBYTECODE" in line for line in shown) != compiled
+    assert max(map(len, shown)) <= 80
+
+
 def test_json_holds_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

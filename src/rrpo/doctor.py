@@ -32,6 +32,11 @@ FOR_DEVELOPERS = ("dev", "docs")
 DISTILLMOS = "pip install --no-deps distillmos xls-r-sqa"
 """Of no extra: its own dependencies are large and not needed."""
 WIDTH = 80
+NOT_COMPILED = [
+    "slow start: every process compiles torch's modules again, for seconds: unset",
+    "  PYTHONDONTWRITEBYTECODE, or call python -m compileall on site-packages once",
+]
+"""Containers often forbid that compiled modules are kept."""
 
 
 def examine() -> dict[str, Any]:
@@ -49,6 +54,7 @@ def examine() -> dict[str, Any]:
         "cores": {"usable": cores(), "all": os.cpu_count()},
         "threads": None,
         "device": None,
+        "compiled": True,
         "parts": {},
         "assets": 0,
         "broken": [],
@@ -99,7 +105,8 @@ def _torch() -> dict[str, Any]:
 
     cuda = torch.cuda.is_available()
     device = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}" if cuda else None
-    return {"threads": torch.get_num_threads(), "device": device}
+    compiled = Path(importlib.util.cache_from_source(torch.__file__)).is_file()
+    return {"threads": torch.get_num_threads(), "device": device, "compiled": compiled}
 
 
 def _assets() -> dict[str, Any]:
@@ -134,6 +141,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"CPU: {usable} of {found['cores']['all']} cores; a training uses {told} at most",
         "  (other numbers: OMP_NUM_THREADS=N, or --set train.threads=N)",
         f"device: {found['device'] or 'no CUDA device, all runs on the CPU'}",
+        *([] if found["compiled"] else NOT_COMPILED),
         "optional parts (+ there, - missing):",
         *parts,
         f"bundled assets: {found['assets']} files are as they were made",
