@@ -184,19 +184,37 @@ def test_what_a_policy_rests_on_is_part_of_its_settings(monkeypatch: pytest.Monk
     assert changed == [True, True, True, True]  # starts, and all policies
 
 
+KINDS = ("diffro", "rrpo", "rrpo_ensemble", "rrpo_second_round", "grpo", "best_of")
+SMALL = replace(SMOKE, policies=KINDS)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of the smallest size with every kind of policy, in one process."""
+    out = tmp_path_factory.mktemp("planted") / "planted"
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(best_of_module, "COUNTS", (1, 2))
+        changed.setattr(trainings, "LISTENED", 4)
+        changed.setattr(skeleton, "cores", lambda: 1)  # processes would take longer to start
+        run(out, SMALL)
+    return out
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rrpo_ensemble", "rrpo_second_round", "grpo", "best_of"])
-def test_every_kind_of_policy_is_trained(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(best_of_module, "COUNTS", (1, 2))
-    monkeypatch.setattr(trainings, "LISTENED", 4)
-    monkeypatch.setattr(skeleton, "cores", lambda: 1)  # processes would take longer to start
-    part = replace(SMOKE, policies=(name,), reward_models=())
-    told = json.loads(run(tmp_path / "out", part).with_suffix(".json").read_text())
-    assert told["finished"] == told["planned"]
-    (job,) = (job for group in jobs(part) for job in group if job.what == name)
-    found = found_at(tmp_path / "out", part, job)
+def test_the_smallest_study_runs(small: Path) -> None:
+    told = json.loads((small / "planted.json").read_text())
+    assert told["finished"] == told["planned"] == len([j for g in jobs(SMALL) for j in g])
+    assert {"rho", "artifact", "reward_model", "measure", "mean", "low", "high", "seeds"} <= set(
+        told["rows"][0]
+    )
+    assert (small / "planted.svg").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_policy_is_trained(name: str, small: Path) -> None:
+    (job,) = (job for group in jobs(SMALL) for job in group if job.what == name)
+    found = found_at(small, SMALL, job)
     assert found is not None
     assert len(found["looks"]) >= 2
     assert found["looks"][0]["kl"] == 0.0
@@ -205,27 +223,20 @@ def test_every_kind_of_policy_is_trained(
 
 
 @pytest.mark.slow
-def test_the_smallest_study_runs_and_goes_on_from_its_figures(tmp_path: Path) -> None:
-    out = tmp_path / "planted"
-    path = run(out, SMOKE)
-    told = json.loads(path.with_suffix(".json").read_text())
-    assert told["finished"] == told["planned"] == 6
-    assert {"rho", "artifact", "reward_model", "measure", "mean", "low", "high", "seeds"} <= set(
-        told["rows"][0]
-    )
-    assert path.with_suffix(".svg").is_file()
-    # Another machine has the figures alone, and one policy to train.
-    policies = [job for group in jobs(SMOKE) for job in group if job.kind == "policy"]
-    wanted = (folder_of(out, policies[0]) / "figures.json").read_text()
+def test_it_goes_on_from_its_figures(small: Path, tmp_path: Path) -> None:
+    """Another machine has the figures alone, and one policy to train."""
+    part = replace(SMALL, policies=("diffro", "rrpo"))
+    lost, kept = [job for group in jobs(part) for job in group if job.kind == "policy"]
+    wanted = (folder_of(small, lost) / "figures.json").read_text()
     copy = tmp_path / "copy"
-    for group in jobs(SMOKE):
+    for group in jobs(part):
         for job in group:
-            if job != policies[0]:
+            if job != lost:
                 folder_of(copy, job).mkdir(parents=True)
                 (folder_of(copy, job) / "figures.json").write_text(
-                    (folder_of(out, job) / "figures.json").read_text()
+                    (folder_of(small, job) / "figures.json").read_text()
                 )
-    run(copy, SMOKE)
-    assert done(copy, SMOKE, policies[0])
-    assert (folder_of(copy, policies[0]) / "figures.json").read_text() == wanted
-    assert not (folder_of(copy, policies[1]) / "results.json").exists()
+    run(copy, part)
+    assert done(copy, part, lost)
+    assert (folder_of(copy, lost) / "figures.json").read_text() == wanted
+    assert not (folder_of(copy, kept) / "results.json").exists()
