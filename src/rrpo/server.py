@@ -95,11 +95,18 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         UserError: nothing can listen there.
     """
-    if host in ("", "0.0.0.0") or ":" in host:
-        raise UserError(
-            f"--host {host!r}: name one IPv4 address of this machine, or its name: requests under "
-            "another are refused"
-        )
+    wrong = UserError(
+        f"--host {host!r}: name one IPv4 address of this machine, or its name: requests under "
+        "another are refused"
+    )
+    if not host or ":" in host:
+        raise wrong
+    try:
+        address = socket.gethostbyname(host)  # 0 and 0.0 are spellings of every address
+    except OSError:
+        raise wrong from None
+    if address == "0.0.0.0":
+        raise wrong
     try:
         return socket.create_server((host, port))
     except OSError as error:

@@ -277,6 +277,7 @@ def test_marks_are_compared_with_the_detectors(tmp_path: Path) -> None:
         return replace(one, value=(first.seconds / 2 + 0.03,))
 
     ratings = Crowd(design, Opinion({})).ratings(4)
+    anchors = {page.id for page in design.pages if page.role == "anchor"}
     ratings = replace(ratings, answers=[heard(one) for one in ratings.answers])
     found = analyze(tmp_path / "test", ratings, judges=False)["questions"]["artifacts"]
     assert found["systems"]["alpha"].mean == 1.0 and found["systems"]["beta"].mean == 0.0
@@ -284,6 +285,11 @@ def test_marks_are_compared_with_the_detectors(tmp_path: Path) -> None:
     assert detectors["recall"].mean == 1.0 and 0 < detectors["precision"].mean <= 1.0
     assert 0.0 < detectors["chance"] < 1.0
     assert not detectors["recall"].known and not detectors["precision"].known  # of four listeners
+    # Whether the clicks of the low anchors are marked makes no difference to the detectors.
+    assert anchors
+    lost = [one for one in ratings.answers if one.page not in anchors]
+    without = analyze(tmp_path / "test", replace(ratings, answers=lost), judges=False)
+    assert without["questions"]["artifacts"]["detectors"] == detectors
 
 
 def _tone(seconds: float) -> audio.Audio:

@@ -461,3 +461,43 @@ def test_a_static_page_hands_out_a_file_that_is_read(browser: Any, tmp_path: Pat
         coming.value.save_as(test / RESULTS / coming.value.suggested_filename)
     require_all_answered(read_ratings(test), [0.1, 0.25])
     assert read_ratings(test).listeners[0].order == 2
+
+
+def test_an_old_tab_of_a_static_page_loses_nothing(browser: Any, tmp_path: Path) -> None:
+    """Each tab keeps its own pages; what another one has answered since is joined to them."""
+    test = tmp_path / "test"
+    write_test(test, seconds=BRIEF)
+    write_static(test, tmp_path / "web")
+    with hosted(tmp_path / "web") as address, opened(browser) as old:
+        begin(old, f"{address}?order=3", 1280)
+        answer(old)
+        new = old.context.new_page()
+        new.goto(f"{address}?order=3")
+        hear(new)
+        new.get_by_role("button", name="Go on").click()
+        for _ in range(3):
+            answer(new)
+        answer(old)
+        with old.expect_download() as coming:
+            old.get_by_role("button", name="Take what you have answered so far").click()
+        (test / RESULTS).mkdir(exist_ok=True)
+        coming.value.save_as(test / RESULTS / "part.json")
+    assert len({one.page for one in read_ratings(test).answers}) == 4
+
+
+def test_the_administrators_focus_stays_when_counts_are_made_anew(
+    browser: Any, tmp_path: Path
+) -> None:
+    write_test(tmp_path / "test")
+    with running(tmp_path / "test") as served, opened(browser) as page:
+        for number in range(3):
+            served.store.join(f"{number:032x}")
+        page.clock.install()
+        page.goto(f"{served.address}administrator#{served.secret}")
+        last = page.get_by_role("button", name="Delete listener").nth(2)
+        last.focus()
+        name = last.get_attribute("aria-label")
+        served.store.join("f" * 32)
+        page.clock.run_for(6000)
+        until(page, lambda: page.get_by_role("button", name="Delete listener").count() == 4)
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == name

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import pytest
 import soundfile
 
 pytest.importorskip("pyloudnorm", reason="needs pyloudnorm: pip install 'rrpo[listen]'")
-from recorded_systems import built, recordings
+from recorded_systems import built, noise, recordings
+from rrpo import audio
 from rrpo.errors import UserError
 from rrpo.files import sha256
 from rrpo.listen.build import Plan, build, changed_exclusion
 from rrpo.listen.design import pages_of, read_design, sound_file
 from rrpo.listen.instructions import read_instructions
 from rrpo.listen.loudness import loudness_of
+from rrpo.listen.systems import Speaking, gather
 
 
 def test_every_listener_hears_every_item_once_with_its_checks(tmp_path: Path) -> None:
@@ -184,6 +187,49 @@ def test_one_system_has_no_power_of_a_difference_and_fewer_repeats_are_told(tmp_
     assert "power: calculated for a difference of two systems only" in lines
     assert lines[0].startswith("1 system: alpha; ")
     assert any("of 99 repeats: no more pages can be repeated" in line for line in lines)
+
+
+def test_a_name_of_ones_own_is_that_of_the_system(tmp_path: Path) -> None:
+    """Also of what `rrpo evaluate` let a run say, and before the systems of a demo."""
+    rows = [{"wav": f"samples/{n}.wav", "text": f"Text {n}.", "emotion": "happy"} for n in (0, 1)]
+    for run in ("x", "y"):
+        folder = tmp_path / run / "rrpo" / "samples"
+        folder.mkdir(parents=True)
+        for number in (0, 1):
+            audio.write(folder / f"{number}.wav", noise(seed=number))
+        (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    places = [str(tmp_path / run / "rrpo" / "samples") for run in ("x", "y")]
+    with pytest.raises(UserError, match="two systems are called rrpo"):
+        gather(places, None, Speaking())
+    found = gather([f"one={places[0]}", f"two={places[1]}"], None, Speaking())
+    assert list(found.systems) == ["one", "two"]
+    demo = tmp_path / "demo"
+    shutil.copytree(places[0], demo / "samples")
+    told = [{"system": name, **rows[0]} for name in ("base", "rrpo")]
+    (demo / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    assert list(gather([str(demo)], None, Speaking()).systems) == ["base", "rrpo"]
+    assert list(gather([f"new={demo}"], None, Speaking()).systems) == ["new-base", "new-rrpo"]
+
+
+def test_a_single_check_can_be_failed_and_more_than_there_are_cannot(tmp_path: Path) -> None:
+    assert built(tmp_path, template="mos", attention=1).exclusion.attention_failed == 1
+    with pytest.raises(UserError, match="the test has 1 attention check"):
+        changed_exclusion(Plan(attention=1), ["attention_failed=2"])
+
+
+@pytest.mark.parametrize("template", ["preference", "identification", "artifacts", "mos", "cmos"])
+def test_a_scale_is_told_of_where_there_is_one(tmp_path: Path, template: str) -> None:
+    design = built(tmp_path, template=template)
+    told = [*design.instructions, *(page.note or "" for page in design.pages)]
+    assert any("scale" in line for line in told) == (template in ("mos", "cmos"))
+
+
+def test_examples_of_a_text_of_the_test_are_told(tmp_path: Path) -> None:
+    folder = recordings(tmp_path / "alpha", texts=2)
+    _, lines = build([str(folder)], tmp_path / "all", Plan(template="mos", texts=2, listeners=1))
+    assert "no text is left for the examples: they are of a text of the test" in lines
+    _, lines = build([str(folder)], tmp_path / "one", Plan(template="mos", texts=1, listeners=1))
+    assert not any("examples" in line for line in lines)
 
 
 def test_rules_can_be_changed_before_the_test() -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rrpo.listen.orders import assign, choose_repeated, weave, williams, with_repeats
+from rrpo.listen.orders import Hear, assign, choose_repeated, weave, williams, with_repeats
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 12])
@@ -28,6 +28,25 @@ def test_one_system_of_an_item_for_each_listener() -> None:
     for order in orders:
         of_systems = Counter(system for _, system in order)
         assert max(of_systems.values()) - min(of_systems.values()) <= 1
+
+
+@pytest.mark.parametrize("hear", ["one", "all"])
+@pytest.mark.parametrize(("conditions", "items"), [(2, 50), (3, 50), (4, 50), (5, 20), (6, 50)])
+def test_systems_follow_each_other_about_equally_often(
+    conditions: int, items: int, hear: Hear
+) -> None:
+    """Also from one block to the next; before, one system followed itself, or one other, there."""
+    orders = assign(items, conditions, len(williams(conditions)), hear, seed=0)
+    pairs = Counter(
+        (one, other) for order in orders for (_, one), (_, other) in itertools.pairwise(order)
+    )
+    apart = [pairs[a, b] for a in range(conditions) for b in range(conditions) if a != b]
+    turns = 1 if hear == "one" else conditions
+    assert max(apart) - min(apart) <= 2 * turns
+    itself = sum(pairs[name, name] for name in range(conditions))
+    assert itself == 0 or (conditions, hear) == (2, "all")  # where there is no other difference
+    heard = Counter(pair for order in orders for pair in order)
+    assert len(heard) == items * conditions and len(set(heard.values())) == 1
 
 
 def test_all_systems_of_an_item_for_each_listener_and_not_at_once() -> None:

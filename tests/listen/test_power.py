@@ -1,16 +1,21 @@
 """The power calculation against simulated listeners, and variances of a pilot test."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from recorded_systems import built
+from rrpo.errors import UserError
+from rrpo.listen import pilot
 from rrpo.listen.answers import Judgement
 from rrpo.listen.design import Page
 from rrpo.listen.orders import Hear
 from rrpo.listen.pilot import estimate
 from rrpo.listen.power import ASSUMED, Variances, difference_variance, plan, told
-from rrpo.listen.simulated import SCALE, simulated_counts
+from rrpo.listen.simulated import SCALE, Crowd, Opinion, simulated_counts
 
 
 @pytest.mark.parametrize("hear", ["one", "all"])
@@ -60,6 +65,27 @@ def test_where_neither_is_enough_alone_a_pair_is_that_is() -> None:
     assert "together" in " ".join(told(found))
 
 
+def test_a_pilot_leaves_out_whom_its_rules_leave_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyloudnorm", reason="needs pyloudnorm: pip install 'rrpo[listen]'")
+    design = built(tmp_path, template="mos")
+    means = {"naturalness": {"alpha": 3.0, "beta": 3.5}}
+    every = Crowd(design, Opinion(means, ASSUMED)).ratings(8)
+    careless = every.listeners[0].id
+    checks = {page.id for page in design.pages if page.role == "attention"}
+    wrong = [
+        replace(one, value=99.0) if one.listener == careless and one.page in checks else one
+        for one in every.answers
+    ]
+    found = []
+    for answers in (wrong, [one for one in wrong if one.listener != careless], every.answers):
+        told = replace(every, answers=answers)
+        monkeypatch.setattr(pilot, "read_ratings", lambda _, told=told: told)
+        found.append(pilot.variances_of(tmp_path / "test"))
+    assert found[0] == found[1] != found[2]
+
+
 def test_a_pilot_tells_the_variances() -> None:
     truth = Variances(0.3, 0.2, 0.1, 0.1, 0.1, 0.3)
     rng = np.random.default_rng(0)
@@ -77,6 +103,8 @@ def test_a_pilot_tells_the_variances() -> None:
         Judgement(f"L{who}", page, SCALE, float(value), (f"system {s}",), f"item {i}", None, 1.0, 1)
         for (who, i, s), value in np.ndenumerate(values)
     ]
+    with pytest.raises(UserError, match="two systems at least"):
+        estimate([one for one in answers if one.systems == ("system 0",)])
     found = estimate(answers)
     for name, value in vars(truth).items():
         assert getattr(found, name) == pytest.approx(value, rel=0.5), name

@@ -42,6 +42,16 @@ def test_agreement_of_all_leaves_a_share_open_to_one_side(tmp_path: Path) -> Non
     assert any("hang on the 0.1 wins" in line for line in figures["cautions"])
 
 
+def test_a_share_of_few_items_has_no_interval(tmp_path: Path) -> None:
+    design = built(tmp_path, template="preference", texts=1)
+    ratings = preferring(design, Crowd(design, Opinion({"preference": MEANS})).ratings(8), "beta")
+    figures = analyze(tmp_path / "test", ratings, judges=False)
+    assert any("too few for intervals" in line for line in figures["cautions"])
+    share = figures["questions"]["preference"]["shares"]["beta over alpha"]
+    assert share.mean == 1.0
+    assert not share.known
+
+
 def preferring(design: Design, ratings: Ratings, winner: str) -> Ratings:
     """Return ratings in which one system always wins, and others against each other by turns."""
     sounds = {one.id: one.system for one in design.sounds}

@@ -101,6 +101,22 @@ def test_a_deleted_listener_leaves_no_trace_in_any_file(test: Path, design: Desi
     assert b"panel-first" not in kept and one.id.encode() not in kept
 
 
+def test_a_reader_that_keeps_the_log_is_told_and_it_goes_later(test: Path, design: Design) -> None:
+    """The log cannot be emptied while another program reads, such as one that looks into it."""
+    store = Store(test, design)
+    one = store.join(TOKENS[0], "panel-first")
+    store.keep(one, answered(design, "p1"))
+    reader = sqlite3.connect(test / RATINGS)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM listeners").fetchall()
+    with pytest.raises(UserError, match=r"is deleted, but another program that reads .* its log"):
+        store.delete(one.id)
+    assert store.ratings().listeners == []
+    reader.close()
+    store.join(TOKENS[1])
+    assert b"panel-first" not in b"".join(path.read_bytes() for path in test.glob(f"{RATINGS}*"))
+
+
 def test_no_token_is_written(test: Path, design: Design) -> None:
     store = Store(test, design)
     store.join("0123456789abcdef" * 2)

@@ -95,6 +95,8 @@ def _names(option: str, given: str | None) -> list[str] | None:
     names = [name.strip() for name in given.split(",")]
     if not all(names):
         raise UserError(f"{option} {given!r} has an empty name: give names with a comma between")
+    if len(set(names)) < len(names):
+        raise UserError(f"{option} {given} names one twice: leave it out once")
     return names
 
 

@@ -40,7 +40,7 @@ Out = Annotated[
     ),
 ]
 
-Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Random seed.")]
 
 Smoke = Annotated[bool, typer.Option(help="Every stage at a tiny size, to try the command.")]
 

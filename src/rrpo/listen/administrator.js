@@ -9,6 +9,7 @@
     anchor: "low anchor", attention: "attention check"
   };
   let asked = null;  // the listener whose deletion is to be confirmed
+  let failed = false;  // whether the last refresh was
 
   function byId(id) { return document.getElementById(id); }
 
@@ -28,6 +29,18 @@
     return answer;
   }
 
+  // What has the focus keeps it when the tables are made again.
+  function refocused(change) {
+    const key = document.activeElement && document.activeElement.dataset.key;
+    change();
+    if (key && document.activeElement === document.body) {
+      const same = Array.from(document.querySelectorAll("button")).find(function (one) {
+        return one.dataset.key === key;
+      });
+      if (same) { same.focus(); }
+    }
+  }
+
   function fill(table, titles, rows) {
     const head = make("thead", make("tr", ...titles.map(function (text) {
       const cell = make("th", text);
@@ -45,33 +58,35 @@
     table.replaceChildren(head, body);
   }
 
-  function button(text, act) {
+  function button(text, key, act) {
     const one = make("button", text);
     one.type = "button";
+    one.dataset.key = key;
     one.addEventListener("click", act);
     return one;
   }
 
   function deletion(listener) {
     if (asked !== listener.id) {
-      const first = button("Delete …", function () {
+      const first = button("Delete …", "delete " + listener.id, function () {
         asked = listener.id;
         refresh().then(function () { byId("keep").focus(); });
       });
       first.setAttribute("aria-label", "Delete listener " + listener.id);
       return first;
     }
-    const keep = button("Keep", function () { asked = null; refresh(); });
+    const keep = button("Keep", "keep", function () { asked = null; refresh(); });
     keep.id = "keep";
-    const remove = button("Delete for good", async function () {
+    const remove = button("Delete for good", "remove", async function () {
+      let line = "Listener " + listener.id + " was deleted with all answers.";
       try {
         await ask("delete", { listener: listener.id, confirm: listener.id });
-        asked = null;
-        await refresh();
-        told.textContent = "Listener " + listener.id + " was deleted with all answers.";
       } catch (error) {
-        told.textContent = error.message;
+        line = error.message;
       }
+      asked = null;
+      await refresh();
+      told.textContent = line;
     });
     remove.className = "danger";
     return make("span", keep, " ", remove);
@@ -83,16 +98,20 @@
       state = await (await ask("state")).json();
     } catch (error) {
       told.textContent = error instanceof TypeError ? "no answer: is the server still running?" : error.message;
+      failed = true;
       return;
     }
-    told.textContent = "";
+    if (failed) { told.textContent = ""; }  // other lines stay until the next
+    failed = false;
     byId("title").textContent = state.title;
     ["started", "finished", "answered"].forEach(function (one) { byId(one).textContent = state[one]; });
-    fill(byId("listeners"), ["Listener", "Order", state.panel || "", "Answered", "", ""],
-      state.listeners.map(function (one) {
-        return [one.id, one.order + 1, one.panel_id || "", one.answered + " of " + one.pages,
-          one.finished ? "finished" : "", deletion(one)];
-      }));
+    refocused(function () {
+      fill(byId("listeners"), ["Listener", "Order", state.panel || "", "Answered", "", ""],
+        state.listeners.map(function (one) {
+          return [one.id, one.order + 1, one.panel_id || "", one.answered + " of " + one.pages,
+            one.finished ? "finished" : "", deletion(one)];
+        }));
+    });
     fill(byId("pages"), ["Page", "Kind", "Emotion", "Answered by"], state.pages.map(function (one) {
       return [one.id, ROLES[one.role], one.emotion || "", one.answered];
     }));

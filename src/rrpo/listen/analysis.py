@@ -18,7 +18,6 @@ from rrpo.listen.answers import (
     Judgement,
     interval_over,
     judgements,
-    listener_names,
     mean_counts,
 )
 from rrpo.listen.design import Design, Question, read_design
@@ -64,7 +63,7 @@ def analyze(
     answers = judgements(design, collected)
     if not any(one.role == "test" for one in answers):
         raise UserError(f"{test} has no ratings yet: nobody has answered a page of the test")
-    excluded = excluded_listeners(design, collected, answers)
+    excluded = exclusion.excluded_listeners(design, collected, answers)
     kept = [one for one in answers if one.role in HEARD and one.listener not in excluded]
     if not any(one.role == "test" for one in kept):
         _write_excluded(out or test, answers, excluded)
@@ -92,8 +91,10 @@ def analyze(
         if of_it and question.kind != "number":
             found = question_figures(design, of_it, seed)
             if question.kind == "marks":
-                events, lengths = marks.detected(test, of_it), marks.lengths(design)
-                found["detectors"] = marks.compare(of_it, events, lengths, seed)
+                # The low anchors click by construction: to find that is no merit of a detector.
+                tested = [one for one in of_it if one.role == "test"]
+                events, lengths = marks.detected(test, tested), marks.lengths(design)
+                found["detectors"] = marks.compare(tested, events, lengths, seed)
             found["judges"] = _judges(of_it, scores, seed)
             _add_everybody(found, design, again, seed)
             figures["questions"][question.name] = found
@@ -127,19 +128,6 @@ def cautions(answers: Sequence[Judgement], design: Design) -> list[str]:
     chosen = [one for one in tested if one.question.kind == "preference"]
     if chosen and separated(chosen, design.systems):
         found.append(SEPARATED)
-    return found
-
-
-def excluded_listeners(
-    design: Design, ratings: Ratings, answers: Sequence[Judgement]
-) -> dict[str, list[str]]:
-    """Return listener → reasons, of those who are left out by the design's rules."""
-    names = listener_names(ratings)
-    found = {}
-    for one in ratings.listeners:
-        own = [answer for answer in answers if answer.listener == names[one.id]]
-        if own and (why := exclusion.reasons(design, one.order, own)):
-            found[names[one.id]] = why
     return found
 
 

@@ -19,7 +19,7 @@ from rrpo.listen.orders import Hear
 from rrpo.listen.planned_pages import Pages, planned_orders
 from rrpo.listen.sounds import Prepared, prepare
 from rrpo.listen.systems import Gathered, Item, Speaking, gather
-from rrpo.listen.templates import FIVE, NUMBER, PREPARE, Template, template
+from rrpo.listen.templates import FIVE, NUMBER, PREPARE, SCALE, Template, template
 from rrpo.report.numbers import counted
 
 SCALES = ("scale", "comparison")
@@ -102,20 +102,23 @@ def build(
     design = Design(
         title=plan.title or asked.title,
         seed=plan.seed,
-        instructions=plan.instructions or [*asked.task, *PREPARE],
+        instructions=plan.instructions or _instructions(asked),
         questions=[*asked.questions, *([NUMBER] if plan.attention else [])],
         sounds=[one.described(gain) for one, gain in zip(every, levels.gains, strict=True)],
         pages=_used(pages.pages, orders),
         orders=orders,
         systems=list(gathered.systems),
-        exclusion=plan.exclusion or default_exclusion(asked, bool(prepared.reference)),
+        exclusion=plan.exclusion
+        or default_exclusion(asked, bool(prepared.reference), plan.attention),
         panel=plan.panel,
         completion_url=plan.completion_url,
         bundled_voice=gathered.bundled_voice,
-        planned=asdict(planned) if rated else {},
+        planned=asdict(planned) if rated and planned.systems > 1 else {},
     )
     check_design(design)
     lines = [*_told(design, plan, levels.loudness), *left_out(gathered, emotions), *levels.notes]
+    if not left:
+        lines.append("no text is left for the examples: they are of a text of the test")
     return _write(out, design, prepared, levels.gains), [*lines, *_power(planned, rated)]
 
 
@@ -144,12 +147,21 @@ def _require_fit(asked: Template, gathered: Gathered, chosen: Sequence[Item]) ->
         raise UserError("this template asks for emotions: add the column emotion to table.csv")
 
 
-def default_exclusion(asked: Template, reference: bool) -> Exclusion:
-    """Return the rules of a template: two wrong attention checks; repeats .3 of the scale apart."""
+def _instructions(asked: Template) -> list[str]:
+    scaled = any(one.kind in SCALES for one in asked.questions)
+    return [*asked.task, *PREPARE[:-1], " ".join([PREPARE[-1], *[SCALE] * scaled])]
+
+
+def default_exclusion(asked: Template, reference: bool, attention: int) -> Exclusion:
+    """Return the rules of a template: two wrong attention checks; repeats .3 of the scale apart.
+
+    Where there is one check, one is enough.
+    """
     scales = [one for one in asked.questions if one.kind in SCALES]
     apart = round(0.3 * (scales[0].high - scales[0].low), 2) if scales else None
     rated = reference and any(one.kind == "scale" for one in scales)
-    return Exclusion(attention_failed=2, repeat_difference=apart, reference_below_anchor=rated)
+    failed = min(2, max(attention, 1))
+    return Exclusion(attention_failed=failed, repeat_difference=apart, reference_below_anchor=rated)
 
 
 def changed_exclusion(plan: Plan, rules: Sequence[str]) -> Plan:
@@ -167,9 +179,15 @@ def changed_exclusion(plan: Plan, rules: Sequence[str]) -> Plan:
                 f"--exclude {rule}: give a rule with its value, such as attention_failed=1; the "
                 f"rules are {known}"
             )
-    usual = default_exclusion(template(plan.template), True)
+    usual = default_exclusion(template(plan.template), True, plan.attention)
     given = [f"{key}={json.dumps(value)}" for key, value in usual.model_dump().items()]
-    return plan.model_copy(update={"exclusion": load(Exclusion, None, [*given, *rules])})
+    changed = load(Exclusion, None, [*given, *rules])
+    if plan.attention and changed.attention_failed > plan.attention:
+        raise UserError(
+            f"--exclude attention_failed={changed.attention_failed}: the test has "
+            f"{counted(plan.attention, 'attention check')} (--attention), so nobody could break it"
+        )
+    return plan.model_copy(update={"exclusion": changed})
 
 
 def _chosen_systems(gathered: Gathered, names: Sequence[str] | None) -> Gathered:

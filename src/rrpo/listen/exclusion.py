@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rrpo.listen.answers import Judgement
+from rrpo.listen.answers import Judgement, listener_names
 from rrpo.listen.design import Design, Exclusion
-from rrpo.listen.ratings import Value
+from rrpo.listen.ratings import Ratings, Value
 
 FEWEST = 5
 """Answers of a kind from which always the same one is odd."""
@@ -45,6 +45,19 @@ def reasons(design: Design, order: int, answers: Sequence[Judgement]) -> list[st
     checks = [_attention(rules, answers), _missing(design, order, answers)]
     checks += [_repeats(rules, answers), _anchors(rules, answers), _one_value(rules, answers)]
     return [reason for reason in checks if reason]
+
+
+def excluded_listeners(
+    design: Design, ratings: Ratings, answers: Sequence[Judgement]
+) -> dict[str, list[str]]:
+    """Return listener → reasons, of those who are left out by the design's rules."""
+    names = listener_names(ratings)
+    found = {}
+    for one in ratings.listeners:
+        own = [answer for answer in answers if answer.listener == names[one.id]]
+        if own and (why := reasons(design, one.order, own)):
+            found[names[one.id]] = why
+    return found
 
 
 def _attention(rules: Exclusion, answers: Sequence[Judgement]) -> str:

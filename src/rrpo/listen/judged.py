@@ -62,10 +62,14 @@ def _kept(path: Path, design: Design) -> dict[str, dict[str, float]]:
     found = read_json(path) if path.is_file() else {}
     if not isinstance(found, dict) or set(found) != {"sounds", "scores"}:
         return {}
-    same = {one.id for one in design.sounds if found["sounds"].get(one.id) == one.sha256}
+    hashes, judged = found["sounds"], found["scores"]
+    if not isinstance(hashes, dict) or not isinstance(judged, dict):
+        return {}
+    same = {one.id for one in design.sounds if hashes.get(one.id) == one.sha256}
     return {
         judge: {sound: score for sound, score in scores.items() if sound in same}
-        for judge, scores in found["scores"].items()
+        for judge, scores in judged.items()
+        if isinstance(scores, dict)
     }
 
 

@@ -52,7 +52,7 @@ def completion_code(secret: str) -> str:
     return base64.b32encode(_derived(secret, "completion"))[:8].decode()
 
 
-def completion_url(design: Design, code: str = "") -> str | None:
+def completion_url(design: Design, code: str) -> str | None:
     """Return where a listener is sent at the end, the code in the place of `{code}`.
 
     Raises:
@@ -66,7 +66,12 @@ def completion_url(design: Design, code: str = "") -> str | None:
 
 def require_address(url: str) -> None:
     """Raise UserError unless a completion_url is an address that a browser opens."""
-    if urlsplit(url).scheme not in ("http", "https"):
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # half of a bracket
+        whole = False
+    if not whole:
         raise UserError(f"completion_url is {url!r}: give an address that begins with https://")
 
 

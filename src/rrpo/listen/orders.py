@@ -30,6 +30,23 @@ def williams(count: int) -> list[list[int]]:
     return square + [row[::-1] for row in square] if count % 2 and count > 1 else square
 
 
+def _row(length: int, conditions: int, mirrored: bool) -> list[int]:
+    """Return conditions in blocks of all of them, each block a row of the Williams design.
+
+    From block to block the difference of neighbours goes through 1…S−1 in turn, so that here, too,
+    every condition follows every other about as often once the row is shifted by each number.
+    """
+    row = williams(conditions)[0][:: -1 if mirrored else 1]
+    found: list[int] = []
+    for block in range(-(-length // conditions)):
+        shift = 0
+        if block:
+            apart = 1 + (block - 1) % max(conditions - 1, 1)
+            shift = found[-1] - row[0] + (-apart if mirrored else apart)
+        found += [(name + shift) % conditions for name in row]
+    return found[:length]
+
+
 def assign(
     items: int, conditions: int, listeners: int, hear: Hear, seed: int
 ) -> list[list[tuple[int, int]]]:
@@ -37,23 +54,27 @@ def assign(
 
     As many listeners as the Williams design has rows make a group. A group hears the items in one
     order, drawn for it, and over its listeners each item is heard in every condition equally
-    often. A listener's conditions come in blocks of all of them, each block another row. With
-    `all`, the items come as often as there are conditions, in the same order each time, so that
-    between two conditions of an item lie all other items.
+    often, and each condition follows each other about equally often. A listener's conditions come
+    in blocks of all of them. With `all`, the items come as often as there are conditions, in the
+    same order each time, so that between two conditions of an item lie all other items.
 
     Returns:
         At least as many lists as there are listeners: groups are whole.
     """
-    square = williams(conditions)
+    size = len(williams(conditions))
+    rows = [_row(items, conditions, mirrored) for mirrored in (False, True)]
     orders = []
-    for listener in range(-(-listeners // len(square)) * len(square)):
-        group, row = divmod(listener, len(square))
+    for listener in range(-(-listeners // size) * size):
+        group, place = divmod(listener, size)
+        mirrored, shift = divmod(place, conditions)
         shuffled = np.random.default_rng([seed, group]).permutation(items).tolist()
+        row = rows[mirrored]
+        # A turn must not begin with the condition that the one before it ended with.
+        step = 1 if (row[0] + 1 - row[-1]) % conditions else -1
         order = []
         for turn in range(1 if hear == "one" else conditions):
-            for place, item in enumerate(shuffled):
-                block = square[(row + place // conditions) % len(square)]
-                order.append((item, block[(place + turn) % conditions]))
+            for item, name in zip(shuffled, row, strict=True):
+                order.append((item, (name + shift + turn * step) % conditions))
         orders.append(order)
     return orders
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rrpo.errors import UserError
 from rrpo.listen.answers import Judgement, judgements
 from rrpo.listen.design import read_design
+from rrpo.listen.exclusion import excluded_listeners
 from rrpo.listen.power import Variances
 from rrpo.listen.ratings import read_ratings
 
@@ -20,14 +21,18 @@ MOST = 4000
 def variances_of(test: Path) -> Variances:
     """Return the variances of the ratings of a pilot test, averaged over its questions.
 
+    Listeners whom the design's rules leave out are left out here, too.
+
     Raises:
         UserError: the test rates no single sounds, or too few were rated.
     """
-    design = read_design(test)
+    design, ratings = read_design(test), read_ratings(test)
+    every = judgements(design, ratings)
+    excluded = excluded_listeners(design, ratings, every)
     answers = [
         one
-        for one in judgements(design, read_ratings(test))
-        if one.role == "test" and one.question.kind == "scale"
+        for one in every
+        if one.role == "test" and one.question.kind == "scale" and one.listener not in excluded
     ]
     by_question: dict[str, list[Judgement]] = {}
     for one in answers:
@@ -51,18 +56,24 @@ def estimate(answers: Sequence[Judgement]) -> Variances:
     of the listener and of listener and system together, and so on. Nothing is estimated below 0.
 
     Raises:
-        UserError: there are fewer than two listeners or two items.
+        UserError: there are fewer than two listeners, items or systems; of one system nobody
+            could tell what listeners think of it from how high they rate everything.
     """
     chosen = list(answers)
     if len(chosen) > MOST:
         keep = np.random.default_rng(0).permutation(len(chosen))[:MOST]
         chosen = [chosen[index] for index in keep]
-    keys = [[one.listener for one in chosen], [one.item for one in chosen]]
+    keys = [
+        [one.listener for one in chosen],
+        [one.item for one in chosen],
+        [one.systems[0] for one in chosen],
+    ]
     if any(len(set(key)) < 2 for key in keys):
-        raise UserError("a pilot test needs ratings of two listeners and two items at least")
+        raise UserError(
+            "a pilot test needs ratings of two listeners, two items and two systems at least"
+        )
     listener, item, system = (
-        np.unique(np.array(key), return_inverse=True)[1].reshape(-1)
-        for key in [*keys, [one.systems[0] for one in chosen]]
+        np.unique(np.array(key), return_inverse=True)[1].reshape(-1) for key in keys
     )
     values = np.array([one.score for one in chosen])
     means = np.bincount(system, weights=values) / np.bincount(system)

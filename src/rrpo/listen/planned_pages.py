@@ -10,9 +10,14 @@ from rrpo.listen.sounds import ANCHOR_SYSTEM, Prepared, ReadySound, random_id
 from rrpo.listen.systems import REFERENCE
 from rrpo.listen.templates import NUMBER, Template
 
-REFERENCE_NOTE = "An example of good speech. Such speech belongs near the top of the scale."
-ANCHOR_NOTE = "An example of bad speech, with noise and clicks: near the bottom of the scale."
-NOTES = {REFERENCE: REFERENCE_NOTE, ANCHOR_SYSTEM: ANCHOR_NOTE}
+NOTES = {
+    REFERENCE: "An example of good speech.",
+    ANCHOR_SYSTEM: "An example of bad speech, with noise and clicks.",
+}
+SCALE_NOTES = {
+    REFERENCE: "An example of good speech. Such speech belongs near the top of the scale.",
+    ANCHOR_SYSTEM: "An example of bad speech, with noise and clicks: near the bottom of the scale.",
+}
 FIRST_NOTE = "An example, to set the volume and to try the answers."
 MARK_NOTES = {
     REFERENCE: "An example without clicks: nothing needs to be marked.",
@@ -79,8 +84,8 @@ class Pages:
         examples = self.prepared.examples
         if self.asked.pairs:
             return [self._add("training", list(examples.values()), note=FIRST_NOTE)]
-        marks = any(one.kind == "marks" for one in self.asked.questions)
-        notes = MARK_NOTES if marks else NOTES
+        kinds = {one.kind for one in self.asked.questions}
+        notes = MARK_NOTES if "marks" in kinds else SCALE_NOTES if "scale" in kinds else NOTES
         return [
             self._add("training", [sound], note=notes.get(name, FIRST_NOTE))
             for name, sound in examples.items()

@@ -93,8 +93,8 @@ def shares(
         lost, won = counts[..., first, second], counts[..., second, first]
         if (won + lost).any():
             share = interval_over(np.stack([won, won + lost], axis=-1), ratio, seed)
-            listeners = int((won + lost).any(axis=1).sum())
-            if share.mean in (0.0, 1.0) and listeners >= FEWEST:
+            listeners, items = (int((won + lost).any(axis=axis).sum()) for axis in (1, 0))
+            if share.mean in (0.0, 1.0) and min(listeners, items) >= FEWEST:
                 apart = 1.0 - 0.025 ** (1.0 / listeners)
                 share = Interval(share.mean, share.mean - apart, share.mean + apart)
             if share.known:

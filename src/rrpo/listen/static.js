@@ -34,6 +34,17 @@
     }
   }
 
+  // Of what another tab has kept since, nothing may be lost: pages are only ever added.
+  function joined() {
+    const kept = stored(results.listener);
+    if (!kept || kept.design !== results.design || kept.order !== results.order) { return; }
+    kept.pages.forEach(function (one) {
+      if (!results.pages.some(function (own) { return own.page === one.page; })) {
+        results.pages.push(one);
+      }
+    });
+  }
+
   function end() {
     return results.pages.length === test.orders[results.order].length
       ? { finished: true, code: null, url: test.url } : {};
@@ -86,6 +97,7 @@
       return (await read("sounds/" + encodeURIComponent(id) + ".wav")).arrayBuffer();
     },
     answer: async function (token, answered) {
+      joined();
       if (!results.pages.some(function (one) { return one.page === answered.page; })) {
         results.pages.push(answered);
       }
@@ -95,6 +107,7 @@
     forgets: function () { return forgetful; },
     count: function () { return results ? results.pages.length : 0; },
     download: function () {
+      joined();
       const link = document.createElement("a");
       const text = JSON.stringify(results, null, 1) + "\n";
       link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));

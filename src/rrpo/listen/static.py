@@ -25,10 +25,15 @@ def write_static(test: Path, out: Path) -> None:
             the same test; of that, files that the page no longer has are removed.
 
     Raises:
-        UserError: the test has no design, lacks a sound, or the folder holds something else. Then
-            nothing was touched.
+        UserError: the test has no design, lacks a sound, or needs a server's completion code; or
+            the folder holds something else. Then nothing was touched.
     """
     design = read_design(test)
+    if "{code}" in (design.completion_url or ""):
+        raise UserError(
+            f"{test} sends listeners to {design.completion_url}, and only a server knows the "
+            "code: serve the test, or build it with an address that holds the panel's own code"
+        )
     identity = sha256(test / DESIGN)
     before = _written_before(test, out, identity)
     orders = [pages_of(design, order) for order in range(len(design.orders))]
@@ -57,7 +62,7 @@ def _content(
     content = {
         "format": FORMAT,
         **page.about(design, identity, invited=False),
-        "url": completion_url(design),
+        "url": completion_url(design, code=""),
         "questions": list({q["name"]: q for order in orders for q in order["questions"]}.values()),
         "pages": pages,
         "orders": [[one["id"] for one in order["pages"]] for order in orders],

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rrpo.errors import UserError
@@ -43,6 +43,8 @@ CREATE TABLE IF NOT EXISTS answers (
 """
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 """What SQLite says of a disk that takes nothing more."""
+WAITING, WIPING = 5000, 200
+"""Milliseconds to wait for other programs that use the database: to write, and to empty its log."""
 
 
 class DiskFull(Exception):
@@ -75,10 +77,11 @@ class Store:
         self.design, self.path = design, test / RATINGS
         self.identity = sha256(test / DESIGN)
         self._lock = threading.Lock()
+        self._unwiped = False
         try:
             # Statements begin and end their transactions themselves.
             self._database = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False
+                self.path, WAITING / 1000, isolation_level=None, check_same_thread=False
             )
             # With FULL, a commit returns when the log is on the disk.
             for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -97,6 +100,7 @@ class Store:
 
     def close(self) -> None:
         """Close it; what was acknowledged is on the disk already."""
+        self._wipe()
         self._database.close()
 
     @contextmanager
@@ -118,6 +122,7 @@ class Store:
             finally:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
+            self._wipe()
 
     def join(self, token: str, panel_id: str | None = None) -> Listener:
         """Return the listener with this token: the one who is there, or a newcomer.
@@ -225,13 +230,31 @@ class Store:
             Whether there was one.
 
         Raises:
+            UserError: it is deleted, and another program keeps a trace.
             DiskFull: as it says.
         """
         with self._writing() as database:
             deleted = database.execute("DELETE FROM listeners WHERE id = ?", [name]).rowcount
         with self._lock:  # the log holds what was written before
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._unwiped = True
+            self._wipe()
+            if self._unwiped:
+                raise UserError(
+                    f"listener {name} is deleted, but another program that reads {self.path.name} "
+                    "keeps the answers in its log: close that, and they go at the next answer"
+                )
         return deleted > 0
+
+    def _wipe(self) -> None:
+        """Empty the log of the database, where something was deleted whose text it still holds."""
+        if not self._unwiped:
+            return
+        with suppress(sqlite3.OperationalError):  # a full disk: later
+            # Others wait meanwhile, so not for the usual five seconds.
+            self._database.execute(f"PRAGMA busy_timeout={WIPING}")
+            (busy, _, _) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._unwiped = bool(busy)
+        self._database.execute(f"PRAGMA busy_timeout={WAITING}")
 
     def counts(self) -> tuple[list[tuple[Listener, int]], dict[str, int]]:
         """Return each listener with the number of pages answered, and for each page by how many."""

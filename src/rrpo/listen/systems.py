@@ -83,7 +83,8 @@ def gather(runs: Sequence[str], reference: Path | None, speaking: Speaking) -> G
     """Gather the renditions of all systems.
 
     Args:
-        runs: demos, folders of recordings, or policies; NAME=FOLDER gives one another name.
+        runs: demos, folders of recordings, or policies; NAME=FOLDER gives one another name, and
+            the systems of a demo NAME-SYSTEM.
         reference: a folder of recordings; None: that of the demo or of the bundled world, if any.
         speaking: for policies.
 
@@ -146,8 +147,10 @@ def _recorded(named: Iterable[tuple[str, str]]) -> Gathered:
             if system == REFERENCE:
                 reference = reference or renditions
             else:
-                # `rrpo evaluate` names no system: the folder does.
-                _add(systems, system or folder.resolve().parent.name, renditions)
+                # `rrpo evaluate` names no system: the user or the folder does.
+                usual = system or folder.resolve().parent.name
+                whole = f"{name}-{system}" if system else name
+                _add(systems, whole if name != folder.resolve().name else usual, renditions)
         bundled &= REFERENCE in several
     return Gathered(systems, reference, bundled)
 

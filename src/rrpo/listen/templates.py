@@ -17,8 +17,10 @@ NUMBER = Question(
 PREPARE = [
     "Please wear headphones, sit in a quiet room, and set the volume with the first examples.",
     "Play each sound to its end before you answer; you may play it again.",
-    "The first pages are examples. Use the whole scale from there on.",
+    "The first pages are examples.",
 ]
+SCALE = "After them use the whole scale."
+"""What is told besides where there is one."""
 QUALITY = {"1": "bad", "2": "poor", "3": "fair", "4": "good", "5": "excellent"}
 """ITU-T P.800's words."""
 
