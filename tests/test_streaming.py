@@ -163,8 +163,8 @@ def test_what_was_found_is_said(
     trainings(tiny)["diffro"](tmp_path / "run", data)
     said = " ".join(capsys.readouterr().out.split())
     assert (
-        f"{data}: streams 38 of 40 utterances in 10 row groups, 6 at a time; 2 are held out for "
-        "tests. Rows that stand twice are not looked for" in said
+        f"{data}: streams 38 of 40 utterances in 10 row groups, at most 20 of them in memory; "
+        "2 are held out for tests. Rows that stand twice are not looked for" in said
     )
 
 

@@ -4,9 +4,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from rrpo.codec_identity import codec_name
 from rrpo.data.manifest import require_empty
 from rrpo.errors import UserError
-from rrpo.loading import load_policy
+from rrpo.loading import MINI, load_policy
 from rrpo.model_card import draft_card, write_card
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import read_tokenizer
@@ -44,8 +45,9 @@ def export(
         precision: "float32", "bfloat16" or "float16"; None: that of the file the policy began from.
 
     Raises:
-        UserError: the form or the precision is unknown, the policy is of another version, a weight
-            is no number in that precision, or the folder is taken or cannot be written.
+        UserError: the form or the precision is unknown, the policy is of another version or of the
+            mini world, a weight is no number in that precision, or the folder is taken or cannot be
+            written.
     """
     if to not in FORMS:
         raise UserError(f"unknown form {to!r}: choose cosyvoice2, cosyvoice3 or hf")
@@ -53,6 +55,11 @@ def export(
     if to == "hf" and model is None:
         raise UserError("--to hf needs CosyVoice's tokenizer: name its folder with --model")
     policy = load_policy(run)
+    if codec_name(policy.config.codec) == MINI:
+        raise UserError(
+            f"{run} is a policy of the mini world, whose tokens and texts CosyVoice does not know: "
+            "export one that began with a CosyVoice model"
+        )
     version, there = policy.config.version, out.exists()
     made = trace(run)
     card = draft_card(run, policy, to, chosen or policy.config.precision, made)

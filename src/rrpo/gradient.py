@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rrpo.errors import NotFinite
+from rrpo.errors import NotFinite, UserError
 from rrpo.gradient_buckets import Buckets
 from rrpo.objective import Objective
 from rrpo.processes import FailedElsewhere, every_row, processes, several, summed
@@ -79,6 +79,11 @@ class Gradient:
                 with suppress(FailedElsewhere):
                     summed(0.0, failed=True)
                 return {}, {}, str(error)
+            except UserError as error:  # such as a row that only this process has read
+                if not error.told_elsewhere:
+                    with suppress(UserError):
+                        summed(0.0, ended=True)
+                raise
             # A running mean, so that no micro-batch need know how much the others weigh.
             gone += every
             for parameter in state.parameters.values():

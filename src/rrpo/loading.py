@@ -70,6 +70,8 @@ class Origin(Strict):
 def load_policy(location: Location = MINI) -> SpeechTokenLM:
     """Load the bundled base for `mini`, a CosyVoice model, or else the policy of a run folder.
 
+    That of a run which is not finished is told.
+
     Raises:
         UserError: it is missing, damaged, of an unknown form, or would run code.
 
@@ -81,7 +83,9 @@ def load_policy(location: Location = MINI) -> SpeechTokenLM:
         return World().policy()
     path = Path(location)
     if not is_cosyvoice(path):
-        return policy.load(path)
+        found = policy.load(path)
+        _tell_unfinished(path)
+        return found
     model = cosyvoice.load(path)
     # It speaks the tokens of the speech tokenizer in its folder, where that is there.
     tokenizer = cosyvoice.model_folder(path) / f"{model.config.codec}.onnx"
@@ -188,13 +192,18 @@ def load_reward_model(location: Location = MINI) -> RewardModel:
         world = World()
         return world.reward_model() if str(location) == MINI else world.task_model()
     model = reward.load(Path(location))
-    state = Path(location) / "checkpoint" / "training.json"
+    _tell_unfinished(Path(location))
+    return model
+
+
+def _tell_unfinished(run: Path) -> None:
+    """Say of a run that is not finished that its weights are not its last."""
+    state = run / "checkpoint" / "training.json"
     if state.is_file() and not (found := read_json(state)).get("finished", True):
         note(
-            f"{location} is not finished, it was stopped after step {found.get('step')}: go on "
-            "with --resume, or use it as it is"
+            f"{run} is not finished, it was stopped after step {found.get('step')}: go on with "
+            "--resume, or use it as it is"
         )
-    return model
 
 
 def load_reward_models(

@@ -24,6 +24,7 @@ class Measure:
         step: the smallest change worth a warning, in the measure's own unit.
         digits: decimal places shown on a page.
         relative: `step` is a share of the value it is compared with, and either direction counts.
+        is_share: each utterance has it or not.
         meaning: one or two sentences for the glossary.
     """
 
@@ -37,6 +38,7 @@ class Measure:
     digits: int
     meaning: str
     relative: bool = False
+    is_share: bool = False
 
     def of(self, row: Mapping[str, Any]) -> float | None:
         """Return it of one utterance, a row of `rrpo.evaluate.panel.measure`; None: not measured.
@@ -83,6 +85,7 @@ MEASURES = (
         0.05,
         2,
         "Share of utterances in which the judge’s most probable emotion is the one asked for.",
+        is_share=True,
     ),
     scorer(
         "dnsmos_overall",
@@ -128,6 +131,7 @@ MEASURES = (
         0.05,
         2,
         "Share of utterances that were cut at the limit of their length.",
+        is_share=True,
     ),
     Measure(
         "content_error",

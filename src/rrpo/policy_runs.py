@@ -1,14 +1,15 @@
 """What a policy is trained from, and how: the configurations of SFT, DiffRO, GRPO and DPO."""
 
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from rrpo.data.stream import Streamed
 from rrpo.errors import UserError
-from rrpo.loading import Origin
+from rrpo.loading import BUNDLED, Origin, origin_of
 from rrpo.monitor import MonitorConfig
 from rrpo.notes import note
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
@@ -22,6 +23,8 @@ from rrpo.reward import DifferentiableReward, Reward, RewardModel
 from rrpo.reward.reward import Form
 from rrpo.schedule import TrainConfig
 
+Run = TypeVar("Run", bound="PolicyRun")
+
 
 class PolicyRun(Origin):
     """What a policy is trained from, and how.
@@ -29,7 +32,7 @@ class PolicyRun(Origin):
     `recompute`, `text_table` and `lora_rank` save memory: `recompute` keeps only each layer's input
     for the backward pass, `text_table` is "frozen" where "auto" finds a CosyVoice LM, and a
     `lora_rank` above 0 trains adapters of that rank alone (needs `peft`), for which DiffRO needs no
-    second model. `stream` is how many rows of the data are in memory at a time, shuffled; 0: all.
+    second model. `stream` is how many rows of the data are read and shuffled at a time; 0: all.
     """
 
     train: TrainConfig = TrainConfig(
@@ -39,6 +42,12 @@ class PolicyRun(Origin):
     text_table: Literal["auto", "frozen", "trained"] = "auto"
     lora_rank: int = Field(0, ge=0)
     stream: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _trains_one_or_the_other(self) -> "PolicyRun":
+        if self.lora_rank and self.text_table == "trained":
+            raise ValueError("text_table=trained needs lora_rank=0: adapters alone are trained")
+        return self
 
 
 class SFTRun(PolicyRun):
@@ -164,3 +173,30 @@ class DPORun(ReferencedRun):
     )
     dpo: DPOConfig = DPOConfig()
     pairs: PairsConfig = PairsConfig()
+
+
+def with_places(run: Run) -> Run:
+    """Return a run with absolute paths, and with the language and instructions of its start."""
+    first = origin_of(run.start)
+    told = run.instructions or first.instructions
+    changed: dict[str, Any] = {
+        "start": _place(run.start),
+        "language": run.language or first.language,
+        "instructions": None if told is None else _place(told),
+    }
+    if isinstance(run, DiffRORun | GRPORun):
+        voice, second = run.monitor.voice, run.monitor.second
+        heard = {
+            "second": [_place(name) for name in second],
+            "voice": None if voice is None else _place(voice),
+        }
+        changed["monitor"] = run.monitor.model_copy(update=heard)
+    return run.model_copy(update=changed)
+
+
+def _place(name: str) -> str:
+    """Return a path as any later working directory finds it; what is bundled by its name.
+
+    It is not resolved: a link to a cache would lose its name and its neighbours.
+    """
+    return name if name in BUNDLED else str(Path(name).absolute())

@@ -19,7 +19,6 @@ from rrpo.data.shards import shard_codec
 from rrpo.errors import UserError
 from rrpo.files import claim
 from rrpo.loading import (
-    MINI,
     Location,
     codec_identity,
     describe,
@@ -27,7 +26,6 @@ from rrpo.loading import (
     load_policy,
     load_reward_models,
     load_tokenizer,
-    origin_of,
     output_folder,
 )
 from rrpo.objectives.dpo import Pair
@@ -165,10 +163,11 @@ def _on_policy(
     folder = output_folder(out)
     model = load_policy(run.start)
     examples = load_examples(run, model, data, codec_of)
-    inputs = _inputs(run, data=data, reward=_named(rewards))
+    heard = {"second": run.monitor.second or None, "voice": run.monitor.voice}
+    inputs = _inputs(run, data=data, reward=_named(rewards), **heard)
     given = (model, _reference(run), _reward(rewards, model, codec_of), examples)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
-    runs.train_on_policy(*given, run, folder, **how)
+    runs.train_on_policy(*given, run, folder, codec_of, **how)
     return _finished(folder, model)
 
 
@@ -202,6 +201,8 @@ def train_dpo(
         folder = output_folder(out)
         if (pairs is None) != bool(rewards):
             raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
+        if pairs is not None and data is not None:
+            raise UserError("--pairs holds what is learned from: leave out --data, or --pairs")
         base = None if preset is None else preset_file("dpo", preset)
         run = _configured(policy_runs.DPORun, start, config, settings, base)
         model = load_policy(run.start)
@@ -268,17 +269,7 @@ def _configured(
     given += as_overrides(settings)
     file = None if config is None else Path(config)
     require_own(kind, file)
-    run = configuration.load(kind, file, given, preset)
-    first = origin_of(run.start)
-    told = run.instructions or first.instructions
-    return run.model_copy(
-        update={
-            # Not `resolve`: a link to a cache would lose its name and its neighbours.
-            "start": run.start if run.start == MINI else str(Path(run.start).absolute()),
-            "language": run.language or first.language,
-            "instructions": None if told is None else str(Path(told).absolute()),
-        }
-    )
+    return policy_runs.with_places(configuration.load(kind, file, given, preset))
 
 
 def _reference(run: policy_runs.ReferencedRun) -> SpeechTokenLM | None:

@@ -70,9 +70,15 @@ def training_processes() -> Accelerator:
     """
     require_launcher()
     # The loop casts and scales by itself.
-    return Accelerator(
+    made = Accelerator(
         mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)]
     )
+    if made.num_processes != processes():
+        raise UserError(
+            f"torchrun has started {processes()} processes, and accelerate sees one, as where it "
+            "finds no GPU: set ACCELERATE_USE_CPU=true to train on the CPU, or let it see the GPUs"
+        )
+    return made
 
 
 def several() -> bool:
@@ -198,20 +204,27 @@ def _meet(failed: UserError | None, facts: Mapping[str, Any] | None = None) -> l
     return [one for _, one in rows]
 
 
-def summed(value: float, failed: bool = False) -> float:
+def summed(value: float, failed: bool = False, ended: bool = False) -> float:
     """Return the sum of a value over the processes, all of which have to ask for it.
 
     Args:
         value: of this process; alone it is the sum.
         failed: this one has no finite loss. Whoever asks for a sum hears of it, whichever it was.
+        ended: this one cannot go on, and says why.
 
     Raises:
         FailedElsewhere: a process of several has failed.
+        UserError: one has ended; it is told there.
     """
     if not several():
         return value
-    told = torch.tensor([value, float(failed)], dtype=torch.float64, device=PartialState().device)
-    found, failures = reduce(told, "sum").tolist()
+    place = PartialState().device
+    told = torch.tensor([value, float(failed), float(ended)], dtype=torch.float64, device=place)
+    found, failures, ends = reduce(told, "sum").tolist()
+    if ends > 0:
+        error = UserError("another process cannot go on, and says why")
+        error.told_elsewhere = True
+        raise error
     if failures > 0:
         raise FailedElsewhere(ELSEWHERE)
     return float(found)

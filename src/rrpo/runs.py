@@ -142,6 +142,7 @@ def train_on_policy(
     examples: Sequence[Example],
     config: DiffRORun | GRPORun,
     folder: Path,
+    codec_of: str | None = None,
     **how: Unpack[How],
 ) -> TrainResult:
     """Optimize a policy in place against a reward minus the KL to the reference: DiffRO or GRPO.
@@ -153,6 +154,7 @@ def train_on_policy(
         examples: what is asked for, each with its recording.
         config: the run's configuration, whose kind is the method.
         folder: of the run.
+        codec_of: of second reward models of the monitor that do not know it.
         how: beside it.
 
     Raises:
@@ -161,7 +163,7 @@ def train_on_policy(
     prepare(model, config)
     prompts, recordings = split(examples)
     objective = config.objective(model, _cast(reference, config), reward, prompts, recordings)
-    watched = monitored(objective.on_policy, config, folder, how)
+    watched = monitored(objective.on_policy, config, folder, how, codec_of)
     if isinstance(config, DiffRORun):
         result = _trained("diffro", "DiffRO", objective, config, folder, watched)
     else:

@@ -14,17 +14,17 @@ class TrainConfig(Strict):
     """How to train, whatever the objective."""
 
     steps: int = pydantic.Field(ge=1)
-    learning_rate: float = pydantic.Field(gt=0)
+    learning_rate: float = pydantic.Field(gt=0, le=1000)
     warmup_steps: int = pydantic.Field(0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = pydantic.Field(0.01, ge=0)
     max_gradient_norm: float = pydantic.Field(1.0, gt=0)
-    seed: int = pydantic.Field(0, ge=0)
+    seed: int = pydantic.Field(0, ge=0, lt=2**63)
     save_every: int = pydantic.Field(100, ge=1)
     # auto: bf16 on a CUDA device that has it, otherwise no.
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     # None: as many as torch chose; a resumed run takes the number of the run it continues.
-    threads: int | None = pydantic.Field(None, ge=1)
+    threads: int | None = pydantic.Field(None, ge=1, le=1024)
     # Batches whose gradients are averaged before a step: as much memory as one, as much weight as
     # so many. Each is drawn by itself. What is a mean over utterances, or in SFT over tokens, is
     # one over all of them; a KL per token is a mean of the batches' means.
@@ -86,6 +86,10 @@ class EarlyStopping:
     def improved(self, history: list[dict[str, Any]]) -> bool:
         """Say whether the last validation is the best so far."""
         return self.best(history) == len(history) - 1
+
+    def takes_best(self, history: list[dict[str, Any]]) -> bool:
+        """Say whether the weights that were kept are the result of a training that has ended."""
+        return bool(history)
 
     def best(self, history: list[dict[str, Any]]) -> int:
         """Return the index of the first lowest figure; null (not finite) counts as infinite."""

@@ -20,7 +20,7 @@ def stream_shards(data: Location | None, rows: int, choice: Choice) -> Shards:
 
     Args:
         data: a parquet file or a folder of them.
-        rows: that are in memory at a time.
+        rows: that are shuffled together.
         choice: which rows are trained on.
 
     Raises:
@@ -30,13 +30,14 @@ def stream_shards(data: Location | None, rows: int, choice: Choice) -> Shards:
         raise UserError("stream is for shards of your own: name them with --data, or leave it out")
     found = scan(Path(data), choice)
     kept = sum(found.kept)
+    most = 2 * min(kept, rows + found.largest)  # two buffers of whole row groups
     left = f"{found.tests:,} are held out for tests"
     if choice.held_out:
         left += f", {found.total - found.tests - kept:,} with their texts to validate on"
     note(
         f"{data}: streams {kept:,} of {found.total:,} utterances in {len(found.groups):,} row "
-        f"groups, {max(rows, found.largest):,} at a time; {left}. Rows that stand twice are not "
-        "looked for"
+        f"groups, at most {most:,} of them in memory; {left}. Rows that stand twice are not looked "
+        "for"
     )
     return Shards(found, rows, choice.seed)
 

@@ -213,8 +213,11 @@ def _loop(run: _Run, metrics: Metrics, progress: Progress) -> None:
                 _save(run)
         progress.update(state.step, f"loss {record['loss']:.4g}")
     if over:
-        if state.best:
-            state.set_weights(state.best)
+        if state.best and isinstance(run.stop, EarlyStopping):
+            if run.stop.takes_best(state.validations):
+                state.set_weights(state.best)
+            else:
+                state.best_step = None
             state.best = {}
         state.mean = {}  # of a training that a validation has ended the weights it heard are kept
         state.finished = True

@@ -76,7 +76,7 @@ def speech(measured: Mapping[str, Rows], acted: Sequence[tuple[Line, Rendering]]
     columns = {"base": [row for rows in drawn for row in rows], **measured}
     order = ["rendering", "codec", "base", *list(measured)[2:]]
     return {
-        "speech": {name: summarise(columns[name], "", by_sentence=True) for name in order},
+        "speech": {name: summarise(columns[name], "") for name in order},
         "differences": differences(
             {"rendering": [measured["rendering"]], "codec": [measured["codec"]], "base": drawn}
         ),
@@ -164,5 +164,5 @@ def voices(
         figures[name] = {}
         for label, model in (("real", None), ("base", base)):
             said = MiniSpeaker(model, world, codec, base).samples(rows, 0)
-            figures[name][label] = summarise(measure(said, {}, judges), "", by_sentence=True)
+            figures[name][label] = summarise(measure(said, {}, judges), "")
     return figures

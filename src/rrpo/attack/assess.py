@@ -18,7 +18,7 @@ from rrpo.attack.trigger import ROUNDS, trigger
 from rrpo.audio import Audio
 from rrpo.data.tokenize import Codec
 from rrpo.emotions import EMOTIONS
-from rrpo.evaluate.statistics import interval
+from rrpo.evaluate.statistics import interval, paired_interval
 from rrpo.interval import Interval
 from rrpo.progress import Progress
 from rrpo.reward import RewardModel
@@ -109,9 +109,9 @@ def attacks(
     if tools.allowed is not None:
         for count, outcome in by_gradient(model, goal, size.exchanges, tools.allowed).items():
             yield Attack(f"{exchanged(count)}, likely ones", EXCHANGES, outcome)
-    yield Attack(
-        "a string appended", EXCHANGES, trigger(model, goal, rounds=size.rounds, seed=seed)
-    )
+    outcome = trigger(model, goal, rounds=size.rounds, seed=seed)
+    note = "" if outcome.passes else "too few utterances to find one on"
+    yield Attack("a string appended", EXCHANGES, outcome, note)
     if tools.codec is not None and tools.audios is not None:
         for name, change in INSERTS.items():
             outcome = insert(model, goal, tools.codec, tools.audios, change, size.tries, seed)
@@ -138,8 +138,17 @@ def assess(
     size: Size = FULL,
     tools: Tools = Tools(),
     seed: int = 0,
+    keep: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Attack reward models and return their figures, and how attacks carry over between them.
+
+    Args:
+        models: by name.
+        goal: what is attacked.
+        size: how much, and how hard.
+        tools: what attacks can use besides.
+        seed: of what is drawn.
+        keep: called with `models` so far after each.
 
     Returns:
         `models`: by name `attacks` (a list), `worst` and `warnings`; `transfer`: of each pair of
@@ -156,6 +165,7 @@ def assess(
                 made.append(attack)
                 progress.update(number + 1)
         figures[name] = _figures(model, goal, made, heard, tools.judge, groups)
+        keep({"models": figures})
         found[name] = next(one.outcome for one in made if one.name == exchanged(_carried(size)))
     return {
         "models": figures,
@@ -182,9 +192,9 @@ def _carried(size: Size) -> int:
     return max(count for count in size.exchanges if count <= 4)
 
 
-def _deceived(model: RewardModel, goal: Goal, tokens: Sequence[Tensor]) -> NDArray[np.float64]:
+def _deceived(model: RewardModel, goal: Goal, tokens: Sequence[Tensor]) -> NDArray[np.bool_]:
     said = log_posteriors(model, list(tokens))
-    return np.asarray((margins(said, goal.classes(model)) > 0).double())
+    return np.asarray(margins(said, goal.classes(model)) > 0)
 
 
 def _figures(
@@ -202,7 +212,7 @@ def _figures(
     rows, deceived = [], {}
     for attack in made:
         outcome = attack.outcome
-        hits = np.asarray((margins(outcome.log_posteriors, classes) > 0).double())
+        hits = np.asarray(margins(outcome.log_posteriors, classes) > 0)
         gained = outcome.log_posteriors.gather(1, classes[:, None])[:, 0] - before
         deceived[attack.name] = hits
         row: dict[str, Any] = {
@@ -217,8 +227,7 @@ def _figures(
             now = heard if attack.name == UNTOUCHED else judge(outcome.tokens)
             place = np.arange(len(now)), wanted
             row["judge_gain"] = interval(now[place] - heard[place], groups=groups)
-            fooled = hits * (now.argmax(1) != wanted)
-            row["unheard"] = interval(fooled, groups=groups)
+            row["unheard"] = interval(hits & (now.argmax(1) != wanted), groups=groups)
         rows.append(row)
     worst = {}
     for kind in (EXCHANGES, SOUNDS):
@@ -229,7 +238,7 @@ def _figures(
 
 
 def _warnings(
-    made: Sequence[Attack], deceived: Mapping[str, NDArray[np.float64]], groups: Sequence[str]
+    made: Sequence[Attack], deceived: Mapping[str, NDArray[np.bool_]], groups: Sequence[str]
 ) -> list[str]:
     """Say what speaks for gradients that hide something: then robustness is overrated."""
     found = []
@@ -240,7 +249,7 @@ def _warnings(
             found.append(f"{attack.name}: the gradient is zero for {share:.0%} of the utterances")
         blind = f"{attack.name}, without the gradient"
         if blind in deceived:
-            more: Interval = interval(deceived[blind] - deceived[attack.name], groups=groups)
+            more: Interval = paired_interval(deceived[blind], deceived[attack.name], groups=groups)
             if more.low > 0:
                 found.append(
                     f"{blind}: it deceives more often than along the gradient, by {more}, so the "

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from rrpo.cores import machine
 from rrpo.data.shards import Utterance, for_tests, shard_codec
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.files import write_json
+from rrpo.files import write_json, writing
 from rrpo.loading import Location, codec_identity, load_reward_model, output_folder
 from rrpo.mini.world import World
 from rrpo.policy.layout import make_examples, make_prompts
@@ -42,6 +44,8 @@ def attack(
 ) -> Path:
     """Attack reward models and write `attack.json` and `attack.html`; return where the page is.
 
+    After each model the figures so far are written, without a page.
+
     Args:
         folders: of reward models, or `mini`.
         out: a folder, made where it is not there.
@@ -61,6 +65,9 @@ def attack(
         raise UserError(f"{folder} is a file: name a folder for the page with --out")
     if partition is not None and data is None:
         raise UserError("--partition chooses among the utterances of --data: give that, too")
+    with writing(folder):  # before the attacks, which take minutes
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
     models = {name: load_reward_model(name) for name in dict.fromkeys(folders)}
     rows, codec = _utterances(models, data, partition, codec_of)
     size = QUICK if quick else FULL
@@ -69,7 +76,7 @@ def attack(
     tools, left_out = _tools(goal, codec)
     for line in left_out:
         print(f"note: {line}")
-    figures = {
+    told = {
         "command": command,
         "machine": machine(),
         "seed": seed,
@@ -79,9 +86,13 @@ def attack(
         "data": f"the bundled {TEST}" if data is None else str(data),
         "codec": shown(codec) if codec else "",
         "left_out": left_out,
-        **assess(models, goal, size, tools, seed),
     }
-    write_json(folder / "attack.json", figures)
+
+    def keep(found: Mapping[str, Any]) -> None:
+        write_json(folder / "attack.json", {**told, **found})
+
+    figures = told | assess(models, goal, size, tools, seed, keep)
+    keep(figures)
     print_attacks(figures, Console())
     page = write_page(figures, folder / "attack.html")
     print(f"page: {page}")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rrpo.attack.goal import Outcome
+from rrpo.errors import TrainingInterrupted
 from rrpo.objectives.diffro import DiffROConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Example, Prompt
@@ -68,16 +69,19 @@ def by_policy(
         return len(distances) >= RECENT and mean(distances[-RECENT:]) >= kl
 
     with TemporaryDirectory() as folder:
-        train_on_policy(
-            policy,
-            deepcopy(start.policy),
-            [model],
-            examples,
-            settings(steps, seed),
-            Path(folder) / "run",
-            callbacks=[enough],
-            description="",
-        )
+        try:
+            train_on_policy(
+                policy,
+                deepcopy(start.policy),
+                [model],
+                examples,
+                settings(steps, seed),
+                Path(folder) / "run",
+                callbacks=[enough],
+                description="",
+            )
+        except TrainingInterrupted:  # its folder is gone: there is nothing to go on with
+            raise KeyboardInterrupt from None
     trained = _said(model, policy, start.asked, seed, 1 + len(distances))
     found = {
         "said by the start": _said(model, start.policy, start.asked, seed, 1),

@@ -1,5 +1,8 @@
 """A universal trigger: one string of tokens for each emotion that works after any utterance."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,8 +19,9 @@ def trigger(
 ) -> Outcome:
     """Append a string to each utterance that was found on other utterances.
 
-    The strings of the utterances at even places are found on those at odd places, and the other way
-    round, so none is tried on what it was made with (Wallace et al. 2019).
+    The strings of one half of the utterances are found on the other half, and the other way round,
+    so none is tried on what it was made with (Wallace et al. 2019). Each half has every second
+    utterance of an emotion.
 
     Args:
         length: tokens of a string; four are .16 s at 25 a second.
@@ -26,8 +30,8 @@ def trigger(
     """
     generator = torch.Generator().manual_seed(seed)
     result = [row.clone() for row in goal.tokens]
-    for half in (0, 1):
-        others = range(1 - half, len(goal.rows), 2)
+    halves, found = _halves([row.emotion for row in goal.rows]), False
+    for half, others in (halves, halves[::-1]):
         for emotion in dict.fromkeys(goal.emotions):
             wanted = model.classes().index(emotion)
             heard = [one for one in others if goal.rows[one].emotion != emotion]
@@ -37,10 +41,22 @@ def trigger(
                 continue
             string = torch.randint(model.config.codes, (length,), generator=generator)
             string = _find(model, rows, wanted, string, rounds)
-            for place in range(half, len(result), 2):
+            found = True
+            for place in half:
                 if goal.emotions[place] == emotion:
                     result[place] = torch.cat([result[place], string])
-    return Outcome(log_posteriors(model, result), result, rounds * (CANDIDATES + 1))
+    passes = rounds * (CANDIDATES + 1) if found else 0
+    return Outcome(log_posteriors(model, result), result, passes)
+
+
+def _halves(emotions: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the places of two halves, each with every second of an emotion."""
+    seen: Counter[str] = Counter()
+    halves: tuple[list[int], list[int]] = ([], [])
+    for place, emotion in enumerate(emotions):
+        halves[seen[emotion] % 2].append(place)
+        seen[emotion] += 1
+    return halves
 
 
 def _find(

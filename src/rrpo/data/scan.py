@@ -70,8 +70,8 @@ class Scan:
         total: all rows.
         tests: those that are held out for tests.
         largest: rows of the largest group.
-        first: one row for each emotion.
-        labels: emotions as the rows spell them.
+        first: rows among which every emotion and every speaker is.
+        emotions, speakers: those that were seen, as the rows spell them.
         held_out: rows whose texts are not trained on, at most `MOST_HELD_OUT`.
         partitions: that of each speaker.
     """
@@ -83,8 +83,9 @@ class Scan:
     total: int = 0
     tests: int = 0
     largest: int = 0
-    first: dict[str, Utterance] = field(default_factory=dict)
-    labels: set[str] = field(default_factory=set)
+    first: list[Utterance] = field(default_factory=list)
+    emotions: set[str] = field(default_factory=set)
+    speakers: set[str] = field(default_factory=set)
     held_out: list[Utterance] = field(default_factory=list)
     partitions: dict[Person, str] = field(default_factory=dict)
 
@@ -193,9 +194,14 @@ def _read(
     opened: parquet.ParquetFile, number: int, names: Sequence[str], file: Path
 ) -> arrow.Table:
     try:
-        return opened.read_row_group(number, columns=list(names))
+        table = opened.read_row_group(number, columns=list(names))
+        table.validate(full=True)  # text that is no UTF-8, too
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise unreadable(file, error) from None
+    twice = [name for name in names if table.column_names.count(name) > 1]
+    if twice:
+        raise UserError(f"{file} has the column {twice[0]} twice: remove one")
+    return table
 
 
 def read_group(file: Path, number: int) -> arrow.Table:
@@ -257,11 +263,12 @@ def _count(table: arrow.Table, file: Path, number: int, found: Scan) -> None:
     found.tests += table.num_rows - int(free.sum()) - int(held.sum())
     room = MOST_HELD_OUT - len(found.held_out)
     found.held_out += utterances(table, np.flatnonzero(held)[:room], file)
-    emotions, at = np.unique(table["emotion"].to_numpy()[free], return_index=True)
-    rows = np.flatnonzero(free)[at]
-    for row in utterances(table, rows[[one not in found.labels for one in emotions]], file):
-        found.first.setdefault(row.emotion, row)
-    found.labels |= set(emotions.tolist())
+    new: set[int] = set()
+    for column, seen in (("emotion", found.emotions), ("speaker", found.speakers)):
+        names, at = np.unique(table[column].to_numpy()[free], return_index=True)
+        new |= {int(row) for name, row in zip(names, at, strict=True) if name not in seen}
+        seen |= set(names.tolist())
+    found.first += utterances(table, np.flatnonzero(free)[sorted(new)], file)
     _require_one_partition(table, file, found)
 
 
@@ -301,8 +308,11 @@ def _suspicious(table: arrow.Table, choice: Choice) -> bool:
     if not least or ids["min"] < 0 or ids["max"] >= SPEECH_CODES:
         return True
     for name, (low, high) in RANGES.items():
-        found = compute.min_max(table[name]).as_py() if name in table.column_names else {}
-        if any(value is not None and not low <= value <= high for value in found.values()):
+        if name not in table.column_names:
+            continue
+        values = table[name].drop_null().to_numpy()
+        # NaN is neither.
+        if not ((values >= low) & (values <= high)).all():
             return True
     if table["partner_emotion"].null_count < table.num_rows:
         return True

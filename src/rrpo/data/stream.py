@@ -67,7 +67,8 @@ class Shards:
         """Begin at the first row.
 
         Args:
-            buffer: rows to be shuffled together; whole row groups are read, so they may be more.
+            buffer: rows to be shuffled together; whole row groups are read, so they may be more,
+                and two buffers are in memory.
             seed: of the order.
         """
         self.scan, self.buffer, self.seed = scan, buffer, seed
@@ -192,8 +193,8 @@ class Streamed(Sequence[Row], Generic[Row]):
         return Streamed(self.shards, lambda row: make(self.make(row)))
 
     def first(self) -> list[Row]:
-        """Return a row of each emotion."""
-        return [self.make(row) for row in self.shards.scan.first.values()]
+        """Return rows among which every emotion and every speaker is."""
+        return [self.make(row) for row in self.shards.scan.first]
 
     def held_out(self) -> list[Row]:
         """Return the rows that are kept out of the training."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rrpo.audio import SAMPLE_RATE, Audio
@@ -197,19 +198,20 @@ def summarise(
     rows: Sequence[Mapping[str, Any]],
     own_reward: str,
     content_reason: str = "",
-    by_sentence: bool = False,
 ) -> dict[str, Any]:
-    """Return the figures of a system, each as mean with its 95 % interval over utterances.
+    """Return the figures of a system, each as mean with its 95 % interval over sentences.
+
+    All that was said of a sentence is resampled together: an easy one is easy in every emotion.
 
     Args:
         rows: from `measure`.
         own_reward: the reward model whose score is called `reward`.
         content_reason: why there is no content error, where there is none; "": for the language.
-        by_sentence: resample sentences with all that was said of them, and not utterances.
     """
 
-    def over(values: Sequence[float], spoken: Sequence[Mapping[str, Any]] = rows) -> Interval:
-        return interval(values, groups=[row["text"] for row in spoken] if by_sentence else None)
+    def over(values: ArrayLike, spoken: Sequence[Mapping[str, Any]] = rows) -> Interval:
+        texts = [row["text"] for row in spoken]
+        return interval(values, groups=texts)
 
     rewards = {name: over([row["reward"][name] for row in rows]) for name in rows[0]["reward"]}
     system: dict[str, Any] = {
@@ -225,7 +227,8 @@ def summarise(
         if measure.group != "Quality" and measure != REWARD:
             spoken = [row for row in rows if measure.of(row) is not None]
             values = [value for row in rows if (value := measure.of(row)) is not None]
-            system[measure.key] = over(values, spoken) if values else None
+            kind = bool if measure.is_share else float
+            system[measure.key] = over(np.array(values, kind), spoken) if values else None
     if system["content_error"] is None:
         system["content_error_reason"] = content_reason or ENGLISH_ALONE
     return system

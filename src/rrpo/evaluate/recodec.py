@@ -91,10 +91,14 @@ def figures(rows: Sequence[Row], suffix: str = "") -> dict[str, Any]:
 
     Returns:
         `recodec`: of each reward model its gap in nats, of `all` utterances and by emotion, each
-        with the interval over utterances; `tokens_back`: the share that comes back.
+        with the interval over sentences; `tokens_back`: the share that comes back.
     """
     if not rows or not rows[0].get(GAP + suffix):
         return {}
+
+    def texts(members: Sequence[Row]) -> list[str]:
+        return [row["text"] for row in members]
+
     by_emotion: dict[str, list[Row]] = {}
     for row in rows:
         by_emotion.setdefault(row["emotion"], []).append(row)
@@ -102,10 +106,10 @@ def figures(rows: Sequence[Row], suffix: str = "") -> dict[str, Any]:
     return {
         GAP + suffix: {
             name: {
-                group: interval([row[GAP + suffix][name] for row in members])
+                group: interval([row[GAP + suffix][name] for row in members], groups=texts(members))
                 for group, members in groups.items()
             }
             for name in rows[0][GAP + suffix]
         },
-        BACK + suffix: interval([row[BACK + suffix] for row in rows]),
+        BACK + suffix: interval([row[BACK + suffix] for row in rows], groups=texts(rows)),
     }

@@ -19,7 +19,13 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import confusion
 from rrpo.evaluate.crossed import Trials, stratified_interval, stratified_ranking
-from rrpo.evaluate.statistics import Figure, clusters, expanded_interval, resampled_sums
+from rrpo.evaluate.statistics import (
+    Figure,
+    clusters,
+    expanded_interval,
+    resampled_sums,
+    wilson_interval,
+)
 from rrpo.interval import Interval
 from rrpo.reward import RewardModel
 from rrpo.reward.labels import check_tokens
@@ -234,7 +240,7 @@ def _ranking(
     if 0.0 < area.mean < 1.0:
         return area if area.low < area.high else Interval(area.mean)
     rarest = int(np.unique(found.labels, return_counts=True)[1].min())
-    return _wilson(area.mean, rarest)
+    return wilson_interval(area.mean, rarest)
 
 
 def _posterior_figures(
@@ -315,15 +321,7 @@ def _share(mean: float, draws: NDArray[np.float64], count: int, rows: int) -> In
     """Return a figure between 0 and 1 with its interval, Wilson's where nothing varies."""
     if 0.0 < mean < 1.0:
         return expanded_interval(mean, draws, count)
-    return _wilson(mean, rows)
-
-
-def _wilson(mean: float, rows: int) -> Interval:
-    """Return a share of so many utterances with Wilson's interval."""
-    from scipy.stats import binomtest  # takes a second, which most commands do not need
-
-    ends = binomtest(round(mean * rows), rows).proportion_ci(method="wilson")
-    return Interval(mean, float(ends.low), float(ends.high))
+    return wilson_interval(mean, rows)
 
 
 def _bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:

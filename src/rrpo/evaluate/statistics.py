@@ -24,11 +24,12 @@ def interval(
 
     The interval is the bias-corrected and accelerated bootstrap (BCa; Efron 1987, "Better
     bootstrap confidence intervals", JASA 82), resampling utterances. A single value and values
-    that are all the same leave nothing to resample: both ends are then the mean. With groups whole
-    groups are resampled instead (`clustered_interval`).
+    that are all the same leave nothing to resample: both ends are then the mean, or, of bool, those
+    of Wilson's interval of a share. With groups whole groups are resampled instead
+    (`clustered_interval`).
 
     Args:
-        values: (n,) one figure per utterance.
+        values: (n,) one figure per utterance; of bool, whether it has something.
         seed: of the resampling; the same seed gives the same interval.
         resamples: how many times the utterances are resampled.
         groups: (n,) text, what utterances have in common, such as the sentence they say; where it
@@ -48,6 +49,10 @@ def interval(
     mean = float(sample.mean())
     if groups is not None:
         _check_groups(sample, groups)
+    if np.asarray(values).dtype == np.bool_ and mean in (0.0, 1.0):
+        return wilson_interval(
+            mean, sample.size if groups is None else len(_grouped(sample, groups))
+        )
     if sample.size == 1:
         return Interval(mean)
     if np.ptp(sample) <= 1e-12 * float(np.abs(sample).max()):
@@ -72,6 +77,19 @@ def interval(
         if np.isfinite(found.low) and np.isfinite(found.high):
             break
     return Interval(mean, float(found.low), float(found.high))
+
+
+def wilson_interval(share: float, trials: int) -> Interval:
+    """Return a share of so many trials with Wilson's 95 % interval, which 0 and 1 have, too.
+
+    Examples:
+        >>> f"{wilson_interval(0.0, 20):.2f}"
+        '0.00 [0.00, 0.16]'
+    """
+    from scipy.stats import binomtest  # takes a second, which most commands do not need
+
+    ends = binomtest(round(share * trials), trials).proportion_ci(method="wilson")
+    return Interval(share, float(ends.low), float(ends.high))
 
 
 def paired_interval(

@@ -52,4 +52,6 @@ class MonitorConfig(Strict):
                 raise ValueError(
                     f"margins.{name}: {margin:g} is not from 0 to under {known[name].width:g}"
                 )
+        if self.rollout.engine != "own":
+            raise ValueError("rollout.engine: at looks the policy draws by itself: leave it out")
         return self

@@ -23,8 +23,10 @@ from rrpo.objectives.on_policy import OnPolicy
 from rrpo.objectives.rollouts import Rollouts, draw
 from rrpo.policy.adapter import without_adapters
 from rrpo.policy.layout import Prompt
+from rrpo.processes import ending_together
 from rrpo.run_folder import begin_folder, commit_folder
 from rrpo.schedule import EarlyStopping
+from rrpo.sharding import whole
 
 LOOKS, KEPT = "monitor.jsonl", "checkpoint-kept"
 """In a run's folder: a line for each look; the weights of the last look without suspicion."""
@@ -91,12 +93,14 @@ class Monitor:
         line = {"step": step, "look": len(lines), **self._judged(now, start, lines)}
         line["seconds"] = round(time.perf_counter() - began, 2)
         self._lines = [*lines, line]
-        if self.writes:
-            write_text(self.folder / LOOKS, "".join(f"{json.dumps(one)}\n" for one in self._lines))
-            if line["kept"] and step > 0 and self.config.action != "stop":
-                self._keep(step)
-            if line["alarm"]:
-                print(f"monitor: {line['said']}; {DOES[self.config.action]}")
+        with ending_together():
+            if self.writes:
+                lines_of = "".join(f"{json.dumps(one)}\n" for one in self._lines)
+                write_text(self.folder / LOOKS, lines_of)
+        if line["kept"] and self.config.action != "stop":
+            self._keep(step)
+        if self.writes and line["alarm"]:
+            print(f"monitor: {line['said']}; {DOES[self.config.action]}")
         figures = {name: one["now"] for name, one in line["measures"].items()}
         told = {"harm": line["harm"], "alarm": float(line["alarm"])}
         return {f"monitor/{name}": value for name, value in (figures | told).items()}
@@ -156,27 +160,33 @@ class Monitor:
         earlier = _since_alarm(lines[1:]) if self.config.action == "lower" else lines[1:]
         tested = [*earlier, {"factors": factors}] if lines else []  # the start is not tested
         left = self.planned - len(lines[1:]) + len(earlier)
-        wealth = {key: log_wealth([one["factors"][key] for one in tested], left) for key in factors}
+        wealth = {key: _wealth(tested, key, left) for key in factors}
         harm_wealth = log_mean([wealth[harm.key] for harm in harms])
         rose = wealth[REWARD] >= math.log(ROSE)
         evidence = harm_wealth if rose else min(harm_wealth, 0.0)
         past = self.config.action != "lower" and any(one["alarm"] for one in lines)
         alarm = evidence >= -math.log(self.config.false_alarm) and not past
+        # After an alarm the test begins anew, but what was harmed before it still is.
+        every = [*lines[1:], {"factors": factors}] if lines else []
+        since_start = log_mean([_wealth(every, harm.key, self.planned) for harm in harms])
         measures = _measures(harms, now, start, wealth)
         said = _said(measures, harms, wealth, lines, self.config) if alarm else ""
         return {
             "evidence": _plain(evidence),
             "harm": _plain(harm_wealth),
             "alarm": alarm,
-            "kept": not (alarm or past) and harm_wealth < math.log(SUSPICION),
+            "kept": not (alarm or past) and since_start < math.log(SUSPICION),
             "said": said,
             "measures": measures,
             "factors": {key: list(map(float, found)) for key, found in factors.items()},
         }
 
     def _keep(self, step: int) -> None:
+        """Keep the weights; of a sharded model every process holds a part."""
         target = self.folder / KEPT
-        with writing(target):
+        with whole(self.on_policy.model), ending_together(), writing(target):
+            if not self.writes:
+                return
             fresh = begin_folder(target)
             policy.save(self.on_policy.model, fresh)
             write_json(fresh / "training.json", {"step": step, "finished": False})
@@ -196,14 +206,10 @@ class AlarmStop(EarlyStopping):
     """Stop at an alarm; the weights of the last look without suspicion become the result.
 
     Without an alarm the result is the weights of the last step.
-
-    Attributes:
-        last: the last step of the run.
     """
 
     metric: str = "monitor/harm"
     patience: int = 0
-    last: int = 0
 
     def __call__(self, history: list[dict[str, Any]]) -> bool:
         """Say whether the last look raised an alarm."""
@@ -212,8 +218,11 @@ class AlarmStop(EarlyStopping):
     def improved(self, history: list[dict[str, Any]]) -> bool:
         """Say whether the weights of the last look are to be kept."""
         look = history[-1]
-        kept = look[self.metric] < SUSPICION or look["step"] == self.last
-        return kept and not look["monitor/alarm"]
+        return look[self.metric] < SUSPICION and not look["monitor/alarm"]
+
+    def takes_best(self, history: list[dict[str, Any]]) -> bool:
+        """Say whether the weights that were kept are the result of a training that has ended."""
+        return bool(history[-1]["monitor/alarm"])
 
 
 def read_looks(folder: Path) -> list[Line]:
@@ -233,6 +242,10 @@ def read_looks(folder: Path) -> list[Line]:
 
 def _pairs(now: Sequence[Row], start: Sequence[Row]) -> list[tuple[Row, Row]]:
     return list(zip(now, start, strict=True))
+
+
+def _wealth(looks: Sequence[Line], key: str, planned: int) -> float:
+    return log_wealth([one["factors"][key] for one in looks], planned)
 
 
 def _since_alarm(lines: Sequence[Line]) -> list[Line]:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.data.stream import Streamed
 from rrpo.data.tokenize import Codec
@@ -16,11 +18,12 @@ from rrpo.mini.world import World
 from rrpo.monitor.config import MonitorConfig
 from rrpo.monitor.listening import Ears
 from rrpo.monitor.looks import AlarmStop, Monitor
+from rrpo.notes import note
 from rrpo.objectives.on_policy import OnPolicy
 from rrpo.policy import cosyvoice
 from rrpo.policy.layout import Prompt
 from rrpo.processes import training_processes
-from rrpo.reward import Reward
+from rrpo.reward import Reward, RewardModel
 from rrpo.reward.regularize import TASK
 from rrpo.schedule import TrainConfig
 
@@ -42,11 +45,16 @@ class MonitoredRun(Protocol):
 
 
 def monitored(
-    on_policy: OnPolicy, run: MonitoredRun, folder: Path, how: Mapping[str, Any]
+    on_policy: OnPolicy,
+    run: MonitoredRun,
+    folder: Path,
+    how: Mapping[str, Any],
+    codec_of: str | None = None,
 ) -> dict[str, Any]:
     """Return how a training goes (`rrpo.runs.How`) with looks, where there are to be any.
 
-    A `validate` of the run's own is asked at the looks.
+    A `validate` of the run's own is asked at the looks. `codec_of` is what the user says of second
+    reward models that do not know their codec.
 
     Raises:
         UserError: a second reward model or a voice cannot be used, or the run is stopped otherwise.
@@ -56,10 +64,13 @@ def monitored(
         return dict(how)
     if config.action == "stop" and how.get("stop") is not None:
         raise UserError("monitor.action=stop cannot be combined with another early stop: warn")
+    prompts = asked(on_policy.prompts, config.sentences)
+    if config.words and not all(content.is_english(one.text) for one in prompts):
+        raise UserError("monitor.words: the recogniser knows English alone: leave it out")
     monitor = Monitor(
         on_policy,
-        asked(on_policy.prompts, config.sentences),
-        ears(on_policy, run),
+        prompts,
+        ears(on_policy, run, codec_of),
         config,
         run.train.steps,
         run.train.seed,
@@ -73,7 +84,7 @@ def monitored(
 
     more: dict[str, Any] = {"validate": validate, "validate_every": config.every}
     if config.action == "stop":
-        more["stop"] = AlarmStop(last=run.train.steps)
+        more["stop"] = AlarmStop()
     if config.action == "lower":
         more["pace"] = monitor.pace
     return {**how, **more}
@@ -96,7 +107,16 @@ def asked(prompts: Sequence[Prompt], sentences: int) -> list[Prompt]:
     ]
 
 
-def ears(on_policy: OnPolicy, run: MonitoredRun) -> Ears:
+def _is_same(one: RewardModel, other: RewardModel) -> bool:
+    own, others = one.state_dict(), other.state_dict()
+    return own.keys() == others.keys() and all(
+        own[name].shape == others[name].shape
+        and torch.equal(own[name].cpu(), others[name].detach().cpu())
+        for name in own
+    )
+
+
+def ears(on_policy: OnPolicy, run: MonitoredRun, codec_of: str | None = None) -> Ears:
     """Return what listens to a run: the mini world's judge and codec, or CosyVoice in a voice.
 
     Raises:
@@ -115,12 +135,17 @@ def ears(on_policy: OnPolicy, run: MonitoredRun) -> Ears:
     if config.words and codec is None:
         raise UserError("monitor.words needs audio to listen to: name a monitor.voice")
     models = reward.models if isinstance(reward, Reward) else []
-    second = load_reward_models(config.second, model) if config.second else []
+    second = load_reward_models(config.second, model, codec_of) if config.second else []
     for name, one in zip(config.second, second, strict=True):
         if TASK not in one.config.tasks and one.content is None:
             raise UserError(
                 f"monitor.second: {name} has no head for emotion or content, and nothing else is "
                 "asked: leave it out"
+            )
+        if any(_is_same(one, trained_on) for trained_on in models):
+            note(
+                f"monitor.second: the policy is trained on {name}, too: what it says speaks for "
+                "no one else"
             )
     return Ears(
         [one for one in models if TASK in one.config.tasks],

@@ -210,9 +210,11 @@ def score_function(
     mean: float | None = None,
     count: int = 0,
 ) -> Tensor:
-    """Return a scalar whose gradient is a policy gradient of the mean reward.
+    """Return a scalar whose gradient raises what had a better reward than the others.
 
-    mean_b A_b · mean_t log p_bt with A_b the reward less the mean of the other utterances'.
+    mean_b A_b · mean_t log p_bt with A_b the reward less the mean of the other utterances'. It is
+    not the gradient of the mean reward, which has the sum over t: here an utterance counts the same
+    whatever its length, so that long ones move the policy less than they would.
 
     Args:
         log_probability: (B, S) of each choice, zero where nothing was chosen.

@@ -17,6 +17,7 @@ from rrpo.config import Strict
 from rrpo.data.lengths import odd_lengths
 from rrpo.data.manifest import TEST
 from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.data.stream import Streamed
 from rrpo.errors import UserError
 from rrpo.notes import note
 from rrpo.objectives.dpo import Pair
@@ -63,9 +64,13 @@ def draw_pairs(
     generator = torch.Generator().manual_seed(seed)
     engine = start_engine(model, config.rollout)
     count = min(config.prompts, len(prompts))
-    asked = [prompts[index] for index in choose(count, prompts, generator)]
     first, others = process(), processes()
-    places, asked = range(first, count, others), asked[first::others]
+    places = range(first, count, others)
+    if isinstance(prompts, Streamed):  # which gives each process rows of its own
+        chosen_rows = choose(-(-count // others), prompts, generator)[: len(places)]
+    else:
+        chosen_rows = choose(count, prompts, generator)[first::others]
+    asked = [prompts[index] for index in chosen_rows]
     if first > 0:
         generator.manual_seed(seed + first)
     chosen: list[Utterance] = []

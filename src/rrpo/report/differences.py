@@ -26,7 +26,8 @@ class Figures:
     def difference(self, new: str, old: str, measure: Measure) -> Interval | None:
         """Return a measure of one system less that of another; None where one has none.
 
-        Paired where both have spoken the same utterances, otherwise from the two intervals.
+        Paired where both have spoken the same utterances, its interval over their sentences;
+        otherwise from the two intervals.
         """
         return self._difference(new, old, measure.of, measure.key)
 
@@ -44,7 +45,9 @@ class Figures:
     ) -> Interval | None:
         first, second = (_values(self.rows.get(name, {}), of) for name in (new, old))
         if len(first) > 1 and first.keys() == second.keys():
-            return paired_interval(list(first.values()), [second[name] for name in first])
+            texts = [str(self.rows[new][name].get("text")) for name in first]
+            others = [second[name] for name in first]
+            return paired_interval(list(first.values()), others, groups=texts)
         one, other = (figure_of(self.systems.get(name), key) for name in (new, old))
         if one is None or other is None:
             return None

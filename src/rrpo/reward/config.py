@@ -172,7 +172,7 @@ class RewardRun(Strict):
 
     `text_of` says what text is to the content head: the mini world's phones ("mini"), a CosyVoice
     folder's text ids, or "characters"; None: where there is no such task, or it is up to the data.
-    `stream` is how many rows of the data are in memory at a time, shuffled; 0: all.
+    `stream` is how many rows of the data are read and shuffled at a time; 0: all.
     """
 
     train: TrainConfig = TrainConfig(
