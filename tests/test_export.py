@@ -260,3 +260,11 @@ def test_mistakes_leave_nothing(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"results\.json is not a JSON object"):
         export(runs / "rrpo", "cosyvoice2", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["cosyvoice2", "hf"])
+def test_a_policy_of_the_mini_world_is_not_exported(to: str, tmp_path: Path) -> None:
+    """Read again it would be of CosyVoice's codec, which nothing told from the right one."""
+    with pytest.raises(UserError, match="is a policy of the mini world"):
+        export("mini", to, tmp_path / "out", tmp_path)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()

@@ -52,7 +52,7 @@ COMMANDS: dict[str, Command] = {
     "import ravdess": lambda given, out: data_import("ravdess", given / "ravdess", out / "x"),
     "import parquet": lambda given, out: data_import("cosyvoice", given / "a.parquet", out / "x"),
     "tokenize": lambda given, out: tokenize(given / "t.csv", out / "x", "mini", 1),
-    "export": lambda given, out: export(given / "policy", "cosyvoice2", out / "x"),
+    "export": lambda given, out: export(given / "foreign", "cosyvoice2", out / "x"),
     "export to hf": lambda given, out: export(
         given / "cosyvoice", "hf", out / "x", given / "CosyVoice2"
     ),
@@ -85,6 +85,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = {"hidden": 8, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate": 8}
     lm = LMConfig(text_vocabulary=size, codec=codec, **small)
     policy.save(SpeechTokenLM(lm), at / "policy")
+    foreign = lm.model_copy(update={"codec": "speech_tokenizer_v2"})
+    policy.save(SpeechTokenLM(foreign), at / "foreign")
     scorer = RewardConfig(width=16, layers=1, heads=2, feedforward=16, codec=codec)
     reward.save(RewardModel(scorer), at / "model")
     texts = ("Hi.", "Hello.", "It is late.", "It is noon.")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from rrpo import post_training
+from rrpo import post_training, reward
 from rrpo.data.shards import read_shard, write_shard
 from rrpo.errors import TrainingInterrupted, UserError
-from rrpo.loading import load_reward_model
+from rrpo.loading import load_policy, load_reward_model
 from rrpo.mini.world import World
 from rrpo.reward_training import train_reward
 
@@ -94,3 +94,72 @@ def test_a_reward_model_that_is_not_finished_is_told(
     capsys.readouterr()
     load_reward_model(tmp_path / "run")
     assert not capsys.readouterr().out
+
+
+def test_a_policy_that_is_not_finished_is_told(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["train.steps=3", "train.warmup_steps=0", "sft.batch_size=2", "train.save_every=1"]
+
+    def press(step: int, _: object) -> None:
+        if step == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    how: dict[str, Any] = {"start": tiny / "policy", "settings": settings}
+    with pytest.raises(TrainingInterrupted):
+        post_training.train_sft(tmp_path / "run", tiny / "data", **how, callbacks=[press])
+    capsys.readouterr()
+    load_policy(tmp_path / "run")
+    assert "run is not finished, it was stopped after step" in "".join(capsys.readouterr())
+
+
+def test_pairs_beside_data_are_refused(tiny: Path, tmp_path: Path) -> None:
+    """Nothing of the data would be read, and the model card would name it."""
+    with pytest.raises(UserError, match="leave out --data, or --pairs"):
+        post_training.train_dpo(
+            tmp_path / "run", pairs=tmp_path, data=tiny / "data", start=tiny / "policy"
+        )
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("train.seed=18446744073709551616", "train.seed"),
+        ("train.threads=100000", "train.threads"),
+        ("train.learning_rate=1e300", "train.learning_rate"),
+        (("lora_rank=4", "text_table=trained"), "text_table=trained needs lora_rank=0"),
+    ],
+)
+def test_settings_that_no_training_takes_are_one_line(
+    setting: str | tuple[str, ...], told: str, tiny: Path, tmp_path: Path
+) -> None:
+    given = [setting] if isinstance(setting, str) else setting
+    with pytest.raises(UserError, match=told):
+        post_training.train_sft(
+            tmp_path / "run", tiny / "data", start=tiny / "policy", settings=given
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_reward_model_that_was_trained_again_is_another_run(
+    tiny: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny / "reward", tmp_path / "second")
+    settings = ["train.steps=1", "train.warmup_steps=0", "diffro.batch_size=2", "monitor.every=1"]
+    settings += ["monitor.sentences=1", "monitor.second=[second]"]
+
+    def train(**how: Any) -> None:
+        post_training.train_diffro(
+            tmp_path / "run", [tiny / "reward"], tiny / "data", start=tiny / "policy",
+            settings=settings, **how,
+        )  # fmt: skip
+
+    with contextlib.chdir(tmp_path):
+        train()
+    with contextlib.chdir(tmp_path):
+        train(resume=True)
+        model = reward.load(tmp_path / "second")
+        model.table.data += 1.0
+        reward.save(model, tmp_path / "second")
+        with pytest.raises(UserError, match="holds a run with another second"):
+            train(resume=True)

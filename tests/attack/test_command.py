@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from rrpo.attack import command
 from rrpo.attack.assess import QUICK
 from rrpo.codec_identity import identity
 from rrpo.data.shards import write_shard
+from rrpo.errors import UserError
 from rrpo.files import read_json
 from rrpo.mini.world import World
 
@@ -84,3 +86,25 @@ def test_what_cannot_be_attacked_is_said_in_one_line(
     write_shard(Path("one.parquet"), sad, World().codec_identity)
     assert message in mistake("reward", "attack", *words)
     assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_attacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "assess", lambda *_: pytest.fail("it was attacked"))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        command.attack(["mini"], tmp_path / "file" / "a", quick=True)
+
+
+def test_figures_so_far_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def assess(*given: Any) -> dict[str, Any]:
+        given[-1]({"models": {"mini": {"attacks": []}}})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "assess", assess)
+    with pytest.raises(KeyboardInterrupt):
+        command.attack(["mini"], tmp_path / "a", quick=True, utterances=6)
+    kept = read_json(tmp_path / "a" / "attack.json")
+    assert kept["models"] == {"mini": {"attacks": []}}
+    assert kept["utterances"] == 6

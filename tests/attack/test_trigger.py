@@ -30,3 +30,22 @@ def test_more_rounds_help_where_it_was_found() -> None:
         for rounds in (0, 6)
     ]
     assert reached[1] > reached[0] + 0.01
+
+
+def test_each_half_has_both_of_two_emotions() -> None:
+    """As they are drawn by turns, every second utterance would be of one emotion alone."""
+    own, asked = model(), goal(12)
+    two = [place for place, row in enumerate(asked.rows) if row.emotion in ("happy", "sad")]
+    rows = [asked.rows[place] for place in two]
+    wanted = [{"happy": "sad", "sad": "happy"}[row.emotion] for row in rows]
+    found = trigger(own, type(asked)(rows, wanted), length=3, rounds=1)
+    assert found.passes > 0
+    assert found.tokens is not None
+    before = [torch.from_numpy(row.tokens) for row in rows]
+    assert [len(one) for one in found.tokens] == [len(one) + 3 for one in before]
+
+
+def test_where_none_can_be_found_nothing_is_tried() -> None:
+    own, asked = model(), goal(12)
+    alone = type(asked)(asked.rows[:1], asked.emotions[:1])
+    assert trigger(own, alone).passes == 0

@@ -357,3 +357,51 @@ def test_a_file_that_changes_meanwhile_is_named(tmp_path: Path) -> None:
     write(tmp_path, [utterance(n) for n in range(20)])
     with pytest.raises(UserError, match=r"\.parquet (has been|is not what it was)"):
         ids(shards, 24)
+
+
+def damaged(column: str, values: object) -> arrow.Table:
+    """Eight good rows, of which one column is another."""
+    names = SCHEMA.names
+    rows = [utterance(number, speaker="anna", energy=-20.0) for number in range(8)]
+    columns = {name: [getattr(row, name) for row in rows] for name in names}
+    columns["tokens"] = [row.tokens.astype(np.int16) for row in rows]
+    table = arrow.table({name: columns[name] for name in names}, schema=SCHEMA)
+    return table.set_column(names.index(column), column, values)
+
+
+NO_TEXT = arrow.Array.from_buffers(
+    arrow.string(), 8, arrow.array([b"ok"] * 7 + [b"\xff\xfe"], arrow.binary()).buffers()
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("energy", arrow.array([1.0] * 7 + [float("nan")], arrow.float32()), "has the energy nan"),
+        ("intensity", arrow.array([float("nan")] * 8, arrow.float32()), "has the intensity nan"),
+        *((name, NO_TEXT, "not a readable parquet file") for name in ("id", "speaker", "text")),
+        *((name, NO_TEXT, "not a readable parquet file") for name in ("emotion", "partition")),
+    ],
+)
+def test_what_a_step_would_end_at_is_found_by_the_scan(
+    column: str, values: arrow.Array, told: str, tmp_path: Path
+) -> None:
+    """A run that meets such a row hours later could not go on after it either."""
+    parquet.write_table(damaged(column, values), tmp_path / "0.parquet")
+    with pytest.raises(UserError, match=told):
+        scan(tmp_path, Choice())
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    table = damaged("energy", arrow.array([1.0] * 8, arrow.float32()))
+    parquet.write_table(table.append_column("text", table["text"]), tmp_path / "0.parquet")
+    with pytest.raises(UserError, match="has the column text twice"):
+        scan(tmp_path, Choice())
+
+
+def test_every_speaker_is_among_the_first_rows(tmp_path: Path) -> None:
+    """So that a reward that knows voices refuses an unknown one before the first step."""
+    rows = [utterance(number, speaker=f"s{number // 10}") for number in range(30)]
+    found = scan(write(tmp_path / "rows", rows), Choice())
+    assert {row.speaker for row in found.first} == {"s0", "s1", "s2"}
+    assert {row.emotion for row in found.first} == {"happy", "sad"}

@@ -91,6 +91,20 @@ def test_always_finite_and_inside_the_range(values: list[float]) -> None:
     assert min(values) - slack <= found.low <= found.high <= max(values) + slack
 
 
+def test_a_share_of_all_or_none_has_wilsons_interval() -> None:
+    """Otherwise none of twenty would be 0 without any doubt."""
+    from scipy.stats import binomtest
+
+    for share in (False, True):
+        found = interval(np.full(20, share))
+        ends = binomtest(20 * share, 20).proportion_ci(method="wilson")
+        assert (found.mean, found.low, found.high) == (float(share), ends.low, ends.high)
+    # Utterances of one sentence are one trial.
+    grouped = interval(np.zeros(20, bool), groups=["a"] * 10 + ["b"] * 10)
+    assert grouped.high == binomtest(0, 2).proportion_ci(method="wilson").high
+    assert interval(np.zeros(20)).high == 0.0  # a rate, not a share
+
+
 def test_one_success_in_many_is_finite() -> None:
     found = interval([0.0] * 19 + [1.0])
     assert 0.0 <= found.low < 0.05 < found.high <= 0.3

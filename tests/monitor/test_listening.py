@@ -79,3 +79,13 @@ def test_a_second_model_that_nothing_is_asked_of_is_refused(tmp_path: Path) -> N
     told = {"every": 1, "second": [str(tmp_path / "detector")]}
     with pytest.raises(UserError, match="detector has no head for emotion or content"):
         ears(on_policy, DiffRORun.model_validate({"monitor": told}))
+
+
+def test_a_second_model_that_is_trained_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    model, prompts = world.policy(), make_prompts(world.tokenizer, world.shard("finetune")[:2])
+    on_policy = OnPolicy(model, model, Reward([world.reward_model()]), prompts, RolloutConfig())
+    for second, told in (("mini", True), ("mini-tasks", False)):
+        ears(on_policy, DiffRORun.model_validate({"monitor": {"every": 1, "second": [second]}}))
+        said = "".join(capsys.readouterr())
+        assert ("the policy is trained on mini, too" in said) == told

@@ -16,6 +16,7 @@ from rrpo.errors import TrainingInterrupted, UserError
 from rrpo.files import read_json
 from rrpo.monitor import MonitorConfig, read_looks
 from rrpo.objectives.diffro import DiffROConfig
+from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Example
 from rrpo.progress import read_metrics
@@ -54,12 +55,14 @@ def small_policy() -> SpeechTokenLM:
     return SpeechTokenLM(CONFIG)
 
 
-def train(folder: Path, reward: Any = None, how: Any = None, **monitor: Any) -> SpeechTokenLM:
+def train(
+    folder: Path, reward: Any = None, how: Any = None, texts: str = "text", **monitor: Any
+) -> SpeechTokenLM:
     """Train a small policy from the same start."""
     examples = [Example(one, torch.arange(6)) for one in prompts(8, 9, 10, 8, 7, 9)]
     # Each text is another one.
     named = [
-        Example(replace(one.prompt, text=f"text {number}"), one.speech)
+        Example(replace(one.prompt, text=f"{texts} {number}"), one.speech)
         for number, one in enumerate(examples)
     ]
     config = policy_runs.DiffRORun(
@@ -177,6 +180,40 @@ def test_a_lowered_rate_is_lower_after_each_alarm(tmp_path: Path) -> None:
         assert rate == pytest.approx(0.02 * 0.25 ** sum(step > one for one in alarms))
 
 
+def test_a_callback_that_ends_a_run_leaves_the_last_weights(tmp_path: Path) -> None:
+    """As no alarm was raised, though some harm was suspected."""
+    asked = {"every": 2, "sentences": 6, "action": "stop", "false_alarm": 1e-30}
+
+    def end(step: int, _: Mapping[str, float]) -> bool:
+        return step == 9
+
+    model = train(tmp_path / "run", how={"callbacks": [end]}, **asked)
+    looks = read_looks(tmp_path / "run")
+    assert not any(line["alarm"] for line in looks)
+    assert not looks[-1]["kept"]
+    results = read_json(tmp_path / "run" / "results.json")
+    assert (results["stopped_at"], results["best_step"]) == (9, None)
+    assert same(model, train(tmp_path / "alone", how={"callbacks": [end]}))
+
+
+def test_what_was_harmed_before_an_alarm_is_not_kept_after_it(tmp_path: Path) -> None:
+    """The test begins anew then, with no evidence; the weights are as bad as they were."""
+    asked = {"every": 2, "sentences": 6, "action": "lower", "factor": 0.9}
+    train(tmp_path / "run", **asked)
+    looks = read_looks(tmp_path / "run")
+    first = next(number for number, line in enumerate(looks) if line["alarm"])
+    assert first < len(looks) - 1
+    assert not any(line["kept"] for line in looks[first:])
+    kept = read_json(tmp_path / "run" / "checkpoint-kept" / "training.json")
+    assert kept["step"] == max(line["step"] for line in looks[:first] if line["kept"])
+
+
+def test_the_start_is_kept_where_nothing_after_it_is(tmp_path: Path) -> None:
+    train(tmp_path / "run", every=12, sentences=6)
+    assert [line["kept"] for line in read_looks(tmp_path / "run")] == [True, False]
+    assert same(policy.load(tmp_path / "run" / "checkpoint-kept"), small_policy())
+
+
 def test_without_harm_there_is_no_alarm_and_the_last_weights_are_the_result(tmp_path: Path) -> None:
     asked = {"every": 2, "sentences": 6, "action": "stop"}
     model = train(tmp_path / "run", Nothing(), **asked)
@@ -211,6 +248,10 @@ def test_what_cannot_be_watched_is_refused(tmp_path: Path) -> None:
         train(tmp_path / "a", how=stop, every=3, action="stop")
     with pytest.raises(UserError, match=r"monitor.words needs audio"):
         train(tmp_path / "b", every=3, words=True)
+    with pytest.raises(UserError, match=r"monitor.words: the recogniser knows English alone"):
+        train(tmp_path / "c", every=3, words=True, texts="你好")
+    with pytest.raises(ValueError, match=r"rollout.engine: at looks the policy draws by itself"):
+        MonitorConfig(rollout=RolloutConfig(engine="vllm"))
     with pytest.raises(ValueError, match="there is no 'loudness'"):
         MonitorConfig(margins={"loudness": 0.1})
     with pytest.raises(ValueError, match="is not from 0 to under 1"):

@@ -26,9 +26,10 @@ from rrpo import cli, gradient_buckets, shared_folder, state
 from rrpo.checkpoint import save_model, save_tensors
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.data.stream import POSITION
-from rrpo.errors import NotFinite, TrainingInterrupted, UserError
+from rrpo.errors import NotFinite, UserError
 from rrpo.gradient import Gradient, shared
 from rrpo.mini.world import World
+from rrpo.monitor import MonitorConfig
 from rrpo.objective import Objective
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
@@ -39,14 +40,16 @@ from rrpo.objectives.sft import SFTConfig, SFTObjective
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.layout import Example, Prompt
+from rrpo.policy_runs import DiffRORun
 from rrpo.processes import process, processes, training_processes
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.config import FitConfig
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.transcripts import Transcripts, prepare_head
 from rrpo.run_folder import open_run
+from rrpo.runs import train_on_policy
 from rrpo.state import initial_state
-from rrpo.train import TrainConfig, TrainingDiverged, train
+from rrpo.train import TrainConfig, train
 
 Thing = TypeVar("Thing")
 EMOTIONS = ["neutral", "happy"]
@@ -401,7 +404,21 @@ def sharded(root: Path) -> None:
     ends = in_processes(1, lambda: every(["tied", "sft"], "none"))  # others draw by process
     for kind in ("none", "full"):
         ends += in_processes(2, lambda kind=kind: every(list(cases), kind))
+    ends += in_processes(2, lambda: watched(root / "watched"))
     print(json.dumps({"name": "sharded", "ends": ends}), flush=True)
+
+
+def watched(folder: Path) -> None:
+    """Train a sharded policy that listens to itself and keeps its weights."""
+    asked = {"sharding": "full", "steps": 2}
+    config = DiffRORun(
+        train=CONFIG.model_copy(update=asked),
+        diffro=DiffROConfig(batch_size=2),
+        monitor=MonitorConfig(every=1, sentences=2),
+    )
+    examples = [Example(*pair) for pair in zip(prompts(), speech(), strict=True)]
+    made = (policy(), policy(1), [RewardModel(PAYING)], examples)
+    train_on_policy(*made, config, folder, description="")
 
 
 def drawn() -> GRPOObjective:
@@ -428,7 +445,7 @@ def interrupted(make: Callable[[], Any], folder: Path, resume: bool, **options: 
             objective, CONFIG.model_copy(update=settings), folder, resume, description="", **options
         )
         end = {"step": result.step, "said": ""}
-    except (TrainingInterrupted, TrainingDiverged) as error:
+    except UserError as error:
         end = {"said": str(error), "silent": error.told_elsewhere}
     end["drawn"] = getattr(objective, "drawn", {})
     end["place"] = int(getattr(objective, "carried", {}).get(POSITION, 0))
@@ -533,6 +550,16 @@ class Failing(Tied):
         return super().loss(step, generator)
 
 
+class Refusing(Tied):
+    """Reads a row on one process that cannot be used."""
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Refuse it at the second step on the second process."""
+        if (step, process()) == (2, 1):
+            raise UserError("row 7 is bad")
+        return super().loss(step, generator)
+
+
 def failed(root: Path) -> None:
     """Fail on one of two processes, before its loss and while it draws; draw pairs by two."""
 
@@ -550,6 +577,7 @@ def failed(root: Path) -> None:
 
     ends = in_processes(2, lambda: interrupted(Failing, root / "loss", False))
     ends += in_processes(2, lambda: interrupted(mute, root / "draw", False))
+    ends += in_processes(2, lambda: interrupted(Refusing, root / "row", False))
 
     def pairs() -> None:
         training_processes()

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from places import ROOT
+from rrpo import policy
+from rrpo import processes as processes_module
 from rrpo.checkpoint import load_tensors
 from rrpo.data.shards import read_shard
 from rrpo.errors import UserError
 from rrpo.objectives.pairs import CHOSEN, REJECTED
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy_runs import DiffRORun
-from rrpo.processes import every_row, process, processes, share, summed
+from rrpo.processes import every_row, process, processes, share, summed, training_processes
 from rrpo.progress import read_metrics
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.schedule import TrainConfig
@@ -106,7 +108,7 @@ def test_sharded_as_whole(root: Path, name: str) -> None:
     runs = [root / "sharded" / f"{name} {kind}" for kind in ("1 none", "2 none", "2 full")]
     runs = [run for run in runs if run.exists()]
     assert len(runs) == (3 if name in ("tied", "sft") else 2)
-    assert said(root)["sharded"]["ends"] == [0] * 5
+    assert said(root)["sharded"]["ends"] == [0] * 7
     held = [json.loads((run / "held-0.json").read_text()) for run in runs[-2:]]
     assert held[1]["elements"] <= held[0]["elements"] // 2 + 20
     first = runs[0]
@@ -125,6 +127,16 @@ def test_sharded_as_whole(root: Path, name: str) -> None:
     if name == "adapters":
         assert all("lora_" in key for key in kept)
         assert held[1]["frozen"] == ["torch.bfloat16"]
+
+
+@forking
+@pytest.mark.slow
+def test_a_sharded_policy_listens_to_itself(root: Path) -> None:
+    """Its parts are whole in what a look keeps."""
+    kept = policy.load(root / "sharded" / "watched" / "checkpoint-kept")
+    assert kept.config.layers == len(kept.layers) == 2
+    assert all(bool(one.isfinite().all()) for one in kept.parameters())
+    assert len((root / "sharded" / "watched" / "monitor.jsonl").read_text().splitlines()) == 3
 
 
 @forking
@@ -192,12 +204,16 @@ def test_one_process_that_is_told_to_end_ends_all(root: Path) -> None:
 def test_one_process_that_fails_ends_all(root: Path) -> None:
     """At the same step, whether its loss cannot be computed or it cannot draw; two draw pairs."""
     folder = root / "failed"
-    assert said(root)["failed"]["ends"] == [0] * 6
+    assert said(root)["failed"]["ends"] == [0] * 8
     for name in ("loss", "draw"):
         others, culprit = ends(folder, f"{name} 0")
         assert "diverged at step 2 (no scores" in culprit["said"]
         assert "diverged at step 2 (another process" in others["said"]
         assert others["silent"] and not culprit["silent"]
+    others, culprit = ends(folder, "row 0")
+    assert culprit["said"] == "row 7 is bad"
+    assert others["said"] == "another process cannot go on, and says why"
+    assert others["silent"] and not culprit["silent"]
     chosen, rejected = (read_shard(folder / "pairs" / name) for name in (CHOSEN, REJECTED))
     assert [row.id for row in chosen] == [row.id for row in rejected]
     assert {int(row.id) % 2 for row in chosen} == {0, 1}
@@ -313,6 +329,13 @@ def test_alone_there_is_nothing_to_share() -> None:
     assert (process(), processes()) == (0, 1)
     assert summed(2.5) == 2.5 and summed(2.5, failed=True) == 2.5
     assert share(3) == 1.0 and every_row([1, 2]) == [1, 2]
+
+
+def test_processes_that_accelerate_does_not_see_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without a GPU it takes every process for the only one."""
+    monkeypatch.setattr(processes_module, "processes", lambda: 2)
+    with pytest.raises(UserError, match="set ACCELERATE_USE_CPU=true"):
+        training_processes()
 
 
 def test_what_cannot_be_sharded(monkeypatch: pytest.MonkeyPatch) -> None:

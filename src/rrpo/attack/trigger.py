@@ -37,14 +37,14 @@ def trigger(
             heard = [one for one in others if goal.rows[one].emotion != emotion]
             order = torch.randperm(len(heard), generator=generator)[:HEARD].tolist()
             rows = [goal.tokens[heard[place]] for place in order]
-            if not rows:
+            places = [place for place in half if goal.emotions[place] == emotion]
+            if not rows or not places:
                 continue
             string = torch.randint(model.config.codes, (length,), generator=generator)
             string = _find(model, rows, wanted, string, rounds)
             found = True
-            for place in half:
-                if goal.emotions[place] == emotion:
-                    result[place] = torch.cat([result[place], string])
+            for place in places:
+                result[place] = torch.cat([result[place], string])
     passes = rounds * (CANDIDATES + 1) if found else 0
     return Outcome(log_posteriors(model, result), result, passes)
 
