@@ -330,7 +330,7 @@ def _glossary(results: Mapping[str, Any], curves: Sequence[Entry]) -> list[tuple
     terms = [(measure.label, measure.meaning) for measure in measures]
     return [
         *terms,
-        ("Small figures", "The 95 % bootstrap interval over utterances, of reward models over "
+        ("Small figures", "The 95 % bootstrap interval over sentences, of reward models over "
          "speakers where a test set names several: low–high."),
         ("Base", "The pre-trained policy before any post-training."),
         ("SFT", "The base fine-tuned on labelled speech; stopped on held-out loss."),

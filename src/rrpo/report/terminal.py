@@ -27,7 +27,7 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
     keys = ("judge_probability", "content_error", "artifacts_per_second", "kl")
     measures = [BY_KEY[key] for key in keys if any(figure_of(e, key) for e in entries.values())]
     measures[1:1] = scorers[:1]
-    title = "Mean with 95 % interval over utterances; labels are synthetic"
+    title = "Mean with 95 % interval over sentences; labels are synthetic"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("system")
     for measure in measures:
@@ -66,7 +66,7 @@ def print_systems(
         synthetic: whether the labels are those of the mini world.
     """
     said = "; labels are synthetic" if synthetic else ""
-    table = Table(title=f"Mean with 95 % interval over utterances{said}")
+    table = Table(title=f"Mean with 95 % interval over sentences{said}")
     table.add_column("measure")
     for name in systems:
         table.add_column(name, justify="right")
