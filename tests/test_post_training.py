@@ -11,7 +11,7 @@ import pytest
 from rrpo import post_training, reward
 from rrpo.data.shards import read_shard, write_shard
 from rrpo.errors import TrainingInterrupted, UserError
-from rrpo.loading import load_policy, load_reward_model
+from rrpo.loading import load_policy, load_reward_model, origin_of
 from rrpo.mini.world import World
 from rrpo.reward_training import train_reward
 
@@ -163,3 +163,12 @@ def test_a_second_reward_model_that_was_trained_again_is_another_run(
         reward.save(model, tmp_path / "second")
         with pytest.raises(UserError, match="holds a run with another second"):
             train(resume=True)
+
+
+def test_a_policy_by_its_weights_file_is_still_of_its_run(tiny: Path, tmp_path: Path) -> None:
+    """Its texts were told an instruction in words that the run's start does not know."""
+    run = tmp_path / "run"
+    settings = ["train.steps=1", "train.warmup_steps=0", "sft.batch_size=2", "language=de"]
+    post_training.train_sft(run, tiny / "data", start=tiny / "policy", settings=settings)
+    for place in ("", "checkpoint", "checkpoint/model.json", "checkpoint/model.safetensors"):
+        assert origin_of(run / place).language == "de", place

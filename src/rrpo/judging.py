@@ -228,9 +228,10 @@ def _keep(
     try:
         with writing(target):
             fresh = begin_folder(target)
-            for sample, row in zip(samples, rows, strict=True):
-                audio.write(fresh / f"{sample.id}.wav", sample.audio)
-                row["wav"] = f"samples/{sample.id}.wav"
+            for number, (sample, row) in enumerate(zip(samples, rows, strict=True)):
+                name = f"{number:04d}.wav"  # an id may hold any signs
+                audio.write(fresh / name, sample.audio)
+                row["wav"] = f"samples/{name}"
             lines = "".join(json.dumps(row) + "\n" for row in rows)
             write_text(fresh / "samples.jsonl", lines)
             commit_folder(target)

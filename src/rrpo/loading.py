@@ -33,6 +33,7 @@ from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer
 from rrpo.policy.layout import Tokenizer
 from rrpo.reward import RewardModel
+from rrpo.run_folder import run_of
 
 Location = str | Path
 """A path, or `mini` for what is bundled."""
@@ -134,11 +135,10 @@ def origin_of(location: Location, depth: int = 0) -> Origin:
     Raises:
         UserError: a run's configuration cannot be read, or the runs lead back to themselves.
     """
-    path = Path(location)
-    folder = path.parent if path.name.startswith("checkpoint") else path
-    config = folder / "config.yaml"
-    if str(location) == MINI or not config.is_file():
+    folder = None if str(location) == MINI else run_of(Path(location))
+    if folder is None:
         return Origin(start=str(location))
+    config = folder / "config.yaml"
     if depth > 100:
         raise UserError(f"{config} leads back to itself by its `start`: correct it")
     values = configuration.read(config)

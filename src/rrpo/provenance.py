@@ -14,6 +14,7 @@ from rrpo.checkpoint import model_place
 from rrpo.errors import UserError
 from rrpo.files import read_json
 from rrpo.loading import MINI, describe
+from rrpo.run_folder import run_of
 from rrpo.run_kinds import COMMANDS
 
 PUBLISHED = {
@@ -101,16 +102,6 @@ def trace(policy: Path) -> Provenance:
         if lost:
             stages.insert(0, Stage(Path(place), Path(place), lost))
             return Provenance(stages, "", None)
-
-
-def run_of(place: Path) -> Path | None:
-    """Return the folder of the run that a policy's place is of, if it is of one."""
-    for one in (place, model_place(place)):
-        if (one / "config.yaml").is_file():
-            return one
-        if one.name.startswith("checkpoint") and (one.parent / "config.yaml").is_file():
-            return one.parent
-    return None
 
 
 def is_last(stage: Stage) -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from rrpo import config as configuration
-from rrpo.checkpoint import SUMS
+from rrpo.checkpoint import SUMS, model_place
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.files import alone, claim, read_json, sha256, write_json, write_text, writing
@@ -37,6 +37,19 @@ HALF_WRITTEN = re.compile(r"\.[a-z]+\.(json|jsonl|yaml)\.[a-z0-9_]{8}")
 """Names of temporary files of what lies in a run's folder."""
 THREADS = ("threads", "train.threads")
 """What each of several processes may have otherwise: their machines differ in cores."""
+
+
+def run_of(place: Path) -> Path | None:
+    """Return the folder of the run that a model's place is of, if it is of one.
+
+    The place may be the run, a checkpoint of it, or a file of either.
+    """
+    for one in (place, model_place(place)):
+        if (one / "config.yaml").is_file():
+            return one
+        if one.name.startswith("checkpoint") and (one.parent / "config.yaml").is_file():
+            return one.parent
+    return None
 
 
 def begin_folder(folder: Path) -> Path:
