@@ -28,7 +28,7 @@ from rrpo.checkpoint import SUMS, model_place
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.files import alone, claim, read_json, sha256, write_json, write_text, writing
-from rrpo.processes import ending_together, require_same, training_processes
+from rrpo.processes import ending_together, is_main, require_same, training_processes
 from rrpo.shared_folder import require_one_folder
 
 CONFIG = "config"
@@ -244,13 +244,13 @@ def open_run(
     require_same({"kind": type(config).__name__, **made, **(inputs or {}), "resume": resume})
     with ExitStack() as held:
         with ending_together():
-            if run.accelerator.is_main_process:
+            if is_main():
                 held.enter_context(alone(path))
                 with writing(path):
                     recover_folder(run.checkpoint, keep=True)
         require_one_folder(path)
         with ending_together():
-            if run.accelerator.is_main_process:
+            if is_main():
                 _compare(path, config, _begun(run, resume), inputs)
         yield run
 

@@ -16,7 +16,7 @@ from rrpo.checkpoint import load_tensors, save_tensors
 from rrpo.data.stream import POSITION
 from rrpo.errors import UserError
 from rrpo.files import read_json, write_json, writing
-from rrpo.processes import ending_together, of_main, told_by_main
+from rrpo.processes import ending_together, is_main, of_main, process, processes, told_by_main
 from rrpo.progress import METRICS, restore_metrics
 from rrpo.run_folder import (
     RunFolder,
@@ -136,10 +136,10 @@ def initial_state(
     half, sharded = precision is torch.float16, config.sharding == "full"
     if half and sharded:
         raise UserError("train.sharding=full needs mixed_precision=bf16 or no: fp16 is not sharded")
-    seed = config.seed + accelerator.process_index
+    seed = config.seed + process()
     seed_all(seed)
     model.to(accelerator.device)
-    if accelerator.num_processes > 1:
+    if processes() > 1:
         for tensor in model.state_dict().values():
             tensor.copy_(broadcast(tensor))
         if sharded:
@@ -181,7 +181,7 @@ def save_state(
         UserError: the folder cannot be written, or a process has not written its part.
     """
     fresh, _ = neighbours(target)
-    main = accelerator.is_main_process
+    main = is_main()
     try:
         with whole(state.model), ending_together(), writing(target):
             if main:
@@ -191,16 +191,16 @@ def save_state(
         with ending_together(), writing(target):
             if main:
                 save_tensors(fresh / "training.safetensors", tensors)
-                write_json(fresh / "training.json", _description(state, accelerator))
+                write_json(fresh / "training.json", _description(state))
                 if (target.parent / METRICS).is_file():
                     shutil.copyfile(target.parent / METRICS, fresh / METRICS)
         states = random_states(state.generator, accelerator.device)
         states |= {f"carried.{name}": tensor for name, tensor in state.carried.items()}
         with ending_together(), writing(target):
-            save_tensors(fresh / states_of(accelerator.process_index), states)
+            save_tensors(fresh / states_of(process()), states)
         with ending_together(), writing(target):
             if main:
-                require_states(fresh, accelerator.num_processes)
+                require_states(fresh, processes())
                 seal(fresh)
                 commit_folder(target, keep=not state.finished)
     except Exception:
@@ -220,11 +220,11 @@ def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) 
     Raises:
         UserError: the model differs, or a file is missing or damaged.
     """
-    rank, processes = accelerator.process_index, accelerator.num_processes
+    rank, count = process(), processes()
     try:
         with ending_together():
             stored = read_json(target / "training.json")
-            same = stored["processes"] == processes
+            same = stored["processes"] == count
             tensors = load_tensors(target / "training.safetensors")
             states = load_tensors(target / states_of(rank if same else 0))
         parts: dict[str, dict[str, Tensor]] = {}
@@ -252,7 +252,7 @@ def restore_state(state: TrainingState, target: Path, accelerator: Accelerator) 
             torch.set_num_threads(stored["threads"])
             restore_random_states(states, state.generator, accelerator.device)
         else:
-            new_streams(states["generator"], state.generator, processes, rank)
+            new_streams(states["generator"], state.generator, count, rank)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise told_by_main(
             UserError(
@@ -268,7 +268,7 @@ def restore_run(state: TrainingState, run: RunFolder) -> None:
     Raises:
         UserError: no whole checkpoint is left, or it does not fit the training.
     """
-    main = run.accelerator.is_main_process
+    main = is_main()
     if of_main(run.checkpoint.exists()):
         with ending_together():
             if main:
@@ -286,7 +286,7 @@ def restore_run(state: TrainingState, run: RunFolder) -> None:
             drop_kept(run.checkpoint)
 
 
-def _description(state: TrainingState, accelerator: Accelerator) -> dict[str, Any]:
+def _description(state: TrainingState) -> dict[str, Any]:
     return {
         "step": state.step,
         "finished": state.finished,
@@ -294,7 +294,7 @@ def _description(state: TrainingState, accelerator: Accelerator) -> dict[str, An
         "validations": state.validations,
         "best_step": state.best_step,
         "threads": torch.get_num_threads(),
-        "processes": accelerator.num_processes,
+        "processes": processes(),
         "scaler": state.scaler.state_dict(),
     }
 

@@ -134,7 +134,7 @@ def train(
     )
     # From here on: a run may be told to end while its model is still on its way to the device.
     with interruption() as signalled, opened as place:
-        accelerator, main = place.accelerator, place.accelerator.is_main_process
+        accelerator, main = place.accelerator, is_main()
         precision = working_precision(config.mixed_precision, accelerator.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -280,13 +280,11 @@ def _asked_to_stop(run: _Run, record: Mapping[str, Any]) -> bool:
 def _validate(run: _Run, metrics: Metrics) -> None:
     if run.validate is None:
         return
-    state, accelerator = run.state, run.accelerator
+    state = run.state
     run.objective.model.eval()
     with torch.no_grad():
         figures = {name: float(figure) for name, figure in run.validate(state.step).items()}
-    if accelerator.num_processes > 1:
-        shared = torch.tensor([*figures.values()], device=accelerator.device)
-        figures = dict(zip(figures, accelerator.reduce(shared, "mean").tolist(), strict=True))
+    figures, _ = shared(figures, dict.fromkeys(figures, 1.0), False)
     state.validations.append({"step": state.step, **finite(figures)})
     metrics.write({"step": state.step, "validation": figures})
     if not isinstance(run.stop, EarlyStopping):
@@ -328,7 +326,7 @@ def _diverged(
     """Say what can be done about a step whose numbers are not finite; its batch is kept."""
     offered: Callable[[], Rows] = getattr(run.objective, "batch", tuple)
     batch = offered() if step > run.state.step else ()
-    place = (run.place.path, run.accelerator.process_index, run.state.saved_step)
+    place = (run.place.path, process(), run.state.saved_step)
     error = diverged(Divergence(step, what, figures, batch), run.config, *place)
     # All processes come here at once; the first that has failed so tells it.
     first = every_row([what]).index(what)

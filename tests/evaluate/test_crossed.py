@@ -19,8 +19,8 @@ from rrpo.evaluate.crossed import (
     trial_figures,
     with_equal_classes,
 )
-from rrpo.evaluate.roc import area_under_roc
 from rrpo.interval import exactly
+from rrpo_world.artifacts.roc import area_under_roc
 
 
 def heard(

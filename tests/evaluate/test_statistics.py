@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.integrate import trapezoid
 from scipy.stats import norm, t
 from sklearn import metrics
 from sklearn.metrics import balanced_accuracy_score
@@ -18,12 +17,10 @@ from rrpo.evaluate.confusion import (
     macro_f1,
     unweighted_average_recall,
 )
-from rrpo.evaluate.roc import area_under_roc, clustered_area_under_roc, roc_curve
 from rrpo.evaluate.statistics import (
     clustered_interval,
     clusters,
     difference_of_intervals,
-    expanded_interval,
     interval,
     paired_interval,
     resampled_sums,
@@ -272,59 +269,6 @@ def test_what_cannot_be_compared_is_the_users_mistake() -> None:
     for counts in ([], 3.0, [1.0, float("nan")]):
         with pytest.raises(UserError, match="finite"):
             clustered_interval(counts, lambda sums: sums)
-
-
-@given(
-    st.lists(st.integers(0, 6), min_size=1, max_size=20),
-    st.lists(st.integers(0, 6), min_size=1, max_size=20),
-)
-def test_the_area_is_the_share_of_pairs_in_order(high: list[int], low: list[int]) -> None:
-    pairs = [(one > other) + (one == other) / 2 for one in high for other in low]
-    assert area_under_roc(high, low) == pytest.approx(np.mean(pairs))
-    false, true = roc_curve(high, low)
-    assert trapezoid(true, false) == pytest.approx(np.mean(pairs))
-    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
-    for x, y in zip(false, true, strict=True):
-        assert any(
-            x == pytest.approx(np.mean([other >= t for other in low]))
-            and y == pytest.approx(np.mean([one >= t for one in high]))
-            for t in [*high, *low, 99]
-        )
-
-
-def test_the_area_of_a_resample_of_clusters_is_that_of_its_scores() -> None:
-    """Every resample of three clusters of unequal sizes, against their scores put together."""
-    rng = np.random.default_rng(0)
-    high, own = rng.integers(2, 9, 11), np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2])
-    low, other = rng.integers(0, 7, 9), np.array([0, 1, 1, 1, 1, 1, 2, 2, 2])
-    drawn = resampled_sums(np.eye(3), 5, 300).astype(int)
-    areas = [
-        area_under_roc(
-            np.concatenate([np.tile(high[own == g], w) for g, w in enumerate(row)]),
-            np.concatenate([np.tile(low[other == g], w) for g, w in enumerate(row)]),
-        )
-        for row in drawn
-    ]
-    wanted = expanded_interval(area_under_roc(high, low), np.array(areas), 3)
-    found = clustered_area_under_roc(high, own, low, other, seed=5, resamples=300)
-    assert found == pytest.approx(wanted)
-    assert found.low < found.mean < found.high
-
-
-def test_a_cluster_without_negatives_and_a_single_one() -> None:
-    found = clustered_area_under_roc([1.0, 3.0], [0, 1], [2.0, 2.0], [1, 1])
-    assert (found.mean, found.low, found.high) == (0.5, 0.5, 1.0)
-    alone = clustered_area_under_roc([1.0, 3.0], [0, 0], [2.0], [0])
-    assert alone == Interval(0.5)
-    with pytest.raises(UserError, match="negatives"):
-        clustered_area_under_roc([1.0], [0], [], [])
-
-
-def test_an_area_of_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match="negatives"):
-        area_under_roc([1.0], [])
-    with pytest.raises(UserError, match="positives"):
-        roc_curve([np.nan], [1.0])
 
 
 def test_a_difference_of_intervals_covers_as_often_as_it_says() -> None:

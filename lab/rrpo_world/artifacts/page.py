@@ -9,7 +9,6 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from rrpo.evaluate.artifacts import KINDS, THRESHOLDS, Artifact
-from rrpo.evaluate.roc import roc_curve
 from rrpo.interval import MISSING
 from rrpo.report import markdown
 from rrpo.report.listening import Player, Sound, player_of
@@ -17,6 +16,7 @@ from rrpo.report.page import write_html
 from rrpo.report.sound import flac_uri
 from rrpo.studies.study import new_picture, save_picture
 from rrpo_world.artifacts.insertions import WAYS, Inserted
+from rrpo_world.artifacts.roc import roc_curve
 from rrpo_world.artifacts.speech import SYNTHETIC
 from rrpo_world.artifacts.trials import NEAR
 

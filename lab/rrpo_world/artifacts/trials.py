@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.evaluate.artifacts import scores
-from rrpo.evaluate.roc import clustered_area_under_roc
 from rrpo.evaluate.statistics import clustered_interval, clusters
 from rrpo.interval import Interval
 from rrpo.progress import Progress
 from rrpo_world.artifacts.insertions import WAYS, Inserted
+from rrpo_world.artifacts.roc import clustered_area_under_roc
 from rrpo_world.artifacts.speech import ALL_REAL, SYNTHETIC, Speech
 
 NEAR = 0.04

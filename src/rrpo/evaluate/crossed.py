@@ -16,7 +16,6 @@ from scipy.special import log_softmax, logsumexp, ndtr, stdtrit
 
 from rrpo.errors import UserError
 from rrpo.evaluate.confusion import confusion_matrices, unweighted_average_recall
-from rrpo.evaluate.roc import ordered_pairs
 from rrpo.evaluate.statistics import Figure, clusters
 from rrpo.interval import Interval, exactly
 
@@ -303,3 +302,27 @@ def _check_trials(trials: Trials) -> None:
             f"names and {len(trials.keys)} trainings do not fit: give a row of predictions for "
             "each training"
         )
+
+
+def ordered_pairs(
+    positives: NDArray[np.float64],
+    positive_ids: NDArray[np.int64],
+    negatives: NDArray[np.float64],
+    negative_ids: NDArray[np.int64],
+    count: int,
+) -> NDArray[np.float64]:
+    """Count how often a positive of cluster g is above a negative of h, (G, G); a tie is half.
+
+    Args:
+        positives: (n,) scores of what should score high.
+        positive_ids: (n,) their clusters in 0…G-1.
+        negatives: (m,) of what should not.
+        negative_ids: (m,) their clusters.
+        count: G.
+    """
+    pairs = np.empty((count, count))
+    for cluster in range(count):
+        rest = np.sort(negatives[negative_ids == cluster])
+        under = np.searchsorted(rest, positives, "left") + np.searchsorted(rest, positives, "right")
+        pairs[:, cluster] = np.bincount(positive_ids, under / 2, count)
+    return pairs

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rrpo.evaluate.crossed import ordered_pairs
 from rrpo.evaluate.statistics import expanded_interval, finite_sample, resampled_sums
 from rrpo.interval import Interval
 
@@ -76,25 +77,6 @@ def clustered_area_under_roc(
     won = ((drawn @ wins) * drawn).sum(axis=1)
     some = pairs > 0
     return expanded_interval(area_under_roc(high, low), won[some] / pairs[some], count)
-
-
-def ordered_pairs(
-    positives: NDArray[np.float64],
-    positive_ids: NDArray[np.int64],
-    negatives: NDArray[np.float64],
-    negative_ids: NDArray[np.int64],
-    count: int,
-) -> NDArray[np.float64]:
-    """Count how often a positive of cluster g is above a negative of h, (G, G); a tie is half.
-
-    Arguments as of `clustered_area_under_roc`; `count` is G.
-    """
-    pairs = np.empty((count, count))
-    for cluster in range(count):
-        rest = np.sort(negatives[negative_ids == cluster])
-        under = np.searchsorted(rest, positives, "left") + np.searchsorted(rest, positives, "right")
-        pairs[:, cluster] = np.bincount(positive_ids, under / 2, count)
-    return pairs
 
 
 def roc_curve(
