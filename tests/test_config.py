@@ -4,13 +4,14 @@ import math
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pydantic
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rrpo import train_reward, train_sft
-from rrpo.config import Strict, dump, load, require_same
+from rrpo.config import Strict, as_overrides, dump, load, require_same
 from rrpo.errors import UserError
 from rrpo.policy_runs import SFTRun
 from rrpo.reward.config import RewardRun
@@ -195,3 +196,10 @@ def test_a_configuration_of_another_training_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown key stepz: accepted are"):
         train_sft(tmp_path / "out", config=tmp_path / "run.yaml")
     assert not (tmp_path / "out").exists()
+
+
+def test_settings_in_python_take_paths_and_numbers_of_numpy() -> None:
+    asked = {"start": Path("a b"), "steps": np.int64(3), "rates": np.array([0.5, 1.0])}
+    assert as_overrides(asked) == ['start="a b"', "steps=3", "rates=[0.5, 1.0]"]
+    with pytest.raises(UserError, match=r"settings: .* is of the kind set"):
+        as_overrides({"steps": {1}})

@@ -61,13 +61,28 @@ def load(
 def as_overrides(settings: Settings) -> list[str]:
     """Return settings as `--set` takes them.
 
+    Raises:
+        UserError: a value is of a kind that no setting has.
+
     Examples:
         >>> as_overrides({"train.steps": 40}), as_overrides(["train.steps=40"])
         (['train.steps=40'], ['train.steps=40'])
     """
     if isinstance(settings, Mapping):
-        return [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+        return [f"{name}={json.dumps(one, default=_plain)}" for name, one in settings.items()]
     return list(settings)
+
+
+def _plain(value: object) -> object:
+    """Return a path as text and a number of numpy or torch as Python's."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise UserError(
+        f"settings: {value!r} is of the kind {type(value).__name__}: give text, a number, a list "
+        "or a dict"
+    )
 
 
 def parse(kind: type[Config], values: Mapping[str, Any], source: Path) -> Config:
