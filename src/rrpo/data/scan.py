@@ -263,12 +263,13 @@ def _count(table: arrow.Table, file: Path, number: int, found: Scan) -> None:
     found.tests += table.num_rows - int(free.sum()) - int(held.sum())
     room = MOST_HELD_OUT - len(found.held_out)
     found.held_out += utterances(table, np.flatnonzero(held)[:room], file)
+    kept = table.filter(arrow.array(free))
     new: set[int] = set()
     for column, seen in (("emotion", found.emotions), ("speaker", found.speakers)):
-        names, at = np.unique(table[column].to_numpy()[free], return_index=True)
-        new |= {int(row) for name, row in zip(names, at, strict=True) if name not in seen}
-        seen |= set(names.tolist())
-    found.first += utterances(table, np.flatnonzero(free)[sorted(new)], file)
+        names = [name for name in kept[column].unique().to_pylist() if name not in seen]
+        new |= {compute.index(kept[column], name).as_py() for name in names}
+        seen.update(names)
+    found.first += utterances(kept, np.array(sorted(new), np.int64), file)
     _require_one_partition(table, file, found)
 
 
