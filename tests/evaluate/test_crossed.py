@@ -1,5 +1,7 @@
 """Intervals over speakers and trainings: against a loop, and how often they hold the truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import root
@@ -12,12 +14,15 @@ from rrpo.evaluate.confusion import accuracy, class_recall
 from rrpo.evaluate.crossed import (
     Trials,
     cluster_draws,
-    ranking_figures,
     stratified_interval,
-    stratified_ranking,
     training_draws,
     trial_figures,
     with_equal_classes,
+)
+from rrpo.evaluate.scored_trials import (
+    ranking_figures,
+    stratified_entropy,
+    stratified_ranking,
 )
 from rrpo.interval import exactly
 from rrpo_world.artifacts.roc import area_under_roc
@@ -297,3 +302,48 @@ def test_choices_alone_cannot_be_ranked() -> None:
     scores = np.zeros((2, trials.labels.size, 4))
     with pytest.raises(UserError, match="do not fit"):
         stratified_ranking([Trials(trials.predictions, trials.labels, trials.names, (), scores)])
+
+
+def spoken(rng: np.random.Generator, ease: float, spread: float) -> Trials:
+    """Eight speakers who each say ten sentences four times; sentences differ by `ease`."""
+    speakers, sentences = np.repeat(np.arange(8), 40), np.tile(np.repeat(np.arange(10), 4), 8)
+    labels = np.tile(np.arange(4), 80)
+    chance = 0.6 + rng.normal(0, spread, 8)[speakers] + rng.normal(0, ease, 10)[sentences]
+    right = rng.random((8, labels.size)) < np.clip(chance, 0.02, 0.98)
+    rows = np.where(right, labels, (labels + 1) % 4)
+    names = speakers.astype(str)
+    return Trials(rows, labels, names, sentences=sentences.astype(str))
+
+
+def test_intervals_over_sentences_cover_and_those_over_speakers_alone_do_not() -> None:
+    held = np.zeros(2)
+    for trial in range(120):
+        one = spoken(np.random.default_rng(trial), 0.15, 0.05)
+        for place, found in enumerate((one, replace(one, sentences=None))):
+            value = stratified_interval([found], seed=trial, resamples=300)
+            held[place] += value.low <= 0.6 <= value.high
+    assert held[0] / 120 > 0.93
+    assert held[1] / 120 < 0.85
+
+
+def test_few_sentences_are_fixed() -> None:
+    rng = np.random.default_rng(0)
+    one = heard(rng, 6, np.full(3, 0.5))
+    two = replace(one, sentences=np.arange(one.labels.size).astype(str) == "0")
+    assert stratified_interval([one]) == stratified_interval([two])
+
+
+def test_the_cross_entropy_is_the_mean_cost_of_the_truth() -> None:
+    rng = np.random.default_rng(4)
+    trials = heard(rng, 6, np.full(3, 0.5))
+    scores = log_softmax(rng.normal(size=(*trials.predictions.shape, 4)), axis=-1)
+    trials = replace(trials, scores=scores)
+    value = stratified_entropy([trials])
+    assert trials.scores is not None
+    own = trials.scores[:, np.arange(trials.labels.size), trials.labels]
+    assert value.mean == pytest.approx(-own.mean())
+    assert value.low < value.mean < value.high
+    same = stratified_entropy([trials], [trials])
+    assert (same.low, same.mean, same.high) == (0.0, 0.0, 0.0)
+    with pytest.raises(UserError, match="nothing has a probability"):
+        stratified_entropy([heard(rng, 3, np.array([0.5]))])

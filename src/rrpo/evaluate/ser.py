@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import confusion
-from rrpo.evaluate.crossed import Trials, stratified_interval, stratified_ranking
+from rrpo.evaluate.crossed import Trials, stratified_interval
+from rrpo.evaluate.scored_trials import stratified_ranking
 from rrpo.evaluate.statistics import (
     Figure,
     clusters,

@@ -50,8 +50,8 @@ def table2(models: Models) -> str:
     paper = [(label, [f"{value:.1f}" for value in values]) for label, values in PAPER.items()]
     lines += [
         "The paper's own figures: weighted accuracy in per cent, of other models on other data; "
-        "only the order of the rows can be compared with ours. Its first row is probably the "
-        "pre-trained model: DiffRO's paper gives the same 66.0 for that.",
+        "they cannot be compared with ours. Its first row is probably the pre-trained model "
+        "(DiffRO's paper gives the same 66.0 for that), which had emotion labels; ours had none.",
         "",
         *markdown.table("paper's reward model", PAPER_SETS, paper),
     ]

@@ -21,12 +21,12 @@ from rrpo.errors import UserError
 from rrpo.interval import with_intervals
 from rrpo.reward import RewardConfig
 from rrpo.studies import study
-from rrpo.studies.real_speech import ablation, jobs, languages
+from rrpo.studies.real_speech import ablation, figures, jobs, languages, pages
 from rrpo.studies.real_speech import workspace as parts
 from rrpo.studies.real_speech.folds import AUDIO, CEILING, HARDENED, PRETRAINED, Fold, Job, Size
 from rrpo.studies.real_speech.jobs import evenly_mixed, parents, posteriors, run_jobs
 from rrpo.studies.real_speech.recordings import read_recordings
-from rrpo.studies.real_speech.trials import held_out, strata, trials, unseen
+from rrpo.studies.real_speech.trials import held_out, strata, told_by_text, trials, unseen
 from rrpo.studies.real_speech.workspace import Workspace
 from rrpo.studies.study import publish
 
@@ -187,9 +187,18 @@ def test_the_ablation_is_written_and_goes_on(
     ]
     beside = study["beside"]["ls"]["unseen languages"]
     assert beside["Area under the ROC curve"].mean == pytest.approx(np.mean(areas))
-    for name, value in study["beside"]["plain"]["seen languages"].items():
-        if name.endswith("less plain"):
-            assert (value.low, value.mean, value.high) == (0.0, 0.0, 0.0)
+    for same in ("plain", PRETRAINED):  # neither itself nor a head that is not converged
+        assert not any("less plain" in name for name in study["beside"][same]["seen languages"])
+        assert same not in study["differences"]
+    cost = study["beside"]["ls"]["unseen languages"]["Cross-entropy, nats (less is better)"]
+    by_hand = [
+        -row[np.arange(labels.size), labels].mean()
+        for name, fold in names.items()
+        for labels, row in _heard(workspace, name, fold)
+    ]
+    assert cost.mean == pytest.approx(np.mean(by_hand))
+    assert next(iter(study["steps"])) == f"{pages.label('ls')} less {pages.label('plain')}"
+    assert set(study["by_language"][HARDENED]) == set(workspace.languages)
     gain = study["beside"]["eam"]["unseen languages"]["Area under the ROC curve, less plain"]
     assert f"| {gain:+.3f} | {gain.verdict} |" in text.split("ROC curve:")[1]
 
@@ -230,6 +239,26 @@ def test_some_of_the_reward_models_alone(tmp_path: Path, manifests: list[Path]) 
     ):
         with pytest.raises(UserError, match=message):
             ablation.run(manifests, out, SIZE, models=wrong)
+
+
+def test_a_language_whose_words_tell_the_emotion_is_left_out_of_the_seen(
+    tmp_path: Path, manifests: list[Path]
+) -> None:
+    workspace = Workspace(tmp_path / "out", manifests, SIZE)
+    changed = [
+        replace(row, text=f"{row.emotion} words" if row.language == "xx" else "the same")
+        for row in workspace.recordings
+    ]
+    workspace.recordings = changed
+    assert [told_by_text(workspace, name) for name in workspace.languages] == [1.0, 0.0, 0.0]
+    told = figures.counts(workspace)
+    study = {"languages": told, "seeds": 2}
+    (line,) = (one for one in pages.notes(study) if "tell the emotion" in one)
+    assert "The text of 100% of xx is said in one emotion alone" in line
+    kept = ablation.pooled(workspace, {name: name for name in workspace.languages}, seen=True)
+    assert kept == workspace.languages[1:]
+    every = ablation.pooled(workspace, {name: name for name in workspace.languages}, seen=False)
+    assert every == workspace.languages
 
 
 def _heard(workspace: Workspace, name: str, fold: Fold) -> list[tuple[np.ndarray, np.ndarray]]:

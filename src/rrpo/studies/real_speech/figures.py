@@ -12,9 +12,12 @@ from rrpo.interval import Interval
 from rrpo.reward.config import subsets
 from rrpo.studies.real_speech.costs import costs
 from rrpo.studies.real_speech.folds import Fold, Job
+from rrpo.studies.real_speech.trials import told_by_text
 from rrpo.studies.real_speech.workspace import Workspace
 from rrpo.studies.study import begin
 
+FEWEST_SPEAKERS = 5
+"""From which on a single language has an interval."""
 FIGURES = {"unweighted_average_recall": unweighted_average_recall, "accuracy": accuracy}
 
 
@@ -34,9 +37,9 @@ def about(
     }
 
 
-def counts(workspace: Workspace) -> dict[str, dict[str, int]]:
+def counts(workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Return for each language how many labelled utterances and speakers are trained and tested."""
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for language in workspace.languages:
         rows = [workspace.recordings[index] for index in workspace.labelled]
         own = [row for row in rows if row.language == language]
@@ -46,20 +49,30 @@ def counts(workspace: Workspace) -> dict[str, dict[str, int]]:
             "speakers": len({row.speaker for row in own}),
             "test utterances": len(tested_rows),
             "test speakers": len({row.speaker for row in tested_rows}),
+            "sentences": len({row.text for row in own}),
+            "told by text": told_by_text(workspace, language),
         }
     return table
 
 
-def tested(languages: Sequence[str], found: Mapping[str, Sequence[Trials]]) -> dict[str, Any]:
-    """Return a model's figures on seen and unseen languages, together and each by itself."""
-    sets: dict[str, Sequence[Trials]] = dict(found)
-    for name, alone in (("unseen languages", "unseen"), ("seen languages", "seen")):
-        for language, one in zip(languages, found[name], strict=True):
-            sets[f"{language}, {alone}"] = [one]
-    return {
-        name: {key: stratified_interval(trials, figure=figure) for key, figure in FIGURES.items()}
-        for name, trials in sets.items()
-    }
+def tested(
+    pooled: Mapping[str, Sequence[Trials]], alone: Mapping[str, Mapping[str, Trials]]
+) -> dict[str, Any]:
+    """Return a model's figures on sets of languages, together and each language by itself.
+
+    A language of fewer than five speakers has a mean alone: intervals over so few are too narrow.
+    """
+    found: dict[str, Any] = {}
+    for name, trials in pooled.items():
+        found[name] = {key: stratified_interval(trials, figure=one) for key, one in FIGURES.items()}
+    for name, languages in alone.items():
+        for language, one in languages.items():
+            of = {key: stratified_interval([one], figure=f) for key, f in FIGURES.items()}
+            few = len(set(one.names.tolist())) < FEWEST_SPEAKERS
+            found[f"{language}, {name.split()[0]}"] = {
+                key: Interval(value.mean) if few else value for key, value in of.items()
+            }
+    return found
 
 
 def compared(plain: Sequence[Trials], hardened: Sequence[Trials]) -> dict[str, Interval]:

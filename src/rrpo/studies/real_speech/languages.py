@@ -153,6 +153,7 @@ def _of_speaker(found: Trials, name: str) -> Trials:
         scores=None,
         labels=found.labels[own],
         names=found.names[own],
+        sentences=None,
     )
 
 
@@ -174,8 +175,8 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         *setting(study),
         "",
-        "Figures are mean recall, intervals over speakers and trainings (95 %); chance is "
-        f"{1 / len(study['emotions']):.2f}. A difference is significant where its interval does "
+        "Figures are mean recall, intervals over speakers, sentences and trainings (95 %); chance "
+        f"is {1 / len(study['emotions']):.2f}. A difference is significant where its interval does "
         "not hold 0; nothing is corrected for the number of comparisons. *Detectable*: the least "
         "true difference that is significant in four of five such studies. Tokenizers, "
         "pre-training and some fine-tunings are those of `rrpo study ablation`, where both have "

@@ -4,12 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rrpo.evaluate.crossed import (
-    Trials,
-    stratified_interval,
-    stratified_ranking,
-    with_equal_classes,
-)
+from rrpo.evaluate.crossed import Trials, stratified_interval, with_equal_classes
+from rrpo.evaluate.scored_trials import stratified_entropy, stratified_ranking
 from rrpo.interval import Interval
 from rrpo.studies.real_speech.folds import Fold, Job
 from rrpo.studies.real_speech.jobs import posteriors
@@ -23,9 +19,25 @@ def trials(workspace: Workspace, jobs: Sequence[Job], rows: Sequence[int]) -> Tr
     scores = np.stack([posteriors(workspace, job)[chosen] for job in jobs]).astype(np.float64)
     labels = [workspace.emotions.index(workspace.recordings[index].emotion) for index in rows]
     speakers = [workspace.recordings[index].speaker for index in rows]
+    texts = [workspace.recordings[index].text for index in rows]
+    sentences = np.array(texts) if all(texts) else None
     trainings = [(job.fold.name, job.seed) for job in jobs]
     found = scores.argmax(-1).astype(np.int64)
-    return Trials(found, np.array(labels), np.array(speakers), trainings, scores)
+    return Trials(found, np.array(labels), np.array(speakers), trainings, scores, sentences)
+
+
+def told_by_text(workspace: Workspace, language: str) -> float:
+    """Return the share of labelled recordings of a language whose text has one emotion alone.
+
+    Speakers who are held out say the same sentences as those trained on: there the words tell the
+    emotion.
+    """
+    rows = [workspace.recordings[index] for index in workspace.labelled]
+    own = [(row.text, row.emotion) for row in rows if row.language == language]
+    emotions: dict[str, set[str]] = {}
+    for text, emotion in own:
+        emotions.setdefault(text, set()).add(emotion)
+    return float(np.mean([bool(text) and len(emotions[text]) == 1 for text, _ in own]))
 
 
 def held_out(workspace: Workspace) -> dict[str, Fold]:
@@ -77,22 +89,31 @@ def equal_recall(found: Sequence[Trials], others: Sequence[Trials] | None = None
 MEASURES: dict[str, Callable[[Sequence[Trials], Sequence[Trials] | None], Interval]] = {
     "Area under the ROC curve": stratified_ranking,
     "Mean recall, classes equally probable": equal_recall,
+    "Cross-entropy, nats (less is better)": stratified_entropy,
 }
-"""What does not hang on which classes a reward model prefers on speech of another kind."""
+"""What is told beside mean recall."""
 WHY = (
-    "On a language that it has not seen a reward model prefers some classes to others, which costs "
-    "mean recall however well it separates them. Two measures do without that: the area under "
-    "the ROC curve (each class against the rest, averaged; chance is .5) is how often an utterance "
-    "of a class has a higher log-probability of it than one of another, which is what a policy is "
-    "rewarded by; and the mean recall where a weight for each class, found without labels, makes "
-    "all classes equally probable on average over a language's utterances."
+    "On a language that it has not seen a reward model may prefer some classes to others, which "
+    "costs mean recall however well it separates them. Two measures do without that: the area "
+    "under the ROC curve (each class against the rest, averaged; chance is .5) is how often an "
+    "utterance of a class has a higher log-probability of it than one of another; and the mean "
+    "recall where a weight for each class, found without labels on the tested utterances, makes "
+    "all classes equally probable on average (as if all were about as frequent, which they are "
+    "not everywhere). The cross-entropy is −log p of the true class: what a policy is paid is made "
+    "of this probability."
 )
 
 
-def beside(found: Sequence[Trials], plain: Sequence[Trials]) -> dict[str, Interval]:
-    """Return each of `MEASURES` of a reward model, and less that of the plain one, paired."""
+def beside(found: Sequence[Trials], plain: Sequence[Trials] | None) -> dict[str, Interval]:
+    """Return each of `MEASURES` of a reward model, and less that of the plain one, paired.
+
+    Args:
+        found: of the reward model.
+        plain: of the plain one; None: nothing is compared.
+    """
     table = {}
     for name, measure in MEASURES.items():
         table[name] = measure(found, None)
-        table[f"{name}, less plain"] = measure(found, plain)
+        if plain is not None:
+            table[f"{name}, less plain"] = measure(found, plain)
     return table
