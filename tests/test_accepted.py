@@ -300,8 +300,8 @@ def instructions(content: str) -> Given:
     return run
 
 
-def tiny_policy(folder: Path) -> Path:
-    size, codec = World().tokenizer.vocabulary_size, World().codec_identity
+def tiny_policy(folder: Path, codec: str = "") -> Path:
+    size, codec = World().tokenizer.vocabulary_size, codec or World().codec_identity
     small = {"hidden": 8, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate": 8}
     model = policy.SpeechTokenLM(policy.LMConfig(text_vocabulary=size, codec=codec, **small))
     policy.save(model, folder)
@@ -337,9 +337,14 @@ def halve(path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
 
 
-def exported(to: str, twice: bool = False, precision: str | None = None) -> Given:
+def exported(
+    to: str,
+    twice: bool = False,
+    precision: str | None = None,
+    codec: str = "speech_tokenizer_v2",
+) -> Given:
     def run(at: Path) -> None:
-        tiny_policy(at / "policy")
+        tiny_policy(at / "policy", codec)
         for _ in range(1 + twice):
             export(at / "policy", to, at / "out", precision=precision)
 
@@ -508,6 +513,7 @@ GIVEN: dict[tuple[str, str], Given] = {
     ("--resume, rrpo report", "other data than before"): resumed(text="It is cold."),
     ("rrpo export", "a policy for the version that it has"): exported("cosyvoice2"),
     ("rrpo export", "a policy for the other version"): exported("cosyvoice3"),
+    ("rrpo export", "a policy of the mini world"): exported("cosyvoice2", codec="mini"),
     ("rrpo export", "an llm.pt that is there already"): exported("cosyvoice2", twice=True),
     ("rrpo export", "a precision that is none of the three"): exported(
         "cosyvoice2", precision="int8"

@@ -199,7 +199,8 @@ def load_reward_model(location: Location = MINI) -> RewardModel:
 def _tell_unfinished(run: Path) -> None:
     """Say of a run that is not finished that its weights are not its last."""
     state = run / "checkpoint" / "training.json"
-    if state.is_file() and not (found := read_json(state)).get("finished", True):
+    found = read_json(state) if state.is_file() else {}
+    if isinstance(found, dict) and not found.get("finished", True):
         note(
             f"{run} is not finished, it was stopped after step {found.get('step')}: go on with "
             "--resume, or use it as it is"

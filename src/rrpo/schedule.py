@@ -14,7 +14,7 @@ class TrainConfig(Strict):
     """How to train, whatever the objective."""
 
     steps: int = pydantic.Field(ge=1)
-    learning_rate: float = pydantic.Field(gt=0, le=1000)
+    learning_rate: float = pydantic.Field(gt=0, le=1e30)
     warmup_steps: int = pydantic.Field(0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = pydantic.Field(0.01, ge=0)

@@ -51,9 +51,11 @@ def test_dpo_draws_its_pairs_and_takes_them_again(
     with torch.no_grad():  # random weights hardly ever end, and what was cut off is in no pair
         model.head.bias[model.config.codes :] += 6.0
     policy.save(model, tmp_path / "policy")
-    common = (*common, "--from", tmp_path / "policy")
+    place = common.index("--data")
+    data = common[place : place + 2]
+    common = (*common[:place], *common[place + 2 :], "--from", tmp_path / "policy")
     drawn = ("--set", "pairs.prompts=3", "--set", "pairs.count=3", "--set", "pairs.margin=0.0")
-    words = ("--reward", tiny / "reward", *common, *drawn, "--set", "dpo.batch_size=2")
+    words = ("--reward", tiny / "reward", *data, *common, *drawn, "--set", "dpo.batch_size=2")
     rrpo("policy", "dpo", *words, "--out", out)
     assert read_json(out / "results.json")["pairs"] == 3
     assert (out / "pairs" / CHOSEN).is_file() and (out / "pairs" / REJECTED).is_file()

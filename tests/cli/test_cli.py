@@ -356,17 +356,20 @@ def test_damaged_files_are_named(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_export_writes_what_cosyvoice_reads(tiny: Path, tmp_path: Path) -> None:
-    rrpo("export", tiny / "policy", "--to", "cosyvoice2", "--out", tmp_path / "out")
+    model = policy.load(tiny / "policy")
+    model.config = model.config.model_copy(update={"codec": "speech_tokenizer_v2"})
+    policy.save(model, tmp_path / "policy")
+    rrpo("export", tmp_path / "policy", "--to", "cosyvoice2", "--out", tmp_path / "out")
     again = policy.cosyvoice.load(
         tmp_path / "out", {"num_attention_heads": 2, "num_key_value_heads": 1}
     )
     for name, value in policy.load(tiny / "policy").state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     assert "cosyvoice2" in mistake(
-        "export", tiny / "policy", "--to", "cosyvoice3", "--out", tmp_path
+        "export", tmp_path / "policy", "--to", "cosyvoice3", "--out", tmp_path
     )
-    assert "unknown form" in mistake("export", tiny / "policy", "--to", "x", "--out", tmp_path)
-    assert "--model" in mistake("export", tiny / "policy", "--to", "hf", "--out", tmp_path)
+    assert "unknown form" in mistake("export", tmp_path / "policy", "--to", "x", "--out", tmp_path)
+    assert "--model" in mistake("export", tmp_path / "policy", "--to", "hf", "--out", tmp_path)
 
 
 def test_a_warning_is_a_line_without_a_place_in_the_code(tiny: Path, tmp_path: Path) -> None:

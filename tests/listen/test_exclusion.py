@@ -6,10 +6,9 @@ import pytest
 
 pytest.importorskip("pyloudnorm", reason="needs pyloudnorm: pip install 'rrpo[listen]'")
 from recorded_systems import built
-from rrpo.listen.analysis import excluded_listeners
 from rrpo.listen.answers import judgements
 from rrpo.listen.design import Design
-from rrpo.listen.exclusion import described, is_right
+from rrpo.listen.exclusion import described, excluded_listeners, is_right
 from rrpo.listen.power import Variances
 from rrpo.listen.ratings import Answer, Ratings
 from rrpo.listen.simulated import Crowd, Opinion

@@ -65,9 +65,6 @@ def attack(
         raise UserError(f"{folder} is a file: name a folder for the page with --out")
     if partition is not None and data is None:
         raise UserError("--partition chooses among the utterances of --data: give that, too")
-    with writing(folder):  # before the attacks, which take minutes
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
     models = {name: load_reward_model(name) for name in dict.fromkeys(folders)}
     rows, codec = _utterances(models, data, partition, codec_of)
     size = QUICK if quick else FULL
@@ -76,6 +73,9 @@ def attack(
     tools, left_out = _tools(goal, codec)
     for line in left_out:
         print(f"note: {line}")
+    with writing(folder):  # before the attacks, which take minutes
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
     told = {
         "command": command,
         "machine": machine(),

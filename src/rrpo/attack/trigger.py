@@ -50,11 +50,15 @@ def trigger(
 
 
 def _halves(emotions: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Return the places of two halves, each with every second of an emotion."""
+    """Return the places of two halves, each with every second of an emotion.
+
+    The first of every second emotion is in the other half, for where there is one of each.
+    """
     seen: Counter[str] = Counter()
     halves: tuple[list[int], list[int]] = ([], [])
     for place, emotion in enumerate(emotions):
-        halves[seen[emotion] % 2].append(place)
+        first = len(seen) if emotion not in seen else [*seen].index(emotion)
+        halves[(first + seen[emotion]) % 2].append(place)
         seen[emotion] += 1
     return halves
 
