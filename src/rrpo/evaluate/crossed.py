@@ -203,7 +203,8 @@ def trial_figures(
     size = 1 + max(int(trials.predictions.max(initial=0)), int(trials.labels.max(initial=0)))
     every = [confusion_matrices(trials.labels, row, size, ids) for row in trials.predictions]
     counts = np.stack(every, axis=1).astype(np.float64)  # (G, S, K, K)
-    values = figure(np.einsum("rg,gskl->rskl", speakers, counts))
+    with np.errstate(invalid="ignore"):  # a resample without a single weight has no figure
+        values = figure(np.einsum("rg,gskl->rskl", speakers, counts))
     drawn = np.stack([weights[key] for key in trials.keys], axis=1)
     return float(figure(counts.sum(0)).mean()), (values * drawn).sum(1) / drawn.sum(1)
 
