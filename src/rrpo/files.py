@@ -103,10 +103,16 @@ def claim(path: Path, plan: Mapping[str, Any], content: str, besides: Collection
     asked = json.loads(json.dumps(plan))
     if stored != asked:
         names = [name for name in {**asked, **stored} if stored.get(name) != asked.get(name)]
+        told = ", ".join(f"{name}{_both(stored.get(name), asked.get(name))}" for name in names)
         raise UserError(
-            f"{path.parent} holds {content} with another {', '.join(names)}: "
-            "choose another --out or remove it"
+            f"{path.parent} holds {content} with another {told}: choose another --out or remove it"
         )
+
+
+def _both(there: object, asked: object) -> str:
+    """Return two numbers, where a message is the better for them."""
+    numbers = all(isinstance(one, int | float) for one in (there, asked))
+    return f" ({there} there, {asked} asked for)" if numbers else ""
 
 
 def sha256(path: Path) -> str:

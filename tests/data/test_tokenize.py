@@ -55,6 +55,18 @@ def test_corpus_partition_and_intensity_reach_the_tokens_and_the_mixes(tmp_path:
         assert (other.corpus, other.partition, other.intensity) == ("", "", None)
 
 
+def test_another_number_of_mixes_is_told_with_both(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 3200)
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", noise * (1 + (name == "b")), 16_000)
+    rows = [Recording(tmp_path / "a.wav", "sad"), Recording(tmp_path / "b.wav", "happy")]
+    write_manifest(tmp_path / "data", rows)
+    given = read_manifest(tmp_path / "data")
+    tokenize(Counting(), given, tmp_path / "out", mixes=1)
+    with pytest.raises(UserError, match=r"another mixes \(1 there, 0 asked for\): choose another"):
+        tokenize(Counting(), given, tmp_path / "out", insert="clicks")
+
+
 def test_a_shard_without_the_later_columns_is_read(tmp_path: Path) -> None:
     row = Utterance("a", "Hi.", "happy", np.array([1, 2]), corpus="esd", partition="train")
     write_shard(tmp_path / "new.parquet", [row])
