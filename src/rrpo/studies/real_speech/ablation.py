@@ -37,7 +37,7 @@ from rrpo.studies.real_speech.pages import (
     setting,
     under_chance,
 )
-from rrpo.studies.real_speech.trials import beside, held_out, strata, told_by_text
+from rrpo.studies.real_speech.trials import COST, beside, held_out, strata, told_by_text
 from rrpo.studies.real_speech.workspace import Workspace
 from rrpo.studies.study import finish, new_picture, save_picture
 
@@ -122,7 +122,7 @@ def run(
         else {},
         "recall": {name: _by_emotion(workspace, asked, hardened, name) for name in SETS},
     }
-    draw(study["differences"], out / "ablation.svg")
+    draw(study, out / "ablation.svg")
     return finish(out, study, page(study), "ablation")
 
 
@@ -165,7 +165,7 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         "Does hardening make a reward model that is right on people and languages it has not seen?",
         "",
-        "![Mean recall of each reward model less that of the plain one](ablation.svg)",
+        "![Recall and cross-entropy less those of the plain reward model](ablation.svg)",
         "",
         "*Dotted: the gain on unseen languages that is looked for.*",
         "",
@@ -231,21 +231,22 @@ def _verdicts(study: Mapping[str, Any]) -> int:
     return count + len(SETS) * len(study["emotions"])
 
 
-def draw(found: Mapping[str, Mapping[str, Interval]], path: Path) -> None:
-    """Draw the paired differences with their intervals."""
-    models = [model for model in found if model != CEILING]
-    figure = new_picture(8, 1.2 + 0.22 * len(models))
-    axes = figure.subplots(1, len(SETS), sharex=True, sharey=True)
-    for axis, name in zip(axes, SETS, strict=True):
-        for place, model in enumerate(models):
-            value = found[model][name]
+def draw(study: Mapping[str, Any], path: Path) -> None:
+    """Draw the paired differences to the plain reward model with their intervals."""
+    models = [model for model in study["differences"] if model != CEILING]
+    costs = {model: study["beside"][model][UNSEEN][f"{COST}, less plain"] for model in models}
+    panels = {name: {model: study["differences"][model][name] for model in models} for name in SETS}
+    figure = new_picture(10, 1.2 + 0.3 * len(models))
+    axes = figure.subplots(1, len(SETS) + 1, sharey=True)
+    for axis, (name, found) in zip(axes, [*panels.items(), (UNSEEN, costs)], strict=True):
+        for place, value in enumerate(found.values()):
             axis.plot([value.low, value.high], [place, place], color="#1f77b4")
             axis.plot([value.mean], [place], "o", color="#1f77b4")
         axis.axvline(0.0, color="gray", linewidth=0.8)
-        if not SETS[name]:
-            axis.axvline(AIM, color="gray", linewidth=0.8, linestyle=":")
         axis.set_title(name)
-        axis.set_xlabel("mean recall less plain")
+        axis.set_xlabel("mean recall less plain" if found is not costs else f"{COST}, less plain")
         axis.set_yticks(range(len(models)), [label(model) for model in models])
-    axes[0].invert_yaxis()
+    axes[1].axvline(AIM, color="gray", linewidth=0.8, linestyle=":")
+    axes[0].sharex(axes[1])
+    axes[0].set_ylim(len(models) - 0.5, -0.5)
     save_picture(figure, path)

@@ -86,10 +86,12 @@ def equal_recall(found: Sequence[Trials], others: Sequence[Trials] | None = None
     return stratified_interval(equal, others and [with_equal_classes(one) for one in others])
 
 
+COST = "Cross-entropy, nats"
+"""Less of it is better."""
 MEASURES: dict[str, Callable[[Sequence[Trials], Sequence[Trials] | None], Interval]] = {
     "Area under the ROC curve": stratified_ranking,
     "Mean recall, classes equally probable": equal_recall,
-    "Cross-entropy, nats (less is better)": stratified_entropy,
+    COST: stratified_entropy,
 }
 """What is told beside mean recall."""
 WHY = (
@@ -99,8 +101,8 @@ WHY = (
     "utterance of a class has a higher log-probability of it than one of another; and the mean "
     "recall where a weight for each class, found without labels on the tested utterances, makes "
     "all classes equally probable on average (as if all were about as frequent, which they are "
-    "not everywhere). The cross-entropy is −log p of the true class: what a policy is paid is made "
-    "of this probability."
+    "not everywhere). The cross-entropy is −log p of the true class, of which less is better: what "
+    "a policy is paid is made of this probability."
 )
 
 
