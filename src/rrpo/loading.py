@@ -98,8 +98,7 @@ def load_policy(location: Location = MINI) -> SpeechTokenLM:
 
 def is_cosyvoice(location: Location) -> bool:
     """Say whether a path is to be read as a CosyVoice model, and not as a policy of ours."""
-    path = Path(location)
-    return not is_ours(path) and cosyvoice.is_cosyvoice(path)
+    return not is_ours(Path(location)) and cosyvoice.is_cosyvoice(Path(location))
 
 
 def is_mini(model: SpeechTokenLM) -> bool:
