@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from rrpo.data.utterance import SCHEMA
 from rrpo.errors import UserError
 from rrpo.loading import load_data
 from rrpo.mini.world import World
+from rrpo.objectives import pairs
 from rrpo.policy.layout import choose
 
 
@@ -405,3 +407,20 @@ def test_every_speaker_is_among_the_first_rows(tmp_path: Path) -> None:
     found = scan(write(tmp_path / "rows", rows), Choice())
     assert {row.speaker for row in found.first} == {"s0", "s1", "s2"}
     assert {row.emotion for row in found.first} == {"happy", "sad"}
+
+
+@pytest.mark.parametrize("others", [1, 2, 4])
+def test_every_process_draws_pairs_for_prompts_of_its_own(
+    others: int, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream deals its rows out by itself; dealt out again, some came twice and some never."""
+    found: list[str] = []
+    for rank in range(others):
+        among(rank, others, monkeypatch)
+        monkeypatch.setattr(pairs, "process", lambda rank=rank: rank)
+        monkeypatch.setattr(pairs, "processes", lambda: others)
+        rows = Streamed(Shards(scan(corpus, Choice()), 12, 0), lambda row: row.id)
+        places, asked = pairs.own_prompts(rows, len(rows), torch.Generator())
+        assert len(places) == len(asked)
+        found += asked
+    assert len(found) == len(set(found)) == 54

@@ -46,6 +46,19 @@ class PairsConfig(Strict):
     rollout: RolloutConfig = RolloutConfig()
 
 
+def own_prompts(
+    prompts: Sequence[Prompt], count: int, generator: torch.Generator
+) -> tuple[range, list[Prompt]]:
+    """Choose prompts; return the places of this process's among all processes', and these."""
+    first, others = process(), processes()
+    places = range(first, count, others)
+    if isinstance(prompts, Streamed):  # which gives each process rows of its own
+        rows = choose(-(-count // others), prompts, generator)[: len(places)]
+    else:
+        rows = choose(count, prompts, generator)[first::others]
+    return places, [prompts[row] for row in rows]
+
+
 def draw_pairs(
     model: SpeechTokenLM,
     reward: DifferentiableReward,
@@ -64,15 +77,9 @@ def draw_pairs(
     generator = torch.Generator().manual_seed(seed)
     engine = start_engine(model, config.rollout)
     count = min(config.prompts, len(prompts))
-    first, others = process(), processes()
-    places = range(first, count, others)
-    if isinstance(prompts, Streamed):  # which gives each process rows of its own
-        chosen_rows = choose(-(-count // others), prompts, generator)[: len(places)]
-    else:
-        chosen_rows = choose(count, prompts, generator)[first::others]
-    asked = [prompts[index] for index in chosen_rows]
-    if first > 0:
-        generator.manual_seed(seed + first)
+    places, asked = own_prompts(prompts, count, generator)
+    if process() > 0:
+        generator.manual_seed(seed + process())
     chosen: list[Utterance] = []
     rejected: list[Utterance] = []
     with Progress("draw pairs", len(asked), visible=is_main()) as progress:
