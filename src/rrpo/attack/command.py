@@ -61,8 +61,6 @@ def attack(
         UserError: a model or the shards cannot be used, or are of several codecs.
     """
     folder = output_folder(out)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file: name a folder for the page with --out")
     if partition is not None and data is None:
         raise UserError("--partition chooses among the utterances of --data: give that, too")
     models = {name: load_reward_model(name) for name in dict.fromkeys(folders)}
@@ -73,9 +71,7 @@ def attack(
     tools, left_out = _tools(goal, codec)
     for line in left_out:
         print(f"note: {line}")
-    with writing(folder):  # before the attacks, which take minutes
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
+    _require_writable(folder)  # before the attacks, which take minutes
     told = {
         "command": command,
         "machine": machine(),
@@ -97,6 +93,13 @@ def attack(
     page = write_page(figures, folder / "attack.html")
     print(f"page: {page}")
     return page
+
+
+def _require_writable(folder: Path) -> None:
+    """Make a folder, and refuse one that takes no file."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
 
 
 def _utterances(

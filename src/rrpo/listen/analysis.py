@@ -91,15 +91,20 @@ def analyze(
         if of_it and question.kind != "number":
             found = question_figures(design, of_it, seed)
             if question.kind == "marks":
-                # The low anchors click by construction: to find that is no merit of a detector.
-                tested = [one for one in of_it if one.role == "test"]
-                events, lengths = marks.detected(test, tested), marks.lengths(design)
-                found["detectors"] = marks.compare(tested, events, lengths, seed)
+                found["detectors"] = _detectors(test, design, of_it, seed)
             found["judges"] = _judges(of_it, scores, seed)
             _add_everybody(found, design, again, seed)
             figures["questions"][question.name] = found
     _write(out or test, design, figures, answers, excluded)
     return figures
+
+
+def _detectors(
+    test: Path, design: Design, answers: Sequence[Judgement], seed: int
+) -> dict[str, Any]:
+    """Compare marks with the detectors, of systems alone: the low anchors click by construction."""
+    tested = [one for one in answers if one.role == "test"]
+    return marks.compare(tested, marks.detected(test, tested), marks.lengths(design), seed)
 
 
 def _attendance(

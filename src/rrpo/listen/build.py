@@ -22,6 +22,7 @@ from rrpo.listen.systems import Gathered, Item, Speaking, gather
 from rrpo.listen.templates import FIVE, NUMBER, PREPARE, SCALE, Template, template
 from rrpo.report.numbers import counted
 
+NO_EXAMPLE = "no text is left for the examples: they are of a text of the test"
 SCALES = ("scale", "comparison")
 
 
@@ -117,8 +118,7 @@ def build(
     )
     check_design(design)
     lines = [*_told(design, plan, levels.loudness), *left_out(gathered, emotions), *levels.notes]
-    if not left:
-        lines.append("no text is left for the examples: they are of a text of the test")
+    lines += [] if left else [NO_EXAMPLE]
     return _write(out, design, prepared, levels.gains), [*lines, *_power(planned, rated)]
 
 
