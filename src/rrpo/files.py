@@ -1,4 +1,4 @@
-"""Files written whole or not at all, JSON, hashes, and folders held by one process."""
+"""Files written whole or not at all, JSON, hashes, and folders that one process has."""
 
 import hashlib
 import json

@@ -197,7 +197,7 @@ def test_a_callback_that_ends_a_run_leaves_the_last_weights(tmp_path: Path) -> N
 
 
 def test_what_was_harmed_before_an_alarm_is_not_kept_after_it(tmp_path: Path) -> None:
-    """The test begins anew then, with no evidence; the weights are as bad as they were."""
+    """The test begins again then, with no evidence; the weights are as bad as they were."""
     asked = {"every": 2, "sentences": 6, "action": "lower", "factor": 0.9}
     train(tmp_path / "run", **asked)
     looks = read_looks(tmp_path / "run")

@@ -166,7 +166,7 @@ class Monitor:
         evidence = harm_wealth if rose else min(harm_wealth, 0.0)
         past = self.config.action != "lower" and any(one["alarm"] for one in lines)
         alarm = evidence >= -math.log(self.config.false_alarm) and not past
-        # After an alarm the test begins anew, but what was harmed before it still is.
+        # After an alarm the test begins again, but what was harmed before it still is.
         every = [*lines[1:], {"factors": factors}] if lines else []
         since_start = log_mean([_wealth(every, harm.key, self.planned) for harm in harms])
         measures = _measures(harms, now, start, wealth)
