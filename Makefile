@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 # Where containers forbid compiled modules, each process that loads torch takes seconds longer.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: env demo smoke test test-fast test-oldest check docs format clean
+.PHONY: env demo smoke test test-lab test-fast test-oldest check docs format clean
 
 # What the demo needs and nothing else.
 .venv/.demo: pyproject.toml scripts/install.sh $(wildcard requirements/*.txt)
@@ -53,12 +53,18 @@ smoke: .venv/.demo
 	$(BIN)/rrpo demo --smoke --out demo-smoke
 
 # One thread for each worker: two workers with two threads each slow each other many times over.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The package; that of the lab, its studies and how the bundled world is made, is `test-lab`.
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) --ignore tests/lab
+
+test-lab: env
+	$(PYTEST) tests/lab
 
 # What is marked slow is left out: runs of whole commands, real models, many draws.
 test-fast: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(PYTEST) --ignore tests/lab -m "not slow"
 
 # The oldest core dependencies that pyproject.toml allows, in an environment of their own. It takes
 # gigabytes: that version of torch comes with CUDA. What needs an optional package is skipped.
@@ -75,7 +81,7 @@ check: env docs
 	$(BIN)/ruff check src lab tests scripts
 	$(BIN)/mypy
 	$(BIN)/codespell src lab tests docs research README.md CHANGELOG.md CONTRIBUTING.md
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST)
 
 # The pages and the API reference, in build/site; a broken link or docstring fails it.
 docs: env

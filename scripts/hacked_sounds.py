@@ -17,9 +17,9 @@ from rrpo.errors import UserError
 from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
 from rrpo.mini.world import World
-from rrpo.studies.planted.figures import CONTROL, FIRST_POLICY, late
-from rrpo.studies.planted.page import BEST
-from rrpo.studies.planted.plan import EMOTION
+from rrpo_studies.planted.figures import CONTROL, FIRST_POLICY, late
+from rrpo_studies.planted.page import BEST
+from rrpo_studies.planted.plan import EMOTION
 
 SHOWN = {
     CONTROL: "DiffRO where clicks tell nothing",

@@ -24,7 +24,7 @@ from rrpo.evaluate.two_way import ratio, ratio_difference, two_way_interval
 from rrpo.files import write_json
 from rrpo.listen.orders import Hear
 from rrpo.listen.power import ASSUMED, Variances
-from rrpo.listen.simulated import SCALE, expected_rating, simulated_counts
+from rrpo_studies.simulated_listeners import SCALE, expected_rating, simulated_counts
 
 MEANS = (3.27, 3.52, 3.65, 3.78)
 """Of four systems: the E-MOS of the paper's Table 1."""

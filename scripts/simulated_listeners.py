@@ -16,8 +16,8 @@ from rich.console import Console
 from rrpo.listen.analysis import analyze
 from rrpo.listen.design import read_design
 from rrpo.listen.power import ASSUMED
-from rrpo.listen.simulated import Crowd, Opinion, expected_rating
 from rrpo.listen.terminal import print_analysis
+from rrpo_studies.simulated_listeners import Crowd, Opinion, expected_rating
 
 TABLE_1 = {"emotion": [3.27, 3.52, 3.65, 3.78], "naturalness": [3.65, 3.72, 3.61, 3.81]}
 """Of CosyVoice2, and after SFT, DiffRO and RRPO."""

@@ -1,22 +1,18 @@
 """The command line in processes of its own, forked from one that has loaded torch already."""
 
-import multiprocessing
 import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Most of the time of a short command is theirs; what is not installed is passed over.
-METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-multiprocessing.set_forkserver_preload(
+from rrpo.studies import children
+
+# What is not installed is passed over.
+children.LOADED.extend(
     [
-        "torch",
         "torch._dynamo",
         "rrpo.cli",
-        "rrpo.judging",
-        "rrpo.post_training",
         "rrpo.reward_eval",
-        "rrpo.reward_training",
         "matplotlib.figure",
         "pandas",  # which pyarrow looks for
         "scipy.signal",
@@ -45,7 +41,7 @@ def _printed(asked: list[str] | str, code: int, cwd: Path | None) -> str:
         for name in names:
             name.touch()
         environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-        process = multiprocessing.get_context(METHOD).Process(  # type: ignore[attr-defined]
+        process = children.new_context().Process(  # type: ignore[attr-defined]
             target=_run, args=(asked, cwd or Path.cwd(), environment, names)
         )
         process.start()

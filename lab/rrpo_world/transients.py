@@ -3,7 +3,7 @@
 The decoder hears a token's neighbours too, so an id is put into the middle of several stretches of
 real speech, and the share of them in which an event comes out at it is what it carries. The mini
 codec's decoder says itself whether there is an event; any other codec is listened to
-(`rrpo.evaluate.artifacts.carrier_shares`).
+(`rrpo_world.artifacts.carriers.carrier_shares`).
 """
 
 from collections.abc import Sequence

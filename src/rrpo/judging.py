@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rrpo import audio
+from rrpo import audio, repetition
 from rrpo.codec.cosyvoice import CosyVoiceCodec
 from rrpo.codec_identity import require_one_codec
 from rrpo.data.shards import Utterance
 from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
-from rrpo.evaluate import artifacts, recodec
+from rrpo.evaluate import recodec
 from rrpo.evaluate.panel import Judges, Sample, measure, summarise
 from rrpo.files import write_json, write_text, writing
 from rrpo.loading import (
@@ -206,7 +206,7 @@ def _require_voices(matching: Location | None, asked: Sequence[Utterance]) -> No
 def _notes(name: str, samples: Sequence[Sample]) -> list[str]:
     """Return a line for each way in which a policy's speech got out of hand."""
     endless = sum(sample.ended is False for sample in samples)
-    looping = sum(artifacts.loops(sample.tokens) for sample in samples)
+    looping = sum(repetition.loops(sample.tokens) for sample in samples)
     counts = ((endless, "did not end by themselves"), (looping, "loop"))
     return [
         f"note: {name}: {count} of {len(samples)} utterances {what}; {REMEDY}"

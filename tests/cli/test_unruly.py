@@ -15,13 +15,13 @@ from rrpo.cli import speech
 from rrpo.data.shards import read_shard, shard_codec, write_shard
 from rrpo.diverged import TrainingDiverged
 from rrpo.errors import NotFinite, UserError
-from rrpo.evaluate.artifacts import loops
 from rrpo.judging import evaluate
 from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED
 from rrpo.policy import SpeechTokenLM, generate
 from rrpo.policy.layout import Prompt
 from rrpo.policy.rollout import SAMPLERS
+from rrpo.repetition import loops
 from rrpo.reward_training import train_reward
 
 TEXT = "The train leaves at noon."

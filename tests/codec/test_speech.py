@@ -6,21 +6,23 @@ import torch
 
 from rrpo.codec import speech, whisper
 from rrpo.codec.speech import SpeechTokenizer, SpeechTokenizerConfig
-from rrpo.codec.states import StateCache, fit_summary, hear, measure_scale, pooled
-from rrpo.codec.train_speech import (
+from rrpo.codec.states import hear, measure_scale, pooled
+from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
+from rrpo.errors import UserError
+from rrpo.reward import RewardConfig, RewardModel, load
+from rrpo.tokens import digits
+from rrpo.train import TrainConfig, train
+from rrpo_studies.real_speech.ceiling import CeilingObjective, StateRewardModel
+from rrpo_studies.real_speech.pretrain import PretrainObjective, Telling
+from rrpo_studies.real_speech.state_cache import StateCache
+from rrpo_studies.real_speech.summaries import fit_summary
+from rrpo_studies.real_speech.train_speech import (
     Hearing,
     SpeechTokenizerFit,
     SpeechTokenizerObjective,
     new_tokenizer,
     told_errors,
 )
-from rrpo.codec.whisper import WhisperConfig, WhisperEncoder
-from rrpo.errors import UserError
-from rrpo.reward import RewardConfig, RewardModel, load
-from rrpo.reward.ceiling import CeilingObjective, StateRewardModel
-from rrpo.reward.pretrain import PretrainObjective, Telling
-from rrpo.tokens import digits
-from rrpo.train import TrainConfig, train
 
 SMALL = SpeechTokenizerConfig(states=12, layers=1, width=16, dilations=(1, 2), summary=4)
 REWARD = RewardConfig(
@@ -84,7 +86,8 @@ def test_states_are_kept_by_what_is_heard(tmp_path: Path, monkeypatch: pytest.Mo
     assert torch.allclose(found, hear(encoder(), first).half())
     calls = []
     monkeypatch.setattr(
-        "rrpo.codec.states.hear", lambda *given: calls.append(given) or torch.zeros(1, 12)
+        "rrpo_studies.real_speech.state_cache.hear",
+        lambda *given: calls.append(given) or torch.zeros(1, 12),
     )
     assert torch.equal(cache.hear(first.copy()), found)
     assert not calls

@@ -2,24 +2,18 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rrpo.audio import Audio
 from rrpo.errors import UserError
-from rrpo.evaluate import quality
 from rrpo.evaluate.artifacts import (
     KINDS,
     THRESHOLDS,
     TRANSIENTS,
-    Artifact,
     Scores,
-    carrier_shares,
     detect,
-    quality_drops,
     scores,
-    token_artifacts,
 )
 from rrpo.evaluate.artifacts.events import loudness
 from synthetic_speech import RATE, click, sentence, vowel
@@ -187,61 +181,3 @@ def test_an_unknown_kind_is_the_users_mistake() -> None:
     with pytest.raises(UserError, match="no artifact of kind 'hiss': one of click, pop"):
         detect(np.zeros(1000), RATE, ["hiss"])
     assert set(TRANSIENTS) < set(KINDS)
-
-
-def test_quality_drops_are_where_a_scorer_says() -> None:
-    audio = np.zeros(5 * RATE, np.float32)
-    audio[2 * RATE : 3 * RATE] = 0.5
-    found = quality_drops(audio, lambda part: 4.0 - 2.4 * float(np.abs(part).mean() / 0.5))
-    assert [artifact.kind for artifact in found] == ["quality"]
-    assert found[0].start == pytest.approx(1.5)
-    assert found[0].end == pytest.approx(3.5)
-    assert found[0].strength == pytest.approx(2.4)
-    assert quality_drops(audio, lambda _: 3.0) == []
-    assert quality_drops(audio[:RATE], lambda _: 3.0) == []
-
-
-def test_a_scorer_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quality, "available", dict)
-    monkeypatch.setattr(quality, "missing", lambda: {"plcmos": "not installed: pip install x"})
-    with pytest.raises(UserError, match="need a quality scorer: not installed: pip install x"):
-        quality_drops(np.zeros(RATE, np.float32))
-    with pytest.raises(UserError, match="no scorer 'ears'"):
-        quality_drops(np.zeros(RATE, np.float32), "ears")
-    with pytest.raises(UserError, match="mono"):
-        quality_drops(np.zeros((2, RATE), np.float32), lambda _: 1.0)
-
-
-def test_tokens_are_marked_where_carriers_and_loops_are() -> None:
-    tokens = [5, 9, 9, 7, 1, 2, 1, 2, 1, 2, 8]
-    assert token_artifacts(tokens, {"click": [9], "pop": [9, 8]}) == [
-        Artifact("click", 0.04, 0.12, 2.0),
-        Artifact("pop", 0.04, 0.12, 2.0),
-        Artifact("repetition", 0.16, 0.40, 6.0),
-        Artifact("pop", 0.40, 0.44, 1.0),
-    ]
-    assert token_artifacts([], {"click": [1]}) == []
-    assert token_artifacts([3], {"click": [3]}, token_rate=50.0)[0].end == 0.02
-    with pytest.raises(UserError, match="tokens a second"):
-        token_artifacts([1], {}, token_rate=0.0)
-    with pytest.raises(UserError, match="whole numbers"):
-        token_artifacts([0.5], {})
-
-
-def test_ids_of_a_foreign_codec_are_listened_to() -> None:
-    """A codec of 40 ms a token whose id 3 clicks, and whose id 4 clicks after a 1."""
-
-    def decode(tokens: torch.Tensor) -> Audio:
-        audio = np.random.default_rng(0).normal(0, 1e-3, 640 * tokens.numel())
-        for place, token in enumerate(tokens.tolist()):
-            if token == 3 or (token == 4 and tokens[place - 1] == 1):
-                audio[640 * place + 320] += 0.5
-        return np.asarray(audio, np.float32)
-
-    contexts = [torch.full((9,), first) for first in (0, 1)]
-    shares = carrier_shares(decode, [2, 3, 4], contexts)
-    np.testing.assert_allclose(shares, [[0, 0], [1, 0], [0.5, 0]])
-    # A context that clicks in its middle by itself says nothing.
-    assert carrier_shares(decode, [2], [torch.full((9,), 3)])[0, 0] == 0.0
-    with pytest.raises(UserError, match="odd number"):
-        carrier_shares(decode, [1], [torch.zeros(4, dtype=torch.int64)])

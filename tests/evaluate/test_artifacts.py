@@ -11,8 +11,9 @@ from scipy.signal import lfilter
 
 from rrpo.audio import Audio
 from rrpo.errors import UserError
-from rrpo.evaluate.artifacts import Artifact, detect, repetition
+from rrpo.evaluate.artifacts import Artifact, detect
 from rrpo.evaluate.artifacts.clicks import levinson, residual
+from rrpo.repetition import repetition
 from synthetic_speech import RATE, click, sentence, vowel
 
 

@@ -8,7 +8,7 @@ import pytest
 from rrpo.errors import UserError
 from rrpo.evaluate.two_way import ratio, ratio_difference, two_way_interval
 from rrpo.listen.power import ASSUMED
-from rrpo.listen.simulated import SCALE, expected_rating, simulated_counts
+from rrpo_studies.simulated_listeners import SCALE, expected_rating, simulated_counts
 
 
 def table(seed: int, rows: int = 12, columns: int = 15) -> np.ndarray:

@@ -25,8 +25,8 @@ from rrpo.listen.design import DESIGN, Design, sound_file
 from rrpo.listen.judged import FILE, judge_sounds, rank_correlation
 from rrpo.listen.power import Variances
 from rrpo.listen.ratings import Answer, Ratings
-from rrpo.listen.simulated import Crowd, Opinion
 from rrpo.listen.terminal import print_analysis
+from rrpo_studies.simulated_listeners import Crowd, Opinion
 
 CALM = Variances(0.05, 0.02, 0.01, 0.01, 0.02, 0.1)
 MEANS = {"alpha": 2.5, "beta": 3.5}

@@ -11,7 +11,7 @@ from rrpo.listen.design import Design
 from rrpo.listen.exclusion import described, excluded_listeners, is_right
 from rrpo.listen.power import Variances
 from rrpo.listen.ratings import Answer, Ratings
-from rrpo.listen.simulated import Crowd, Opinion
+from rrpo_studies.simulated_listeners import Crowd, Opinion
 
 MEANS = {"alpha": 3.0, "beta": 3.5}
 CALM = Variances(0.05, 0.05, 0.0, 0.0, 0.0, 0.1)

@@ -14,8 +14,8 @@ from rrpo.files import write_json
 from rrpo.listen.analysis import analyze
 from rrpo.listen.design import DESIGN, Exclusion
 from rrpo.listen.power import Variances
-from rrpo.listen.simulated import Crowd, Opinion
 from rrpo.listen.terminal import print_analysis
+from rrpo_studies.simulated_listeners import Crowd, Opinion
 
 CALM = Variances(0.05, 0.02, 0.01, 0.01, 0.02, 0.1)
 MEANS = {"alpha": 2.5, "beta": 3.5}

@@ -15,7 +15,7 @@ from rrpo.listen.design import Page
 from rrpo.listen.orders import Hear
 from rrpo.listen.pilot import estimate
 from rrpo.listen.power import ASSUMED, Variances, difference_variance, plan, told
-from rrpo.listen.simulated import SCALE, Crowd, Opinion, simulated_counts
+from rrpo_studies.simulated_listeners import SCALE, Crowd, Opinion, simulated_counts
 
 
 @pytest.mark.parametrize("hear", ["one", "all"])

@@ -11,7 +11,7 @@ pytest.importorskip("choix", reason="needs choix: pip install 'rrpo[listen]'")
 from recorded_systems import built
 from rrpo.listen.analysis import analyze
 from rrpo.listen.power import Variances
-from rrpo.listen.simulated import Crowd, Opinion
+from rrpo_studies.simulated_listeners import Crowd, Opinion
 
 CALM = Variances(0.05, 0.02, 0.01, 0.01, 0.02, 0.1)
 MEANS = {"alpha": 2.5, "beta": 3.5}

@@ -7,8 +7,8 @@ import numpy as np
 
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.evaluate import quality
-from rrpo.evaluate.artifacts.drops import drops_of, quality_below
 from rrpo.progress import Progress
+from rrpo_world.artifacts.drops import drops_of, quality_below
 from rrpo_world.artifacts.roc import clustered_area_under_roc
 from rrpo_world.artifacts.speech import Speech
 from rrpo_world.artifacts.trials import drawn_by, rate

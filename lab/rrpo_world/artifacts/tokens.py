@@ -8,12 +8,13 @@ import torch
 
 from rrpo.codec_identity import SPEECH_CODES
 from rrpo.data.shards import Utterance
-from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, carrier_shares, detect, token_artifacts
+from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, detect
 from rrpo.evaluate.statistics import clustered_interval, interval
 from rrpo.interval import Interval
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
 from rrpo.progress import Progress
+from rrpo_world.artifacts.carriers import carrier_shares, token_artifacts
 from rrpo_world.transients import carriers, reach, transient_shares
 
 OTHER_CONTEXTS = 4

@@ -8,7 +8,6 @@ from rrpo.measures import figure_of, measures_in
 from rrpo.mini.text import SPEAKERS
 from rrpo.report import markdown
 from rrpo.studies import aims
-from rrpo.studies.study import folded
 from rrpo_world.study.again import Again
 from rrpo_world.study.asked import of_world
 from rrpo_world.study.codec import CODEC_FIGURES
@@ -134,3 +133,8 @@ def _voice_table(voices: Mapping[str, Any]) -> list[str]:
     ]
     table = markdown.table("", [each.title for each in columns], rows)
     return ["", "The other voices, real tokens and the base policy:", "", *table]
+
+
+def folded(summary: str, lines: list[str]) -> list[str]:
+    """Return lines of markdown that a reader opens."""
+    return ["", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]

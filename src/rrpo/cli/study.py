@@ -9,7 +9,7 @@ from rrpo.cli.options import Ablation, Out, Seed, Smoke, Systems, WorldFolder, c
 
 if TYPE_CHECKING:
     from rrpo.mini.world import World
-    from rrpo.studies.real_speech.folds import Size
+    from rrpo_studies.real_speech.folds import Size
 
 study_app = typer.Typer(
     no_args_is_help=True,
@@ -81,7 +81,7 @@ def voices(
     folder: WorldFolder = None,
 ) -> None:
     """Test policies post-trained on one voice with the other voices of the base policy."""
-    from rrpo.studies.demo import voices as study
+    from rrpo_studies import voices as study
 
     print(study.run(demos, out, sentences, command_line(), world=_world(folder)))
 
@@ -125,8 +125,8 @@ def ablation(
     smoke: Smoke = False,
 ) -> None:
     """Train reward models on real speech, with each subset of the regularizers (rrpo\\[speech])."""
-    from rrpo.studies.real_speech import ablation as study
     from rrpo.studies.study import publish
+    from rrpo_studies.real_speech import ablation as study
 
     chosen = models.split(",") if models else ()
     page = study.run(data, out, _size(seeds, smoke), command_line(), chosen)
@@ -144,8 +144,8 @@ def languages(
     smoke: Smoke = False,
 ) -> None:
     """Train on one language, test on the others; on less and more data (rrpo\\[speech])."""
-    from rrpo.studies.real_speech import languages as study
     from rrpo.studies.study import publish
+    from rrpo_studies.real_speech import languages as study
 
     page = study.run(data, out, _size(seeds, smoke), command_line())
     print(publish(page, pages))
@@ -155,7 +155,7 @@ def _size(seeds: int, smoke: bool) -> "Size":
     """Say how much a study on real speech does."""
     from dataclasses import replace
 
-    from rrpo.studies.real_speech.folds import FULL, SMOKE
+    from rrpo_studies.real_speech.folds import FULL, SMOKE
 
     return SMOKE if smoke else replace(FULL, seeds=seeds)
 
@@ -191,9 +191,9 @@ def monitor(
     """
     from dataclasses import replace
 
-    from rrpo.studies.monitor.plan import FULL, SMOKE
-    from rrpo.studies.monitor.study import run
     from rrpo.studies.study import publish
+    from rrpo_studies.monitor.plan import FULL, SMOKE
+    from rrpo_studies.monitor.study import run
 
     plan = SMOKE if smoke else replace(FULL, healthy=healthy, hacked=hacked)
     print(publish(run(out, plan, command_line()), pages, figures=True))
@@ -222,31 +222,10 @@ def planted(
 
     In the same folder it goes on where it stopped, and more may be asked for.
     """
-    from rrpo.studies.planted.plan import FULL, SMOKE, with_parts
-    from rrpo.studies.planted.study import run
     from rrpo.studies.study import publish
+    from rrpo_studies.planted.plan import FULL, SMOKE, with_parts
+    from rrpo_studies.planted.study import run
 
     asked = with_parts(FULL, seeds, artifacts, rho, models, policies)
     plan = SMOKE if smoke else asked
     print(publish(run(out, plan, command_line()), pages, figures=True))
-
-
-@study_app.command(epilog="Example: rrpo study overoptimization --steps 160 --out over")
-def overoptimization(
-    out: Out,
-    seed: Seed = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Of DiffRO.")] = 160,
-) -> None:
-    """Optimize fast and without the KL: which reward model is exploited, and when?"""
-    from dataclasses import replace
-
-    from rrpo.studies.demo import demo
-    from rrpo.studies.demo.systems import FULL
-
-    plan = replace(
-        FULL,
-        systems=("sft", "diffro", "rrpo"),
-        settings=("diffro.beta=0.0", "train.learning_rate=3e-4", "rewards={emotion: 1.0}"),
-        diffro_steps=steps,
-    )
-    demo.run(out, seed, plan, command=command_line())

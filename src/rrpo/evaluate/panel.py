@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from rrpo import repetition
 from rrpo.audio import SAMPLE_RATE, Audio
 from rrpo.emotions import EMOTIONS, emotion_index
 from rrpo.evaluate import artifacts, content
@@ -147,8 +148,8 @@ def measure(
                 "artifacts": [vars(artifact) for artifact in found],
                 "seconds": sample.audio.size / SAMPLE_RATE,
                 "tokens": sample.tokens.numel(),
-                "repetition": artifacts.repetition(sample.tokens),
-                "loops": artifacts.loops(sample.tokens),
+                "repetition": repetition.repetition(sample.tokens),
+                "loops": repetition.loops(sample.tokens),
                 "ended": sample.ended,
                 "kl": sample.kl,
                 "content_error": None if heard is None else _lost(sample.text, heard[index]),

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rrpo import repetition
 from rrpo.audio import SAMPLE_RATE
 from rrpo.data.tokenize import Codec
 from rrpo.emotions import emotion_index
@@ -63,7 +64,7 @@ def listen(ears: Ears, on_policy: OnPolicy, said: Rollouts) -> list[dict[str, fl
         {
             "reward": value,
             "tokens": float(ids.numel()),
-            "repetition": artifacts.repetition(ids),
+            "repetition": repetition.repetition(ids),
             "never_ended": float(not end),
         }
         for value, ids, end in zip(_rewards(on_policy, tokens, prompts), tokens, ended, strict=True)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from rrpo import repetition
 from rrpo.audio import Audio
 from rrpo.data.catalogue import emotion_name
 from rrpo.errors import NotFinite, UserError
-from rrpo.evaluate import artifacts
 from rrpo.loading import Location, is_mini, load_policy, load_reward_models
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
@@ -168,8 +168,8 @@ class NamedSpeaker:
                 f"{self.location} did not end the utterance by itself: it was cut at the greatest "
                 f"length for this text; {REMEDY}"
             )
-        if artifacts.loops(said.tokens):
-            share = artifacts.repetition(said.tokens)
+        if repetition.loops(said.tokens):
+            share = repetition.repetition(said.tokens)
             notes.append(
                 f"{self.location} loops: {share:.0%} of the tokens are stuck or repeated; {REMEDY}"
             )

@@ -6,6 +6,21 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing.context import BaseContext
+
+LOADED = ["rrpo.judging", "rrpo.post_training", "rrpo.reward_training"]
+"""Modules that processes of `new_context` need not load: most of the time of a short one."""
+
+
+def new_context() -> BaseContext:
+    """Return how processes are started: forked from one that has no threads and has loaded torch.
+
+    They have no threads of their parent's. Where there is no such way, each loads all by itself.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    multiprocessing.set_forkserver_preload(LOADED)
+    return multiprocessing.get_context("forkserver")
 
 
 def end_with_parent() -> None:

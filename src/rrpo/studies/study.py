@@ -12,7 +12,7 @@ from rrpo.cores import cores, machine
 from rrpo.errors import TrainingInterrupted, UserError
 from rrpo.files import atomic_path, write_json, write_text
 from rrpo.progress import Progress
-from rrpo.studies.children import end_with_parent, terminated
+from rrpo.studies.children import end_with_parent, new_context, terminated
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,9 +77,7 @@ def side_by_side(
         for one in asked:
             make(one)
         return
-    # `spawn` keeps the workers free of the parent's threads.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(len(asked), workers), context, end_with_parent)
+    pool = ProcessPoolExecutor(min(len(asked), workers), new_context(), end_with_parent)
     with terminated(), Progress(name, len(asked)) as progress, pool:
         waiting = [pool.submit(_do, make, one) for one in asked]
         try:
@@ -126,8 +124,3 @@ def save_picture(picture: "Figure", path: Path) -> None:
         picture.savefig(
             temporary, format=suffix, dpi=160, metadata={"Date": None} if suffix == "svg" else None
         )
-
-
-def folded(summary: str, lines: list[str]) -> list[str]:
-    """Return lines of markdown that a reader opens."""
-    return ["", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"]

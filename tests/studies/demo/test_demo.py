@@ -13,8 +13,9 @@ from rrpo.errors import UserError
 from rrpo.files import read_json, write_json
 from rrpo.interval import with_intervals
 from rrpo.mini.text import SPEAKERS
-from rrpo.studies.demo import demo, voices
+from rrpo.studies.demo import demo
 from rrpo.studies.demo.systems import FULL, SMOKE, dpo_config, with_systems
+from rrpo_studies import voices
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,5 @@
 """Stages side by side: their order, mistakes, Ctrl-C, and what a demo's stages need."""
 
-import multiprocessing
 import signal
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import staged_work
-from command_line import METHOD
 from rrpo.errors import UserError
 from rrpo.mini.world import World
 from rrpo.studies.demo import schedule
@@ -22,14 +20,6 @@ from rrpo.studies.demo.systems import DEMO, QUICK, is_of, with_systems
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the processes of stages be forked from one that has loaded torch, as commands are."""
-    context = multiprocessing.get_context(METHOD)
-    monkeypatch.setattr(schedule.multiprocessing, "get_context", lambda _: context)
-
-
-@pytest.mark.usefixtures("quick_start")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_stage_waits_for_what_it_needs_and_none_is_done_twice(
     workers: int, tmp_path: Path
@@ -52,7 +42,6 @@ def test_a_stage_waits_for_what_it_needs_and_none_is_done_twice(
     assert set(seen) == {(name, state) for name in "abc" for state in ("running", "done")}
 
 
-@pytest.mark.usefixtures("quick_start")
 def test_what_runs_says_how_long_it_still_takes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -75,7 +64,6 @@ def test_what_runs_says_how_long_it_still_takes(
     assert 0 < stage.cpu < stage.seconds
 
 
-@pytest.mark.usefixtures("quick_start")
 def test_what_stops_early_is_not_said_to_go_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -94,7 +82,6 @@ def test_what_stops_early_is_not_said_to_go_on(
     assert last is None
 
 
-@pytest.mark.usefixtures("quick_start")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_mistake_in_a_stage_is_that_of_all(workers: int, tmp_path: Path) -> None:
     asked = [Stage("wrong", "W"), Stage("a", "A", ("wrong",))]

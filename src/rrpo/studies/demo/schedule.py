@@ -14,7 +14,7 @@ import torch
 
 from rrpo import progress
 from rrpo.errors import TrainingInterrupted
-from rrpo.studies.children import end_with_parent, terminated
+from rrpo.studies.children import end_with_parent, new_context, terminated
 
 
 @dataclass
@@ -78,7 +78,7 @@ def run_stages(
         finally:
             torch.set_num_threads(threads)
         return
-    context = multiprocessing.get_context("spawn")
+    context = new_context()
     reports = context.Queue()
     pool = ProcessPoolExecutor(workers, context, _start, (reports, prepare, arguments))
     running: dict[Future[Spent], Stage] = {}
