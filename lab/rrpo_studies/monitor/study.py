@@ -25,6 +25,17 @@ from rrpo_studies.monitor.trainings import START, task
 NAME, FIGURES = "monitor", "figures.json"
 
 
+CONDITIONS = (
+    "*Healthy* runs have the recommended preset with three times its KL (a weight of .3); the "
+    "preset itself was not tried. *Hacked* runs have no KL, no content reward and three times the "
+    "learning rate: on a reward model of data with clicks planted in it, on a plain one, and, by "
+    "GRPO, with a reward for length. All runs have one start, each kind has one reward model, and "
+    "all are heard on the same sentences: the intervals over runs say nothing about other starts, "
+    "reward models and sentences."
+)
+"""What the page says of how the runs differ."""
+
+
 def run(out: Path, plan: Plan = FULL, command: str = "rrpo study monitor") -> Path:
     """Make the runs, or go on with them; write `monitor.json`, `.md` and `.svg`; return the page.
 
@@ -99,6 +110,8 @@ def _page(study: Mapping[str, Any]) -> str:
             f"judged apart, on {plan['heard']} sentences that are not trained on: it has dropped "
             "where the judge's probability, the word error or DNSMOS is worse than at the start by "
             "more than its smallest change worth a warning, the whole interval over sentences.",
+            "",
+            CONDITIONS,
             "",
             *table("aim", COLUMNS, rows(aims)),
             "",

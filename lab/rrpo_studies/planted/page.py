@@ -51,23 +51,10 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
         study["command"],
         "```",
         "",
-        f"{study['machine']}; {study['finished']} of {study['planned']} trainings are done. In the "
-        f"mini world an artifact is planted in utterances labelled *{EMOTION}*: ρ is the "
-        "correlation (phi) between having the label and having the artifact, and a sixth of all "
-        f"utterances have it whatever ρ is. {plan['disagreement']:.0%} of the utterances exchange "
-        "their labels first, as listeners who disagree would give them. Reward models are "
-        "fine-tuned on that speech and tested on clean speech with true labels. “Artifacts in "
-        "every class” adds each utterance once more with the artifact: the correlation falls, but "
-        "is not gone. “Artifacts in half of every class” inserts it where too few have it and "
-        "repeats those that lack it where too many do (at ρ = .95 these are 4 of 100). Both know "
-        "what they have to cure. “Exchanged tokens” adds the loss on utterances of which twelve "
-        "tokens are exchanged so that it rises; it does not know the artifact. Policies are DiffRO "
-        "unless another method is named; “with a detector” adds log p(no artifact) to the reward, "
-        "by a detector that was trained on speech with the artifact (of clicks one to five) and "
-        "without; its weight, 1 or 3, was chosen on seed 0; one “that heard the policy before” "
-        "learns from what that policy said with the artifact and without, too. “Cautiously” is the "
-        "mean of three reward models less their standard deviation. Mean [Student's 95 % interval "
-        "over seeds]; one seed has none.",
+        f"{study['machine']}; {study['finished']} of {study['planned']} trainings are done. Mean "
+        "[Student's 95 % interval over seeds]; one seed has none.",
+        "",
+        *_conditions(plan),
         "",
         "![What an artifact gains over the correlation](planted.svg)",
         "",
@@ -76,6 +63,46 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
     for artifact in found:
         lines += _of_artifact(plan, figures, artifact)
     return "\n".join([*lines, ""])
+
+
+def _conditions(plan: Mapping[str, Any]) -> list[str]:
+    """Return how the reward models and the policies were made, as a list."""
+    models, policies = plan["reward_models"], plan["policies"]
+    known = {
+        "augmented": "*Artifacts in every class* adds each utterance once more with the artifact: "
+        "the correlation falls, but is not gone.",
+        "balanced": "*Artifacts in half of every class* inserts it where too few have it and "
+        "repeats those that lack it where too many do (at ρ = .95 these are 4 of 100). It knows "
+        "what it has to cure.",
+        "exchanged": "*Exchanged tokens* adds the loss on utterances of which twelve tokens are "
+        "exchanged so that it rises; it does not know the artifact.",
+        "detector": "*With a detector* adds log p(no artifact) to the reward, by a detector that "
+        "was trained on speech with the artifact (of clicks one to five) and without; its weight, "
+        "1 or 3, was chosen on seed 0.",
+        "second_round": "*That heard the policy before* learns from what that policy said with the "
+        "artifact and without, too.",
+        "ensemble": "*Cautiously* is the mean of three reward models less their standard "
+        "deviation.",
+    }
+    lines = [
+        f"- In the mini world an artifact is planted in utterances labelled *{EMOTION}*: ρ is the "
+        "correlation (phi) between having the label and having the artifact. A sixth of all "
+        f"utterances have it whatever ρ is. {plan['disagreement']:.0%} of the utterances exchange "
+        "their labels first, as listeners who disagree would give them.",
+        "- Reward models are fine-tuned on that speech and tested on clean speech with true "
+        "labels.",
+    ]
+    if policies:
+        lines += [
+            f"- Policies are DiffRO of {plan['steps']} steps unless another method is named. They "
+            "are rewarded for the emotion alone, with a KL of weight .2 (GRPO .004), and are drawn "
+            "and heard at temperature 1 without top-k: what a policy does not say when it is drawn "
+            "cooler, as elsewhere on these pages, it may still have learned.",
+            f"- All are heard on the same {plan['sentences']} test sentences. Word error and "
+            "quality are not measured; the column of tokens shows that speech slows down.",
+        ]
+    asked = " ".join([*models, *policies])
+    return lines + [f"- {text}" for name, text in known.items() if name in asked]
 
 
 def by_cell(rows: Sequence[Row]) -> dict[tuple[float, str, str, str, str], Row]:

@@ -178,6 +178,7 @@ WHOLE_PLAN = {
     "policies": tuple(POLICIES),
     "policy_rho": 0.95,
     "steps": 60,
+    "sentences": 24,
     "seeds": 2,
     "disagreement": 0.3,
 }
@@ -188,6 +189,10 @@ def test_the_page_says_what_is_done_and_what_is_not() -> None:
     study = {"command": "rrpo study planted", "machine": "x", "finished": 8, "planned": 99}
     text = page(study | {"plan": WHOLE_PLAN}, rows)
     assert "8 of 99 trainings are done" in text
+    assert "Policies are DiffRO of 60 steps" in text and "the same 24 test sentences" in text
+    assert "*Cautiously*" in text and "*With a detector*" in text
+    alone = {"reward_models": ("plain",), "policies": ("diffro",)}
+    assert "*Cautiously*" not in page(study | {"plan": WHOLE_PLAN | alone}, rows)
     assert "## Five clicks" in text
     assert "## Low hum" not in text
     assert "low hum: accuracy of" in text and "not measured" in text

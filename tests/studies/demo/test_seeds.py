@@ -134,7 +134,6 @@ def test_the_page_shows_every_measured_figure() -> None:
             "command": "rrpo study seeds",
             "seeds": 3,
             "machine": "x86_64 CPU",
-            "seconds": [10.0],
             "systems": {"base": dict.fromkeys(labels, cell), "rrpo": dict.fromkeys(labels)},
             "differences": {"RRPO − base": {"PLCMOS": cell}},
             "matched": {key: {"RRPO − DiffRO": {"PLCMOS": cell}} for key in KEYS},
@@ -144,9 +143,10 @@ def test_the_page_shows_every_measured_figure() -> None:
         }
     )
     assert "| RRPO | +0.031 [-0.011, +0.072] |" in text
-    # Each measured figure once, a difference, two that are matched, the reward model and hardening.
-    assert text.count("0.50 [0.40, 0.60]") == len(labels) + 1 + len(KEYS) + 1 + 3
-    assert text.count("[0.40, 0.60] (2 of 3 seeds)") == len(KEYS)
+    # Each measured figure once, the reward model and hardening; a difference, two that are matched.
+    assert text.count("0.50 [0.40, 0.60]") == len(labels) + 1 + 3
+    assert text.count("| +0.500 [+0.400, +0.600]") == 1 + len(KEYS)
+    assert text.count("[+0.400, +0.600] (2 of 3 seeds)") == len(KEYS)
     header, _, row = text[text.index("| | judge probability") :].splitlines()[:3]
     assert header.count("|") == row.count("|")
     assert "| base | 0.40, 0.60 | 0.40, 0.60 |" in text[text.index("Seed by seed") :]

@@ -89,7 +89,6 @@ def pool_seeds(
         "reward_models": reward_models(results),
         "hardening": hardening(results),
         "words": {name: word_error_less_base(rows, name) for name in plan.systems},
-        "seconds": [sum(result["seconds"].values()) for result in results],
     }
     write_json(out / "results.json", summary(study))
     # Each seed's real tokens are of its own sentences.

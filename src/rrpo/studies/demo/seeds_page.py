@@ -36,13 +36,16 @@ def by_name(
     return markdown.table("", known, markdown.measured(told))
 
 
-def in_two(rows: Mapping[str, Mapping[str, Pooled | None]]) -> list[str]:
+def in_two(
+    rows: Mapping[str, Mapping[str, Pooled | None]],
+    show: Callable[[Pooled | None], str] = cell,
+) -> list[str]:
     """Return a table of the measures that decide, and one of the others where there are any."""
     others = [one for one in MEASURED if one not in MAIN]
     lines: list[str] = []
     for measures in (MAIN, others):
         if any(found.get(one) for found in rows.values() for one in measures):
-            lines += ["", *by_name(rows, measures)]
+            lines += ["", *by_name(rows, measures, show)]
     return lines[1:]
 
 
@@ -59,10 +62,15 @@ def of_seeds(value: Pooled | None) -> str:
     return ", ".join(f"{one:.{digits}f}" for one in value.seeds)
 
 
-def _of_how_many(value: Pooled | None, count: int) -> str:
-    """Return a figure, and of how many seeds it is where that is not all."""
+def difference(value: Pooled | None, count: int = 0) -> str:
+    """Return a difference, to three digits so that an interval says whether it holds 0.
+
+    Args:
+        count: of the seeds; where it has fewer it says of how many.
+    """
+    shown = cell(value, "+.3f")
     few = value is not None and len(value.seeds) < count
-    return f"{cell(value)} ({len(value.seeds)} of {count} seeds)" if few and value else cell(value)
+    return f"{shown} ({len(value.seeds)} of {count} seeds)" if few and value else shown
 
 
 def seeds_page(study: Mapping[str, Any]) -> str:
@@ -70,14 +78,14 @@ def seeds_page(study: Mapping[str, Any]) -> str:
     systems = {title_of(name): found for name, found in study["systems"].items()}
     lines = [
         f"`{study['command']}`, {study['seeds']} seeds, {study['machine']}, "
-        f"{max(study['seconds']):.0f} s a seed at most. Mean with Student's 95 % interval over the "
-        "seeds, each of which trains again and says other sentences.",
+        "mean with Student's 95 % interval over the seeds. Each seed trains again and says other "
+        "sentences.",
         "",
         *in_two(systems),
         "",
         "Differences, first minus second, paired within each seed:",
         "",
-        *in_two(study["differences"]),
+        *in_two(study["differences"], difference),
     ]
     words = {title_of(name): value for name, value in study["words"].items() if value}
     if words:
@@ -99,7 +107,7 @@ def seeds_page(study: Mapping[str, Any]) -> str:
         ]
         found = study["matched"][key]
         known = list(dict.fromkeys(one for each in found.values() for one in each))
-        lines += by_name(found, known, partial(_of_how_many, count=study["seeds"]))
+        lines += by_name(found, known, partial(difference, count=study["seeds"]))
     models = study["reward_models"]
     sets = list(next(iter(models.values())))
     right = [
