@@ -69,11 +69,9 @@ class Pair:
     def draw(self, model: SpeechTokenLM, group: str, seed: int) -> list[Said]:
         """Let one of the two speak a group."""
         prompts = self.prompts[group]
-        if not is_mini(model):
-            return cosyvoice_speaking.draw(model, prompts, seed)
-        drawn = mini_speaking.speak(model, prompts, seed)
-        most = mini_speaking.limits(model, prompts)
-        return [Said(one, one.numel() < limit) for one, limit in zip(drawn, most, strict=True)]
+        if is_mini(model):
+            return mini_speaking.draw(model, prompts, seed)
+        return cosyvoice_speaking.draw(model, prompts, seed)
 
     def sound(self, said: Sequence[Said]) -> list[Audio] | None:
         """Return the sound at 16 kHz of what was said, silence for nothing; None: not possible."""

@@ -12,7 +12,7 @@ from rrpo.errors import UserError
 from rrpo.mini.mixes import mix_pool
 from rrpo.mini.world import BUNDLED, TEST_SETS, World
 from rrpo.policy.layout import make_prompt
-from rrpo.speaking.mini import speak, unseen_utterances
+from rrpo.speaking.mini import draw, unseen_utterances
 from rrpo.tokens import digits
 
 
@@ -61,7 +61,7 @@ def test_the_base_speaks_unseen_sentences() -> None:
     world = World()
     rows = unseen_utterances(world, 2)
     prompts = [make_prompt(world.tokenizer, row.text, row.emotion) for row in rows]
-    speech = speak(world.policy(), prompts, seed=0)
+    speech = [one.tokens for one in draw(world.policy(), prompts, seed=0)]
     real = np.mean([row.tokens.size for row in rows])
     assert 0.6 * real < np.mean([tokens.numel() for tokens in speech]) < 1.6 * real
     sounds = world.codec().decode_batch(speech)

@@ -1,16 +1,19 @@
 """Whether the mini world's base policy reads its text, and ends when it is said."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from rrpo.evaluate.statistics import interval
 from rrpo.mini.world import World
 from rrpo.objectives.sft import held_out_loss
-from rrpo.policy import SpeechTokenLM
-from rrpo.policy.layout import Example, make_examples, make_prompt
-from rrpo.speaking.mini import limits, speak
+from rrpo.policy import SpeechTokenLM, generate
+from rrpo.policy.layout import Example, Prompt, make_examples, make_prompt
+from rrpo.speaking.mini import BATCH, SPEAKING
+from rrpo.speaking.speaker import Said
 
 SHORT, LONG = 1 / 3, 2.0
 """Lengths over that of the real utterance beyond which a sample is empty or runs away."""
@@ -53,10 +56,11 @@ def lengths(world: World, base: SpeechTokenLM, drawn: int, seeds: int) -> dict[s
         # Another seed goes on where the one before ended, so every sentence is drawn.
         rows = [shard[(seed * each + index) % len(shard)] for index in range(each)]
         prompts = [make_prompt(world.tokenizer, row.text, row.emotion) for row in rows]
-        said = speak(base, prompts, seed=seed, min_ratio=0.0)
-        most = limits(base, prompts)
-        cut += [tokens.numel() >= limit for tokens, limit in zip(said, most, strict=True)]
-        ratios += [one.numel() / row.tokens.size for one, row in zip(said, rows, strict=True)]
+        said = _freely(base, prompts, seed)
+        cut += [not one.ended for one in said]
+        ratios += [
+            one.tokens.numel() / row.tokens.size for one, row in zip(said, rows, strict=True)
+        ]
         texts += [row.text for row in rows]
     ratio = np.array(ratios)
     empty, runaway = ratio < SHORT, np.array(cut) | (ratio > LONG)
@@ -66,3 +70,24 @@ def lengths(world: World, base: SpeechTokenLM, drawn: int, seeds: int) -> dict[s
         **{name: interval(flag.astype(float), groups=texts) for name, flag in flags.items()},
         "length": interval(ratio, groups=texts),
     }
+
+
+def _freely(base: SpeechTokenLM, prompts: Sequence[Prompt], seed: int) -> list[Said]:
+    """Draw an utterance for each prompt, which may end at once."""
+    generator = torch.Generator().manual_seed(seed)
+    _, most = SPEAKING.ratios(base.config)
+    speech: list[Said] = []
+    for start in range(0, len(prompts), BATCH):
+        part = prompts[start : start + BATCH]
+        said = generate(
+            base,
+            [prompt.text_ids for prompt in part],
+            [prompt.instruct_ids for prompt in part],
+            sampler="multinomial",
+            min_ratio=0.0,
+            max_ratio=most,
+            generator=generator,
+            sampling=SPEAKING.sampling,
+        )
+        speech += [Said(one, end) for one, end in zip(said, said.ended.tolist(), strict=True)]
+    return speech

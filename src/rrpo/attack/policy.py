@@ -20,7 +20,7 @@ from rrpo.reward import RewardModel
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.runs import train_on_policy
 from rrpo.schedule import TrainConfig
-from rrpo.speaking.mini import SPEAKING, speak
+from rrpo.speaking.mini import SPEAKING, draw
 
 RECENT = 5
 """Steps over which the KL is averaged before it is compared with its limit."""
@@ -108,5 +108,5 @@ def _said(
     model: RewardModel, policy: SpeechTokenLM, asked: Sequence[Prompt], seed: int, passes: int
 ) -> Outcome:
     policy.eval()
-    tokens: list[Tensor] = speak(policy, asked, seed)
+    tokens: list[Tensor] = [one.tokens for one in draw(policy, asked, seed)]
     return Outcome(log_posteriors(model, tokens), tokens, passes)

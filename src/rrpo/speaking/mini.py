@@ -12,8 +12,9 @@ from rrpo.emotions import EMOTIONS
 from rrpo.evaluate.panel import Sample, kl_of
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
-from rrpo.objectives.rollouts import SHORTEST, RolloutConfig
-from rrpo.policy import SpeechTokenLM, generate
+from rrpo.objectives import rollouts
+from rrpo.objectives.rollouts import RolloutConfig
+from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, make_prompts
 from rrpo.speaking.best_of import BestOf
 from rrpo.speaking.speaker import Said
@@ -62,25 +63,20 @@ class MiniSpeaker:
 
     def prompts(self, utterances: Sequence[Utterance]) -> list[Prompt]:
         """Return each text with its emotion, in its speaker's voice."""
-        return prompts_of(self.world, utterances)
+        return make_prompts(self.world.tokenizer, utterances)
 
     def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
-        """Draw the tokens of each; what is as long as it may become did not end by itself."""
+        """Draw the tokens of each."""
         if self.model is None:
             return [Said(torch.from_numpy(row.tokens), True) for row in utterances]
         prompts = self.prompts(utterances)
         if self.best is None:
-            return self._drawn(self.model, prompts, seed)
+            return draw(self.model, prompts, seed, self.drawn)
         count = self.best.count
-        said = self._drawn(self.model, [one for one in prompts for _ in range(count)], seed)
+        each = [one for one in prompts for _ in range(count)]
+        said = draw(self.model, each, seed, self.drawn)
         several = [said[start : start + count] for start in range(0, len(said), count)]
-        return [self.best.of(prompt, each) for prompt, each in zip(prompts, several, strict=True)]
-
-    def _drawn(self, model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int) -> list[Said]:
-        """Draw the tokens of each prompt."""
-        spoken = speak(model, prompts, seed, drawn=self.drawn)
-        most = limits(model, prompts, self.drawn)
-        return [Said(one, one.numel() < limit) for one, limit in zip(spoken, most, strict=True)]
+        return [self.best.of(prompt, some) for prompt, some in zip(prompts, several, strict=True)]
 
     def sound(self, tokens: Tensor) -> Audio:
         """Return audio (N,) of tokens (T,) at 16 kHz."""
@@ -110,48 +106,21 @@ class MiniSpeaker:
         ]
 
 
-def prompts_of(world: World, utterances: Sequence[Utterance]) -> list[Prompt]:
-    """Return what a policy is asked: each text with its emotion, in its speaker's voice."""
-    return make_prompts(world.tokenizer, utterances)
-
-
-def speak(
+def draw(
     model: SpeechTokenLM,
     prompts: Sequence[Prompt],
     seed: int,
-    min_ratio: float | None = None,
     drawn: RolloutConfig = SPEAKING,
-) -> list[Tensor]:
-    """Draw one utterance (T,) for each prompt.
+) -> list[Said]:
+    """Draw an utterance of at least one token for each prompt: a judge needs something to hear.
 
     Args:
-        min_ratio: least tokens per id of text; by default that of `drawn`, and at least one token,
-            because a judge needs something to hear.
         drawn: how tokens are drawn.
     """
     generator = torch.Generator().manual_seed(seed)
-    speech: list[Tensor] = []
-    least, most = drawn.ratios(model.config)
+    speech: list[Said] = []
     for start in range(0, len(prompts), BATCH):
-        part = prompts[start : start + BATCH]
-        said = generate(
-            model,
-            [prompt.text_ids for prompt in part],
-            [prompt.instruct_ids for prompt in part],
-            sampler="multinomial",
-            min_ratio=least if min_ratio is None else min_ratio,
-            max_ratio=most,
-            generator=generator,
-            sampling=drawn.sampling,
-            min_tokens=SHORTEST if min_ratio is None else 0,
-        )
-        speech += [tokens.cpu() for tokens in said]
+        said = rollouts.draw(model, prompts[start : start + BATCH], drawn, generator).said
+        ended = said.ended.tolist()
+        speech += [Said(one.cpu(), end) for one, end in zip(said, ended, strict=True)]
     return speech
-
-
-def limits(
-    model: SpeechTokenLM, prompts: Sequence[Prompt], drawn: RolloutConfig = SPEAKING
-) -> list[int]:
-    """Return how many tokens each prompt may get; what is that long did not end by itself."""
-    _, most = drawn.ratios(model.config)
-    return [int(most * prompt.text_ids.numel()) for prompt in prompts]
