@@ -131,7 +131,7 @@ def bench_all(
 def bench_speed(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="step, rollout, relaxation, hardening; default: all of them."),
+        typer.Argument(help="step, rollout, history, relaxation, hardening; default: all of them."),
     ] = None,
     full_size: FullSize = False,
     as_json: Json = False,

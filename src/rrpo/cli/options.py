@@ -96,7 +96,11 @@ Port = Annotated[
 
 Rewards = Annotated[
     list[str],
-    typer.Option("--reward", help="Reward model: a run or `mini`; repeat it for an ensemble."),
+    typer.Option(
+        "--reward",
+        help="Reward model: a run, `mini` or `mini-tasks` (which reads words); repeat it for "
+        "several.",
+    ),
 ]
 
 Systems = Annotated[
@@ -122,7 +126,5 @@ Preset = Annotated[
 
 DPOPreset = Annotated[
     str | None,
-    typer.Option(
-        "--preset", help="`recommended`: of a policy that is trained; --set changes parts of it."
-    ),
+    typer.Option("--preset", help="`recommended`, to follow RRPO; --set changes parts of it."),
 ]

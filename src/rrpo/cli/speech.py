@@ -37,7 +37,7 @@ def speak(
         list[str] | None,
         typer.Option(
             help="With --best-of: reward model the policy was trained against, or `mini`; repeat "
-            "it for several, of which one may have a content head."
+            "it for several, of which some may have a content head."
         ),
     ] = None,
     codec_of: CodecOf = None,

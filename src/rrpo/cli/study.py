@@ -118,7 +118,8 @@ def ablation(
     models: Annotated[
         str,
         typer.Option(
-            help="Which models beside plain, such as ls_eam_adv@audio; default: all but that."
+            help="Which models beside plain, such as ls_eam_adv@audio (audio mixed); default: all "
+            "that mix no audio."
         ),
     ] = "",
     pages: Pages = None,
