@@ -14,6 +14,7 @@ Differences are attention minus CTC, paired by seed, with Student's 95 % interva
 """
 
 import argparse
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rrpo.cores import machine
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.matched import run_interval
 from rrpo.files import write_json
@@ -232,7 +234,9 @@ def main() -> None:
         for head, figures in {**by_head, "attention minus ctc": pairs}.items()
     }
     settings = {name: value for name, value in vars(asked).items() if name != "out"}
-    write_json(asked.out, {"settings": settings, "figures": intervals, "seeds": runs})
+    command = " ".join(["python scripts/content_heads.py", *sys.argv[1:]])
+    made = {"command": command, "machine": machine(), "settings": settings}
+    write_json(asked.out, {**made, "figures": intervals, "seeds": runs})
 
 
 if __name__ == "__main__":
