@@ -9,7 +9,7 @@ import yaml
 from command_line import mistake, rrpo
 from rrpo import average_policies, load_policy, policy
 from rrpo.errors import UserError
-from rrpo.loading import origin_of
+from rrpo.origin import origin_of
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.provenance import Stage, how_far
 

@@ -7,9 +7,10 @@ import pytest
 
 from malformed import MUTATIONS, taken
 from model_folder import write_tokenizer
-from rrpo import config, loading, policy_runs
+from rrpo import config, policy_runs
 from rrpo.config import Strict
 from rrpo.errors import UserError
+from rrpo.origin import origin_of
 from rrpo.policy import cosyvoice_text
 from rrpo.policy.cosyvoice_text import END_OF_PROMPT, CosyVoiceTokenizer
 from rrpo.reward.config import RewardRun
@@ -83,7 +84,7 @@ def test_damaged_files_of_settings(mutation: str, here: Path) -> None:
             found = taken(lambda kind=kind: config.load(kind, path))
             counts[found is None] += 1
             # The same file as that of a run that a policy began from.
-            taken(lambda: loading.origin_of(str(here.parent)))
+            taken(lambda: origin_of(str(here.parent)))
     assert counts[True] > 20
     assert not list(here.iterdir())
 
@@ -105,7 +106,7 @@ def test_settings_of_any_value_in_a_file(here: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "gb18030", "cp949", "latin-1"])
 def test_settings_in_another_encoding_say_what_to_do(encoding: str, here: Path) -> None:
-    for read in (lambda p: config.read(p), lambda p: loading.origin_of(str(p.parent))):
+    for read in (lambda p: config.read(p), lambda p: origin_of(str(p.parent))):
         path = here.parent / "config.yaml"
         text = {"cp949": "기쁘게", "latin-1": "fröhlich"}.get(encoding, "高兴地说")
         path.write_bytes(f"en:\n  happy: {text}\n".encode(encoding))

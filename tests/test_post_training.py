@@ -11,8 +11,9 @@ import pytest
 from rrpo import post_training, reward
 from rrpo.data.shards import read_shard, write_shard
 from rrpo.errors import TrainingInterrupted, UserError
-from rrpo.loading import load_policy, load_reward_model, origin_of
+from rrpo.loading import load_policy, load_reward_model
 from rrpo.mini.world import World
+from rrpo.origin import origin_of
 from rrpo.reward_training import train_reward
 
 
@@ -22,6 +23,13 @@ def test_a_run_is_not_called_what_is_bundled(name: str, tiny: Path, tmp_path: Pa
     with contextlib.chdir(tmp_path), pytest.raises(UserError, match="what rrpo calls its own"):
         post_training.train_sft(name, tiny / "data", start=tiny / "policy")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_put_where_data_is(tiny: Path) -> None:
+    before = sorted((tiny / "data").iterdir())
+    with pytest.raises(UserError, match=r"holds data \(0.parquet\): name another --out"):
+        post_training.train_sft(tiny / "data", tiny / "data", start=tiny / "policy")
+    assert sorted((tiny / "data").iterdir()) == before
 
 
 def test_the_same_files_in_another_spelling_go_on(tiny: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from malformed import MUTATIONS, taken
 from rrpo import config, loading
+from rrpo.origin import origin_of
 from rrpo.post_training import train_sft
 from rrpo.report.page import write_run_page
 
@@ -49,7 +50,7 @@ def doors(folder: Path, tiny: Path, file: str = "") -> dict[str, Callable[[], An
     """What is done with a run folder, and reads that file of it."""
     every: dict[str, tuple[str, Callable[[], Any]]] = {
         "load": ("checkpoint", lambda: loading.load_policy(str(folder))),
-        "start": ("config.yaml", lambda: loading.origin_of(str(folder))),
+        "start": ("config.yaml", lambda: origin_of(str(folder))),
         "report": (
             "config.yaml metrics.jsonl results.json evaluation.json samples",
             lambda: write_run_page(folder),

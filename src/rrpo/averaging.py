@@ -15,7 +15,8 @@ from rrpo import config as configuration
 from rrpo import policy
 from rrpo.errors import UserError
 from rrpo.files import write_json
-from rrpo.loading import Origin, describe, load_policy, origin_of, output_folder
+from rrpo.loading import describe, load_policy, output_folder
+from rrpo.origin import Origin, origin_of
 from rrpo.policy import SpeechTokenLM
 from rrpo.provenance import MEAN
 from rrpo.run_folder import begin_folder, commit_folder

@@ -12,6 +12,7 @@ from rrpo.model_card import draft_card, write_card
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import read_tokenizer
 from rrpo.policy.precision import Precision, parse_precision
+from rrpo.policy.weight_files import EVERY
 from rrpo.provenance import Provenance, trace, unfinished
 
 FORMS = ("cosyvoice2", "cosyvoice3", "hf")
@@ -72,8 +73,8 @@ def export(
         raise UserError(
             f"{run} has the layout of CosyVoice{version}: export it with --to cosyvoice{version}"
         )
-    elif (out / "llm.pt").exists():
-        raise UserError(f"{out / 'llm.pt'} is there already: name another --out or move it away")
+    elif there and (found := [one for one in EVERY if (out / one).exists()]):
+        raise UserError(f"{out / found[0]} is there already: name another --out or move it away")
     else:
         cosyvoice.save(policy, out / "llm.pt", chosen)
         files = [out / "llm.pt"]

@@ -23,13 +23,15 @@ from rrpo.errors import UserError
 from rrpo.evaluate import content
 from rrpo.evaluate.panel import kl_of
 from rrpo.evaluate.statistics import interval
-from rrpo.files import write_json
+from rrpo.files import require_writable, write_json
 from rrpo.interval import Interval
-from rrpo.loading import Location, is_mini, load_policy, load_tokenizer, origin_of
+from rrpo.loading import Location, is_mini, load_policy, load_tokenizer
 from rrpo.mini.world import World
+from rrpo.origin import is_run, origin_of
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.policy.layout import Prompt, make_prompts
+from rrpo.progress import Progress
 from rrpo.provenance import weights_hash
 from rrpo.speaking import cosyvoice as cosyvoice_speaking
 from rrpo.speaking import mini as mini_speaking
@@ -118,16 +120,23 @@ def forgetting(
     start = origin_of(policy).start if base is None else base
     weights = weights_hash(Path(policy))
     pair = _pair(policy, start, texts, voice, model)
+    if is_run(policy):
+        require_writable(Path(policy))
     recogniser, reason = content.available()
+    groups: dict[str, Any] = {}
+    with Progress("texts", len(pair.groups)) as progress:
+        for number, name in enumerate(pair.groups, start=1):
+            groups[name] = _group(pair, name, recogniser, seed)
+            progress.update(number)
     report: dict[str, Any] = {
         "schema": 1,
         "weights": weights,
         "base": str(start),
         "seed": seed,
         "word_error_reason": reason,
-        "groups": {name: _group(pair, name, recogniser, seed) for name in pair.groups},
+        "groups": groups,
     }
-    if (Path(policy) / "config.yaml").is_file():
+    if is_run(policy):
         write_json(Path(policy) / REPORT, report)
     return report
 

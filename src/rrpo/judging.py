@@ -13,18 +13,18 @@ from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
 from rrpo.evaluate import recodec
 from rrpo.evaluate.panel import Judges, Sample, measure, summarise
-from rrpo.files import write_json, write_text, writing
+from rrpo.files import require_writable, write_json, write_text, writing
 from rrpo.loading import (
     MINI,
     Location,
     codec_identity,
     is_mini,
-    is_run,
     load_data,
     load_policy,
     load_reward_model,
 )
 from rrpo.mini.world import World
+from rrpo.origin import is_run
 from rrpo.policy import SpeechTokenLM
 from rrpo.provenance import weights_hash
 from rrpo.report.page import write_run_page
@@ -76,6 +76,8 @@ def evaluate(
     """
     loaded, scorers = _load(policies, rewards, codec_of)
     hashes = {name: weights_hash(Path(name)) for name in loaded}
+    for name in filter(is_run, loaded):
+        require_writable(Path(name))
     if synthetic := all(is_mini(one) for one in loaded.values()):
         _refuse_voices(voice, model, matching)
         speakers, asked = _mini_speakers(loaded, sentences, data, codec_of)

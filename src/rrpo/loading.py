@@ -5,15 +5,13 @@ shards for a user does it here, so that each form is known everywhere and no two
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rrpo import config as configuration
 from rrpo import policy, reward
 from rrpo.checkpoint import is_ours
 from rrpo.codec import s3, speech, whisper
 from rrpo.codec_identity import codec_name, identity, is_same, require_one_codec, shown
-from rrpo.config import Strict
 from rrpo.data.lengths import odd_lengths
 from rrpo.data.shards import (
     Utterance,
@@ -29,16 +27,17 @@ from rrpo.files import read_json, sha256
 from rrpo.mini.world import MINI as MINI
 from rrpo.mini.world import World
 from rrpo.notes import note
+from rrpo.origin import Location as Location
+from rrpo.origin import Origin, origin_of
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer
 from rrpo.policy.layout import Tokenizer
 from rrpo.reward import RewardModel
-from rrpo.run_folder import run_of
 
-Location = str | Path
-"""A path, or `mini` for what is bundled."""
 BUNDLED = (MINI, f"{MINI}-tasks")
 """Names of the reward models that come with the mini world."""
+DATA = ("manifest.csv", "tokenize.json", "wav.scp")
+"""Files of a folder that holds data."""
 NEW = "new"
 """Start of a reward model that is not trained yet."""
 
@@ -48,24 +47,20 @@ def output_folder(out: Location) -> Path:
 
     Raises:
         UserError: its name is empty, which would be the folder one is in, or one of what is
-            bundled, which would be found in its place.
+            bundled, which would be found in its place; or a model or data lies there.
     """
     if not str(out):
         raise UserError("out is empty: name a folder")
     if str(Path(out)) in (*BUNDLED, NEW):
         raise UserError(f"a folder {Path(out)} could not be named: it is what rrpo calls its own")
-    return Path(out)
-
-
-class Origin(Strict):
-    """What a policy started from: `mini`, a CosyVoice folder or checkpoint, or a run.
-
-    `language` and `instructions` (a YAML file) choose what CosyVoice is told for each emotion.
-    """
-
-    start: str = MINI
-    language: str | None = None
-    instructions: str | None = None
+    folder = Path(out)
+    if folder.is_dir() and is_cosyvoice(folder):
+        raise UserError(f"{folder} is a CosyVoice model, which would be hidden: name another --out")
+    data = [folder / name for name in DATA if (folder / name).is_file()]
+    data += folder.glob("*.parquet")
+    if data:
+        raise UserError(f"{folder} holds data ({data[0].name}): name another --out")
+    return folder
 
 
 def load_policy(location: Location = MINI) -> SpeechTokenLM:
@@ -118,37 +113,6 @@ def is_mini(model: SpeechTokenLM) -> bool:
             f"bundled one {shown(bundled)}): train it again"
         )
     return True
-
-
-def is_run(location: Location) -> bool:
-    """Say whether a location is the folder of a training run."""
-    return str(location) != MINI and (Path(location) / "config.yaml").is_file()
-
-
-def origin_of(location: Location, depth: int = 0) -> Origin:
-    """Follow a start that is itself a run to what the first of them started from.
-
-    Returns:
-        Its start (`mini` or a path), and the language and instructions nearest to `location`.
-
-    Raises:
-        UserError: a run's configuration cannot be read, or the runs lead back to themselves.
-    """
-    folder = None if str(location) == MINI else run_of(Path(location))
-    if folder is None:
-        return Origin(start=str(location))
-    config = folder / "config.yaml"
-    if depth > 100:
-        raise UserError(f"{config} leads back to itself by its `start`: correct it")
-    values = configuration.read(config)
-    known = {key: values[key] for key in Origin.model_fields if key in values}
-    run = configuration.parse(Origin, known, config)
-    first = origin_of(run.start, depth + 1)
-    return Origin(
-        start=first.start,
-        language=run.language or first.language,
-        instructions=run.instructions or first.instructions,
-    )
 
 
 def load_tokenizer(origin: Origin, model: SpeechTokenLM) -> Tokenizer:
@@ -221,6 +185,25 @@ def load_reward_models(
     known |= {f"the reward model {name}": one.config.codec for name, one in models.items()}
     require_one_codec(known, codec_identity(codec_of))
     return list(models.values())
+
+
+def require_one_vocabulary(models: Mapping[str, RewardModel], tokenizer: Tokenizer) -> None:
+    """Check that reward models read the ids of a policy's text as the policy does.
+
+    Args:
+        models: by the names they were given by.
+        tokenizer: of the policy.
+
+    Raises:
+        UserError: a content head was trained on the ids of another vocabulary.
+    """
+    for name, model in models.items():
+        read = model.config.vocabulary
+        if read and isinstance(tokenizer, CosyVoiceTokenizer) and tokenizer.vocabulary != read:
+            raise UserError(
+                f"the content head of {name} reads text ids of another tokenizer than the policy: "
+                "train it with --text-of the model folder that the policy started from"
+            )
 
 
 def codec_identity(codec_of: str | None) -> str:

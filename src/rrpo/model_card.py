@@ -16,6 +16,7 @@ from rrpo.checkpoint import is_ours
 from rrpo.files import sha256, write_text
 from rrpo.interval import cell, read_interval
 from rrpo.measures import MEASURES, figure_of, measures_in, section
+from rrpo.origin import KEPT
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.precision import Precision
 from rrpo.provenance import (
@@ -163,7 +164,18 @@ def _training(stage: Stage) -> list[str]:
         for key, value in configuration.read(stage.run / "config.yaml").items()
     }
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    return [*lines, "", "```yaml", *text.splitlines(), "```"]
+    return [*lines, "", "```yaml", *text.splitlines(), "```", *_told(stage.run, settings)]
+
+
+def _told(run: Path, settings: Mapping[str, Any]) -> list[str]:
+    """Return what the policy of a run is told for each emotion, in its language."""
+    kept = run / KEPT
+    if not kept.is_file():
+        return []
+    language = settings.get("language") or "en"
+    told = section(configuration.read(kept), language)
+    lines = [f"- {emotion}: {sentence}" for emotion, sentence in told.items()]
+    return ["", f"It is told for each emotion, in {language}:", "", *lines]
 
 
 def _without_folders(value: Any) -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rrpo.data.stream import Streamed
 from rrpo.errors import UserError
-from rrpo.loading import BUNDLED, Origin, origin_of
+from rrpo.loading import BUNDLED
 from rrpo.monitor import MonitorConfig
 from rrpo.notes import note
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
@@ -17,6 +17,7 @@ from rrpo.objectives.dpo import DPOConfig
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
 from rrpo.objectives.pairs import PairsConfig
 from rrpo.objectives.sft import SFTConfig
+from rrpo.origin import Origin, origin_of
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt
 from rrpo.reward import DifferentiableReward, Reward, RewardModel

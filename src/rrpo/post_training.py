@@ -27,6 +27,7 @@ from rrpo.loading import (
     load_reward_models,
     load_tokenizer,
     output_folder,
+    require_one_vocabulary,
 )
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, require_pairs
@@ -165,7 +166,8 @@ def _on_policy(
     examples = load_examples(run, model, data, codec_of)
     heard = {"second": run.monitor.second or None, "voice": run.monitor.voice}
     inputs = _inputs(run, data=data, reward=_named(rewards), **heard)
-    given = (model, _reference(run), _reward(rewards, model, codec_of), examples)
+    reward = _reward(rewards, run, model, codec_of)
+    given = (model, _reference(run), reward, examples)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
     runs.train_on_policy(*given, run, folder, codec_of, **how)
     return _finished(folder, model)
@@ -211,7 +213,7 @@ def train_dpo(
         # Before anything is written: what is wrong with pairs can be corrected and tried again.
         if pairs is None:
             examples = load_examples(run, model, data, codec_of)
-            reward = _reward(rewards, model, codec_of)
+            reward = _reward(rewards, run, model, codec_of)
         else:
             _require_codec_of_pairs(Path(pairs), model, codec_of)
             given = read_pairs(Path(pairs), tokenizer)
@@ -278,17 +280,21 @@ def _reference(run: policy_runs.ReferencedRun) -> SpeechTokenLM | None:
 
 
 def _reward(
-    rewards: Rewards, model: SpeechTokenLM, codec_of: str | None
+    rewards: Rewards, run: policy_runs.PolicyRun, model: SpeechTokenLM, codec_of: str | None
 ) -> Sequence[RewardModel] | DifferentiableReward:
     """Load reward models by name, or return the one reward that is given as an object.
 
     Raises:
-        UserError: it is given beside others, or a name cannot be loaded.
+        UserError: it is given beside others, or a name cannot be loaded or reads other text ids.
     """
     names = [one for one in rewards if isinstance(one, str | Path)]
     own = [one for one in rewards if not isinstance(one, str | Path)]
     if not own:
-        return load_reward_models(names, model, codec_of)
+        found = load_reward_models(names, model, codec_of)
+        if any(one.config.vocabulary for one in found):
+            named = dict(zip(dict.fromkeys(map(str, names)), found, strict=True))
+            require_one_vocabulary(named, load_tokenizer(run, model))
+        return found
     if len(rewards) > 1:
         raise UserError("give a reward of your own alone: it can add what others say to its terms")
     return own[0]

@@ -16,11 +16,12 @@ from rrpo.monitor import monitored
 from rrpo.notes import note
 from rrpo.objectives.dpo import DPOObjective, Pair
 from rrpo.objectives.sft import SFTObjective, held_out_loss, hold_out
+from rrpo.origin import keep_instructions
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.layout import Example, split
 from rrpo.policy_runs import DiffRORun, DPORun, GRPORun, PolicyRun, ReferencedRun, SFTRun
-from rrpo.processes import is_main
+from rrpo.processes import ending_together, is_main
 from rrpo.progress import read_metrics, require_tracker
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.reward.config import RewardRun
@@ -209,6 +210,7 @@ def train_dpo(
     settings: dict[str, Any] = {"description": "DPO", **how}
     inputs, resume = settings.pop("inputs", None), settings.pop("resume", False)
     with open_run(folder, config, resume, inputs) as run:
+        _keep_instructions(config, run.path)
         model.to(run.accelerator.device)  # pairs are drawn where the training is
         found = pairs()
         objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
@@ -230,9 +232,18 @@ def _trained(
     settings: dict[str, Any] = {"description": title, **how}
     inputs, resume = settings.pop("inputs", None), settings.pop("resume", False)
     with open_run(folder, config, resume, inputs) as run:
+        if isinstance(config, PolicyRun):
+            _keep_instructions(config, run.path)
         result = train(objective, config.train, run, **settings)
     write_results(folder, kind, result, more or {})
     return result
+
+
+def _keep_instructions(config: PolicyRun, folder: Path) -> None:
+    """Keep what the policy is told for each emotion in its run; an error is that of all."""
+    with ending_together():
+        if is_main():
+            keep_instructions(config, folder)
 
 
 def _cast(model: SpeechTokenLM | None, config: ReferencedRun) -> SpeechTokenLM | None:

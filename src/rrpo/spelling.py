@@ -26,11 +26,19 @@ CHARACTERS = "characters"
 
 
 class Spelling(NamedTuple):
-    """How texts become symbols: what these are, how many where all are known, and the function."""
+    """How texts become symbols.
+
+    Attributes:
+        kind: what the symbols are.
+        phones: how many there are, where all are known.
+        spell: turns a text into them.
+        vocabulary: whose ids they are, as of `RewardConfig`.
+    """
 
     kind: TextKind
     phones: int
     spell: Callable[[str], list[int]]
+    vocabulary: str = ""
 
 
 def spelling(text_of: str) -> Spelling:
@@ -53,7 +61,8 @@ def spelling(text_of: str) -> Spelling:
     folder = cosyvoice.model_folder(path)
     # The versions differ in added marks alone, such as phones in brackets.
     version = 3 if (folder / SPEECH_TOKENIZERS[1]).is_file() else 2
-    return Spelling("ids", 0, CosyVoiceTokenizer(folder, version).encode)
+    tokenizer = CosyVoiceTokenizer(folder, version)
+    return Spelling("ids", 0, tokenizer.encode, tokenizer.vocabulary)
 
 
 def with_text(run: RewardRun, bundled: bool) -> RewardRun:
@@ -83,7 +92,7 @@ def transcribe(rows: Sequence[Utterance], text_of: str) -> Transcripts:
     texts, unread = spell(rows, found.spell)
     if unread:
         note(f"{len(unread)} of {len(rows)} texts are not read, the first: {unread[0]}")
-    return Transcripts(found.kind, texts, found.phones)
+    return Transcripts(found.kind, texts, found.phones, found.vocabulary)
 
 
 def spell(

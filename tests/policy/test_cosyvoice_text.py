@@ -1,6 +1,7 @@
 """CosyVoice's tokenizer and instructions, on a tiny Qwen2 tokenizer in upstream's layout."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from rrpo import loading, policy, reward
 from rrpo.cli import speech
 from rrpo.data.shards import Utterance, write_shard
 from rrpo.errors import UserError
+from rrpo.loading import require_one_vocabulary
+from rrpo.origin import origin_of
 from rrpo.policy import cosyvoice
 from rrpo.policy.cosyvoice_text import (
     ADDED,
@@ -162,6 +165,23 @@ def test_code_beside_a_tokenizer_is_not_run(folder: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "harmed").exists()
 
 
+def test_a_content_head_reads_the_ids_of_the_policys_text(folder: Path, tmp_path: Path) -> None:
+    tokenizer = CosyVoiceTokenizer(folder)
+    assert tokenizer.vocabulary == CosyVoiceTokenizer(folder, version=3).vocabulary
+    model = RewardModel(RewardConfig(width=16, layers=1, heads=2, feedforward=16))
+    model.add_content_head("ids", 0, tokenizer.encode("ab"), tokenizer.vocabulary)
+    reward.save(model, tmp_path / "reward")
+    again = reward.load(tmp_path / "reward")
+    require_one_vocabulary({"reward": again}, tokenizer)
+    other = tmp_path / "other" / "CosyVoice-BlankEN"
+    shutil.copytree(folder / "CosyVoice-BlankEN", other)
+    words = json.loads((other / "vocab.json").read_text(encoding="utf-8"))
+    turned = dict(zip(words, reversed(words.values()), strict=True))
+    (other / "vocab.json").write_text(json.dumps(turned), encoding="utf-8")
+    with pytest.raises(UserError, match="the content head of reward reads text ids of another"):
+        require_one_vocabulary({"reward": again}, CosyVoiceTokenizer(tmp_path / "other"))
+
+
 def test_a_damaged_vocabulary_gets_one_line(folder: Path) -> None:
     (folder / "CosyVoice-BlankEN" / "vocab.json").write_text("[1, 2]")
     with pytest.raises(UserError, match="cannot be read"):
@@ -210,13 +230,26 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
     assert torch.equal(before.text_embedding.weight, after.text_embedding.weight)
     # A run of a run finds the tokenizer and keeps the language, also from its checkpoint.
     once = {"train.steps": 1}
-    train_sft(tmp_path / "second", tmp_path, start=tmp_path / "run", settings=once)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("zh:\n  happy: 高兴地说\n  sad: 难过地说\n", encoding="utf-8")
+    told = {**once, "instructions": str(mine)}
+    train_sft(tmp_path / "second", tmp_path, start=tmp_path / "run", settings=told)
+    mine.unlink()  # what a run was told stays with it
+    second = loading.load_tokenizer(origin_of(tmp_path / "second"), policy.load(tmp_path / "run"))
+    assert isinstance(second, CosyVoiceTokenizer)
+    assert second.instruction("happy").startswith("高兴地说")
     for start in (tmp_path / "second", tmp_path / "second" / "checkpoint"):
-        first = loading.origin_of(str(start))
+        first = origin_of(str(start))
         assert (first.start, first.language) == (str(folder), "zh")
     with pytest.raises(UserError, match="is there already"):
         speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out")
     speech.export(tmp_path / "second", "hf", tmp_path / "hf", folder)
+    assert "- happy: 高兴地说" in (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="is there already"):  # it would be read in its place
+        speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "hf")
+    for taken in (folder, tmp_path / "hf"):
+        with pytest.raises(UserError, match="is a CosyVoice model, which would be hidden"):
+            train_sft(taken, tmp_path, start=folder)
     for full in (tmp_path / "hf", tmp_path / "second", folder):
         with pytest.raises(UserError, match="is not empty"):
             speech.export(tmp_path / "second", "hf", full, folder)

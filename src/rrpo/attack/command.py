@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from rrpo.cores import machine
 from rrpo.data.shards import Utterance, for_tests, shard_codec
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
-from rrpo.files import write_json, writing
+from rrpo.files import require_writable, write_json
 from rrpo.loading import Location, codec_identity, load_reward_model, output_folder
 from rrpo.mini.world import World
 from rrpo.policy.layout import make_examples, make_prompts
@@ -71,7 +70,7 @@ def attack(
     tools, left_out = _tools(goal, codec)
     for line in left_out:
         print(f"note: {line}")
-    _require_writable(folder)  # before the attacks, which take minutes
+    require_writable(folder)  # before the attacks, which take minutes
     told = {
         "command": command,
         "machine": machine(),
@@ -93,13 +92,6 @@ def attack(
     page = write_page(figures, folder / "attack.html")
     print(f"page: {page}")
     return page
-
-
-def _require_writable(folder: Path) -> None:
-    """Make a folder, and refuse one that takes no file."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
 
 
 def _utterances(

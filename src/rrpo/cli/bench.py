@@ -70,15 +70,16 @@ def _audit(
     seed: int = 0,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Audit each estimator's gradient on rollouts of a policy, by reward model."""
-    from rrpo.loading import Origin, load_data, load_policy, load_reward_models, load_tokenizer
+    from rrpo.loading import load_data, load_policy, load_reward_models, load_tokenizer
     from rrpo.objectives.on_policy import OnPolicy
     from rrpo.objectives.rollouts import RolloutConfig
+    from rrpo.origin import origin_of
     from rrpo.policy.layout import make_examples
     from rrpo.reward import Reward
     from rrpo_bench import gradient
 
     model = load_policy(run)
-    tokenizer = load_tokenizer(Origin(start=str(run)), model)
+    tokenizer = load_tokenizer(origin_of(run), model)
     prompts = [one.prompt for one in make_examples(tokenizer, load_data(data, model))]
     audited = {
         name: OnPolicy(model, load_policy(run), Reward([one]), prompts, RolloutConfig())

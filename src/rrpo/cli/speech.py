@@ -55,6 +55,8 @@ def speak(
         raise UserError(f"{out} is not a wav file: give a name that ends in .wav")
     if out.is_dir():
         raise UserError(f"{out} is a folder: give a name for a wav file")
+    if voice is not None and out.exists() and Path(voice).exists() and out.samefile(voice):
+        raise UserError(f"{out} is the recording of --voice: name another --out")
     said = speech(
         policy,
         text,

@@ -13,13 +13,14 @@ from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
 from rrpo.evaluate import content
 from rrpo.evaluate.judge import EmotionJudge
-from rrpo.loading import is_mini, load_reward_models, origin_of
+from rrpo.loading import is_mini, load_reward_models
 from rrpo.mini.world import World
 from rrpo.monitor.config import MonitorConfig
 from rrpo.monitor.listening import Ears
 from rrpo.monitor.looks import AlarmStop, Monitor
 from rrpo.notes import note
 from rrpo.objectives.on_policy import OnPolicy
+from rrpo.origin import origin_of
 from rrpo.policy import cosyvoice
 from rrpo.policy.layout import Prompt
 from rrpo.processes import training_processes
@@ -65,7 +66,7 @@ def monitored(
     if config.action == "stop" and how.get("stop") is not None:
         raise UserError("monitor.action=stop cannot be combined with another early stop: warn")
     prompts = asked(on_policy.prompts, config.sentences)
-    if config.words and not all(content.is_english(one.text) for one in prompts):
+    if config.words and not all(content.is_english(one.text, one.language) for one in prompts):
         raise UserError("monitor.words: the recogniser knows English alone: leave it out")
     monitor = Monitor(
         on_policy,

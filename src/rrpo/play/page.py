@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from rrpo.config import Strict
 from rrpo.errors import UserError
-from rrpo.loading import MINI, Location, origin_of
+from rrpo.loading import MINI, Location
+from rrpo.origin import origin_of
 from rrpo.report.templates import TEMPLATES, templates
 from rrpo.server import Guarded, application, read_json
 from rrpo.speaking.by_name import NamedSpeaker, Speech, load_speaker

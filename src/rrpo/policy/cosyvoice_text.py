@@ -1,5 +1,6 @@
 """CosyVoice's text: its Qwen2 tokenizer with the added tokens, and instructions for emotions."""
 
+import hashlib
 import re
 import unicodedata
 from pathlib import Path
@@ -110,6 +111,14 @@ class CosyVoiceTokenizer:
                 f"the text {text[:40]!r} holds a speech token of <|s_0|>…: leave it out"
             )
         return found
+
+    @property
+    def vocabulary(self) -> str:
+        """SHA-256 of its words with their ids, those that CosyVoice adds left out."""
+        size = self._tokenizer.vocab_size
+        words = sorted((id_, word) for word, id_ in self._tokenizer.get_vocab().items())
+        lines = "".join(f"{id_} {word}\n" for id_, word in words if id_ < size)
+        return hashlib.sha256(lines.encode()).hexdigest()
 
     def instruct(self, emotion: str, _: str = "") -> list[int]:
         """Return the ids of the instruction for an emotion; they end in <|endofprompt|>, once.

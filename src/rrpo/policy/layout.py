@@ -4,7 +4,7 @@ There are CosyVoice's two layouts, each with its targets.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -34,7 +34,7 @@ class Tokenizer(Protocol):
 class Prompt:
     """A text to speak with an emotion: ids (L,) and (I,) beside what they were made from.
 
-    `speaker` is empty where no voice is asked for.
+    `speaker` is empty where no voice is asked for, `language` where it is not known.
     """
 
     text: str
@@ -42,6 +42,7 @@ class Prompt:
     text_ids: Tensor
     instruct_ids: Tensor
     speaker: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def make_prompts(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> list[
     prompts = []
     for row in utterances:
         try:
-            prompts.append(make_prompt(tokenizer, row.text, row.emotion, row.speaker))
+            made = make_prompt(tokenizer, row.text, row.emotion, row.speaker)
+            prompts.append(replace(made, language=row.language))
         except UserError as error:
             name = f"utterance {row.id!r}: " if row.id else ""
             raise UserError(f"{name}{error}") from None

@@ -49,6 +49,8 @@ class RewardConfig(Strict):
         symbols: those that the content head knows, ascending, where it has a list.
         text: what its symbols are: "ids" of the policy's text, or "characters" of the text itself
             (`rrpo.reward.content.characters`).
+        vocabulary: SHA-256 of the vocabulary whose ids they are, where it is a CosyVoice model's
+            (`CosyVoiceTokenizer.vocabulary`); empty: not known.
         loss: of its fine-tuning; by default the plain cross-entropy.
         codec: identity of the codec whose tokens it reads (`rrpo.tokens`); empty: not known.
     """
@@ -63,6 +65,7 @@ class RewardConfig(Strict):
     phones: int = Field(default=0, ge=0)
     symbols: list[int] = Field(default_factory=list)
     text: TextKind = "ids"
+    vocabulary: str = ""
     loss: LossConfig = LossConfig()
     codec: str = ""
 

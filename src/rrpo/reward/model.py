@@ -273,12 +273,14 @@ class RewardModel(nn.Module):
             raise UserError("this reward model has no content head")
         return self.content
 
-    def add_content_head(self, text: TextKind, phones: int, symbols: Sequence[int]) -> None:
+    def add_content_head(
+        self, text: TextKind, phones: int, symbols: Sequence[int], vocabulary: str = ""
+    ) -> None:
         """Give the model an untrained content head; arguments as of `RewardConfig`.
 
         The weights are drawn from torch's global generator.
         """
-        told = {"text": text, "phones": phones, "symbols": list(symbols)}
+        told = {"text": text, "phones": phones, "symbols": list(symbols), "vocabulary": vocabulary}
         self.config = RewardConfig.model_validate({**self.config.model_dump(), **told})
         self.content = ContentHead(self.config.width, phones, symbols).to(self.table.device)
 

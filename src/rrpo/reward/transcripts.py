@@ -22,11 +22,13 @@ class Transcripts:
         texts: of each utterance its symbols (L,) int64, empty where it has no text.
         phones: n, where the symbols are 0…n-1 and each is to have a class of its own; 0: those that
             occur at least twice in different texts have one, and the others share one.
+        vocabulary: whose ids they are, as of `RewardConfig`.
     """
 
     kind: TextKind
     texts: Sequence[Tensor]
     phones: int = 0
+    vocabulary: str = ""
 
 
 def prepare_head(model: RewardModel, transcripts: Transcripts, seed: int) -> None:
@@ -47,9 +49,11 @@ def prepare_head(model: RewardModel, transcripts: Transcripts, seed: int) -> Non
     if model.content is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model.add_content_head(transcripts.kind, transcripts.phones, symbols)
-    elif (config.text, config.phones) != (transcripts.kind, transcripts.phones) or (
-        not set(symbols) <= set(config.symbols)
+            model.add_content_head(
+                transcripts.kind, transcripts.phones, symbols, transcripts.vocabulary
+            )
+    elif (config.text, config.phones) != (transcripts.kind, transcripts.phones) or not (
+        set(symbols) <= set(config.symbols) and config.vocabulary in ("", transcripts.vocabulary)
     ):
         raise UserError(
             "the reward model has a content head of other symbols than these texts have: begin "

@@ -17,10 +17,12 @@ from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate.panel import Sample
 from rrpo.files import sha256
-from rrpo.loading import Location, load_tokenizer, origin_of
+from rrpo.loading import Location, load_tokenizer
+from rrpo.origin import origin_of
 from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.policy.layout import Prompt, make_prompts
+from rrpo.progress import Progress
 from rrpo.speaking.speaker import Said
 
 BATCH = 16
@@ -71,7 +73,7 @@ class CosyVoiceSpeaker:
             origin = origin.model_copy(update=other)
         tokenizer = load_tokenizer(origin, model)
         assert isinstance(tokenizer, CosyVoiceTokenizer)  # as it is no policy of the mini world
-        self._model, self._tokenizer = model, tokenizer
+        self._model, self.tokenizer = model, tokenizer
         place = cosyvoice.model_folder(Path(origin.start))
         _require_same_codec(start, model, place)
         self.codec = _codec(place, Path(voice))
@@ -84,7 +86,7 @@ class CosyVoiceSpeaker:
     @property
     def emotions(self) -> Sequence[str]:
         """Emotions for which there is an instruction."""
-        return self._tokenizer.emotions
+        return self.tokenizer.emotions
 
     def sound(self, tokens: Tensor) -> Audio:
         """Return audio (N,) of tokens (T,) at the vocoder's own rate."""
@@ -92,7 +94,7 @@ class CosyVoiceSpeaker:
 
     def prompts(self, utterances: Sequence[Utterance]) -> list[Prompt]:
         """Return each text with the instruction for its emotion."""
-        return make_prompts(self._tokenizer, utterances)
+        return make_prompts(self.tokenizer, utterances)
 
     def say(self, utterances: Sequence[Utterance], seed: int) -> list[Said]:
         """Draw the tokens of each text by repetition-aware sampling.
@@ -104,32 +106,36 @@ class CosyVoiceSpeaker:
 
     def samples(self, utterances: Sequence[Utterance], seed: int) -> list[Sample]:
         """Speak each text for the judges; where the policy says nothing, they get silence."""
+        drawn = self.say(utterances, seed)
         samples = []
-        for said, row in zip(self.say(utterances, seed), utterances, strict=True):
-            told = self._tokenizer.instruction(row.emotion)
-            tokens = said.tokens
-            if tokens.numel():
-                sound = self.codec.decode(tokens)
-            else:
-                warnings.warn(
-                    f"nothing was said to {row.text!r} ({row.emotion}): it is judged as silence",
-                    stacklevel=2,
-                )
-                tokens = torch.full((EMPTY,), SILENT[0])
-                sound = np.zeros(EMPTY * TOKEN_SAMPLES, dtype=np.float32)
-            samples.append(
-                Sample(
-                    row.id,
-                    row.text,
-                    row.emotion,
-                    tokens,
-                    sound,
-                    instruction=told,
-                    ended=said.ended,
-                    language=row.language,
-                )
-            )
+        with Progress("speak", len(drawn)) as progress:
+            for said, row in zip(drawn, utterances, strict=True):
+                samples.append(self._sample(said, row))
+                progress.update(len(samples))
         return samples
+
+    def _sample(self, said: Said, row: Utterance) -> Sample:
+        """Turn what was said to a text into sound for the judges."""
+        tokens = said.tokens
+        if tokens.numel():
+            sound = self.codec.decode(tokens)
+        else:
+            warnings.warn(
+                f"nothing was said to {row.text!r} ({row.emotion}): it is judged as silence",
+                stacklevel=3,
+            )
+            tokens = torch.full((EMPTY,), SILENT[0])
+            sound = np.zeros(EMPTY * TOKEN_SAMPLES, dtype=np.float32)
+        return Sample(
+            row.id,
+            row.text,
+            row.emotion,
+            tokens,
+            sound,
+            instruction=self.tokenizer.instruction(row.emotion),
+            ended=said.ended,
+            language=row.language,
+        )
 
 
 def draw(model: SpeechTokenLM, prompts: Sequence[Prompt], seed: int) -> list[Said]:

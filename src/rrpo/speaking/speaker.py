@@ -1,6 +1,7 @@
 """What every speaker does, whatever its tokens are of."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -63,11 +64,15 @@ def first_texts(rows: Sequence[Utterance], sentences: int) -> list[Utterance]:
 
 
 def every_emotion(rows: Sequence[Utterance], sentences: int) -> list[Utterance]:
-    """Return the first different texts of labelled speech, each with every emotion in it."""
+    """Return the first different texts of labelled speech, each with every emotion in it.
+
+    Each keeps the language that is said of it.
+    """
+    languages = {row.text: row.language for row in reversed(rows)}
     texts = list(dict.fromkeys(row.text for row in rows))[:sentences]
     emotions = list(dict.fromkeys(row.emotion for row in rows))
     pairs = [(text, emotion) for text in texts for emotion in emotions]
     return [
-        asked(text, emotion, name=f"{number:04d}-{emotion}")
+        replace(asked(text, emotion, name=f"{number:04d}-{emotion}"), language=languages[text])
         for number, (text, emotion) in enumerate(pairs)
     ]

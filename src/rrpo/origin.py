@@ -1,0 +1,69 @@
+"""What a policy started from, and what it is told for each emotion."""
+
+from pathlib import Path
+
+from rrpo import config as configuration
+from rrpo.config import Strict
+from rrpo.errors import UserError
+from rrpo.files import write_text
+from rrpo.mini.world import MINI
+from rrpo.run_folder import run_of
+
+Location = str | Path
+"""A path, or `mini` for what is bundled."""
+KEPT = "instructions.yaml"
+"""What a run keeps of the instructions that were named for it: the file named may change, or go."""
+
+
+class Origin(Strict):
+    """What a policy started from: `mini`, a CosyVoice folder or checkpoint, or a run.
+
+    `language` and `instructions` (a YAML file) choose what CosyVoice is told for each emotion.
+    """
+
+    start: str = MINI
+    language: str | None = None
+    instructions: str | None = None
+
+
+def is_run(location: Location) -> bool:
+    """Say whether a location is the folder of a training run."""
+    return str(location) != MINI and (Path(location) / "config.yaml").is_file()
+
+
+def origin_of(location: Location, depth: int = 0) -> Origin:
+    """Follow a start that is itself a run to what the first of them started from.
+
+    Returns:
+        Its start (`mini` or a path), and the language and instructions nearest to `location`.
+
+    Raises:
+        UserError: a run's configuration cannot be read, or the runs lead back to themselves.
+    """
+    folder = None if str(location) == MINI else run_of(Path(location))
+    if folder is None:
+        return Origin(start=str(location))
+    config = folder / "config.yaml"
+    if depth > 100:
+        raise UserError(f"{config} leads back to itself by its `start`: correct it")
+    values = configuration.read(config)
+    known = {key: values[key] for key in Origin.model_fields if key in values}
+    run = configuration.parse(Origin, known, config)
+    first = origin_of(run.start, depth + 1)
+    kept = folder / KEPT
+    return Origin(
+        start=first.start,
+        language=run.language or first.language,
+        instructions=str(kept) if kept.is_file() else run.instructions or first.instructions,
+    )
+
+
+def keep_instructions(origin: Origin, folder: Path) -> None:
+    """Copy the instructions that a run is trained with into its folder, unless they are there.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    kept = folder / KEPT
+    if origin.instructions is not None and not kept.is_file():
+        write_text(kept, Path(origin.instructions).read_text(encoding="utf-8"))
