@@ -7,6 +7,7 @@ from rrpo.codec_identity import require_one_codec
 from rrpo.data.scan import Choice, file_of, scan
 from rrpo.data.shards import Utterance, shard_codec
 from rrpo.data.stream import Shards, Streamed
+from rrpo.data.token_folder import tell_unfinished
 from rrpo.errors import UserError
 from rrpo.loading import Location, codec_identity, load_data, load_tokenizer
 from rrpo.notes import note
@@ -28,6 +29,7 @@ def stream_shards(data: Location | None, rows: int, choice: Choice) -> Shards:
     """
     if data is None:
         raise UserError("stream is for shards of your own: name them with --data, or leave it out")
+    tell_unfinished(Path(data))
     found = scan(Path(data), choice)
     kept = sum(found.kept)
     most = 2 * min(kept, rows + found.largest)  # two buffers of whole row groups

@@ -13,6 +13,7 @@ from rrpo.data.files import is_pointer
 from rrpo.data.lengths import check_sounds
 from rrpo.data.manifest import PARTITIONS, SPLITS, TEST, partition_name, require_no_split
 from rrpo.data.speakers import require_one_partition
+from rrpo.data.token_folder import tell_unfinished
 from rrpo.data.utterance import SCHEMA, check_columns, check_partitions, read_row, unreadable
 from rrpo.data.utterance import Utterance as Utterance
 from rrpo.errors import UserError
@@ -129,6 +130,7 @@ def _without_copies(rows: Sequence[Utterance], data: Path) -> list[Utterance]:
 
 def for_training(data: Path) -> list[Utterance]:
     """Read token shards, or a mix pool, without what is held out for tests."""
+    tell_unfinished(data)
     rows = _without_copies(read_shard(data), data)
     kept = [row for row in rows if row.partition != TEST]
     if not kept:
@@ -147,6 +149,7 @@ def for_tests(data: Path, partition: str | None = None) -> list[Utterance]:
             nothing is.
     """
     partition = partition and partition_name(partition)
+    tell_unfinished(data)
     rows = read_shard(data)
     require_plain(rows, data)
     rows = _without_copies(rows, data)

@@ -25,14 +25,15 @@ from rrpo.data.survey import (
     without_copies,
     write_report,
 )
+from rrpo.data.token_folder import KINDS, PLAN, one_insert, require_own
 from rrpo.errors import UserError
 from rrpo.files import alone, claim, read_json, write_json, write_text
 from rrpo.progress import Progress
 from rrpo.sound.audio_mixup import energy_adaptive_mixup, other_than
 from rrpo.sound.inserts import INSERTS, inserted
 
-KINDS = ("tokens", "mixes", "inserted")
-"""Folders of what is made."""
+BESIDES = ("insert", "count", "size")
+"""What a plan holds that a later call may change or that follows from the rest."""
 SHARD = 200
 """Utterances and mixes of one parquet file, the unit an interrupted call goes on from."""
 
@@ -92,25 +93,25 @@ def tokenize(
 
     Raises:
         UserError: the sound is unknown, no recording can be used, two are the same with other
-            labels, `out` holds the tokens of other settings, or it cannot be written.
+            labels, `out` holds tokens of other settings or of an import, or it cannot be written.
     """
     if insert is not None and insert not in INSERTS:
         raise UserError(f"--insert: unknown sound {insert!r}: choose from {', '.join(INSERTS)}")
     settings = {"codec": name, "mixes": mixes, "seed": seed, "recordings": _digest(recordings)}
-    plan = out / "tokenize.json"
+    plan = out / PLAN
     with alone(out):  # whether it can be written is known before anything is read
         if plan.is_file():
-            claim(plan, settings, "tokens", ("insert",))
-            insert = _one_insert(plan, insert)
+            claim(plan, settings, "tokens", BESIDES)
+            insert = one_insert(plan, insert)
+        require_own(out)
         verdicts = without_copies(recordings, survey(recordings))
         work = _Work(codec, recordings, verdicts, mixes, insert)
         _write_verdicts(out, [*work.verdicts, *left_out])
         _require_some(work.verdicts)
         for line in report_lines(work.verdicts):
             say(line)
-        claim(plan, settings, "tokens", ("insert",))
-        if insert is not None:
-            write_json(plan, {**settings, "insert": insert})
+        known = {**settings, "count": len(recordings), "size": work.size}
+        write_json(plan, known if insert is None else {**known, "insert": insert})
         result = _make_shards(work, out, seed, name)
         result.verdicts = [*work.verdicts, *left_out]
         _write_verdicts(out, result.verdicts)
@@ -123,24 +124,9 @@ def tokenize(
     return result
 
 
-def _one_insert(plan: Path, asked: str | None) -> str | None:
-    """Return the sound that is asked for, or else that of the call before.
-
-    Raises:
-        UserError: they differ.
-    """
-    known: str | None = read_json(plan).get("insert")
-    if None not in (known, asked) and known != asked:
-        raise UserError(
-            f"{plan.parent} holds tokens with {known} inserted: choose another --out or remove it"
-        )
-    return asked or known
-
-
 def _make_shards(work: "_Work", out: Path, seed: int, name: str) -> Tokenized:
     """Write the shards that are not there yet, or of which a sound has changed."""
-    result, count = Tokenized(), len(work.recordings)
-    size = max(1, SHARD // (1 + work.mixes))
+    result, count, size = Tokenized(), len(work.recordings), work.size
     with Progress("tokenize", count) as progress:
         for number, start in enumerate(range(0, count, size)):
             path = out / "shards" / f"{number:05d}.json"
@@ -236,6 +222,7 @@ class _Work:
     ) -> None:
         self.codec, self.recordings, self.verdicts = codec, recordings, verdicts
         self.mixes, self.insert = mixes, insert
+        self.size = max(1, SHARD // (1 + mixes))  # recordings of a shard
         # Not by what the codec refuses: that hangs on which shards were made before.
         self.sounds = ["" if one.mistake else one.digest for one in verdicts]
         # Mixes keep to their side: what is held out for tests is heard in no other utterance.
