@@ -11,7 +11,7 @@ import soundfile
 
 from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.manifest import read_manifest
-from rrpo.data.shards import Utterance, read_shard, write_shard
+from rrpo.data.shards import Utterance, read_shard, shard_codec, write_shard
 from rrpo.errors import UserError
 
 
@@ -61,9 +61,10 @@ def test_more_of_kaldis_files(kaldi: Path, tmp_path: Path) -> None:
         ("wav.scp", "a wavs/a.wav\na wavs/b.wav\n", "line 2: a stands twice"),
         ("text", "a Hello.\n", "text has no line for b"),
         ("utt2spk", "b s2\n", "utt2spk has no line for a"),
-        ("utt2emo", "a happy\n", "b has no emotion"),
+        ("utt2emo", "a happy\n", "b has no emotion: add it to .*train/utt2emo"),
+        ("utt2emo", "a happy\nb hapy\n", "train/utt2emo: b: there is no emotion 'hapy'"),
         ("wav.scp", "a wavs/a.wav\nb wavs/../wavs/a.wav\n", r"two utterances name .*a\.wav"),
-        ("wav.scp", "", "no utterance"),
+        ("wav.scp", "", r"train/wav\.scp: it names no utterance"),
         ("text", None, "holds no text"),
         ("spk2utt", "s1 a b\ns2\n", "spk2utt, line 1: b is of s1, and of s2 in utt2spk"),
         ("text", "a Hello.\nb\u3000Hi.\n", r"line 2: b\\u3000Hi\. has no value"),
@@ -103,7 +104,9 @@ def test_a_parquet_list_becomes_recordings_a_manifest_and_shards(tmp_path: Path)
     (folder / "data.list").write_text("parquet_000.tar\n")
     labels = tmp_path / "labels"
     labels.write_text("x/1 happy\n")
-    with pytest.raises(UserError, match="x 2 has no emotion"):
+    with pytest.raises(
+        UserError, match=r"parquet_000\.tar: x 2 has no emotion: add it to .*labels"
+    ):
         import_cosyvoice(folder / "data.list", tmp_path / "out", labels)
     assert not (tmp_path / "out").exists()
     table["emotion"] = ["happy", "sad"]
@@ -247,3 +250,85 @@ def test_an_utterance_in_two_parquet_files_is_refused(tmp_path: Path) -> None:
     parquet.write_table(arrow.table(halves), tmp_path / "one.tar")
     with pytest.raises(UserError, match="of x/1 are no numbers, or no whole ones"):
         import_cosyvoice(tmp_path / "one.tar", out)
+
+
+def test_a_label_in_two_places_is_one(tmp_path: Path) -> None:
+    table = rows(tmp_path, emotion=["Happy", "sad"])
+    parquet.write_table(arrow.table(table), tmp_path / "x.parquet")
+    (tmp_path / "utt2emo").write_text("x/1 joy\n")
+    import_cosyvoice(tmp_path / "x.parquet", tmp_path / "out")
+    assert [one.emotion for one in read_manifest(tmp_path / "out")] == ["happy", "sad"]
+    (tmp_path / "utt2emo").write_text("x/1 angry\n")
+    expected = r"x\.parquet: x/1 is Happy in the column emotion, and angry in .*utt2emo: correct"
+    with pytest.raises(UserError, match=expected):
+        import_cosyvoice(tmp_path / "x.parquet", tmp_path / "other")
+
+
+def test_columns_that_are_not_read_are_told(tmp_path: Path) -> None:
+    table = rows(tmp_path, emotion=["happy", "sad"], instruct=["Shout.", ""])
+    table["reject_speech_token"] = [[1], [2]]
+    parquet.write_table(arrow.table(table), tmp_path / "x.parquet")
+    one, other, *_ = import_cosyvoice(tmp_path / "x.parquet", tmp_path / "out").findings.notes
+    assert one.startswith(f"the column instruct is not read ({tmp_path}/x.parquet): a policy is")
+    assert other.startswith("the column reject_speech_token is not read")
+
+
+def test_sounds_lie_beside_their_parquet_file_or_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wav(tmp_path / "corpus" / "wavs" / "1.wav")
+    wav(tmp_path / "here" / "wavs" / "2.wav")
+    paths = {"audio_data": [None, None], "wav": ["wavs/1.wav", "wavs/2.wav"]}
+    table = rows(tmp_path, emotion=["happy", "sad"], **paths)
+    parquet.write_table(arrow.table(table), tmp_path / "corpus" / "x.parquet")
+    monkeypatch.chdir(tmp_path / "here")
+    import_cosyvoice(tmp_path / "corpus" / "x.parquet", tmp_path / "out")
+    found = [one.path for one in read_manifest(tmp_path / "out")]
+    assert found == [tmp_path / "corpus/wavs/1.wav", tmp_path / "here/wavs/2.wav"]
+
+
+def test_a_number_is_a_name_also_zero(tmp_path: Path) -> None:
+    table = rows(tmp_path, utt=[0, 1], emotion=["happy", "sad"], speech_token=[[1], [2]])
+    parquet.write_table(arrow.table(table), tmp_path / "x.parquet")
+    import_cosyvoice(tmp_path / "x.parquet", tmp_path / "out")
+    assert [row.id for row in read_shard(tmp_path / "out" / "tokens")] == ["0", "1"]
+    table["utt"] = [None, 1]
+    parquet.write_table(arrow.table(table), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=r"x\.parquet: an utterance has no name"):
+        import_cosyvoice(tmp_path / "x.parquet", tmp_path / "other")
+
+
+def test_an_empty_parquet_file_is_named(tmp_path: Path) -> None:
+    table = arrow.table(rows(tmp_path, emotion=["happy", "sad"]))
+    parquet.write_table(table.slice(0, 0), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=r"x\.parquet: no utterance to import"):
+        import_cosyvoice(tmp_path / "x.parquet", tmp_path / "out")
+
+
+def test_tokens_of_an_unknown_codec_are_told(tmp_path: Path) -> None:
+    table = rows(tmp_path, emotion=["happy", "sad"], speech_token=[[1], [2]])
+    parquet.write_table(arrow.table(table), tmp_path / "x.parquet")
+    said = import_cosyvoice(tmp_path / "x.parquet", tmp_path / "out").findings.lines()
+    assert sum("import with --codec-of s3:FOLDER" in line for line in said) == 1
+    done = import_cosyvoice(tmp_path / "x.parquet", tmp_path / "told", codec="speech_tokenizer_v2")
+    assert not any("--codec-of" in line for line in done.findings.lines())
+    assert shard_codec(tmp_path / "told" / "tokens") == "speech_tokenizer_v2"
+
+
+def test_an_import_that_is_cut_off_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = rows(tmp_path, emotion=["happy", "sad"], speech_token=[[1], [2]])
+    parquet.write_table(arrow.table(table), tmp_path / "x.parquet")
+    out = tmp_path / "new" / "out"
+
+    def interrupted(*_: object) -> None:
+        assert not (out / "tokens").exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed, pytest.raises(KeyboardInterrupt):
+        changed.setattr("rrpo.data.cosyvoice.write_manifest", interrupted)
+        import_cosyvoice(tmp_path / "x.parquet", out)
+    assert not (tmp_path / "new").exists()
+    assert import_cosyvoice(tmp_path / "x.parquet", out).tokens == 2
+    assert sorted(path.name for path in out.iterdir()) == ["audio", "manifest.csv", "tokens"]

@@ -23,11 +23,11 @@ from rrpo.data.manifest import (
     COLUMNS,
     SPLITS,
     Recording,
-    require_empty,
     rows_to_recordings,
     table_file,
     write_manifest,
 )
+from rrpo.data.new_folder import new_folder
 from rrpo.data.partitions import with_partitions
 from rrpo.data.roots import find_roots
 from rrpo.data.segments import COLUMNS as SEGMENTS
@@ -80,11 +80,18 @@ def import_corpus(
         UserError: it is not that corpus, a label is unknown, a recording stands twice, or nothing
             is left; the message says which and where.
     """
-    require_empty(out)
+    with new_folder(out):
+        return _import(name, source, out, labels or {}, options)
+
+
+def _import(
+    name: str, source: Path, out: Path, labels: Mapping[str, str], options: TableOptions | None
+) -> Imported:
+    """Import into a folder that is held."""
     corpus = known_corpora()[name]
     found = Findings()
     if name == "csv":
-        read = _read_csv(source, options or TableOptions(), labels or {}, found)
+        read = _read_csv(source, options or TableOptions(), labels, found)
     elif options:
         raise UserError("--column, --separator and --encoding are of a csv: leave them out")
     else:
@@ -99,7 +106,7 @@ def import_corpus(
         if not read:
             raise UserError(f"{source}: no recording can be used: {found.refusal()}")
     speakers = {one.speaker for one in read if one.speaker}
-    kept, left_out = _label(read, corpus, labels or {}, source, found)
+    kept, left_out = _label(read, corpus, labels, source, found)
     if not kept:
         raise UserError(
             f"{source}: all {len(read)} recordings are left out: {next(iter(left_out))}"

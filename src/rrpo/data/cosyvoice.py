@@ -1,35 +1,31 @@
 """CosyVoice's own data layouts, to our manifest and, where there are tokens, our shards."""
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as arrow
-import pyarrow.parquet as parquet
-
-from rrpo.codec_identity import SPEECH_CODES, TOKEN_RATE
-from rrpo.data.catalogue import OTHER, folded, known_corpora, named_emotion
-from rrpo.data.encodings import damage, read_text
-from rrpo.data.files import POINTER, is_file, is_pointer, near
+from rrpo.codec_identity import TOKEN_RATE
+from rrpo.data.catalogue import OTHER, emotion_name, folded, known_corpora, named_emotion
+from rrpo.data.encodings import read_text
+from rrpo.data.files import is_file, near
 from rrpo.data.findings import Findings, first
 from rrpo.data.lengths import misfit
-from rrpo.data.manifest import Recording, make_recording, require_empty, write_manifest
+from rrpo.data.manifest import Recording, make_recording, write_manifest
+from rrpo.data.new_folder import new_folder
+from rrpo.data.parquet_rows import (
+    UNREAD,
+    codes,
+    keep_audio,
+    parquet_files,
+    parquet_rows,
+    require_new,
+    said,
+    unread,
+)
 from rrpo.data.partitions import check_speakers, nobody_held_out
-from rrpo.data.scan import require_partitions_read
 from rrpo.data.shards import Utterance, write_shard
-from rrpo.data.text_table import is_nothing, lines, read_pairs, visible
-from rrpo.errors import UserError, shortened
-from rrpo.files import atomic_path, writing
-
-OWN_COLUMNS = ("emotion", "partition")
-"""Columns of a parquet file that a user may have added."""
-PARQUET_COLUMNS = ("utt", "audio_data", "wav", "text", "spk", "speech_token", *OWN_COLUMNS)
-READ = 200
-"""Rows of a parquet file that are held in memory at once."""
+from rrpo.data.text_table import lines, read_pairs
+from rrpo.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -57,35 +53,70 @@ def import_cosyvoice(
         UserError: a file is missing or malformed, or an utterance has no emotion; the message says
             which.
     """
-    require_empty(out)
+    with new_folder(out) as part:
+        return _import(source, out, part, emotions, codec)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Emotions of utterances by their names, and the file that holds them."""
+
+    file: Path
+    of: Mapping[str, str]
+
+    def label(self, name: str, column: str = "", held: Path | None = None) -> tuple[str, str]:
+        """Return the label of an utterance, and what a message calls the place where it stands.
+
+        Args:
+            column: what a parquet file says of it, if anything.
+            held: that file.
+
+        Raises:
+            UserError: there is none, or there are two that differ.
+        """
+        given = self.of.get(name, "")
+        if given and column and _class(given) != _class(column):
+            raise UserError(
+                f"{held}: {name} is {column} in the column emotion, and {given} in {self.file}: "
+                "correct one of them, or leave the column out"
+            )
+        if not given and not column:
+            where = name if held is None else f"{held}: {name}"
+            raise UserError(
+                f"{where} has no emotion: add it to {self.file}, or leave the utterance out"
+            )
+        return given or column, f"{self.file if given else held}: {name}"
+
+
+def _import(source: Path, out: Path, part: Path, emotions: Path | None, codec: str) -> Imported:
+    """Import into a folder that is held; `part` takes the tokens."""
     found = Findings()
     beside = source if source.is_dir() else source.parent
     named = emotions or beside / "utt2emo"
     if source.is_dir() and not is_file(source / "wav.scp") and is_file(source / "data.list"):
         raise UserError(f"{source} holds no wav.scp: name its list, {source / 'data.list'}")
-    labels = _pairs(named, found, one_word=True) if is_file(named) else {}
-    if emotions is not None and not labels:
+    labels = _Labels(named, _pairs(named, found, one_word=True) if is_file(named) else {})
+    if emotions is not None and not labels.of:
         raise UserError(f"no emotions at {emotions}: a file of lines with utterance and emotion")
     if source.is_dir():
-        if not labels:
+        if not labels.of:
             raise UserError(f"{named} is missing: write a line for each utterance with its emotion")
         return _import_kaldi(source, out, labels, found)
     if not source.is_file():
         raise UserError(f"nothing at {source}: name a folder with wav.scp, or a parquet list")
-    files = _parquet_files(source)
-    _require_new(files)
-    try:
-        return _import_parquet(files, out, labels, found, codec)
-    except UserError:
-        # So that a second call, after the correction, finds the folder as empty as the first did.
-        for made in ("audio", "tokens"):
-            shutil.rmtree(out / made, ignore_errors=True)
-        with suppress(OSError):
-            out.rmdir()  # where it holds nothing else
-        raise
+    files = parquet_files(source)
+    require_new(files)
+    found.notes += unread(files)
+    done = _import_parquet(files, out, part, labels, found, codec)
+    if done.tokens and not codec:
+        found.notes.append(
+            f"{out / 'tokens'} does not say which codec its tokens are of, as CosyVoice's parquet "
+            "does not: import with --codec-of s3:FOLDER, or each command that reads them needs it"
+        )
+    return done
 
 
-def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Findings) -> Imported:
+def _import_kaldi(folder: Path, out: Path, labels: _Labels, found: Findings) -> Imported:
     if is_file(folder / "segments"):
         raise UserError(
             f"{folder / 'segments'} cuts the recordings of wav.scp into utterances, and recordings "
@@ -102,10 +133,7 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
     beside = folder / "utt2lang"
     languages = _pairs(beside, found, one_word=True) if is_file(beside) else {}
     if is_file(folder / "instruct"):
-        found.notes.append(
-            f"{folder / 'instruct'} is not read: a policy is told an emotion in the words of its "
-            "instructions (--set instructions=FILE)"
-        )
+        found.notes.append(f"{folder / 'instruct'} is not read: {UNREAD['instruct']}")
     rows = []
     for name, given in tables["wav.scp"].items():
         if given.endswith("|"):
@@ -114,17 +142,19 @@ def _import_kaldi(folder: Path, out: Path, labels: Mapping[str, str], found: Fin
         if spoken is None or speaker is None:
             lacking = "text" if spoken is None else "utt2spk"
             raise UserError(f"{folder / lacking} has no line for {name}: add it")
-        emotion = _label(name, labels)
+        label, where = labels.label(name)
+        emotion = _emotion(label, where)
         if emotion == OTHER:
-            found.leave_unclassed(given, labels[name])
+            found.leave_unclassed(given, label)
             continue
         audio = near(given, (folder, Path())) or folder / given
         if found.usable(audio, f"{given} of {name}"):
             row = f"{folder / 'wav.scp'}, {name}"
             language = languages.get(name, "")
             rows.append(Recording(audio.absolute(), emotion, spoken, speaker, language, row=row))
-    if found.lines() and not rows:
-        raise UserError(f"{folder / 'wav.scp'}: {found.refusal()}")
+    if not rows:
+        why = found.refusal() if found.left_out else "it names no utterance: write a line for each"
+        raise UserError(f"{folder / 'wav.scp'}: {why}")
     _require_own_sounds(rows, folder / "wav.scp")
     for table in ("text", "utt2spk"):
         if more := [name for name in tables[table] if name not in tables["wav.scp"]]:
@@ -151,51 +181,54 @@ def _require_agreement(file: Path, speakers: Mapping[str, str]) -> None:
 
 
 def _import_parquet(
-    files: Sequence[Path], out: Path, labels: Mapping[str, str], found: Findings, codec: str
+    files: Sequence[Path], out: Path, part: Path, labels: _Labels, found: Findings, codec: str
 ) -> Imported:
     rows: list[Recording] = []
-    tokens, misfits = 0, list[str]()
+    count, misfits = 0, list[str]()
     for number, file in enumerate(files):
         spoken = []
-        for row in _parquet_rows(file):
+        for row in parquet_rows(file):
             name = str(row["utt"])
-            label = labels or {name: _said(row, "emotion")}
-            emotion = _label(name, label)
+            label, where = labels.label(name, said(row, "emotion", file), file)
+            emotion = _emotion(label, where)
             if emotion == OTHER:
-                found.leave_unclassed(name, label[name])
+                found.leave_unclassed(name, label)
                 continue
-            recording = _keep_audio(row, out, len(rows))
+            recording = keep_audio(row, file, out, len(rows))
             if not found.usable(recording, f"{recording} of {name}"):
                 continue
-            text, speaker = _said(row, "text"), _said(row, "spk")
-            partition = _said(row, "partition")
+            text, speaker, partition = (
+                said(row, one, file) for one in ("text", "spk", "partition")
+            )
             told = {"emotion": emotion, "text": text, "speaker": speaker, "partition": partition}
             rows.append(make_recording(recording, told, f"{file}: {name}"))
             if not row.get("speech_token"):
                 continue
-            codes = _codes(row, file)
-            if wrong := misfit(codes.size, recording):
+            tokens = codes(row, file)
+            if wrong := misfit(tokens.size, recording):
                 misfits.append(f"{name}, {wrong}")
             else:
-                part = rows[-1].partition
-                spoken.append(Utterance(name, text, emotion, codes, speaker, partition=part))
+                given = rows[-1].partition
+                spoken.append(Utterance(name, text, emotion, tokens, speaker, partition=given))
         if spoken:
-            write_shard(out / "tokens" / f"{number:05d}.parquet", spoken, codec)
-            tokens += len(spoken)
-    if found.lines() and not rows:
-        raise UserError(f"{files[0]}: {found.refusal()}")
+            write_shard(part / f"{number:05d}.parquet", spoken, codec)
+            count += len(spoken)
+    if not rows:
+        names = first(map(str, files))
+        why = found.refusal() if found.left_out else "no utterance to import: name files with some"
+        raise UserError(f"{names}: {why}")
     _require_own_sounds(rows, files[0])
     if misfits:
-        said = f"{len(misfits)} utterances have tokens that do not fit their sound ({misfits[0]})"
-        if len(misfits) > tokens:
+        wrong = f"{len(misfits)} utterances have tokens that do not fit their sound ({misfits[0]})"
+        if len(misfits) > count:
             raise UserError(
-                f"{files[0]}: {said}: {TOKEN_RATE} a second are right, so they are of another "
+                f"{files[0]}: {wrong}: {TOKEN_RATE} a second are right, so they are of another "
                 "codec; leave out the column speech_token, and make them with `rrpo tokenize`"
             )
-        found.notes.append(f"{said}: their tokens are left out, `rrpo tokenize` makes them again")
+        found.notes.append(f"{wrong}: their tokens are left out, `rrpo tokenize` makes them again")
     found.notes += [*check_speakers(rows), *nobody_held_out(rows)]
     write_manifest(out, rows)
-    return Imported(len(rows), tokens, found)
+    return Imported(len(rows), count, found)
 
 
 def _require_own_sounds(rows: Sequence[Recording], source: Path) -> None:
@@ -211,132 +244,15 @@ def _require_own_sounds(rows: Sequence[Recording], source: Path) -> None:
         seen.add(place)
 
 
-def _said(row: Mapping[str, Any], column: str) -> str:
-    """Return a value as text; what says nothing is empty."""
-    found = row.get(column)
-    if not isinstance(found, str | int | None):
-        raise UserError(f"the {column} of {row['utt']} is a {type(found).__name__} and no text")
-    value = "" if found is None else visible(str(found))
-    if harm := damage(value):
-        raise UserError(f"the {column} of {row['utt']}, {value[:40]!r}, {harm}: repair it")
-    return "" if is_nothing(value) else value
+def _class(label: str) -> str:
+    """Return the emotion that a label means, `OTHER` where it says that it is in no class."""
+    left_out = folded(label) in known_corpora()["csv"].left_out
+    return OTHER if left_out else emotion_name(label)
 
 
-def _require_new(files: Sequence[Path]) -> None:
-    """Check that every utterance is in one place, before any audio is written.
-
-    Raises:
-        UserError: one stands twice, or has no name.
-    """
-    places: dict[str, Path] = {}
-    for file in files:
-        for row in _parquet_rows(file, ("utt",)):
-            if not isinstance(row["utt"], str | int | None):
-                kind = type(row["utt"]).__name__
-                raise UserError(f"{file}: the column utt holds a {kind} and no name: name it")
-            name = str(row["utt"] or "")
-            if is_nothing(name):
-                raise UserError(f"{file}: an utterance has no name in the column utt: name it")
-            if name in places:
-                raise UserError(
-                    f"{file}: {name} stands twice, in {places[name]} too: leave one of them out"
-                )
-            places[name] = file
-        require_partitions_read(file)
-
-
-def _parquet_files(source: Path) -> list[Path]:
-    """Return the files of a list, whose lines are relative to it or to here, or the one file."""
-    if source.suffix in (".parquet", ".tar"):
-        return [source]
-    files: dict[Path, int] = {}
-    for number, line in enumerate(lines(read_text(source).content), start=1):
-        if not line.strip():
-            continue
-        file = near(line.strip(), (source.parent, Path()))
-        if file is None:
-            raise UserError(
-                f"{source} names {line.strip()}, which is not there: correct line {number}"
-            )
-        other = files.setdefault(file.resolve(), number)
-        if other != number:
-            raise UserError(
-                f"{source}, line {number}: {file.name} is named twice, in line {other} too: leave "
-                "one of them out"
-            )
-    if not files:
-        raise UserError(f"{source} names no parquet file: write one a line")
-    return list(files)
-
-
-def _parquet_rows(file: Path, columns: Sequence[str] = PARQUET_COLUMNS) -> Iterator[dict[str, Any]]:
-    if is_pointer(file):
-        raise UserError(f"{file} is a git-LFS pointer and not the file: run `git lfs pull`")
-    try:
-        table = parquet.ParquetFile(file)
-        held = [name for name in PARQUET_COLUMNS if name in table.schema_arrow.names]
-        if "utt" not in held or not {"audio_data", "wav"} & set(held):
-            raise UserError(f"{file} lacks the columns utt and audio_data: not one of CosyVoice's")
-        wanted = [name for name in held if name in columns]
-        for batch in table.iter_batches(batch_size=READ, columns=wanted):
-            yield from batch.to_pylist()
-    except (arrow.ArrowException, OSError, ValueError) as error:  # the last: text that is no UTF-8
-        reason = shortened(str(error)) or type(error).__name__
-        raise UserError(f"{file} is not a parquet file ({reason}): copy it again") from None
-
-
-def _keep_audio(row: Mapping[str, Any], out: Path, number: int) -> Path:
-    """Return the recording of a row, written beside the manifest where the row holds it."""
-    data = row.get("audio_data")
-    if not data:
-        named = str(row.get("wav") or "")
-        if not named:
-            raise UserError(f"{row['utt']} has no audio_data and no audio file in `wav`: name it")
-        return Path(named).absolute()
-    if not isinstance(data, bytes):
-        raise UserError(f"the audio_data of {row['utt']} are no bytes of a sound file")
-    if data.startswith(POINTER):
-        raise UserError(
-            f"the audio_data of {row['utt']} are a git-LFS pointer and no sound: run "
-            "`git lfs pull` where the recordings are, and make the parquet file again"
-        )
-    kind = next((end for start, end in MAGIC.items() if data.startswith(start)), ".wav")
-    path = out / "audio" / f"{number:06d}{kind}"
-    with writing(path), atomic_path(path) as temporary:
-        temporary.write_bytes(data)
-    return path
-
-
-MAGIC = {b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3"}
-"""First bytes of the recordings that are no wav."""
-
-
-def _codes(row: Mapping[str, Any], file: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
-    try:
-        given = np.asarray(row["speech_token"]).ravel()
-        codes = given.astype(np.int64)
-        whole = bool((codes == given).all())
-    except (TypeError, ValueError):
-        whole = False
-    cure = "leave out the column speech_token, and make them with `rrpo tokenize`"
-    if not whole:
-        raise UserError(
-            f"{file}: the speech tokens of {row['utt']} are no numbers, or no whole ones: {cure}"
-        )
-    if codes.min() < 0 or codes.max() >= SPEECH_CODES:
-        raise UserError(
-            f"{file}: {row['utt']} has a speech token outside 0…{SPEECH_CODES - 1}: {cure}"
-        )
-    return codes
-
-
-def _label(name: str, labels: Mapping[str, str]) -> str:
-    """Return the emotion of an utterance, `OTHER` where its label says that it is in no class."""
-    if not labels.get(name):
-        raise UserError(f"{name} has no emotion: add it to utt2emo, or leave the utterance out")
-    if folded(labels[name]) in known_corpora()["csv"].left_out:
-        return OTHER
-    return named_emotion(labels[name], name)
+def _emotion(label: str, where: str) -> str:
+    """Return what `_class` does of a label that is well written."""
+    return OTHER if _class(label) == OTHER else named_emotion(label, where)
 
 
 def _pairs(

@@ -241,7 +241,7 @@ def write_manifest(folder: Path, recordings: Sequence[Recording]) -> None:
             file cannot be written.
     """
     if not recordings:
-        raise UserError("there is no utterance to import")
+        raise UserError(f"{folder}: there is no utterance for its manifest: name at least one")
     root = folder.absolute()
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
