@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from command_line import mistake, rrpo
+from disk_faults import NEEDS_ROOM, faults
 from rrpo import average_policies, load_policy, policy
 from rrpo.errors import UserError
 from rrpo.origin import origin_of
@@ -61,3 +62,22 @@ def test_what_has_no_mean_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has the start mini, and .*elsewhere"):
         average_policies(out, [one, elsewhere])
     assert not out.exists()
+
+
+def test_a_disk_that_is_full_at_any_write_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    places, out = [write(tmp_path / name, 0) for name in ("one", "other")], tmp_path / "mean"
+    with faults(None, kill=False) as made:
+        average_policies(tmp_path / "whole", places)
+    assert set(made.done) <= set(NEEDS_ROOM) and len(made.done) >= 3
+    for number, kind in enumerate(made.done):
+        with (
+            pytest.raises(UserError, match=r"cannot write .*mean") as caught,
+            faults(number, kill=False),
+        ):
+            average_policies(out, places)
+        assert "\n" not in str(caught.value), (number, kind)
+        assert not out.exists() or not list(out.iterdir()), (number, kind)
+        if out.exists() and number + 1 < len(made.done):
+            out.rmdir()  # to be made again, as one of the writes
+    average_policies(out, places)
+    assert policy.load(out).config == policy.load(places[0]).config

@@ -6,15 +6,17 @@ weights to speak (Wortsman et al. 2022, arXiv 2203.05482; after RLHF Ramé et al
 """
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from rrpo import config as configuration
 from rrpo import policy
 from rrpo.errors import UserError
-from rrpo.files import write_json
+from rrpo.files import alone, write_json, writing
 from rrpo.loading import describe, load_policy, output_folder
 from rrpo.origin import Origin, origin_of
 from rrpo.policy import SpeechTokenLM
@@ -37,25 +39,46 @@ def average_policies(out: str | Path, policies: Sequence[str | Path]) -> SpeechT
 
     Raises:
         UserError: there is only one, one is missing or there twice, they differ in shape or codec,
-            in where they started or in what they are told for an emotion, or `out` is not empty.
+            in where they started or in what they are told for an emotion, or `out` is not empty
+            or cannot be written.
     """
     folder = output_folder(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not empty: choose another --out")
+    _require_empty(folder)
     places = [Path(one) for one in policies]
     if len(places) < 2:
         raise UserError("a mean is of at least two policies: name another run folder")
     if len({place.resolve() for place in places}) < len(places):
         raise UserError("a policy is named twice: name each run folder once")
     mean, run = _mean(places), _origin(places)
-    policy.save(mean, begin_folder(folder / "checkpoint"))
-    commit_folder(folder / "checkpoint")
-    configuration.dump(run, folder / "config.yaml")
-    write_json(folder / "inputs.json", describe(policies=places))
-    write_json(folder / "results.json", {"schema": 1, "kind": MEAN})
+    inputs = describe(policies=places)
+    with alone(folder):
+        _require_empty(folder)
+        try:
+            with writing(folder):
+                _write(mean, run, inputs, folder)
+        except BaseException:  # what was begun would be in the way of a second call
+            for begun in folder.iterdir():
+                shutil.rmtree(begun) if begun.is_dir() else begun.unlink()
+            raise
     named = shlex.join(map(str, (folder, places[0])))
     print(f"policy in {folder}; compare it: rrpo evaluate {named}")
     return policy.load(folder)
+
+
+def _require_empty(folder: Path) -> None:
+    """Refuse a folder that holds something, or whose name a file has."""
+    with writing(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} is not empty: choose another --out")
+
+
+def _write(mean: SpeechTokenLM, run: AverageRun, inputs: dict[str, Any], folder: Path) -> None:
+    """Write the mean as a run's folder."""
+    policy.save(mean, begin_folder(folder / "checkpoint"))
+    commit_folder(folder / "checkpoint")
+    configuration.dump(run, folder / "config.yaml")
+    write_json(folder / "inputs.json", inputs)
+    write_json(folder / "results.json", {"schema": 1, "kind": MEAN})
 
 
 def _origin(places: Sequence[Path]) -> AverageRun:
