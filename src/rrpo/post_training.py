@@ -17,7 +17,6 @@ from rrpo.codec_identity import require_one_codec
 from rrpo.config import Settings, as_overrides
 from rrpo.data.shards import shard_codec
 from rrpo.errors import UserError
-from rrpo.files import claim
 from rrpo.loading import (
     Location,
     codec_identity,
@@ -30,7 +29,14 @@ from rrpo.loading import (
     require_one_vocabulary,
 )
 from rrpo.objectives.dpo import Pair
-from rrpo.objectives.pairs import CHOSEN, REJECTED, draw_pairs, read_pairs, require_pairs
+from rrpo.objectives.pairs import (
+    CHOSEN,
+    REJECTED,
+    claim_pairs,
+    draw_pairs,
+    read_pairs,
+    require_pairs,
+)
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, split
 from rrpo.presets import preset as preset_file
@@ -245,7 +251,7 @@ def _draw_once(
     )
     with ending_together():
         if is_main():
-            claim(place / "plan.json", drawing, "pairs")
+            claim_pairs(place, drawing)
     if not of_main((place / REJECTED).is_file()):
         scored_by = run.reward(reward, prompts, run.pairs.reward_form)
         scored_by.to(model.head.weight.device)

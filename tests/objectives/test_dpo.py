@@ -8,9 +8,16 @@ from torch import Tensor
 
 from rrpo import runs
 from rrpo.data.shards import Utterance, write_shard
-from rrpo.errors import UserError
+from rrpo.errors import TrainingInterrupted, UserError
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair, dpo_loss
-from rrpo.objectives.pairs import CHOSEN, REJECTED, PairsConfig, draw_pairs, read_pairs
+from rrpo.objectives.pairs import (
+    CHOSEN,
+    REJECTED,
+    PairsConfig,
+    claim_pairs,
+    draw_pairs,
+    read_pairs,
+)
 from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt
@@ -166,6 +173,48 @@ def test_utterances_that_did_not_end_are_in_no_pair(tmp_path: Path) -> None:
         (pair,) = read_pairs(tmp_path, Letters())
         assert 4 <= pair.chosen.numel() < 8
         assert 4 <= pair.rejected.numel() < 8
+
+
+def test_a_drawing_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    made, quiet = objective(), Reward([RewardModel(REWARD)])
+    config = PairsConfig(count=4, margin=0.0, rollout=RolloutConfig(min_ratio=1.0))
+    asked = prompts(*(4 + number % 3 for number in range(20)))
+    draw_pairs(made.model, quiet, asked, config, tmp_path / "whole", seed=1)
+
+    class Pressed(Reward):
+        left = 2
+
+        def terms(self, *given, **more):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return super().terms(*given, **more)
+
+    cut = tmp_path / "cut"
+    with pytest.raises(TrainingInterrupted, match=r"after 16 of 20 prompts .* with --resume"):
+        draw_pairs(made.model, Pressed(quiet.models), asked, config, cut, seed=1)
+    (kept,) = cut.iterdir()
+    with kept.open("a") as stream:
+        stream.write('{"done": 20, "pa')  # as a kill may leave it
+    draw_pairs(made.model, quiet, asked, config, cut, seed=1)
+    assert sorted(path.name for path in cut.iterdir()) == [CHOSEN, REJECTED]
+    for name in (CHOSEN, REJECTED):
+        assert (cut / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_what_was_drawn_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    made, reward = objective(), Reward([RewardModel(REWARD)])
+    config = PairsConfig(count=4, margin=1e3, rollout=RolloutConfig(min_ratio=1.0))
+    for margin in (1e3, 0.0):
+        changed = config.model_copy(update={"margin": margin})
+        claim_pairs(tmp_path, {"margin": margin})  # no pairs are there yet
+        if margin:
+            with pytest.raises(UserError, match=r"lower pairs\.margin"):
+                draw_pairs(made.model, reward, prompts(4, 5), changed, tmp_path, seed=1)
+            continue
+        draw_pairs(made.model, reward, prompts(4, 5), changed, tmp_path, seed=1)
+    with pytest.raises(UserError, match="holds pairs with another margin"):
+        claim_pairs(tmp_path, {"margin": 1.0})
 
 
 Row = tuple[str, str]

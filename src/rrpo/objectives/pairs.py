@@ -4,13 +4,17 @@ A folder of pairs holds two token shards, `chosen.parquet` and `rejected.parquet
 together by their ids.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from rrpo.codec_identity import TOKEN_RATE
 from rrpo.config import Strict
@@ -18,10 +22,12 @@ from rrpo.data.lengths import odd_lengths
 from rrpo.data.manifest import TEST
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.data.stream import Streamed
-from rrpo.errors import UserError
+from rrpo.errors import TrainingInterrupted, UserError
+from rrpo.files import claim, writing
 from rrpo.notes import note
 from rrpo.objectives.dpo import Pair
-from rrpo.objectives.rollouts import RolloutConfig, draw, start_engine
+from rrpo.objectives.drawing import Drawing, DrawnPair, forget
+from rrpo.objectives.rollouts import RolloutConfig, Rollouts, draw, start_engine
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, Tokenizer, choose, make_prompt
 from rrpo.processes import ending_together, every_row, is_main, process, processes, told_by_main
@@ -59,6 +65,24 @@ def own_prompts(
     return places, [prompts[row] for row in rows]
 
 
+def claim_pairs(folder: Path, drawing: Mapping[str, Any]) -> None:
+    """Claim a folder for the pairs of a drawing; one that holds none yet may be for another.
+
+    Raises:
+        UserError: it holds pairs of another drawing.
+    """
+    plan = folder / "plan.json"
+    try:
+        claim(plan, drawing, "pairs")
+    except UserError:
+        if (folder / REJECTED).is_file() or not plan.is_file():
+            raise
+        forget(folder)
+        with writing(folder):
+            plan.unlink()
+        claim(plan, drawing, "pairs")
+
+
 def draw_pairs(
     model: SpeechTokenLM,
     reward: DifferentiableReward,
@@ -69,10 +93,12 @@ def draw_pairs(
 ) -> None:
     """Draw pairs from a policy and write them into a folder.
 
-    Several processes draw for every so manyth prompt each, from random streams of their own.
+    Several processes draw for every so manyth prompt each, from random streams of their own. What
+    is drawn is kept every few prompts, and the same call goes on from there.
 
     Raises:
         UserError: no two utterances of any prompt differ enough in their reward.
+        TrainingInterrupted: Ctrl-C.
     """
     generator = torch.Generator().manual_seed(seed)
     engine = start_engine(model, config.rollout)
@@ -80,32 +106,26 @@ def draw_pairs(
     places, asked = own_prompts(prompts, count, generator)
     if process() > 0:
         generator.manual_seed(seed + process())
-    chosen: list[Utterance] = []
-    rejected: list[Utterance] = []
-    with Progress("draw pairs", len(asked), visible=is_main()) as progress:
-        for start in range(0, len(asked), PROMPTS_AT_A_TIME):
-            batch = asked[start : start + PROMPTS_AT_A_TIME]
-            rollouts = draw(model, batch, config.rollout, generator, config.count, engine)
-            said = rollouts.said
-            rewards = weighted_sum(reward, score(reward, said.tokens, rollouts.prompts))
-            rewards = rewards.view(-1, config.count)
-            ended = said.ended.to(rewards.device).view(-1, config.count)
-            for row, prompt in enumerate(batch):
-                # With fewer than two that ended both are the same one.
-                best = int(rewards[row].masked_fill(~ended[row], -math.inf).argmax())
-                worst = int(rewards[row].masked_fill(~ended[row], math.inf).argmin())
-                if best == worst or float(rewards[row, best] - rewards[row, worst]) < config.margin:
-                    continue
-                if torch.equal(*(said[row * config.count + n] for n in (best, worst))):
-                    continue  # without a margin the same may be drawn twice
-                for kept, index in ((chosen, best), (rejected, worst)):
-                    tokens = said[row * config.count + index].cpu().numpy()
-                    name = f"{places[start + row]:05d}"
-                    kept.append(
-                        Utterance(name, prompt.text, prompt.emotion, tokens, prompt.speaker)
-                    )
-            progress.update(start + len(batch))
-    chosen, rejected = every_row(chosen), every_row(rejected)
+    drawing = Drawing(folder, _plan(asked, config, seed), generator)
+    try:
+        with Progress("draw pairs", len(asked), drawing.done, visible=is_main()) as progress:
+            for start in range(drawing.done, len(asked), PROMPTS_AT_A_TIME):
+                batch = asked[start : start + PROMPTS_AT_A_TIME]
+                rollouts = draw(model, batch, config.rollout, generator, config.count, engine)
+                found = _best_and_worst(rollouts, reward, config)
+                shifted = [one._replace(place=start + one.place) for one in found]
+                drawing.add(start + len(batch), shifted)
+                progress.update(drawing.done)
+    except KeyboardInterrupt:
+        raise told_by_main(
+            TrainingInterrupted(
+                f"interrupted after {drawing.done} of {len(asked)} prompts to draw pairs for, kept "
+                f"in {folder}: continue with --resume"
+            )
+        ) from None
+    rows = [(asked[one.place], places[one.place], one) for one in drawing.pairs]
+    chosen = every_row([_row(prompt, place, one.chosen) for prompt, place, one in rows])
+    rejected = every_row([_row(prompt, place, one.rejected) for prompt, place, one in rows])
     if not chosen:
         raise told_by_main(
             UserError(
@@ -117,6 +137,40 @@ def draw_pairs(
         if is_main():
             write_shard(folder / CHOSEN, chosen, model.config.codec)
             write_shard(folder / REJECTED, rejected, model.config.codec)
+            forget(folder)
+
+
+def _plan(asked: Sequence[Prompt], config: PairsConfig, seed: int) -> dict[str, Any]:
+    """Return what decides the draws of this process, beside the policy and the reward."""
+    said = json.dumps([(one.text, one.emotion, one.speaker) for one in asked])
+    digest = hashlib.sha256(said.encode()).hexdigest()
+    settings = config.model_dump(mode="json")
+    return {"prompts": digest, "settings": settings, "seed": seed, "processes": processes()}
+
+
+def _best_and_worst(
+    rollouts: Rollouts, reward: DifferentiableReward, config: PairsConfig
+) -> list[DrawnPair]:
+    """Return the utterances of best and worst reward of each prompt that gave two of a pair."""
+    said = rollouts.said
+    rewards = weighted_sum(reward, score(reward, said.tokens, rollouts.prompts))
+    rewards = rewards.view(-1, config.count)
+    ended = said.ended.to(rewards.device).view(-1, config.count)
+    found = []
+    for row in range(len(rewards)):
+        # With fewer than two that ended both are the same one.
+        best = int(rewards[row].masked_fill(~ended[row], -math.inf).argmax())
+        worst = int(rewards[row].masked_fill(~ended[row], math.inf).argmin())
+        if best == worst or float(rewards[row, best] - rewards[row, worst]) < config.margin:
+            continue
+        good, bad = (said[row * config.count + index].cpu() for index in (best, worst))
+        if not torch.equal(good, bad):  # without a margin the same may be drawn twice
+            found.append(DrawnPair(row, good, bad))
+    return found
+
+
+def _row(prompt: Prompt, place: int, tokens: Tensor) -> Utterance:
+    return Utterance(f"{place:05d}", prompt.text, prompt.emotion, tokens.numpy(), prompt.speaker)
 
 
 def read_pairs(folder: Path, tokenizer: Tokenizer) -> list[Pair]:
