@@ -164,6 +164,7 @@ def test_what_stands_in_the_way_of_pairs_is_found_before_they_are_drawn(
     # Pairs that were drawn with other settings are not taken for these.
     kept = tmp_path / "kept"
     write_json(kept / "pairs" / "plan.json", {"seed": 7})
+    (kept / "pairs" / "rejected.parquet").touch()
     assert "holds pairs with another" in mistake("policy", "dpo", *drawn, "--out", kept)
 
 
