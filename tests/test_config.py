@@ -114,6 +114,21 @@ def test_mistakes(tmp_path: Path, text: str, options: list[str], expected: list[
         assert part in message
 
 
+def test_what_a_section_says_as_a_whole_blames_no_option(tmp_path: Path) -> None:
+    options = ["train.average_from=5", "train.steps=2", "train.warmup_steps=0"]
+    said = "train: average_from 5 is after the last step, 2: give an earlier one"
+    for file in (None, write(tmp_path, "held_out: 0.2\n")):
+        with pytest.raises(UserError) as caught:
+            load(SFTRun, file, options)
+        assert str(caught.value) == said
+    with pytest.raises(UserError) as caught:
+        load(SFTRun, write(tmp_path, "train: {average_from: 5, steps: 2}\n"))
+    assert str(caught.value) == f"{tmp_path / 'run.yaml'}: {said}"
+    with pytest.raises(UserError, match=r"^fit: nuisance .* set fit\.mixup=false, or"):
+        load(RewardRun, None, ["fit.nuisance=true"])
+    assert load(RewardRun, None, ["fit.nuisance=true", "fit.mixup=false"]).fit.nuisance
+
+
 def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*absent\.yaml"):
         load(Outer, tmp_path / "absent.yaml", [])

@@ -235,22 +235,27 @@ def _explain(
     location = _existing(values, detail["loc"], missing=detail["type"] == "missing")
     key = ".".join(map(str, location))
     source = str(path) if path is not None else "configuration"
+    # What a section as a whole says names its values; which option is to blame is not known.
+    of_section = key and detail["type"] == "value_error" and isinstance(detail["input"], dict)
     for override in overrides:
         given = override.partition("=")[0].strip()
         if f"{given}.".startswith(f"{key}.") or f"{key}.".startswith(f"{given}."):
-            source = f"option {_short(override)}"
+            source = "configuration" if of_section else f"option {_short(override)}"
+    told = detail["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if detail["type"] == "extra_forbidden":
         name, accepted = str(location[-1]), _keys(kind, location[:-1])
         inner = [] if len(location) > 1 else list(_flatten(_nested_defaults(kind)))
         problem = f"unknown key {_short(key)}: {_suggest(name, accepted, inner)}"
     elif detail["type"] == "missing":
         problem = f"{key} is missing: give it a value"
+    elif of_section:
+        problem = f"{key}: {told}"
     else:
-        message = detail["msg"].removeprefix("Value error, ").replace("Input should", "it should")
         found = _short(repr(detail["input"]))
-        problem = f"{_short(key)} is {found}: {message}" if key else message
+        problem = f"{_short(key)} is {found}: {told}" if key else told
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return " ".join(f"{source}: {problem}{more}".split())
+    where = "" if of_section and source == "configuration" else f"{source}: "
+    return " ".join(f"{where}{problem}{more}".split())
 
 
 def _short(text: str) -> str:

@@ -146,7 +146,10 @@ class FitConfig(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> FitConfig:
         if self.nuisance and self.mixes_features:
-            raise ValueError("nuisance knows length and energy of audio: mix that, mixup_at=audio")
+            raise ValueError(
+                "nuisance knows no length and energy of mixed features: set fit.mixup=false, or "
+                "fit.mixup_at=audio and name a mix pool (--mixes)"
+            )
         return self
 
     @property
