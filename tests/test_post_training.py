@@ -65,6 +65,7 @@ def test_a_run_in_which_all_is_broken_says_so(
     )
     said = capsys.readouterr()
     assert "100% of what was said in the last steps looped or did not end" in said.out + said.err
+    assert "(diffro.rollout.max_ratio)" in said.out + said.err
 
 
 def test_pairs_that_another_reward_ranked_are_not_taken(tmp_path: Path) -> None:

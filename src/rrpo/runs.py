@@ -166,23 +166,23 @@ def train_on_policy(
     objective = config.objective(model, _cast(reference, config), reward, prompts, recordings)
     watched = monitored(objective.on_policy, config, folder, how, codec_of)
     if isinstance(config, DiffRORun):
-        result = _trained("diffro", "DiffRO", objective, config, folder, watched)
+        kind, title = "diffro", "DiffRO"
     else:
-        title = config.grpo.advantage.upper()
-        result = _trained("grpo", title, objective, config, folder, watched)
+        kind, title = "grpo", config.grpo.advantage.upper()
+    result = _trained(kind, title, objective, config, folder, watched)
     if is_main():
-        _tell_broken(folder)
+        _tell_broken(folder, kind)
     return result
 
 
-def _tell_broken(folder: Path) -> None:
+def _tell_broken(folder: Path, kind: str) -> None:
     """Say so where most of what a policy said at its last steps looped or did not end."""
     shares = [row["broken"] for row in read_metrics(folder / "metrics.jsonl") if "broken" in row]
     if shares and (share := sum(shares[-10:]) / len(shares[-10:])) > MOSTLY:
         note(
             f"{share:.0%} of what was said in the last steps looped or did not end by itself, and "
-            "had no part in the reward: longer speech may be allowed (rollout.max_ratio), or the "
-            "start is not trained enough"
+            "had no part in the reward: longer speech may be allowed "
+            f"({kind}.rollout.max_ratio), or the start is not trained enough"
         )
 
 
