@@ -47,6 +47,15 @@ def prepare(model: SpeechTokenLM, config: PolicyRun) -> None:
         add_adapters(model, config.lora_rank, config.train.seed)
 
 
+def _tell_batch(setting: str, size: int, rows: int) -> None:
+    """Say so where a batch is larger than what it is drawn from."""
+    if size > rows:
+        note(
+            f"{setting}={size} is more than the {rows} there are to train on: a batch has some "
+            "several times, and takes the memory of all"
+        )
+
+
 class How(TypedDict, total=False):
     """How a training goes, beside its configuration (`rrpo.train.train`, `run_folder.open_run`)."""
 
@@ -76,6 +85,7 @@ def train_reward(
     """
     if transcripts is not None:
         prepare_head(model, transcripts, config.train.seed)
+    _tell_batch("fit.batch_size", config.fit.batch_size, len(utterances))
     objective = RewardObjective(model, utterances, config.fit, mixes, transcripts)
     return _trained("reward", "reward model", objective, config, folder, how)
 
@@ -123,6 +133,7 @@ def train_sft(
     def figures(step: int) -> Mapping[str, float]:
         return {"held_out_loss": held_out_loss(model, held), **(more(step) if more else {})}
 
+    _tell_batch("sft.batch_size", config.sft.batch_size, len(kept))
     objective = SFTObjective(model, kept, config.sft)
     watched: How = {
         "validate": figures,
@@ -164,11 +175,13 @@ def train_on_policy(
     prepare(model, config)
     prompts, recordings = split(examples)
     objective = config.objective(model, _cast(reference, config), reward, prompts, recordings)
-    watched = monitored(objective.on_policy, config, folder, how, codec_of)
     if isinstance(config, DiffRORun):
         kind, title = "diffro", "DiffRO"
+        _tell_batch("diffro.batch_size", config.diffro.batch_size, len(prompts))
     else:
         kind, title = "grpo", config.grpo.advantage.upper()
+        _tell_batch("grpo.prompts", config.grpo.prompts, len(prompts))
+    watched = monitored(objective.on_policy, config, folder, how, codec_of)
     result = _trained(kind, title, objective, config, folder, watched)
     if is_main():
         _tell_broken(folder, kind)
@@ -213,6 +226,7 @@ def train_dpo(
         _keep_instructions(config, run.path)
         model.to(run.accelerator.device)  # pairs are drawn where the training is
         found = pairs()
+        _tell_batch("dpo.batch_size", config.dpo.batch_size, len(found))
         objective = DPOObjective(model, _cast(reference, config), found, config.dpo)
         result = train(objective, config.train, run, **settings)
     write_results(folder, "dpo", result, {"pairs": len(found)})
