@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,50 @@ def test_pairs_beside_data_are_refused(tiny: Path, tmp_path: Path) -> None:
         )
 
 
+def test_pairs_beside_settings_of_their_drawing_are_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"drawn already: leave out --pairs, or --set pairs\.count"):
+        post_training.train_dpo(
+            *(tmp_path / "run",), pairs=tmp_path, start=tiny / "policy", settings=["pairs.count=4"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("rewards", "told"),
+    [
+        ("{emotion: 0}", "nothing is rewarded"),
+        ("{emotion: 0, content: 0.0}", "nothing is rewarded"),
+        ("{emotion: -1}", "trained away from the emotion"),
+    ],
+)
+def test_rewards_that_reward_nothing_or_the_contrary(
+    rewards: str, told: str, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["train.steps=1", "train.warmup_steps=1", "diffro.batch_size=7"]
+    settings += ["diffro.rollout.max_ratio=0.6", f"rewards={rewards}"]
+
+    def train() -> None:
+        post_training.train_diffro(
+            *(tmp_path / "run", [tiny / "reward"], tiny / "data"), start=tiny / "policy",
+            settings=settings,
+        )  # fmt: skip
+
+    if "-" not in rewards:
+        with pytest.raises(UserError, match=told):
+            train()
+        return
+    train()
+    said = capsys.readouterr().out
+    assert told in said
+    assert "train.warmup_steps=1 is not below train.steps=1: the learning rate rises" in said
+    assert "diffro.batch_size=7 is more than the 6 there are to train on" in said
+
+
+def test_a_reward_model_that_is_named_twice_is_refused(tiny: Path, tmp_path: Path) -> None:
+    rewards = [tiny / "reward", f"{tiny}/../{tiny.name}/reward"]
+    with pytest.raises(UserError, match="one is named twice: name each once"):
+        post_training.train_diffro(tmp_path / "run", rewards, tiny / "data", start=tiny / "policy")
+
+
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
@@ -181,3 +226,19 @@ def test_a_policy_by_its_weights_file_is_still_of_its_run(tiny: Path, tmp_path: 
     post_training.train_sft(run, tiny / "data", start=tiny / "policy", settings=settings)
     for place in ("", "checkpoint", "checkpoint/model.json", "checkpoint/model.safetensors"):
         assert origin_of(run / place).language == "de", place
+
+
+def test_a_mix_pool_that_is_not_used_is_told(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        replace(row, partner_emotion="happy", partner_weight=0.3)
+        for row in read_shard(tiny / "data")
+    ]
+    write_shard(tmp_path / "mixes" / "0.parquet", rows, World().codec_identity)
+    settings = ["train.steps=1", "train.warmup_steps=0", "fit.batch_size=2"]
+    train_reward(
+        *(tmp_path / "run", tiny / "data"), start=tiny / "reward", settings=settings,
+        mixes=tmp_path / "mixes",
+    )  # fmt: skip
+    assert "--mixes is not used: it is for fit.mixup_at=audio" in capsys.readouterr().out

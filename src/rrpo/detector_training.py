@@ -29,6 +29,7 @@ from rrpo.report.page import write_run_page
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.detector import DetectorRun, new_detector
 from rrpo.run_kinds import require_own
+from rrpo.schedule import tell_warmup
 from rrpo.sound.inserts import EVERYWHERE, INSERTS
 from rrpo.train import Callback, TrainResult
 
@@ -82,6 +83,7 @@ def train_detector(
         folder, file = output_folder(out), None if config is None else Path(config)
         require_own(DetectorRun, file)
         run = configuration.load(DetectorRun, file, as_overrides(settings))
+        tell_warmup(run.train)
         _require_both(data, having, insert)
         given = _started(start, run.train.seed)
         codec = _codec(data, having, start, given, codec_of)

@@ -95,16 +95,24 @@ class ReferencedRun(PolicyRun):
             form: of the emotion's term.
 
         Raises:
-            UserError: the models do not know what is asked for, or there are settings of reward
-                models beside a reward of one's own.
+            UserError: the models do not know what is asked for, nothing has a weight, or there are
+                settings of reward models beside a reward of one's own.
         """
         if not isinstance(given, Sequence):
             self._require_defaults()
             return given
         if not self.rewards:
             raise UserError("rewards is empty: weigh at least one term, such as {emotion: 1.0}")
-        if "emotion" not in self.rewards:
+        if not any(self.rewards.values()):
+            raise UserError(
+                "rewards has no weight but 0, so that nothing is rewarded: weigh a term, such as "
+                "{emotion: 1.0}"
+            )
+        emotion = self.rewards.get("emotion", 0.0)
+        if not emotion:
             note(f"rewards without emotion ({', '.join(self.rewards)}): no emotion is trained for")
+        if emotion < 0:
+            note(f"rewards.emotion={emotion:g}: it is trained away from the emotion asked for")
         made = Reward(given, self.rewards, self.caution, self.bound, form, self.content_gate)
         made.check(prompts.first() if isinstance(prompts, Streamed) else prompts)
         return made

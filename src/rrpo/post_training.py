@@ -18,6 +18,7 @@ from rrpo.config import Settings, as_overrides
 from rrpo.data.shards import shard_codec
 from rrpo.errors import UserError
 from rrpo.loading import (
+    BUNDLED,
     Location,
     codec_identity,
     describe,
@@ -44,6 +45,7 @@ from rrpo.processes import ending_together, is_main, of_main, preparing
 from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.run_kinds import require_own
+from rrpo.schedule import tell_warmup
 from rrpo.streaming import load_examples
 from rrpo.train import Callback
 
@@ -213,6 +215,9 @@ def train_dpo(
             raise UserError("--pairs holds what is learned from: leave out --data, or --pairs")
         base = None if preset is None else preset_file("dpo", preset)
         run = _configured(policy_runs.DPORun, start, config, settings, base)
+        drawing = [one for one in as_overrides(settings) if one.strip().startswith("pairs.")]
+        if pairs is not None and drawing:
+            raise UserError(f"--pairs are drawn already: leave out --pairs, or --set {drawing[0]}")
         model = load_policy(run.start)
         tokenizer = load_tokenizer(run, model)
         given: list[Pair] | None = None
@@ -277,7 +282,9 @@ def _configured(
     given += as_overrides(settings)
     file = None if config is None else Path(config)
     require_own(kind, file)
-    return policy_runs.with_places(configuration.load(kind, file, given, preset))
+    run = configuration.load(kind, file, given, preset)
+    tell_warmup(run.train)
+    return policy_runs.with_places(run)
 
 
 def _reference(run: policy_runs.ReferencedRun) -> SpeechTokenLM | None:
@@ -291,15 +298,21 @@ def _reward(
     """Load reward models by name, or return the one reward that is given as an object.
 
     Raises:
-        UserError: it is given beside others, or a name cannot be loaded or reads other text ids.
+        UserError: it is given beside others, or a name stands twice, cannot be loaded, or reads
+            other text ids.
     """
     names = [one for one in rewards if isinstance(one, str | Path)]
     own = [one for one in rewards if not isinstance(one, str | Path)]
+    places = [one if one in BUNDLED else Path(one).resolve() for one in map(str, names)]
+    if len(set(places)) < len(places):
+        told = ", ".join(map(str, names))
+        raise UserError(f"of the reward models {told} one is named twice: name each once")
     if not own:
         found = load_reward_models(names, model, codec_of)
         if any(one.config.vocabulary for one in found):
-            named = dict(zip(dict.fromkeys(map(str, names)), found, strict=True))
-            require_one_vocabulary(named, load_tokenizer(run, model))
+            require_one_vocabulary(
+                dict(zip(map(str, names), found, strict=True)), load_tokenizer(run, model)
+            )
         return found
     if len(rewards) > 1:
         raise UserError("give a reward of your own alone: it can add what others say to its terms")

@@ -27,6 +27,7 @@ from rrpo.loading import (
     output_folder,
 )
 from rrpo.mini.world import World
+from rrpo.notes import note
 from rrpo.presets import preset as preset_file
 from rrpo.processes import is_main, preparing
 from rrpo.progress import Progress
@@ -35,6 +36,7 @@ from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.config import RewardRun
 from rrpo.reward.labels import class_indices
 from rrpo.run_kinds import require_own
+from rrpo.schedule import tell_warmup
 from rrpo.streaming import stream_shards
 from rrpo.train import Callback
 
@@ -121,6 +123,9 @@ def _configured(
             "fit.mixup_at=audio needs mixed utterances of --data: make them with `rrpo tokenize "
             "--mix 10` and name them with --mixes, or mix features (fit.mixup_at=features)"
         )
+    if mixed and not run.fit.needs_mix_pool:
+        note("--mixes is not used: it is for fit.mixup_at=audio")
+    tell_warmup(run.train)
     return run
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pydantic
 
 from rrpo.config import Strict
+from rrpo.notes import note
 
 
 class TrainConfig(Strict):
@@ -63,6 +64,15 @@ class TrainConfig(Strict):
         if first is not None and first < 1:
             return min(self.steps, 1 + round(first * self.steps))
         return None if first is None else int(first)
+
+
+def tell_warmup(config: TrainConfig) -> None:
+    """Say so where a training ends before its learning rate has risen."""
+    if config.warmup_steps >= config.steps:
+        note(
+            f"train.warmup_steps={config.warmup_steps} is not below train.steps={config.steps}: "
+            "the learning rate rises to the last step; lower train.warmup_steps"
+        )
 
 
 Stop = Callable[[list[dict[str, Any]]], bool]

@@ -168,6 +168,11 @@ def test_what_stands_in_the_way_of_pairs_is_found_before_they_are_drawn(
     assert "holds pairs with another" in mistake("policy", "dpo", *drawn, "--out", kept)
 
 
+def test_plain_beside_a_preset_is_refused(tmp_path: Path) -> None:
+    both = ("--plain", "--preset", "paper", "--out", tmp_path / "out")
+    assert "which the preset paper turns on: leave one out" in mistake("reward", "train", *both)
+
+
 def test_tokens_of_another_codec_are_refused(tiny: Path, tmp_path: Path) -> None:
     shard = tmp_path / "tokens"
     write_shard(shard / "0.parquet", read_shard(tiny / "data"), "speech_tokenizer_v2 1234")

@@ -33,6 +33,11 @@ def make(seed: int = 0) -> SpeechTokenLM:
     return SpeechTokenLM(CONFIG)
 
 
+def test_a_rank_above_the_width_is_refused() -> None:
+    with pytest.raises(UserError, match="lora_rank=33 is above the policy's width, 32"):
+        add_adapters(make(), 33)
+
+
 def moved(model: SpeechTokenLM) -> None:
     """Give the adapters' zero halves a value."""
     with torch.no_grad():

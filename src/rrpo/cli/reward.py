@@ -18,6 +18,7 @@ from rrpo.cli.options import (
     Settings,
     command_line,
 )
+from rrpo.errors import UserError
 
 reward_app = typer.Typer(
     no_args_is_help=True,
@@ -58,6 +59,10 @@ def reward_train(
     """Fine-tune a reward model, by default with label smoothing, mixup and adversarial training."""
     from rrpo.reward_training import train_reward
 
+    if plain and preset is not None:
+        raise UserError(
+            f"--plain is without regularizers, which the preset {preset} turns on: leave one out"
+        )
     off = ["fit.label_smoothing=0.0", "fit.mixup=false", "fit.adversarial=false"]
     given = [*(off if plain else []), *(settings or [])]
     if tasks is not None:

@@ -26,8 +26,13 @@ def add_adapters(model: SpeechTokenLM, rank: int, seed: int = 0) -> None:
     changes at first.
 
     Raises:
-        UserError: `peft` is not installed.
+        UserError: `peft` is not installed, or the rank is above the width of the policy.
     """
+    if rank > model.config.hidden:
+        raise UserError(
+            f"lora_rank={rank} is above the policy's width, {model.config.hidden}: give 16, or "
+            "lora_rank=0 to train all weights"
+        )
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
