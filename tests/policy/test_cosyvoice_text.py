@@ -1,6 +1,7 @@
 """CosyVoice's tokenizer and instructions, on a tiny Qwen2 tokenizer in upstream's layout."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -136,6 +137,33 @@ def test_a_text_that_is_no_speech_names_its_utterance(folder: Path, text: str, w
     for version in (2, 3):
         with pytest.raises(UserError, match=f"utterance '5': the text .*{words}"):
             make_examples(CosyVoiceTokenizer(folder, version), rows)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "'sad': the instruction is empty: give at least one word"),
+        (END_OF_PROMPT, "'sad': the instruction is empty"),
+        ("…", "nothing to say"),
+        ("Be <|im_start|> sad.", r"holds <\|im_start\|>: leave it out"),
+        ("Be <b>sad</b>.", "holds <b>"),
+    ],
+)
+def test_an_instruction_is_refused_as_a_text_is(
+    folder: Path, tmp_path: Path, line: str, words: str
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f'en: {{happy: "Be happy.", sad: "{line}"}}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=rf"mine\.yaml, .*{words}"):
+        CosyVoiceTokenizer(folder, instructions=mine)
+    mine.write_text('prefix: {2: "<|im_start|>A "}\nen: {sad: "Be sad."}\n')
+    with pytest.raises(UserError, match=r"the prefix .* holds <\|im_start\|>"):
+        CosyVoiceTokenizer(folder, instructions=mine)
+
+
+def test_an_emotion_without_an_instruction_names_the_file_to_copy(folder: Path) -> None:
+    with pytest.raises(UserError, match=f"for 'disgust': {re.escape(str(INSTRUCTIONS))} has neu"):
+        CosyVoiceTokenizer(folder).instruct("disgust")
 
 
 @pytest.mark.parametrize(

@@ -73,11 +73,11 @@ class CosyVoiceTokenizer:
 
         Raises:
             UserError: the folder has no tokenizer, transformers is not installed, or the
-                instructions cannot be read or lack the language.
+                instructions cannot be read, lack the language or hold what is no text.
         """
         self.version, self.language, self._rows = version, language, rows
         self._tokenizer = read_tokenizer(model, version, rows)
-        self._file = instructions.name
+        self._file = instructions
         self._instructions = _read_instructions(instructions, language, version)
         self.end_of_prompt = int(self._tokenizer.convert_tokens_to_ids(END_OF_PROMPT))
 
@@ -88,20 +88,7 @@ class CosyVoiceTokenizer:
             UserError: the text is empty or has no letter and no digit, or holds a mark that is no
                 part of a text, such as the one that ends an instruction.
         """
-        if not text.strip():
-            raise UserError("the text is empty: give at least one word")
-        if not any(unicodedata.category(sign)[0] in "LN" for sign in text):
-            raise UserError(f"the text {text[:40]!r} has nothing to say: write at least one word")
-        for mark in MARK.findall(text):
-            if mark.startswith("<|") or mark not in ADDED:
-                raise UserError(f"the text {text[:40]!r} holds {mark}: leave it out")
-        for mark in NOTE.findall(text):
-            if mark.lower() in ADDED and mark not in ADDED:
-                raise UserError(f"the text {text[:40]!r} holds {mark}: write {mark.lower()}")
-            if mark not in ADDED and mark.isupper():
-                raise UserError(
-                    f"the text {text[:40]!r} holds {mark}, a note and no speech: leave it out"
-                )
+        _require_words(text, "the text")
         return self._ids(text)
 
     def _ids(self, text: str) -> list[int]:
@@ -201,6 +188,23 @@ def read_tokenizer(model: Path, version: int = 2, rows: int | None = None) -> An
     return tokenizer
 
 
+def _require_words(text: str, what: str) -> None:
+    """Refuse a text, or what else the message calls it, that CosyVoice cannot take as words."""
+    if not text.strip():
+        raise UserError(f"{what} is empty: give at least one word")
+    shown = f"{what} {text[:40]!r}"
+    if not any(unicodedata.category(sign)[0] in "LN" for sign in text):
+        raise UserError(f"{shown} has nothing to say: write at least one word")
+    for mark in MARK.findall(text):
+        if mark.startswith("<|") or mark not in ADDED:
+            raise UserError(f"{shown} holds {mark}: leave it out")
+    for mark in NOTE.findall(text):
+        if mark.lower() in ADDED and mark not in ADDED:
+            raise UserError(f"{shown} holds {mark}: write {mark.lower()}")
+        if mark not in ADDED and mark.isupper():
+            raise UserError(f"{shown} holds {mark}, a note and no speech: leave it out")
+
+
 def _read_instructions(path: Path, language: str, version: int) -> dict[str, str]:
     """Return emotion → instruction with the version's prefix and one end of prompt."""
     content = configuration.read(path)
@@ -217,11 +221,14 @@ def _read_instructions(path: Path, language: str, version: int) -> dict[str, str
         raise UserError(
             f"{path}: `prefix` needs a line of text for version {version}, without {END_OF_PROMPT}"
         )
+    if prefix:
+        _require_words(prefix, f"{path}: the prefix")
     lines = {}
     for emotion, line in table.items():
         told = line.rstrip().removesuffix(END_OF_PROMPT)
         if END_OF_PROMPT in told:
             raise UserError(f"{path}: {END_OF_PROMPT} must stand once, at the end of {emotion!r}")
+        _require_words(told, f"{path}, {emotion!r}: the instruction")
         name = emotion_name(str(emotion))
         if name in lines:
             raise UserError(f"{path}: {emotion!r} is {name} again: keep one line for an emotion")
