@@ -48,6 +48,10 @@ QUICK = {
     "reward": "--set train.steps=2 --set train.warmup_steps=0",
     "sft": "--set train.steps=1 --set train.warmup_steps=0 --set train.learning_rate=1e-3",
     "diffro": "--set train.steps=1 --set train.warmup_steps=0 --set diffro.batch_size=2",
+    "grpo": "--set train.steps=1 --set train.warmup_steps=0 --set grpo.prompts=1",
+    # What tiny random weights say ends seldom.
+    "dpo": "--set train.steps=1 --set train.warmup_steps=0 --set dpo.batch_size=1 "
+    "--set pairs.prompts=2 --set pairs.count=64",
     "forgetting": "--texts short.yaml",
 }
 """Added to the guide's commands, so that each takes seconds and one step moves the policy."""
@@ -56,7 +60,8 @@ QUICK = {
 def commands() -> list[list[str]]:
     """Return the guide's rrpo commands as words."""
     text = GUIDE.read_text(encoding="utf-8").replace("\\\n", " ")
-    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    blocks = re.findall(r"```sh\n(.*?)```|(?m:^    (rrpo [^\n]*))", text, re.DOTALL)
+    shell = "\n".join("".join(block) for block in blocks)
     return [shlex.split(line, comments=True) for line in shell.splitlines() if "rrpo " in line]
 
 
@@ -105,6 +110,8 @@ def test_every_command_of_the_guide_runs(place: Path) -> None:
         "reward eval",
         "policy sft",
         "policy diffro",
+        "policy grpo",
+        "policy dpo",
         "evaluate rrpo-run",
         "policy forgetting",
     }
