@@ -1,6 +1,7 @@
 """GRPO, DPO, several rewards and the benchmarks by their commands."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def test_grpo_with_two_rewards_and_rloo(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "grpo"
-    rewards = ("--reward", tiny / "reward", "--reward", tiny / "reward", "--set", "caution=0.5")
+    second = shutil.copytree(tiny / "reward", tmp_path / "second")
+    rewards = ("--reward", tiny / "reward", "--reward", second, "--set", "caution=0.5")
     sizes = ("--set", "grpo.prompts=2", "--set", "grpo.group=2", "--set", "grpo.advantage=rloo")
     rrpo("policy", "grpo", *rewards, *common, *sizes, "--out", out)
     assert read_json(out / "results.json")["kind"] == "grpo"

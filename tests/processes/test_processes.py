@@ -295,6 +295,8 @@ def test_what_is_told_is_told_once(root: Path) -> None:
     }
     errors = {name: text for name, text in printed.items() if "error" in name and text}
     note = f"{folder / 'shard.parquet'}: 3 of 12 utterances are held out for tests\n"
+    note += "sft.batch_size=16 is more than the 6 there are to train on: a batch has some "
+    note += "several times, and takes the memory of all\n"
     assert {name for name, text in printed.items() if text == "2"} == {
         f"{case}/code-{rank}.txt" for case in ("differ", "all", "second") for rank in (0, 1)
     }
