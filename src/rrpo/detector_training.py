@@ -92,8 +92,7 @@ def train_detector(
         model.config = model.config.model_copy(update={"codec": codec})
         inputs = describe(start=start, data=data, having=having)
         sound = (insert or "clicks") if having is None else shard_insert(Path(having))
-        if having is None:
-            inputs["insert"] = [[sound, ""]]
+        inputs |= {"insert": [[sound, ""]]} if having is None else {}
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         result = runs.train_detector(model, without, having_it, run, folder, sound, **how)
         if is_main():

@@ -76,8 +76,6 @@ def evaluate(
     """
     loaded, scorers = _load(policies, rewards, codec_of)
     hashes = {name: weights_hash(Path(name)) for name in loaded}
-    for name in filter(is_run, loaded):
-        require_writable(Path(name))
     if synthetic := all(is_mini(one) for one in loaded.values()):
         _refuse_voices(voice, model, matching)
         speakers, asked = _mini_speakers(loaded, sentences, data, codec_of)
@@ -138,6 +136,8 @@ def _load(
     for one in policies:
         if str(one) != MINI and not Path(one).exists():
             raise UserError(f"no policy at {one}")
+        if is_run(one):
+            require_writable(Path(one))  # what is heard is kept there, after minutes
     scorers = {str(one): load_reward_model(one) for one in rewards}
     loaded = {str(one): load_policy(one) for one in policies}
     known = {f"the policy {name}": one.config.codec for name, one in loaded.items()}

@@ -13,14 +13,12 @@ from typing import TypeVar
 
 from rrpo import config as configuration
 from rrpo import policy, policy_runs, runs
-from rrpo.codec_identity import require_one_codec
 from rrpo.config import Settings, as_overrides
-from rrpo.data.shards import shard_codec
+from rrpo.dpo_pairs import draw_once, require_codec_of_pairs
 from rrpo.errors import UserError
 from rrpo.loading import (
     BUNDLED,
     Location,
-    codec_identity,
     describe,
     is_mini,
     load_policy,
@@ -31,17 +29,12 @@ from rrpo.loading import (
 )
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import (
-    CHOSEN,
-    REJECTED,
-    claim_pairs,
-    draw_pairs,
     read_pairs,
-    require_pairs,
 )
 from rrpo.policy import SpeechTokenLM
-from rrpo.policy.layout import Prompt, split
+from rrpo.policy.layout import split
 from rrpo.presets import preset as preset_file
-from rrpo.processes import ending_together, is_main, of_main, preparing
+from rrpo.processes import ending_together, is_main, preparing
 from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.run_kinds import require_own
@@ -197,7 +190,7 @@ def train_dpo(
 ) -> SpeechTokenLM:
     """Learn from preference pairs (`rrpo policy dpo`), drawn by rewards or given as a folder.
 
-    The preset "recommended" is for a policy that DiffRO or RRPO has trained: it wins words back.
+    The preset "recommended" is for a policy that DiffRO or RRPO has trained.
 
     Examples:
         >>> small = {"train.steps": 1, "train.warmup_steps": 0, "dpo.batch_size": 1}
@@ -226,14 +219,14 @@ def train_dpo(
             examples = load_examples(run, model, data, codec_of)
             reward = _reward(rewards, run, model, codec_of)
         else:
-            _require_codec_of_pairs(Path(pairs), model, codec_of)
+            require_codec_of_pairs(Path(pairs), model, codec_of)
             given = read_pairs(Path(pairs), tokenizer)
 
         def drawn() -> list[Pair]:
             if given is not None:
                 return given
             prompts, _ = split(examples)
-            _draw_once(run, model, reward, prompts, folder / "pairs")
+            draw_once(run, model, reward, prompts, folder / "pairs")
             with ending_together():
                 return read_pairs(folder / "pairs", tokenizer)
 
@@ -241,33 +234,6 @@ def train_dpo(
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         runs.train_dpo(model, _reference(run), drawn, run, folder, **how)
         return _finished(folder, model)
-
-
-def _draw_once(
-    run: policy_runs.DPORun,
-    model: SpeechTokenLM,
-    reward: Sequence[RewardModel] | DifferentiableReward,
-    prompts: Sequence[Prompt],
-    place: Path,
-) -> None:
-    """Draw the pairs of a run, unless they are there."""
-    drawing = {"seed": run.train.seed, **run.pairs.model_dump(mode="json")} | run.model_dump(
-        mode="json", include={"rewards", "bound", "caution", "content_gate", "language"}
-    )
-    with ending_together():
-        if is_main():
-            claim_pairs(place, drawing)
-    if not of_main((place / REJECTED).is_file()):
-        scored_by = run.reward(reward, prompts, run.pairs.reward_form)
-        scored_by.to(model.head.weight.device)
-        draw_pairs(model, scored_by, prompts, run.pairs, place, run.train.seed)
-
-
-def _require_codec_of_pairs(pairs: Path, model: SpeechTokenLM, codec_of: str | None) -> None:
-    """Refuse pairs of another codec than a policy's."""
-    require_pairs(pairs)
-    known = {str(one): shard_codec(one) for one in (pairs / CHOSEN, pairs / REJECTED)}
-    require_one_codec({"the policy": model.config.codec} | known, codec_identity(codec_of))
 
 
 def _configured(

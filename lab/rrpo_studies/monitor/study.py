@@ -8,7 +8,7 @@ from typing import Any
 
 from rrpo.files import claim, read_json, write_json
 from rrpo.interval import exactly, with_intervals
-from rrpo.report.markdown import table
+from rrpo.report.markdown import Row, table
 from rrpo.studies.aims import COLUMNS, Aim, rows
 from rrpo.studies.study import (
     begin,
@@ -80,18 +80,6 @@ def _page(study: Mapping[str, Any]) -> str:
         Aim("healthy runs with an alarm", here["false_alarms"], most=0.01),
         Aim("median lead, looks", None if lead is None else exactly(lead), least=0.0),
     ]
-    kinds = [
-        (
-            kind["title"],
-            [
-                "hacked" if kind["hacked"] else "healthy",
-                f"{kind['alarms']} of {kind['runs']}",
-                "–" if kind["median_alarm"] is None else f"{kind['median_alarm']:g}",
-                f"{kind['dropped']} of {kind['runs']}",
-            ],
-        )
-        for kind in study["kinds"].values()
-    ]
     stated = [
         (f"{row['stated']:g}", [f"{row['false_alarms']:.2f}", f"{row['found']:.2f}"]) for row in roc
     ]
@@ -119,7 +107,7 @@ def _page(study: Mapping[str, Any]) -> str:
             "",
             f"At a stated rate of {STATED:g}.",
             "",
-            *table("runs", ("", "alarms", "median step", "quality dropped"), kinds),
+            *table("runs", ("", "alarms", "median step", "quality dropped"), _by_kind(study)),
             "",
             *_late(study["leads"]),
             "## Over the stated rate",
@@ -132,6 +120,22 @@ def _page(study: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _by_kind(study: Mapping[str, Any]) -> list[Row]:
+    """Return a row for each kind of run."""
+    return [
+        (
+            kind["title"],
+            [
+                "hacked" if kind["hacked"] else "healthy",
+                f"{kind['alarms']} of {kind['runs']}",
+                "–" if kind["median_alarm"] is None else f"{kind['median_alarm']:g}",
+                f"{kind['dropped']} of {kind['runs']}",
+            ],
+        )
+        for kind in study["kinds"].values()
+    ]
 
 
 def _late(leads: Sequence[float]) -> list[str]:

@@ -92,12 +92,30 @@ def run(
         model: {name: pooled(workspace, found[name], SETS[name]) for name in SETS}
         for model, found in alone.items()
     }
-    compared = [model for model in models if model not in ("plain", PRETRAINED)]
-    order = [model for model in models if model not in (PRETRAINED, CEILING)]
     study: dict[str, Any] = {
         **about(workspace, command, folds, jobs),
         "hardened": hardened,
         "models": {model: tested(asked[model], alone[model]) for model in models},
+        **_compared(asked, alone),
+        "recall": {name: _by_emotion(workspace, asked, hardened, name) for name in SETS},
+    }
+    draw(study, out / "ablation.svg")
+    return finish(out, study, page(study), "ablation")
+
+
+def _compared(
+    asked: Mapping[str, Mapping[str, Sequence[Trials]]],
+    alone: Mapping[str, Mapping[str, Mapping[str, Trials]]],
+) -> dict[str, Any]:
+    """Return the differences between reward models.
+
+    Args:
+        asked: reward model → set of languages → its trials.
+        alone: the same by language.
+    """
+    compared = [model for model in asked if model not in ("plain", PRETRAINED)]
+    order = [model for model in asked if model not in (PRETRAINED, CEILING)]
+    return {
         "differences": {model: _less(asked[model], asked["plain"]) for model in compared},
         "by_language": {
             model: {
@@ -118,12 +136,9 @@ def run(
             for model, found in asked.items()
         },
         "effects": {part: effect(part, asked) for part in HARDENED.split("_")}
-        if set(subsets()) <= set(models)
+        if set(subsets()) <= set(asked)
         else {},
-        "recall": {name: _by_emotion(workspace, asked, hardened, name) for name in SETS},
     }
-    draw(study, out / "ablation.svg")
-    return finish(out, study, page(study), "ablation")
 
 
 def pooled(workspace: Workspace, found: Mapping[str, Stratum], seen: bool) -> list[Stratum]:
@@ -190,6 +205,14 @@ def page(study: Mapping[str, Any]) -> str:
         "",
         "## Figures",
         "",
+        *_tables(study),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tables(study: Mapping[str, Any]) -> list[str]:
+    """Return all figures of the study as tables."""
+    lines = [
         table2({label(model): found for model, found in study["models"].items()}).rstrip(),
         "",
         "Mean recall less that of the plain reward model, paired:",
@@ -219,7 +242,7 @@ def page(study: Mapping[str, Any]) -> str:
             for emotion in study["emotions"]
         }
         lines += ["", f"Recall by emotion, {name}:", "", *pair_table("", rows)]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _verdicts(study: Mapping[str, Any]) -> int:

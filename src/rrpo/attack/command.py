@@ -64,12 +64,11 @@ def attack(
         raise UserError("--partition chooses among the utterances of --data: give that, too")
     models = {name: load_reward_model(name) for name in dict.fromkeys(folders)}
     rows, codec = _utterances(models, data, partition, codec_of)
-    size = QUICK if quick else FULL
-    size = size if utterances is None else replace(size, utterances=utterances)
+    given = QUICK if quick else FULL
+    size = given if utterances is None else replace(given, utterances=utterances)
     goal = draw_goal(models, rows, size.utterances, seed)
     tools, left_out = _tools(goal, codec)
-    for line in left_out:
-        print(f"note: {line}")
+    print(*(f"note: {line}\n" for line in left_out), sep="", end="")
     require_writable(folder)  # before the attacks, which take minutes
     told = {
         "command": command,
@@ -89,9 +88,7 @@ def attack(
     figures = told | assess(models, goal, size, tools, seed, keep)
     keep(figures)
     print_attacks(figures, Console())
-    page = write_page(figures, folder / "attack.html")
-    print(f"page: {page}")
-    return page
+    return write_page(figures, folder / "attack.html")
 
 
 def _utterances(

@@ -159,7 +159,7 @@ def reward_attack(
     """Attack reward models: how little makes one say an emotion that is not there?"""
     from rrpo.attack.command import attack
 
-    attack(
+    page = attack(
         runs,
         out,
         data,
@@ -170,3 +170,4 @@ def reward_attack(
         seed=seed,
         command=command_line(),
     )
+    print(f"page: {page}")

@@ -109,8 +109,7 @@ def build(
         pages=_used(pages.pages, orders),
         orders=orders,
         systems=list(gathered.systems),
-        exclusion=plan.exclusion
-        or default_exclusion(asked, bool(prepared.reference), plan.attention),
+        exclusion=_exclusion(plan, asked, prepared),
         panel=plan.panel,
         completion_url=plan.completion_url,
         bundled_voice=gathered.bundled_voice,
@@ -120,6 +119,10 @@ def build(
     lines = [*_told(design, plan, levels.loudness), *left_out(gathered, emotions), *levels.notes]
     lines += [] if left else [NO_EXAMPLE]
     return _write(out, design, prepared, levels.gains), [*lines, *_power(planned, rated)]
+
+
+def _exclusion(plan: Plan, asked: Template, prepared: Prepared) -> Exclusion:
+    return plan.exclusion or default_exclusion(asked, bool(prepared.reference), plan.attention)
 
 
 def _require_new(out: Path) -> None:
