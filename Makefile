@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: env demo smoke test test-lab test-fast test-oldest check docs format clean
 
 # What the demo needs and nothing else.
-.venv/.demo: pyproject.toml scripts/install.sh $(wildcard requirements/*.txt)
+.venv/.demo: pyproject.toml scripts/install.sh $(wildcard requirements/*.txt lab/*/__init__.py)
 	@echo "environment in .venv: torch and some 60 packages, about a minute, once"
 	@extras=quality,content; \
 	$(INSTALL) --no-deps --require-hashes -r requirements/recogniser.txt || \

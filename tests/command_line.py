@@ -10,7 +10,6 @@ from rrpo.studies import children
 # What is not installed is passed over.
 children.LOADED.extend(
     [
-        "torch._dynamo",
         "rrpo.cli",
         "rrpo.reward_eval",
         "matplotlib.figure",
@@ -65,6 +64,7 @@ def _run(
     asked: list[str] | str, folder: Path, environment: dict[str, str], names: list[Path]
 ) -> None:
     """Be the command, or the program: its streams, its folder, its environment."""
+    children.own_signals()
     for stream, name in zip((sys.stdout, sys.stderr), names, strict=True):
         stream.flush()
         descriptor = os.open(name, os.O_WRONLY)

@@ -10,7 +10,7 @@ from command_line import mistake, rrpo
 from disk_faults import NEEDS_ROOM, faults
 from rrpo import average_policies, load_policy, policy
 from rrpo.errors import UserError
-from rrpo.origin import origin_of
+from rrpo.origin import KEPT, origin_of
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.provenance import Stage, how_far
 
@@ -81,3 +81,16 @@ def test_a_disk_that_is_full_at_any_write_leaves_nothing_in_the_way(tmp_path: Pa
             out.rmdir()  # to be made again, as one of the writes
     average_policies(out, places)
     assert policy.load(out).config == policy.load(places[0]).config
+
+
+def test_each_run_has_the_same_instructions_of_its_own(tmp_path: Path) -> None:
+    """Which the mean keeps, too: a run that it is of may go."""
+    places = [write(tmp_path / name, 0) for name in ("one", "other")]
+    for place in places:
+        (place / KEPT).write_text("en:\n  happy: Be happy.\n")
+    average_policies(tmp_path / "mean", places)
+    assert (tmp_path / "mean" / KEPT).read_text() == "en:\n  happy: Be happy.\n"
+    assert origin_of(tmp_path / "mean").instructions == str(tmp_path / "mean" / KEPT)
+    (places[1] / KEPT).write_text("en:\n  happy: Be glad.\n")
+    with pytest.raises(UserError, match="a mean is of policies that have it in common"):
+        average_policies(tmp_path / "again", places)

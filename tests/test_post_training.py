@@ -28,9 +28,18 @@ def test_a_run_is_not_called_what_is_bundled(name: str, tiny: Path, tmp_path: Pa
 
 def test_a_run_is_not_put_where_data_is(tiny: Path) -> None:
     before = sorted((tiny / "data").iterdir())
-    with pytest.raises(UserError, match=r"holds data \(0.parquet\): name another --out"):
+    with pytest.raises(UserError, match=r"holds data \(\*\.parquet\): name another --out"):
         post_training.train_sft(tiny / "data", tiny / "data", start=tiny / "policy")
     assert sorted((tiny / "data").iterdir()) == before
+
+
+def test_instructions_that_are_not_there_are_told_first(tiny: Path, tmp_path: Path) -> None:
+    settings = {"instructions": str(tmp_path / "none.yaml")}
+    with pytest.raises(UserError, match=r"none\.yaml cannot be read \(No such file"):
+        post_training.train_sft(
+            tmp_path / "run", tiny / "data", start=tiny / "policy", settings=settings
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_same_files_in_another_spelling_go_on(tiny: Path, tmp_path: Path) -> None:

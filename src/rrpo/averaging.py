@@ -18,7 +18,7 @@ from rrpo import policy
 from rrpo.errors import UserError
 from rrpo.files import alone, write_json, writing
 from rrpo.loading import describe, load_policy, output_folder
-from rrpo.origin import Origin, origin_of
+from rrpo.origin import Origin, keep_instructions, origin_of, read_instructions
 from rrpo.policy import SpeechTokenLM
 from rrpo.provenance import MEAN
 from rrpo.run_folder import begin_folder, commit_folder
@@ -77,6 +77,7 @@ def _write(mean: SpeechTokenLM, run: AverageRun, inputs: dict[str, Any], folder:
     policy.save(mean, begin_folder(folder / "checkpoint"))
     commit_folder(folder / "checkpoint")
     configuration.dump(run, folder / "config.yaml")
+    keep_instructions(run, folder)
     write_json(folder / "inputs.json", inputs)
     write_json(folder / "results.json", {"schema": 1, "kind": MEAN})
 
@@ -87,12 +88,19 @@ def _origin(places: Sequence[Path]) -> AverageRun:
     for place, origin in zip(places, origins, strict=True):
         for key, value in origin.model_dump().items():
             first = getattr(origins[0], key)
-            if value != first:
+            if value != first and not (key == "instructions" and _are_same(value, first)):
                 raise UserError(
                     f"{places[0]} has the {key} {first}, and {place} {value}: a mean is of "
                     "policies that have it in common"
                 )
     return AverageRun(**origins[0].model_dump(), policies=[str(one.absolute()) for one in places])
+
+
+def _are_same(one: str | None, other: str | None) -> bool:
+    """Say whether two files of instructions hold the same: each run keeps its own."""
+    return None not in (one, other) and read_instructions(one or "") == read_instructions(
+        other or ""
+    )
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from pathlib import Path
 from rrpo.codec_identity import require_one_codec
 from rrpo.data.shards import shard_codec
 from rrpo.loading import codec_identity
+from rrpo.objectives.drawing import forget
 from rrpo.objectives.pairs import CHOSEN, REJECTED, claim_pairs, draw_pairs, require_pairs
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt
@@ -28,6 +29,8 @@ def draw_once(
     with ending_together():
         if is_main():
             claim_pairs(place, drawing)
+            if not isinstance(reward, Sequence):  # which may be another than before
+                forget(place)
     if not of_main((place / REJECTED).is_file()):
         scored_by = run.reward(reward, prompts, run.pairs.reward_form)
         scored_by.to(model.head.weight.device)

@@ -140,8 +140,11 @@ def cannot_write(folder: Path, error: Exception) -> UserError:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[bool]:
     """Hold a folder, made if need be, for this process alone, where the system can.
+
+    Yields:
+        whether it is held.
 
     Raises:
         UserError: another process holds it, or it cannot be made.
@@ -149,19 +152,20 @@ def alone(folder: Path) -> Iterator[None]:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
-        yield
+        yield False
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
         except BlockingIOError:
             raise UserError(
                 f"another process is writing {folder}: wait for it, or choose another --out"
             ) from None
-        except OSError:
-            pass  # a file system without locks
-        yield
+        except OSError:  # a file system without locks
+            held = False
+        yield held
     finally:
         os.close(handle)
 

@@ -23,7 +23,7 @@ from rrpo.data.shards import (
 )
 from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
-from rrpo.files import read_json, sha256
+from rrpo.files import read_json, sha256, writing
 from rrpo.mini.world import MINI as MINI
 from rrpo.mini.world import World
 from rrpo.notes import note
@@ -32,11 +32,12 @@ from rrpo.origin import Origin, origin_of
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer
 from rrpo.policy.layout import Tokenizer
+from rrpo.policy.weight_files import EVERY
 from rrpo.reward import RewardModel
 
 BUNDLED = (MINI, f"{MINI}-tasks")
 """Names of the reward models that come with the mini world."""
-DATA = ("manifest.csv", "tokenize.json", "wav.scp")
+DATA = ("manifest.csv", "tokenize.json", "wav.scp", "*.parquet")
 """Files of a folder that holds data."""
 NEW = "new"
 """Start of a reward model that is not trained yet."""
@@ -54,12 +55,13 @@ def output_folder(out: Location) -> Path:
     if str(Path(out)) in (*BUNDLED, NEW):
         raise UserError(f"a folder {Path(out)} could not be named: it is what rrpo calls its own")
     folder = Path(out)
-    if folder.is_dir() and is_cosyvoice(folder):
-        raise UserError(f"{folder} is a CosyVoice model, which would be hidden: name another --out")
-    data = [folder / name for name in DATA if (folder / name).is_file()]
-    data += folder.glob("*.parquet")
-    if data:
-        raise UserError(f"{folder} holds data ({data[0].name}): name another --out")
+    with writing(folder):
+        if all((folder / name).is_file() for name in ("config.yaml", "inputs.json")):
+            return folder  # a run, which may be resumed
+        for what, names in (("a model", EVERY), ("data", DATA)):
+            for name in names:
+                if any(folder.glob(name)):
+                    raise UserError(f"{folder} holds {what} ({name}): name another --out")
     return folder
 
 

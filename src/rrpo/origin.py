@@ -11,7 +11,7 @@ from rrpo.run_folder import run_of
 
 Location = str | Path
 """A path, or `mini` for what is bundled."""
-KEPT = "instructions.yaml"
+KEPT = "instructions.kept.yaml"
 """What a run keeps of the instructions that were named for it: the file named may change, or go."""
 
 
@@ -62,8 +62,24 @@ def keep_instructions(origin: Origin, folder: Path) -> None:
     """Copy the instructions that a run is trained with into its folder, unless they are there.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: they cannot be read, or the folder cannot be written.
     """
     kept = folder / KEPT
     if origin.instructions is not None and not kept.is_file():
-        write_text(kept, Path(origin.instructions).read_text(encoding="utf-8"))
+        write_text(kept, read_instructions(origin.instructions))
+
+
+def read_instructions(path: str) -> str:
+    """Return the content of a file of instructions.
+
+    Raises:
+        UserError: it is not there, or no text in UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise UserError(
+            f"the instructions {path} cannot be read ({reason}): name a YAML file with --set "
+            "instructions=FILE"
+        ) from None

@@ -17,7 +17,7 @@ from rrpo.objectives.dpo import DPOConfig
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
 from rrpo.objectives.pairs import PairsConfig
 from rrpo.objectives.sft import SFTConfig
-from rrpo.origin import Origin, origin_of
+from rrpo.origin import Origin, origin_of, read_instructions
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
@@ -188,6 +188,8 @@ def with_places(run: Run) -> Run:
     """Return a run with absolute paths, and with the language and instructions of its start."""
     first = origin_of(run.start)
     told = run.instructions or first.instructions
+    if told is not None:
+        read_instructions(told)  # before anything is written
     changed: dict[str, Any] = {
         "start": _place(run.start),
         "language": run.language or first.language,

@@ -163,7 +163,8 @@ def following(reports: Any) -> Iterator[Callable[[], dict[str, float]]]:
 def interruption() -> Iterator[threading.Event]:
     """Let the first Ctrl-C or SIGTERM only set an event, so that a step ends whole.
 
-    The second one acts.
+    A second Ctrl-C acts. Further SIGTERMs do not: whoever ends several processes may tell each of
+    them and then all.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -177,7 +178,7 @@ def interruption() -> Iterator[threading.Event]:
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         event.set()
-        restore()
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     for number in before:
         signal.signal(number, handle)

@@ -142,11 +142,7 @@ def test_a_text_that_is_no_speech_names_its_utterance(folder: Path, text: str, w
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("", "'sad': the instruction is empty: give at least one word"),
-        (END_OF_PROMPT, "'sad': the instruction is empty"),
-        ("…", "nothing to say"),
         ("Be <|im_start|> sad.", r"holds <\|im_start\|>: leave it out"),
-        ("Be <b>sad</b>.", "holds <b>"),
     ],
 )
 def test_an_instruction_is_refused_as_a_text_is(
@@ -276,7 +272,7 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
     with pytest.raises(UserError, match="is there already"):  # it would be read in its place
         speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "hf")
     for taken in (folder, tmp_path / "hf"):
-        with pytest.raises(UserError, match="is a CosyVoice model, which would be hidden"):
+        with pytest.raises(UserError, match="holds a model"):
             train_sft(taken, tmp_path, start=folder)
     for full in (tmp_path / "hf", tmp_path / "second", folder):
         with pytest.raises(UserError, match="is not empty"):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rrpo.errors import UserError
+from rrpo.errors import TrainingInterrupted, UserError
+from rrpo.progress import interruption
 from rrpo.studies.study import require_no_run, side_by_side
 
 
@@ -73,6 +74,44 @@ def test_no_process_outlives_the_study(tmp_path: Path, number: signal.Signals) -
     while any(runs(child) for child in children) or study.is_alive():
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+def save_when_told(path: Path) -> None:
+    """Take a while to save, as a training that is told to end does."""
+    with interruption() as told:
+        write_process(path)
+        while not told.wait(0.05):
+            pass
+        time.sleep(0.3 if path.name == "a" else 1.0)
+        path.with_suffix(".saved").touch()
+    raise TrainingInterrupted("interrupted")
+
+
+def saving_study_in_a_group(folder: str) -> None:
+    os.setsid()
+    side_by_side(save_when_told, [Path(folder) / name for name in "ab"], "letters", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc whether a process runs")
+def test_what_runs_is_saved_where_all_are_told_to_end(tmp_path: Path) -> None:
+    """As by `timeout` or Slurm, which signal the parent, its children and what they came from."""
+    study = multiprocessing.get_context("spawn").Process(
+        target=saving_study_in_a_group, args=(str(tmp_path),)
+    )
+    study.start()
+    until = time.monotonic() + 120
+    paths = [tmp_path / name for name in "ab"]
+    while not all(path.is_file() and path.read_text() for path in paths):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert study.pid is not None
+    os.killpg(study.pid, signal.SIGTERM)
+    children = [int(path.read_text()) for path in paths]
+    while any(runs(child) for child in children) or study.is_alive():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert all(path.with_suffix(".saved").is_file() for path in paths)
 
 
 def test_a_study_is_not_written_into_a_training_run(tmp_path: Path) -> None:

@@ -70,7 +70,13 @@ def _audit(
     seed: int = 0,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Audit each estimator's gradient on rollouts of a policy, by reward model."""
-    from rrpo.loading import load_data, load_policy, load_reward_models, load_tokenizer
+    from rrpo.loading import (
+        load_data,
+        load_policy,
+        load_reward_models,
+        load_tokenizer,
+        require_one_vocabulary,
+    )
     from rrpo.objectives.on_policy import OnPolicy
     from rrpo.objectives.rollouts import RolloutConfig
     from rrpo.origin import origin_of
@@ -80,10 +86,12 @@ def _audit(
 
     model = load_policy(run)
     tokenizer = load_tokenizer(origin_of(run), model)
+    models = dict(zip(rewards, load_reward_models(rewards, model), strict=True))
+    require_one_vocabulary(models, tokenizer)
     prompts = [one.prompt for one in make_examples(tokenizer, load_data(data, model))]
     audited = {
         name: OnPolicy(model, load_policy(run), Reward([one]), prompts, RolloutConfig())
-        for name, one in zip(rewards, load_reward_models(rewards, model), strict=True)
+        for name, one in models.items()
     }
     estimators = (*gradient.EVERY, *(gradient.VARIANTS if more else ()))
     return gradient.audit(audited, size, seed, estimators)

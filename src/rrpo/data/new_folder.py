@@ -26,9 +26,9 @@ def new_folder(out: Path) -> Iterator[Path]:
             written.
     """
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    with alone(out):
+    with alone(out) as held:
         part = out / PART
-        if part.is_dir():
+        if part.is_dir() and held:
             _clear(out)
         require_empty(out)
         try:

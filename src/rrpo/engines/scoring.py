@@ -132,7 +132,11 @@ def by_reward_models(
     said = None if text_of is None else spelling(text_of)
     for index in reward.members.get("content", []):
         config = reward.models[index].config
-        if said is not None and (config.text, config.phones) != (said.kind, said.phones):
+        same = said is None or (
+            (config.text, config.phones) == (said.kind, said.phones)
+            and config.vocabulary in ("", said.vocabulary)
+        )
+        if not same:
             raise UserError(
                 f"text_of={text_of} is not what the content head of {places[index]} was trained on:"
                 " give the text_of of its training"

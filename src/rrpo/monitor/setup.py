@@ -13,7 +13,12 @@ from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
 from rrpo.evaluate import content
 from rrpo.evaluate.judge import EmotionJudge
-from rrpo.loading import is_mini, load_reward_models
+from rrpo.loading import (
+    is_mini,
+    load_reward_models,
+    load_tokenizer,
+    require_one_vocabulary,
+)
 from rrpo.mini.world import World
 from rrpo.monitor.config import MonitorConfig
 from rrpo.monitor.listening import Ears
@@ -137,6 +142,9 @@ def ears(on_policy: OnPolicy, run: MonitoredRun, codec_of: str | None = None) ->
         raise UserError("monitor.words needs audio to listen to: name a monitor.voice")
     models = reward.models if isinstance(reward, Reward) else []
     second = load_reward_models(config.second, model, codec_of) if config.second else []
+    if any(one.config.vocabulary for one in second):
+        named = dict(zip(config.second, second, strict=True))
+        require_one_vocabulary(named, load_tokenizer(origin_of(run.start), model))
     for name, one in zip(config.second, second, strict=True):
         if TASK not in one.config.tasks and one.content is None:
             raise UserError(

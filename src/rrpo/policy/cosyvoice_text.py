@@ -73,7 +73,7 @@ class CosyVoiceTokenizer:
 
         Raises:
             UserError: the folder has no tokenizer, transformers is not installed, or the
-                instructions cannot be read, lack the language or hold what is no text.
+                instructions cannot be read, lack the language or hold a control token.
         """
         self.version, self.language, self._rows = version, language, rows
         self._tokenizer = read_tokenizer(model, version, rows)
@@ -88,7 +88,7 @@ class CosyVoiceTokenizer:
             UserError: the text is empty or has no letter and no digit, or holds a mark that is no
                 part of a text, such as the one that ends an instruction.
         """
-        _require_words(text, "the text")
+        _require_words(text)
         return self._ids(text)
 
     def _ids(self, text: str) -> list[int]:
@@ -188,11 +188,11 @@ def read_tokenizer(model: Path, version: int = 2, rows: int | None = None) -> An
     return tokenizer
 
 
-def _require_words(text: str, what: str) -> None:
-    """Refuse a text, or what else the message calls it, that CosyVoice cannot take as words."""
+def _require_words(text: str) -> None:
+    """Refuse a text that CosyVoice cannot take as words."""
     if not text.strip():
-        raise UserError(f"{what} is empty: give at least one word")
-    shown = f"{what} {text[:40]!r}"
+        raise UserError("the text is empty: give at least one word")
+    shown = f"the text {text[:40]!r}"
     if not any(unicodedata.category(sign)[0] in "LN" for sign in text):
         raise UserError(f"{shown} has nothing to say: write at least one word")
     for mark in MARK.findall(text):
@@ -203,6 +203,12 @@ def _require_words(text: str, what: str) -> None:
             raise UserError(f"{shown} holds {mark}: write {mark.lower()}")
         if mark not in ADDED and mark.isupper():
             raise UserError(f"{shown} holds {mark}, a note and no speech: leave it out")
+
+
+def _require_no_control(text: str, what: str) -> None:
+    for mark in MARK.findall(text):
+        if mark.startswith("<|"):
+            raise UserError(f"{what} {text[:40]!r} holds {mark}: leave it out")
 
 
 def _read_instructions(path: Path, language: str, version: int) -> dict[str, str]:
@@ -221,14 +227,13 @@ def _read_instructions(path: Path, language: str, version: int) -> dict[str, str
         raise UserError(
             f"{path}: `prefix` needs a line of text for version {version}, without {END_OF_PROMPT}"
         )
-    if prefix:
-        _require_words(prefix, f"{path}: the prefix")
+    _require_no_control(prefix, f"{path}: the prefix")
     lines = {}
     for emotion, line in table.items():
         told = line.rstrip().removesuffix(END_OF_PROMPT)
         if END_OF_PROMPT in told:
             raise UserError(f"{path}: {END_OF_PROMPT} must stand once, at the end of {emotion!r}")
-        _require_words(told, f"{path}, {emotion!r}: the instruction")
+        _require_no_control(told, f"{path}, {emotion!r}: the instruction")
         name = emotion_name(str(emotion))
         if name in lines:
             raise UserError(f"{path}: {emotion!r} is {name} again: keep one line for an emotion")

@@ -59,6 +59,8 @@ def prepare_head(model: RewardModel, transcripts: Transcripts, seed: int) -> Non
             "the reward model has a content head of other symbols than these texts have: begin "
             "with one that has none, or train it on the texts and the --text-of that it knows"
         )
+    elif not config.vocabulary:  # of a head of before it was recorded
+        model.config = config.model_copy(update={"vocabulary": transcripts.vocabulary})
 
 
 def readable_texts(

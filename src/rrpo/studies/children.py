@@ -4,27 +4,42 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing.context import BaseContext
 
-LOADED = ["rrpo.judging", "rrpo.post_training", "rrpo.reward_training"]
+LOADED = [
+    "rrpo.studies.fork_server",
+    "torch._dynamo",  # which an optimizer loads
+    "rrpo.judging",
+    "rrpo.post_training",
+    "rrpo.reward_training",
+]
 """Modules that processes of `new_context` need not load: most of the time of a short one."""
 
 
 def new_context() -> BaseContext:
-    """Return how processes are started: forked from one that has no threads and has loaded torch.
+    """Return how processes are started: none has its parent's threads.
 
-    They have no threads of their parent's. Where there is no such way, each loads all by itself.
+    On Linux they are forked from one that has loaded torch; elsewhere, where its libraries do not
+    bear that, each loads all by itself. One that is forked has to call `own_signals`.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     multiprocessing.set_forkserver_preload(LOADED)
     return multiprocessing.get_context("forkserver")
 
 
+def own_signals() -> None:
+    """Let SIGTERM end this process, which the one that it was forked from ignores."""
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def end_with_parent() -> None:
     """Let this process be told to end (SIGTERM) as soon as its parent is gone."""
+    own_signals()
     parent = multiprocessing.parent_process()
     if parent is None:
         return
