@@ -58,11 +58,19 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "",
         "![What an artifact gains over the correlation](planted.svg)",
         "",
-        *table("goal", COLUMNS, verdicts(aims(figures, plan))),
+        *_goal(figures, plan),
     ]
     for artifact in found:
         lines += _of_artifact(plan, figures, artifact)
     return "\n".join([*lines, ""])
+
+
+def _goal(figures: Figures, plan: Mapping[str, Any]) -> list[str]:
+    """Return the goal's table, where the policy that it is asked of is among those trained."""
+    if BEST not in plan["policies"]:
+        asked = POLICIES[BEST].title
+        return [f"The goal is asked of “{asked}”, which is not among these policies."]
+    return table("goal", COLUMNS, verdicts(aims(figures, plan)))
 
 
 def _conditions(plan: Mapping[str, Any]) -> list[str]:
@@ -99,7 +107,7 @@ def _conditions(plan: Mapping[str, Any]) -> list[str]:
             "and heard at temperature 1 without top-k: what a policy does not say when it is drawn "
             "cooler, as elsewhere on these pages, it may still have learned.",
             f"- All are heard on the same {plan['sentences']} test sentences. Word error and "
-            "quality are not measured; the column of tokens shows that speech slows down.",
+            "quality are not measured; the column of tokens says how long what they say became.",
         ]
     asked = " ".join([*models, *policies])
     return lines + [f"- {text}" for name, text in known.items() if name in asked]
@@ -274,13 +282,19 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             if not line:
                 continue
             x, means = [rho for rho, _ in line], [value.mean for _, value in line]
-            axes.plot(x, means, marker="o", label=title_of(model), color=COLOURS.get(model))
+            spread = None
             if all(value.known for _, value in line):
-                low, high = [one.low for _, one in line], [one.high for _, one in line]
-                axes.fill_between(x, low, high, alpha=0.15, color=COLOURS.get(model))
+                spread = [
+                    [value.mean - value.low for _, value in line],
+                    [value.high - value.mean for _, value in line],
+                ]
+            # Between two correlations nothing is known.
+            style = "o-" if len(line) > 2 else "o"
+            colour = COLOURS.get(model)
+            axes.errorbar(x, means, spread, fmt=style, label=title_of(model), color=colour)
         axes.set(title=ARTIFACTS[artifact].title, xlabel="correlation ρ")
         axes.set_ylabel("gain, nats" if number == 0 else "")
         axes.axhline(0, color="#9a9a9a", linewidth=0.8)
     if artifacts:
-        picture.axes[0].legend(fontsize=7)
+        picture.axes[0].legend(fontsize=7, loc="upper left")
     save_picture(picture, path)

@@ -192,7 +192,9 @@ def test_the_page_says_what_is_done_and_what_is_not() -> None:
     assert "Policies are DiffRO of 60 steps" in text and "the same 24 test sentences" in text
     assert "*Cautiously*" in text and "*With a detector*" in text
     alone = {"reward_models": ("plain",), "policies": ("diffro",)}
-    assert "*Cautiously*" not in page(study | {"plan": WHOLE_PLAN | alone}, rows)
+    few = page(study | {"plan": WHOLE_PLAN | alone}, rows)
+    assert "*Cautiously*" not in few and "| goal |" not in few
+    assert "which is not among these policies" in few
     assert "## Five clicks" in text
     assert "## Low hum" not in text
     assert "low hum: accuracy of" in text and "not measured" in text
