@@ -173,7 +173,10 @@ def _tell_unfinished(run: Path) -> None:
 
 
 def load_reward_models(
-    locations: Sequence[Location], model: SpeechTokenLM, codec_of: str | None = None
+    locations: Sequence[Location],
+    model: SpeechTokenLM,
+    codec_of: str | None = None,
+    origin: Origin | None = None,
 ) -> list[RewardModel]:
     """Load the reward models that a policy is trained against; all read the tokens it speaks.
 
@@ -181,11 +184,15 @@ def load_reward_models(
         locations: their names or paths.
         model: the policy.
         codec_of: what the user says of those that do not know their codec (`codec_identity`).
+        origin: what the policy began from, whose text ids content heads have to read; None: no text
+            is read.
     """
     models = {str(one): load_reward_model(one) for one in locations}
     known = {"the policy": model.config.codec}
     known |= {f"the reward model {name}": one.config.codec for name, one in models.items()}
     require_one_codec(known, codec_identity(codec_of))
+    if origin is not None and any(one.config.vocabulary for one in models.values()):
+        require_one_vocabulary(models, load_tokenizer(origin, model))
     return list(models.values())
 
 

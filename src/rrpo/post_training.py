@@ -25,7 +25,6 @@ from rrpo.loading import (
     load_reward_models,
     load_tokenizer,
     output_folder,
-    require_one_vocabulary,
 )
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import (
@@ -274,12 +273,7 @@ def _reward(
         told = ", ".join(map(str, names))
         raise UserError(f"of the reward models {told} one is named twice: name each once")
     if not own:
-        found = load_reward_models(names, model, codec_of)
-        if any(one.config.vocabulary for one in found):
-            require_one_vocabulary(
-                dict(zip(map(str, names), found, strict=True)), load_tokenizer(run, model)
-            )
-        return found
+        return load_reward_models(names, model, codec_of, run)
     if len(rewards) > 1:
         raise UserError("give a reward of your own alone: it can add what others say to its terms")
     return own[0]

@@ -75,7 +75,6 @@ def _audit(
         load_policy,
         load_reward_models,
         load_tokenizer,
-        require_one_vocabulary,
     )
     from rrpo.objectives.on_policy import OnPolicy
     from rrpo.objectives.rollouts import RolloutConfig
@@ -85,13 +84,14 @@ def _audit(
     from rrpo_bench import gradient
 
     model = load_policy(run)
-    tokenizer = load_tokenizer(origin_of(run), model)
-    models = dict(zip(rewards, load_reward_models(rewards, model), strict=True))
-    require_one_vocabulary(models, tokenizer)
+    origin = origin_of(run)
+    tokenizer = load_tokenizer(origin, model)
     prompts = [one.prompt for one in make_examples(tokenizer, load_data(data, model))]
     audited = {
         name: OnPolicy(model, load_policy(run), Reward([one]), prompts, RolloutConfig())
-        for name, one in models.items()
+        for name, one in zip(
+            rewards, load_reward_models(rewards, model, origin=origin), strict=True
+        )
     }
     estimators = (*gradient.EVERY, *(gradient.VARIANTS if more else ()))
     return gradient.audit(audited, size, seed, estimators)

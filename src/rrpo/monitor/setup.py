@@ -16,8 +16,6 @@ from rrpo.evaluate.judge import EmotionJudge
 from rrpo.loading import (
     is_mini,
     load_reward_models,
-    load_tokenizer,
-    require_one_vocabulary,
 )
 from rrpo.mini.world import World
 from rrpo.monitor.config import MonitorConfig
@@ -141,10 +139,8 @@ def ears(on_policy: OnPolicy, run: MonitoredRun, codec_of: str | None = None) ->
     if config.words and codec is None:
         raise UserError("monitor.words needs audio to listen to: name a monitor.voice")
     models = reward.models if isinstance(reward, Reward) else []
-    second = load_reward_models(config.second, model, codec_of) if config.second else []
-    if any(one.config.vocabulary for one in second):
-        named = dict(zip(config.second, second, strict=True))
-        require_one_vocabulary(named, load_tokenizer(origin_of(run.start), model))
+    given = (model, codec_of, origin_of(run.start))
+    second = load_reward_models(config.second, *given) if config.second else []
     for name, one in zip(config.second, second, strict=True):
         if TASK not in one.config.tasks and one.content is None:
             raise UserError(

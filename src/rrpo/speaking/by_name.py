@@ -13,9 +13,10 @@ from rrpo import repetition
 from rrpo.audio import Audio
 from rrpo.data.catalogue import emotion_name
 from rrpo.errors import NotFinite, UserError
-from rrpo.loading import Location, is_mini, load_policy, load_reward_models, require_one_vocabulary
+from rrpo.loading import Location, is_mini, load_policy, load_reward_models
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
+from rrpo.origin import Origin, origin_of
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import Reward
 from rrpo.speaking.best_of import (
@@ -121,13 +122,10 @@ def speech(
     model = load_policy(location)
     _require_voice(model, speaker)
     reward = None
-    found = load_reward_models(rewards, model, codec_of) if rewards else []
-    if found:
-        reward = choosing_reward(found)
+    if rewards:
+        origin = origin_of(location) if folder is None else Origin(start=str(folder))
+        reward = choosing_reward(load_reward_models(rewards, model, codec_of, origin))
     named = _named(location, model, voice, folder)
-    if isinstance(named.speaker, CosyVoiceSpeaker):
-        models = dict(zip(dict.fromkeys(map(str, rewards)), found, strict=True))
-        require_one_vocabulary(models, named.speaker.tokenizer)
     return named.say(text, emotion, seed, speaker, best_of, reward)
 
 
