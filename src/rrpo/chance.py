@@ -18,7 +18,7 @@ def seed_all(seed: int) -> None:
 
 
 def new_streams(stored: Tensor, generator: torch.Generator, processes: int, process: int) -> None:
-    """Seed every source of chance of a process anew, for another number of processes than before.
+    """Seed every source of chance of a process again, for another number of processes than before.
 
     The seed is the first eight bytes of SHA-256 over the objective's random state that the first
     process has stored, the number of processes and the number of this one: all streams differ, and

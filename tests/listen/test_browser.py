@@ -485,7 +485,7 @@ def test_an_old_tab_of_a_static_page_loses_nothing(browser: Any, tmp_path: Path)
     assert len({one.page for one in read_ratings(test).answers}) == 4
 
 
-def test_the_administrators_focus_stays_when_counts_are_made_anew(
+def test_the_administrators_focus_stays_when_counts_are_made_again(
     browser: Any, tmp_path: Path
 ) -> None:
     write_test(tmp_path / "test")

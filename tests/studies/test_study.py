@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,17 +60,22 @@ def runs(process: int) -> bool:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc whether a process runs")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_the_study(tmp_path: Path, number: signal.Signals) -> None:
-    study = multiprocessing.get_context("spawn").Process(
-        target=study_in_a_process, args=(str(tmp_path),)
-    )
+    tell_and_wait(study_in_a_process, tmp_path, lambda study: os.kill(study, number))
+
+
+def tell_and_wait(
+    study_of: Callable[[str], None], folder: Path, tell: Callable[[int], None]
+) -> None:
+    """Start a study of two jobs, tell its process to end once both work, and wait for all three."""
+    study = multiprocessing.get_context("spawn").Process(target=study_of, args=(str(folder),))
     study.start()
     until = time.monotonic() + 120
-    paths = [tmp_path / name for name in "ab"]
+    paths = [folder / name for name in "ab"]
     while not all(path.is_file() and path.read_text() for path in paths):
         assert time.monotonic() < until
         time.sleep(0.1)
     assert study.pid is not None
-    os.kill(study.pid, number)
+    tell(study.pid)
     children = [int(path.read_text()) for path in paths]
     while any(runs(child) for child in children) or study.is_alive():
         assert time.monotonic() < until
@@ -96,22 +102,8 @@ def saving_study_in_a_group(folder: str) -> None:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc whether a process runs")
 def test_what_runs_is_saved_where_all_are_told_to_end(tmp_path: Path) -> None:
     """As by `timeout` or Slurm, which signal the parent, its children and what they came from."""
-    study = multiprocessing.get_context("spawn").Process(
-        target=saving_study_in_a_group, args=(str(tmp_path),)
-    )
-    study.start()
-    until = time.monotonic() + 120
-    paths = [tmp_path / name for name in "ab"]
-    while not all(path.is_file() and path.read_text() for path in paths):
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    assert study.pid is not None
-    os.killpg(study.pid, signal.SIGTERM)
-    children = [int(path.read_text()) for path in paths]
-    while any(runs(child) for child in children) or study.is_alive():
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    assert all(path.with_suffix(".saved").is_file() for path in paths)
+    tell_and_wait(saving_study_in_a_group, tmp_path, lambda study: os.killpg(study, signal.SIGTERM))
+    assert {path.name for path in tmp_path.glob("*.saved")} == {"a.saved", "b.saved"}
 
 
 def test_a_study_is_not_written_into_a_training_run(tmp_path: Path) -> None:

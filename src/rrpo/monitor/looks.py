@@ -249,7 +249,7 @@ def _wealth(looks: Sequence[Line], key: str, planned: int) -> float:
 
 
 def _since_alarm(lines: Sequence[Line]) -> list[Line]:
-    """Return the lines after the last alarm: after each the test begins anew."""
+    """Return the lines after the last alarm: after each the test begins again."""
     last = max((place for place, one in enumerate(lines) if one["alarm"]), default=-1)
     return list(lines[last + 1 :])
 
