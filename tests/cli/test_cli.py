@@ -46,11 +46,16 @@ def test_it_is_installed(tmp_path: Path) -> None:
 
 
 def test_what_takes_long_to_load_is_loaded_where_it_is_used() -> None:
-    """A command begins with torch alone; its modules load in a process that has loaded no other."""
+    """A command begins with torch alone; its modules load in a process that has loaded no other.
+
+    Nor is torch's compiler loaded by reading models.
+    """
     code = """
 import sys, rrpo.cli, rrpo.judging, rrpo.post_training, rrpo.reward_eval, rrpo.studies.demo.demo
 import rrpo.data.tokenize, rrpo.report.terminal, rrpo.speaking.by_name
-print({"scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib"} & set(sys.modules))
+rrpo.load_policy("mini"), rrpo.load_reward_model("mini")
+late = {"scipy.stats", "scipy.signal", "scipy.optimize", "matplotlib", "torch._dynamo"}
+print(late & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr

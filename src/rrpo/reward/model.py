@@ -36,6 +36,9 @@ def initial_table(codes: int, width: int) -> Tensor:
     codes are the same; its entries have unit variance. Neighbouring codes of finite scalar
     quantization sound alike, so a code that training never meets still gets a sensible meaning.
     """
+    sizes = torch.empty(codes, width)
+    if sizes.is_meta:  # they alone are asked for, and a sum would load torch's compiler
+        return sizes
     chosen = digits(torch.arange(codes))
     positions = chosen.shape[-1]
     vectors = torch.randn(positions, 3, width) / positions**0.5
