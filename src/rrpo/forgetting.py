@@ -25,7 +25,7 @@ from rrpo.evaluate.panel import kl_of
 from rrpo.evaluate.statistics import interval
 from rrpo.files import require_writable, write_json
 from rrpo.interval import Interval
-from rrpo.loading import Location, is_mini, load_policy, load_tokenizer
+from rrpo.loading import Location, is_mini, load_tokenizer
 from rrpo.mini.world import World
 from rrpo.origin import is_run, origin_of
 from rrpo.policy import SpeechTokenLM
@@ -35,7 +35,7 @@ from rrpo.progress import Progress
 from rrpo.provenance import weights_hash
 from rrpo.speaking import cosyvoice as cosyvoice_speaking
 from rrpo.speaking import mini as mini_speaking
-from rrpo.speaking.by_name import refuse_voice
+from rrpo.speaking.by_name import load_to_speak, refuse_voice
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
 from rrpo.speaking.speaker import Said, asked
 
@@ -148,7 +148,7 @@ def _pair(
     voice: Location | None,
     folder: Location | None,
 ) -> Pair:
-    tuned, first = load_policy(policy), load_policy(start)
+    tuned, first = load_to_speak(policy), load_to_speak(start)
     require_one_codec({f"the policy {policy}": tuned.config.codec, str(start): first.config.codec})
     given = None if texts is None else _read(Path(texts))
     if is_mini(tuned):

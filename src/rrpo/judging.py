@@ -20,7 +20,6 @@ from rrpo.loading import (
     codec_identity,
     is_mini,
     load_data,
-    load_policy,
     load_reward_model,
 )
 from rrpo.mini.world import World
@@ -30,7 +29,7 @@ from rrpo.provenance import weights_hash
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardModel
 from rrpo.run_folder import begin_folder, commit_folder, discard_fresh
-from rrpo.speaking.by_name import REMEDY, naming, refuse_voice
+from rrpo.speaking.by_name import REMEDY, load_to_speak, naming, refuse_voice
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.speaking.speaker import Speaker, every_emotion, first_texts
@@ -139,7 +138,7 @@ def _load(
         if is_run(one):
             require_writable(Path(one))  # what is heard is kept there, after minutes
     scorers = {str(one): load_reward_model(one) for one in rewards}
-    loaded = {str(one): load_policy(one) for one in policies}
+    loaded = {str(one): load_to_speak(one) for one in policies}
     known = {f"the policy {name}": one.config.codec for name, one in loaded.items()}
     known |= {f"the reward model {name}": one.config.codec for name, one in scorers.items()}
     require_one_codec(known, codec_identity(codec_of))

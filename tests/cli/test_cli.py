@@ -213,6 +213,28 @@ def test_mistakes_of_usage_are_one_line(tmp_path: Path) -> None:
     assert "Usage: rrpo reward" in rrpo("reward", code=2)
 
 
+def test_too_little_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def of_the_gpu(**_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    def of_the_machine(**_: object) -> None:
+        torch.empty(2**55)
+
+    for command, said in (
+        (of_the_gpu, "the GPU has too little memory for this"),
+        (of_the_machine, "there is too little memory for this"),
+    ):
+        monkeypatch.setattr("rrpo.cli.app", command)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"error: {said}") and line.count("\n") == 1
+        assert "--set recompute=true" in line
+
+
 def test_files_that_cannot_be_what_they_should_are_named(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "x.wav").mkdir()
     said = ("speak", "--policy", tiny / "policy", "--text", "Hello.", "--out")

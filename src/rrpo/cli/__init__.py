@@ -180,6 +180,8 @@ def main() -> None:
         kind = type(error).__name__
         if kind == "Abort":
             _interrupted()
+        if (told := _out_of_memory(error)) is not None:
+            _mistake(told)
         if not hasattr(error, "format_message"):
             raise
         if kind == "NoArgsIsHelpError":
@@ -192,6 +194,16 @@ def main() -> None:
         if code == INTERRUPTED:  # typer's word for Ctrl-C
             _interrupted()
         sys.exit(code)
+
+
+def _out_of_memory(error: Exception) -> str | None:
+    """Return what to say of an error if it is of a lack of memory, torch's own or the system's."""
+    less = "a training: take a smaller batch or --set recompute=true"
+    if type(error).__name__ == "OutOfMemoryError":
+        return f"the GPU has too little memory for this; {less}; else ACCELERATE_USE_CPU=true"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"there is too little memory for this; {less}"
+    return None
 
 
 def _require_utf8(*words: str) -> None:

@@ -9,12 +9,12 @@ from rrpo.data.shards import Utterance
 from rrpo.data.text_table import read_table
 from rrpo.errors import UserError
 from rrpo.listen.design import RESERVED
-from rrpo.loading import MINI, Location, is_mini, load_data, load_policy
+from rrpo.loading import MINI, Location, is_mini, load_data
 from rrpo.mini.world import World
 from rrpo.policy import SpeechTokenLM
 from rrpo.report.files import read_lines
 from rrpo.sound.file import load_speech
-from rrpo.speaking.by_name import naming, refuse_voice
+from rrpo.speaking.by_name import load_to_speak, naming, refuse_voice
 from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
 from rrpo.speaking.mini import MiniSpeaker, unseen_utterances
 from rrpo.speaking.speaker import Speaker, every_emotion
@@ -204,7 +204,7 @@ def _samples(folder: Path) -> dict[str, dict[Item, Rendition]]:
 
 def _spoken(named: Sequence[tuple[str, str]], speaking: Speaking) -> Gathered:
     """Let policies speak unseen texts, as `rrpo evaluate` does."""
-    loaded = [(name, place, load_policy(place)) for name, place in named]
+    loaded = [(name, place, load_to_speak(place)) for name, place in named]
     if all(is_mini(model) for _, _, model in loaded):
         return _spoken_mini(loaded, speaking)
     rows = every_emotion(load_data(speaking.data, loaded[0][2], True), speaking.texts)

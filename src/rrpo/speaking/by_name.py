@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
 from rrpo import repetition
 from rrpo.audio import Audio
 from rrpo.data.catalogue import emotion_name
 from rrpo.errors import NotFinite, UserError
-from rrpo.loading import Location, is_mini, load_policy, load_reward_models
+from rrpo.loading import MINI, Location, is_mini, load_policy, load_reward_models
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
 from rrpo.origin import Origin, origin_of
@@ -119,7 +121,7 @@ def speech(
 ) -> Speech:
     """Speak a text as `speak` does; return its tokens and what is odd about it, too."""
     require_count(best_of, rewards)
-    model = load_policy(location)
+    model = load_to_speak(location)
     _require_voice(model, speaker)
     reward = None
     if rewards:
@@ -178,6 +180,15 @@ class NamedSpeaker:
         return Speech(said.tokens, sound, self.speaker.rate, notes, choice)
 
 
+def load_to_speak(location: Location = MINI) -> SpeechTokenLM:
+    """Load a policy as `load_policy` does, onto what it draws on: a GPU where there is one.
+
+    As with trainings, `ACCELERATE_USE_CPU=true` keeps it on the processor.
+    """
+    there = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+    return load_policy(location).to("cuda" if there else "cpu")
+
+
 def load_speaker(
     location: Location,
     voice: Location | None = None,
@@ -188,7 +199,7 @@ def load_speaker(
 
     `told` is a run in whose words CosyVoice is told an emotion, by default its own.
     """
-    return _named(location, load_policy(location), voice, folder, told)
+    return _named(location, load_to_speak(location), voice, folder, told)
 
 
 def _named(
