@@ -24,8 +24,14 @@ from rrpo.checkpoint import load_tensors
 from rrpo.data.shards import read_shard
 from rrpo.loading import load_policy
 from rrpo.mini.world import World
+from rrpo.monitor import MonitorConfig
+from rrpo.objectives.diffro import DiffROConfig
 from rrpo.objectives.pairs import CHOSEN, PairsConfig, draw_pairs
+from rrpo.policy.layout import Example
+from rrpo.policy_runs import DiffRORun
 from rrpo.progress import read_metrics
+from rrpo.reward import RewardModel
+from rrpo.runs import train_on_policy
 from rrpo.speaking import cosyvoice
 from rrpo.speaking.best_of import choose
 from rrpo.speaking.mini import MiniSpeaker, unseen_utterances
@@ -33,6 +39,15 @@ from rrpo.speaking.speaker import Said
 from rrpo.train import TrainingInterrupted, train
 
 Figures = dict[str, Any]
+
+
+OBJECTIVES: dict[str, Callable[[], Any]] = {
+    **several.OBJECTIVES,
+    "recorded": lambda: several.diffro(told=False, history="recorded"),
+    "cut draws": lambda: several.diffro(told=False, rollout={"top_k": 5, "top_p": 0.9}),
+    "recomputed": several.recomputed,
+    "adapters": lambda: several.diffro(told=False, adapted=True),
+}
 
 
 def same_noise() -> None:
@@ -138,6 +153,20 @@ def drawn(root: Path, device: torch.device) -> Figures:
     return {"same": found[0] == found[1], "tokens": sum(map(len, found[0]["said"]))}
 
 
+def watched(root: Path, device: torch.device) -> Figures:
+    """Train a policy that listens to itself; return how often it did."""
+    config = DiffRORun(
+        train=several.CONFIG.model_copy(update={"steps": 2}),
+        diffro=DiffROConfig(batch_size=2),
+        monitor=MonitorConfig(every=1, sentences=2),
+    )
+    examples = [Example(*pair) for pair in zip(several.prompts(), several.speech(), strict=True)]
+    made = (several.policy(), several.policy(1), [RewardModel(several.PAYING)], examples)
+    with patch.object(Accelerator, "device", device), pretended.Pretending():
+        train_on_policy(*made, config, root, description="")
+    return {"looks": len((root / "monitor.jsonl").read_text().splitlines())}
+
+
 def mixed(device: torch.device) -> Figures:
     """Return which of some operations the device refuses: those that mix it with the processor."""
     here = torch.arange(3)
@@ -167,10 +196,11 @@ def main(root: Path) -> None:
     torch.set_num_threads(1)
     device = pretended.register()
     same_noise()
-    lines = {f"slope {name}": compared(make, device) for name, make in several.OBJECTIVES.items()}
+    lines = {f"slope {name}": compared(make, device) for name, make in OBJECTIVES.items()}
     lines |= {"mixed": mixed(device), "spoken": spoken(device), "drawn": drawn(root, device)}
+    lines["watched"] = watched(root / "watched", device)
     for name in ("diffro", "reward"):
-        lines[f"training {name}"] = trainings(several.OBJECTIVES[name], root / name, device)
+        lines[f"training {name}"] = trainings(OBJECTIVES[name], root / name, device)
     for name, figures in lines.items():
         print(json.dumps({"name": name, **figures}))
 

@@ -52,12 +52,32 @@ def test_tensors_of_two_devices_do_not_mix(lines: dict[str, dict[str, Any]]) -> 
 
 
 @needed
-@pytest.mark.parametrize("name", ["sft", "dpo", "diffro", "diffro, duration", "grpo", "rloo"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sft", "dpo", "diffro", "diffro, duration", "grpo", "rloo"),
+        *("recorded", "cut draws", "recomputed"),
+    ],
+)
 def test_the_gradient_of_a_policy(lines: dict[str, dict[str, Any]], name: str) -> None:
     found = lines[f"slope {name}"]
     assert found["there"] == pytest.approx(found["here"], rel=1e-6)
     assert found["apart"] < 1e-6
     assert found["weights"] == 30
+
+
+@needed
+def test_the_gradient_of_adapters(lines: dict[str, dict[str, Any]]) -> None:
+    """Of a policy in bfloat16, which rounds."""
+    found = lines["slope adapters"]
+    assert found["there"] == pytest.approx(found["here"], rel=1e-6)
+    assert found["apart"] < 1e-4
+    assert found["weights"] == 28
+
+
+@needed
+def test_a_policy_listens_to_itself(lines: dict[str, dict[str, Any]]) -> None:
+    assert lines["watched"]["looks"] == 3
 
 
 @needed
