@@ -22,7 +22,15 @@ from rrpo.reward.posteriors import log_posteriors
 from rrpo.studies.study import side_by_side
 from rrpo.train import Objective, train
 from rrpo_studies.real_speech.ceiling import CeilingObjective, StateRewardModel
-from rrpo_studies.real_speech.folds import CEILING, Fold, Job, Size, configurations, mixes_audio
+from rrpo_studies.real_speech.folds import (
+    CEILING,
+    PRETRAINED,
+    Fold,
+    Job,
+    Size,
+    configurations,
+    mixes_audio,
+)
 from rrpo_studies.real_speech.workspace import (
     RATES,
     TOKENIZER,
@@ -67,7 +75,7 @@ def _hardened(workspace: Workspace, job: Job) -> Tensor:
     if mixes_audio(job.model):
         mixes = evenly_mixed(clean, workspace.pool(job.fold), workspace.size.mixes)
     objective = RewardObjective(model, clean, configurations()[job.model], mixes)
-    _train(workspace, objective, job, RATES["finetune"])
+    _train(workspace, objective, job, RATES["head" if job.model == PRETRAINED else "finetune"])
     return log_posteriors(model, [torch.from_numpy(rows[i].tokens) for i in workspace.labelled])
 
 

@@ -25,7 +25,7 @@ def label(model: str) -> str:
     named = {
         CEILING: "continuous states, plain",
         AUDIO: "LS + EAM + Adv, audio mixed",
-        PRETRAINED: "Pre-trained only (a head of 300 steps)",
+        PRETRAINED: "Pre-trained, only its head fitted",
     }
     return named.get(model) or reward_model_label(model)
 

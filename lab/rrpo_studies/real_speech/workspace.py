@@ -56,8 +56,8 @@ from rrpo_studies.real_speech.train_speech import (
 
 TOKENIZER = SpeechTokenizerConfig()
 LONGEST = 30.0
-RATES = {"tokenizer": 2e-3, "pretrain": 1e-3, "finetune": 3e-4, "ceiling": 5e-4}
-"""Learning rates."""
+RATES = {"tokenizer": 2e-3, "pretrain": 1e-3, "finetune": 3e-4, "head": 3e-3, "ceiling": 5e-4}
+"""Learning rates; a head that is fitted alone has not converged at that of a whole model."""
 WEIGHT_DECAY = 0.05
 """Of fine-tuning."""
 
