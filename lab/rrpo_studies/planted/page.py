@@ -28,8 +28,8 @@ from rrpo_studies.planted.figures import (
 from rrpo_studies.planted.plan import EMOTION, START_SHARE
 from rrpo_studies.planted.recipes import POLICIES, REWARD_MODELS, title_of
 
-BEST = "rrpo_second_round"
-"""The policy of which the goal is asked."""
+BEST = ("rrpo_second_round", "rrpo_balanced_detector_3")
+"""The policies of which the goal is asked: the first of them that is among those trained."""
 LOSS = 0.02
 """How much accuracy it may cost."""
 DRAWN = ("plain", "ls_eam_adv", "ls_eam_adv_exchanged", "ls_eam_adv_balanced")
@@ -66,11 +66,11 @@ def page(study: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 def _goal(figures: Figures, plan: Mapping[str, Any]) -> list[str]:
-    """Return the goal's table, where the policy that it is asked of is among those trained."""
-    if BEST not in plan["policies"]:
-        asked = POLICIES[BEST].title
-        return [f"The goal is asked of “{asked}”, which is not among these policies."]
-    return table("goal", COLUMNS, verdicts(aims(figures, plan)))
+    """Return the goal's table, where a policy that it is asked of is among those trained."""
+    if asked := aims(figures, plan):
+        return table("goal", COLUMNS, verdicts(asked))
+    titles = " or ".join(f"“{POLICIES[name].title}”" for name in BEST)
+    return [f"The goal is asked of {titles}: neither is among these policies."]
 
 
 def _conditions(plan: Mapping[str, Any]) -> list[str]:
@@ -119,12 +119,15 @@ def by_cell(rows: Sequence[Row]) -> dict[tuple[float, str, str, str, str], Row]:
 
 
 def aims(figures: Figures, plan: Mapping[str, Any]) -> list[Aim]:
-    """Return what is asked of the best recipe, for each artifact.
+    """Return what is asked of the best recipe, for each artifact; nothing where it is not trained.
 
     Nothing is measured unless all seeds are there, more than one, nor where the first policy did
     not learn the artifact, which is where it says no more of it than the control.
     """
-    rho, model = plan["policy_rho"], POLICIES[BEST].reward_model
+    best = next((name for name in BEST if name in plan["policies"]), None)
+    if best is None:
+        return []
+    rho, model = plan["policy_rho"], POLICIES[best].reward_model
     found = []
     for artifact in plan["artifacts"]:
         title, of_first = ARTIFACTS[artifact].title, POLICIES[FIRST_POLICY].reward_model
@@ -134,15 +137,15 @@ def aims(figures: Figures, plan: Mapping[str, Any]) -> list[Aim]:
             (MATCHED["judge"], f"planted less a tenth of {FIRST_POLICY} {MATCHED['judge']}"),
             ("in the last half of the looks", TENTH_LATE),
         ):
-            row = figures.get((rho, artifact, model, BEST, measure))
+            row = figures.get((rho, artifact, model, best, measure))
             asked = (
-                f"{title}: {POLICIES[BEST].title}, artifacts an utterance less {TENTH:g} times "
+                f"{title}: {POLICIES[best].title}, artifacts an utterance less {TENTH:g} times "
                 f"those of {POLICIES[FIRST_POLICY].title}, {where}"
             )
             found.append(Aim(asked, _whole(row, plan) if hacked else None, most=0.0, surely=True))
-        row = figures.get((rho, artifact, model, BEST, TENTH_MORE))
+        row = figures.get((rho, artifact, model, best, TENTH_MORE))
         asked = (
-            f"{title}: {POLICIES[BEST].title}, artifacts an utterance beyond the control’s less "
+            f"{title}: {POLICIES[best].title}, artifacts an utterance beyond the control’s less "
             f"{TENTH:g} times those of {POLICIES[FIRST_POLICY].title} beyond the control’s, in the "
             "last half of the looks"
         )

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from rrpo_studies.planted.figures import Row, at_kl, rows_of
-from rrpo_studies.planted.page import BEST, aims, by_cell, page
+from rrpo_studies.planted.page import BEST as OF_THE_GOAL
+from rrpo_studies.planted.page import aims, by_cell, page
 from rrpo_studies.planted.plan import SMOKE, Job
 from rrpo_studies.planted.recipes import POLICIES, REWARD_MODELS
+
+BEST = OF_THE_GOAL[0]
 
 
 def curve(rates: list[float], judges: list[float]) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def study_of_two_seeds(rate: float = 0.05) -> dict[Job, Any]:
     return found
 
 
-PLAN = {"policy_rho": 0.95, "artifacts": ["click"], "seeds": 2}
+PLAN = {"policy_rho": 0.95, "artifacts": ["click"], "seeds": 2, "policies": [BEST]}
 
 
 def test_figures_are_paired_by_seed_and_matched_where_the_judge_is_equal() -> None:
@@ -194,7 +197,11 @@ def test_the_page_says_what_is_done_and_what_is_not() -> None:
     alone = {"reward_models": ("plain",), "policies": ("diffro",)}
     few = page(study | {"plan": WHOLE_PLAN | alone}, rows)
     assert "*Cautiously*" not in few and "| goal |" not in few
-    assert "which is not among these policies" in few
+    assert "neither is among these policies" in few
+    others = {"policies": ("diffro", OF_THE_GOAL[1])}
+    asked = page(study | {"plan": WHOLE_PLAN | others}, rows)
+    assert f"five clicks: {POLICIES[OF_THE_GOAL[1]].title}, artifacts an utterance less" in asked
+    assert f"five clicks: {POLICIES[BEST].title}, artifacts" in text
     assert "## Five clicks" in text
     assert "## Low hum" not in text
     assert "low hum: accuracy of" in text and "not measured" in text
