@@ -1,0 +1,167 @@
+"""What the policies of a planted study cost in words and quality, and what they say drawn cooler.
+
+    python scripts/planted_words.py planted --artifacts plosive,silence --out words.json
+
+Each start and each policy whose weights are still in the study's folder says the study's test
+sentences in the planted emotion, twice: as it was trained and looked at (temperature 1, uncut), and
+as `rrpo speak` draws. Both are heard by the emotion judge, the recogniser, DistillMOS and the count
+of the artifact. Figures are means of an utterance for each seed, with Student's 95 % interval over
+seeds; differences are paired by seed. What is heard is kept in the folder, so the same command
+goes on where it stopped.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rrpo import policy
+from rrpo.cores import machine
+from rrpo.evaluate import quality as predictors
+from rrpo.evaluate.matched import run_interval
+from rrpo.evaluate.panel import Judges, measure
+from rrpo.files import read_json, write_json
+from rrpo.interval import Interval
+from rrpo.mini.world import World
+from rrpo.objectives.rollouts import RolloutConfig
+from rrpo.report.markdown import table
+from rrpo.speaking.mini import SPEAKING, MiniSpeaker
+from rrpo.studies.study import side_by_side
+from rrpo_studies.planted.artifacts import ARTIFACTS
+from rrpo_studies.planted.looks import in_pairs
+from rrpo_studies.planted.plan import EMOTION
+from rrpo_studies.planted.recipes import POLICIES, WHOLE
+
+DRAWS: dict[str, RolloutConfig] = {"as trained": WHOLE, "as spoken": SPEAKING}
+MEASURES = {
+    "artifacts": "artifacts an utterance",
+    "judge": "judge",
+    "word_error": "word error",
+    "distillmos": "DistillMOS",
+    "tokens": "tokens",
+}
+START, CONTROL, FIRST = "start", "control", "diffro"
+"""What is trained before any policy; what differences are to, the start beside it."""
+
+
+def systems(folder: Path, artifacts: Sequence[str]) -> list[tuple[str, str, int, Path]]:
+    """Return artifact, name, seed and checkpoint of what has weights in a study's folder."""
+    found = []
+    for artifact in artifacts:
+        for place in sorted(folder.glob(f"start/{artifact}-*")):
+            found.append((artifact, START, int(place.name.rpartition("-")[2]), place))
+        for place in sorted(folder.glob(f"policy/{artifact}-*")):
+            name, _, seed = place.name.rpartition("-")
+            found.append((artifact, name.rpartition("-")[2], int(seed), place))
+    return [one for one in found if (one[3] / "checkpoint" / "model.safetensors").is_file()]
+
+
+def hear(asked: tuple[str, int, Path, int, Path]) -> None:
+    """Let one system speak and be heard; write the means of its figures."""
+    artifact, seed, place, sentences, out = asked
+    if out.is_file():
+        return
+    torch.set_num_threads(1)
+    world = World()
+    judges = Judges.installed(world.judge())
+    judges.quality = {"distillmos": predictors.available()["distillmos"]}
+    rows = [row for row in in_pairs(world.shard("test_same")) if row.emotion == EMOTION]
+    found = {}
+    for name, drawn in DRAWS.items():
+        speaker = MiniSpeaker(policy.load(place), world, world.codec(), drawn=drawn)
+        samples = speaker.samples(rows[:sentences], seed)
+        heard = measure(samples, {}, judges)
+        count = ARTIFACTS[artifact].count
+        found[name] = {
+            "artifacts": float(np.mean([count(one.audio) for one in samples])),
+            "judge": float(np.mean([row["judge_probability"] for row in heard])),
+            "word_error": float(np.mean([row["content_error"] for row in heard])),
+            "distillmos": float(np.mean([row["quality"]["distillmos"] for row in heard])),
+            "tokens": float(np.mean([row["tokens"] for row in heard])),
+        }
+    write_json(out, found)
+
+
+Seeds = Mapping[int, Mapping[str, Any]]
+
+
+def compared(own: Seeds, others: Seeds | None, drawn: str) -> dict[str, Interval]:
+    """Return each measure over seeds; with others less theirs, of the seeds that both have."""
+    seeds = sorted(own if others is None else own.keys() & others.keys())
+    values = {
+        key: [
+            own[seed][drawn][key] - (0.0 if others is None else others[seed][drawn][key])
+            for seed in seeds
+        ]
+        for key in MEASURES
+    }
+    return {key: run_interval(one) for key, one in values.items()}
+
+
+def figures(heard: Mapping[tuple[str, str], Seeds]) -> dict[str, Any]:
+    """Return artifact → how it is drawn → system → its figures, and less start and control."""
+    found: dict[str, Any] = {}
+    for (artifact, name), own in heard.items():
+        for drawn in DRAWS:
+            cell: dict[str, Any] = {"seeds": len(own), **compared(own, None, drawn)}
+            for other in (START, CONTROL, FIRST):
+                if other != name and (artifact, other) in heard:
+                    cell[f"less {other}"] = compared(own, heard[artifact, other], drawn)
+            found.setdefault(artifact, {}).setdefault(drawn, {})[name] = cell
+    return found
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """Return the tables as markdown."""
+    lines = []
+    for artifact, draws in found.items():
+        for drawn, cells in draws.items():
+            lines += ["", f"{ARTIFACTS[artifact].title.capitalize()}, {drawn}:", ""]
+            columns = [*MEASURES.values(), "word error less the start’s"]
+            rows = []
+            for name, cell in cells.items():
+                title = "start" if name == START else POLICIES[name].title
+                less = cell.get(f"less {START}")
+                told = "–" if less is None else f"{less['word_error']:.2f}"
+                rows.append((title, [*(f"{cell[key]:.2f}" for key in MEASURES), told]))
+            lines += table("policy", columns, rows)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Hear what is left, then print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--artifacts", default=",".join(ARTIFACTS))
+    parser.add_argument("--sentences", type=int, default=24)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    every = systems(given.folder, given.artifacts.split(","))
+    kept = given.folder / "words"
+    kept.mkdir(exist_ok=True)
+    files = {one: kept / f"{one[0]}-{one[1]}-{one[2]}.json" for one in every}
+    asked = [
+        (artifact, seed, place, given.sentences, files[artifact, name, seed, place])
+        for artifact, name, seed, place in every
+    ]
+    side_by_side(hear, [one for one in asked if not one[-1].is_file()], "systems")
+    heard: dict[tuple[str, str], dict[int, Any]] = {}
+    for artifact, name, seed, place in every:
+        found = read_json(files[artifact, name, seed, place])
+        heard.setdefault((artifact, name), {})[seed] = found
+    result = figures(heard)
+    if given.out:
+        command = f"python scripts/planted_words.py {' '.join(sys.argv[1:])}"
+        told = {"command": command, "machine": machine(), "sentences": given.sentences}
+        write_json(given.out, {**told, "emotion": EMOTION, "figures": result})
+    print(page(result))
+
+
+if __name__ == "__main__":
+    main()
