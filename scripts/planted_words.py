@@ -1,6 +1,6 @@
 """What the policies of a planted study cost in words and quality, and what they say drawn cooler.
 
-    python scripts/planted_words.py planted --artifacts plosive,silence --out words.json
+    python scripts/planted_words.py planted --artifacts plosive --policies diffro --out words.json
 
 Each start and each policy whose weights are still in the study's folder says the study's test
 sentences in the planted emotion, twice: as it was trained and looked at (temperature 1, uncut), and
@@ -48,15 +48,18 @@ START, CONTROL, FIRST = "start", "control", "diffro"
 """What is trained before any policy; what differences are to, the start beside it."""
 
 
-def systems(folder: Path, artifacts: Sequence[str]) -> list[tuple[str, str, int, Path]]:
-    """Return artifact, name, seed and checkpoint of what has weights in a study's folder."""
+def systems(
+    folder: Path, artifacts: Sequence[str], policies: Sequence[str]
+) -> list[tuple[str, str, int, Path]]:
+    """Return artifact, name, seed and folder of what has weights in a study's folder."""
     found = []
     for artifact in artifacts:
         for place in sorted(folder.glob(f"start/{artifact}-*")):
             found.append((artifact, START, int(place.name.rpartition("-")[2]), place))
         for place in sorted(folder.glob(f"policy/{artifact}-*")):
             name, _, seed = place.name.rpartition("-")
-            found.append((artifact, name.rpartition("-")[2], int(seed), place))
+            if (what := name.rpartition("-")[2]) in policies:
+                found.append((artifact, what, int(seed), place))
     return [one for one in found if (one[3] / "checkpoint" / "model.safetensors").is_file()]
 
 
@@ -139,10 +142,11 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--artifacts", default=",".join(ARTIFACTS))
+    parser.add_argument("--policies", default=",".join(POLICIES))
     parser.add_argument("--sentences", type=int, default=24)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    every = systems(given.folder, given.artifacts.split(","))
+    every = systems(given.folder, given.artifacts.split(","), given.policies.split(","))
     kept = given.folder / "words"
     kept.mkdir(exist_ok=True)
     files = {one: kept / f"{one[0]}-{one[1]}-{one[2]}.json" for one in every}
