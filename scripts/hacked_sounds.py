@@ -25,7 +25,7 @@ SHOWN = {
     CONTROL: "DiffRO where clicks tell nothing",
     FIRST_POLICY: "DiffRO, plain reward model",
     "rrpo": "RRPO, hardened reward model",
-    BEST: "RRPO, hardened, with a detector",
+    BEST[0]: "RRPO, hardened, with a detector",
 }
 """Policies by name, and how the demo's page calls them."""
 SENTENCES = 2

@@ -28,6 +28,7 @@ from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
 from rrpo.mini.world import World
 from rrpo.objectives.rollouts import RolloutConfig
+from rrpo.provenance import weights_hash
 from rrpo.report.markdown import table
 from rrpo.speaking.mini import SPEAKING, MiniSpeaker
 from rrpo.studies.study import side_by_side
@@ -63,11 +64,16 @@ def systems(
     return [one for one in found if (one[3] / "checkpoint" / "model.safetensors").is_file()]
 
 
+def kept(out: Path, place: Path, sentences: int) -> dict[str, Any] | None:
+    """Return the figures of what was heard; None where these weights were not, or said less."""
+    found = read_json(out) if out.is_file() else {}
+    same = found.get("sentences") == sentences and found.get("weights") == weights_hash(place)
+    return found["figures"] if same else None
+
+
 def hear(asked: tuple[str, int, Path, int, Path]) -> None:
     """Let one system speak and be heard; write the means of its figures."""
     artifact, seed, place, sentences, out = asked
-    if out.is_file():
-        return
     torch.set_num_threads(1)
     world = World()
     judges = Judges.installed(world.judge())
@@ -86,7 +92,8 @@ def hear(asked: tuple[str, int, Path, int, Path]) -> None:
             "distillmos": float(np.mean([row["quality"]["distillmos"] for row in heard])),
             "tokens": float(np.mean([row["tokens"] for row in heard])),
         }
-    write_json(out, found)
+    told = {"sentences": sentences, "weights": weights_hash(place), "figures": found}
+    write_json(out, told)
 
 
 Seeds = Mapping[int, Mapping[str, Any]]
@@ -112,7 +119,7 @@ def figures(heard: Mapping[tuple[str, str], Seeds]) -> dict[str, Any]:
         for drawn in DRAWS:
             cell: dict[str, Any] = {"seeds": len(own), **compared(own, None, drawn)}
             for other in (START, CONTROL, FIRST):
-                if other != name and (artifact, other) in heard:
+                if other != name and own.keys() & heard.get((artifact, other), {}).keys():
                     cell[f"less {other}"] = compared(own, heard[artifact, other], drawn)
             found.setdefault(artifact, {}).setdefault(drawn, {})[name] = cell
     return found
@@ -147,17 +154,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     every = systems(given.folder, given.artifacts.split(","), given.policies.split(","))
-    kept = given.folder / "words"
-    kept.mkdir(exist_ok=True)
-    files = {one: kept / f"{one[0]}-{one[1]}-{one[2]}.json" for one in every}
+    if not every:
+        parser.error(
+            f"{given.folder} holds no weights of these: name the folder of a planted study"
+        )
+    words = given.folder / "words"
+    words.mkdir(exist_ok=True)
+    files = {one: words / f"{one[0]}-{one[1]}-{one[2]}.json" for one in every}
     asked = [
         (artifact, seed, place, given.sentences, files[artifact, name, seed, place])
         for artifact, name, seed, place in every
     ]
-    side_by_side(hear, [one for one in asked if not one[-1].is_file()], "systems")
+    side_by_side(hear, [one for one in asked if kept(one[4], one[2], one[3]) is None], "systems")
     heard: dict[tuple[str, str], dict[int, Any]] = {}
     for artifact, name, seed, place in every:
-        found = read_json(files[artifact, name, seed, place])
+        found = kept(files[artifact, name, seed, place], place, given.sentences)
         heard.setdefault((artifact, name), {})[seed] = found
     result = figures(heard)
     if given.out:

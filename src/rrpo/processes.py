@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
-from accelerate.utils import gather_object, reduce
+from accelerate.utils import gather_object, parse_flag_from_env, reduce
 
 from rrpo.errors import NotFinite, UserError
 
@@ -62,13 +62,28 @@ def require_launcher() -> None:
     )
 
 
+def stays_on_cpu() -> bool:
+    """Say whether `ACCELERATE_USE_CPU` asks to compute without a GPU.
+
+    Raises:
+        UserError: it says neither yes nor no.
+    """
+    try:
+        return bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
+    except ValueError:
+        raise UserError(
+            f"ACCELERATE_USE_CPU is {os.environ['ACCELERATE_USE_CPU']!r}: set it to true or false"
+        ) from None
+
+
 def training_processes() -> Accelerator:
     """Join the processes that train together; by far the most often there is one.
 
     Raises:
-        UserError: what `require_launcher` refuses.
+        UserError: what `require_launcher` and `stays_on_cpu` refuse.
     """
     require_launcher()
+    stays_on_cpu()
     # The loop casts and scales by itself.
     made = Accelerator(
         mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)]

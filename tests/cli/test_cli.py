@@ -1,5 +1,6 @@
 """The command line in a process of its own: help, versions, one line for each mistake."""
 
+import errno
 import subprocess
 import sys
 import warnings
@@ -219,12 +220,20 @@ def test_too_little_memory_is_one_line(
     def of_the_gpu(**_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
+    def of_a_library(**_: object) -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+
     def of_the_machine(**_: object) -> None:
         torch.empty(2**55)
 
+    def of_a_new_process(**_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
     for command, said in (
         (of_the_gpu, "the GPU has too little memory for this"),
+        (of_a_library, "the GPU has too little memory for this"),
         (of_the_machine, "there is too little memory for this"),
+        (of_a_new_process, "there is too little memory for this"),
     ):
         monkeypatch.setattr("rrpo.cli.app", command)
         with pytest.raises(SystemExit) as ended:

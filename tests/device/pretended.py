@@ -16,7 +16,7 @@ NAME = "pretended"
 COPIES = ("aten::_to_copy", "aten::copy_")
 """What takes tensors of two devices."""
 INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
-"""What takes indices of the processor."""
+"""What takes indices of the processor, of a tensor of the device."""
 
 
 class Module(backend_registration._DummyBackendModule):
@@ -78,17 +78,16 @@ def computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     schema = func._schema
     every = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
     there = [one for one in every if isinstance(one, Elsewhere)]
-    here = [one for one in every if not isinstance(one, Elsewhere) and one.dim() > 0]
-    if there and here and schema.name not in (*COPIES, *INDEXING):
+    if there and mixed(func, every):
         raise RuntimeError(f"tensors of {NAME} and of the processor in {schema.name}")
     asked = kwargs.get("device")
     stays = bool(there) if asked is None else torch.device(asked).type == NAME
-    args, kwargs = (
-        tree_map(lambda one: one.inner if isinstance(one, Elsewhere) else one, (args, kwargs))
-        if there
-        else (args, dict(kwargs))
-    )
+    if stays and kwargs.get("generator") is not None:
+        raise RuntimeError(f"a generator of the processor draws on {NAME} in {schema.name}")
     given = every[0] if every else None
+    args, kwargs = tree_map(
+        lambda one: one.inner if isinstance(one, Elsewhere) else one, (args, dict(kwargs))
+    )
     if asked is not None:
         kwargs["device"] = torch.device("cpu")
     made = func(*args, **kwargs)
@@ -98,3 +97,15 @@ def computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if not stays:
         return made
     return tree_map(lambda one: Elsewhere(one) if isinstance(one, Tensor) else one, made)
+
+
+def mixed(func: Any, every: list[Tensor]) -> bool:
+    """Say whether an operation takes tensors of the processor that a GPU would refuse.
+
+    A GPU takes single numbers where it computes element by element, and indices.
+    """
+    name = func._schema.name
+    if name in COPIES or (name in INDEXING and isinstance(every[0], Elsewhere)):
+        return False
+    here = [one for one in every if not isinstance(one, Elsewhere)]
+    return any(one.dim() > 0 or torch.Tag.pointwise not in func.tags for one in here)

@@ -19,9 +19,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from rrpo import sampling
+from rrpo import choices, sampling
 from rrpo.checkpoint import load_tensors
 from rrpo.data.shards import read_shard
+from rrpo.evaluate.panel import kl_of
 from rrpo.loading import load_policy
 from rrpo.mini.world import World
 from rrpo.monitor import MonitorConfig
@@ -32,6 +33,7 @@ from rrpo.policy_runs import DiffRORun
 from rrpo.progress import read_metrics
 from rrpo.reward import RewardModel
 from rrpo.runs import train_on_policy
+from rrpo.sampling import ESTIMATORS
 from rrpo.speaking import cosyvoice
 from rrpo.speaking.best_of import choose
 from rrpo.speaking.mini import MiniSpeaker, unseen_utterances
@@ -47,22 +49,26 @@ OBJECTIVES: dict[str, Callable[[], Any]] = {
     "cut draws": lambda: several.diffro(told=False, rollout={"top_k": 5, "top_p": 0.9}),
     "recomputed": several.recomputed,
     "adapters": lambda: several.diffro(told=False, adapted=True),
+    **{
+        name: lambda name=name: several.diffro(told=False, estimator=name)
+        for name in ESTIMATORS
+        if name != "straight_through"
+    },
+    "reward, hardened": lambda: several.fit(mixup=True, adversarial_at="frames"),
+    "reward, pooled": lambda: several.fit(adversarial_at="pooled"),
 }
 
 
-def same_noise() -> None:
-    """Let the noise of every device be that of the processor, to compare what is made of it."""
+class Noise:
+    """The same noise on every device: what is made of it is compared."""
 
-    def begin(noise: sampling.Noise, seed: int, device: torch.device | str = "cpu") -> None:
-        noise.device = torch.device(device)
-        noise._of_cpu = np.random.Generator(np.random.SFC64(seed))
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+        self.device, self.numbers = device, np.random.default_rng(seed)
 
-    def exponential(noise: sampling.Noise, rows: int, size: int) -> Tensor:
-        made = noise._of_cpu.standard_exponential((rows, size), np.float32)
-        return torch.from_numpy(made).to(noise.device).clamp_(min=sampling.SMALLEST)
-
-    sampling.Noise.__init__ = begin  # type: ignore[method-assign]
-    sampling.Noise.exponential = exponential  # type: ignore[method-assign]
+    def exponential(self, rows: int, size: int) -> Tensor:
+        """Return the next (rows, size) numbers of Exp(1)."""
+        made = torch.from_numpy(self.numbers.standard_exponential((rows, size), np.float32))
+        return made.to(self.device).clamp_(min=sampling.SMALLEST)
 
 
 def slope(make: Callable[[], Any], device: torch.device) -> tuple[float, dict[str, Tensor]]:
@@ -132,14 +138,14 @@ def spoken(device: torch.device) -> Figures:
 
 def drawn(root: Path, device: torch.device) -> Figures:
     """Draw as CosyVoice does, choose the best of several, and draw pairs for DPO, on both."""
-    found = []
+    found, divergences = [], []
     for mode, place in ((nullcontext(), "cpu"), (pretended.Pretending(), device)):
         with mode:
             policy, reward = several.policy().to(place), several.reward()
-            reward.to(torch.device(place))
             said = cosyvoice.draw(policy, several.prompts(), seed=0)
             best = choose(reward, several.prompts()[0], [Said(one.tokens, True) for one in said])
             config = PairsConfig(count=4, prompts=4, margin=0.0)
+            kl = kl_of(policy, several.policy(1), several.prompts(), [one.tokens for one in said])
             folder = root / f"pairs {len(found)}"
             draw_pairs(policy, reward, several.prompts(), config, folder)
             pairs = [one.tokens.tolist() for one in read_shard(folder / CHOSEN)]
@@ -150,21 +156,35 @@ def drawn(root: Path, device: torch.device) -> Figures:
                     "pairs": pairs,
                 }
             )
-    return {"same": found[0] == found[1], "tokens": sum(map(len, found[0]["said"]))}
+            divergences.append(kl)
+    here, there = divergences
+    return {
+        "same": found[0] == found[1],
+        "tokens": sum(map(len, found[0]["said"])),
+        "kl here": here,
+        "kl there": there,
+    }
 
 
 def watched(root: Path, device: torch.device) -> Figures:
-    """Train a policy that listens to itself; return how often it did."""
+    """Train a policy that listens to itself, on both; return the rewards that it heard."""
     config = DiffRORun(
         train=several.CONFIG.model_copy(update={"steps": 2}),
         diffro=DiffROConfig(batch_size=2),
         monitor=MonitorConfig(every=1, sentences=2),
     )
     examples = [Example(*pair) for pair in zip(several.prompts(), several.speech(), strict=True)]
-    made = (several.policy(), several.policy(1), [RewardModel(several.PAYING)], examples)
+
+    def looks(name: str) -> list[float]:
+        made = (several.policy(), several.policy(1), [RewardModel(several.PAYING)], examples)
+        torch.manual_seed(5)
+        train_on_policy(*made, config, root / name, description="")
+        rows = map(json.loads, (root / name / "monitor.jsonl").read_text().splitlines())
+        return [row["measures"]["reward"]["now"] for row in rows]
+
+    here = looks("here")
     with patch.object(Accelerator, "device", device), pretended.Pretending():
-        train_on_policy(*made, config, root, description="")
-    return {"looks": len((root / "monitor.jsonl").read_text().splitlines())}
+        return {"here": here, "there": looks("there")}
 
 
 def mixed(device: torch.device) -> Figures:
@@ -177,6 +197,10 @@ def mixed(device: torch.device) -> Figures:
             "add to itself": lambda: there + there,
             "times a number": lambda: there * 2,
             "index": lambda: there[here],
+            "index of the other": lambda: here[there],
+            "mask of the other": lambda: here[there > 0],
+            "stack": lambda: torch.stack([there[0], here[0]]),
+            "drawn": lambda: torch.rand(3, device=device, generator=torch.Generator()),
             "index_select": lambda: there.index_select(0, here),
             "where": lambda: torch.where(there > 0, here, 0),
             "copied": lambda: there.cpu() + here,
@@ -195,7 +219,7 @@ def main(root: Path) -> None:
     """Print a line for each objective, and for trainings and speaking."""
     torch.set_num_threads(1)
     device = pretended.register()
-    same_noise()
+    choices.Noise = Noise  # type: ignore[misc]
     lines = {f"slope {name}": compared(make, device) for name, make in OBJECTIVES.items()}
     lines |= {"mixed": mixed(device), "spoken": spoken(device), "drawn": drawn(root, device)}
     lines["watched"] = watched(root / "watched", device)

@@ -177,7 +177,8 @@ def diffro(told: bool = True, adapted: bool = False, **options: Any) -> DiffROOb
     if adapted:
         add_adapters(model.bfloat16(), 2)
     reference = None if adapted else policy(1)
-    config = DiffROConfig(batch_size=len(own), estimator="straight_through", beta=0.3, **options)
+    options = {"estimator": "straight_through", **options}
+    config = DiffROConfig(batch_size=len(own), beta=0.3, **options)
     made = DiffROObjective(model, reference, reward(), own, config, 4, mine(speech(3)[::-1]))
     if told:
         made.on_policy.draw = Told(1)  # type: ignore[method-assign]
@@ -199,7 +200,9 @@ class Rows(RewardObjective):
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of every row in turn."""
         own = torch.tensor(mine(list(range(COUNT))))
-        drawn, torch.randint = torch.randint, lambda *_, **__: own
+        drawn = torch.randint
+        # A single number is a seed.
+        torch.randint = lambda *asked, **how: own if asked[1] != (1,) else drawn(*asked, **how)
         try:
             return super().loss(step, generator)
         finally:
@@ -221,8 +224,7 @@ def fit(**options: Any) -> Rows:
     config = FitConfig(
         batch_size=COUNT // processes(),
         tasks=["emotion", "content"],
-        mixup=False,
-        **options,
+        **{"mixup": False, **options},
     )
     return Rows(model, rows, config, (), transcripts)
 

@@ -107,7 +107,8 @@ def _conditions(plan: Mapping[str, Any]) -> list[str]:
             "and heard at temperature 1 without top-k: what a policy does not say when it is drawn "
             "cooler, as elsewhere on these pages, it may still have learned.",
             f"- All are heard on the same {plan['sentences']} test sentences. Word error and "
-            "quality are not measured; the column of tokens says how long what they say became.",
+            "quality are not measured here; the column of tokens says how long what they say "
+            "became.",
         ]
     asked = " ".join([*models, *policies])
     return lines + [f"- {text}" for name, text in known.items() if name in asked]

@@ -50,6 +50,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """What a system says of a disk that is full, or of a user who has had his part of it."""
 
 
+FULL_GPU = ("out of memory", "status_alloc_failed")
+"""What the parts of CUDA, and others, say of a GPU whose memory is full."""
+
+
 class _Ordered(TyperGroup):
     """The commands in the order of their use."""
 
@@ -169,6 +173,8 @@ def main() -> None:
     except KeyboardInterrupt:
         _interrupted()
     except OSError as error:
+        if (told := _out_of_memory(error)) is not None:
+            _mistake(told)
         if error.errno == errno.ENAMETOOLONG:
             _mistake(f"the name {str(error.filename)[:60]}… is too long: choose a shorter one")
         if error.errno not in FULL and "temporary directory" not in str(error):
@@ -197,12 +203,17 @@ def main() -> None:
 
 
 def _out_of_memory(error: Exception) -> str | None:
-    """Return what to say of an error if it is of a lack of memory, torch's own or the system's."""
-    less = "a training: take a smaller batch or --set recompute=true"
-    if type(error).__name__ == "OutOfMemoryError":
-        return f"the GPU has too little memory for this; {less}; else ACCELERATE_USE_CPU=true"
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return f"there is too little memory for this; {less}"
+    """Return what to say of an error if it is of a lack of memory, a GPU's or the machine's."""
+    less = "take a smaller batch in a training, or --set recompute=true in a policy's"
+    told = str(error).lower()
+    if type(error).__name__ == "OutOfMemoryError" or any(one in told for one in FULL_GPU):
+        return f"the GPU has too little memory for this: {less}, or set ACCELERATE_USE_CPU=true"
+    if (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or any(one in told for one in ("can't allocate memory", "cannot allocate memory"))
+    ):
+        return f"there is too little memory for this: {less}"
     return None
 
 

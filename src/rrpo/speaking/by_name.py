@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 
 from rrpo import repetition
@@ -20,6 +19,7 @@ from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
 from rrpo.origin import Origin, origin_of
 from rrpo.policy import SpeechTokenLM
+from rrpo.processes import stays_on_cpu
 from rrpo.reward import Reward
 from rrpo.speaking.best_of import (
     Choice,
@@ -70,7 +70,7 @@ def speak(
         speaker: of the mini world: cedar, maple, hazel or willow instead of the main voice.
         voice: CosyVoice: a recording whose voice is taken over.
         model: CosyVoice: its model folder, where it is not the one the policy began from.
-        seed: the same seed says the same.
+        seed: the same seed says the same, on one device.
         best_of: how many utterances are drawn; the one of the highest reward is returned. One that
             did not end by itself or loops is returned only if all did.
         reward: with `best_of` above 1, the reward models it was trained against: twice −L_ser, and
@@ -181,11 +181,11 @@ class NamedSpeaker:
 
 
 def load_to_speak(location: Location = MINI) -> SpeechTokenLM:
-    """Load a policy as `load_policy` does, onto what it draws on: a GPU where there is one.
+    """Load a policy as `load_policy` does, onto what it draws on: a CUDA GPU where there is one.
 
     As with trainings, `ACCELERATE_USE_CPU=true` keeps it on the processor.
     """
-    there = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+    there = torch.cuda.is_available() and not stays_on_cpu()
     return load_policy(location).to("cuda" if there else "cpu")
 
 
