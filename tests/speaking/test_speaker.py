@@ -1,8 +1,13 @@
 """What speakers are asked to say."""
 
+import warnings
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from rrpo.data.shards import Utterance
+from rrpo.speaking import by_name
 from rrpo.speaking.speaker import every_emotion
 
 
@@ -17,3 +22,17 @@ def test_each_text_keeps_its_language() -> None:
         ("Good day.", "happy", "en"),
         ("Good day.", "sad", "en"),
     ]
+
+
+def test_a_long_text_is_told_before_it_is_spoken(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    monkeypatch.setattr(by_name.NamedSpeaker, "say", lambda _, text, *rest: said.append(text))
+    options = {"speaker": "", "voice": None, "folder": None, "seed": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        by_name.speech(tiny / "policy", "a" * 500, "happy", **options)
+        with pytest.raises(UserWarning, match="a text of 501 characters is spoken in one piece"):
+            by_name.speech(tiny / "policy", "a" * 501, "happy", **options)
+    assert said == ["a" * 500]

@@ -32,6 +32,8 @@ from rrpo.speaking.cosyvoice import CosyVoiceSpeaker
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo.speaking.speaker import Speaker, asked
 
+LONG_TEXT = 500
+"""Characters of what is still one or a few sentences."""
 REMEDY = "try another --seed, or a policy that was trained for fewer steps"
 
 
@@ -128,6 +130,12 @@ def speech(
         origin = origin_of(location) if folder is None else Origin(start=str(folder))
         reward = choosing_reward(load_reward_models(rewards, model, codec_of, origin))
     named = _named(location, model, voice, folder)
+    if len(text) > LONG_TEXT:  # before the minutes that it may take
+        warnings.warn(
+            f"a text of {len(text)} characters is spoken in one piece: better speak each sentence "
+            "by itself, as CosyVoice does",
+            stacklevel=2,
+        )
     return named.say(text, emotion, seed, speaker, best_of, reward)
 
 
