@@ -28,7 +28,7 @@ def test_a_long_text_is_told_before_it_is_spoken(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = []
-    monkeypatch.setattr(by_name.NamedSpeaker, "say", lambda _, text, *rest: said.append(text))
+    monkeypatch.setattr(by_name.NamedSpeaker, "say", lambda _, text, *__: said.append(text))
     options = {"speaker": "", "voice": None, "folder": None, "seed": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
