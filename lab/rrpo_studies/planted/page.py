@@ -26,7 +26,7 @@ from rrpo_studies.planted.figures import (
     at_kl,
 )
 from rrpo_studies.planted.plan import EMOTION, START_SHARE
-from rrpo_studies.planted.recipes import POLICIES, REWARD_MODELS, title_of
+from rrpo_studies.planted.recipes import POLICIES, REWARD_MODELS, WORDS, title_of
 
 BEST = ("rrpo_second_round", "rrpo_balanced_detector_3")
 """The policies of which the goal is asked: the first of them that is among those trained."""
@@ -89,6 +89,7 @@ def _conditions(plan: Mapping[str, Any]) -> list[str]:
         "1 or 3, was chosen on seed 0.",
         "second_round": "*That heard the policy before* learns from what that policy said with the "
         "artifact and without, too.",
+        "words": f"*Words rewarded* adds the bundled content head's term, with a weight of {WORDS}.",
         "ensemble": "*Cautiously* is the mean of three reward models less their standard "
         "deviation.",
     }
@@ -103,7 +104,7 @@ def _conditions(plan: Mapping[str, Any]) -> list[str]:
     if policies:
         lines += [
             f"- Policies are DiffRO of {plan['steps']} steps unless another method is named. They "
-            "are rewarded for the emotion alone, with a KL of weight .2 (GRPO .004), and are drawn "
+            f"are rewarded for the emotion{_alone(policies)}, with a KL of weight .2 (GRPO .004), and are drawn "
             "and heard at temperature 1 without top-k: what a policy does not say when it is drawn "
             "cooler, as elsewhere on these pages, it may still have learned.",
             f"- All are heard on the same {plan['sentences']} test sentences. Word error and "
@@ -112,6 +113,10 @@ def _conditions(plan: Mapping[str, Any]) -> list[str]:
         ]
     asked = " ".join([*models, *policies])
     return lines + [f"- {text}" for name, text in known.items() if name in asked]
+
+
+def _alone(policies: Sequence[str]) -> str:
+    return "" if any(POLICIES[name].content for name in policies) else " alone"
 
 
 def by_cell(rows: Sequence[Row]) -> dict[tuple[float, str, str, str, str], Row]:

@@ -240,6 +240,8 @@ def settings_of(plan: Plan, job: Job) -> str:
         shape = asdict(recipe) | {"title": ""}
         if not recipe.after:
             del shape["after"]  # so that figures of before there were second rounds stay
+        if not recipe.content:
+            del shape["content"]  # and of before words were rewarded
         told.append(shape)
     if job.kind == "policy" or needs(job):
         told.append([settings_of(plan, one) for one in needs(job)])

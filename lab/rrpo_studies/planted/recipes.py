@@ -49,6 +49,10 @@ TITLES = {
 }
 
 
+WORDS = 2.5
+"""Weight of the words beside that of the emotion, as in the recommended settings."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """A policy to train.
@@ -65,6 +69,7 @@ class Policy:
         members: of an ensemble, reward models that differ in the seed of their training and share
             their data; its reward is their mean less their standard deviation.
         after: an earlier policy, of whose own speech the detector learns, too; "": of none.
+        content: weight of the words, by the bundled content head.
     """
 
     title: str
@@ -75,6 +80,7 @@ class Policy:
     planted: bool = True
     members: int = 1
     after: str = ""
+    content: float = 0.0
 
 
 POLICIES = {
@@ -109,6 +115,16 @@ POLICIES = {
         f"{HARDENED}_{BALANCED}",
         event=3.0,
         after="rrpo_balanced_detector_3",
+    ),
+    "diffro_words": Policy(
+        "DiffRO on plain, words rewarded", "plain", "log_posterior", content=WORDS
+    ),
+    "rrpo_cured_words": Policy(
+        "RRPO on LS+EAM+Adv, artifacts in half of every class, with a detector of weight 3, words "
+        "rewarded",
+        f"{HARDENED}_{BALANCED}",
+        event=3.0,
+        content=WORDS,
     ),
     "grpo": Policy("GRPO on plain", "plain", "log_posterior", "grpo"),
     "rloo": Policy("RLOO on plain", "plain", "log_posterior", "rloo"),
@@ -162,10 +178,16 @@ def detector_run(steps: int, seed: int) -> DetectorRun:
     return run.model_copy(update={"train": run.train.model_copy(update=told)})
 
 
+def weights_of(policy: Policy) -> dict[str, float]:
+    """Return the weights of a policy's rewards, the emotion first of all."""
+    others = {"event": policy.event, "content": policy.content}
+    return {"emotion": 1.0} | {name: weight for name, weight in others.items() if weight}
+
+
 def policy_run(
     policy: Policy, steps: int, batch_size: int, seed: int
 ) -> policy_runs.DiffRORun | policy_runs.GRPORun | None:
-    """Return the settings of a policy's training, whose reward is the emotion first of all.
+    """Return the settings of a policy's training.
 
     None where nothing is trained.
     """
@@ -174,9 +196,7 @@ def policy_run(
         "diffro.beta=0.2",
         f"diffro.batch_size={batch_size}",
         f"diffro.rollout={{temperature: {WHOLE.temperature}, top_k: {WHOLE.top_k}}}",
-        f"rewards={{emotion: 1.0, event: {policy.event}}}"
-        if policy.event
-        else "rewards={emotion: 1.0}",
+        f"rewards={weights_of(policy)}",
         f"train.steps={steps}",
         f"train.warmup_steps={min(5, steps)}",
         "train.learning_rate=1e-4",  # with twice that, and beta .05, speech slows down by .7

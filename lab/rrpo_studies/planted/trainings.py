@@ -41,6 +41,7 @@ from rrpo_studies.planted.recipes import (
     policy_run,
     reward_run,
     start_run,
+    weights_of,
 )
 
 FIGURES = "figures.json"
@@ -196,6 +197,7 @@ def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
     start, *payers = (folder_of(out, one) for one in needs(job))
     model, reference = policy.load(start), policy.load(start)
     rewards = [reward.load(payer) for payer in payers]
+    rewards += [world.task_model()] if recipe.content else []
     speaker = MiniSpeaker(model, world, world.codec(), reference, drawn=WHOLE)
     asked = in_pairs(world.shard("test_same"))[: 2 * plan.sentences]
     heard = [row for row in asked if row.emotion == EMOTION][:HEARD]
@@ -210,8 +212,7 @@ def train_policy(out: Path, plan: Plan, job: Job, world: World) -> dict[str, Any
     before = said()
     config = policy_run(recipe, plan.steps, plan.batch_size, job.seed)
     if config is None:
-        weights = {"emotion": 1.0} | ({"event": recipe.event} if recipe.event else {})
-        chosen = Reward(rewards, weights, form=recipe.form)
+        chosen = Reward(rewards, weights_of(recipe), form=recipe.form)
         looks, best = best_of(speaker, chosen, asked, job)
         end = {row.text: best[row.id] for row in heard}
         return {"looks": looks, "said": {"start": before, "end": end}}

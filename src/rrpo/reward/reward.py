@@ -172,8 +172,9 @@ class Reward:
         if not models:
             raise UserError("no reward model: name at least one")
         self.weights = dict(weights or {"emotion": 1.0})
+        told = [_terms_of(model, models) for model in models]
         self.members = {
-            term: [index for index, model in enumerate(models) if _has(model, term)]
+            term: [index for index, terms in enumerate(told) if term in terms]
             for term in self.weights
         }
         for term, members in self.members.items():
@@ -183,7 +184,7 @@ class Reward:
                 raise UserError(f"no reward model has a head for {term!r}: name one that has")
         if content_gate is not None and not {"emotion", "content"} <= self.weights.keys():
             raise UserError("content_gate needs the rewards emotion and content: weigh both")
-        _require_used(models, self.weights)
+        _require_used(told, self.weights)
         known = [models[index].classes() for index in self.members.get("emotion", [])]
         self.emotions = known[0] if known else None
         for one in known:
@@ -273,21 +274,33 @@ class Reward:
         return self._joined(-sums * math.log(len(self.emotions or ())))
 
 
-def _require_used(models: Sequence[RewardModel], weights: Mapping[str, float]) -> None:
-    """Refuse a reward model that has none of the terms with a weight: it would be ignored."""
-    told = ", ".join(f"{term}: {weight}" for term, weight in weights.items())
-    for number, model in enumerate(models, start=1):
-        heads = [term for term in TERMS if _has(model, term)]
-        if not weights.keys() & heads:
+def _require_used(told: Sequence[Sequence[str]], weights: Mapping[str, float]) -> None:
+    """Refuse a reward model none of whose terms has a weight: it would be ignored.
+
+    Args:
+        told: the terms of each.
+        weights: of terms.
+    """
+    given = ", ".join(f"{term}: {weight}" for term, weight in weights.items())
+    for number, terms in enumerate(told, start=1):
+        if not weights.keys() & terms:
             raise UserError(
-                f"reward model {number} of {len(models)} has none of the terms that have a weight "
-                f"({told}): leave it out, or weigh what it has ({', '.join(heads)}), such as "
-                f"rewards={{{told}, {(heads or ['…'])[0]}: 1.0}}"
+                f"reward model {number} of {len(told)} has none of the terms that have a weight "
+                f"({given}): leave it out, or weigh what it has ({', '.join(terms)}), such as "
+                f"rewards={{{given}, {(terms or ['…'])[0]}: 1.0}}"
             )
 
 
-def _has(model: RewardModel, term: str) -> bool:
-    return model.content is not None if term == "content" else term in model.config.tasks
+def _terms_of(model: RewardModel, models: Sequence[RewardModel]) -> list[str]:
+    """Return the terms that a model has a head for.
+
+    What is detected is a detector's to say where one is given: others were trained on other sounds,
+    and their mean would take from its weight.
+    """
+    heads = [*model.config.tasks, *(["content"] if model.content is not None else [])]
+    if any(one.is_detector for one in models) and not model.is_detector:
+        heads = [head for head in heads if head != "event"]
+    return [term for term in TERMS if term in heads]
 
 
 def _class_index(model: RewardModel, task: str, prompt: Prompt) -> int:
