@@ -55,6 +55,22 @@ def test_terms_are_the_models_own_log_posteriors() -> None:
     torch.testing.assert_close(weighted_sum(reward, found), total)
 
 
+def test_what_is_detected_is_a_detectors_to_say_where_one_is_given() -> None:
+    """And not the mean with a model that was trained on other sounds, which may be there for it."""
+    torch.manual_seed(3)
+    detector = RewardModel(RewardConfig(tasks={"event": ["none", "plosive"]}, **SHAPE))
+    models = [emotional(1), listening(2), detector]
+    weights = {"emotion": 1.0, "content": 1.0, "event": 2.0}
+    found = score(Reward(models, weights), SPEECH, PROMPTS)
+    tokens, mask = pad(SPEECH), length_mask(torch.tensor([6, 4]))
+    alone = detector.log_posterior(detector.embed(tokens), mask, "event")[:, 0]
+    torch.testing.assert_close(found["event"], alone)
+    with pytest.raises(
+        UserError, match=r"reward model 2 of 3 has none .*content, speaker, quality"
+    ):
+        Reward(models, {"emotion": 1.0, "event": 2.0})
+
+
 def alignments(log_p: Tensor, text: list[int]) -> float:
     """Sum the probability of every path of symbols and blanks that collapses to the text."""
     import itertools

@@ -89,7 +89,7 @@ def _conditions(plan: Mapping[str, Any]) -> list[str]:
         "1 or 3, was chosen on seed 0.",
         "second_round": "*That heard the policy before* learns from what that policy said with the "
         "artifact and without, too.",
-        "words": f"*Words rewarded* adds the bundled content head's term, with a weight of {WORDS}.",
+        "words": f"*Words rewarded* adds the bundled content head's term, of weight {WORDS}.",
         "ensemble": "*Cautiously* is the mean of three reward models less their standard "
         "deviation.",
     }
@@ -104,9 +104,9 @@ def _conditions(plan: Mapping[str, Any]) -> list[str]:
     if policies:
         lines += [
             f"- Policies are DiffRO of {plan['steps']} steps unless another method is named. They "
-            f"are rewarded for the emotion{_alone(policies)}, with a KL of weight .2 (GRPO .004), and are drawn "
-            "and heard at temperature 1 without top-k: what a policy does not say when it is drawn "
-            "cooler, as elsewhere on these pages, it may still have learned.",
+            f"are rewarded for the emotion{_alone(policies)}, with a KL of weight .2 (GRPO .004), "
+            "and are drawn and heard at temperature 1 without top-k: what a policy does not say "
+            "when it is drawn cooler, as elsewhere on these pages, it may still have learned.",
             f"- All are heard on the same {plan['sentences']} test sentences. Word error and "
             "quality are not measured here; the column of tokens says how long what they say "
             "became.",
