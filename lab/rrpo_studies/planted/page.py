@@ -28,7 +28,7 @@ from rrpo_studies.planted.figures import (
 from rrpo_studies.planted.plan import EMOTION, START_SHARE
 from rrpo_studies.planted.recipes import POLICIES, REWARD_MODELS, WORDS, title_of
 
-BEST = ("rrpo_second_round", "rrpo_balanced_detector_3")
+BEST = ("rrpo_second_round", "rrpo_cured_words", "rrpo_balanced_detector_3")
 """The policies of which the goal is asked: the first of them that is among those trained."""
 LOSS = 0.02
 """How much accuracy it may cost."""
@@ -70,7 +70,7 @@ def _goal(figures: Figures, plan: Mapping[str, Any]) -> list[str]:
     if asked := aims(figures, plan):
         return table("goal", COLUMNS, verdicts(asked))
     titles = " or ".join(f"“{POLICIES[name].title}”" for name in BEST)
-    return [f"The goal is asked of {titles}: neither is among these policies."]
+    return [f"The goal is asked of {titles}: none is among these policies."]
 
 
 def _conditions(plan: Mapping[str, Any]) -> list[str]:

@@ -197,7 +197,7 @@ def test_the_page_says_what_is_done_and_what_is_not() -> None:
     alone = {"reward_models": ("plain",), "policies": ("diffro",)}
     few = page(study | {"plan": WHOLE_PLAN | alone}, rows)
     assert "*Cautiously*" not in few and "| goal |" not in few
-    assert "neither is among these policies" in few
+    assert "none is among these policies" in few
     assert "rewarded for the emotion alone" in few
     assert "rewarded for the emotion, with" in text and "*Words rewarded*" in text
     others = {"policies": ("diffro", OF_THE_GOAL[1])}
