@@ -5,7 +5,6 @@ those that are unseen, and on the language that is unseen.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,8 +112,7 @@ def _compared(
         asked: reward model → set of languages → its trials.
         alone: the same by language.
     """
-    compared = [model for model in asked if model not in ("plain", PRETRAINED)]
-    order = [model for model in asked if model not in (PRETRAINED, CEILING)]
+    compared = [model for model in asked if model != "plain"]
     return {
         "differences": {model: _less(asked[model], asked["plain"]) for model in compared},
         "by_language": {
@@ -126,7 +124,9 @@ def _compared(
         },
         "steps": {
             f"{label(second)} less {label(first)}": _less(asked[second], asked[first])
-            for first, second in pairwise(order)
+            for second in asked
+            for first in asked
+            if adds_one(first, second)
         },
         "beside": {
             model: {
@@ -139,6 +139,21 @@ def _compared(
         if set(subsets()) <= set(asked)
         else {},
     }
+
+
+def adds_one(first: str, second: str) -> bool:
+    """Say whether a reward model has one regularizer more than another, and all of its own.
+
+    Examples:
+        >>> adds_one("plain", "adv"), adds_one("ls", "ls_eam"), adds_one("ls", "eam")
+        (True, True, False)
+    """
+    has = {"plain": frozenset[str]()} | {
+        name: frozenset(name.split("_")) for name in subsets() if name != "plain"
+    }
+    if not {first, second} <= has.keys():
+        return False
+    return has[first] < has[second] and len(has[second] - has[first]) == 1
 
 
 def pooled(workspace: Workspace, found: Mapping[str, Stratum], seen: bool) -> list[Stratum]:
