@@ -305,5 +305,6 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.set_ylabel("gain, nats" if number == 0 else "")
         axes.axhline(0, color="#9a9a9a", linewidth=0.8)
     if artifacts:
-        picture.axes[0].legend(fontsize=7, loc="upper left")
+        shown = picture.axes[0].get_legend_handles_labels()
+        picture.legend(*shown, fontsize=7, loc="outside lower center", ncols=2)
     save_picture(picture, path)
