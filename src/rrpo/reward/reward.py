@@ -138,7 +138,8 @@ class Reward:
 
     Several that have it are an ensemble, whose term is a lower confidence bound: mean − `caution` ·
     standard deviation over its members, so that what only some of them like is worth little (Coste
-    et al. 2024). What is detected is from detectors alone where one is given. It is a `rrpo.reward.reward.DifferentiableReward`.
+    et al. 2024). What is detected is from detectors alone where one is given. It is a
+    `rrpo.reward.reward.DifferentiableReward`.
     """
 
     def __init__(
