@@ -234,14 +234,12 @@ def _tables(study: Mapping[str, Any]) -> list[str]:
         "",
         *difference_table("", {label(one): found for one, found in study["differences"].items()}),
         "",
-        "Each less the one above it, paired:",
-        "",
-        *difference_table("", study["steps"]),
-        "",
         "Mean recall less that of the plain reward model on each language that is unseen:",
         "",
         *difference_table("", {label(one): of for one, of in study["by_language"].items()}),
     ]
+    if study["steps"]:
+        lines += ["", "One regularizer more, paired:", "", *difference_table("", study["steps"])]
     if study["effects"]:
         lines += ["", "What each adds, averaged over the subsets of the other two:", ""]
         lines += difference_table("", {label(one): of for one, of in study["effects"].items()})
