@@ -134,12 +134,11 @@ Form = Literal["robust", "log_posterior"]
 
 
 class Reward:
-    """A weighted sum of terms, each from those of the reward models that have its head.
+    """A `DifferentiableReward`: weighted terms, each of the reward models that have its head.
 
     Several that have it are an ensemble, whose term is a lower confidence bound: mean − `caution` ·
     standard deviation over its members, so that what only some of them like is worth little (Coste
-    et al. 2024). What is detected is from detectors alone where one is given. It is a
-    `rrpo.reward.reward.DifferentiableReward`.
+    et al. 2024). Where a detector is given, what is detected is from detectors alone.
     """
 
     def __init__(
@@ -276,12 +275,7 @@ class Reward:
 
 
 def _require_used(told: Sequence[Sequence[str]], weights: Mapping[str, float]) -> None:
-    """Refuse a reward model none of whose terms has a weight: it would be ignored.
-
-    Args:
-        told: the terms of each.
-        weights: of terms.
-    """
+    """Refuse a reward model none of whose terms has a weight: it would be ignored."""
     given = ", ".join(f"{term}: {weight}" for term, weight in weights.items())
     for number, terms in enumerate(told, start=1):
         if not weights.keys() & terms:
@@ -293,14 +287,10 @@ def _require_used(told: Sequence[Sequence[str]], weights: Mapping[str, float]) -
 
 
 def _terms_of(model: RewardModel, models: Sequence[RewardModel]) -> list[str]:
-    """Return the terms that a model has a head for.
-
-    What is detected is a detector's to say where one is given: others were trained on other sounds,
-    and their mean would take from its weight.
-    """
-    heads = [*model.config.tasks, *(["content"] if model.content is not None else [])]
+    """Return the terms that a model has a head for."""
+    heads = {*model.config.tasks} | ({"content"} if model.content is not None else set())
     if any(one.is_detector for one in models) and not model.is_detector:
-        heads = [head for head in heads if head != "event"]
+        heads -= {"event"}  # it was trained on other sounds than the detector's
     return [term for term in TERMS if term in heads]
 
 
