@@ -148,12 +148,10 @@ def adds_one(first: str, second: str) -> bool:
         >>> adds_one("plain", "adv"), adds_one("ls", "ls_eam"), adds_one("ls", "eam")
         (True, True, False)
     """
-    has = {"plain": frozenset[str]()} | {
-        name: frozenset(name.split("_")) for name in subsets() if name != "plain"
-    }
-    if not {first, second} <= has.keys():
+    if not {first, second} <= subsets().keys():
         return False
-    return has[first] < has[second] and len(has[second] - has[first]) == 1
+    fewer, more = (set(one.split("_")) - {"plain"} for one in (first, second))
+    return fewer < more and len(more) == len(fewer) + 1
 
 
 def pooled(workspace: Workspace, found: Mapping[str, Stratum], seen: bool) -> list[Stratum]:
