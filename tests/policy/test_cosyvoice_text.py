@@ -139,18 +139,10 @@ def test_a_text_that_is_no_speech_names_its_utterance(folder: Path, text: str, w
             make_examples(CosyVoiceTokenizer(folder, version), rows)
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("Be <|im_start|> sad.", r"holds <\|im_start\|>: leave it out"),
-    ],
-)
-def test_an_instruction_is_refused_as_a_text_is(
-    folder: Path, tmp_path: Path, line: str, words: str
-) -> None:
+def test_an_instruction_with_a_control_token_is_refused(folder: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
-    mine.write_text(f'en: {{happy: "Be happy.", sad: "{line}"}}\n', encoding="utf-8")
-    with pytest.raises(UserError, match=rf"mine\.yaml, .*{words}"):
+    mine.write_text('en: {happy: "Be happy.", sad: "Be <|im_start|> sad."}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine\.yaml, .*holds <\|im_start\|>: leave it out"):
         CosyVoiceTokenizer(folder, instructions=mine)
     mine.write_text('prefix: {2: "<|im_start|>A "}\nen: {sad: "Be sad."}\n')
     with pytest.raises(UserError, match=r"the prefix .* holds <\|im_start\|>"):

@@ -48,8 +48,6 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, as of a shell."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What a system says of a disk that is full, or of a user who has had his part of it."""
-
-
 FULL_GPU = ("out of memory", "status_alloc_failed")
 """What the parts of CUDA, and others, say of a GPU whose memory is full."""
 

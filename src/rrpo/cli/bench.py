@@ -70,12 +70,7 @@ def _audit(
     seed: int = 0,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Audit each estimator's gradient on rollouts of a policy, by reward model."""
-    from rrpo.loading import (
-        load_data,
-        load_policy,
-        load_reward_models,
-        load_tokenizer,
-    )
+    from rrpo.loading import load_data, load_policy, load_reward_models, load_tokenizer
     from rrpo.objectives.on_policy import OnPolicy
     from rrpo.objectives.rollouts import RolloutConfig
     from rrpo.origin import origin_of

@@ -13,10 +13,7 @@ from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
 from rrpo.evaluate import content
 from rrpo.evaluate.judge import EmotionJudge
-from rrpo.loading import (
-    is_mini,
-    load_reward_models,
-)
+from rrpo.loading import is_mini, load_reward_models
 from rrpo.mini.world import World
 from rrpo.monitor.config import MonitorConfig
 from rrpo.monitor.listening import Ears
