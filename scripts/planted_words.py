@@ -14,7 +14,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,31 +49,46 @@ START, CONTROL, FIRST = "start", "control", "diffro"
 """What is trained before any policy; what differences are to, the start beside it."""
 
 
+class System(NamedTuple):
+    """A start or a policy in its folder, of how many sentences it is asked, what is kept of it."""
+
+    artifact: str
+    name: str
+    seed: int
+    place: Path
+    sentences: int
+    kept: Path
+
+
 def systems(
-    folder: Path, artifacts: Sequence[str], policies: Sequence[str]
-) -> list[tuple[str, str, int, Path]]:
-    """Return artifact, name, seed and folder of what has weights in a study's folder."""
+    folder: Path, artifacts: Sequence[str], policies: Sequence[str], sentences: int
+) -> list[System]:
+    """Return what has weights in a study's folder."""
     found = []
     for artifact in artifacts:
-        for place in sorted(folder.glob(f"start/{artifact}-*")):
-            found.append((artifact, START, int(place.name.rpartition("-")[2]), place))
-        for place in sorted(folder.glob(f"policy/{artifact}-*")):
-            name, _, seed = place.name.rpartition("-")
-            if (what := name.rpartition("-")[2]) in policies:
-                found.append((artifact, what, int(seed), place))
-    return [one for one in found if (one[3] / "checkpoint" / "model.safetensors").is_file()]
+        for kind in ("start", "policy"):
+            for place in sorted(folder.glob(f"{kind}/{artifact}-*")):
+                before, _, seed = place.name.rpartition("-")
+                name = START if kind == "start" else before.rpartition("-")[2]
+                kept = folder / "words" / f"{artifact}-{name}-{seed}.json"
+                found.append(System(artifact, name, int(seed), place, sentences, kept))
+    return [
+        one
+        for one in found
+        if one.name in (START, *policies)
+        and (one.place / "checkpoint" / "model.safetensors").is_file()
+    ]
 
 
-def kept(out: Path, place: Path, sentences: int) -> dict[str, Any] | None:
+def heard_of(one: System) -> dict[str, Any] | None:
     """Return the figures of what was heard; None where these weights were not, or said less."""
-    found = read_json(out) if out.is_file() else {}
-    same = found.get("sentences") == sentences and found.get("weights") == weights_hash(place)
-    return found["figures"] if same else None
+    found = read_json(one.kept) if one.kept.is_file() else {}
+    asked = {"sentences": one.sentences, "weights": weights_hash(one.place)}
+    return found["figures"] if asked.items() <= found.items() else None
 
 
-def hear(asked: tuple[str, int, Path, int, Path]) -> None:
+def hear(one: System) -> None:
     """Let one system speak and be heard; write the means of its figures."""
-    artifact, seed, place, sentences, out = asked
     torch.set_num_threads(1)
     world = World()
     judges = Judges.installed(world.judge())
@@ -81,19 +96,19 @@ def hear(asked: tuple[str, int, Path, int, Path]) -> None:
     rows = [row for row in in_pairs(world.shard("test_same")) if row.emotion == EMOTION]
     found = {}
     for name, drawn in DRAWS.items():
-        speaker = MiniSpeaker(policy.load(place), world, world.codec(), drawn=drawn)
-        samples = speaker.samples(rows[:sentences], seed)
+        speaker = MiniSpeaker(policy.load(one.place), world, world.codec(), drawn=drawn)
+        samples = speaker.samples(rows[: one.sentences], one.seed)
         heard = measure(samples, {}, judges)
-        count = ARTIFACTS[artifact].count
+        count = ARTIFACTS[one.artifact].count
         found[name] = {
-            "artifacts": float(np.mean([count(one.audio) for one in samples])),
+            "artifacts": float(np.mean([count(sample.audio) for sample in samples])),
             "judge": float(np.mean([row["judge_probability"] for row in heard])),
             "word_error": float(np.mean([row["content_error"] for row in heard])),
             "distillmos": float(np.mean([row["quality"]["distillmos"] for row in heard])),
             "tokens": float(np.mean([row["tokens"] for row in heard])),
         }
-    told = {"sentences": sentences, "weights": weights_hash(place), "figures": found}
-    write_json(out, told)
+    asked = {"sentences": one.sentences, "weights": weights_hash(one.place)}
+    write_json(one.kept, asked | {"figures": found})
 
 
 Seeds = Mapping[int, Mapping[str, Any]]
@@ -153,23 +168,17 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=24)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    every = systems(given.folder, given.artifacts.split(","), given.policies.split(","))
+    artifacts, policies = given.artifacts.split(","), given.policies.split(",")
+    every = systems(given.folder, artifacts, policies, given.sentences)
     if not every:
         parser.error(
             f"{given.folder} holds no weights of these: name the folder of a planted study"
         )
-    words = given.folder / "words"
-    words.mkdir(exist_ok=True)
-    files = {one: words / f"{one[0]}-{one[1]}-{one[2]}.json" for one in every}
-    asked = [
-        (artifact, seed, place, given.sentences, files[artifact, name, seed, place])
-        for artifact, name, seed, place in every
-    ]
-    side_by_side(hear, [one for one in asked if kept(one[4], one[2], one[3]) is None], "systems")
+    (given.folder / "words").mkdir(exist_ok=True)
+    side_by_side(hear, [one for one in every if heard_of(one) is None], "systems")
     heard: dict[tuple[str, str], dict[int, Any]] = {}
-    for artifact, name, seed, place in every:
-        found = kept(files[artifact, name, seed, place], place, given.sentences)
-        heard.setdefault((artifact, name), {})[seed] = found
+    for one in every:
+        heard.setdefault((one.artifact, one.name), {})[one.seed] = heard_of(one)
     result = figures(heard)
     if given.out:
         command = f"python scripts/planted_words.py {' '.join(sys.argv[1:])}"
