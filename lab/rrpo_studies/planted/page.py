@@ -306,5 +306,5 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.axhline(0, color="#9a9a9a", linewidth=0.8)
     if artifacts:
         shown = picture.axes[0].get_legend_handles_labels()
-        picture.legend(*shown, fontsize=7, loc="outside lower center", ncols=2)
+        picture.legend(*shown, fontsize=7, loc="outside lower center", ncols=min(2, len(artifacts)))
     save_picture(picture, path)
