@@ -172,7 +172,6 @@ def kill_and_resume(root: Path) -> None:
     """Kill a run in each way, resume it, and print one JSON line on what came out."""
     # What a first step imports, once here and not in every child.
     importlib.import_module("torch.utils.tensorboard")
-    importlib.import_module("torch._dynamo")
 
     torch.set_num_threads(1)
     for name, kill in KILLS.items():

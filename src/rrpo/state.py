@@ -16,6 +16,7 @@ from rrpo.checkpoint import load_tensors, save_tensors
 from rrpo.data.stream import POSITION
 from rrpo.errors import UserError
 from rrpo.files import read_json, write_json, writing
+from rrpo.optimizer import AdamW
 from rrpo.processes import ending_together, is_main, of_main, process, processes, told_by_main
 from rrpo.progress import METRICS, restore_metrics
 from rrpo.run_folder import (
@@ -154,9 +155,7 @@ def initial_state(
     return TrainingState(
         model,
         parameters,
-        torch.optim.AdamW(
-            [group for group in groups if group["params"]], weight_decay=config.weight_decay
-        ),
+        AdamW([group for group in groups if group["params"]], weight_decay=config.weight_decay),
         torch.amp.GradScaler(accelerator.device.type, enabled=half),
         torch.Generator().manual_seed(seed),
     )

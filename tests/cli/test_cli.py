@@ -62,6 +62,20 @@ print(late & set(sys.modules))
     assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
 
 
+def test_a_training_does_not_load_torchs_compiler(tmp_path: Path) -> None:
+    """It takes two seconds, and nothing is compiled."""
+    code = """
+import sys, rrpo
+steps = {"train.steps": 1, "train.warmup_steps": 0, "diffro.batch_size": 1}
+rrpo.train_diffro("run", ["mini"], start="mini", settings=steps)
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.endswith("\nFalse\n"), done.stderr
+
+
 def test_what_computes_nothing_does_not_wait_for_torch() -> None:
     """It takes seconds to load: importing corpora, pages of runs and listening tests go without."""
     code = """

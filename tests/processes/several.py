@@ -686,11 +686,11 @@ def launched(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    # What an optimizer, sharding and adapters import, once here and not in every child.
+    # What sharding and adapters import, once here and not in every child.
     for module in (
         []
         if "launched" in sys.argv
-        else ("torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor", "peft")
+        else ("torch.distributed.fsdp", "torch.distributed.tensor", "peft")
     ):
         importlib.import_module(module)
     torch.set_num_threads(1)

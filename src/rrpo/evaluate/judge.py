@@ -14,6 +14,7 @@ from rrpo.checkpoint import load_model, save_model
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.evaluate.functionals import functionals, names
+from rrpo.optimizer import AdamW
 
 MEMBERS, HIDDEN, STEPS = 8, 24, 1000
 """Networks of the ensemble, their width, and full-batch steps at most."""
@@ -175,7 +176,7 @@ def _train(
     weights = torch.empty(MEMBERS, len(targets)).exponential_(generator=generator)
     weights = weights * (1 / counts)[targets]
     weights = weights / weights.sum(1, keepdim=True)
-    optimizer = torch.optim.AdamW(state.values(), lr=1e-3, weight_decay=0.3)
+    optimizer = AdamW(state.values(), lr=1e-3, weight_decay=0.3)
     best, least = {}, float("inf")
     for step in range(STEPS):
         logs = _forward(inputs, state).log_softmax(-1)

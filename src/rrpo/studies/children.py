@@ -11,7 +11,6 @@ from multiprocessing.context import BaseContext
 
 LOADED = [
     "rrpo.studies.fork_server",
-    "torch._dynamo",  # which an optimizer loads
     "rrpo.judging",
     "rrpo.post_training",
     "rrpo.reward_training",
