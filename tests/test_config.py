@@ -1,6 +1,7 @@
 """Configurations: what is accepted, and the one line for each mistake."""
 
 import math
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -127,6 +128,14 @@ def test_what_a_section_says_as_a_whole_blames_no_option(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"^fit: nuisance .* set fit\.mixup=false, or"):
         load(RewardRun, None, ["fit.nuisance=true"])
     assert load(RewardRun, None, ["fit.nuisance=true", "fit.mixup=false"]).fit.nuisance
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_refused_and_not_read_as_nothing(tmp_path: Path) -> None:
+    """As of `--config <(…)`: what is read of it is gone, and a configuration is read again."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is no file: write the configuration into one"):
+        load(RewardRun, tmp_path / "pipe")
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

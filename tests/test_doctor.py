@@ -56,7 +56,7 @@ def test_json_holds_the_same(
     found = json.loads(capsys.readouterr().out)
     assert found["broken"] == []
     assert found["libraries"]["torch"] == importlib.metadata.version("torch")
-    assert found["assets"] == len(json.loads((world.BUNDLED / world.HASHES).read_text()))
+    assert found["assets"] == len(json.loads((world.ASSETS / world.HASHES).read_text()))
 
 
 def test_each_extra_is_explained() -> None:
@@ -98,7 +98,7 @@ def test_an_asset_that_differs_is_broken(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "world"
-    shutil.copytree(world.BUNDLED, folder)
+    shutil.copytree(world.ASSETS, folder)
     damaged = world.World(folder)
     monkeypatch.setattr(world, "World", lambda: damaged)
     weights = folder / "judge" / "model.safetensors"

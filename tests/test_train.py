@@ -917,6 +917,17 @@ def test_callbacks_get_each_steps_figures_and_may_stop(tmp_path: Path) -> None:
     assert again.step == 5, "a run that was stopped is over"
 
 
+@pytest.mark.parametrize(
+    ("answer", "steps"),
+    [(np.bool_(True), 1), (torch.tensor(True), 1), (np.bool_(False), 3), ({"kept": 1}, 3)],
+)
+def test_what_stops_a_training_is_true_of_any_kind_and_nothing_else(
+    tmp_path: Path, answer: Any, steps: int
+) -> None:
+    config = CONFIG.model_copy(update={"steps": 3})
+    assert train(Toy(), config, tmp_path, callbacks=[lambda *_: answer]).step == steps
+
+
 def test_a_tracker_that_is_not_installed_is_named_before_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,8 @@ def refuse_archive(path: Path) -> None:
         UserError: it has to be unpacked first.
     """
     try:
+        if not path.is_file():  # to read of a pipe takes that away
+            return
         with path.open("rb") as stream:
             head = stream.read(512)
     except (OSError, ValueError):

@@ -1,7 +1,6 @@
 """Detectors tested: in what share of speech each finds its sound."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +8,9 @@ from rich.console import Console
 
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.ser import share_interval
-from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
 from rrpo.mini.inserts import tokenized_again, with_sound
 from rrpo.mini.world import World
-from rrpo.report.page import write_run_page
 from rrpo.report.terminal import print_rows
 from rrpo.reward import RewardModel
 from rrpo.reward.detector import detected
@@ -23,10 +20,10 @@ TESTED = 60
 """Utterances of the bundled test set; each sound is put into them in some seconds."""
 
 
-def evaluate(models: Mapping[str, RewardModel], data: Mapping[str, Sequence[Utterance]]) -> None:
-    """Print in what share of each test set each detector finds its sound.
-
-    In run folders that takes the place of the evaluation before.
+def evaluate(
+    models: Mapping[str, RewardModel], data: Mapping[str, Sequence[Utterance]]
+) -> dict[str, dict[str, Any]]:
+    """Print in what share of each test set each detector finds its sound; return it.
 
     Args:
         models: detectors by their folders.
@@ -36,20 +33,13 @@ def evaluate(models: Mapping[str, RewardModel], data: Mapping[str, Sequence[Utte
     tests = data or bundled_speech()
     found = {
         folder: {
-            name: {
-                "utterances": len(rows),
-                "found": _found(model, rows),
-            }
+            name: {"utterances": len(rows), "found": _found(model, rows)}
             for name, rows in tests.items()
         }
         for folder, model in models.items()
     }
     _print(found)
-    for folder, sets in found.items():
-        results = Path(folder) / "results.json"
-        if results.is_file():
-            write_json(results, {**read_json(results), "evaluation": {"detection": sets}})
-            print(f"page: {write_run_page(Path(folder))}")
+    return {folder: {"detection": sets} for folder, sets in found.items()}
 
 
 def _found(model: RewardModel, rows: Sequence[Utterance]) -> Interval:

@@ -137,12 +137,20 @@ def _load(
             raise UserError(f"no policy at {one}")
         if is_run(one):
             require_writable(Path(one))  # what is heard is kept there, after minutes
+            _require_own_samples(Path(one))
     scorers = {str(one): load_reward_model(one) for one in rewards}
     loaded = {str(one): load_to_speak(one) for one in policies}
     known = {f"the policy {name}": one.config.codec for name, one in loaded.items()}
     known |= {f"the reward model {name}": one.config.codec for name, one in scorers.items()}
     require_one_codec(known, codec_identity(codec_of))
     return loaded, scorers
+
+
+def _require_own_samples(run: Path) -> None:
+    """Refuse a run with a folder `samples` that is somebody's own: an evaluation replaces it."""
+    samples = run / "samples"
+    if samples.is_dir() and any(samples.iterdir()) and not (samples / "samples.jsonl").is_file():
+        raise UserError(f"{samples} is no evaluation's, and would be replaced: move it")
 
 
 def _require_known(scorers: Mapping[str, RewardModel], asked: Sequence[Utterance]) -> None:
@@ -223,7 +231,7 @@ def _keep(
     figures: Mapping[str, Any],
 ) -> None:
     """Write an evaluation into a run, in place of one before: its figures, rows and sounds."""
-    if not (folder / "config.yaml").is_file():
+    if not is_run(folder):
         return
     target = folder / "samples"
     try:

@@ -24,8 +24,8 @@ from rrpo.data.shards import (
 from rrpo.data.tokenize import Codec
 from rrpo.errors import UserError
 from rrpo.files import read_json, sha256, writing
+from rrpo.mini.world import BUNDLED, World
 from rrpo.mini.world import MINI as MINI
-from rrpo.mini.world import World
 from rrpo.notes import note
 from rrpo.origin import Location as Location
 from rrpo.origin import Origin, origin_of
@@ -35,8 +35,6 @@ from rrpo.policy.layout import Tokenizer
 from rrpo.policy.weight_files import EVERY
 from rrpo.reward import RewardModel
 
-BUNDLED = (MINI, f"{MINI}-tasks")
-"""Names of the reward models that come with the mini world."""
 DATA = ("manifest.csv", "tokenize.json", "wav.scp", "*.parquet")
 """Files of a folder that holds data."""
 NEW = "new"

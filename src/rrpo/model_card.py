@@ -16,6 +16,7 @@ from rrpo.checkpoint import is_ours
 from rrpo.files import sha256, write_text
 from rrpo.interval import cell, read_interval
 from rrpo.measures import MEASURES, figure_of, measures_in, section
+from rrpo.mini.world import BUNDLED
 from rrpo.origin import KEPT
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.precision import Precision
@@ -153,7 +154,7 @@ def _training(stage: Stage) -> list[str]:
     """Return what is known of a training: its length, what it was made from, its settings."""
     lines = [how_far(stage), *([UNSURE] if stage.unsure else []), ""]
     rows: list[Row] = [
-        (name, [f"`{_name(place)}`", f"`{digest or 'bundled'}`"])
+        (name, [f"`{_name(place)}`", f"`{digest or _unhashed(place)}`"])
         for name, given in read_object(stage.run / "inputs.json").items()
         if isinstance(given, list)
         for place, digest in given
@@ -165,6 +166,11 @@ def _training(stage: Stage) -> list[str]:
     }
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     return [*lines, "", "```yaml", *text.splitlines(), "```", *_told(stage.run, settings)]
+
+
+def _unhashed(place: str) -> str:
+    """Return what stands for the hash of what has none: what is bundled, a reward of one's own."""
+    return "bundled" if place in BUNDLED else "not recorded"
 
 
 def _told(run: Path, settings: Mapping[str, Any]) -> list[str]:

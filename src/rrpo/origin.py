@@ -6,7 +6,7 @@ from rrpo import config as configuration
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.files import write_text
-from rrpo.mini.world import MINI
+from rrpo.mini.world import BUNDLED, MINI
 from rrpo.run_folder import run_of
 
 Location = str | Path
@@ -27,8 +27,8 @@ class Origin(Strict):
 
 
 def is_run(location: Location) -> bool:
-    """Say whether a location is the folder of a training run."""
-    return str(location) != MINI and (Path(location) / "config.yaml").is_file()
+    """Say whether a location is the folder of a training run, and no name of what is bundled."""
+    return str(location) not in BUNDLED and (Path(location) / "config.yaml").is_file()
 
 
 def origin_of(location: Location, depth: int = 0) -> Origin:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rrpo.data.stream import Streamed
 from rrpo.errors import UserError
-from rrpo.loading import BUNDLED
+from rrpo.mini.world import BUNDLED
 from rrpo.monitor import MonitorConfig
 from rrpo.notes import note
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective

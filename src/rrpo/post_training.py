@@ -17,7 +17,6 @@ from rrpo.config import Settings, as_overrides
 from rrpo.dpo_pairs import draw_once, require_codec_of_pairs
 from rrpo.errors import UserError
 from rrpo.loading import (
-    BUNDLED,
     Location,
     describe,
     is_mini,
@@ -26,6 +25,7 @@ from rrpo.loading import (
     load_tokenizer,
     output_folder,
 )
+from rrpo.mini.world import BUNDLED
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import (
     read_pairs,

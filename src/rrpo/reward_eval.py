@@ -16,9 +16,9 @@ from rrpo.evaluate import robustness, ser
 from rrpo.evaluate.tasks import symbol_error
 from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
-from rrpo.loading import MINI, codec_identity, load_reward_model
+from rrpo.loading import codec_identity, load_reward_model
 from rrpo.measures import plain_name, reward_model_label
-from rrpo.mini.world import World
+from rrpo.mini.world import BUNDLED, MINI, World
 from rrpo.report.page import write_run_page
 from rrpo.report.recognition import print_reports
 from rrpo.report.table2 import print_differences, print_table2
@@ -52,7 +52,7 @@ def evaluate(
     require_one_codec(known, codec_identity(codec_of))
     if _are_detectors(models):
         sets = _test_sets(data, partition, tell_sounds=True) if data else {}
-        detector_eval.evaluate(models, sets)
+        _keep(detector_eval.evaluate(models, sets))
         return
     tests = _test_sets(data, partition) if data else World().tests()
     found = {folder: _recognitions(folder, model, tests) for folder, model in models.items()}
@@ -66,9 +66,14 @@ def evaluate(
         for folder, model in models.items()
     }
     _print(folders, evaluations, found, read)
+    _keep(evaluations)
+
+
+def _keep(evaluations: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write evaluations into run folders, in place of those before."""
     for folder, evaluation in evaluations.items():
         results = Path(folder) / "results.json"
-        if results.is_file():
+        if folder not in BUNDLED and results.is_file():
             write_json(results, {**read_json(results), "evaluation": evaluation})
             print(f"page: {write_run_page(Path(folder))}")
 

@@ -271,9 +271,9 @@ def _heard(run: _Run) -> bool:
 
 
 def _asked_to_stop(run: _Run, record: Mapping[str, Any]) -> bool:
-    """Call the callbacks; say whether any of any process returned True."""
+    """Call the callbacks; say whether any of any process returned True, or numpy's or torch's."""
     answers = [callback(run.state.step, record) for callback in run.callbacks]
-    stop = any(answer is True for answer in answers)
+    stop = any(getattr(one, "item", lambda one=one: one)() is True for one in answers)
     return summed(float(stop)) > 0 if run.callbacks else False
 
 

@@ -97,6 +97,21 @@ def test_evaluate_names_them(
 
 
 @pytest.mark.usefixtures("quick_judges")
+def test_evaluate_replaces_only_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of the name of what is bundled is none of its runs, nor are a user's sounds its."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mini", "mine"):
+        mine = tmp_path / name / "samples" / "mine.txt"
+        mine.parent.mkdir(parents=True)
+        mine.write_text("x")
+        (tmp_path / name / "config.yaml").write_text("{}")
+    speech.evaluate(["mini"], sentences=1)
+    assert [path.name for path in (tmp_path / "mini" / "samples").iterdir()] == ["mine.txt"]
+    with pytest.raises(UserError, match="is no evaluation's, and would be replaced: move it"):
+        speech.evaluate([tmp_path / "mine"], sentences=1)
+
+
+@pytest.mark.usefixtures("quick_judges")
 def test_evaluate_names_the_utterance_that_cannot_be_read(tmp_path: Path) -> None:
     rows = World().shard("test_same")[:2]
     data = [rows[0], replace(rows[1], id="u7", text="今天天气很好。")]

@@ -326,7 +326,7 @@ def test_an_unknown_sound_is_refused_before_anything_is_read(tmp_path: Path) -> 
         tokenize(Counting(), [Recording(tmp_path / "no.wav", "sad")], tmp_path, insert="bark")
 
 
-def test_a_recording_that_is_too_long_with_the_sound_is_left_out_and_said(tmp_path: Path) -> None:
+def test_a_recording_that_is_too_long_with_the_sound_is_kept_without(tmp_path: Path) -> None:
     class Short(Counting):
         def encode(self, audio: Audio) -> Tensor:
             if audio.size > 16_000:
@@ -337,9 +337,10 @@ def test_a_recording_that_is_too_long_with_the_sound_is_left_out_and_said(tmp_pa
         noise = np.random.default_rng(1).normal(0, 0.1, int(16_000 * seconds))
         soundfile.write(tmp_path / f"{name}.wav", noise, 16_000)
     told = [Recording(tmp_path / "a.wav", "sad"), Recording(tmp_path / "b.wav", "happy")]
-    made = tokenize(Short(), told, tmp_path / "out", insert="silence")
-    assert (made.tokens, made.inserted) == (1, 1)
-    assert made.skipped == [f"{tmp_path / 'a.wav'}: a second at once: cut the audio"]
+    for out, calls in (("at once", ("silence",)), ("later", (None, "silence"))):
+        for insert in calls:
+            made = tokenize(Short(), told, tmp_path / out, insert=insert)
+        assert (made.tokens, made.inserted, made.skipped) == (2, 1, [])
 
 
 def test_a_sound_is_added_to_what_was_tokenized_without(tmp_path: Path) -> None:

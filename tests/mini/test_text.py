@@ -1,6 +1,3 @@
-import json
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -202,11 +199,3 @@ def test_texts_that_cannot_be_spoken(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         TOKENIZER.encode(text)
     assert "\n" not in str(caught.value)
-
-
-def test_damaged_lexicon(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file"):
-        PhoneTokenizer(tmp_path / "none.json")
-    (tmp_path / "other.json").write_text(json.dumps({"symbols": []}))
-    with pytest.raises(UserError, match="not a lexicon"):
-        PhoneTokenizer(tmp_path / "other.json")

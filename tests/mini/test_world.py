@@ -10,7 +10,7 @@ import torch
 from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
 from rrpo.mini.mixes import mix_pool
-from rrpo.mini.world import BUNDLED, TEST_SETS, World
+from rrpo.mini.world import ASSETS, TEST_SETS, World
 from rrpo.policy.layout import make_prompt
 from rrpo.speaking.mini import draw, unseen_utterances
 from rrpo.tokens import digits
@@ -18,12 +18,12 @@ from rrpo.tokens import digits
 
 def test_assets_have_their_hashes_and_weigh_at_most_24_megabytes() -> None:
     World().check()
-    size = sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file())
     assert size <= 24e6
 
 
 def test_a_changed_asset_is_refused(tmp_path: Path) -> None:
-    shutil.copytree(BUNDLED, tmp_path / "world")
+    shutil.copytree(ASSETS, tmp_path / "world")
     weights = tmp_path / "world" / "judge" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(UserError, match="SHA-256"):

@@ -601,7 +601,8 @@ def test_run_page(tmp_path: Path) -> None:
     ]
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "checkpoint").mkdir()
-    (folder / "checkpoint" / "model.json").write_text('{"codec": "mini d14cb7fa289bf212"}')
+    model = {"config": {"codec": "mini d14cb7fa289bf212"}}
+    (folder / "checkpoint" / "model.json").write_text(json.dumps(model))
     reader = read_page(write_run_page(folder))
     assert "name: <b>bold</b>" in reader.words()
     assert "Its tokens are of the codec mini (d14cb7fa)." in reader.words()

@@ -261,21 +261,24 @@ class _Work:
         """Return recordings that were tokenized before with a sound in each."""
         rows = []
         for number in chosen:
-            # What the codec cannot take with the sound it has taken without.
-            with suppress(UserError):
-                sound = read_recording(self.recordings[number]).samples
-                rows += self._inserted(number, sound, seed)
+            sound = read_recording(self.recordings[number]).samples
+            rows += self._inserted(number, sound, seed)
         return rows
 
     def _inserted(self, number: int, sound: Audio, seed: int) -> list[Utterance]:
-        """Return a recording with a sound in it, by the same name, where one is asked for."""
+        """Return a recording with a sound in it, by the same name, where one is asked for.
+
+        None, where the codec cannot take it with the sound, which may lengthen it.
+        """
         if self.insert is None:
             return []
         # The sound hangs on the recording alone, and mixes do not hang on it.
         rng = np.random.default_rng([seed, number, 7])
         changed = inserted(sound, INSERTS[self.insert], rng)
-        row = _row(self.recordings[number], f"{number:06d}", self.codec.encode(changed), changed)
-        return [row]
+        with suppress(UserError):
+            codes = self.codec.encode(changed)
+            return [_row(self.recordings[number], f"{number:06d}", codes, changed)]
+        return []
 
     def _mix(self, number: int, sound: Audio, rng: np.random.Generator, made: _Shard) -> None:
         """Mix a recording with others, as often as asked for."""

@@ -78,15 +78,10 @@ class PhoneTokenizer:
     Attributes:
         symbols: what each id stands for; the order is stored with the lexicon.
         vocabulary_size: number of ids.
-
-    Raises:
-        UserError: a lexicon named by the caller is missing or damaged.
     """
 
-    def __init__(self, lexicon: Path | None = None) -> None:
-        content = read_json(lexicon or bundled_lexicon())
-        if not (isinstance(content, dict) and {"symbols", "words"} <= content.keys()):
-            raise UserError(f"{lexicon} is not a lexicon: make it again")
+    def __init__(self) -> None:
+        content = read_json(bundled_lexicon())
         self.symbols: tuple[str, ...] = tuple(content["symbols"])
         self.words: dict[str, str] = dict(content["words"])
         self._ids = {symbol: index for index, symbol in enumerate(self.symbols)}

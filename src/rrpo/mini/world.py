@@ -15,10 +15,12 @@ from rrpo.mini.text import PhoneTokenizer
 from rrpo.policy import SpeechTokenLM
 from rrpo.reward import RewardModel
 
-BUNDLED = Path(__file__).parent / "assets" / "world"
+ASSETS = Path(__file__).parent / "assets" / "world"
 HASHES = "sha256.json"
 MINI = "mini"
 """Name of the mini codec."""
+BUNDLED = (MINI, f"{MINI}-tasks")
+"""Names of the models that come with the world; its policy and its model of emotion share one."""
 TEST_SETS = {"same": "test_same", "altered": "test_altered", "mandarin": "test_mandarin"}
 """Name in results → shard: the same voice and unseen text; altered voices, half of them in noise,
 weak and strong; another language (a world made without the Mandarin voice lacks it)."""
@@ -34,7 +36,7 @@ def _rows(path: Path, _size: int, _modified: int) -> tuple[Utterance, ...]:
 class World:
     """A codec, a base policy, a pre-trained reward model, a judge and token shards in a folder."""
 
-    folder: Path = BUNDLED
+    folder: Path = ASSETS
 
     def check(self) -> None:
         """Compare every asset with its pinned SHA-256.
@@ -42,7 +44,7 @@ class World:
         Raises:
             UserError: it is no world, or a file is missing or differs.
         """
-        again = "install rrpo" if self.folder == BUNDLED else "make the world"
+        again = "install rrpo" if self.folder == ASSETS else "make the world"
         path = self.folder / HASHES
         pinned = read_json(path) if path.is_file() else None
         if not isinstance(pinned, dict):

@@ -138,7 +138,7 @@ def _codec(folder: Path) -> str:
     """Return which codec the tokens of a run's model are of, as its weights record it."""
     path = folder / "checkpoint" / "model.json"
     model = read_json(path) if path.is_file() else {}
-    line = model.get("codec") if isinstance(model, dict) else None
+    line = section(model, "config").get("codec")
     return shown(line) if isinstance(line, str) else ""
 
 

@@ -47,9 +47,7 @@ ACCURACIES = {"accuracy": "weighted", "unweighted_average_recall": "unweighted"}
 COMPARED = ("plain", "ls_eam_adv")
 """The reward models without and with all regularizers."""
 KEYS = {"kl": "KL", "judge_probability": "judge probability"}
-MEASURED = [
-    one.title for one in MEASURES if one.key not in ("reward", "instruction_heard", "dnsmos_signal")
-]
+MEASURED = [one.title for one in MEASURES if one.key not in ("reward", "instruction_heard")]
 """Titles of what is pooled, in the order of a table."""
 
 
