@@ -215,6 +215,7 @@ SYSTEMS = {
     "dpo": "DPO",
     "grpo": "GRPO",
     "diffro_published": "DiffRO as published",
+    "diffro_paper": "DiffRO in RRPO’s form",
     "diffro": "DiffRO",
     "rrpo_paper": "RRPO as published",
     "rrpo": "RRPO",

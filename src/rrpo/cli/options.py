@@ -107,8 +107,8 @@ Systems = Annotated[
     str | None,
     typer.Option(
         help="What to train: any of sft, best_of_8, sft_best_of_8, dpo, grpo, diffro_published, "
-        "diffro, rrpo_paper, rrpo, rrpo_best_of_8 and rrpo_dpo; default: sft,diffro,rrpo, in the "
-        "demo rrpo_best_of_8, too."
+        "diffro_paper, diffro, rrpo_paper, rrpo, rrpo_best_of_8 and rrpo_dpo; default: "
+        "sft,diffro,rrpo, in the demo rrpo_best_of_8, too."
     ),
 ]
 

@@ -46,6 +46,7 @@ MARKERS = {
     "dpo": "v",
     "grpo": "P",
     "diffro_published": "v",
+    "diffro_paper": ">",
     "diffro": "^",
     "rrpo_paper": "X",
     "rrpo": "D",

@@ -77,6 +77,7 @@ SYSTEMS = {
     "dpo": System("DPO", method="dpo"),
     "grpo": System("GRPO", method="grpo"),
     "diffro_published": System("DiffRO as published", preset="paper", settings=PUBLISHED),
+    "diffro_paper": System("DiffRO in RRPO’s form", preset="paper"),
     "diffro": System(
         "DiffRO (plain reward model)",
         settings=("diffro.reward_form=log_posterior",),
