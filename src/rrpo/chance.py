@@ -17,6 +17,23 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_of(seed: int, process: int) -> int:
+    """Return the seed of one of the processes of a training.
+
+    The first has that of the training. Others have one of their own, and not the next number, which
+    is another training's: the first eight bytes of SHA-256 over both.
+
+    Examples:
+        >>> seed_of(1, 0), seed_of(0, 1) == seed_of(1, 0)
+        (1, False)
+    """
+    return seed if process == 0 else _hashed(f"{seed} {process}".encode())
+
+
+def _hashed(text: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1  # torch takes 63 bits
+
+
 def new_streams(stored: Tensor, generator: torch.Generator, processes: int, process: int) -> None:
     """Seed every source of chance of a process again, for another number of processes than before.
 
@@ -25,8 +42,7 @@ def new_streams(stored: Tensor, generator: torch.Generator, processes: int, proc
     the same checkpoint gives the same.
     """
     text = f"{processes} {process}".encode()
-    found = hashlib.sha256(stored.numpy().tobytes() + text).digest()
-    seed = int.from_bytes(found[:8], "big") >> 1  # torch takes 63 bits
+    seed = _hashed(stored.numpy().tobytes() + text)
     seed_all(seed)
     generator.manual_seed(seed)
 

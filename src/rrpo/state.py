@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 
-from rrpo.chance import new_streams, random_states, restore_random_states, seed_all
+from rrpo.chance import new_streams, random_states, restore_random_states, seed_all, seed_of
 from rrpo.checkpoint import load_tensors, save_tensors
 from rrpo.data.stream import POSITION
 from rrpo.errors import UserError
@@ -137,7 +137,7 @@ def initial_state(
     half, sharded = precision is torch.float16, config.sharding == "full"
     if half and sharded:
         raise UserError("train.sharding=full needs mixed_precision=bf16 or no: fp16 is not sharded")
-    seed = config.seed + process()
+    seed = seed_of(config.seed, process())
     seed_all(seed)
     model.to(accelerator.device)
     if processes() > 1:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm, t
+from scipy.stats import norm, t, ttest_1samp
 from sklearn import metrics
 from sklearn.metrics import balanced_accuracy_score
 
@@ -211,6 +211,26 @@ def test_a_mean_over_groups_agrees_with_a_loop_that_draws_them_whole() -> None:
     assert found.high - found.low > 1.4 * (alone.high - alone.low)
     paired = paired_interval(values + 1, np.ones(names.size), seed=1, resamples=8000, groups=names)
     assert paired == pytest.approx(found)
+
+
+def test_a_mean_over_few_groups_is_students() -> None:
+    """Of groups of one size that of their means; of others it covers where a bootstrap does not."""
+    rng = np.random.default_rng(7)
+    equal = rng.normal(size=(4, 3))
+    names = np.repeat(["a", "b", "c", "d"], 3)
+    found = interval(equal.ravel(), groups=names)
+    known = ttest_1samp(equal.mean(1), 0.0).confidence_interval()
+    assert (found.low, found.high) == (pytest.approx(known.low), pytest.approx(known.high))
+    sizes = np.array([2, 5, 3, 8])
+    names, hits, drawn = np.repeat(["a", "b", "c", "d"], sizes), 0, 0
+    for _ in range(400):
+        values = np.repeat(rng.normal(size=4), sizes) + rng.normal(0, 0.3, 18)
+        found = interval(values, groups=names)
+        hits += found.low <= 0 <= found.high
+        sums = resampled_sums(np.array([values[names == one].sum() for one in "abcd"]), 0, 500)
+        drawn += np.quantile(sums, 0.025) <= 0 <= np.quantile(sums, 0.975)
+    assert hits >= 365  # of which 380 are aimed at
+    assert drawn < 350
 
 
 def test_a_difference_of_samples_with_nothing_in_common() -> None:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from rrpo import runs
-from rrpo.data.shards import Utterance, write_shard
+from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import TrainingInterrupted, UserError
+from rrpo.objectives import pairs
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair, dpo_loss
 from rrpo.objectives.pairs import (
     CHOSEN,
@@ -18,7 +19,7 @@ from rrpo.objectives.pairs import (
     draw_pairs,
     read_pairs,
 )
-from rrpo.objectives.rollouts import RolloutConfig
+from rrpo.objectives.rollouts import RolloutConfig, as_rollouts
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt
 from rrpo.policy_runs import DPORun
@@ -173,6 +174,25 @@ def test_utterances_that_did_not_end_are_in_no_pair(tmp_path: Path) -> None:
         (pair,) = read_pairs(tmp_path, Letters())
         assert 4 <= pair.chosen.numel() < 8
         assert 4 <= pair.rejected.numel() < 8
+
+
+def test_what_loops_is_never_the_better_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, paying = objective(), RewardModel(REWARD)
+    for parameter in paying.parameters():
+        parameter.data.mul_(3)
+    reward = Reward([paying])
+    (asked,) = prompts(4)
+    loop, two = torch.full((12,), 3), [speech(1, 2, 4, 7), speech(5, 1, 8, 2, 6)]
+    worth = score(reward, [loop, *two], [asked] * 3)["emotion"]
+    every = [loop, *two] if worth.argmax() == 0 else [torch.full((12,), 20), *two]
+    assert int(score(reward, every, [asked] * 3)["emotion"].argmax()) == 0
+    said = as_rollouts(CONFIG, [asked] * 3, every, torch.ones(3, dtype=torch.bool), 1)
+    assert said.sound().tolist() == [False, True, True]
+    monkeypatch.setattr(pairs, "draw", lambda *_: said)
+    draw_pairs(made.model, reward, [asked], PairsConfig(count=3, margin=0.0), tmp_path)
+    assert read_shard(tmp_path / CHOSEN)[0].tokens.size < 12
 
 
 def test_a_drawing_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def verdict(figures: Figures) -> list[str]:
             parts.append(f"in {_share(worst[SOUNDS])} by a sound put in")
         lines.append(
             f"{name} is deceived {' and '.join(parts)} (worst case of "
-            f"{figures['utterances']} utterances)."
+            f"{figures['utterances']} utterances; a longer search may find more)."
         )
         row = next(row for row in found["attacks"] if row["name"] == figures["carried"])
         if row.get("unheard") is not None:

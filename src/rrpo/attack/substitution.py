@@ -23,18 +23,21 @@ def by_gradient(
     """Exchange tokens one after the other, each time the best of those that look best.
 
     What an exchange would bring is read off the gradient of the margin, (e_v − e_t)·g (HotFlip,
-    Ebrahimi et al. 2018); the most promising are tried, and the best is kept. No token is exchanged
-    twice.
+    Ebrahimi et al. 2018); the most promising are tried, and the best of them is exchanged, be it
+    for the worse. No token is exchanged twice. More that are tried find more: what is found is a
+    lower bound.
 
     Args:
-        counts: after how many exchanges it is looked at; an utterance has at most its length.
+        counts: of exchanges at the most, of which the best so far is the outcome; an utterance has
+            at most its length.
         allowed: for each utterance (T_n, V) bool, what may stand where; None: anything.
         candidates: how many are tried for each exchange.
 
     Returns:
-        the outcome after each of the counts.
+        the outcome of each of the counts.
     """
     every = [row.clone() for row in goal.tokens]
+    kept, best = list(every), torch.full((len(every),), float("-inf"))
     classes, found = goal.classes(model), {}
     free = [torch.ones(len(row), dtype=torch.bool) for row in every]
     flat = torch.zeros(len(every), dtype=torch.bool)
@@ -45,10 +48,13 @@ def by_gradient(
             zero = _exchange(model, every[part], classes[part], free[part], may, candidates)
             if done == 1:
                 flat[part] = zero
+        reached = margins(log_posteriors(model, every), classes)
+        for index in (reached > best).nonzero()[:, 0].tolist():
+            kept[index] = every[index].clone()
+        best = torch.maximum(best, reached)
         if done in counts:
-            said = log_posteriors(model, every)
-            kept = [row.clone() for row in every]
-            found[done] = Outcome(said, kept, done * (candidates + 1), flat)
+            said = log_posteriors(model, kept)
+            found[done] = Outcome(said, list(kept), done * (candidates + 1), flat)
     return found
 
 

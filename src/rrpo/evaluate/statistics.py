@@ -13,6 +13,8 @@ from rrpo.interval import Interval, exactly
 
 Figure = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """A figure of summed counts: (..., *shape) to (...)."""
+FEW = 8
+"""Clusters below which a bootstrap of a mean is too narrow: at 4 it covers in 88 % of cases."""
 DRAWN = 2_000_000
 """Numbers of clusters that are held at a time while resampling."""
 
@@ -26,7 +28,8 @@ def interval(
     bootstrap confidence intervals", JASA 82), resampling utterances. A single value and values
     that are all the same leave nothing to resample: both ends are then the mean, or, of bool, those
     of Wilson's interval of a share. With groups whole groups are resampled instead
-    (`clustered_interval`).
+    (`clustered_interval`); of fewer than eight it is Student's interval over the groups
+    (`student_interval`).
 
     Args:
         values: (n,) one figure per utterance; of bool, whether it has something.
@@ -58,7 +61,10 @@ def interval(
     if np.ptp(sample) <= 1e-12 * float(np.abs(sample).max()):
         return exactly(mean)
     if groups is not None:
-        return clustered_interval(_grouped(sample, groups), _ratio, seed, resamples)
+        counts = _grouped(sample, groups)
+        if len(counts) < FEW:
+            return student_interval(counts)
+        return clustered_interval(counts, _ratio, seed, resamples)
     from scipy.stats import bootstrap  # takes a second, which most commands do not need
 
     for method in ("BCa", "percentile"):
@@ -294,6 +300,29 @@ def clustered_interval(
     table = np.asarray(counts, dtype=np.float64)
     sums = resampled_sums(table, seed, resamples)
     return expanded_interval(float(figure(table.sum(0))), figure(sums), len(table))
+
+
+def student_interval(counts: ArrayLike) -> Interval:
+    """Return a mean over clusters with Student's 95 % interval.
+
+    The mean is that of all utterances, m = Σ_g s_g / Σ_g n_g. Its variance is that of the residuals
+    s_g − m n_g, Σ_g (s_g − m n_g)² / (n̄² G (G − 1)): of clusters of one size that of their means.
+
+    Args:
+        counts: (G, 2) the total s_g and the number of values n_g of each cluster; G of at least 2.
+
+    Examples:
+        >>> student_interval([[1.0, 2], [2.0, 2]])
+        Interval(mean=0.75, low=-2.4265511841867165, high=3.9265511841867165)
+    """
+    totals, sizes = np.asarray(counts, dtype=np.float64).T
+    mean = float(totals.sum() / sizes.sum())
+    residuals = (totals - mean * sizes) / sizes.mean()
+    degrees = len(residuals) - 1
+    half = float(
+        stdtrit(degrees, 0.975) * math.sqrt((residuals**2).sum() / len(residuals) / degrees)
+    )
+    return Interval(mean, mean - half, mean + half)
 
 
 def finite_sample(values: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -34,7 +34,8 @@ class DiffROConfig(Strict):
     Attributes:
         batch_size: B, utterances of a step.
         beta: weight of the KL.
-        kl_reduction: over the positions of an utterance: "sum", as published, or "mean".
+        kl_reduction: "sum" over the positions of an utterance, as published, or "mean" over those
+            of the batch.
         reward_form: of the emotion's reward, see `rrpo.reward.Reward`.
         history: what precedes each token that is drawn: "rollout", the policy's own draws, or
             "recorded", the data's tokens, as published: one pass and no rollout.

@@ -53,7 +53,8 @@ class GRPOConfig(Strict):
 def group_advantage(reward: Tensor, group: int, kind: str, kept: Tensor | None = None) -> Tensor:
     """Return the advantages (B,) of B = P · group rewards, those of a prompt one after the other.
 
-    "rloo": R_i minus the mean of the others in the group (Ahmadian et al. 2024), unbiased.
+    "rloo": R_i minus the mean of the others in the group (Ahmadian et al. 2024), unbiased
+            for the reward of those that count (`skip_broken`).
     "grpo": (R_i − mean) / standard deviation of the group (Shao et al. 2024); zero where all
     have the same reward.
 

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rrpo.chance import seed_of
 from rrpo.codec_identity import TOKEN_RATE
 from rrpo.config import Strict
 from rrpo.data.lengths import odd_lengths
@@ -105,7 +106,7 @@ def draw_pairs(
     count = min(config.prompts, len(prompts))
     places, asked = own_prompts(prompts, count, generator)
     if process() > 0:
-        generator.manual_seed(seed + process())
+        generator.manual_seed(seed_of(seed, process()))
     drawing = Drawing(folder, _plan(asked, config, seed), generator)
     try:
         with Progress("draw pairs", len(asked), drawing.done, visible=is_main()) as progress:
@@ -155,11 +156,15 @@ def _best_and_worst(
     said = rollouts.said
     rewards = weighted_sum(reward, score(reward, said.tokens, rollouts.prompts))
     rewards = rewards.view(-1, config.count)
-    ended = said.ended.to(rewards.device).view(-1, config.count)
+    ended, sound = (
+        one.to(rewards.device).view(-1, config.count) for one in (said.ended, rollouts.sound())
+    )
     found = []
     for row in range(len(rewards)):
+        if not sound[row].any():  # a loop is never the better one
+            continue
         # With fewer than two that ended both are the same one.
-        best = int(rewards[row].masked_fill(~ended[row], -math.inf).argmax())
+        best = int(rewards[row].masked_fill(~sound[row], -math.inf).argmax())
         worst = int(rewards[row].masked_fill(~ended[row], math.inf).argmin())
         if best == worst or float(rewards[row, best] - rewards[row, worst]) < config.margin:
             continue

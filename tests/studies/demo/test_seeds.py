@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from rrpo.interval import Interval, exactly
 from rrpo.studies.demo.pooled import (
@@ -60,12 +61,11 @@ def test_what_was_not_measured_is_none() -> None:
 
 
 def test_differences_are_paired() -> None:
-    """The systems differ by a constant, so the paired interval has no width at all."""
+    """The systems differ by a constant, in both seeds: how far others would differ is not known."""
     table = differences([rows(0.0), rows(0.2)])
     assert set(table) == {"RRPO − DiffRO", "DiffRO − base", "RRPO − base"}
     found = table["RRPO − DiffRO"]["judge probability"]
-    assert found.low == pytest.approx(0.2)
-    assert found.high == pytest.approx(0.2)
+    assert found.mean == pytest.approx(0.2) and not found.known
     assert found.seeds == pytest.approx([0.2, 0.2])
 
 
@@ -83,7 +83,7 @@ def test_a_faster_run_on_the_same_path_is_no_better_at_equal_kl() -> None:
     assert table["judge_probability"]["RRPO − DiffRO"]["PLCMOS"].mean == pytest.approx(0.2)
 
 
-def test_the_word_error_is_paired_with_the_bases_and_resampled_by_sentence() -> None:
+def test_the_word_error_is_paired_with_the_bases_over_seeds_or_sentences() -> None:
     def seed(more: float) -> dict[str, list[dict[str, object]]]:
         return {
             name: [
@@ -95,7 +95,11 @@ def test_the_word_error_is_paired_with_the_bases_and_resampled_by_sentence() -> 
 
     found = word_error_less_base([seed(0.0), seed(0.1)], "rrpo")
     assert found is not None
-    assert found.mean == pytest.approx(0.05)
+    half = 0.05 * student.ppf(0.975, 1)
+    assert (found.mean, found.high) == (pytest.approx(0.05), pytest.approx(0.05 + half))
+    alone = word_error_less_base([seed(0.1)], "rrpo")
+    assert alone is not None
+    assert (alone.mean, alone.high - alone.low) == (pytest.approx(0.1), pytest.approx(0.0))
     unknown = [{"text": "a", "content_error": None}]
     assert word_error_less_base([{"base": unknown, "rrpo": unknown}], "rrpo") is None
 

@@ -61,8 +61,8 @@ class Pooled(Interval):
 
 
 def over_seeds(means: Sequence[float]) -> Pooled:
-    """Pool one figure a seed."""
-    found = run_interval(means)
+    """Pool one figure a seed; seeds that agree to the last digit say nothing of how others fall."""
+    found = run_interval(means) if len(set(means)) > 1 else Interval(means[0])
     return Pooled(found.mean, found.low, found.high, tuple(means))
 
 
@@ -111,12 +111,16 @@ def differences(
 
 
 def word_error_less_base(rows: Sequence[Mapping[str, Rows]], system: str) -> Interval | None:
-    """Return the word error less the base's, paired by utterance, its interval over sentences."""
+    """Return the word error less the base's, paired by utterance.
+
+    Its interval is over the seeds; of a single one over its sentences.
+    """
     own, base = (values_of(rows, name, "word error") for name in (system, "base"))
     if own is None or base is None:
         return None
-    texts = [row["text"] for seed in rows for row in seed[system]]
-    return paired_interval(np.concatenate(own), np.concatenate(base), groups=texts)
+    if len(rows) > 1:
+        return over_seeds(np.subtract(own, base).mean(1).tolist())
+    return paired_interval(own[0], base[0], groups=[row["text"] for row in rows[0][system]])
 
 
 def matched(
@@ -171,19 +175,12 @@ def reward_models(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, P
     found = [result["reward_models"] for result in results]
     return {
         name: {
-            f"{test}, {title}": _over_trainings([one[name][measure][test].mean for one in found])
+            f"{test}, {title}": over_seeds([one[name][measure][test].mean for one in found])
             for measure, title in ACCURACIES.items()
             for test in figures[measure]
         }
         for name, figures in found[0].items()
     }
-
-
-def _over_trainings(means: Sequence[float]) -> Pooled:
-    """Pool a figure that every seed measures on the same utterances."""
-    if len(set(means)) == 1:
-        return Pooled(means[0], seeds=tuple(means))
-    return over_seeds(means)
 
 
 def hardening(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Pooled]]:

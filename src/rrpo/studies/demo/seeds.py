@@ -3,9 +3,8 @@
 Each seed trains its own models and says other sentences, so the means are independent, and every
 interval is Student's over them: it holds for other trainings and other sentences. Reward models are
 tested on the same utterances in every seed: theirs hold for other trainings alone. Differences are
-paired within a seed, utterance by utterance; the goal of word error also by sentence, with a
-bootstrap over sentences. The curves of the systems are also compared where their KL, or the judge's
-probability, is the same.
+paired within a seed, utterance by utterance. The curves of the systems are also compared where
+their KL, or the judge's probability, is the same.
 """
 
 import subprocess
@@ -111,7 +110,7 @@ def summary(study: Mapping[str, Any]) -> dict[str, Any]:
         "systems": {
             name: {measure: plain(value) for measure, value in found.items()}
             | (
-                {"word error less the base's, by sentence": study["words"][name]}
+                {"word error less the base's": study["words"][name]}
                 if study["words"].get(name)
                 else {}
             )

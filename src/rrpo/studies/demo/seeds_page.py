@@ -91,8 +91,7 @@ def seeds_page(study: Mapping[str, Any]) -> str:
     if words:
         lines += [
             "",
-            "Word error less the base's, paired by utterance; bootstrap over sentences, those of "
-            "all seeds together:",
+            "Word error less the base's, paired by utterance:",
             "",
             *markdown.table(
                 "", ["less the base's"], [(n, [f"{v:+.3f}"]) for n, v in words.items()]
