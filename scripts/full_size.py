@@ -19,9 +19,9 @@ import time
 import torch
 
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
-from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt
+from rrpo.policy.rollout import RolloutConfig
 from rrpo.policy_runs import DiffRORun
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.runs import prepare
@@ -131,7 +131,7 @@ def step(batch: int, lora_rank: int, recompute: bool) -> dict[str, float]:
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
     generator = torch.Generator().manual_seed(0)
     began = time.perf_counter()
-    speech = objective.on_policy.draw(prompts, generator).said.tokens
+    speech = objective.on_policy.draw(prompts, generator).tokens
     drawn = time.perf_counter() - began
     began = time.perf_counter()
     loss, _ = objective.loss(1, generator)

@@ -27,7 +27,7 @@ from rrpo.evaluate.panel import Judges, measure
 from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
 from rrpo.mini.world import World
-from rrpo.objectives.rollouts import RolloutConfig
+from rrpo.policy.rollout import RolloutConfig
 from rrpo.provenance import weights_hash
 from rrpo.report.markdown import table
 from rrpo.speaking.mini import SPEAKING, MiniSpeaker

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from rrpo.objectives.on_policy import Estimator, OnPolicy
-from rrpo.objectives.rollouts import RolloutConfig, Rollouts, as_rollouts
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt, unistream
+from rrpo.policy.rollout import RolloutConfig, Rollouts, as_rollouts
 from rrpo.reward import Reward, RewardConfig, RewardModel
-from rrpo.reward.reward import score, weighted_sum
+from rrpo.reward.differentiable import score, weighted_sum
 
 CODES, SIZE, COUNT = 4, 3, 64
 EMOTIONS = ["happy", "sad"]

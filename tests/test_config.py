@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rrpo import train_reward, train_sft
 from rrpo.config import Strict, as_overrides, dump, load, require_same
 from rrpo.errors import UserError
-from rrpo.policy_runs import SFTRun
+from rrpo.policy_runs import DiffRORun, SFTRun
 from rrpo.reward.config import RewardRun
 
 
@@ -199,6 +199,16 @@ def test_a_part_of_a_nested_default_can_be_changed(tmp_path: Path) -> None:
     assert load(WithDefault, None, ["part.steps=7"]).part == Part(steps=7, rate=0.5)
     (tmp_path / "c.yaml").write_text("part:\n  rate: 0.25\n")
     assert load(WithDefault, tmp_path / "c.yaml").part == Part(steps=3, rate=0.25)
+
+
+def test_a_section_as_a_dict_is_laid_over_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "preset.yaml").write_text("fit:\n  adversarial_epsilon: 4.0\n")
+    given = as_overrides({"fit": {"label_smoothing": 0.2}, "train": {"steps": 7}})
+    run = load(RewardRun, None, given, tmp_path / "preset.yaml")
+    assert (run.fit.label_smoothing, run.fit.adversarial_epsilon) == (0.2, 4.0)
+    assert (run.train.steps, run.train.learning_rate) == (7, 3e-4)
+    rewards = load(DiffRORun, None, ["rewards={content: 2.0}"]).rewards
+    assert rewards == {"content": 2.0}, "a dictionary that is a value is replaced"
 
 
 def test_a_key_without_its_group_is_found_there() -> None:

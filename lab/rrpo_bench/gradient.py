@@ -19,9 +19,9 @@ from rrpo.errors import UserError
 from rrpo.interval import MISSING, Interval, cell
 from rrpo.objectives.grpo import group_advantage
 from rrpo.objectives.on_policy import Estimator, OnPolicy
-from rrpo.objectives.rollouts import Rollouts
+from rrpo.policy.rollout import Rollouts
 from rrpo.progress import Progress
-from rrpo.reward.reward import score, weighted_sum
+from rrpo.reward.differentiable import score, weighted_sum
 from rrpo.sampling import ESTIMATORS
 from rrpo_bench.measure import Measurement, measurement
 
@@ -235,7 +235,7 @@ def measurements(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[M
 def _reference(on_policy: OnPolicy, rollouts: Rollouts, group: int) -> Tensor:
     """Return RLOO's gradient of the mean reward, as a sketch."""
     reward = on_policy.reward
-    rewards = weighted_sum(reward, score(reward, rollouts.said.tokens, rollouts.prompts))
+    rewards = weighted_sum(reward, score(reward, rollouts.tokens, rollouts.prompts))
     advantage = group_advantage(rewards, group, "rloo")
     made = on_policy.evaluate(rollouts)
     return _gradient(on_policy, (advantage * made.log_probability.sum(1)).mean())

@@ -10,14 +10,13 @@ from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
 from rrpo.objective import Objective
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
-from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt, unistream
-from rrpo.policy.rollout import generate
+from rrpo.policy.rollout import RolloutConfig, generate
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.config import FitConfig
+from rrpo.reward.differentiable import weighted_sum
 from rrpo.reward.fit import RewardObjective
-from rrpo.reward.reward import weighted_sum
 from rrpo_bench import bare, peer, products, relaxation
 from rrpo_bench.measure import Measurement, compare
 

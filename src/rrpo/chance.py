@@ -3,7 +3,8 @@
 import hashlib
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,6 +16,21 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def own_chance() -> Iterator[None]:
+    """Put the global sources of chance back at the end: whoever calls may draw from them, too."""
+    python, state, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(state)
+        torch.set_rng_state(torchs)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
 
 
 def seed_of(seed: int, process: int) -> int:

@@ -54,7 +54,7 @@ def load(
     for file in (preset, path):
         values = values if file is None else _merge(values, read(file))
     for override in overrides:
-        _apply(values, override)
+        _apply(kind, values, override)
     return _validated(kind, values, path, overrides)
 
 
@@ -68,6 +68,8 @@ def as_overrides(settings: Settings) -> list[str]:
         >>> as_overrides({"train.steps": 40}), as_overrides(["train.steps=40"])
         (['train.steps=40'], ['train.steps=40'])
     """
+    if isinstance(settings, str):
+        return [settings]
     if isinstance(settings, Mapping):
         return [f"{name}={json.dumps(one, default=_plain)}" for name, one in settings.items()]
     return list(settings)
@@ -207,7 +209,7 @@ def read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def _apply(kind: type[Strict], values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     shown = _short(override)
@@ -221,7 +223,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
             raise UserError(f"option {shown}: {'.'.join(parts[: index + 1])} has no keys inside")
-    values[parts[-1]] = value
+    # The values of a section are laid over those that are there; other dictionaries are replaced.
+    whole = {parts[-1]: value}
+    values.update(_merge(values, whole) if _keys(kind, parts) else whole)
 
 
 def _explain(

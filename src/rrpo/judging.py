@@ -39,8 +39,8 @@ MATCHING = "_matching"
 
 
 def evaluate(
-    policies: Sequence[Location],
-    rewards: Sequence[Location] = (),
+    policies: Sequence[Location] | Location,
+    rewards: Sequence[Location] | Location = (),
     *,
     sentences: int = 8,
     seed: int = 0,
@@ -73,7 +73,9 @@ def evaluate(
         >>> 0.0 <= figures["mini"]["judge_probability"].mean <= 1.0
         True
     """
-    loaded, scorers = _load(policies, rewards, codec_of)
+    if sentences < 1:
+        raise UserError(f"cannot evaluate on {sentences} sentences: ask for at least one")
+    loaded, scorers = _load(_listed(policies), _listed(rewards), codec_of)
     hashes = {name: weights_hash(Path(name)) for name in loaded}
     if synthetic := all(is_mini(one) for one in loaded.values()):
         _refuse_voices(voice, model, matching)
@@ -98,6 +100,11 @@ def evaluate(
             _keep(Path(name), samples, scored, figures)
     print(*notes, sep="\n", end="\n" * bool(notes))
     return systems
+
+
+def _listed(given: Sequence[Location] | Location) -> Sequence[Location]:
+    """Return names as a list, where a single one may be given without."""
+    return [given] if isinstance(given, Location) else given
 
 
 def _cosyvoice_speakers(

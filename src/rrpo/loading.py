@@ -28,7 +28,7 @@ from rrpo.mini.world import BUNDLED, World
 from rrpo.mini.world import MINI as MINI
 from rrpo.notes import note
 from rrpo.origin import Location as Location
-from rrpo.origin import Origin, origin_of
+from rrpo.origin import Origin, origin_of, require_location
 from rrpo.policy import SpeechTokenLM, cosyvoice
 from rrpo.policy.cosyvoice_text import INSTRUCTIONS, CosyVoiceTokenizer
 from rrpo.policy.layout import Tokenizer
@@ -75,6 +75,7 @@ def load_policy(location: Location = MINI) -> SpeechTokenLM:
         >>> load_policy("mini").config.codes
         6561
     """
+    require_location("a policy", location)
     if str(location) == MINI:
         return World().policy()
     path = Path(location)
@@ -151,6 +152,7 @@ def load_reward_model(location: Location = MINI) -> RewardModel:
         >>> load_reward_model("mini").classes()[:3]
         ['neutral', 'angry', 'happy']
     """
+    require_location("a reward model", location)
     if str(location) in BUNDLED:
         world = World()
         return world.reward_model() if str(location) == MINI else world.task_model()

@@ -26,6 +26,21 @@ class Origin(Strict):
     instructions: str | None = None
 
 
+def require_location(what: str, given: object) -> None:
+    """Refuse what is no name and no path, such as a model in place of its folder.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(given, str | Path):
+        raise UserError(
+            f"{what} is a {type(given).__name__}: give the path of its folder, or the name of what "
+            f"is bundled, such as {MINI}"
+        )
+    if not str(given):
+        raise UserError(f"{what} is empty: name a folder, or {MINI}")
+
+
 def is_run(location: Location) -> bool:
     """Say whether a location is the folder of a training run, and no name of what is bundled."""
     return str(location) not in BUNDLED and (Path(location) / "config.yaml").is_file()

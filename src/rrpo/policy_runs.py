@@ -100,6 +100,10 @@ class ReferencedRun(PolicyRun):
         """
         if not isinstance(given, Sequence):
             self._require_defaults()
+            if form != "robust":
+                raise UserError(
+                    f"reward_form={form} is a setting of reward models: your own reward has none"
+                )
             return given
         if not self.rewards:
             raise UserError("rewards is empty: weigh at least one term, such as {emotion: 1.0}")

@@ -30,19 +30,21 @@ from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import (
     read_pairs,
 )
+from rrpo.origin import require_location
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import split
 from rrpo.presets import preset as preset_file
 from rrpo.processes import ending_together, is_main, preparing
 from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardModel
+from rrpo.reward.differentiable import digest, require_reward
 from rrpo.run_kinds import require_own
 from rrpo.schedule import tell_warmup
 from rrpo.streaming import load_examples
 from rrpo.train import Callback
 
-Rewards = Sequence[Location | DifferentiableReward]
-"""Reward models by name, or a reward of one's own alone."""
+Rewards = Sequence[Location | DifferentiableReward] | Location | DifferentiableReward
+"""Reward models by name, or a reward of one's own alone; a single one may stand without a list."""
 Run = TypeVar("Run", bound=policy_runs.PolicyRun)
 
 
@@ -165,8 +167,8 @@ def _on_policy(
     model = load_policy(run.start)
     examples = load_examples(run, model, data, codec_of)
     heard = {"second": run.monitor.second or None, "voice": run.monitor.voice}
-    inputs = _inputs(run, data=data, reward=_named(rewards), **heard)
     reward = _reward(rewards, run, model, codec_of)
+    inputs = _inputs(run, rewards, data=data, **heard)
     given = (model, _reference(run), reward, examples)
     how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
     runs.train_on_policy(*given, run, folder, codec_of, **how)
@@ -201,7 +203,7 @@ def train_dpo(
     """
     with preparing():
         folder = output_folder(out)
-        if (pairs is None) != bool(rewards):
+        if (pairs is None) != bool(_listed(rewards)):
             raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
         if pairs is not None and data is not None:
             raise UserError("--pairs holds what is learned from: leave out --data, or --pairs")
@@ -229,7 +231,7 @@ def train_dpo(
             with ending_together():
                 return read_pairs(folder / "pairs", tokenizer)
 
-        inputs = _inputs(run, data=data, reward=_named(rewards), pairs=pairs)
+        inputs = _inputs(run, rewards, data=data, pairs=pairs)
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         runs.train_dpo(model, _reference(run), drawn, run, folder, **how)
         return _finished(folder, model)
@@ -243,6 +245,8 @@ def _configured(
     preset: Path | None = None,
 ) -> Run:
     """Fill a policy run's configuration: paths absolute, language and instructions inherited."""
+    if start is not None:
+        require_location("start", start)
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
     given += as_overrides(settings)
     file = None if config is None else Path(config)
@@ -266,34 +270,53 @@ def _reward(
         UserError: it is given beside others, or a name stands twice, cannot be loaded, or reads
             other text ids.
     """
-    names = [one for one in rewards if isinstance(one, str | Path)]
-    own = [one for one in rewards if not isinstance(one, str | Path)]
-    places = [one if one in BUNDLED else Path(one).resolve() for one in map(str, names)]
+    names, own = _named(rewards), _own(rewards)
+    places = [one if one in BUNDLED else Path(one).resolve() for one in names]
     if len(set(places)) < len(places):
-        told = ", ".join(map(str, names))
+        told = ", ".join(names)
         raise UserError(f"of the reward models {told} one is named twice: name each once")
     if not own:
         return load_reward_models(names, model, codec_of, run)
-    if len(rewards) > 1:
+    if names or len(own) > 1:
         raise UserError("give a reward of your own alone: it can add what others say to its terms")
+    if isinstance(own[0], RewardModel):
+        raise UserError(
+            "a RewardModel is given in place of a reward: name the folder that it was loaded from, "
+            "or make one of it, rrpo.reward.Reward([model])"
+        )
+    require_reward(own[0], model.config.codes)
     return own[0]
 
 
 def _inputs(
-    run: policy_runs.PolicyRun, **given: Location | Sequence[Location] | None
+    run: policy_runs.PolicyRun,
+    rewards: Rewards = (),
+    **given: Location | Sequence[Location] | None,
 ) -> dict[str, list[list[str]]]:
-    """Return what a run of a policy is made from, with its start and instructions (`describe`)."""
-    return describe(start=run.start, **given, instructions=run.instructions)
+    """Return what a run of a policy is made from, with its start and instructions (`describe`).
+
+    Of a reward of one's own that is its class and what `rrpo.reward.differentiable.digest` says.
+    """
+    named = {"reward": _named(rewards)} if _listed(rewards) else {}
+    found = describe(start=run.start, **given, **named, instructions=run.instructions)
+    for one in _own(rewards):
+        found["reward"].append([f"{type(one).__module__}.{type(one).__qualname__}", digest(one)])
+    return found
+
+
+def _listed(rewards: Rewards) -> list[Location | DifferentiableReward]:
+    """Return rewards as a list, where a single one may be given without."""
+    return list(rewards) if isinstance(rewards, list | tuple) else [rewards]  # type: ignore[list-item]
 
 
 def _named(rewards: Rewards) -> list[str]:
-    """Return what a run's inputs say of its rewards: names, and the class of one's own."""
-    return [
-        str(one)
-        if isinstance(one, str | Path)
-        else f"{type(one).__module__}.{type(one).__qualname__}"
-        for one in rewards
-    ]
+    """Return the reward models that are given by name."""
+    return [str(one) for one in _listed(rewards) if isinstance(one, str | Path)]
+
+
+def _own(rewards: Rewards) -> list[DifferentiableReward]:
+    """Return the rewards that are given as objects."""
+    return [one for one in _listed(rewards) if not isinstance(one, str | Path)]
 
 
 def _finished(folder: Path, model: SpeechTokenLM) -> SpeechTokenLM:

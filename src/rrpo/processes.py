@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
 from accelerate.utils import gather_object, parse_flag_from_env, reduce
 
+from rrpo.chance import own_chance
 from rrpo.errors import NotFinite, UserError
 
 Row = TypeVar("Row")
@@ -137,7 +138,8 @@ def preparing() -> Iterator[None]:
     """Prepare a training on each process by itself: one that cannot ends the others, too.
 
     Until the processes meet (`require_same`, `ending_together`), nothing inside may speak to the
-    others. What fails after that is not this one's to tell.
+    others. What fails after that is not this one's to tell. At the end the global sources of chance
+    are as they were.
 
     Raises:
         UserError: this process cannot, or another; or what `require_launcher` refuses.
@@ -145,7 +147,8 @@ def preparing() -> Iterator[None]:
     require_launcher()
     _preparing[0] = True
     try:
-        yield
+        with own_chance():
+            yield
     except UserError as error:
         if _preparing[0] and os.environ.get("WORLD_SIZE", "1") != "1":
             training_processes()

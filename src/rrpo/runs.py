@@ -249,6 +249,11 @@ def _trained(
         if isinstance(config, PolicyRun):
             _keep_instructions(config, run.path)
         result = train(objective, config.train, run, **settings)
+    if result.best_step == 0:
+        note(
+            f"no validation of the {title} was better than that before its first step: its weights "
+            "are those it started from; train longer or with a lower train.learning_rate"
+        )
     write_results(folder, kind, result, more or {})
     return result
 

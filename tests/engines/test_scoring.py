@@ -18,7 +18,7 @@ from rrpo.evaluate.panel import Judges
 from rrpo.mini.world import World
 from rrpo.policy.layout import make_prompts
 from rrpo.reward import Reward
-from rrpo.reward.reward import score
+from rrpo.reward.differentiable import score
 
 
 def said(tokens: list[int]) -> str:

@@ -82,10 +82,34 @@ def test_one_value_has_no_ends() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=12))
-def test_always_finite_and_inside_the_range(values: list[float]) -> None:
+def test_always_finite_and_of_many_inside_the_range(values: list[float]) -> None:
+    """Of few it is Student's, which may reach beyond."""
     found = interval(values, resamples=100)
     slack = 1e-6 * max(1.0, max(map(abs, values)))
-    assert min(values) - slack <= found.low <= found.high <= max(values) + slack
+    assert np.isfinite([found.low, found.high]).all()
+    assert found.low - slack <= found.mean <= found.high + slack
+    if len(values) >= 8:
+        assert min(values) - slack <= found.low <= found.high <= max(values) + slack
+
+
+def test_few_values_have_students_interval() -> None:
+    values = [0.61, 0.70, 0.66]
+    known = ttest_1samp(values, 0.0).confidence_interval()
+    found = interval(values)
+    assert (found.low, found.high) == (pytest.approx(known.low), pytest.approx(known.high))
+    assert interval(values, groups=["a", "b", "c"]) == pytest.approx(found)
+
+
+def test_shares_of_few_groups_stay_shares() -> None:
+    """Within 0 and 1, and never of no width."""
+    groups = np.repeat(["a", "b", "c"], 6)
+    found = interval(np.arange(18) % 9 > 0, groups=groups)
+    assert 0.5 < found.low < 0.8 and 0.95 < found.high <= 1.0
+    halves = interval(np.array([True, False] * 6), groups=["a"] * 6 + ["b"] * 6)
+    assert halves.low < 0.3 and halves.high > 0.7
+    apart = paired_interval(np.ones(3, bool), np.zeros(3, bool))
+    assert apart.mean == 1.0 and not apart.known and not apart.significant
+    assert clusters(["a", None, None, "b"])[0].tolist() == [0, 1, 2, 3]
 
 
 def test_a_share_of_all_or_none_has_wilsons_interval() -> None:

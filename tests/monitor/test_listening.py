@@ -13,8 +13,8 @@ from rrpo.mini.world import World
 from rrpo.monitor.listening import listen
 from rrpo.monitor.setup import asked, ears
 from rrpo.objectives.on_policy import OnPolicy
-from rrpo.objectives.rollouts import RolloutConfig, draw
 from rrpo.policy.layout import make_prompts
+from rrpo.policy.rollout import RolloutConfig, draw
 from rrpo.policy_runs import DiffRORun
 from rrpo.reward import Reward
 from rrpo.reward.detector import new_detector
@@ -33,7 +33,7 @@ def test_every_judge_is_asked() -> None:
     said = draw(model, prompts[:2], RolloutConfig(max_ratio=1.0), torch.Generator().manual_seed(0))
     listening = ears(on_policy, run)
     rows = listen(listening, on_policy, said)
-    tokens = [one.cpu() for one in said.said.tokens]
+    tokens = [one.cpu() for one in said.tokens]
     codec = world.codec()
     sounds = [codec.decode(one) for one in tokens]
     emotions = [prompt.emotion for prompt in prompts[:2]]

@@ -16,9 +16,9 @@ from rrpo.errors import TrainingInterrupted, UserError
 from rrpo.files import read_json
 from rrpo.monitor import MonitorConfig, read_looks
 from rrpo.objectives.diffro import DiffROConfig
-from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Example
+from rrpo.policy.rollout import RolloutConfig
 from rrpo.progress import read_metrics
 from rrpo.train import TrainConfig
 from tiny_policy import CONFIG, prompts

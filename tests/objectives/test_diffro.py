@@ -17,14 +17,13 @@ from rrpo.objectives.diffro import (
     temperature,
 )
 from rrpo.objectives.on_policy import Estimator, Pass
-from rrpo.objectives.rollouts import RolloutConfig, Rollouts, draw, recorded
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt
-from rrpo.policy.rollout import Generated
+from rrpo.policy.rollout import RolloutConfig, Rollouts, draw, recorded
 from rrpo.processes import training_processes
 from rrpo.relax import relax
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.reward import weighted_sum
+from rrpo.reward.differentiable import weighted_sum
 from rrpo.schedule import TrainConfig
 from rrpo.state import initial_state
 from tiny_policy import CONFIG, EMOTIONS, REWARD, logits_of, prompts
@@ -54,7 +53,7 @@ def test_loss_is_reward_and_kl_utterance_by_utterance(seed: int) -> None:
     order = torch.randperm(3, generator=generator).tolist()
     chosen = [made.on_policy.prompts[index] for index in order]
     drawn = made.on_policy.draw(chosen, generator)
-    speech, stopped = drawn.said.tokens, drawn.said.ended
+    speech, stopped = drawn.tokens, drawn.ended
     paying = made.on_policy.reward.models[0]
     held_by = made.on_policy.reference
     assert held_by is not None
@@ -105,7 +104,7 @@ def test_the_reduction_of_the_kl_changes_the_loss_and_not_the_figure(reduction: 
     drawn = made.on_policy.draw(
         [made.on_policy.prompts[index] for index in order_of(0)], advanced(0)
     )
-    positions = int((drawn.lengths + drawn.said.ended).sum())
+    positions = int((drawn.lengths + drawn.ended).sum())
     scale = positions / 3 if reduction == "sum" else 1.0
     assert metrics["kl"] == others["kl"]
     assert float((loss - free).detach()) == pytest.approx(0.3 * metrics["kl"] * scale, rel=1e-4)
@@ -202,7 +201,7 @@ def test_what_history_and_duration_need_is_asked_for() -> None:
 def test_speech_that_loops_or_does_not_end_is_broken() -> None:
     said = [torch.tensor([1, 2] * 6), torch.arange(8), torch.arange(8)]
     stopped = torch.tensor([True, False, True])
-    rollouts = Rollouts(prompts(1, 1, 1), Generated(said, stopped, torch.zeros(3).long(), []))
+    rollouts = Rollouts(said, stopped, torch.zeros(3).long(), [], prompts=prompts(1, 1, 1))
     assert rollouts.sound().tolist() == [False, False, True]
 
 
@@ -312,7 +311,7 @@ def test_a_context_pass_relaxes_under_the_law_that_was_drawn_from() -> None:
     made.model.head.bias.data[CONFIG.codes :] += 20.0
     asked = prompts(1, 1)
     rollouts = draw(made.model, asked, made.config.rollout, torch.Generator().manual_seed(0))
-    assert [tokens.numel() for tokens in rollouts.said] == [1, 1]
+    assert [tokens.numel() for tokens in rollouts] == [1, 1]
     gradients = []
     for passes in (0, 1):
         estimator = Estimator("straight_through", 1.0, passes)
@@ -329,8 +328,8 @@ def test_no_rollout_is_empty_however_short_and_long_the_texts_are() -> None:
     made.model.head.bias.data[CONFIG.codes :] += 50.0
     generator = torch.Generator().manual_seed(0)
     rollouts = draw(made.model, prompts(49, 1), RolloutConfig(min_ratio=0.0), generator)
-    assert [tokens.numel() for tokens in rollouts.said] == [1, 1]
-    assert rollouts.said.least.tolist() == [1, 1]
+    assert [tokens.numel() for tokens in rollouts] == [1, 1]
+    assert rollouts.least.tolist() == [1, 1]
     with pytest.raises(UserError, match=r"max_ratio=0\.5 leaves no token for a text of 1 ids"):
         draw(made.model, prompts(9, 1), RolloutConfig(max_ratio=0.5), generator)
     with pytest.raises(UserError, match=r"min_ratio=5 is above max_ratio=4"):

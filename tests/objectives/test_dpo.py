@@ -19,12 +19,12 @@ from rrpo.objectives.pairs import (
     draw_pairs,
     read_pairs,
 )
-from rrpo.objectives.rollouts import RolloutConfig, as_rollouts
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt
+from rrpo.policy.rollout import RolloutConfig, as_rollouts
 from rrpo.policy_runs import DPORun
 from rrpo.reward import Reward, RewardModel
-from rrpo.reward.reward import score
+from rrpo.reward.differentiable import score
 from rrpo.schedule import TrainConfig
 from tiny_policy import CONFIG, REWARD, logits_of, prompts
 

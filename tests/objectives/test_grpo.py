@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rrpo.errors import TrainingInterrupted, UserError
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective, group_advantage, policy_loss
-from rrpo.objectives.rollouts import RolloutConfig
 from rrpo.policy import SpeechTokenLM
+from rrpo.policy.rollout import RolloutConfig
 from rrpo.reward import Reward, RewardModel
 from rrpo.train import TrainConfig, train
 from tiny_policy import CONFIG, REWARD, prompts

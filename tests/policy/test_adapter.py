@@ -9,10 +9,10 @@ import torch
 from rrpo import policy
 from rrpo.errors import UserError
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
-from rrpo.objectives.rollouts import RolloutConfig, draw
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.adapter import adapted, add_adapters, plain_state, without_adapters
 from rrpo.policy.layout import Prompt
+from rrpo.policy.rollout import RolloutConfig, draw
 from rrpo.reward import Reward, RewardConfig, RewardModel
 
 # peft takes seconds to load, so it is looked for and not imported here.
@@ -89,7 +89,7 @@ def test_what_speaks_without_adapters_is_the_model_it_was() -> None:
     greedy = RolloutConfig(top_k=1, min_ratio=5.0, max_ratio=5.0)
 
     def spoken(of: SpeechTokenLM) -> list[int]:
-        return draw(of, prompt, greedy, torch.Generator().manual_seed(0)).said.tokens[0].tolist()
+        return draw(of, prompt, greedy, torch.Generator().manual_seed(0)).tokens[0].tolist()
 
     with without_adapters(model):
         torch.testing.assert_close(plain_state(model), before.state_dict())

@@ -184,7 +184,7 @@ def test_what_was_drawn_says_what_it_knows(model: SpeechTokenLM) -> None:
     short = [tokens.numel() < size for tokens, size in zip(said, [6] * 8 + [3] * 8, strict=True)]
     assert said.ended.tolist() == short and any(short) and not all(short)
     laid_out = [prompt(model.config, words, None).tolist() for words in text]
-    assert [ids.tolist() for ids in said.prompts] == laid_out[:1] * 8 + laid_out[1:] * 8
+    assert [ids.tolist() for ids in said.laid_out] == laid_out[:1] * 8 + laid_out[1:] * 8
 
 
 def test_top_p_keeps_the_id_that_crosses_it() -> None:

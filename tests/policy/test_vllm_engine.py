@@ -17,10 +17,10 @@ from rrpo.errors import NotFinite, UserError
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
 from rrpo.objectives.on_policy import OnPolicy
-from rrpo.objectives.rollouts import RolloutConfig, draw
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.layout import prompt
+from rrpo.policy.rollout import RolloutConfig, draw
 from rrpo.policy.vllm_engine import VLLMEngine, answer, engine_config, joint_ids, named_weights
 from rrpo.reward import Reward, RewardModel
 from rrpo.sampling import Sampling
@@ -163,7 +163,7 @@ def test_lengths_ends_seeds_and_chance(engine: VLLMEngine) -> None:
     after = torch.rand(3), random.random(), np.random.rand()
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
     assert torch.get_num_threads() == threads
-    first, second = (rollouts.said for rollouts in made)
+    first, second = made
     assert all(map(torch.equal, first.tokens, second.tokens))
     assert first.least.tolist() == [3] * 20 + [6] * 20
     for tokens, ended, least, most in zip(
@@ -208,7 +208,7 @@ def gap(rollouts: object, made: object) -> Tensor:
     return torch.cat(
         [
             (made.log_probability[row, : drawn.numel()] - drawn).abs().detach()
-            for row, drawn in enumerate(rollouts.said.log_probability)
+            for row, drawn in enumerate(rollouts.log_probability)
         ]
     )
 
@@ -367,10 +367,10 @@ def test_what_is_asked_of_vllm(stand_in: Recorded) -> None:
     assert stand_in.asked[:2] == [laid_out, laid_out]
     assert torch.equal(stand_in.weights["lm_head.weight"], lm.head.weight)
 
-    assert [tokens.tolist() for tokens in rollouts.said] == [[1, 2]] * 4
-    assert rollouts.said.ended.all()
-    assert rollouts.said.least.tolist() == [3, 3, 6, 6]
-    assert [one.tolist() for one in rollouts.said.log_probability] == [[-0.5, -0.5]] * 4
+    assert [tokens.tolist() for tokens in rollouts] == [[1, 2]] * 4
+    assert rollouts.ended.all()
+    assert rollouts.least.tolist() == [3, 3, 6, 6]
+    assert [one.tolist() for one in rollouts.log_probability] == [[-0.5, -0.5]] * 4
 
 
 def test_the_importance_weight_is_to_what_was_drawn_with(stand_in: Recorded) -> None:

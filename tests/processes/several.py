@@ -35,11 +35,11 @@ from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
 from rrpo.objectives.dpo import DPOConfig, DPOObjective, Pair
 from rrpo.objectives.grpo import GRPOConfig, GRPOObjective
 from rrpo.objectives.pairs import PairsConfig, draw_pairs
-from rrpo.objectives.rollouts import Rollouts, as_rollouts
 from rrpo.objectives.sft import SFTConfig, SFTObjective
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.layout import Example, Prompt
+from rrpo.policy.rollout import Rollouts, as_rollouts
 from rrpo.policy_runs import DiffRORun
 from rrpo.processes import process, processes, training_processes
 from rrpo.reward import Reward, RewardConfig, RewardModel

@@ -18,9 +18,9 @@ from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.config import FitConfig, RewardRun
 from rrpo.reward.content import ContentHead, characters, frequent_symbols
+from rrpo.reward.differentiable import score
 from rrpo.reward.fit import RewardObjective
 from rrpo.reward.model import load, save
-from rrpo.reward.reward import score
 from rrpo.reward.transcripts import Transcripts, prepare_head, readable_texts
 from rrpo.tokens import length_mask, pad
 from rrpo.train import TrainConfig

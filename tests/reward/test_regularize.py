@@ -312,6 +312,20 @@ def test_gradients_flow_into_both_utterances() -> None:
     assert (gradient[1] != 0).any()
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_features_of_other_precisions_are_mixed_alike(kind: torch.dtype) -> None:
+    """In half precision a sum of squares would be infinite."""
+    features = torch.randn(2, 200, 1024, generator=torch.Generator().manual_seed(0))
+    wanted, _, share = feature_mixup(features, [200, 150], np.random.default_rng(1))
+    found, _, weight = feature_mixup(features.to(kind), [200, 150], np.random.default_rng(1))
+    assert found.dtype == weight.dtype == kind
+    torch.testing.assert_close(found.float(), wanted, atol=0.05, rtol=0.02)
+    torch.testing.assert_close(weight.float(), share, atol=0.01, rtol=0.01)
+    for refused in (features.long(), features[:0]):
+        with pytest.raises(ValueError, match="cannot be mixed"):
+            feature_mixup(refused, [200, 150][: len(refused)], np.random.default_rng(1))
+
+
 def test_what_cannot_be_mixed_is_left_or_refused() -> None:
     alone = torch.randn(1, 6, 2, generator=torch.Generator().manual_seed(0))
     mixtures, partners, weights = feature_mixup(alone, [6], np.random.default_rng(0))

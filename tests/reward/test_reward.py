@@ -12,8 +12,9 @@ from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.config import LossConfig
 from rrpo.reward.content import IMPOSSIBLE
+from rrpo.reward.differentiable import score, weighted_sum
 from rrpo.reward.regularize import adversarial_delta, label_smoothing
-from rrpo.reward.reward import Form, score, weighted_sum
+from rrpo.reward.reward import Form
 from rrpo.tokens import length_mask, pad
 
 FORMS = ("robust", "log_posterior")
@@ -262,6 +263,13 @@ def test_the_robust_reward_is_greatest_at_the_smoothed_target(
     assert found[1] <= found[0] + 1e-5
     if max(shift) - min(shift) > 0.5:
         assert found[1] < found[0] - 1e-3
+
+
+def test_the_reward_is_the_same_in_inference_mode() -> None:
+    reward = Reward([emotional(0)], form="robust")
+    wanted = score(reward, SPEECH, PROMPTS)["emotion"]
+    with torch.inference_mode():
+        assert torch.equal(score(reward, SPEECH, PROMPTS)["emotion"], wanted)
 
 
 def test_a_reward_that_is_not_finite_stops() -> None:

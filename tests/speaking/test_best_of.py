@@ -16,7 +16,7 @@ from rrpo.loading import load_policy, load_reward_model
 from rrpo.mini.world import World
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward, RewardConfig, RewardModel
-from rrpo.reward.reward import score, weighted_sum
+from rrpo.reward.differentiable import score, weighted_sum
 from rrpo.speaking.best_of import MOST, Choice, choose, choosing_reward
 from rrpo.speaking.by_name import Speech, load_speaker, speech
 from rrpo.speaking.mini import MiniSpeaker

@@ -7,7 +7,7 @@ import numpy as np
 
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.panel import Sample
-from rrpo.reward.reward import DifferentiableReward
+from rrpo.reward.differentiable import DifferentiableReward
 from rrpo.speaking.best_of import BestOf
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo_studies.planted.looks import look

@@ -6,7 +6,7 @@ from typing import Literal
 from rrpo import config as configuration
 from rrpo import policy_runs
 from rrpo.objectives.grpo import GRPOConfig
-from rrpo.objectives.rollouts import RolloutConfig
+from rrpo.policy.rollout import RolloutConfig
 from rrpo.presets import preset
 from rrpo.reward.config import RewardRun, subsets
 from rrpo.reward.detector import DetectorRun

@@ -72,9 +72,9 @@ def _audit(
     """Audit each estimator's gradient on rollouts of a policy, by reward model."""
     from rrpo.loading import load_data, load_policy, load_reward_models, load_tokenizer
     from rrpo.objectives.on_policy import OnPolicy
-    from rrpo.objectives.rollouts import RolloutConfig
     from rrpo.origin import origin_of
     from rrpo.policy.layout import make_examples
+    from rrpo.policy.rollout import RolloutConfig
     from rrpo.reward import Reward
     from rrpo_bench import gradient
 

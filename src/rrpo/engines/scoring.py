@@ -17,7 +17,8 @@ from rrpo.measures import MEASURES
 from rrpo.mini.world import World
 from rrpo.policy.layout import Prompt
 from rrpo.reward import Reward
-from rrpo.reward.reward import Form, score, weighted_sum
+from rrpo.reward.differentiable import score, weighted_sum
+from rrpo.reward.reward import Form
 from rrpo.spelling import spelling
 
 Score = Callable[[Sequence[Tensor], Sequence[Prompt]], list[float]]

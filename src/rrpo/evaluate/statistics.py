@@ -25,11 +25,11 @@ def interval(
     """Return the mean of one figure per utterance with its 95 % interval.
 
     The interval is the bias-corrected and accelerated bootstrap (BCa; Efron 1987, "Better
-    bootstrap confidence intervals", JASA 82), resampling utterances. A single value and values
-    that are all the same leave nothing to resample: both ends are then the mean, or, of bool, those
-    of Wilson's interval of a share. With groups whole groups are resampled instead
-    (`clustered_interval`); of fewer than eight it is Student's interval over the groups
-    (`student_interval`).
+    bootstrap confidence intervals", JASA 82), resampling utterances. With groups whole groups are
+    resampled instead (`clustered_interval`). Of fewer than eight utterances or groups it is
+    Student's (`student_interval`). Values that are all the same leave nothing to resample: both
+    ends are then the mean. Of bool it is never narrower than Wilson's interval of a share of as
+    many utterances, nor beyond 0 and 1; of a single number the ends are not known.
 
     Args:
         values: (n,) one figure per utterance; of bool, whether it has something.
@@ -49,21 +49,38 @@ def interval(
         Interval(mean=2.0, low=2.0, high=2.0)
     """
     sample = finite_sample(values, "values")
-    mean = float(sample.mean())
+    counts = np.column_stack([sample, np.ones(sample.size)])
     if groups is not None:
         _check_groups(sample, groups)
-    if np.asarray(values).dtype == np.bool_ and mean in (0.0, 1.0):
-        return wilson_interval(
-            mean, sample.size if groups is None else len(_grouped(sample, groups))
-        )
+        counts = _grouped(sample, groups)
+    found = _spread(sample, counts, groups is not None, seed, resamples)
+    if np.asarray(values).dtype != np.bool_:
+        return found
+    # Within 0 and 1, and no narrower than of independent trials; all alike are one trial a group.
+    alike = not found.known or found.mean in (0.0, 1.0)
+    least = wilson_interval(found.mean, len(counts) if alike else sample.size)
+    if alike:
+        return least
+    low, high = min(found.low, least.low), max(found.high, least.high)
+    return Interval(found.mean, max(0.0, low), min(1.0, high))
+
+
+def _spread(
+    sample: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    grouped: bool,
+    seed: int,
+    resamples: int,
+) -> Interval:
+    """Return a mean with its interval, over G groups with counts (G, 2), `grouped` or each one."""
+    mean = float(sample.mean())
     if sample.size == 1:
         return Interval(mean)
     if np.ptp(sample) <= 1e-12 * float(np.abs(sample).max()):
         return exactly(mean)
-    if groups is not None:
-        counts = _grouped(sample, groups)
-        if len(counts) < FEW:
-            return student_interval(counts)
+    if len(counts) < FEW:
+        return student_interval(counts)
+    if grouped:
         return clustered_interval(counts, _ratio, seed, resamples)
     from scipy.stats import bootstrap  # takes a second, which most commands do not need
 
@@ -119,13 +136,16 @@ def paired_interval(
     Raises:
         UserError: the lengths differ, there are no values, or one is NaN or infinite.
     """
+    shares = {np.asarray(values).dtype for values in (first, second)} == {np.dtype(np.bool_)}
     one, other = finite_sample(first, "first values"), finite_sample(second, "second values")
     if one.size != other.size:
         raise UserError(
             f"cannot pair {one.size} values with {other.size}: score both systems on the same "
             "utterances"
         )
-    return interval(one - other, seed, resamples, groups)
+    found = interval(one - other, seed, resamples, groups)
+    # Shares that differ alike in every pair may differ otherwise in the next.
+    return Interval(found.mean) if shares and found.low == found.high else found
 
 
 def unpaired_interval(
@@ -204,13 +224,14 @@ def clusters(names: ArrayLike) -> tuple[NDArray[np.int64], bool]:
     """Number the clusters that utterances belong to by name, such as their speakers.
 
     Args:
-        names: (N,) text, empty where it is not known.
+        names: (N,) text, empty or None where it is not known.
 
     Returns:
         ids (N,) in 0…G-1 and whether they are those of the names. Where a name is missing or all
         are the same, every utterance is a cluster of its own.
     """
-    known, ids = np.unique(np.asarray(names, dtype=np.str_), return_inverse=True)
+    named = ["" if name is None else str(name) for name in np.ravel(np.asarray(names, object))]
+    known, ids = np.unique(named, return_inverse=True)
     if known.size < 2 or "" in known:
         return np.arange(ids.size), False
     return ids.reshape(-1).astype(np.int64), True
@@ -312,8 +333,8 @@ def student_interval(counts: ArrayLike) -> Interval:
         counts: (G, 2) the total s_g and the number of values n_g of each cluster; G of at least 2.
 
     Examples:
-        >>> student_interval([[1.0, 2], [2.0, 2]])
-        Interval(mean=0.75, low=-2.4265511841867165, high=3.9265511841867165)
+        >>> f"{student_interval([[1.0, 2], [2.0, 2]])}"
+        '0.75 [-2.43, 3.93]'
     """
     totals, sizes = np.asarray(counts, dtype=np.float64).T
     mean = float(totals.sum() / sizes.sum())

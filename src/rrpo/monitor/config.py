@@ -7,7 +7,7 @@ from pydantic import Field
 
 from rrpo.config import Strict
 from rrpo.monitor.harms import HARMS
-from rrpo.objectives.rollouts import RolloutConfig
+from rrpo.policy.rollout import RolloutConfig
 
 
 class MonitorConfig(Strict):

@@ -14,12 +14,12 @@ from rrpo.emotions import emotion_index
 from rrpo.evaluate import artifacts, content, recodec
 from rrpo.evaluate.judge import EmotionJudge
 from rrpo.objectives.on_policy import OnPolicy
-from rrpo.objectives.rollouts import Rollouts
 from rrpo.policy.layout import Prompt
+from rrpo.policy.rollout import Rollouts
 from rrpo.reward import Reward, RewardModel
+from rrpo.reward.differentiable import score, weighted_sum
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.reward.regularize import TASK
-from rrpo.reward.reward import score, weighted_sum
 
 BATCH = 16
 """Utterances that are scored at a time."""
@@ -53,8 +53,8 @@ class Ears:
 
 def listen(ears: Ears, on_policy: OnPolicy, said: Rollouts) -> list[dict[str, float]]:
     """Return the figures of each utterance that does not depend on who said it."""
-    prompts, ended = said.prompts, said.said.ended.tolist()
-    tokens = [one.cpu() for one in said.said.tokens]
+    prompts, ended = said.prompts, said.ended.tolist()
+    tokens = [one.cpu() for one in said.tokens]
     asked = [prompt.emotion for prompt in prompts]
     device = on_policy.model.head.weight.device
     on_policy.reward.to(device)

@@ -20,9 +20,9 @@ from rrpo.monitor.evidence import log_factors, log_mean, log_wealth
 from rrpo.monitor.harms import HARMS, REWARD, Harm, Row, reward_rose
 from rrpo.monitor.listening import BATCH, Ears, listen
 from rrpo.objectives.on_policy import OnPolicy
-from rrpo.objectives.rollouts import Rollouts, draw
 from rrpo.policy.adapter import without_adapters
 from rrpo.policy.layout import Prompt
+from rrpo.policy.rollout import Rollouts, draw
 from rrpo.processes import ending_together
 from rrpo.run_folder import begin_folder, commit_folder
 from rrpo.schedule import EarlyStopping

@@ -20,12 +20,13 @@ from rrpo import policy
 from rrpo.config import Strict
 from rrpo.data.stream import Streamed, carried_by
 from rrpo.errors import UserError
-from rrpo.objectives.on_policy import Estimator, OnPolicy, Pass
-from rrpo.objectives.rollouts import RolloutConfig, Rollouts, engine_gap, recorded
+from rrpo.objectives.on_policy import Estimator, OnPolicy, Pass, engine_gap
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, choose, described
+from rrpo.policy.rollout import RolloutConfig, Rollouts, recorded
 from rrpo.processes import processes, summed
-from rrpo.reward.reward import DifferentiableReward, Form, weighted_sum
+from rrpo.reward.differentiable import DifferentiableReward, weighted_sum
+from rrpo.reward.reward import Form
 
 
 class DiffROConfig(Strict):
@@ -127,7 +128,11 @@ class DiffROObjective:
         self._last: Rollouts | None = None
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of one batch and its metrics."""
+        """Return the loss of one batch and its metrics.
+
+        Raises:
+            UserError: nothing that is rewarded has a gradient.
+        """
         config, prompts = self.config, self.on_policy.prompts
         chosen = choose(config.batch_size, prompts, generator)
         asked = [prompts[index] for index in chosen]
@@ -143,6 +148,11 @@ class DiffROObjective:
         reward = self.on_policy.reward
         terms = self.on_policy.terms(made, rollouts)
         total = weighted_sum(reward, terms)
+        if not (total.requires_grad or config.duration):
+            raise UserError(
+                "no term of the reward that has a weight has a gradient in the embeddings, so that "
+                "nothing would move: compute it from the embeddings, or use GRPO"
+            )
         metrics = figures(rollouts, reward, terms, made)
         if config.skip_broken and not redraw:
             total = total * rollouts.sound().to(total)
@@ -236,17 +246,17 @@ def figures(
 
     `kl` is in nats per token whatever the loss takes; `broken` is the share of utterances that loop
     or did not end by themselves. `engine_gap` is there where another engine has drawn
-    (`rrpo.objectives.rollouts`).
+    (`engine_gap`).
     """
     found = {
         "reward": weighted_sum(reward, terms),
         "kl": made.kl_per_token(),
         "tokens": rollouts.lengths.float(),
-        "stopped": rollouts.said.ended.float(),
+        "stopped": rollouts.ended.float(),
         "broken": (~rollouts.sound()).float(),
     }
-    if rollouts.said.log_probability is not None:
-        found["engine_gap"] = engine_gap(made.log_probability, rollouts.said)
+    if rollouts.log_probability is not None:
+        found["engine_gap"] = engine_gap(made.log_probability, rollouts)
     for name, value in terms.items():
         if name not in reward.weights:
             found[name] = value

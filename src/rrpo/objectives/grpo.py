@@ -17,12 +17,12 @@ from rrpo import policy
 from rrpo.config import Strict
 from rrpo.data.stream import POSITION, carried_by
 from rrpo.objectives.diffro import duration_reward, figures, require_recordings
-from rrpo.objectives.on_policy import Estimator, OnPolicy
-from rrpo.objectives.rollouts import RolloutConfig, Rollouts, drawn_with
+from rrpo.objectives.on_policy import Estimator, OnPolicy, drawn_with
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, choose, described
-from rrpo.policy.rollout import Generated
-from rrpo.reward.reward import DifferentiableReward, Form, score, weighted_sum
+from rrpo.policy.rollout import RolloutConfig, Rollouts
+from rrpo.reward.differentiable import DifferentiableReward, score, weighted_sum
+from rrpo.reward.reward import Form
 from rrpo.tokens import pad
 
 
@@ -168,7 +168,7 @@ class GRPOObjective:
         estimator = Estimator("conditional_gumbel") if config.diffro else None
         made = self.on_policy.evaluate(rollouts, estimator, generator)
         if "old" not in self.carried:
-            self.carried["old"] = drawn_with(made.log_probability, rollouts.said)
+            self.carried["old"] = drawn_with(made.log_probability, rollouts)
         advantage = group_advantage(reward, config.group, config.advantage, kept)
         old = self.carried["old"].to(device)
         loss = policy_loss(
@@ -207,18 +207,17 @@ class GRPOObjective:
             del self.carried[name]
         self.carried["chosen"] = torch.tensor(chosen)
         rollouts = on_policy.draw(prompts, generator, config.group)
-        said = rollouts.said
         self.carried |= {
-            "tokens": pad(said.tokens),
+            "tokens": pad(rollouts.tokens),
             "lengths": rollouts.lengths,
-            "ended": said.ended,
-            "least": said.least,
-            "laid_out": pad(said.prompts),
-            "sizes": torch.tensor([ids.numel() for ids in said.prompts]),
+            "ended": rollouts.ended,
+            "least": rollouts.least,
+            "laid_out": pad(rollouts.laid_out),
+            "sizes": torch.tensor([ids.numel() for ids in rollouts.laid_out]),
         }
-        if said.log_probability is not None:
-            self.carried["engine"] = pad(said.log_probability)
-        terms = score(on_policy.reward, said.tokens, rollouts.prompts)
+        if rollouts.log_probability is not None:
+            self.carried["engine"] = pad(rollouts.log_probability)
+        terms = score(on_policy.reward, rollouts.tokens, rollouts.prompts)
         self.carried |= {f"term {name}": value for name, value in terms.items()}
 
     def _prompts(self) -> list[Prompt]:
@@ -234,7 +233,5 @@ class GRPOObjective:
         engine = carried.get("engine")
         sizes = carried["lengths"].tolist()
         drawn = None if engine is None else [engine[b, :size] for b, size in enumerate(sizes)]
-        return Rollouts(
-            [prompt for prompt in self._prompts() for _ in range(self.config.group)],
-            Generated(tokens, carried["ended"], carried["least"], laid_out, drawn),
-        )
+        prompts = [prompt for prompt in self._prompts() for _ in range(self.config.group)]
+        return Rollouts(tokens, carried["ended"], carried["least"], laid_out, drawn, prompts)

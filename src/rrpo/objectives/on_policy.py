@@ -12,13 +12,13 @@ from torch import Tensor
 
 from rrpo.choices import Logits, choices
 from rrpo.errors import UserError
-from rrpo.objectives.rollouts import RolloutConfig, Rollouts, draw, start_engine
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import without_adapters
 from rrpo.policy.layout import Prompt, continued
+from rrpo.policy.rollout import RolloutConfig, Rollouts, draw
 from rrpo.policy.vllm_engine import VLLMEngine
 from rrpo.processes import share
-from rrpo.reward.reward import DifferentiableReward, evaluated
+from rrpo.reward.differentiable import DifferentiableReward, evaluated, require_reward
 from rrpo.sampling import Relaxation
 from rrpo.tokens import IGNORE, length_mask
 
@@ -90,18 +90,13 @@ class OnPolicy:
             reference: what the KL is measured against; None is the model without its adapters.
 
         Raises:
-            UserError: no prompt, a reward of other tokens, or no reference for a model without
-                adapters.
+            UserError: no prompt, no reference for a model without adapters, or as `require_reward`.
         """
         if reference is None and not model.adapted:
             raise UserError("a policy without adapters needs a reference to keep close to")
         if not prompts:
             raise UserError("no prompt to optimize on: give texts and emotions")
-        if reward.table.shape[0] != model.config.codes:
-            raise UserError(
-                f"the reward's table has {reward.table.shape[0]} rows, and the policy speaks "
-                f"{model.config.codes} codes: give it a row for each"
-            )
+        require_reward(reward, model.config.codes)
         self.model, self.reward, self.prompts, self.config = model, reward, prompts, config
         self.reference = None if reference is None else reference.eval().requires_grad_(False)
         self.engine: VLLMEngine | None = None
@@ -133,23 +128,24 @@ class OnPolicy:
             redraw: draw a token again at every position, given the tokens before it as they are;
                 ends stay. The result is of these tokens. Else it is of the rollouts' own.
         """
-        said, device = rollouts.said, self.model.head.weight.device
+        device = self.model.head.weight.device
         # First: processes that failed while they drew are heard of before any computes on.
-        weight = share(float(rollouts.lengths.sum() + said.ended.sum()))
+        weight = share(float(rollouts.lengths.sum() + rollouts.ended.sum()))
         self.reward.to(device)
         ids, targets = (
-            one.to(device) for one in continued(self.model.config, said.prompts, said.tokens)
+            one.to(device)
+            for one in continued(self.model.config, rollouts.laid_out, rollouts.tokens)
         )
         keep = targets != IGNORE
         lengths = rollouts.lengths.to(device)
         # Row b has T_b + 1 kept positions, flat in the order of the rows.
         place = length_mask(lengths + 1)
         steps = torch.arange(place.shape[1], device=device)
-        may_stop = (steps >= said.least.to(device)[:, None])[place]
+        may_stop = (steps >= rollouts.least.to(device)[:, None])[place]
         relaxation = None
         if estimator is not None:
             seed = int(torch.randint(2**62, (), generator=generator))
-            relaxation = Relaxation(self.reward.table, estimator.name, estimator.tau, seed)
+            relaxation = Relaxation(self.reward.table.detach(), estimator.name, estimator.tau, seed)
         passes = 0 if estimator is None else estimator.passes
         logits = self._logits(self.model.hidden(ids)[keep])
         found = choices(
@@ -165,7 +161,7 @@ class OnPolicy:
         embedded = found.embeddings
         if passes and relaxation is not None:
             embedded = self._unrolled(ids, keep, found.tokens, may_stop, relaxation, passes, logits)
-        valid = length_mask(lengths + said.ended.to(device), place.shape[1])
+        valid = length_mask(lengths + rollouts.ended.to(device), place.shape[1])
         mask = length_mask(lengths)
         embeddings = embedded.new_zeros(*mask.shape, embedded.shape[-1])
         embeddings[mask] = embedded[length_mask(lengths, place.shape[1])[place]]
@@ -218,3 +214,40 @@ class OnPolicy:
             return Logits(model.hidden(ids)[keep], model.head.weight, model.head.bias)
         with without_adapters(self.model):
             return self._logits(self.model.hidden(ids)[keep])
+
+
+def start_engine(model: SpeechTokenLM, config: RolloutConfig) -> VLLMEngine | None:
+    """Start what is to draw; None where the policy itself does.
+
+    Raises:
+        UserError: as `VLLMEngine`.
+    """
+    if config.engine == "own":
+        return None
+    return VLLMEngine(model, config.sampling, config.engine_memory)
+
+
+def drawn_with(own: Tensor, rollouts: Rollouts) -> Tensor:
+    """Return the log-probability (B, S) that each choice was drawn with, without gradient.
+
+    That is an engine's (`rollout.engine`) where it says it, so that exp(own − drawn) is an
+    importance weight, else our own: where the policy itself has drawn, at ends (which we count over
+    all stop ids), and where nothing was chosen.
+
+    Args:
+        own: (B, S), ours of each choice.
+    """
+    found = own.detach().clone()
+    for row, drawn in enumerate(rollouts.log_probability or []):
+        found[row, : drawn.numel()] = drawn.to(found)
+    return found
+
+
+def engine_gap(own: Tensor, rollouts: Rollouts) -> Tensor:
+    """Return the mean of |ours − the engine's| log-probability over all tokens, in nats.
+
+    It shows how far from the distribution drawn from a policy is trained: 1e-6 in fp32, more in
+    bf16, and a great deal where the engine's weights are not the policy's.
+    """
+    difference = (own.detach() - drawn_with(own, rollouts)).abs()
+    return difference.sum() / rollouts.lengths.sum()

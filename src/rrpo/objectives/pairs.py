@@ -28,12 +28,14 @@ from rrpo.files import claim, writing
 from rrpo.notes import note
 from rrpo.objectives.dpo import Pair
 from rrpo.objectives.drawing import Drawing, DrawnPair, forget
-from rrpo.objectives.rollouts import RolloutConfig, Rollouts, draw, start_engine
+from rrpo.objectives.on_policy import start_engine
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Prompt, Tokenizer, choose, make_prompt
+from rrpo.policy.rollout import RolloutConfig, Rollouts, draw
 from rrpo.processes import ending_together, every_row, is_main, process, processes, told_by_main
 from rrpo.progress import Progress
-from rrpo.reward.reward import DifferentiableReward, Form, score, weighted_sum
+from rrpo.reward.differentiable import DifferentiableReward, score, weighted_sum
+from rrpo.reward.reward import Form
 
 CHOSEN, REJECTED = "chosen.parquet", "rejected.parquet"
 PROMPTS_AT_A_TIME = 8
@@ -153,11 +155,10 @@ def _best_and_worst(
     rollouts: Rollouts, reward: DifferentiableReward, config: PairsConfig
 ) -> list[DrawnPair]:
     """Return the utterances of best and worst reward of each prompt that gave two of a pair."""
-    said = rollouts.said
-    rewards = weighted_sum(reward, score(reward, said.tokens, rollouts.prompts))
+    rewards = weighted_sum(reward, score(reward, rollouts.tokens, rollouts.prompts))
     rewards = rewards.view(-1, config.count)
     ended, sound = (
-        one.to(rewards.device).view(-1, config.count) for one in (said.ended, rollouts.sound())
+        one.to(rewards.device).view(-1, config.count) for one in (rollouts.ended, rollouts.sound())
     )
     found = []
     for row in range(len(rewards)):
@@ -168,7 +169,7 @@ def _best_and_worst(
         worst = int(rewards[row].masked_fill(~ended[row], math.inf).argmin())
         if best == worst or float(rewards[row, best] - rewards[row, worst]) < config.margin:
             continue
-        good, bad = (said[row * config.count + index].cpu() for index in (best, worst))
+        good, bad = (rollouts[row * config.count + index].cpu() for index in (best, worst))
         if not torch.equal(good, bad):  # without a margin the same may be drawn twice
             found.append(DrawnPair(row, good, bad))
     return found

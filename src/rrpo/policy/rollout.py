@@ -1,19 +1,58 @@
-"""Drawing speech tokens from the policy with a key-value cache."""
+"""Drawing speech tokens from the policy with a key-value cache, and what was asked and said."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from rrpo.config import Strict
 from rrpo.errors import NotFinite, UserError
-from rrpo.policy.layout import Recording, prompt
-from rrpo.policy.lm import KeyValueCache, SpeechTokenLM
+from rrpo.policy.layout import Prompt, Recording, check_speech, described, prompt
+from rrpo.policy.lm import KeyValueCache, LMConfig, SpeechTokenLM
 from rrpo.policy.packed_weights import Decoder
+from rrpo.repetition import loops
 from rrpo.sampling import WINDOW, Sampling, draw_aware
+
+if TYPE_CHECKING:
+    from rrpo.policy.vllm_engine import VLLMEngine
 
 Sample = Callable[[Tensor, Tensor, torch.Generator | None], Tensor]
 SAMPLERS = ("greedy", "multinomial", "ras")
+SHORTEST = 1
+"""Tokens of a rollout at the least: the reward model needs something to read."""
+
+
+class RolloutConfig(Strict):
+    """How tokens are drawn; lengths are in speech tokens per text id.
+
+    By default 0.5 to 4 tokens for a phone of the mini world, and as upstream 2 to 20 for a byte
+    pair of CosyVoice's text. `engine` says what draws: the policy itself ("own"), or vLLM with
+    `engine_memory` GiB for its cache of keys and values.
+    """
+
+    temperature: float = Field(1.0, gt=0)
+    top_k: int = Field(0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    min_ratio: float | None = Field(None, ge=0)
+    max_ratio: float | None = Field(None, gt=0)
+    engine: Literal["own", "vllm"] = "own"
+    engine_memory: float = Field(1.0, gt=0)
+
+    @property
+    def sampling(self) -> Sampling:
+        """What tokens are drawn from."""
+        return Sampling(self.temperature, self.top_k, self.top_p)
+
+    def ratios(self, policy: LMConfig) -> tuple[float, float]:
+        """Return the least and the greatest length for a policy, in tokens per text id."""
+        least, most = (0.5, 4.0) if policy.text == "phones" else (2.0, 20.0)
+        most = most if self.max_ratio is None else self.max_ratio
+        return min(least, most) if self.min_ratio is None else self.min_ratio, most
 
 
 @dataclass(frozen=True)
@@ -24,7 +63,7 @@ class Generated:
         tokens: N int64 tensors (T,) of codes; the stop id is not among them.
         ended: (N,) bool, whether an utterance ended by itself; if not, it reached its limit.
         least: (N,) int64, before how many tokens ending was forbidden.
-        prompts: N int64 tensors, the joint ids that each continues.
+        laid_out: N int64 tensors, the joint ids that each continues.
         log_probability: N tensors (T,), what another engine says it drew each token with; None
             where the policy itself has drawn.
     """
@@ -32,7 +71,7 @@ class Generated:
     tokens: list[Tensor]
     ended: Tensor
     least: Tensor
-    prompts: list[Tensor]
+    laid_out: list[Tensor]
     log_probability: list[Tensor] | None = None
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -46,6 +85,32 @@ class Generated:
     def __getitem__(self, index: int) -> Tensor:
         """Return the tokens of one utterance."""
         return self.tokens[index]
+
+
+@dataclass(frozen=True)
+class Rollouts(Generated):
+    """What a policy said, none of it empty, and what it was asked.
+
+    Attributes:
+        prompts: N.
+    """
+
+    prompts: list[Prompt] = field(default_factory=list)
+
+    @property
+    def lengths(self) -> Tensor:
+        """T_b (B,) int64, on the CPU."""
+        return torch.tensor([tokens.numel() for tokens in self.tokens])
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return a row for each utterance that JSON can hold, for a look at a batch."""
+        rows = zip(self.prompts, self.tokens, strict=True)
+        return [described(prompt, tokens=tokens) for prompt, tokens in rows]
+
+    def sound(self) -> Tensor:
+        """Return which utterances (B,) bool, on the CPU, ended by themselves and do not loop."""
+        looping = [loops(tokens.cpu()) for tokens in self.tokens]
+        return self.ended.cpu() & ~torch.tensor(looping)
 
 
 @torch.no_grad()
@@ -208,3 +273,69 @@ def _read(
         cache.repeat(count)
         hidden = hidden.repeat_interleave(count, dim=0)
     return cache, hidden
+
+
+def as_rollouts(
+    config: LMConfig, prompts: Sequence[Prompt], speech: Sequence[Tensor], ended: Tensor, least: int
+) -> Rollouts:
+    """Return given utterances (T_b,) as rollouts: which ended (B,), and the least length of all."""
+    for tokens in speech:
+        check_speech(config, tokens)
+    laid_out = [prompt(config, one.text_ids, one.instruct_ids) for one in prompts]
+    fewest = torch.full((len(speech),), least)
+    return Rollouts(list(speech), ended, fewest, laid_out, prompts=list(prompts))
+
+
+def recorded(config: LMConfig, prompts: Sequence[Prompt], speech: Sequence[Tensor]) -> Rollouts:
+    """Return recordings (T_b,) as what was said: they ended by themselves, and not before."""
+    rollouts = as_rollouts(config, prompts, speech, torch.ones(len(speech), dtype=torch.bool), 0)
+    return replace(rollouts, least=rollouts.lengths)
+
+
+def draw(
+    model: SpeechTokenLM,
+    prompts: Sequence[Prompt],
+    config: RolloutConfig,
+    generator: torch.Generator,
+    count: int = 1,
+    engine: VLLMEngine | None = None,
+) -> Rollouts:
+    """Let a policy speak each prompt `count` times, those of a prompt one after the other.
+
+    Args:
+        engine: what draws, from `rrpo.objectives.on_policy`; None: the policy itself.
+
+    Raises:
+        UserError: the longest that a text may become is no token at all, or less than the least.
+    """
+    least, most = config.ratios(model.config)
+    if least > most:
+        raise UserError(
+            f"min_ratio={least:g} is above max_ratio={most:g}, so nothing could end: lower the "
+            "one, or raise the other"
+        )
+    shortest = min(prompt.text_ids.numel() for prompt in prompts)
+    if int(most * shortest) < SHORTEST:
+        raise UserError(
+            f"max_ratio={most:g} leaves no token for a text of {shortest} ids: raise it"
+        )
+    text = [prompt.text_ids for prompt in prompts]
+    instruct = [prompt.instruct_ids for prompt in prompts]
+    if engine is not None:
+        ratios = (least, most)
+        said = engine.generate(model, text, instruct, ratios, generator, count, SHORTEST)
+    else:
+        said = generate(
+            model,
+            text,
+            instruct,
+            sampler="multinomial",
+            min_ratio=least,
+            max_ratio=most,
+            generator=generator,
+            sampling=config.sampling,
+            count=count,
+            min_tokens=SHORTEST,
+        )
+    every = [prompt for prompt in prompts for _ in range(count)]
+    return Rollouts(said.tokens, said.ended, said.least, said.laid_out, said.log_probability, every)

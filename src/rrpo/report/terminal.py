@@ -72,7 +72,9 @@ def print_systems(
         table.add_column(name, justify="right")
     for name in rewards:  # a name may hold a dot
         scores = [section(system, "rewards").get(name) for system in systems.values()]
-        table.add_row(escape(f"reward, {name}"), *(cell(read_interval(one)) for one in scores))
+        table.add_row(
+            escape(f"log p of the emotion, {name}"), *(cell(read_interval(one)) for one in scores)
+        )
     for title, gaps in _gaps(systems.values(), rewards):
         table.add_row(escape(title), *map(cell, gaps))
     for measure in measures_in(systems.values()):

@@ -85,9 +85,12 @@ def feature_mixup(
         the partners (B,) int64 and lambda (B,) in the features' type.
 
     Raises:
-        ValueError: a length is below 1 or above T, there are not B of them, or min_db > max_db.
+        ValueError: a length is below 1 or above T, there are not B of them, there is no utterance,
+            the features are no floating point numbers, or min_db > max_db.
     """
     size, longest = features.shape[:2]
+    if not (size and features.is_floating_point()):
+        raise ValueError(f"features {tuple(features.shape)} of {features.dtype} cannot be mixed")
     if len(lengths) != size or min(lengths, default=1) < 1 or max(lengths, default=1) > longest:
         raise ValueError(f"lengths {list(lengths)} do not fit features {tuple(features.shape)}")
     if min_db > max_db:
@@ -97,14 +100,18 @@ def feature_mixup(
     chosen, keep = drawn.partners.to(device), drawn.inside.to(features)[..., None]
     index = drawn.source.to(device)[..., None].expand_as(features)
     segment = features[chosen].gather(1, index) * keep
-    own_energy, energy = ((part * keep).square().sum((1, 2)) for part in (features, segment))
+    wide = torch.promote_types(features.dtype, torch.float32)  # half precision would overflow
+    own_energy, energy = (
+        (part * keep).to(wide).square().sum((1, 2)) for part in (features, segment)
+    )
     mixed = (own_energy > 0) & (energy > 0)
     wanted = own_energy / drawn.ratios.to(own_energy)
     # Both energies are sums over the same number of values, so their ratio is that of the means.
     scale = torch.where(mixed, wanted / torch.where(mixed, energy, 1.0), 0.0)
     scale = torch.where(mixed, scale, 1.0).sqrt() * mixed
     weights = torch.where(mixed, (drawn.shares / (1.0 + drawn.ratios)).to(energy), 0.0)
-    return features + scale[:, None, None] * segment, chosen, weights
+    added = scale.to(features.dtype)[:, None, None] * segment
+    return features + added, chosen, weights.to(features.dtype)
 
 
 class _Segments(NamedTuple):
@@ -229,19 +236,21 @@ def emotion_loss(
         return EmotionLoss(emotion, None, logits, None)
     frames = constants.adversarial_at == "frames"
 
-    def classified(embedding: Tensor) -> Tensor:
+    def classified(embedding: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
         vector = model.pool(embedding, mask, TASK) if frames else embedding
         found = model.classify(vector, TASK)
         return cross_entropy(found if bias is None else found + bias, targets)
 
     embedding = hidden if frames else pooled
-    with torch.enable_grad():  # delta is needed where the reward itself is asked without gradient
-        leaf = embedding.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(classified(leaf).sum(), leaf)
+    # Delta is needed where the reward itself is asked without gradient.
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = embedding.detach().clone().requires_grad_()
+        loss = classified(leaf, mask.clone(), targets.clone()).sum()
+        (gradient,) = torch.autograd.grad(loss, leaf)
     delta = adversarial_delta(gradient, constants.adversarial_epsilon)
     lengths = embedding.detach().flatten(1).norm(dim=1)
     ratio = delta.flatten(1).norm(dim=1) / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
-    return EmotionLoss(emotion, classified(embedding + delta), logits, ratio)
+    return EmotionLoss(emotion, classified(embedding + delta, mask, targets), logits, ratio)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

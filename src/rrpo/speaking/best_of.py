@@ -7,7 +7,7 @@ from rrpo.errors import UserError
 from rrpo.policy.layout import Prompt
 from rrpo.repetition import loops
 from rrpo.reward import DifferentiableReward, Reward, RewardModel
-from rrpo.reward.reward import score, weighted_sum
+from rrpo.reward.differentiable import score, weighted_sum
 from rrpo.speaking.speaker import Said
 
 MOST = 100

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rrpo import repetition
 from rrpo.audio import Audio
+from rrpo.chance import own_chance
 from rrpo.data.catalogue import emotion_name
 from rrpo.errors import NotFinite, UserError
 from rrpo.loading import MINI, Location, is_mini, load_policy, load_reward_models
@@ -91,18 +92,19 @@ def speak(
         ...     "mini", "It is late.", "happy", best_of=2, reward=["mini", "mini-tasks"]
         ... )
     """
-    said = speech(
-        policy,
-        text,
-        emotion,
-        speaker=speaker,
-        voice=voice,
-        folder=model,
-        seed=seed,
-        best_of=best_of,
-        rewards=[reward] if isinstance(reward, Location) else reward,
-        codec_of=codec_of,
-    )
+    with own_chance():
+        said = speech(
+            policy,
+            text,
+            emotion,
+            speaker=speaker,
+            voice=voice,
+            folder=model,
+            seed=seed,
+            best_of=best_of,
+            rewards=reward if isinstance(reward, list | tuple) else [reward],  # type: ignore[list-item]
+            codec_of=codec_of,
+        )
     for note in said.notes:
         warnings.warn(note, stacklevel=2)
     return said.audio, said.rate

@@ -12,10 +12,9 @@ from rrpo.emotions import EMOTIONS
 from rrpo.evaluate.panel import Sample, kl_of
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World
-from rrpo.objectives import rollouts
-from rrpo.objectives.rollouts import RolloutConfig
-from rrpo.policy import SpeechTokenLM
+from rrpo.policy import SpeechTokenLM, rollout
 from rrpo.policy.layout import Prompt, make_prompts
+from rrpo.policy.rollout import RolloutConfig
 from rrpo.speaking.best_of import BestOf
 from rrpo.speaking.speaker import Said
 
@@ -120,7 +119,7 @@ def draw(
     generator = torch.Generator().manual_seed(seed)
     speech: list[Said] = []
     for start in range(0, len(prompts), BATCH):
-        said = rollouts.draw(model, prompts[start : start + BATCH], drawn, generator).said
+        said = rollout.draw(model, prompts[start : start + BATCH], drawn, generator)
         ended = said.ended.tolist()
         speech += [Said(one.cpu(), end) for one, end in zip(said, ended, strict=True)]
     return speech

@@ -4,9 +4,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
-from rrpo.objectives.rollouts import RolloutConfig, as_rollouts
 from rrpo.policy import LMConfig, SpeechTokenLM
 from rrpo.policy.layout import Prompt
+from rrpo.policy.rollout import RolloutConfig, as_rollouts
 from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo_bench import products
 

@@ -7,7 +7,7 @@ import torch
 
 from rrpo.mini.world import World
 from rrpo.reward import Reward
-from rrpo.reward.reward import score
+from rrpo.reward.differentiable import score
 from rrpo.speaking.mini import MiniSpeaker
 from rrpo_studies.planted import best_of as module
 from rrpo_studies.planted.best_of import best_of, divergence
