@@ -14,6 +14,7 @@ from rrpo.errors import UserError
 from rrpo.evaluate import recodec
 from rrpo.evaluate.panel import Judges, Sample, measure, summarise
 from rrpo.files import require_writable, write_json, write_text, writing
+from rrpo.interval import Interval
 from rrpo.loading import (
     MINI,
     Location,
@@ -22,10 +23,12 @@ from rrpo.loading import (
     load_data,
     load_reward_model,
 )
+from rrpo.measures import measures_in
 from rrpo.mini.world import World
 from rrpo.origin import is_run
 from rrpo.policy import SpeechTokenLM
 from rrpo.provenance import weights_hash
+from rrpo.report.differences import LESS, Figures
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardModel
 from rrpo.run_folder import begin_folder, commit_folder, discard_fresh
@@ -66,7 +69,11 @@ def evaluate(
         matching: CosyVoice: a folder of happy.wav and so on, voices for another recodec audit.
 
     Returns:
-        a policy, or "real tokens" of the mini world → measure → an interval: `mean`, `low`, `high`.
+        a policy, or "real tokens" of the mini world → measure → an interval (`mean`, `low`, `high`)
+        over the sentences, None where it was not measured. Dictionaries of intervals are `quality`
+        by its predictor, `rewards`, each model's log p of the emotion asked for, the recodec
+        audits, and, of every policy but the first, "less FIRST": the differences, paired by
+        sentence. The KL, which only the mini world's have, is to its bundled base.
 
     Examples:
         >>> figures = evaluate(["mini"], sentences=1)
@@ -87,16 +94,28 @@ def evaluate(
         speakers = _cosyvoice_speakers(loaded, voice, model)
     _require_known(scorers, asked)
     judges = Judges.installed(World().judge() if synthetic else None)
-    systems, notes = {}, []
+    systems: dict[str, dict[str, Any]] = {}
+    every: dict[str, dict[str, dict[str, Any]]] = {}
+    notes = []
+    first = next(iter(loaded))
     for name, speaker in speakers.items():
         with naming(name):
             samples = speaker.samples(asked, seed)
         scored = measure(samples, scorers, judges)
         audited = _audit(speaker, samples, scored, scorers, matching)
         systems[name] = summarise(scored, "", judges.content_reason) | audited
+        every[name] = {str(row["id"]): row for row in scored}
         if name in loaded:
+            if name != first:
+                systems[name][f"{LESS}{first}"] = _less(name, first, systems, every)
             notes += _notes(name, samples)
-            figures = {"seed": seed, "weights": hashes[name], "system": systems[name]}
+            figures = {
+                "seed": seed,
+                "sentences": sentences,
+                "data": None if data is None else str(data),
+                "weights": hashes[name],
+                "system": systems[name],
+            }
             _keep(Path(name), samples, scored, figures)
     print(*notes, sep="\n", end="\n" * bool(notes))
     return systems
@@ -151,6 +170,21 @@ def _load(
     known |= {f"the reward model {name}": one.config.codec for name, one in scorers.items()}
     require_one_codec(known, codec_identity(codec_of))
     return loaded, scorers
+
+
+def _less(
+    name: str,
+    first: str,
+    systems: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> dict[str, Interval]:
+    """Return each measure of a policy less that of the first one, paired by sentence."""
+    both = Figures({}, systems, rows)
+    found = {
+        measure.key: both.difference(name, first, measure)
+        for measure in measures_in([systems[name]])
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _require_own_samples(run: Path) -> None:

@@ -18,7 +18,8 @@ def relax(
     """Embed drawn tokens so that the gradient reaches every logit they were drawn from.
 
     Forward this is a plain gather. Backward, the gradient of the reward in the one-hot draw is
-    that of the embeddings times tableᵀ, and the estimator's Jacobian takes it to the logits.
+    that of the embeddings times tableᵀ, and the estimator's Jacobian takes it to the logits. The
+    gradient is computed in float32, whatever the logits are.
 
     Args:
         logits: (…, V) floating point, with gradient; of the distribution the tokens were drawn
@@ -33,10 +34,13 @@ def relax(
         (…, D), exactly `table[tokens]`.
 
     Raises:
-        ValueError: unknown estimator, tau not positive, or shapes that do not fit.
+        ValueError: unknown estimator, tau not positive, shapes that do not fit, or logits that are
+            no floating point numbers.
     """
     size = logits.shape[-1]
-    if logits.shape[:-1] != tokens.shape or size != table.shape[0]:
+    if not logits.is_floating_point():
+        raise ValueError(f"logits are {logits.dtype}: give floating point numbers")
+    if logits.shape[:-1] != tokens.shape or table.ndim != 2 or size != table.shape[0]:
         raise ValueError(
             f"shapes do not fit: logits {tuple(logits.shape)}, tokens {tuple(tokens.shape)}, "
             f"table {tuple(table.shape)}"
@@ -45,4 +49,4 @@ def relax(
     seed = int(torch.randint(2**62, (), generator=generator))
     drawn = Relaxation(table, estimator, tau, seed)
     found = choices(Logits(logits.reshape(-1, size)), tokens.reshape(-1), size, relaxation=drawn)
-    return found.embeddings.view(*tokens.shape, -1)
+    return found.embeddings.view(*tokens.shape, table.shape[1])

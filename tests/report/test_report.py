@@ -654,8 +654,14 @@ def test_every_reward_model_is_a_row_of_an_evaluation(capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert "synthetic" not in printed
     assert "own reward" not in printed
-    assert [line for line in printed.splitlines() if "reward, a" in line and "-0.50" in line]
-    assert [line for line in printed.splitlines() if "reward, [b]" in line and "-9.00" in line]
+    assert [line for line in printed.splitlines() if "emotion, a" in line and "-0.50" in line]
+    assert [line for line in printed.splitlines() if "emotion, [b]" in line and "-9.00" in line]
+    assert "paired" not in printed
+    less = {**system, "tokens": value, "less [a]": {"tokens": {**value, "mean": 4.0}}}
+    print_systems({"[a]": {**system, "tokens": value}, "b": less}, Console(width=120), [])
+    printed = capsys.readouterr().out
+    assert "Less [a], paired by sentence" in printed
+    assert [line for line in printed.splitlines() if "tokens" in line and "+4.000" in line]
     gaps = {"all": value, "happy": {**value, "mean": 7.0}}
     audited = {**system, "recodec": {"[b]": gaps}}
     print_systems({"run": audited}, Console(width=120), ["a", "[b]"], synthetic=False)

@@ -4,9 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rrpo.evaluate.statistics import difference_of_intervals, paired_interval
 from rrpo.interval import Interval
 from rrpo.measures import Entry, Measure, figure_of, own_reward_model, section
+
+LESS = "less "
+"""What precedes the name of a system in the key of the differences to it."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Figures:
         Paired where both have spoken the same utterances, its interval over their sentences;
         otherwise from the two intervals.
         """
-        return self._difference(new, old, measure.of, measure.key)
+        return self._difference(new, old, measure.of, measure.key, measure.is_share)
 
     def reward_difference(self, new: str, old: str, model: str) -> Interval | None:
         """Return one system's reward under a reward model less another's."""
@@ -41,17 +46,23 @@ class Figures:
         return self._difference(new, old, of, f"rewards.{model}")
 
     def _difference(
-        self, new: str, old: str, of: Callable[[Entry], float | None], key: str
+        self,
+        new: str,
+        old: str,
+        of: Callable[[Entry], float | None],
+        key: str,
+        share: bool = False,
     ) -> Interval | None:
         first, second = (_values(self.rows.get(name, {}), of) for name in (new, old))
         if len(first) > 1 and first.keys() == second.keys():
             texts = [str(self.rows[new][name].get("text")) for name in first]
-            others = [second[name] for name in first]
-            return paired_interval(list(first.values()), others, groups=texts)
-        one, other = (figure_of(self.systems.get(name), key) for name in (new, old))
-        if one is None or other is None:
+            both = (list(first.values()), [second[name] for name in first])
+            one, other = (np.array(values, bool if share else float) for values in both)
+            return paired_interval(one, other, groups=texts)
+        whole, before = (figure_of(self.systems.get(name), key) for name in (new, old))
+        if whole is None or before is None:
             return None
-        return difference_of_intervals(one, other)
+        return difference_of_intervals(whole, before)
 
 
 def _values(rows: Mapping[str, Entry], of: Callable[[Entry], float | None]) -> dict[str, float]:

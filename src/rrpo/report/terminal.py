@@ -15,6 +15,7 @@ from rrpo.data.findings import first
 from rrpo.data.manifest import PARTITIONS, Recording
 from rrpo.interval import MISSING, Interval, cell, read_interval
 from rrpo.measures import BY_KEY, figure_of, measures_in, quality_measures, section
+from rrpo.report.differences import LESS
 from rrpo.report.forgetting import forgetting_table
 from rrpo.report.numbers import narrow_ends
 
@@ -80,6 +81,29 @@ def print_systems(
     for measure in measures_in(systems.values()):
         found = (figure_of(system, measure.key) for system in systems.values())
         table.add_row(measure.title, *map(cell, found))
+    console.print(table)
+    _print_differences(systems, console)
+
+
+def _print_differences(systems: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    """Print the policies less the first one, where there are several."""
+    told = {
+        name: (key, section(system, key))
+        for name, system in systems.items()
+        for key in system
+        if key.startswith(LESS)
+    }
+    if not told:
+        return
+    first = next(iter(told.values()))[0]
+    table = Table(title=escape(f"{first[:1].upper()}{first[1:]}, paired by sentence"))
+    table.add_column("measure")
+    for name in told:
+        table.add_column(name, justify="right")
+    for measure in measures_in([systems[name] for name in told]):
+        gaps = [read_interval(found.get(measure.key)) for _, found in told.values()]
+        if any(gap is not None for gap in gaps):
+            table.add_row(measure.title, *(cell(gap, "+.3f") for gap in gaps))
     console.print(table)
 
 

@@ -185,5 +185,7 @@ def digest(reward: DifferentiableReward) -> str:
     state = reward.state_dict() if isinstance(reward, nn.Module) else {}
     for name, tensor in [("", reward.table), *sorted(state.items())]:
         found.update(name.encode())
-        found.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+        found.update(
+            tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+        )
     return found.hexdigest()
