@@ -25,7 +25,7 @@ from rrpo.loading import (
 )
 from rrpo.measures import measures_in
 from rrpo.mini.world import World
-from rrpo.origin import is_run
+from rrpo.origin import is_run, require_location
 from rrpo.policy import SpeechTokenLM
 from rrpo.provenance import weights_hash
 from rrpo.report.differences import LESS, Figures
@@ -159,6 +159,7 @@ def _load(
 ) -> tuple[dict[str, SpeechTokenLM], dict[str, RewardModel]]:
     """Load policies and reward models by name; all have to be of one codec."""
     for one in policies:
+        require_location("a policy", one)
         if str(one) != MINI and not Path(one).exists():
             raise UserError(f"no policy at {one}")
         if is_run(one):

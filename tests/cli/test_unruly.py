@@ -99,7 +99,7 @@ def test_evaluate_names_them(
 @pytest.mark.usefixtures("quick_judges")
 def test_policies_are_compared_with_the_first_by_sentence(tiny: Path, tmp_path: Path) -> None:
     folder = damaged(tiny, tmp_path / "loop", loop)
-    found = speech.evaluate(["mini", folder], sentences=2)
+    found = evaluate(["mini", folder], sentences=2)
     less = found[str(folder)]["less mini"]
     assert not [key for key in found["mini"] if key.startswith("less")]
     wanted = found[str(folder)]["tokens"].mean - found["mini"]["tokens"].mean
@@ -107,9 +107,9 @@ def test_policies_are_compared_with_the_first_by_sentence(tiny: Path, tmp_path: 
     assert less["kl"].significant and less["judge_probability"].known
     assert not less["never_ended"].known, "of two sentences nothing is certain"
     with pytest.raises(UserError, match="cannot evaluate on 0 sentences"):
-        speech.evaluate("mini", sentences=0)
+        evaluate("mini", sentences=0)
     with pytest.raises(UserError, match="a policy is a SpeechTokenLM: give the path"):
-        speech.evaluate([policy.load(folder)])  # type: ignore[list-item]
+        evaluate([policy.load(folder)])  # type: ignore[list-item]
 
 
 @pytest.mark.usefixtures("quick_judges")
