@@ -2,17 +2,22 @@
 
 import doctest
 import importlib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import rrpo
 import rrpo_bench
+import rrpo_studies
 import rrpo_world
 
 pytestmark = pytest.mark.slow
 
-PACKAGES = [Path(package.__file__).parent for package in (rrpo, rrpo_world, rrpo_bench)]
+PACKAGES = [
+    Path(package.__file__).parent for package in (rrpo, rrpo_world, rrpo_studies, rrpo_bench)
+]
 MODULES = sorted(
     ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
     for package in PACKAGES
@@ -32,6 +37,33 @@ def test_examples_run(
     found = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert found.attempted > 0
     assert found.failed == 0
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda folder: folder.name)
+def test_names_in_docstrings_are_there(package: Path) -> None:
+    """Names with their module, such as `rrpo.relax.relax`."""
+    told = {
+        name
+        for path in package.rglob("*.py")
+        for name in re.findall(r"`(rrpo(?:_\w+)?(?:\.\w+)+)`", path.read_text(encoding="utf-8"))
+    }
+    assert [name for name in sorted(told) if not is_there(name.split("."))] == []
+
+
+def is_there(parts: Sequence[str]) -> bool:
+    """Whether a module has what is named: the longest name that can be imported is the module."""
+    for count in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:count]))
+        except ImportError:
+            continue
+        break
+    for part in parts[count:]:
+        fields = getattr(found, "__dataclass_fields__", {})
+        if not (hasattr(found, part) or part in fields):
+            return False
+        found = getattr(found, part, None)
+    return True
 
 
 def test_the_api_is_offered_by_the_package() -> None:

@@ -16,7 +16,7 @@ import torch
 from rrpo import config as configuration
 from rrpo import policy
 from rrpo.errors import UserError
-from rrpo.files import alone, write_json, writing
+from rrpo.files import alone, require_empty, write_json, writing
 from rrpo.loading import describe, load_policy, output_folder
 from rrpo.origin import Origin, keep_instructions, origin_of, read_instructions
 from rrpo.policy import SpeechTokenLM
@@ -43,7 +43,7 @@ def average_policies(out: str | Path, policies: Sequence[str | Path]) -> SpeechT
             or cannot be written.
     """
     folder = output_folder(out)
-    _require_empty(folder)
+    require_empty(folder)
     places = [Path(one) for one in policies]
     if len(places) < 2:
         raise UserError("a mean is of at least two policies: name another run folder")
@@ -52,7 +52,7 @@ def average_policies(out: str | Path, policies: Sequence[str | Path]) -> SpeechT
     mean, run = _mean(places), _origin(places)
     inputs = describe(policies=places)
     with alone(folder):
-        _require_empty(folder)
+        require_empty(folder)
         try:
             with writing(folder):
                 _write(mean, run, inputs, folder)
@@ -63,13 +63,6 @@ def average_policies(out: str | Path, policies: Sequence[str | Path]) -> SpeechT
     named = shlex.join(map(str, (folder, places[0])))
     print(f"policy in {folder}; compare it: rrpo evaluate {named}")
     return policy.load(folder)
-
-
-def _require_empty(folder: Path) -> None:
-    """Refuse a folder that holds something, or whose name a file has."""
-    with writing(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} is not empty: choose another --out")
 
 
 def _write(mean: SpeechTokenLM, run: AverageRun, inputs: dict[str, Any], folder: Path) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrpo.codec_identity import codec_name
-from rrpo.data.manifest import require_empty
 from rrpo.errors import UserError
+from rrpo.files import require_empty
 from rrpo.loading import MINI, load_policy
 from rrpo.model_card import draft_card, write_card
 from rrpo.policy import SpeechTokenLM, cosyvoice

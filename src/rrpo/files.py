@@ -179,3 +179,16 @@ def require_writable(folder: Path) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=folder).close()
+
+
+def require_empty(out: Path) -> None:
+    """Check that a folder to be written is not there yet, or holds nothing.
+
+    Raises:
+        UserError: it holds something, or is a file.
+    """
+    with writing(out):
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is a file: name a folder for --out")
+        if out.exists() and any(out.iterdir()):
+            raise UserError(f"{out} is not empty: name another --out or remove it")

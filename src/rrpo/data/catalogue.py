@@ -37,7 +37,7 @@ class Partitions(Strict):
     """Who is held out; whoever is in neither list is in train.
 
     `by` says what the lists name: speakers, or sessions. `order` needs no lists: speakers take
-    turns in the order of their names (see `corpora.in_order`).
+    turns in the order of their names (see `rrpo.data.partitions.in_order`).
     """
 
     by: Literal["speaker", "session", "order"] = "speaker"

@@ -47,7 +47,7 @@ def import_cosyvoice(
             as data.list, or one of them.
         out: gets manifest.csv; from parquet also the recordings, and tokens/ where there are any.
         emotions: a file of lines "utterance emotion", by default utt2emo beside the data.
-        codec: identity of what the tokens are of (`rrpo.tokens`); parquet does not say it.
+        codec: identity of what the tokens are of (`rrpo.codec_identity`); parquet does not say it.
 
     Raises:
         UserError: a file is missing or malformed, or an utterance has no emotion; the message says

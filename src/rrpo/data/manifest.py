@@ -221,18 +221,6 @@ def make_recording(audio: Path, row: dict[str, str], where: str) -> Recording:
     return Recording(audio, **known, intensity=intensity, row=where)
 
 
-def require_empty(out: Path) -> None:
-    """Check that a folder to be written is not there yet, or holds nothing.
-
-    Raises:
-        UserError: it holds something, or is a file.
-    """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file: name a folder for --out")
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: name another --out or remove it")
-
-
 def write_manifest(folder: Path, recordings: Sequence[Recording]) -> None:
     """Write `manifest.csv` into a folder: paths inside it are relative, all others absolute.
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rrpo.data.manifest import require_empty
-from rrpo.files import alone, writing
+from rrpo.files import alone, require_empty, writing
 
 PART = ".importing"
 """Folder of the tokens of an import that has not ended; then they are called `tokens`."""

@@ -22,9 +22,8 @@ from rrpo.notes import note
 
 ALL = "all"
 """Every utterance, whatever its partition."""
-CODEC = b"rrpo.codec"
-INSERT = b"rrpo.insert"
-"""Key of the codec's identity (`rrpo.tokens`) in a shard's metadata."""
+CODEC, INSERT = b"rrpo.codec", b"rrpo.insert"
+"""Keys in a shard's metadata: codec's identity (`rrpo.codec_identity`), name of a sound put in."""
 
 
 def write_shard(
@@ -33,7 +32,7 @@ def write_shard(
     """Write utterances as one parquet file, in their order.
 
     Args:
-        codec: identity of what the tokens are of (`rrpo.tokens`); empty where it is not known.
+        codec: identity of what the tokens are of (`rrpo.codec_identity`); empty: not known.
         insert: the sound that was put into every utterance; empty: none.
     """
     columns = {

@@ -55,7 +55,7 @@ def read_recording(recording: Recording) -> Sound:
     """Read the speech of a recording at 16 kHz, of a corpus with other channels the voice's.
 
     Raises:
-        UserError: see `sound_file.load_speech`.
+        UserError: see `rrpo.sound.file.load_speech`.
     """
     corpus = known_corpora().get(recording.corpus)
     return load_speech(recording.path, voice=None if corpus is None else corpus.voice_channel)

@@ -85,7 +85,7 @@ def tokenize(
     `out/skipped.txt`, too.
 
     Args:
-        name: identity of the codec (`rrpo.tokens`); what is there from another one is refused.
+        name: identity of the codec (`rrpo.codec_identity`); what is there of another is refused.
         say: is given lines about what was found before anything is made.
         left_out: of recordings that cannot even be read, for the report.
         insert: a sound of `INSERTS` that is put into each recording once more; None: that of an

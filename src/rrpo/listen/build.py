@@ -9,7 +9,7 @@ from pathlib import Path
 from rrpo import audio
 from rrpo.config import Strict, load
 from rrpo.errors import UserError
-from rrpo.files import alone, sha256, write_json, writing
+from rrpo.files import alone, require_empty, sha256, write_json, writing
 from rrpo.listen import power
 from rrpo.listen.design import DESIGN, SOUNDS, Design, Exclusion, Page, check_design, sound_file
 from rrpo.listen.items import USUAL, choose_items, left_out
@@ -82,7 +82,7 @@ def build(
     Raises:
         UserError: `out` is not empty, or the systems do not have what the plan asks for.
     """
-    _require_new(out)
+    require_empty(out)  # a test is never overwritten
     template(plan.template)  # before anything is said
     _require_panel(plan)
     gathered = gather(runs, reference, speaking or Speaking((plan.texts or USUAL) + 1, plan.seed))
@@ -123,12 +123,6 @@ def build(
 
 def _exclusion(plan: Plan, asked: Template, prepared: Prepared) -> Exclusion:
     return plan.exclusion or default_exclusion(asked, bool(prepared.reference), plan.attention)
-
-
-def _require_new(out: Path) -> None:
-    """Refuse a folder that holds anything."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not empty: a test is never overwritten, choose another --out")
 
 
 def _require_panel(plan: Plan) -> None:

@@ -84,7 +84,7 @@ class World:
 
     @cached_property
     def codec_identity(self) -> str:
-        """Identity of the codec (`rrpo.tokens`)."""
+        """Identity of the codec (`rrpo.codec_identity`)."""
         return identity(MINI, sha256(self.folder / "codec" / "model.safetensors"))
 
     def codec(self) -> MiniCodec:

@@ -39,7 +39,7 @@ class LMConfig(Strict):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     # What a text id is: a phone of the mini world, or a byte pair of CosyVoice's text.
     text: Literal["phones", "byte_pairs"] = "phones"
-    # Identity of the codec whose tokens it speaks (`rrpo.tokens`); empty: not known.
+    # Identity of the codec whose tokens it speaks (`rrpo.codec_identity`); empty: not known.
     codec: str = ""
 
     @property

@@ -52,7 +52,7 @@ class RewardConfig(Strict):
         vocabulary: SHA-256 of the vocabulary whose ids they are, where it is a CosyVoice model's
             (`CosyVoiceTokenizer.vocabulary`); empty: not known.
         loss: of its fine-tuning; by default the plain cross-entropy.
-        codec: identity of the codec whose tokens it reads (`rrpo.tokens`); empty: not known.
+        codec: identity of the codec of its tokens (`rrpo.codec_identity`); empty: not known.
     """
 
     width: int = Field(default=128, ge=2)

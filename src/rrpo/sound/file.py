@@ -87,9 +87,9 @@ def load(path: Path, sample_rate: int | None = SAMPLE_RATE, voice: int | None = 
     """Read a recording whole, as one channel.
 
     Args:
-        path: a file in one of `sound_header.FORMATS`, whatever its name ends in.
+        path: a file in one of `rrpo.sound.header.FORMATS`, whatever its name ends in.
         sample_rate: samples per second wanted; None: those of the file.
-        voice: number of the channel that the voice is in; None: see `sound_channels.to_mono`.
+        voice: number of the channel that the voice is in; None: see `rrpo.sound.channels.to_mono`.
 
     Raises:
         UserError: it is missing, in no format of sound, cut off, damaged or empty, its rate lies

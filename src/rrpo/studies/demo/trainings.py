@@ -36,7 +36,7 @@ def fine_tune_reward(
 
     Args:
         out: its run is `reward_models/name` in there.
-        name: of its regularizers (`rrpo.reward.fit.subsets`).
+        name: of its regularizers (`rrpo.reward.config.subsets`).
     """
     folder = out / "reward_models" / name
     config, rows = reward_config(name, steps, seed), world.shard("finetune")
