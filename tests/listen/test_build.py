@@ -136,7 +136,7 @@ def test_what_cannot_be_built_is_told_in_a_line(tmp_path: Path) -> None:
         assert not out.exists()
     build([str(one), f"second={other}"], out, few)
     before = (out / "design.json").read_bytes()
-    with pytest.raises(UserError, match="never overwritten"):
+    with pytest.raises(UserError, match="is not empty"):
         build([str(one)], out, few)
     assert (out / "design.json").read_bytes() == before
 
