@@ -8,8 +8,8 @@ from typing import Any
 from rrpo.errors import UserError
 from rrpo.interval import Interval
 from rrpo.listen.answers import FEWEST, Judgement
+from rrpo.listen.power import SURE
 
-NORMAL = 1.959964
 UNFIT = "the ratings vary too little, or in too few places, to tell its variances apart"
 
 
@@ -62,7 +62,7 @@ def mixed_model(answers: Sequence[Judgement], systems: Sequence[str]) -> dict[st
     found = {}
     for name in there:
         mean = float(means[f"C(system)[{name}]"])
-        half = NORMAL * float(errors[f"C(system)[{name}]"])
+        half = SURE * float(errors[f"C(system)[{name}]"])
         few = min(len(listeners), len(items)) < FEWEST
         found[name] = Interval(mean) if few else Interval(mean, mean - half, mean + half)
     variances = dict(zip(fit.model.exog_vc.names, map(float, fit.vcomp), strict=True))

@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 
 from rrpo.listen.orders import Hear
 
-SURE, POWER = 1.959964, 0.841621
+NORMAL = NormalDist()
+SURE, POWER = NORMAL.inv_cdf(0.975), NORMAL.inv_cdf(0.8)
 """Normal quantiles of a two-sided level of 5 % and of a probability of 80 %."""
 MOST = 1000
 """Listeners beyond which nobody looks."""
@@ -116,7 +118,7 @@ def plan(
         items,
         systems,
         hear,
-        _normal(difference / error(listeners, items) - SURE),
+        NORMAL.cdf(difference / error(listeners, items) - SURE),
         needed,
         heard[0] if heard else None,
         next(
@@ -158,8 +160,3 @@ def told(planned: Planned) -> list[str]:
         lines.append(f"  together {people} listeners and {texts} items are enough")
     parts = ", ".join(f"{name} {value:.3g}" for name, value in asdict(planned.variances).items())
     return [*lines, f"variances ({planned.source}): {parts}"]
-
-
-def _normal(value: float) -> float:
-    """Return the normal distribution's share below a value."""
-    return 0.5 * math.erfc(-value / math.sqrt(2.0))

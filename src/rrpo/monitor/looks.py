@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from rrpo import policy
-from rrpo.chance import random_states, restore_random_states
+from rrpo.chance import own_chance
 from rrpo.errors import UserError
 from rrpo.files import write_json, write_text, writing
 from rrpo.monitor.config import MonitorConfig
@@ -82,14 +82,9 @@ class Monitor:
     def look(self, step: int) -> dict[str, float]:
         """Listen after a step, act, and return the figures of the look."""
         began, lines = time.perf_counter(), self._before(step)
-        device = self.on_policy.model.head.weight.device
-        chance, states = torch.Generator(), None
-        states = random_states(chance, device)
-        try:
+        with own_chance():
             start = self._said(len(lines), True)
             now = self._said(len(lines), False) if step > 0 else start
-        finally:
-            restore_random_states(states, chance, device)
         line = {"step": step, "look": len(lines), **self._judged(now, start, lines)}
         line["seconds"] = round(time.perf_counter() - began, 2)
         self._lines = [*lines, line]

@@ -169,9 +169,7 @@ def _require_filled(state: Mapping[str, Tensor], source: Path) -> None:
             )
 
 
-def _precision(
-    state: Mapping[str, Tensor], source: Path
-) -> Literal["float32", "bfloat16", "float16"]:
+def _precision(state: Mapping[str, Tensor], source: Path) -> Precision:
     """Return the one float type of all weights, or float32, which holds any mix of them."""
     for key, value in state.items():
         kind = str(value.dtype).removeprefix("torch.")
@@ -205,7 +203,7 @@ def _sizes(
     state: Mapping[str, Tensor],
     given: QwenConfig,
     source: Path,
-    precision: Literal["float32", "bfloat16", "float16"],
+    precision: Precision,
 ) -> LMConfig:
     """Read the sizes out of the shapes; heads and constants come from Qwen2's configuration."""
     for name in (SPEECH, "llm_decoder.weight", "llm.model.model.norm.weight"):

@@ -148,7 +148,7 @@ def require_reward(reward: DifferentiableReward, codes: int) -> None:
         codes: V of the policy's codec.
 
     Raises:
-        UserError: it lacks a member, is a class and no object, weighs nothing, or its table is not
+        UserError: it lacks a member, is a class and no object, has no weight, or its table is not
             (V, E) in floating point.
     """
     if isinstance(reward, type):
@@ -159,8 +159,8 @@ def require_reward(reward: DifferentiableReward, codes: int) -> None:
                 f"the reward, a {type(reward).__name__}, has no `{name}`: see "
                 "rrpo.reward.DifferentiableReward"
             )
-    if not any(reward.weights.values()):
-        raise UserError("the reward's weights are empty or 0: weigh at least one term")
+    if not reward.weights:
+        raise UserError("the reward's weights are empty: weigh at least one term")
     table = reward.table
     if table.ndim != 2 or not table.is_floating_point():
         raise UserError(
