@@ -21,9 +21,9 @@ from sklearn.linear_model import LogisticRegression
 
 from rrpo.data.manifest import Recording, read_manifest
 from rrpo.data.survey import read_recording
+from rrpo.evaluate.clusters import clustered_interval
 from rrpo.evaluate.confusion import unweighted_average_recall
 from rrpo.evaluate.functionals import functionals, names
-from rrpo.evaluate.statistics import clustered_interval
 from rrpo.files import write_json
 from rrpo.progress import Progress
 

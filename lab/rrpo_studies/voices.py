@@ -13,9 +13,9 @@ import numpy as np
 
 from rrpo import policy
 from rrpo.errors import UserError
+from rrpo.evaluate.clusters import clusters
 from rrpo.evaluate.matched import run_interval
 from rrpo.evaluate.panel import Judges, measure
-from rrpo.evaluate.statistics import clusters
 from rrpo.files import claim, read_json, sha256, write_json
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import HASHES, World

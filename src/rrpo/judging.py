@@ -1,7 +1,7 @@
 """Policies by name judged on unseen sentences: `rrpo evaluate` and the Python API."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,6 @@ def evaluate(
     if sentences < 1:
         raise UserError(f"cannot evaluate on {sentences} sentences: ask for at least one")
     loaded, scorers = _load(_listed(policies), _listed(rewards), codec_of)
-    hashes = {name: weights_hash(Path(name)) for name in loaded}
     if synthetic := all(is_mini(one) for one in loaded.values()):
         _refuse_voices(voice, model, matching)
         speakers, asked = _mini_speakers(loaded, sentences, data, codec_of)
@@ -94,29 +93,39 @@ def evaluate(
         speakers = _cosyvoice_speakers(loaded, voice, model)
     _require_known(scorers, asked)
     judges = Judges.installed(World().judge() if synthetic else None)
+    told = {"seed": seed, "sentences": sentences, "data": None if data is None else str(data)}
+    return _judged(loaded, speakers, asked, scorers, judges, matching, told)
+
+
+def _judged(
+    policies: Collection[str],
+    speakers: Mapping[str, Speaker],
+    asked: Sequence[Utterance],
+    scorers: Mapping[str, RewardModel],
+    judges: Judges,
+    matching: Location | None,
+    told: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """Let everybody speak and be judged; keep what policies said in their runs, with `told`."""
+    hashes = {name: weights_hash(Path(name)) for name in policies}
     systems: dict[str, dict[str, Any]] = {}
-    every: dict[str, dict[str, dict[str, Any]]] = {}
-    notes = []
-    first = next(iter(loaded))
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    notes, first = [], next(iter(policies))
     for name, speaker in speakers.items():
         with naming(name):
-            samples = speaker.samples(asked, seed)
+            samples = speaker.samples(asked, told["seed"])
         scored = measure(samples, scorers, judges)
         audited = _audit(speaker, samples, scored, scorers, matching)
         systems[name] = summarise(scored, "", judges.content_reason) | audited
-        every[name] = {str(row["id"]): row for row in scored}
-        if name in loaded:
-            if name != first:
-                systems[name][f"{LESS}{first}"] = _less(name, first, systems, every)
-            notes += _notes(name, samples)
-            figures = {
-                "seed": seed,
-                "sentences": sentences,
-                "data": None if data is None else str(data),
-                "weights": hashes[name],
-                "system": systems[name],
-            }
-            _keep(Path(name), samples, scored, figures)
+        rows[name] = {str(row["id"]): row for row in scored}
+        if name not in policies:
+            continue
+        if name != first:
+            systems[name][f"{LESS}{first}"] = _less(name, first, systems, rows)
+        notes += _notes(name, samples)
+        _keep(
+            Path(name), samples, scored, {**told, "weights": hashes[name], "system": systems[name]}
+        )
     print(*notes, sep="\n", end="\n" * bool(notes))
     return systems
 
@@ -158,6 +167,8 @@ def _load(
     policies: Sequence[Location], rewards: Sequence[Location], codec_of: str | None
 ) -> tuple[dict[str, SpeechTokenLM], dict[str, RewardModel]]:
     """Load policies and reward models by name; all have to be of one codec."""
+    if not policies:
+        raise UserError("no policy to evaluate: name at least one")
     for one in policies:
         require_location("a policy", one)
         if str(one) != MINI and not Path(one).exists():

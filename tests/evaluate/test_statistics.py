@@ -11,6 +11,7 @@ from sklearn import metrics
 from sklearn.metrics import balanced_accuracy_score
 
 from rrpo.errors import UserError
+from rrpo.evaluate.clusters import clustered_interval, clusters, resampled_sums
 from rrpo.evaluate.confusion import (
     accuracy,
     confusion_matrices,
@@ -18,12 +19,9 @@ from rrpo.evaluate.confusion import (
     unweighted_average_recall,
 )
 from rrpo.evaluate.statistics import (
-    clustered_interval,
-    clusters,
     difference_of_intervals,
     interval,
     paired_interval,
-    resampled_sums,
     unpaired_interval,
 )
 from rrpo.interval import Interval
@@ -166,7 +164,7 @@ def test_resamples_are_whole_clusters_drawn_with_replacement() -> None:
 def test_many_clusters_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = np.random.default_rng(0).random((5, 2, 3))
     whole = resampled_sums(counts, seed=1, resamples=50)
-    monkeypatch.setattr("rrpo.evaluate.statistics.DRAWN", 35)  # seven resamples at a time
+    monkeypatch.setattr("rrpo.evaluate.clusters.DRAWN", 35)  # seven resamples at a time
     np.testing.assert_allclose(resampled_sums(counts, seed=1, resamples=50), whole)
     assert whole.shape == (50, 2, 3)
 

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rrpo.evaluate.clusters import expanded_interval, finite_sample, resampled_sums
 from rrpo.evaluate.scored_trials import ordered_pairs
-from rrpo.evaluate.statistics import expanded_interval, finite_sample, resampled_sums
 from rrpo.interval import Interval
 
 

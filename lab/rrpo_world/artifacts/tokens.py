@@ -9,7 +9,8 @@ import torch
 from rrpo.codec_identity import SPEECH_CODES
 from rrpo.data.shards import Utterance
 from rrpo.evaluate.artifacts import TRANSIENTS, Artifact, detect
-from rrpo.evaluate.statistics import clustered_interval, interval
+from rrpo.evaluate.clusters import clustered_interval
+from rrpo.evaluate.statistics import interval
 from rrpo.interval import Interval
 from rrpo.mini.codec import MiniCodec
 from rrpo.mini.world import World

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rrpo.audio import SAMPLE_RATE
 from rrpo.evaluate.artifacts import scores
-from rrpo.evaluate.statistics import clustered_interval, clusters
+from rrpo.evaluate.clusters import clustered_interval, clusters
 from rrpo.interval import Interval
 from rrpo.progress import Progress
 from rrpo_world.artifacts.insertions import WAYS, Inserted

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp, ndtr, stdtrit
 
 from rrpo.errors import UserError
+from rrpo.evaluate.clusters import Figure, clusters
 from rrpo.evaluate.confusion import confusion_matrices, unweighted_average_recall
-from rrpo.evaluate.statistics import Figure, clusters
 from rrpo.interval import Interval, exactly
 
 ITERATIONS, TOLERANCE = 1000, 1e-9

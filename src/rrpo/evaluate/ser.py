@@ -18,15 +18,10 @@ from numpy.typing import NDArray
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import confusion
+from rrpo.evaluate.clusters import Figure, clusters, expanded_interval, resampled_sums
 from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.evaluate.scored_trials import stratified_ranking
-from rrpo.evaluate.statistics import (
-    Figure,
-    clusters,
-    expanded_interval,
-    resampled_sums,
-    wilson_interval,
-)
+from rrpo.evaluate.statistics import wilson_interval
 from rrpo.interval import Interval
 from rrpo.reward import RewardModel
 from rrpo.reward.labels import check_tokens

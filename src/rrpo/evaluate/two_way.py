@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, stdtrit
 
 from rrpo.errors import UserError
+from rrpo.evaluate.clusters import Figure
 from rrpo.evaluate.crossed import cluster_draws
-from rrpo.evaluate.statistics import Figure
 from rrpo.interval import Interval
 
 

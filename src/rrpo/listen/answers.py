@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rrpo.evaluate.statistics import Figure
+from rrpo.evaluate.clusters import Figure
 from rrpo.evaluate.two_way import two_way_interval
 from rrpo.interval import Interval
 from rrpo.listen.design import Design, Page, Question, Role

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrpo.errors import UserError
-from rrpo.evaluate.statistics import Figure
+from rrpo.evaluate.clusters import Figure
 from rrpo.evaluate.two_way import ratio
 from rrpo.interval import Interval
 from rrpo.listen.answers import FEWEST, Judgement, counted, interval_over

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 
 from rrpo.errors import UserError
-from rrpo.evaluate.statistics import expanded_interval, resampled_sums
+from rrpo.evaluate.clusters import expanded_interval, resampled_sums
 from rrpo.interval import Interval
 from rrpo_world.artifacts.roc import area_under_roc, clustered_area_under_roc, roc_curve
 
