@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from rrpo import config as configuration
 from rrpo import reward, runs
 from rrpo.codec_identity import require_one_codec
 from rrpo.config import Settings, as_overrides
@@ -28,8 +27,7 @@ from rrpo.processes import is_main, preparing
 from rrpo.report.page import write_run_page
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.detector import DetectorRun, new_detector
-from rrpo.run_kinds import require_own
-from rrpo.schedule import tell_warmup
+from rrpo.run_kinds import filled
 from rrpo.sound.inserts import EVERYWHERE, INSERTS
 from rrpo.train import Callback, TrainResult
 
@@ -80,10 +78,8 @@ def train_detector(
         ['none', 'event']
     """
     with preparing():
-        folder, file = output_folder(out), None if config is None else Path(config)
-        require_own(DetectorRun, file)
-        run = configuration.load(DetectorRun, file, as_overrides(settings))
-        tell_warmup(run.train)
+        folder = output_folder(out)
+        run = filled(DetectorRun, config, as_overrides(settings))
         _require_both(data, having, insert)
         given = _started(start, run.train.seed)
         codec = _codec(data, having, start, given, codec_of)

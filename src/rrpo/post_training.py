@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from rrpo import config as configuration
 from rrpo import policy, policy_runs, runs
 from rrpo.config import Settings, as_overrides
 from rrpo.dpo_pairs import draw_once, require_codec_of_pairs
@@ -38,8 +37,7 @@ from rrpo.processes import ending_together, is_main, preparing
 from rrpo.report.page import write_run_page
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.reward.differentiable import digest, require_reward
-from rrpo.run_kinds import require_own
-from rrpo.schedule import tell_warmup
+from rrpo.run_kinds import filled
 from rrpo.streaming import load_examples
 from rrpo.train import Callback
 
@@ -249,11 +247,7 @@ def _configured(
         require_location("start", start)
     given = [] if start is None else [f"start={json.dumps(str(start))}"]
     given += as_overrides(settings)
-    file = None if config is None else Path(config)
-    require_own(kind, file)
-    run = configuration.load(kind, file, given, preset)
-    tell_warmup(run.train)
-    return policy_runs.with_places(run)
+    return policy_runs.with_places(filled(kind, config, given, preset))
 
 
 def _reference(run: policy_runs.ReferencedRun) -> SpeechTokenLM | None:

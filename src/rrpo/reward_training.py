@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from rrpo import audio, reward, runs, spelling
-from rrpo import config as configuration
 from rrpo.codec_identity import require_one_codec
 from rrpo.config import Settings, as_overrides
 from rrpo.data.scan import Choice, file_of
@@ -35,8 +34,7 @@ from rrpo.report.page import write_run_page
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.reward.config import RewardRun
 from rrpo.reward.labels import class_indices
-from rrpo.run_kinds import require_own
-from rrpo.schedule import tell_warmup
+from rrpo.run_kinds import filled
 from rrpo.streaming import stream_shards
 from rrpo.train import Callback
 
@@ -114,9 +112,7 @@ def _configured(
 ) -> RewardRun:
     """Fill the configuration of a run on bundled data or one's own, with a mix pool or without."""
     base = None if preset is None else preset_file("reward", preset)
-    file = None if config is None else Path(config)
-    require_own(RewardRun, file)
-    run = configuration.load(RewardRun, file, as_overrides(settings), base)
+    run = filled(RewardRun, config, as_overrides(settings), base)
     run = spelling.with_text(run, bundled)
     if run.fit.needs_mix_pool and not mixed:
         raise UserError(
@@ -125,7 +121,6 @@ def _configured(
         )
     if mixed and not run.fit.needs_mix_pool:
         note("--mixes is not used: it is for fit.mixup_at=audio")
-    tell_warmup(run.train)
     return run
 
 

@@ -1,6 +1,8 @@
-"""Which command a configuration is of."""
+"""The configurations of the commands that train: filled, and told apart."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rrpo import config as configuration
 from rrpo import policy_runs
@@ -8,6 +10,7 @@ from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.reward.config import RewardRun
 from rrpo.reward.detector import DetectorRun
+from rrpo.schedule import tell_warmup
 
 COMMANDS: dict[str, type[Strict]] = {
     "reward train": RewardRun,
@@ -20,7 +23,25 @@ COMMANDS: dict[str, type[Strict]] = {
 """What `config.yaml` of each training is."""
 
 
-def require_own(kind: type[Strict], file: Path | None) -> None:
+Run = TypeVar("Run", bound=RewardRun | DetectorRun | policy_runs.PolicyRun)
+
+
+def filled(
+    kind: type[Run], file: str | Path | None, overrides: Sequence[str], preset: Path | None = None
+) -> Run:
+    """Fill a training's configuration from a preset, a YAML file and options (`rrpo.config.load`).
+
+    Raises:
+        UserError: as that, or the file is of another training.
+    """
+    path = None if file is None else Path(file)
+    _require_own(kind, path)
+    run = configuration.load(kind, path, overrides, preset)
+    tell_warmup(run.train)
+    return run
+
+
+def _require_own(kind: type[Strict], file: Path | None) -> None:
     """Refuse a file of settings that is of another training.
 
     Raises:
