@@ -3,6 +3,7 @@
 import pytest
 
 from rrpo.evaluate.panel import summarise
+from rrpo.interval import Interval
 from rrpo.measures import BY_KEY, BY_TITLE, MEASURES, measures_in, own_reward_model
 
 ROW = {
@@ -68,3 +69,15 @@ def test_scorers_that_are_not_known_follow_those_that_are() -> None:
     keys = [measure.key for measure in measures_in([system])]
     assert keys.index("quality.other") == keys.index("quality.plcmos") + 1
     assert "content_error" not in keys
+
+
+def test_intervals_stay_within_what_is_possible() -> None:
+    """Student's of few sentences may reach beyond; a figure without ends has none to move."""
+    wide = Interval(0.9, -0.2, 2.0)
+    for key, low, high in (
+        ("judge_probability", 0.0, 1.0),
+        ("kl", 0.0, 2.0),
+        ("reward", -0.2, 2.0),
+    ):
+        assert BY_KEY[key].within(wide) == Interval(0.9, low, high)
+    assert BY_KEY["kl"].within(Interval(0.5)) == Interval(0.5)

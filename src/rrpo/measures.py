@@ -1,5 +1,6 @@
 """What is measured of speech: one table of names, titles, directions and numbers of digits."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ class Measure:
         digits: decimal places shown on a page.
         relative: `step` is a share of the value it is compared with, and either direction counts.
         is_share: each utterance has it or not.
+        limits: what it cannot lie beyond.
         meaning: one or two sentences for the glossary.
     """
 
@@ -39,6 +41,14 @@ class Measure:
     meaning: str
     relative: bool = False
     is_share: bool = False
+    limits: tuple[float, float] = (-math.inf, math.inf)
+
+    def within(self, found: Interval) -> Interval:
+        """Return its interval within its limits: of few sentences it may reach beyond."""
+        if not found.known:
+            return found
+        least, most = self.limits
+        return Interval(found.mean, max(least, found.low), min(most, found.high))
 
     def of(self, row: Mapping[str, Any]) -> float | None:
         """Return it of one utterance, a row of `rrpo.evaluate.panel.measure`; None: not measured.
@@ -62,6 +72,8 @@ def scorer(name: str, title: str, meaning: str) -> Measure:
     return Measure(f"quality.{name}", title, title, title, "Quality", "higher", 0.05, 2, meaning)
 
 
+SHARE, AMOUNT = (0.0, 1.0), (0.0, math.inf)
+"""Limits of shares, and of what is never negative."""
 MEASURES = (
     Measure(
         "judge_probability",
@@ -74,6 +86,7 @@ MEASURES = (
         2,
         "Probability of the emotion asked for, given by a judge that hears the audio (acoustic "
         "functionals) and shares no data, features or architecture with any reward model.",
+        limits=SHARE,
     ),
     Measure(
         "judge_accuracy",
@@ -86,6 +99,7 @@ MEASURES = (
         2,
         "Share of utterances in which the judge’s most probable emotion is the one asked for.",
         is_share=True,
+        limits=SHARE,
     ),
     scorer(
         "dnsmos_overall",
@@ -108,6 +122,7 @@ MEASURES = (
         0.05,
         2,
         "Clicks and pops that the detector marks in the audio, per second of audio.",
+        limits=AMOUNT,
     ),
     Measure(
         "repetition",
@@ -120,6 +135,7 @@ MEASURES = (
         2,
         "Share of an utterance's tokens that are stuck (one id five times or more in a row, as in "
         "long silence too) or loop (a pattern of 2 to 16 tokens three times or more).",
+        limits=SHARE,
     ),
     Measure(
         "never_ended",
@@ -132,6 +148,7 @@ MEASURES = (
         2,
         "Share of utterances that were cut at the limit of their length.",
         is_share=True,
+        limits=SHARE,
     ),
     Measure(
         "content_error",
@@ -144,6 +161,7 @@ MEASURES = (
         2,
         "Word error of a speech recogniser against the text asked for, as a share of its words; "
         "of an utterance at most 1.",
+        limits=SHARE,
     ),
     Measure(
         "instruction_heard",
@@ -155,6 +173,7 @@ MEASURES = (
         0.03,
         2,
         "Share of an instruction's own words that the recogniser hears in the speech.",
+        limits=SHARE,
     ),
     Measure(
         "tokens",
@@ -167,6 +186,7 @@ MEASURES = (
         1,
         "Length of an utterance in speech tokens; 25 tokens are one second.",
         relative=True,
+        limits=AMOUNT,
     ),
     Measure(
         "reward",
@@ -192,6 +212,7 @@ MEASURES = (
         3,
         "Kullback–Leibler divergence from the base policy over the whole vocabulary, in nats per "
         "token, mean over positions: how far a policy has moved.",
+        limits=AMOUNT,
     ),
 )
 """Every measure in the order of a table."""

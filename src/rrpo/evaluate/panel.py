@@ -229,7 +229,8 @@ def summarise(
             spoken = [row for row in rows if measure.of(row) is not None]
             values = [value for row in rows if (value := measure.of(row)) is not None]
             kind = bool if measure.is_share else float
-            system[measure.key] = over(np.array(values, kind), spoken) if values else None
+            found = over(np.array(values, kind), spoken) if values else None
+            system[measure.key] = None if found is None else measure.within(found)
     if system["content_error"] is None:
         system["content_error_reason"] = content_reason or ENGLISH_ALONE
     return system
