@@ -17,10 +17,10 @@ from corpus_trees import wav, write
 from rrpo import config
 from rrpo.data.corpora import TableOptions, import_corpus
 from rrpo.data.cosyvoice import import_cosyvoice
-from rrpo.data.manifest import read_manifest, require_empty
+from rrpo.data.manifest import read_manifest
 from rrpo.data.shards import Utterance, read_shard, write_shard
 from rrpo.errors import UserError
-from rrpo.files import writing
+from rrpo.files import require_empty, writing
 from rrpo.sound.file import load
 from sounds import RATE, encoded, voice
 

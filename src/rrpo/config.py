@@ -182,9 +182,11 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, or is no YAML mapping.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UserError(f"{path} is no file: write the configuration into one, as it is read again")
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(
+                f"{path} is no file: write the configuration into one: it is read again"
+            )
         values = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(

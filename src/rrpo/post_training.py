@@ -207,7 +207,8 @@ def train_dpo(
             raise UserError("--pairs holds what is learned from: leave out --data, or --pairs")
         base = None if preset is None else preset_file("dpo", preset)
         run = _configured(policy_runs.DPORun, start, config, settings, base)
-        drawing = [one for one in as_overrides(settings) if one.strip().startswith("pairs.")]
+        given_settings = as_overrides(settings)
+        drawing = [one for one in given_settings if one.split("=")[0].strip().startswith("pairs")]
         if pairs is not None and drawing:
             raise UserError(f"--pairs are drawn already: leave out --pairs, or --set {drawing[0]}")
         model = load_policy(run.start)
@@ -291,8 +292,9 @@ def _inputs(
 
     Of a reward of one's own that is its class and what `rrpo.reward.differentiable.digest` says.
     """
-    named = {"reward": _named(rewards)} if _listed(rewards) else {}
-    found = describe(start=run.start, **given, **named, instructions=run.instructions)
+    if not isinstance(run, policy_runs.SFTRun):  # which has no rewards
+        given["reward"] = _named(rewards)
+    found = describe(start=run.start, **given, instructions=run.instructions)
     for one in _own(rewards):
         found["reward"].append([f"{type(one).__module__}.{type(one).__qualname__}", digest(one)])
     return found

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -273,8 +274,15 @@ def _heard(run: _Run) -> bool:
 def _asked_to_stop(run: _Run, record: Mapping[str, Any]) -> bool:
     """Call the callbacks; say whether any of any process returned True, or numpy's or torch's."""
     answers = [callback(run.state.step, record) for callback in run.callbacks]
-    stop = any(getattr(one, "item", lambda one=one: one)() is True for one in answers)
+    stop = any(_is_true(one) for one in answers)
     return summed(float(stop)) > 0 if run.callbacks else False
+
+
+def _is_true(answer: object) -> bool:
+    """Whether it is True, of Python, numpy or torch; anything else that is returned is not."""
+    if isinstance(answer, torch.Tensor):
+        return answer.numel() == 1 and answer.item() is True
+    return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
 def _validate(run: _Run, metrics: Metrics) -> None:

@@ -126,7 +126,8 @@ def paired_interval(
 ) -> Interval:
     """Return the mean difference `first - second` of paired figures with its 95 % interval.
 
-    Pairs are resampled together, so what both systems share (an easy sentence) cancels.
+    Pairs are resampled together, so what both systems share (an easy sentence) cancels. Of shares
+    (bool) that differ alike in every pair the interval is that of their two intervals.
 
     Args:
         first: (n,) one figure per utterance of one system.
@@ -146,8 +147,11 @@ def paired_interval(
             "utterances"
         )
     found = interval(one - other, seed, resamples, groups)
+    if not shares or found.low < found.high:
+        return found
     # Shares that differ alike in every pair may differ otherwise in the next.
-    return Interval(found.mean) if shares and found.low == found.high else found
+    each = [interval(values, seed, resamples, groups) for values in (first, second)]
+    return difference_of_intervals(*each)
 
 
 def unpaired_interval(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -12,7 +13,10 @@ from rrpo.errors import NotFinite, UserError
 from rrpo.policy.layout import Prompt
 from rrpo.tokens import batch
 
-LOGGED = ("reward", "kl", "tokens", "stopped", "broken", "engine_gap", "loss", "step", "seconds")
+LOGGED = (
+    *("reward", "reward_duration", "kl", "tokens", "stopped", "broken", "engine_gap"),
+    *("loss", "step", "seconds", "learning_rate", "gradient_norm", "validation"),
+)
 """Figures of a step that are no term's."""
 
 
@@ -73,7 +77,7 @@ class DifferentiableReward(Protocol):
 
         Each row depends on that row of the arguments alone. Differentiable in `embeddings`, unless
         only GRPO or DPO use it; a term without gradient is no error, as long as another has one.
-        None is called as a figure that each step logs, such as "kl" (`LOGGED`).
+        No term has the name of a figure that each step logs, such as "kl" (`LOGGED`).
 
         Args:
             embeddings: (B, T, E), rows of `table` in its dtype; zero where the mask is false.
@@ -159,9 +163,18 @@ def require_reward(reward: DifferentiableReward, codes: int) -> None:
                 f"the reward, a {type(reward).__name__}, has no `{name}`: see "
                 "rrpo.reward.DifferentiableReward"
             )
-    if not reward.weights:
-        raise UserError("the reward's weights are empty: weigh at least one term")
+    if not isinstance(reward.weights, Mapping) or not reward.weights:
+        raise UserError("the reward's weights are no dict or empty: weigh at least one term")
+    for name, weight in reward.weights.items():
+        try:
+            finite = math.isfinite(float(weight))
+        except (TypeError, ValueError):
+            finite = False
+        if not finite:
+            raise UserError(f"the reward's weight of {name!r} is {weight!r}: give a finite number")
     table = reward.table
+    if not isinstance(table, Tensor):
+        raise UserError(f"the reward's table is a {type(table).__name__}: give a tensor")
     if table.ndim != 2 or not table.is_floating_point():
         raise UserError(
             f"the reward's table is {tuple(table.shape)} of {table.dtype}: give (codes, width) of "
@@ -181,9 +194,11 @@ def digest(reward: DifferentiableReward) -> str:
 
     Further attributes of an object that is no module are not known.
     """
-    found = hashlib.sha256(json.dumps(dict(reward.weights), sort_keys=True).encode())
+    weights = {name: float(weight) for name, weight in reward.weights.items()}
+    found = hashlib.sha256(json.dumps(weights, sort_keys=True).encode())
     state = reward.state_dict() if isinstance(reward, nn.Module) else {}
-    for name, tensor in [("", reward.table), *sorted(state.items())]:
+    tensors = {name: one for name, one in sorted(state.items()) if isinstance(one, Tensor)}
+    for name, tensor in {"": reward.table, **tensors}.items():
         found.update(name.encode())
         found.update(
             tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
