@@ -1,5 +1,6 @@
 """What a training process runs on: the processes beside it, its device, its precision."""
 
+import atexit
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -94,7 +95,16 @@ def training_processes() -> Accelerator:
             f"torchrun has started {processes()} processes, and accelerate sees one, as where it "
             "finds no GPU: set ACCELERATE_USE_CPU=true to train on the CPU, or let it see the GPUs"
         )
+    if several():
+        atexit.unregister(_part)
+        atexit.register(_part)
     return made
+
+
+def _part() -> None:
+    """Leave the other processes before Python ends: threads that still run would abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def several() -> bool:

@@ -106,7 +106,11 @@ def test_shares_of_few_groups_stay_shares() -> None:
     halves = interval(np.array([True, False] * 6), groups=["a"] * 6 + ["b"] * 6)
     assert halves.low < 0.3 and halves.high > 0.7
     apart = paired_interval(np.ones(3, bool), np.zeros(3, bool))
-    assert apart.mean == 1.0 and not apart.known and not apart.significant
+    assert apart.mean == 1.0 and 0.1 < apart.low < 0.4
+    many = paired_interval(np.ones(48, bool), np.zeros(48, bool), groups=list("abcdefgh") * 6)
+    assert many.significant and many.low > 0.5, "all of many against none"
+    same = paired_interval(np.zeros(9, bool), np.zeros(9, bool))
+    assert same.mean == 0.0 and same.low < -0.1
     assert clusters(["a", None, None, "b"])[0].tolist() == [0, 1, 2, 3]
 
 
