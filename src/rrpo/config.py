@@ -225,7 +225,7 @@ def _apply(kind: type[Strict], values: dict[str, Any], override: str) -> None:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
             raise UserError(f"option {shown}: {'.'.join(parts[: index + 1])} has no keys inside")
-    # The values of a section are laid over those that are there; other dictionaries are replaced.
+    # The values of a section are laid over those that are there; any other dictionary is replaced.
     whole = {parts[-1]: value}
     values.update(_merge(values, whole) if _keys(kind, parts) else whole)
 

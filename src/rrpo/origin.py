@@ -1,5 +1,6 @@
 """What a policy started from, and what it is told for each emotion."""
 
+import os
 from pathlib import Path
 
 from rrpo import config as configuration
@@ -32,7 +33,7 @@ def require_location(what: str, given: object) -> None:
     Raises:
         UserError: it is something else.
     """
-    if not isinstance(given, str | Path):
+    if not isinstance(given, str | os.PathLike):
         raise UserError(
             f"{what} is a {type(given).__name__}: give the path of its folder, or the name of what "
             f"is bundled, such as {MINI}"

@@ -218,6 +218,8 @@ def train_dpo(
         if pairs is None:
             examples = load_examples(run, model, data, codec_of)
             reward = _reward(rewards, run, model, codec_of)
+            if not isinstance(reward, Sequence):
+                run.reward(reward, [], run.pairs.reward_form)
         else:
             require_codec_of_pairs(Path(pairs), model, codec_of)
             given = read_pairs(Path(pairs), tokenizer)

@@ -245,8 +245,7 @@ def figures(
     """Return what a step logs; several terms of the reward also apart, and those without a weight.
 
     `kl` is in nats per token whatever the loss takes; `broken` is the share of utterances that loop
-    or did not end by themselves. `engine_gap` is there where another engine has drawn
-    (`engine_gap`).
+    or did not end by themselves. `engine_gap` is there where another engine has drawn.
     """
     found = {
         "reward": weighted_sum(reward, terms),

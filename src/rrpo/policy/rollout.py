@@ -303,7 +303,7 @@ def draw(
     """Let a policy speak each prompt `count` times, those of a prompt one after the other.
 
     Args:
-        engine: what draws, from `rrpo.objectives.on_policy`; None: the policy itself.
+        engine: what draws, from `rrpo.objectives.on_policy.start_engine`; None: the policy itself.
 
     Raises:
         UserError: the longest that a text may become is no token at all, or less than the least.

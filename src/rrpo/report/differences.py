@@ -31,8 +31,8 @@ class Figures:
     def difference(self, new: str, old: str, measure: Measure) -> Interval | None:
         """Return a measure of one system less that of another; None where one has none.
 
-        Paired where both have spoken the same utterances, its interval over their sentences;
-        otherwise from the two intervals.
+        Paired where both have spoken the same utterances, of those that have it in both, its
+        interval over their sentences; otherwise from the two intervals.
         """
         return self._difference(new, old, measure.of, measure.key, measure.is_share)
 
@@ -54,9 +54,10 @@ class Figures:
         share: bool = False,
     ) -> Interval | None:
         first, second = (_values(self.rows.get(name, {}), of) for name in (new, old))
-        if len(first) > 1 and first.keys() == second.keys():
-            texts = [str(self.rows[new][name].get("text")) for name in first]
-            both = (list(first.values()), [second[name] for name in first])
+        paired = [name for name in first if name in second]
+        if len(paired) > 1:
+            texts = [str(self.rows[new][name].get("text")) for name in paired]
+            both = ([first[name] for name in paired], [second[name] for name in paired])
             one, other = (np.array(values, bool if share else float) for values in both)
             return paired_interval(one, other, groups=texts)
         whole, before = (figure_of(self.systems.get(name), key) for name in (new, old))

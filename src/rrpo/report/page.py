@@ -26,6 +26,7 @@ from rrpo.measures import (
 )
 from rrpo.report import recognition, tables
 from rrpo.report.curves import by_system, points, value_of
+from rrpo.report.differences import LESS
 from rrpo.report.files import read_lines, readable
 from rrpo.report.hacked import hacked
 from rrpo.report.heatmap import heatmap_svg
@@ -146,7 +147,9 @@ def _judged(folder: Path) -> tables.Table | None:
     """Return the figures of the policy's speech, where it was evaluated."""
     path = folder / "evaluation.json"
     found = read_json(path) if path.is_file() else {}
-    return tables.plain_table(tables.flat(section(found, "system")), "Speech, as judged")
+    system = section(found, "system")
+    own = {name: value for name, value in system.items() if not name.startswith(LESS)}
+    return tables.plain_table(tables.flat(own), "Speech, as judged")
 
 
 def _said(folder: Path) -> list[dict[str, Any]]:
