@@ -38,6 +38,7 @@ def by_gradient(
     """
     every = [row.clone() for row in goal.tokens]
     kept, best = list(every), torch.full((len(every),), float("-inf"))
+    reached = best.clone()
     classes, found = goal.classes(model), {}
     free = [torch.ones(len(row), dtype=torch.bool) for row in every]
     flat = torch.zeros(len(every), dtype=torch.bool)
@@ -45,10 +46,11 @@ def by_gradient(
         for start in range(0, len(every), BATCH):
             part = slice(start, start + BATCH)
             may = None if allowed is None else allowed[part]
-            zero = _exchange(model, every[part], classes[part], free[part], may, candidates)
+            reached[part], zero = _exchange(
+                model, every[part], classes[part], free[part], may, candidates
+            )
             if done == 1:
                 flat[part] = zero
-        reached = margins(log_posteriors(model, every), classes)
         for index in (reached > best).nonzero()[:, 0].tolist():
             kept[index] = every[index].clone()
         best = torch.maximum(best, reached)
@@ -65,11 +67,15 @@ def _exchange(
     free: Sequence[Tensor],
     allowed: Sequence[Tensor] | None,
     candidates: int,
-) -> Tensor:
-    """Exchange one token of each of B utterances in place; return where the gradient was zero (B,).
+) -> tuple[Tensor, Tensor]:
+    """Exchange one token of each of B utterances in place.
 
     Args:
         free: for each (T_b,) bool, what was not exchanged yet; changed in place.
+
+    Returns:
+        the margins (B,) that are reached, −inf where nothing could be exchanged, and where the
+        gradient was zero (B,).
     """
     device = model.table.device
     ids, mask = batch(tokens, device)
@@ -87,6 +93,7 @@ def _exchange(
         promised, chosen = gain.flatten(1).topk(candidates)
     chosen, promised = chosen.cpu(), promised.cpu()
     vocabulary = model.config.codes
+    reached = torch.full((len(tokens),), float("-inf"))
     for index, row in enumerate(tokens):
         tried = chosen[index][promised[index].isfinite()]
         if not len(tried):
@@ -94,10 +101,10 @@ def _exchange(
         changed = row.repeat(len(tried), 1)
         changed[torch.arange(len(tried)), tried // vocabulary] = tried % vocabulary
         said = log_posteriors(model, list(changed))
-        best = int(margins(said, classes[index].expand(len(tried))).argmax())
+        reached[index], best = margins(said, classes[index].expand(len(tried))).max(0)
         row.copy_(changed[best])
         free[index][int(tried[best]) // vocabulary] = False
-    return gradient.flatten(1).abs().amax(1).cpu() == 0
+    return reached, gradient.flatten(1).abs().amax(1).cpu() == 0
 
 
 def by_search(model: RewardModel, goal: Goal, count: int, passes: int, seed: int = 0) -> Outcome:
