@@ -25,7 +25,7 @@ from rrpo.loading import (
 )
 from rrpo.measures import measures_in
 from rrpo.mini.world import World
-from rrpo.origin import is_run, require_location
+from rrpo.origin import is_run, listed, require_location
 from rrpo.policy import SpeechTokenLM
 from rrpo.provenance import weights_hash
 from rrpo.report.differences import LESS, Figures
@@ -82,7 +82,7 @@ def evaluate(
     """
     if sentences < 1:
         raise UserError(f"cannot evaluate on {sentences} sentences: ask for at least one")
-    loaded, scorers = _load(_listed(policies), _listed(rewards), codec_of)
+    loaded, scorers = _load(listed(policies), listed(rewards), codec_of)
     if synthetic := all(is_mini(one) for one in loaded.values()):
         _refuse_voices(voice, model, matching)
         speakers, asked = _mini_speakers(loaded, sentences, data, codec_of)
@@ -128,11 +128,6 @@ def _judged(
         )
     print(*notes, sep="\n", end="\n" * bool(notes))
     return systems
-
-
-def _listed(given: Sequence[Location] | Location) -> Sequence[Location]:
-    """Return names as a list, where a single one may be given without."""
-    return [given] if isinstance(given, Location) else given
 
 
 def _cosyvoice_speakers(

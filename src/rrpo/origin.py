@@ -1,7 +1,9 @@
 """What a policy started from, and what it is told for each emotion."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rrpo import config as configuration
 from rrpo.config import Strict
@@ -10,6 +12,7 @@ from rrpo.files import write_text
 from rrpo.mini.world import BUNDLED, MINI
 from rrpo.run_folder import run_of
 
+Thing = TypeVar("Thing")
 Location = str | Path
 """A path, or `mini` for what is bundled."""
 KEPT = "instructions.kept.yaml"
@@ -25,6 +28,18 @@ class Origin(Strict):
     start: str = MINI
     language: str | None = None
     instructions: str | None = None
+
+
+def listed(given: Sequence[Thing] | Thing) -> list[Thing]:
+    """Return what is given as a list, where a single one may stand without: a name, a reward.
+
+    Examples:
+        >>> listed("mini"), listed(("mini", "rm"))
+        (['mini'], ['mini', 'rm'])
+    """
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return list(given)
+    return [given]
 
 
 def require_location(what: str, given: object) -> None:

@@ -29,7 +29,7 @@ from rrpo.objectives.dpo import Pair
 from rrpo.objectives.pairs import (
     read_pairs,
 )
-from rrpo.origin import require_location
+from rrpo.origin import listed, require_location
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import split
 from rrpo.presets import preset as preset_file
@@ -201,7 +201,7 @@ def train_dpo(
     """
     with preparing():
         folder = output_folder(out)
-        if (pairs is None) != bool(_listed(rewards)):
+        if (pairs is None) != bool(listed(rewards)):
             raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
         if pairs is not None and data is not None:
             raise UserError("--pairs holds what is learned from: leave out --data, or --pairs")
@@ -302,19 +302,15 @@ def _inputs(
     return found
 
 
-def _listed(rewards: Rewards) -> list[Location | DifferentiableReward]:
-    """Return rewards as a list, where a single one may be given without."""
-    return list(rewards) if isinstance(rewards, list | tuple) else [rewards]  # type: ignore[list-item]
-
-
 def _named(rewards: Rewards) -> list[str]:
     """Return the reward models that are given by name."""
-    return [str(one) for one in _listed(rewards) if isinstance(one, str | Path)]
+    return [str(one) for one in listed(rewards) if isinstance(one, str | Path)]
 
 
 def _own(rewards: Rewards) -> list[DifferentiableReward]:
     """Return the rewards that are given as objects."""
-    return [one for one in _listed(rewards) if not isinstance(one, str | Path)]
+    every: list[Location | DifferentiableReward] = listed(rewards)
+    return [one for one in every if not isinstance(one, str | Path)]
 
 
 def _finished(folder: Path, model: SpeechTokenLM) -> SpeechTokenLM:

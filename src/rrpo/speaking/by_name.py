@@ -18,7 +18,7 @@ from rrpo.errors import NotFinite, UserError
 from rrpo.loading import MINI, Location, is_mini, load_policy, load_reward_models
 from rrpo.mini.text import SPEAKERS
 from rrpo.mini.world import World
-from rrpo.origin import Origin, origin_of
+from rrpo.origin import Origin, listed, origin_of
 from rrpo.policy import SpeechTokenLM
 from rrpo.processes import stays_on_cpu
 from rrpo.reward import Reward
@@ -102,7 +102,7 @@ def speak(
             folder=model,
             seed=seed,
             best_of=best_of,
-            rewards=reward if isinstance(reward, list | tuple) else [reward],  # type: ignore[list-item]
+            rewards=listed(reward),
             codec_of=codec_of,
         )
     for note in said.notes:
