@@ -203,14 +203,10 @@ def train_dpo(
         folder = output_folder(out)
         if (pairs is None) != bool(listed(rewards)):
             raise UserError("give either --reward, to draw pairs by, or --pairs, a folder of them")
-        if pairs is not None and data is not None:
-            raise UserError("--pairs holds what is learned from: leave out --data, or --pairs")
         base = None if preset is None else preset_file("dpo", preset)
         run = _configured(policy_runs.DPORun, start, config, settings, base)
-        given_settings = as_overrides(settings)
-        drawing = [one for one in given_settings if one.split("=")[0].strip().startswith("pairs")]
-        if pairs is not None and drawing:
-            raise UserError(f"--pairs are drawn already: leave out --pairs, or --set {drawing[0]}")
+        if pairs is not None:
+            _refuse_drawing(data, settings)
         model = load_policy(run.start)
         tokenizer = load_tokenizer(run, model)
         given: list[Pair] | None = None
@@ -236,6 +232,15 @@ def train_dpo(
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
         runs.train_dpo(model, _reference(run), drawn, run, folder, **how)
         return _finished(folder, model)
+
+
+def _refuse_drawing(data: Location | None, settings: Settings) -> None:
+    """Refuse, beside pairs that are given, what is for drawing them."""
+    if data is not None:
+        raise UserError("--pairs holds what is learned from: leave out --data, or --pairs")
+    for one in as_overrides(settings):
+        if one.partition("=")[0].strip().split(".")[0] == "pairs":
+            raise UserError(f"--pairs are drawn already: leave out --pairs, or --set {one}")
 
 
 def _configured(
