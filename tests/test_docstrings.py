@@ -58,6 +58,8 @@ def is_there(parts: Sequence[str]) -> bool:
         except ImportError:
             continue
         break
+    else:
+        return False
     for part in parts[count:]:
         fields = getattr(found, "__dataclass_fields__", {})
         if not (hasattr(found, part) or part in fields):

@@ -20,7 +20,10 @@ def seed_all(seed: int) -> None:
 
 @contextmanager
 def own_chance() -> Iterator[None]:
-    """Put the global sources of chance back at the end: whoever calls may draw from them, too."""
+    """Put the global sources of chance back at the end: whoever calls may draw from them, too.
+
+    That of CUDA is put back where it was in use before.
+    """
     python, state, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     try:

@@ -184,9 +184,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise UserError(
-                f"{path} is no file: write the configuration into one: it is read again"
-            )
+            raise UserError(f"{path} is no file: write the configuration into one")
         values = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(

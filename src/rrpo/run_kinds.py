@@ -1,4 +1,4 @@
-"""The configurations of the commands that train: filled, and told apart."""
+"""The configurations of the commands that train: filled, and of which command each is."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -234,4 +234,5 @@ class GRPOObjective:
         sizes = carried["lengths"].tolist()
         drawn = None if engine is None else [engine[b, :size] for b, size in enumerate(sizes)]
         prompts = [prompt for prompt in self._prompts() for _ in range(self.config.group)]
-        return Rollouts(tokens, carried["ended"], carried["least"], laid_out, drawn, prompts)
+        said = (tokens, carried["ended"], carried["least"], laid_out, drawn)
+        return Rollouts(*said, prompts=prompts)

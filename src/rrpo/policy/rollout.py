@@ -95,7 +95,7 @@ class Rollouts(Generated):
         prompts: N.
     """
 
-    prompts: list[Prompt] = field(default_factory=list)
+    prompts: list[Prompt] = field(kw_only=True)
 
     @property
     def lengths(self) -> Tensor:
@@ -338,4 +338,5 @@ def draw(
             min_tokens=SHORTEST,
         )
     every = [prompt for prompt in prompts for _ in range(count)]
-    return Rollouts(said.tokens, said.ended, said.least, said.laid_out, said.log_probability, every)
+    drawn = (said.tokens, said.ended, said.least, said.laid_out, said.log_probability)
+    return Rollouts(*drawn, prompts=every)

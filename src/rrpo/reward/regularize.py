@@ -110,7 +110,7 @@ def feature_mixup(
     scale = torch.where(mixed, wanted / torch.where(mixed, energy, 1.0), 0.0)
     scale = torch.where(mixed, scale, 1.0).sqrt() * mixed
     weights = torch.where(mixed, (drawn.shares / (1.0 + drawn.ratios)).to(energy), 0.0)
-    added = scale.to(features.dtype)[:, None, None] * segment
+    added = (scale[:, None, None] * segment.to(wide)).to(features.dtype)
     return features + added, chosen, weights.to(features.dtype)
 
 
