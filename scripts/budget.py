@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -83,13 +84,14 @@ class Setting:
     speech: int = SPEECH
 
 
-def counted(config: LMConfig) -> tuple[int, int, int]:
-    """Return all parameters, those of the text table, and those a rollout copies."""
+@cache  # to make one of these sizes, even without memory, takes a second
+def counted(config: LMConfig) -> tuple[int, int, int, int]:
+    """Return all parameters, those of text table and layers, and those a rollout copies."""
     with torch.device("meta"):
         model = SpeechTokenLM(config)
     every = sum(one.numel() for one in model.parameters())
     layers = sum(one.numel() for one in model.layers.parameters())
-    return every, model.text_embedding.weight.numel(), layers + model.head.weight.numel()
+    return every, model.text_embedding.weight.numel(), layers, layers + model.head.weight.numel()
 
 
 def root(config: LMConfig) -> float:
@@ -97,10 +99,8 @@ def root(config: LMConfig) -> float:
 
     That is all but the layers, the text table first of all (`rrpo.sharding.shard`).
     """
-    every, _, _ = counted(config)
-    with torch.device("meta"):
-        layers = SpeechTokenLM(config).layers
-    return 4.0 * (every - sum(one.numel() for one in layers.parameters()))
+    every, _, layers, _ = counted(config)
+    return 4.0 * (every - layers)
 
 
 def kept_by_autograd(config: LMConfig) -> float:
@@ -130,7 +130,7 @@ def kept_by_autograd(config: LMConfig) -> float:
 
 def memory(config: LMConfig, setting: Setting) -> dict[str, float]:
     """Return what a step of DiffRO with a bf16 reference holds, in bytes."""
-    every, table, copied = counted(config)
+    every, table, _, copied = counted(config)
     trained = every if setting.text_table else every - table
     positions, width = setting.batch * (TEXT + 10 + setting.speech), setting.width
     layer = kept_by_autograd(config) * positions * width
@@ -233,7 +233,7 @@ def corpus(hours: float, seconds: float, bytes_per_row: float, teraflops: float)
     print(f"\n| size | SFT | DiffRO |\n|{'---|' * 3}")
     positions = rows * (TEXT + 10 + seconds * TOKEN_RATE)
     for name, config in SIZES.items():
-        computing = counted(config)[2]
+        computing = counted(config)[3]
         times = [flop * computing * positions / (teraflops * 1e12) / 3600 for flop in PASSES]
         print(f"| {name} | " + " | ".join(f"{one:,.0f}" for one in times) + " |")
 
