@@ -28,7 +28,12 @@ from rrpo_studies.planted.figures import (
 from rrpo_studies.planted.plan import EMOTION, START_SHARE
 from rrpo_studies.planted.recipes import POLICIES, REWARD_MODELS, WORDS, title_of
 
-BEST = ("rrpo_second_round", "rrpo_cured_words", "rrpo_balanced_detector_3")
+BEST = (
+    "rrpo_second_round",
+    "rrpo_cured_words_10",
+    "rrpo_cured_words",
+    "rrpo_balanced_detector_3",
+)
 """The policies of which the goal is asked: the first of them that is among those trained."""
 LOSS = 0.02
 """How much accuracy it may cost."""

@@ -119,13 +119,16 @@ POLICIES = {
     "diffro_words": Policy(
         "DiffRO on plain, words rewarded", "plain", "log_posterior", content=WORDS
     ),
-    "rrpo_cured_words": Policy(
-        "RRPO on LS+EAM+Adv, artifacts in half of every class, with a detector of weight 3, words "
-        "rewarded",
-        f"{HARDENED}_{BALANCED}",
-        event=3.0,
-        content=WORDS,
-    ),
+    **{
+        f"rrpo_cured_words{name}": Policy(
+            "RRPO on LS+EAM+Adv, artifacts in half of every class, with a detector of weight "
+            f"{weight:g}, words rewarded",
+            f"{HARDENED}_{BALANCED}",
+            event=weight,
+            content=WORDS,
+        )
+        for name, weight in {"": 3.0, "_10": 10.0, "_20": 20.0}.items()
+    },
     "grpo": Policy("GRPO on plain", "plain", "log_posterior", "grpo"),
     "rloo": Policy("RLOO on plain", "plain", "log_posterior", "rloo"),
     "best_of": Policy("best of 32 of the start, by plain", "plain", "log_posterior", "best_of"),
