@@ -1,8 +1,6 @@
 """Trainings whose data streams: resumed to the same weights, and what is refused."""
 
 import importlib
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,35 +204,3 @@ def test_the_synthetic_rows_of_the_measurement_can_be_trained_on(
     quick = ["train.steps=1", "train.warmup_steps=0", "train.report_to=none", "stream=100"]
     trainings(tiny)["sft"](tmp_path / "run", tmp_path / "shards", quick)
     assert (tmp_path / "run" / "results.json").is_file()
-
-
-WORKER = """
-import sys
-from pathlib import Path
-import torch
-from rrpo.data.scan import Choice, scan
-from rrpo.data.stream import Shards
-
-torch.distributed.init_process_group("gloo")
-shards = Shards(scan(Path(sys.argv[1]), Choice()), 6, seed=0)
-names = [shards[place].id for _ in range(19) for place in shards.take(1)]
-Path(sys.argv[2], str(torch.distributed.get_rank())).write_text("\\n".join(names))
-"""
-
-
-@pytest.mark.slow
-def test_launched_processes_share_an_epoch(data: Path, tmp_path: Path) -> None:
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    subprocess.run([*launch, str(script), str(data), str(tmp_path)], check=True, timeout=120)
-    rows = [(tmp_path / rank).read_text().split() for rank in "01"]
-    assert len(rows[0]) == len(rows[1]) == 19
-    assert len({*rows[0], *rows[1]}) == 38

@@ -19,13 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
+import pyarrow.parquet as parquet
 import torch
 from torch import Tensor, nn
 
 from rrpo import cli, gradient_buckets, shared_folder, state
 from rrpo.checkpoint import save_model, save_tensors
+from rrpo.data.scan import Choice, scan
 from rrpo.data.shards import Utterance, write_shard
-from rrpo.data.stream import POSITION
+from rrpo.data.stream import POSITION, Shards
 from rrpo.errors import NotFinite, UserError
 from rrpo.gradient import Gradient, shared
 from rrpo.mini.world import World
@@ -677,6 +679,25 @@ def told(root: Path) -> None:
         (root / name).mkdir()
         ends += in_processes(2, lambda name=name, each=each: command(root / name, *each))
     print(json.dumps({"name": "told", "ends": ends}), flush=True)
+
+
+def streamed(root: Path) -> None:
+    """Let two processes read an epoch of streamed rows; each writes which it was given."""
+    rows = [
+        Utterance(f"{number}", f"Text {number}.", EMOTIONS[number % 2], tokens.numpy())
+        for number, tokens in enumerate(speech() * 5)
+    ]
+    path = root / "rows.parquet"
+    write_shard(path, rows, World().codec_identity)
+    parquet.write_table(parquet.read_table(path), path, row_group_size=4)
+
+    def read() -> None:
+        training_processes()
+        shards = Shards(scan(path, Choice()), 6, seed=0)
+        given = [shards[place].id for _ in range(COUNT * 5 // 2) for place in shards.take(1)]
+        (root / f"given-{process()}.json").write_text(json.dumps(given))
+
+    print(json.dumps({"name": "streamed", "ends": in_processes(2, read)}), flush=True)
 
 
 def launched(root: Path) -> None:

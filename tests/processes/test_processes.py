@@ -31,7 +31,7 @@ from rrpo.schedule import TrainConfig
 from rrpo.sharding import gathered, shard, whole
 
 SCRIPT = Path(__file__).parent / "several.py"
-NAMES = ("gradients", "sharded", "resumed", "signalled", "failed", "agreed", "told")
+NAMES = ("gradients", "sharded", "resumed", "signalled", "failed", "agreed", "told", "streamed")
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGTERM")
 
 
@@ -282,6 +282,16 @@ def test_a_checkpoint_that_a_process_cannot_write_ends_all(root: Path) -> None:
     for name in ("lost", "full"):
         assert not list((folder / name / "run").glob("checkpoint*"))
         assert [one["steps"] for one in ends(folder / name, "end")] == [[1, 2]] * 2
+
+
+@forking
+@pytest.mark.slow
+def test_processes_share_an_epoch_of_streamed_rows(root: Path) -> None:
+    """Each row is read by one of them, and each reads as many."""
+    assert said(root)["streamed"]["ends"] == [0, 0]
+    given = ends(root / "streamed", "given")
+    assert [len(one) for one in given] == [20, 20]
+    assert {*given[0], *given[1]} == {str(number) for number in range(40)}
 
 
 @forking
