@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rrpo.checkpoint import weightless
 from rrpo.codec_identity import TOKEN_RATE
 from rrpo.cores import machine
 from rrpo.objectives.diffro import DiffROConfig, DiffROObjective
@@ -84,11 +85,10 @@ class Setting:
     speech: int = SPEECH
 
 
-@cache  # to make one of these sizes, even without memory, takes a second
+@cache
 def counted(config: LMConfig) -> tuple[int, int, int, int]:
     """Return all parameters, those of text table and layers, and those a rollout copies."""
-    with torch.device("meta"):
-        model = SpeechTokenLM(config)
+    model = weightless(lambda: SpeechTokenLM(config))
     every = sum(one.numel() for one in model.parameters())
     layers = sum(one.numel() for one in model.layers.parameters())
     return every, model.text_embedding.weight.numel(), layers, layers + model.head.weight.numel()
@@ -109,8 +109,7 @@ def kept_by_autograd(config: LMConfig) -> float:
 
     def kept(layers: int) -> int:
         shape = {"layers": layers, "text_vocabulary": 10, "codes": 81}
-        with torch.device("meta"):
-            model = SpeechTokenLM(config.model_copy(update=shape))
+        model = weightless(lambda: SpeechTokenLM(config.model_copy(update=shape)))
         model.to_empty(device="cpu")  # whose values nothing asks for; drawing them takes seconds
         own = {one.untyped_storage().data_ptr() for one in model.parameters()}
         found: dict[int, int] = {}

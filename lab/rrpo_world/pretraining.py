@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rrpo import policy
+from rrpo.checkpoint import weightless
 from rrpo.objectives.sft import SFTConfig, SFTObjective
 from rrpo.policy import SpeechTokenLM
 from rrpo.policy.layout import Example
@@ -62,8 +63,7 @@ def folded(model: SpeechTokenLM) -> SpeechTokenLM:
     }
     state["speech_embedding.weight"] = model.speech_embedding.weight
     state["head.weight"] = model.head.weight
-    with torch.device("meta"):  # draws no random weights, so that saving changes no later step
-        plain = SpeechTokenLM(model.config)
+    plain = weightless(lambda: SpeechTokenLM(model.config))  # a draw would change later steps
     copied = {name: value.detach().clone() for name, value in state.items()}
     plain.load_state_dict(copied, assign=True)
     return plain

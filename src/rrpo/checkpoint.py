@@ -145,6 +145,20 @@ class _Undrawn(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def weightless(make: Callable[[], Module]) -> Module:
+    """Make a module whose weights have shapes and take no memory (torch's device "meta").
+
+    Nothing is drawn: on this device a draw costs more than on others, and torch's compiler, which
+    takes seconds to load, is loaded for it.
+
+    Examples:
+        >>> weightless(lambda: torch.nn.Linear(10**6, 10**6)).weight.shape
+        torch.Size([1000000, 1000000])
+    """
+    with torch.device("meta"), _Undrawn():
+        return make()
+
+
 def fitted(
     make: Callable[[], Module], layers: int, state: Mapping[str, Tensor], source: Path
 ) -> Module:
@@ -162,9 +176,7 @@ def fitted(
     if layers > len(state):
         raise UserError(f"{source} is described with {layers} layers and has fewer: copy it again")
     try:
-        # On this device a draw costs more than on others, and torch's compiler is loaded for it.
-        with torch.device("meta"), _Undrawn():
-            own = make().state_dict()
+        own = weightless(make).state_dict()
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{source}: no model has its sizes ({reason}): copy it again") from None

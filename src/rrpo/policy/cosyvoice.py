@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from rrpo.checkpoint import weightless
 from rrpo.codec_identity import SPEECH_CODES
 from rrpo.errors import UserError
 from rrpo.files import atomic_path, read_json, writing
@@ -262,8 +263,7 @@ def _build(state: Mapping[str, Tensor], config: LMConfig, source: Path) -> Speec
             f"divide a width of {config.hidden}: give Qwen2's config"
         )
     names = key_map(config.version, config.layers)
-    with torch.device("meta"):
-        model = SpeechTokenLM(config)
+    model = weightless(lambda: SpeechTokenLM(config))
     expected = {names[ours]: value.shape for ours, value in model.state_dict().items()}
     expected[TIED] = expected[TEXT]
     for key, shape in expected.items():
