@@ -30,6 +30,7 @@ from rrpo_studies.planted.recipes import POLICIES, REWARD_MODELS, WORDS, title_o
 
 BEST = (
     "rrpo_second_round",
+    "rrpo_cured_words_20_long",
     "rrpo_cured_words_10",
     "rrpo_cured_words",
     "rrpo_balanced_detector_3",

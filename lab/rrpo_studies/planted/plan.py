@@ -242,6 +242,8 @@ def settings_of(plan: Plan, job: Job) -> str:
             del shape["after"]  # so that figures of before there were second rounds stay
         if not recipe.content:
             del shape["content"]  # and of before words were rewarded
+        if recipe.times == 1:
+            del shape["times"]
         told.append(shape)
     if job.kind == "policy" or needs(job):
         told.append([settings_of(plan, one) for one in needs(job)])

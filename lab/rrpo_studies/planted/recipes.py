@@ -70,6 +70,7 @@ class Policy:
             their data; its reward is their mean less their standard deviation.
         after: an earlier policy, of whose own speech the detector learns, too; "": of none.
         content: weight of the words, by the bundled content head.
+        times: how many times the plan's steps it takes.
     """
 
     title: str
@@ -81,6 +82,7 @@ class Policy:
     members: int = 1
     after: str = ""
     content: float = 0.0
+    times: int = 1
 
 
 POLICIES = {
@@ -129,6 +131,14 @@ POLICIES = {
         )
         for name, weight in {"": 3.0, "_10": 10.0, "_20": 20.0}.items()
     },
+    "rrpo_cured_words_20_long": Policy(
+        "RRPO on LS+EAM+Adv, artifacts in half of every class, with a detector of weight 20, words "
+        "rewarded, twice the steps",
+        f"{HARDENED}_{BALANCED}",
+        event=20.0,
+        content=WORDS,
+        times=2,
+    ),
     "grpo": Policy("GRPO on plain", "plain", "log_posterior", "grpo"),
     "rloo": Policy("RLOO on plain", "plain", "log_posterior", "rloo"),
     "best_of": Policy("best of 32 of the start, by plain", "plain", "log_posterior", "best_of"),
@@ -200,7 +210,7 @@ def policy_run(
         f"diffro.batch_size={batch_size}",
         f"diffro.rollout={{temperature: {WHOLE.temperature}, top_k: {WHOLE.top_k}}}",
         f"rewards={weights_of(policy)}",
-        f"train.steps={steps}",
+        f"train.steps={policy.times * steps}",
         f"train.warmup_steps={min(5, steps)}",
         "train.learning_rate=1e-4",  # with twice that, and beta .05, speech slows down by .7
         "train.average_from=null",
