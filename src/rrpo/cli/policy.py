@@ -63,7 +63,7 @@ def diffro(
     settings: Settings = None,
     resume: Resume = False,
 ) -> None:
-    """Follow the reward model's gradient through the token choices, near the reference by a KL."""
+    """Follow the reward model's gradient through the token choices, with a KL to the reference."""
     from rrpo.post_training import train_diffro
 
     train_diffro(
@@ -122,7 +122,7 @@ def dpo(
     settings: Settings = None,
     resume: Resume = False,
 ) -> None:
-    """Learn from pairs: of the policy's own utterances those of high and of low reward (DPO)."""
+    """Learn from pairs of the policy's own utterances, one of high and one of low reward (DPO)."""
     from rrpo.post_training import train_dpo
 
     train_dpo(

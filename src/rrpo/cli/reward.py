@@ -109,7 +109,7 @@ def reward_detector(
     settings: Settings = None,
     resume: Resume = False,
 ) -> None:
-    """Train a detector of a sound that a policy shall not make; the policy's reward gets it."""
+    """Train a detector for a sound that a policy must not make, to use as a term of its reward."""
     from rrpo.detector_training import train_detector
 
     train_detector(
@@ -156,7 +156,7 @@ def reward_attack(
     ] = False,
     seed: Seed = 0,
 ) -> None:
-    """Attack reward models: how little makes one say an emotion that is not there?"""
+    """Attack reward models: how small a change makes one predict a wrong emotion?"""
     from rrpo.attack.command import attack
 
     page = attack(
