@@ -231,6 +231,19 @@ def test_an_end_from_outside_is_no_choice() -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("sampling", [Sampling(1.0, 3), Sampling(0.9, 0, 0.85)])
+def test_a_stop_is_one_choice_whichever_id_was_drawn(sampling: Sampling) -> None:
+    """An end is written as the first stop id, which a cut may have left out: another was drawn."""
+    logits = torch.tensor([[1.5, 1.0, -2.0, -2.5, -2.2, -3.0, 1.2]], requires_grad=True)
+    found = choices(Logits(logits), torch.tensor([5]), 5, sampling).log_probability
+    left = sampling.truncate(logits)
+    assert left[0, 5] == float("-inf") and left[0, 6].isfinite()
+    expected = left.log_softmax(-1)[:, 6]
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(one.sum(), logits)[0] for one in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_tokens_drawn_in_the_pass_are_those_of_a_draw_beforehand() -> None:
     """Drawing and evaluating at once equals drawing first: tokens, values and gradients."""
     policy, reference, tokens, table = problem(9)

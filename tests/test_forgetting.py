@@ -95,7 +95,7 @@ def test_speech_as_long_as_with_its_instruction_is_told() -> None:
     """The base takes 4 tokens an id; 10 ids and 8 of an instruction are 40, and 56 with half."""
     prompts = [prompt(10, 9)] * 3
     base = said(40, 40, 44)
-    assert read_aloud(said(40, 55, 56), base, prompts, True) == [0.0, 0.0, 1.0]
+    assert read_aloud(said(40, 55, 56), base, prompts, True) == [False, False, True]
     assert read_aloud(said(40, 55, 72), base, prompts, False) == []
     # No utterance may become as long: at most 20 tokens an id, 5 · (1 + 8) are needed.
     assert read_aloud(said(20), said(5), [prompt(1, 17)], True) == []

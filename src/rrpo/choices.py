@@ -2,8 +2,7 @@
 
 Forward and backward each go over a few positions at a time and compute their logits (n, V) from the
 hidden states, so that the memory beside inputs and outputs is that of one chunk. Of a small batch
-the KL's gradient is kept from the way forward, and of a draw among a few ids only these are
-relaxed: then nothing is computed twice.
+the KL's gradient is kept from the way forward, and of a draw among few ids only these are relaxed.
 """
 
 from collections.abc import Iterator
@@ -27,7 +26,6 @@ CHUNK_ELEMENTS = 1 << 20
 """Elements of one (positions, V) block; some ten such blocks of fp32 are held at a time."""
 KEPT_ELEMENTS = 1 << 24
 """Up to so many elements the KL's gradient (n, V) is kept between the two ways."""
-LEAST = torch.finfo(torch.float32).min
 
 
 @dataclass(frozen=True)
@@ -118,14 +116,11 @@ def choices(
     Raises:
         ValueError: an unknown estimator, or sizes that do not fit.
     """
-    shape = (tokens.numel(), logits.size)
-    if logits.hidden.shape[0] != shape[0] or not 0 < codes <= shape[1]:
-        raise ValueError(
-            f"sizes do not fit: {logits.hidden.shape[0]} hidden states, {shape[0]} tokens, "
-            f"{codes} codes of {shape[1]} ids"
-        )
-    if reference is not None and (reference.hidden.shape[0], reference.size) != shape:
-        found = (reference.hidden.shape[0], reference.size)
+    count, shape = logits.hidden.shape[0], (tokens.numel(), logits.size)
+    if count != shape[0] or not 0 < codes <= shape[1]:
+        sizes = f"{count} hidden states, {shape[0]} tokens, {codes} codes of {shape[1]} ids"
+        raise ValueError(f"sizes do not fit: {sizes}")
+    if reference is not None and (found := (reference.hidden.shape[0], reference.size)) != shape:
         raise ValueError(f"the reference does not fit: (states, ids) are {found}, not {shape}")
     if relaxation is not None and (rows := relaxation.table.shape[0]) != codes:
         raise ValueError(f"the relaxation does not fit: a table of {rows} rows for {codes} codes")
@@ -178,8 +173,7 @@ class _Choices(torch.autograd.Function):
         values, ids = map(torch.cat, zip(*few, strict=True)) if few and few[0] else (None, None)
         embeddings = hidden.new_zeros(tokens.numel(), 0)
         if table is not None:
-            kept = (tokens < codes)[:, None]
-            embeddings = table[tokens.clamp(max=codes - 1)] * kept
+            embeddings = table[tokens.clamp(max=codes - 1)] * (tokens < codes)[:, None]
         ctx.save_for_backward(hidden, weight, bias, table, tokens, slope, values, ids)  # type: ignore[arg-type]
         ctx.mark_non_differentiable(tokens)
         ctx.asked = asked  # type: ignore[attr-defined]
@@ -262,16 +256,23 @@ def _drawn_from(logits: Tensor, drawn: Tensor, asked: _Asked, rows: slice) -> li
         logits[:, asked.codes :].masked_fill_(~may_stop[:, None], float("-inf"))
     if not sampling.cuts:
         return [sampling.truncate(logits)]
-    # Rounding may leave the drawn id outside the largest of this second pass.
-    index = drawn[:, None]
+    # Rounding may leave the drawn id outside the largest of this second pass: there it takes the
+    # place of the least. A stop is one choice, whichever id was drawn: one that is left is enough.
+    index, stops = drawn[:, None], drawn[:, None] >= asked.codes
     value = logits.gather(1, index) / sampling.temperature
     if not sampling.keeps_few(logits.shape[1]):
-        return [sampling.truncate(logits).scatter(1, index, value)]
+        found = sampling.truncate(logits)
+        there = stops & found[:, asked.codes :].isfinite().any(1, keepdim=True)
+        value = torch.where(there, found.gather(1, index), value)
+        return [found.scatter(1, index, value)]
     values, ids = sampling.largest(logits)
-    # Where it is missing it takes the place of the least.
-    place = values.clamp(min=LEAST).masked_fill(ids == index, float("-inf"))
-    place = place.argmin(1, keepdim=True)
-    values, ids = values.scatter(1, place, value), ids.scatter(1, place, index)
+    same = torch.where(stops, (ids >= asked.codes) & values.isfinite(), ids == index)
+    place = values.nan_to_num().masked_fill(same, float("-inf")).argmin(1, keepdim=True)
+    there = same.gather(1, place)
+    values, ids = (
+        found.scatter(1, place, torch.where(there, found.gather(1, place), new))
+        for found, new in ((values, value), (ids, index))
+    )
     return [torch.full_like(logits, float("-inf")).scatter_(1, ids, values), values, ids]
 
 

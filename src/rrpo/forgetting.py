@@ -26,6 +26,7 @@ from rrpo.evaluate.statistics import interval
 from rrpo.files import require_writable, write_json
 from rrpo.interval import Interval
 from rrpo.loading import Location, is_mini, load_tokenizer
+from rrpo.measures import BY_KEY
 from rrpo.mini.world import World
 from rrpo.origin import is_run, origin_of
 from rrpo.policy import SpeechTokenLM
@@ -231,7 +232,7 @@ def _group(
         sounds = pair.sound(rows) if english and recogniser is not None else None
         heard = None if sounds is None or recogniser is None else recogniser.transcribe(sounds)
         figures[who] = {
-            "never_ended": interval([float(not one.ended) for one in rows]),
+            "never_ended": interval([not one.ended for one in rows]),
             "read_aloud": _over(read_aloud(tokens[who], tokens["base"], prompts, bool(pair.told))),
             **_heard(pair, pair.groups[name], heard),
         }
@@ -268,7 +269,8 @@ def _heard(
         if row.emotion in pair.told
     ]
     known = [one for one in leaks if one is not None]
-    return {"word_error": interval(errors), "instruction_heard": _over(known)}
+    word_error = BY_KEY["content_error"].within(interval(errors))
+    return {"word_error": word_error, "instruction_heard": _over(known)}
 
 
 def read_aloud(
@@ -277,8 +279,8 @@ def read_aloud(
     prompts: Sequence[Prompt],
     in_words: bool,
     limit: float = cosyvoice_speaking.LONGEST,
-) -> list[float]:
-    """Say of each utterance whether it is as long as if its instruction had been read, 1 or 0.
+) -> list[bool]:
+    """Say of each utterance whether it is as long as if its instruction had been read.
 
     The base's pace, the median of its tokens per id of text, tells how long the text should be. An
     utterance is too long that has room for half of the instruction besides. Left out are texts so
@@ -295,5 +297,5 @@ def read_aloud(
         text, told = prompt.text_ids.numel(), prompt.instruct_ids.numel() - 1  # its end aside
         bound = pace * (text + told / 2)
         if pace > 0 and told > 0 and bound <= limit * text:
-            found.append(float(one.numel() >= bound))
+            found.append(one.numel() >= bound)
     return found

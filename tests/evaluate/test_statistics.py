@@ -11,7 +11,12 @@ from sklearn import metrics
 from sklearn.metrics import balanced_accuracy_score
 
 from rrpo.errors import UserError
-from rrpo.evaluate.clusters import clustered_interval, clusters, resampled_sums
+from rrpo.evaluate.clusters import (
+    clustered_interval,
+    clusters,
+    expanded_interval,
+    resampled_sums,
+)
 from rrpo.evaluate.confusion import (
     accuracy,
     confusion_matrices,
@@ -194,11 +199,15 @@ def test_clustered_interval_agrees_with_a_loop_over_utterances() -> None:
     assert found.high == pytest.approx(high, abs=0.012)
 
 
-def spoken(rng: np.random.Generator, speakers: int) -> tuple[np.ndarray, ...]:
-    """Labels, predictions and speakers; half of the speakers are easier by 0.2 for all classes."""
+def spoken(rng: np.random.Generator, speakers: int, spread: float = 0.0) -> tuple[np.ndarray, ...]:
+    """Labels, predictions and speakers, who are easier or not for all classes.
+
+    By 0.2 half of them, or by what is drawn with a normal `spread`.
+    """
     sizes = rng.integers(10, 40, speakers)
     names = np.repeat(np.arange(speakers), sizes)
-    lift = rng.choice([-0.2, 0.2], speakers)[names]
+    lifts = rng.normal(0, spread, speakers) if spread else rng.choice([-0.2, 0.2], speakers)
+    lift = lifts[names]
     labels = rng.integers(4, size=names.size)
     right = rng.random(names.size) < np.array([0.8, 0.7, 0.5, 0.3])[labels] + lift
     wrong = (labels + rng.integers(1, 4, names.size)) % 4
@@ -254,10 +263,26 @@ def test_a_mean_over_few_groups_is_students() -> None:
         found = interval(values, groups=names)
         hits += found.low <= 0 <= found.high
         counts = [[values[names == one].sum(), (names == one).sum()] for one in "abcd"]
-        resampled = clustered_interval(counts, lambda sums: sums[..., 0] / sums[..., 1], 0, 500)
+        sums = resampled_sums(counts, 0, 500)
+        resampled = expanded_interval(values.mean(), sums[..., 0] / sums[..., 1], 4)
         drawn += resampled.low <= 0 <= resampled.high
-    assert hits >= 730  # some 92 %, as the sizes differ so much
+    assert hits >= 730  # some 93 %, as the sizes differ so much
     assert drawn < 700
+
+
+@pytest.mark.parametrize("speakers", [3, 4])
+def test_recall_over_few_speakers_covers_where_a_bootstrap_does_not(speakers: int) -> None:
+    hits = drawn = 0
+    for trial in range(300):
+        labels, guesses, names = spoken(np.random.default_rng(trial), speakers, 0.12)
+        counts = confusion_matrices(labels, guesses, 4, names)
+        found = clustered_interval(counts, unweighted_average_recall, trial, resamples=400)
+        hits += found.low <= 0.575 <= found.high
+        sums = unweighted_average_recall(resampled_sums(counts, trial, 400))
+        resampled = expanded_interval(found.mean, sums, speakers)
+        drawn += resampled.low <= 0.575 <= resampled.high
+    assert hits >= 275
+    assert drawn < hits - 10
 
 
 def test_a_difference_of_samples_with_nothing_in_common() -> None:

@@ -193,6 +193,8 @@ def test_what_history_and_duration_need_is_asked_for() -> None:
         objective(duration=1.0)
     with pytest.raises(UserError, match="a recording has no tokens"):
         objective(history="recorded", recordings=[*RECORDINGS[:2], torch.tensor([]).long()])
+    with pytest.raises(UserError, match="batch_size=1 has none to compare with"):
+        objective(duration=1.0, batch_size=1, recordings=RECORDINGS)
     for wrong in ({"context_passes": 1}, {"duration": 1.0}):
         with pytest.raises(ValidationError, match="needs history=rollout"):
             DiffROConfig.model_validate({"history": "recorded", **wrong})

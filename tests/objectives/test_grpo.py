@@ -1,5 +1,6 @@
 """GRPO and RLOO: advantages, the clipped loss, and what is carried over a checkpoint."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,6 +51,29 @@ def test_advantages_are_those_of_a_loop(rewards: list[float], kind: str) -> None
         if kind == "grpo":
             expected = (rewards[index] - np.mean(group)) / (np.std(group, ddof=1) + 1e-4)
         assert float(found[index]) == pytest.approx(expected, abs=1e-4, rel=1e-5)
+
+
+@pytest.mark.parametrize("group", [2, 4])
+def test_what_breaks_does_not_make_the_gradient_of_the_rest_smaller(group: int) -> None:
+    """RLOO on a bandit of which one action breaks: the mean is the gradient given a sound one.
+
+    Groups in which fewer than two are sound have none; of the others it is exact.
+    """
+    p, rewards = torch.tensor([0.3, 0.3, 0.4], dtype=torch.double), torch.tensor([1.0, 0.0, 5.0])
+    sound = torch.tensor([True, True, False])
+    expected, chance = torch.zeros(3, dtype=torch.double), 0.0
+    for actions in itertools.product(range(3), repeat=group):
+        drawn = torch.tensor(actions)
+        if int(sound[drawn].sum()) < 2:
+            continue
+        likely = float(p[drawn].prod())
+        advantage = group_advantage(rewards[drawn], group, "rloo", sound[drawn])
+        scores = torch.eye(3, dtype=torch.double)[drawn] - p
+        expected += likely * (advantage.double()[:, None] * scores).mean(0)
+        chance += likely
+    # d/dθ of E[R | sound] = p_0 / (p_0 + p_1) in the logits θ of a softmax.
+    wanted = torch.tensor([0.25, -0.25, 0.0], dtype=torch.double)
+    torch.testing.assert_close(expected / chance, wanted)
 
 
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])

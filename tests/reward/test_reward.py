@@ -13,7 +13,7 @@ from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.reward.config import LossConfig
 from rrpo.reward.content import IMPOSSIBLE
 from rrpo.reward.differentiable import score, weighted_sum
-from rrpo.reward.regularize import adversarial_delta, label_smoothing
+from rrpo.reward.regularize import adversarial_delta, emotion_loss, label_smoothing
 from rrpo.reward.reward import Form
 from rrpo.tokens import length_mask, pad
 
@@ -54,6 +54,23 @@ def test_terms_are_the_models_own_log_posteriors() -> None:
         torch.testing.assert_close(found[term], posterior[[0, 1], classes])
     total = sum(weights[term] * found[term] for term in weights)
     torch.testing.assert_close(weighted_sum(reward, found), total)
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_the_adversarial_step_is_whole_in_half_precision(precision: torch.dtype) -> None:
+    """Of a model that is sure and has no smoothed target, p − y is nothing in half precision."""
+    model = emotional(3)
+    with torch.no_grad():
+        model.head["emotion"].bias[0] = 20.0
+    hidden, mask = torch.randn(2, 5, 16), torch.ones(2, 5, dtype=torch.bool)
+    targets = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    constants = LossConfig(adversarial_epsilon=0.5, adversarial_weight=0.5)
+    with torch.autocast("cpu", precision):
+        found = emotion_loss(model, hidden, mask, targets, constants)
+    assert found.delta_ratio is not None
+    torch.testing.assert_close(
+        found.delta_ratio * hidden.flatten(1).norm(dim=1), torch.full((2,), 0.5)
+    )
 
 
 def test_what_is_detected_is_a_detectors_to_say_where_one_is_given() -> None:

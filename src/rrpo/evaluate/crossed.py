@@ -20,7 +20,7 @@ from scipy.special import log_softmax, logsumexp, ndtr, stdtrit
 from rrpo.errors import UserError
 from rrpo.evaluate.clusters import Figure, clusters
 from rrpo.evaluate.confusion import confusion_matrices, unweighted_average_recall
-from rrpo.interval import Interval, exactly
+from rrpo.interval import Interval
 
 ITERATIONS, TOLERANCE = 1000, 1e-9
 """Of weighing the classes."""
@@ -124,7 +124,7 @@ def crossed_interval(
     degrees = min(filter(None, factors), default=0)
     draws = draws[np.isfinite(draws)]
     if degrees == 0 or draws.size == 0:
-        return exactly(mean)
+        return Interval(mean)
     cut = float(ndtr(-stdtrit(degrees, 0.975)))
     low, high = np.quantile(draws, [cut, 1 - cut])
     return Interval(mean, float(low), float(high))

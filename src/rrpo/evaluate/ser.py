@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate import confusion
-from rrpo.evaluate.clusters import Figure, clusters, expanded_interval, resampled_sums
+from rrpo.evaluate.calibration import posterior_figures
+from rrpo.evaluate.clusters import Figure, clusters, interval_of, resampled_sums
 from rrpo.evaluate.crossed import Trials, stratified_interval
 from rrpo.evaluate.scored_trials import stratified_ranking
 from rrpo.evaluate.statistics import wilson_interval
@@ -28,7 +29,6 @@ from rrpo.reward.labels import check_tokens
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.reward.regularize import TASK
 
-CALIBRATION_BINS = 15
 GROUPS = 200
 """Utterances without speakers are drawn in so many groups where pairs of them are counted."""
 MEASURES = (
@@ -149,10 +149,9 @@ def report(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[str
     """Return every figure of a recognition.
 
     A figure has its 95 % interval (`clustered_interval`), over speakers where every utterance names
-    one and there are at least two, else over utterances;
-    "interval_over" says which, "clusters" how many. In a resample that lacks a class, the figures
-    are over the others. A share that is 0 or 1 has nothing to resample and gets Wilson's interval
-    (1927) for its number of utterances.
+    one and there are at least two, else over utterances; "interval_over" says which, "clusters" how
+    many. In a resample that lacks a class, the figures are over the others. A share that is 0 or 1
+    has nothing to resample and gets Wilson's interval (1927) for its number of clusters.
 
     Returns:
         `classes`, `left_out`, `untested` (see `Recognition`); `chance` (1 / K); `confusion`, its
@@ -202,20 +201,20 @@ def figures(found: Recognition, seed: int = 0, resamples: int = 2000) -> dict[st
     size, rows = len(found.classes), len(found.labels)
     ids, named = clusters(found.speakers)
     matrices = confusion.confusion_matrices(found.labels, found.predictions, size, ids)
-    sums, count = resampled_sums(matrices, seed, resamples), len(matrices)
+    sums = resampled_sums(matrices, seed, resamples)
 
     def share(figure: Figure) -> Interval:
-        return _share(float(figure(matrices.sum(0))), figure(sums), count, rows)
+        return _share(matrices, figure, sums)
 
     return {
         "count": rows,
         "interval_over": "speakers" if named else "utterances",
-        "clusters": count,
+        "clusters": len(matrices),
         "accuracy": share(confusion.accuracy),
         "unweighted_average_recall": share(confusion.unweighted_average_recall),
         "macro_f1": share(confusion.macro_f1),
         "area_under_roc": _ranking(found, ids if named else ids % GROUPS, seed, resamples),
-        **_posterior_figures(found, ids, seed, resamples),
+        **posterior_figures(found.log_posteriors, found.labels, ids, seed, resamples),
     }
 
 
@@ -237,33 +236,6 @@ def _ranking(
         return area if area.low < area.high else Interval(area.mean)
     rarest = int(np.unique(found.labels, return_counts=True)[1].min())
     return wilson_interval(area.mean, rarest)
-
-
-def _posterior_figures(
-    found: Recognition, ids: NDArray[np.int64], seed: int, resamples: int
-) -> dict[str, Any]:
-    """Return the calibration error and the mean log-posterior, over the clusters ids (N,)."""
-    confidence = np.exp(found.log_posteriors.max(axis=1))
-    gaps = np.zeros((int(ids.max()) + 1, CALIBRATION_BINS))
-    np.add.at(gaps, (ids, _bins(confidence)), (found.predictions == found.labels) - confidence)
-    own = np.bincount(ids, weights=found.log_posteriors[np.arange(len(ids)), found.labels])
-    counts = np.column_stack([gaps, own, np.bincount(ids)])
-    sums, total = resampled_sums(counts, seed, resamples), counts.sum(0)
-
-    def error(each: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.abs(each[..., :CALIBRATION_BINS]).sum(-1) / each[..., -1])
-
-    mean = float(error(total))
-    # An absolute value only grows with noise, and resampling adds noise: the spread is kept, its
-    # middle is not.
-    errors = np.clip(error(sums) + (mean - error(sums).mean()), 0.0, 1.0)
-    posteriors = sums[:, -2] / sums[:, -1]
-    return {
-        "calibration_error": expanded_interval(mean, errors, len(counts)),
-        "mean_log_posterior": expanded_interval(
-            float(total[-2] / total[-1]), posteriors, len(counts)
-        ),
-    }
 
 
 def difference(
@@ -291,7 +263,7 @@ def share_interval(
     ids, _ = clusters(speakers)
     counts = np.column_stack([np.bincount(ids, weights=hits), np.bincount(ids)])
     sums = resampled_sums(counts, seed, resamples)
-    return _share(float(hits.mean()), sums[:, 0] / sums[:, 1], len(counts), hits.size)
+    return _share(counts, lambda each: each[..., 0] / each[..., 1], sums)
 
 
 def by_measure(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -313,17 +285,23 @@ def _emotion(found: Recognition, index: int, seed: int, resamples: int) -> dict[
     }
 
 
-def _share(mean: float, draws: NDArray[np.float64], count: int, rows: int) -> Interval:
-    """Return a figure between 0 and 1 with its interval, Wilson's where nothing varies."""
-    if 0.0 < mean < 1.0:
-        return expanded_interval(mean, draws, count)
-    return wilson_interval(mean, rows)
+def _share(counts: NDArray[np.number], figure: Figure, sums: NDArray[np.float64]) -> Interval:
+    """Return a figure between 0 and 1 of clusters' counts (G, *shape) with its interval.
+
+    Where it is 0 or 1 nothing varies: it has Wilson's, each cluster one trial.
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    mean = float(figure(table.sum(0)))
+    if not 0.0 < mean < 1.0:
+        return wilson_interval(mean, len(table))
+    return _within(interval_of(table, figure, sums))
 
 
-def _bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the calibration bin (N,) of each confidence (N,): bin b holds (b/15, (b+1)/15]."""
-    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)[1:-1]
-    return np.digitize(confidence, edges, right=True).astype(np.int64)
+def _within(found: Interval) -> Interval:
+    """Return the interval of a share, of which there is none under 0 or over 1."""
+    if not found.known:
+        return found
+    return Interval(found.mean, max(0.0, found.low), min(1.0, found.high))
 
 
 def _check(found: Recognition) -> None:

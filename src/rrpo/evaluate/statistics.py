@@ -8,17 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from rrpo.errors import UserError
 from rrpo.evaluate.clusters import (
+    FEW,
     clustered_interval,
     clusters,
     expanded_interval,
     finite_sample,
+    jackknife_interval,
     resampled_sums,
-    student_interval,
 )
 from rrpo.interval import Interval, exactly
-
-FEW = 8
-"""Clusters below which a bootstrap of a mean is too narrow: at 4 it covers in 88 % of cases."""
 
 
 def interval(
@@ -29,7 +27,7 @@ def interval(
     The interval is the bias-corrected and accelerated bootstrap (BCa; Efron 1987, "Better
     bootstrap confidence intervals", JASA 82), resampling utterances. With groups whole groups are
     resampled instead (`clustered_interval`). Of fewer than eight utterances or groups it is
-    Student's (`student_interval`). Values that are all the same leave nothing to resample: both
+    Student's (`jackknife_interval`). Values that are all the same leave nothing to resample: both
     ends are then the mean. Of bool it is never narrower than Wilson's interval of a share of as
     many utterances, nor beyond 0 and 1; of a single number the ends are not known.
 
@@ -81,7 +79,7 @@ def _spread(
     if np.ptp(sample) <= 1e-12 * float(np.abs(sample).max()):
         return exactly(mean)
     if len(counts) < FEW:
-        return student_interval(counts)
+        return jackknife_interval(counts, _ratio)
     if grouped:
         return clustered_interval(counts, _ratio, seed, resamples)
     from scipy.stats import bootstrap  # takes a second, which most commands do not need

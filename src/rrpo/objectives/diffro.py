@@ -40,10 +40,12 @@ class DiffROConfig(Strict):
         reward_form: of the emotion's reward, see `rrpo.reward.Reward`.
         history: what precedes each token that is drawn: "rollout", the policy's own draws, or
             "recorded", the data's tokens, as published: one pass and no rollout.
-        skip_broken: whether utterances that loop or do not end by themselves give no reward.
+        skip_broken: whether utterances that loop or do not end by themselves give no reward. With
+            recorded history nothing ends or loops of itself, and all are rewarded.
         duration: weight of −|T − T*| / T*, T* the length of the recording of the same prompt. A
             length has no gradient through the tokens; it is a policy gradient, with the other
-            utterances of the batch for a baseline. 0: none.
+            utterances of the batch for a baseline (of all processes; each of several batches that
+            are accumulated has its own). 0: none.
         estimator: how the gradient passes the draw, one of `rrpo.sampling.ESTIMATORS`.
         tau: temperature of the relaxation, or a list of them that the training passes through,
             evenly spaced and straight in between.
@@ -113,14 +115,19 @@ class DiffROObjective:
                 `history="recorded"` and `duration` need.
 
         Raises:
-            UserError: what `OnPolicy` refuses, a temperature that is not positive, or recordings
-                that are missing or empty.
+            UserError: what `OnPolicy` refuses, a temperature that is not positive, recordings that
+                are missing or empty, or a duration of a single utterance.
         """
         taus = [config.tau] if isinstance(config.tau, float) else config.tau
         if not taus or min(taus) <= 0:
             raise UserError(f"tau={config.tau}: give a positive temperature, or a list of them")
         if config.history == "recorded" or config.duration:
             require_recordings(prompts, recordings)
+        if config.duration and config.batch_size * processes() < 2:
+            raise UserError(
+                "duration compares the utterances of a batch, and batch_size=1 has none to compare "
+                "with: raise diffro.batch_size, or leave diffro.duration out"
+            )
         self.on_policy = OnPolicy(model, reference, reward, prompts, config.rollout)
         self.model, self.config, self.steps = model, config, steps
         self.recordings, self.carried = recordings, carried_by(prompts)
@@ -154,7 +161,9 @@ class DiffROObjective:
                 "nothing would move: compute it from the embeddings, or use GRPO"
             )
         metrics = figures(rollouts, reward, terms, made)
-        if config.skip_broken and not redraw:
+        if redraw:
+            del metrics["broken"]  # of the recordings, which are rewarded whatever they are
+        elif config.skip_broken:
             total = total * rollouts.sound().to(total)
         kl = made.kl_per_utterance() if config.kl_reduction == "sum" else made.kl_per_token()
         loss = -total.mean() + config.beta * kl

@@ -62,7 +62,8 @@ def group_advantage(reward: Tensor, group: int, kind: str, kept: Tensor | None =
         reward: (B,).
         group: utterances of a prompt.
         kind: see above.
-        kept: (B,) bool; the others are left out of their group and have no advantage. None: all.
+        kept: (B,) bool; the others are left out of their group and have no advantage, and those of
+            the rest are as much greater: a mean over the group is one over what counts. None: all.
     """
     if kept is None:
         kept = torch.ones_like(reward, dtype=torch.bool)
@@ -79,6 +80,7 @@ def group_advantage(reward: Tensor, group: int, kind: str, kept: Tensor | None =
     else:
         deviation = (advantage.square().sum(1, keepdim=True) / others).sqrt()
         advantage = advantage / (deviation + 1e-4)
+    advantage = advantage * (group / count.clamp(min=1))
     return advantage.flatten().to(reward.dtype)
 
 

@@ -242,9 +242,12 @@ def emotion_loss(
         return cross_entropy(found if bias is None else found + bias, targets)
 
     embedding = hidden if frames else pooled
-    # Delta is needed where the reward itself is asked without gradient.
-    with torch.inference_mode(False), torch.enable_grad():
-        leaf = embedding.detach().clone().requires_grad_()
+    # Delta is needed where the reward itself is asked without gradient. In half precision what a
+    # confident model has of one would be nothing: its length is set after it has been rounded.
+    single = torch.autocast(embedding.device.type, enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), single:
+        wide = torch.promote_types(embedding.dtype, torch.float32)
+        leaf = embedding.detach().to(wide, copy=True).requires_grad_()
         loss = classified(leaf, mask.clone(), targets.clone()).sum()
         (gradient,) = torch.autograd.grad(loss, leaf)
     delta = adversarial_delta(gradient, constants.adversarial_epsilon)
