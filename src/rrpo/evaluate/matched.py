@@ -2,7 +2,8 @@
 
 A comparison at one step says little: a faster climber is further along in everything. Each curve is
 read as a path of straight pieces from step to step, and a measure is looked up where the key first
-reaches a value.
+reaches a value. A key with noise, such as a judge's mean over few utterances, reaches it too early,
+and the more so the slower it climbs: that favours the slower of two curves. A KL has little noise.
 """
 
 from collections.abc import Mapping, Sequence
