@@ -46,6 +46,24 @@ def test_more_exchanges_never_do_worse() -> None:
     torch.testing.assert_close(found[9].log_posteriors, log_posteriors(own, found[9].tokens))
 
 
+def test_at_most_so_many_may_be_none() -> None:
+    """Tried with a single candidate, or at random, an exchange may be for the worse."""
+    own, asked = model(), goal()
+    before = margins(untouched(own, asked).log_posteriors, asked.classes(own))
+    every = torch.zeros(27, dtype=torch.bool)
+    allowed = [
+        every.clone().index_fill(0, row[:1], True).expand(len(row), -1) for row in asked.tokens
+    ]
+    found = [by_gradient(own, asked, [1], allowed, 1)[1], by_search(own, asked, 1, 1, 3)]
+    kept = []
+    for outcome in found:
+        assert outcome.tokens is not None
+        assert (margins(outcome.log_posteriors, asked.classes(own)) >= before).all()
+        torch.testing.assert_close(outcome.log_posteriors, log_posteriors(own, outcome.tokens))
+        kept += [torch.equal(*pair) for pair in zip(asked.tokens, outcome.tokens, strict=True)]
+    assert any(kept) and not all(kept)
+
+
 def test_only_allowed_tokens_are_exchanged_for() -> None:
     own, asked = model(), goal()
     generator = torch.Generator().manual_seed(0)

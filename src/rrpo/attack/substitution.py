@@ -28,8 +28,8 @@ def by_gradient(
     lower bound.
 
     Args:
-        counts: of exchanges at the most, of which the best so far is the outcome; an utterance has
-            at most its length.
+        counts: of exchanges at the most, of which the best so far is the outcome, be it none; an
+            utterance has at most its length.
         allowed: for each utterance (T_n, V) bool, what may stand where; None: anything.
         candidates: how many are tried for each exchange.
 
@@ -37,9 +37,9 @@ def by_gradient(
         the outcome of each of the counts.
     """
     every = [row.clone() for row in goal.tokens]
-    kept, best = list(every), torch.full((len(every),), float("-inf"))
-    reached = best.clone()
     classes, found = goal.classes(model), {}
+    kept, best = list(goal.tokens), margins(log_posteriors(model, every), classes)
+    reached = torch.full((len(every),), float("-inf"))
     free = [torch.ones(len(row), dtype=torch.bool) for row in every]
     flat = torch.zeros(len(every), dtype=torch.bool)
     for done in range(1, max(counts) + 1):
@@ -114,7 +114,7 @@ def by_search(model: RewardModel, goal: Goal, count: int, passes: int, seed: int
     token again (after the square attack, Andriushchenko et al. 2020).
 
     Args:
-        count: how many tokens of each utterance differ at most.
+        count: how many tokens of each utterance differ at most; none where nothing helps.
         passes: of the model over the utterances.
         seed: of the draws.
     """
@@ -149,4 +149,7 @@ def by_search(model: RewardModel, goal: Goal, count: int, passes: int, seed: int
             places[index], values[index] = tried[index]
             kept[index] = changed[index]
         best = torch.maximum(best, reached)
-    return Outcome(log_posteriors(model, kept), kept, passes)
+    said, untouched = log_posteriors(model, kept), log_posteriors(model, original)
+    worse = best < margins(untouched, classes)
+    kept = [row if bad else one for row, one, bad in zip(original, kept, worse, strict=True)]
+    return Outcome(torch.where(worse[:, None], untouched, said), kept, passes)
