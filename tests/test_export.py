@@ -18,6 +18,7 @@ from rrpo.export import export
 from rrpo.files import sha256, write_json
 from rrpo.loading import describe
 from rrpo.monitor.config import MonitorConfig
+from rrpo.origin import KEPT
 from rrpo.policy import LMConfig, SpeechTokenLM, cosyvoice
 from rrpo.policy_runs import DiffRORun, SFTRun
 from rrpo.provenance import (
@@ -80,6 +81,18 @@ def test_the_card_says_how_the_policy_was_made(runs: Path, tmp_path: Path) -> No
     assert f"| `llm.pt` | {written.stat().st_size:,} | `{sha256(written)}` |" in body
     assert str(tmp_path) not in body and "someone" not in body
     assert cosyvoice.load(written, HEADS).config.precision == "bfloat16"
+
+
+def test_the_card_has_what_is_to_be_said_for_each_emotion(runs: Path, tmp_path: Path) -> None:
+    """As upstream takes it: with the version's prefix and the end of the prompt."""
+    size = LMConfig(text_vocabulary=30, codec="speech_tokenizer_v2", text="byte_pairs", **SIZES)
+    policy.save(SpeechTokenLM(size), runs / "sft")
+    export(runs / "sft", "cosyvoice2", tmp_path / "bundled")
+    assert "- happy: `用开心的语气说<|endofprompt|>`" in card_of(tmp_path / "bundled")[1]
+    (runs / "sft" / KEPT).write_text('prefix: {"2": "Now. "}\nzh: {happy: "Be glad."}')
+    export(runs / "sft", "cosyvoice2", tmp_path / "kept")
+    body = card_of(tmp_path / "kept")[1]
+    assert "- happy: `Now. Be glad.<|endofprompt|>`" in body and "- sad:" not in body
 
 
 def test_what_was_not_measured_is_named(runs: Path, tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def require_one_codec(parts: Mapping[str, str], told: str = "") -> str:
             if not is_same(found, other):
                 raise UserError(
                     f"{name} is of the codec {shown(found)}, {first} of {shown(other)}: their "
-                    "tokens mean other sounds; tokenize again, or name what belongs together"
+                    "tokens mean other sounds; tokenize again, name what belongs together, or "
+                    "train a reward model of the other codec with --from new"
                 )
         lines.append(found)
     return max(lines, key=len, default="")  # one with its hash, if any

@@ -185,9 +185,13 @@ def _less(
     systems: Mapping[str, Mapping[str, Any]],
     rows: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> dict[str, Interval]:
-    """Return each measure of a policy less that of the first one, paired by sentence."""
+    """Return each reward and measure of a policy less the first one's, paired by sentence."""
     both = Figures({}, systems, rows)
     found = {
+        f"rewards.{model}": both.reward_difference(name, first, model)
+        for model in systems[name]["rewards"]
+    }
+    found |= {
         measure.key: both.difference(name, first, measure)
         for measure in measures_in([systems[name]])
     }

@@ -19,6 +19,7 @@ from rrpo.measures import MEASURES, figure_of, measures_in, section
 from rrpo.mini.world import BUNDLED
 from rrpo.origin import KEPT
 from rrpo.policy import SpeechTokenLM
+from rrpo.policy.cosyvoice_text import INSTRUCTIONS, read_instructions
 from rrpo.policy.precision import Precision
 from rrpo.provenance import (
     UNSURE,
@@ -60,6 +61,7 @@ def draft_card(
     return [
         _front_matter(made),
         _head(run, model, (to, precision), made),
+        *([asked] if (asked := _asking(model, made)) else []),
         _method(made),
         _figures(run, made),
         _licence(made.published),
@@ -134,6 +136,27 @@ def _name(place: str | Path) -> str:
     return Path(place).name or str(place)
 
 
+def _asking(model: SpeechTokenLM, made: Provenance) -> list[str]:
+    """Return what the policy is told for each emotion, as it was trained; nothing of a base."""
+    if model.config.text != "byte_pairs" or not made.stages or made.stages[-1].lost:
+        return []
+    run = made.stages[-1].run
+    settings = configuration.read(run / "config.yaml")
+    kept, language = run / KEPT, settings.get("language") or "en"
+    if settings.get("instructions") and not kept.is_file():
+        return []  # of a run from before they were kept
+    told = read_instructions(
+        kept if kept.is_file() else INSTRUCTIONS, language, model.config.version
+    )
+    return [
+        "## How to ask for an emotion",
+        "",
+        "Upstream's `inference_instruct2` takes one of these lines as `instruct_text`, whole:",
+        "",
+        *(f"- {emotion}: `{line}`" for emotion, line in told.items()),
+    ]
+
+
 def _method(made: Provenance) -> list[str]:
     lines = ["## Data, method and settings"]
     if not made.stages and is_ours(Path(made.base)):
@@ -165,23 +188,12 @@ def _training(stage: Stage) -> list[str]:
         for key, value in configuration.read(stage.run / "config.yaml").items()
     }
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    return [*lines, "", "```yaml", *text.splitlines(), "```", *_told(stage.run, settings)]
+    return [*lines, "", "```yaml", *text.splitlines(), "```"]
 
 
 def _unhashed(place: str) -> str:
     """Return what stands for the hash of what has none: what is bundled, a reward of one's own."""
     return "bundled" if place in BUNDLED else "not recorded"
-
-
-def _told(run: Path, settings: Mapping[str, Any]) -> list[str]:
-    """Return what the policy of a run is told for each emotion, in its language."""
-    kept = run / KEPT
-    if not kept.is_file():
-        return []
-    language = settings.get("language") or "en"
-    told = section(configuration.read(kept), language)
-    lines = [f"- {emotion}: {sentence}" for emotion, sentence in told.items()]
-    return ["", f"It is told for each emotion, in {language}:", "", *lines]
 
 
 def _without_folders(value: Any) -> Any:

@@ -234,12 +234,16 @@ def train_dpo(
         return _finished(folder, model)
 
 
+DRAWING = ("pairs", "rewards", "bound", "caution", "content_gate")
+"""Settings of a DPO run that are for drawing and ranking pairs."""
+
+
 def _refuse_drawing(data: Location | None, settings: Settings) -> None:
     """Refuse, beside pairs that are given, what is for drawing them."""
     if data is not None:
         raise UserError("--pairs holds what is learned from: leave out --data, or --pairs")
     for one in as_overrides(settings):
-        if one.partition("=")[0].strip().split(".")[0] == "pairs":
+        if one.partition("=")[0].strip().split(".")[0] in DRAWING:
             raise UserError(f"--pairs are drawn already: leave out --pairs, or --set {one}")
 
 

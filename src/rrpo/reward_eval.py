@@ -10,15 +10,18 @@ from rich.console import Console
 from rrpo import config as configuration
 from rrpo import detector_eval, spelling
 from rrpo.codec_identity import require_one_codec
+from rrpo.data.manifest import TEST
 from rrpo.data.shards import Utterance, for_tests, shard_codec, shard_insert
 from rrpo.errors import UserError
 from rrpo.evaluate import robustness, ser
 from rrpo.evaluate.tasks import symbol_error
 from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
-from rrpo.loading import codec_identity, load_reward_model
+from rrpo.loading import codec_identity, describe, load_reward_model
 from rrpo.measures import plain_name, reward_model_label
 from rrpo.mini.world import BUNDLED, MINI, World
+from rrpo.notes import note
+from rrpo.provenance import read_object
 from rrpo.report.page import write_run_page
 from rrpo.report.recognition import print_reports
 from rrpo.report.table2 import print_differences, print_table2
@@ -55,6 +58,8 @@ def evaluate(
         _keep(detector_eval.evaluate(models, sets))
         return
     tests = _test_sets(data, partition) if data else World().tests()
+    if not any(row.partition == TEST for rows in tests.values() for row in rows):
+        _tell_trained_on(folders, data)
     found = {folder: _recognitions(folder, model, tests) for folder, model in models.items()}
     read = {folder: _symbol_errors(folder, model, tests) for folder, model in models.items()}
     evaluations = {
@@ -67,6 +72,18 @@ def evaluate(
     }
     _print(folders, evaluations, found, read)
     _keep(evaluations)
+
+
+def _tell_trained_on(folders: Sequence[str], data: Sequence[Path]) -> None:
+    """Say so where a reward model was trained on what it is tested on."""
+    tested = {digest: place for place, digest in describe(data=data).get("data", [])}
+    for folder in folders:
+        for _, digest in read_object(Path(folder) / "inputs.json").get("data", []):
+            if digest in tested:
+                note(
+                    f"{folder} was trained on {tested[digest]}, nothing of which is held out: its "
+                    "figures there say little about other speech"
+                )
 
 
 def _keep(evaluations: Mapping[str, Mapping[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from rrpo import audio, reward, runs, spelling
-from rrpo.codec_identity import require_one_codec
+from rrpo.codec_identity import is_same, require_one_codec
 from rrpo.config import Settings, as_overrides
 from rrpo.data.scan import Choice, file_of
 from rrpo.data.shards import Utterance, shard_codec
@@ -104,7 +104,9 @@ def _tell(folder: Path) -> None:
     """Write the run's page, and say what to do next."""
     write_run_page(folder)
     named = shlex.quote(str(folder))
-    print(f"reward model in {folder}; test it with: rrpo reward eval {named}")
+    bundled = is_same(reward.load(folder).config.codec, World().codec_identity)
+    speech = "" if bundled else " --data SHARDS, of speech that was held out"
+    print(f"reward model in {folder}; test it with: rrpo reward eval {named}{speech}")
 
 
 def _configured(

@@ -184,18 +184,20 @@ def train_on_policy(
     watched = monitored(objective.on_policy, config, folder, how, codec_of)
     result = _trained(kind, title, objective, config, folder, watched)
     if is_main():
-        _tell_broken(folder, kind)
+        settings = config.diffro if isinstance(config, DiffRORun) else config.grpo
+        _tell_broken(folder, kind, settings.skip_broken)
     return result
 
 
-def _tell_broken(folder: Path, kind: str) -> None:
+def _tell_broken(folder: Path, kind: str, skipped: bool) -> None:
     """Say so where most of what a policy said at its last steps looped or did not end."""
     shares = [row["broken"] for row in read_metrics(folder / "metrics.jsonl") if "broken" in row]
     if shares and (share := sum(shares[-10:]) / len(shares[-10:])) > MOSTLY:
         note(
-            f"{share:.0%} of what was said in the last steps looped or did not end by itself, and "
-            "had no part in the reward: longer speech may be allowed "
-            f"({kind}.rollout.max_ratio), or the start is not trained enough"
+            f"{share:.0%} of what was said in the last steps looped or did not end by itself"
+            + (", and had no part in the reward" if skipped else "")
+            + f": longer speech may be allowed ({kind}.rollout.max_ratio), draws be less likely to "
+            f"loop ({kind}.rollout.top_k=0), or the start is not trained enough"
         )
 
 

@@ -26,6 +26,7 @@ from rrpo.evaluate.ser import (
 )
 from rrpo.files import read_json, write_json
 from rrpo.interval import Interval, exactly
+from rrpo.loading import describe
 from rrpo.report import write_run_page
 from rrpo.report.heatmap import heatmap_svg
 from rrpo.report.recognition import (
@@ -455,6 +456,17 @@ def folders(tmp_path: Path) -> tuple[Path, list[Path]]:
             write_json(folder / "results.json", {"schema": 1, "kind": "reward"})
         found.append(folder)
     return tmp_path, found
+
+
+def test_a_test_on_the_training_data_is_told(
+    folders: tuple[Path, list[Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, found = folders
+    write_json(found[0] / "inputs.json", describe(data=root / "one" / "tokens"))
+    reward_eval.evaluate([str(found[0])], [root / "one" / "tokens"])
+    assert f"{found[0]} was trained on {root / 'one' / 'tokens'}" in capsys.readouterr().out
+    reward_eval.evaluate([str(found[0])], [root / "two" / "tokens"])
+    assert "was trained on" not in capsys.readouterr().out
 
 
 def test_several_reward_models_make_table_2(

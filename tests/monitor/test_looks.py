@@ -250,6 +250,8 @@ def test_what_cannot_be_watched_is_refused(tmp_path: Path) -> None:
         train(tmp_path / "b", every=3, words=True)
     with pytest.raises(UserError, match=r"monitor.words: the recogniser knows English alone"):
         train(tmp_path / "c", every=3, words=True, texts="你好")
+    with pytest.raises(UserError, match=r"monitor.sentences is set, but no look"):
+        train(tmp_path / "d", every=0, sentences=2)
     with pytest.raises(ValueError, match=r"rollout.engine: at looks the policy draws by itself"):
         MonitorConfig(rollout=RolloutConfig(engine="vllm"))
     with pytest.raises(ValueError, match="there is no 'loudness'"):

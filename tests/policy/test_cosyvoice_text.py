@@ -66,6 +66,16 @@ def test_version_3_has_phones_and_parts_of_pinyin(folder: Path) -> None:
     assert len(second.encode("[ǜ]")) > 1
 
 
+def test_one_instruction_for_two_emotions_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text('prefix: {"2": "Now. "}\nen: {happy: "Be glad.", sad: "Be glad."}')
+    told = CosyVoiceTokenizer(folder, instructions=mine).instruction("sad")
+    assert told == f"Now. Be glad.{END_OF_PROMPT}"
+    assert "sad has the instruction of happy" in "".join(capsys.readouterr())
+
+
 def test_chinese(folder: Path) -> None:
     ids = CosyVoiceTokenizer(folder, language="zh").instruct("happy")
     assert len(ids) == len("用开心的语气说".encode()) + 1
@@ -92,6 +102,9 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
         ("en: [", "is not YAML"),
         ('prefix: 5\nen: {happy: "x"}', "prefix"),
         ('prefix: {2: 5}\nen: {happy: "x"}', "prefix"),
+        ("en: {happy: [a, b]}", "'happy' needs one line of text"),
+        ("en: {happy: }", "'happy' needs one line of text"),
+        (f'en: {{sad: "x", happy: " {END_OF_PROMPT}"}}', "'happy' needs one line of text"),
     ):
         twice.write_text(text)
         with pytest.raises(UserError, match=reason) as error:
@@ -260,7 +273,7 @@ def test_a_cosyvoice_folder_is_trained_and_exported(folder: Path, tmp_path: Path
     with pytest.raises(UserError, match="is there already"):
         speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "out")
     speech.export(tmp_path / "second", "hf", tmp_path / "hf", folder)
-    assert "- happy: 高兴地说" in (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
+    assert "- happy: `高兴地说" in (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
     with pytest.raises(UserError, match="is there already"):  # it would be read in its place
         speech.export(tmp_path / "run", "cosyvoice2", tmp_path / "hf")
     for taken in (folder, tmp_path / "hf"):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn, TextIO
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from rrpo import __version__
 from rrpo.archive import refuse_archive
@@ -22,6 +23,7 @@ from rrpo.cli.listen import listen_app
 from rrpo.cli.options import Ablation, Out, Seed, Smoke, Systems, command_line
 from rrpo.cli.play import play
 from rrpo.cli.policy import policy_app
+from rrpo.cli.repeated import refuse_repeated
 from rrpo.cli.reward import reward_app
 from rrpo.cli.speech import evaluate, export, report, speak
 from rrpo.cli.study import study_app
@@ -163,6 +165,7 @@ def main() -> None:
     try:
         _require_utf8(*sys.argv[1:], _folder())
         _require_given(sys.argv[1:])
+        refuse_repeated(get_command(app), sys.argv[1:])
         code = app(standalone_mode=False)
     except UserError as error:
         if error.told_elsewhere:

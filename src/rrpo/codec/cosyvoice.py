@@ -63,9 +63,12 @@ class CosyVoiceCodec:
         except Exception as error:  # what a large package raises while it is imported
             raise UserError(
                 f"speaking CosyVoice's tokens needs its own package ({_line(error)}): "
-                f"clone {SOURCE} with its submodules, install its requirements, and put it and "
-                "its third_party/Matcha-TTS on PYTHONPATH"
+                f"clone {SOURCE} with its submodules, put it and its third_party/Matcha-TTS on "
+                "PYTHONPATH, and install what it imports (not its requirements.txt, whose pins "
+                "are of older versions of torch and others than rrpo's)"
             ) from None
+        if not hasattr(package, "AutoModel"):
+            raise UserError(f"this clone of CosyVoice is too old (no AutoModel): update {SOURCE}")
         try:
             self._model: Any = package.AutoModel(model_dir=str(folder))
             self._voice = _voice(self._model, voice, sound)

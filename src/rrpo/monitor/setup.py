@@ -62,6 +62,8 @@ def monitored(
     """
     config = run.monitor
     if config.every == 0:
+        if set_alone := sorted(config.model_dump(exclude_defaults=True)):
+            raise UserError(f"monitor.{set_alone[0]} is set, but no look: set monitor.every, too")
         return dict(how)
     if config.action == "stop" and how.get("stop") is not None:
         raise UserError("monitor.action=stop cannot be combined with another early stop: warn")

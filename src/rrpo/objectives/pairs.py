@@ -132,8 +132,9 @@ def draw_pairs(
     if not chosen:
         raise told_by_main(
             UserError(
-                f"of {count} prompts none gave two utterances that ended and are {config.margin:g} "
-                "nats apart: lower pairs.margin, raise pairs.count or pairs.rollout.max_ratio"
+                f"of {count} prompts none gave two utterances that ended, do not loop and are "
+                f"{config.margin:g} nats apart: lower pairs.margin, raise pairs.count or "
+                "pairs.rollout.max_ratio, or draw with pairs.rollout.top_k=0"
             )
         )
     with ending_together():

@@ -36,7 +36,10 @@ class SFTObjective:
 
     def __init__(self, model: SpeechTokenLM, examples: Sequence[Example], config: SFTConfig):
         if not examples:
-            raise UserError("no utterance to fine-tune on: the shard or the training part is empty")
+            raise UserError(
+                "no utterance to fine-tune on: the shard or its part for training is empty, or "
+                "held_out takes all"
+            )
         self.model, self.examples, self.config = model, examples, config
         self.carried = carried_by(examples)
         self._chosen: list[int] = []

@@ -9,6 +9,7 @@ from typing import Any
 from rrpo import config as configuration
 from rrpo.data.catalogue import emotion_name
 from rrpo.errors import UserError
+from rrpo.notes import note
 
 END_OF_PROMPT = "<|endofprompt|>"
 END_OF_PROMPT_ID = 151646
@@ -78,7 +79,7 @@ class CosyVoiceTokenizer:
         self.version, self.language, self._rows = version, language, rows
         self._tokenizer = read_tokenizer(model, version, rows)
         self._file = instructions
-        self._instructions = _read_instructions(instructions, language, version)
+        self._instructions = read_instructions(instructions, language, version)
         self.end_of_prompt = int(self._tokenizer.convert_tokens_to_ids(END_OF_PROMPT))
 
     def encode(self, text: str) -> list[int]:
@@ -211,25 +212,34 @@ def _require_no_control(text: str, what: str) -> None:
             raise UserError(f"{what} {text[:40]!r} holds {mark}: leave it out")
 
 
-def _read_instructions(path: Path, language: str, version: int) -> dict[str, str]:
-    """Return emotion → instruction with the version's prefix and one end of prompt."""
+def read_instructions(path: Path, language: str, version: int) -> dict[str, str]:
+    """Return emotion → instruction with the version's prefix and one end of prompt.
+
+    Raises:
+        UserError: the file lacks the language, or a line of it is no instruction.
+    """
     content = configuration.read(path)
     table = content.get(language)
-    if not isinstance(table, dict) or not all(isinstance(line, str) for line in table.values()):
+    if not isinstance(table, dict) or not table:
         raise UserError(
             f"{path} has no instructions for language {language!r}: "
             f"copy it, write `{language}:` with a line `emotion: instruction` each below it, and "
             "name the copy with --set instructions=FILE"
         )
     prefixes = content.get("prefix") or {}
-    prefix = prefixes.get(version, "") if isinstance(prefixes, dict) else prefixes
+    if isinstance(prefixes, dict):
+        prefix = prefixes.get(version, prefixes.get(str(version), ""))
+    else:
+        prefix = prefixes
     if not isinstance(prefix, str) or END_OF_PROMPT in prefix:
         raise UserError(
             f"{path}: `prefix` needs a line of text for version {version}, without {END_OF_PROMPT}"
         )
     _require_no_control(prefix, f"{path}: the prefix")
-    lines = {}
+    lines: dict[str, str] = {}
     for emotion, line in table.items():
+        if not isinstance(line, str) or not line.removesuffix(END_OF_PROMPT).strip():
+            raise UserError(f"{path}: {emotion!r} needs one line of text, what the model is told")
         told = line.rstrip().removesuffix(END_OF_PROMPT)
         if END_OF_PROMPT in told:
             raise UserError(f"{path}: {END_OF_PROMPT} must stand once, at the end of {emotion!r}")
@@ -237,5 +247,8 @@ def _read_instructions(path: Path, language: str, version: int) -> dict[str, str
         name = emotion_name(str(emotion))
         if name in lines:
             raise UserError(f"{path}: {emotion!r} is {name} again: keep one line for an emotion")
-        lines[name] = prefix + told + END_OF_PROMPT
+        if (line := prefix + told + END_OF_PROMPT) in lines.values():
+            same = next(one for one, other in lines.items() if other == line)
+            note(f"{path}: {name} has the instruction of {same}, so a policy cannot know which")
+        lines[name] = line
     return lines

@@ -82,10 +82,12 @@ def print_systems(
         found = (figure_of(system, measure.key) for system in systems.values())
         table.add_row(measure.title, *map(cell, found))
     console.print(table)
-    _print_differences(systems, console)
+    _print_differences(systems, rewards, console)
 
 
-def _print_differences(systems: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+def _print_differences(
+    systems: Mapping[str, Mapping[str, Any]], rewards: Sequence[str], console: Console
+) -> None:
     """Print the policies less the first one, where there are several."""
     told = {
         name: (key, section(system, key))
@@ -100,10 +102,12 @@ def _print_differences(systems: Mapping[str, Mapping[str, Any]], console: Consol
     table.add_column("measure")
     for name in told:
         table.add_column(name, justify="right")
-    for measure in measures_in([systems[name] for name in told]):
-        gaps = [read_interval(found.get(measure.key)) for _, found in told.values()]
+    shown = [(f"rewards.{name}", escape(f"log p of the emotion, {name}")) for name in rewards]
+    shown += [(one.key, one.title) for one in measures_in([systems[name] for name in told])]
+    for key, title in shown:
+        gaps = [read_interval(found.get(key)) for _, found in told.values()]
         if any(gap is not None for gap in gaps):
-            table.add_row(measure.title, *(cell(gap, "+.3f") for gap in gaps))
+            table.add_row(title, *(cell(gap, "+.3f") for gap in gaps))
     console.print(table)
 
 

@@ -77,7 +77,10 @@ class Reward:
             if term not in TERMS:
                 raise UserError(f"unknown reward {term!r}: choose from {', '.join(TERMS)}")
             if not members:
-                raise UserError(f"no reward model has a head for {term!r}: name one that has")
+                raise UserError(
+                    f"no reward model has a head for {term!r}: name one that has, or set rewards "
+                    "without it, such as rewards={emotion: 2.0}"
+                )
         if content_gate is not None and not {"emotion", "content"} <= self.weights.keys():
             raise UserError("content_gate needs the rewards emotion and content: weigh both")
         _require_used(told, self.weights)
