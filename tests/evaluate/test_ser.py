@@ -465,7 +465,8 @@ def test_a_test_on_the_training_data_is_told(
     write_json(found[0] / "inputs.json", describe(data=root / "one" / "tokens"))
     reward_eval.evaluate([str(found[0])], [root / "one" / "tokens"])
     assert f"{found[0]} was trained on {root / 'one' / 'tokens'}" in capsys.readouterr().out
-    reward_eval.evaluate([str(found[0])], [root / "two" / "tokens"])
+    write_shard(root / "three" / "0.parquet", corpus()[:-1], "own")
+    reward_eval.evaluate([str(found[0])], [root / "three"])
     assert "was trained on" not in capsys.readouterr().out
 
 
