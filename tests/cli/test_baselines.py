@@ -42,20 +42,15 @@ def test_grpo_with_two_rewards_and_rloo(
     assert (out / "report.html").is_file()
 
 
-def test_dpo_draws_its_pairs_and_takes_them_again(
-    tiny: Path,
-    common: tuple[object, ...],
-    tmp_path: Path,
-) -> None:
+def test_dpo_draws_its_pairs_and_takes_them_again(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "dpo"
     model = policy.load(tiny / "policy")
     assert model.head.bias is not None
     with torch.no_grad():  # random weights hardly ever end, and what was cut off is in no pair
         model.head.bias[model.config.codes :] += 6.0
     policy.save(model, tmp_path / "policy")
-    place = common.index("--data")
-    data = common[place : place + 2]
-    common = (*common[:place], *common[place + 2 :], "--from", tmp_path / "policy")
+    data = ("--data", tiny / "data")
+    common: tuple[object, ...] = ("--from", tmp_path / "policy", *SHORT)
     drawn = ("--set", "pairs.prompts=3", "--set", "pairs.count=3", "--set", "pairs.margin=0.0")
     words = ("--reward", tiny / "reward", *data, *common, *drawn, "--set", "dpo.batch_size=2")
     rrpo("policy", "dpo", *words, "--out", out)

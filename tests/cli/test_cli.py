@@ -249,7 +249,7 @@ def test_too_little_memory_is_one_line(
         (of_the_machine, "there is too little memory for this"),
         (of_a_new_process, "there is too little memory for this"),
     ):
-        monkeypatch.setattr("rrpo.cli.app", command)
+        monkeypatch.setattr("rrpo.cli.get_command", lambda _, command=command: command)
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 2

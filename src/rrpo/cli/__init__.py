@@ -165,8 +165,9 @@ def main() -> None:
     try:
         _require_utf8(*sys.argv[1:], _folder())
         _require_given(sys.argv[1:])
-        refuse_repeated(get_command(app), sys.argv[1:])
-        code = app(standalone_mode=False)
+        command = get_command(app)
+        refuse_repeated(command, sys.argv[1:])
+        code = command(standalone_mode=False)
     except UserError as error:
         if error.told_elsewhere:
             sys.exit(2)
