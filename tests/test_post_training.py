@@ -251,3 +251,15 @@ def test_a_mix_pool_that_is_not_used_is_told(
         mixes=tmp_path / "mixes",
     )  # fmt: skip
     assert "--mixes is not used: it is for fit.mixup_at=audio" in capsys.readouterr().out
+
+
+def test_a_training_that_does_not_see_all_its_data_is_told(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["train.steps=1", "train.warmup_steps=0", "sft.batch_size=3"]
+    post_training.train_sft(tmp_path / "a", tiny / "data", start=tiny / "policy", settings=few)
+    said = capsys.readouterr().out
+    assert "1 steps draw 3 of 6 utterances, 50% of a pass: raise train.steps" in said
+    few[0] = "train.steps=2"
+    post_training.train_sft(tmp_path / "b", tiny / "data", start=tiny / "policy", settings=few)
+    assert "of a pass" not in capsys.readouterr().out

@@ -73,6 +73,8 @@ def train_sft(
         examples = load_examples(run, model, data, codec_of)
         inputs = _inputs(run, data=data)
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
+        if data is not None:
+            runs.tell_passes(run.train, run.sft.batch_size, len(examples))
         runs.train_sft(model, examples, run, folder, **how)
         return _finished(folder, model)
 

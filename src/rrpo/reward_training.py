@@ -94,6 +94,8 @@ def train_reward(
         said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
         inputs = describe(start=start, data=data, mixes=mixes)
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
+        if data is not None:
+            runs.tell_passes(run.train, run.fit.batch_size, len(rows))
         runs.train_reward(model, rows, pool, run, folder, said, **how)
         if is_main():
             _tell(folder)

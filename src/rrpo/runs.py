@@ -21,7 +21,7 @@ from rrpo.policy import SpeechTokenLM
 from rrpo.policy.adapter import add_adapters
 from rrpo.policy.layout import Example, split
 from rrpo.policy_runs import DiffRORun, DPORun, GRPORun, PolicyRun, ReferencedRun, SFTRun
-from rrpo.processes import ending_together, is_main
+from rrpo.processes import ending_together, is_main, processes
 from rrpo.progress import read_metrics, require_tracker
 from rrpo.reward import DifferentiableReward, RewardModel
 from rrpo.reward.config import RewardRun
@@ -31,7 +31,15 @@ from rrpo.reward.labels import check_tokens
 from rrpo.reward.transcripts import Transcripts, prepare_head
 from rrpo.run_folder import open_run
 from rrpo.schedule import EarlyStopping
-from rrpo.train import Callback, Objective, TrainResult, Validate, train, write_results
+from rrpo.train import (
+    Callback,
+    Objective,
+    TrainConfig,
+    TrainResult,
+    Validate,
+    train,
+    write_results,
+)
 
 MOSTLY = 0.5
 """Share of broken speech in the last steps from which on a run says so at its end."""
@@ -53,6 +61,16 @@ def _tell_batch(setting: str, size: int, rows: int) -> None:
         note(
             f"{setting}={size} is more than the {rows} there are to train on: a batch has some "
             "several times, and takes the memory of all"
+        )
+
+
+def tell_passes(config: TrainConfig, size: int, rows: int) -> None:
+    """Say so where a training of batches of a `size` ends before it has seen all rows."""
+    drawn = config.steps * config.accumulate * size * processes()
+    if drawn < rows:
+        note(
+            f"{config.steps} steps draw {drawn:,} of {rows:,} utterances, {drawn / rows:.0%} of a "
+            "pass: raise train.steps to learn from all"
         )
 
 
