@@ -270,6 +270,11 @@ def test_a_mean_over_few_groups_is_students() -> None:
     assert drawn < 700
 
 
+def test_a_figure_of_one_cluster_alone_has_no_interval() -> None:
+    found = clustered_interval([[2, 3], [0, 0], [0, 0]], lambda sums: sums[..., 0] / sums[..., 1])
+    assert found.mean == pytest.approx(2 / 3) and not found.known
+
+
 @pytest.mark.parametrize("speakers", [3, 4])
 def test_recall_over_few_speakers_covers_where_a_bootstrap_does_not(speakers: int) -> None:
     hits = drawn = 0

@@ -134,7 +134,8 @@ def jackknife_interval(counts: ArrayLike, figure: Figure) -> Interval:
     With f_g the figure without cluster g its variance is (G − 1) / G Σ_g (f_g − mean f)², on G − 1
     degrees of freedom (Efron & Tibshirani 1993, "An introduction to the bootstrap", chapter 11). Of
     a mean over clusters of one size it is Student's interval of their means; over four whose sizes
-    are very unlike it covers in some 93 %.
+    are very unlike it covers in some 93 %. Where a single cluster has all that counts, the figure
+    is of nothing without it, and the ends are not known.
 
     Args:
         counts: (G, *shape) counts of each cluster; G of at least 2.
@@ -145,9 +146,12 @@ def jackknife_interval(counts: ArrayLike, figure: Figure) -> Interval:
         '0.75 [-2.43, 3.93]'
     """
     table = np.asarray(counts, dtype=np.float64)
-    without, size = figure(table.sum(0) - table), len(table)
-    half = float(stdtrit(size - 1, 0.975)) * math.sqrt((size - 1) * without.var())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        without, size = figure(table.sum(0) - table), len(table)
     mean = float(figure(table.sum(0)))
+    if not np.isfinite(without).all():
+        return Interval(mean)
+    half = float(stdtrit(size - 1, 0.975)) * math.sqrt((size - 1) * without.var())
     return Interval(mean, mean - half, mean + half)
 
 
