@@ -94,8 +94,6 @@ def train_reward(
         said = None if run.text_of is None else spelling.transcribe(rows, run.text_of)
         inputs = describe(start=start, data=data, mixes=mixes)
         how: runs.How = {"resume": resume, "callbacks": callbacks, "inputs": inputs}
-        if data is not None:
-            runs.tell_passes(run.train, run.fit.batch_size, len(rows))
         runs.train_reward(model, rows, pool, run, folder, said, **how)
         if is_main():
             _tell(folder)
@@ -130,10 +128,14 @@ def _configured(
 
 def _rows(data: Location | None, run: RewardRun) -> Sequence[Utterance]:
     """Return what a reward model is trained on, in memory or streamed as its run says."""
-    if not run.stream:
-        return load_data(data)
-    shards = stream_shards(data, run.stream, Choice(text=False, seed=run.train.seed))
-    return Streamed(shards, lambda row: row)
+    if run.stream:
+        shards = stream_shards(data, run.stream, Choice(text=False, seed=run.train.seed))
+        rows: Sequence[Utterance] = Streamed(shards, lambda row: row)
+    else:
+        rows = load_data(data)
+    if data is not None:
+        runs.tell_passes(run.train, run.fit.batch_size, len(rows))
+    return rows
 
 
 def _started(
