@@ -45,8 +45,10 @@ MEASURES = {
     "distillmos": "DistillMOS",
     "tokens": "tokens",
 }
-START, CONTROL, FIRST = "start", "control", "diffro"
+START, CONTROL, FIRST, WORDS = "start", "control", "diffro", "diffro_words"
 """What is trained before any policy; what differences are to, the start beside it."""
+TENTH = 0.1
+"""The share of the first policy's artifacts that the study's goal allows."""
 
 
 class System(NamedTuple):
@@ -114,12 +116,14 @@ def hear(one: System) -> None:
 Seeds = Mapping[int, Mapping[str, Any]]
 
 
-def compared(own: Seeds, others: Seeds | None, drawn: str) -> dict[str, Interval]:
-    """Return each measure over seeds; with others less theirs, of the seeds that both have."""
+def compared(
+    own: Seeds, others: Seeds | None, drawn: str, share: float = 1.0
+) -> dict[str, Interval]:
+    """Return each measure over seeds; with others less a share of theirs, of seeds both have."""
     seeds = sorted(own if others is None else own.keys() & others.keys())
     values = {
         key: [
-            own[seed][drawn][key] - (0.0 if others is None else others[seed][drawn][key])
+            own[seed][drawn][key] - (0.0 if others is None else share * others[seed][drawn][key])
             for seed in seeds
         ]
         for key in MEASURES
@@ -133,9 +137,12 @@ def figures(heard: Mapping[tuple[str, str], Seeds]) -> dict[str, Any]:
     for (artifact, name), own in heard.items():
         for drawn in DRAWS:
             cell: dict[str, Any] = {"seeds": len(own), **compared(own, None, drawn)}
-            for other in (START, CONTROL, FIRST):
+            for other in (START, CONTROL, FIRST, WORDS):
                 if other != name and own.keys() & heard.get((artifact, other), {}).keys():
                     cell[f"less {other}"] = compared(own, heard[artifact, other], drawn)
+            if name != FIRST and own.keys() & (first := heard.get((artifact, FIRST), {})).keys():
+                less = compared(own, first, drawn, TENTH)
+                cell[f"less a tenth of {FIRST}"] = {"artifacts": less["artifacts"]}
             found.setdefault(artifact, {}).setdefault(drawn, {})[name] = cell
     return found
 
