@@ -29,7 +29,7 @@ class Heard:
 
 
 def write_page(out: Path, found: Mapping[Job, Mapping[str, Any]], text: str) -> Path:
-    """Write `report.html`: of each artifact, seed 0's policies say the same sentences.
+    """Write `report.html`: of each artifact, the first seed's policies say the same sentences.
 
     Args:
         out: folder of the study.
@@ -54,13 +54,15 @@ def _sounds(
     world: World, artifact: str, found: Mapping[Job, Mapping[str, Any]]
 ) -> Iterable[tuple[str, str, Audio]]:
     """Return title, text and audio (N,): a recording with the artifact, the start, the policies."""
-    policies = {
-        job.what: figures["said"]
+    spoken = {
+        job: figures["said"]
         for job, figures in found.items()
-        if (job.kind, job.artifact, job.seed) == ("policy", artifact, 0) and "said" in figures
+        if (job.kind, job.artifact) == ("policy", artifact) and "said" in figures
     }
-    if not policies:
+    if not spoken:
         return
+    seed = min(job.seed for job in spoken)
+    policies = {job.what: said for job, said in spoken.items() if job.seed == seed}
     codec = world.codec()
     row = next(row for row in world.shard("finetune") if row.emotion == EMOTION)
     (planted,) = with_artifact(codec, [row], artifact, 0)

@@ -45,6 +45,7 @@ class Plan:
             would give them. Without it a reward model needs no artifact; with .3 it learns one, but
             what a policy says in the emotion earns nearly all there is, without any artifact.
         seeds: of each training.
+        first_seed: the first of these seeds; another asks the same of other trainings.
         reward_steps, sft_steps, steps: of reward models, of the start and of the policies.
         every: steps from one look at a policy to the next.
         sentences: of a look, each once with the planted emotion and once with another.
@@ -60,6 +61,7 @@ class Plan:
     policy_rho: float = 0.95
     disagreement: float = 0.6
     seeds: int = 5
+    first_seed: int = 0
     reward_steps: int = 240
     sft_steps: int = 75
     steps: int = 40
@@ -70,7 +72,7 @@ class Plan:
     batch_size: int = 8
 
 
-GROWS = ("rhos", "artifacts", "reward_models", "policies", "seeds")
+GROWS = ("rhos", "artifacts", "reward_models", "policies", "seeds", "first_seed")
 """What a later call may ask more of in the same folder."""
 FULL = Plan()
 SMOKE = Plan(
@@ -91,7 +93,13 @@ SMOKE = Plan(
 
 
 def with_parts(
-    plan: Plan, seeds: int, artifacts: str, rhos: str, models: str, policies: str
+    plan: Plan,
+    seeds: int,
+    artifacts: str,
+    rhos: str,
+    models: str,
+    policies: str,
+    first_seed: int = 0,
 ) -> Plan:
     """Return a plan of parts, each named with commas between; an empty string is all of them.
 
@@ -101,6 +109,7 @@ def with_parts(
     return replace(
         plan,
         seeds=seeds,
+        first_seed=first_seed,
         artifacts=_chosen(artifacts, plan.artifacts, "--artifacts"),
         rhos=tuple(sorted(set(map(_correlation, rhos.split(","))))) if rhos else plan.rhos,
         reward_models=_chosen(models, plan.reward_models, "--models"),
@@ -197,7 +206,7 @@ def jobs(plan: Plan) -> list[list[Job]]:
     a smaller study. The first reward model is always trained without the correlation, too: its
     accuracy is what a cure must not cost.
     """
-    seeds = range(plan.seeds)
+    seeds = range(plan.first_seed, plan.first_seed + plan.seeds)
     policies = [
         Job("policy", one, name, plan.policy_rho, seed)
         for seed in seeds

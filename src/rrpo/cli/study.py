@@ -216,6 +216,9 @@ def planted(
     policies: Annotated[
         str, typer.Option(help="Policies, such as diffro,rrpo; none: no policy; default: all.")
     ] = "",
+    first_seed: Annotated[
+        int, typer.Option(min=0, help="The first of the seeds; the others follow it.")
+    ] = 0,
     pages: Pages = None,
     smoke: Smoke = False,
 ) -> None:
@@ -227,6 +230,6 @@ def planted(
     from rrpo_studies.planted.plan import FULL, SMOKE, with_parts
     from rrpo_studies.planted.study import run
 
-    asked = with_parts(FULL, seeds, artifacts, rho, models, policies)
+    asked = with_parts(FULL, seeds, artifacts, rho, models, policies, first_seed)
     plan = SMOKE if smoke else asked
     print(publish(run(out, plan, command_line()), pages, figures=True))

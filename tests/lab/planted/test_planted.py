@@ -128,6 +128,8 @@ def test_a_part_of_the_study_is_named_by_its_options() -> None:
     assert (part.artifacts, part.rhos) == (("click", "hum"), (0.95, 1.0))
     assert (part.reward_models, part.policies, part.seeds) == (("plain",), (), 2)
     assert with_parts(FULL, 5, "", "", "", "") == FULL
+    later = with_parts(FULL, 2, "click", "0.95", "plain", "none", first_seed=7)
+    assert {job.seed for group in jobs(later) for job in group} == {7, 8}
     with pytest.raises(UserError, match="--artifacts: unknown 'clack': choose from click, plosive"):
         with_parts(FULL, 2, "clack", "", "", "")
     assert with_parts(FULL, 2, "", "0.5,0.50, 0", "", "").rhos == (0.0, 0.5)
