@@ -25,7 +25,7 @@ from rrpo.loading import (
 )
 from rrpo.measures import measures_in
 from rrpo.mini.world import World
-from rrpo.origin import is_run, listed, require_location
+from rrpo.origin import is_run, listed, origin_of, require_location
 from rrpo.policy import SpeechTokenLM
 from rrpo.provenance import weights_hash
 from rrpo.report.differences import LESS, Figures
@@ -134,7 +134,7 @@ def _cosyvoice_speakers(
     policies: Mapping[str, SpeechTokenLM], voice: Location | None, model: Location | None
 ) -> dict[str, Speaker]:
     """Return CosyVoice's policies; a base is told an emotion in the words of the run beside it."""
-    first = next((name for name in policies if is_run(name)), None)
+    first = next((origin_of(name) for name in policies if is_run(name)), None)
     return {
         name: CosyVoiceSpeaker(name, one, voice, model, None if is_run(name) else first)
         for name, one in policies.items()

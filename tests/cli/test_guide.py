@@ -28,6 +28,7 @@ from rrpo.judging import evaluate
 from rrpo.listen.design import read_design, sound_file
 from rrpo.loading import load_policy
 from rrpo.mini.world import World
+from rrpo.origin import origin_of
 from rrpo.policy import cosyvoice
 from rrpo.reward import RewardConfig, RewardModel
 from rrpo.speaking.best_of import choose, choosing_reward
@@ -259,11 +260,36 @@ def test_a_base_is_told_what_the_run_beside_it_is(place: Path) -> None:
         json.dumps({"start": str(folder), "language": "en", "instructions": str(run / "own.yaml")})
     )
     model, voice = load_policy(folder), place / "voice.wav"
-    alone, beside = (CosyVoiceSpeaker(str(folder), model, voice, told=one) for one in (None, run))
+    told = (None, origin_of(run))
+    alone, beside = (CosyVoiceSpeaker(str(folder), model, voice, told=one) for one in told)
     assert list(beside.emotions) == ["happy"] and len(alone.emotions) > 1
     row = asked("Text one.", "happy")
     ids = [one.prompts([row])[0].instruct_ids.tolist() for one in (alone, beside)]
     assert ids[0] != ids[1]
+
+
+def test_a_policy_is_told_in_the_users_words(place: Path) -> None:
+    own = place / "glad.yaml"
+    own.write_text("fr:\n  happy: Avec joie.\n")
+    words = ["speak", "--policy", "CosyVoice2-0.5B", "--text", "Text one.", "--emotion", "happy"]
+    words += ["--voice", "voice.wav", "--out", "said.wav"]
+    french = ["--language", "fr", "--instructions", "glad.yaml"]
+    sounds = set()
+    for more in ([], ["--language", "zh"], french):
+        done = CliRunner().invoke(app, [*words, *more])
+        assert done.exit_code == 0, (done.output, done.exception)
+        sounds.add((place / "said.wav").read_bytes())
+    assert len(sounds) == 3
+    for more, why in (
+        (["--language", "fr"], "has no instructions for language 'fr'"),
+        (french[2:], "has no instructions for language 'en'"),
+        (["--instructions", "none.yaml"], "none.yaml"),
+    ):
+        refused = CliRunner().invoke(app, [*words, *more]).exception
+        assert isinstance(refused, UserError) and why in str(refused)
+    mini = ["speak", "--policy", "mini", "--text", "Hi.", "--out", "said.wav", "--language", "zh"]
+    refused = CliRunner().invoke(app, mini).exception
+    assert isinstance(refused, UserError) and "are for CosyVoice's policies" in str(refused)
 
 
 def test_the_page_of_play_speaks_as_the_command(place: Path) -> None:

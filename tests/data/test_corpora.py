@@ -472,8 +472,8 @@ def test_the_command_says_what_it_found(place: Callable[[str], Path], tmp_path: 
         ),
         (["csv", ".", "--column", "file=path"], "--column file=…: our columns are path, emotion"),
         (
-            ["cosyvoice", ".", "--label", "a=sad"],
-            "--label, --column, --separator and --encoding are for other corpora",
+            ["cosyvoice", ".", "--column", "path=file"],
+            "--column, --separator and --encoding are for other corpora",
         ),
     ],
 )

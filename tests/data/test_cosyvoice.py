@@ -211,6 +211,30 @@ def test_labels_have_one_spelling_at_every_door(kaldi: Path, tmp_path: Path) -> 
     assert [(one.emotion, one.partner_emotion) for one in read_shard(shard)] == [("happy", "sad")]
 
 
+def test_labels_mean_what_the_user_says(kaldi: Path, tmp_path: Path) -> None:
+    (kaldi / "utt2emo").write_text("a 3\nb <|SAD|>\n")
+    import_cosyvoice(kaldi, tmp_path / "both", labels={"3": "Joy", "<|sad|>": "sad"})
+    assert [row.emotion for row in read_manifest(tmp_path / "both")] == ["happy", "sad"]
+    done = import_cosyvoice(kaldi, tmp_path / "one", labels={"3": "other", "<|SAD|>": "sad"})
+    assert [row.emotion for row in read_manifest(tmp_path / "one")] == ["sad"]
+    assert done.findings.unclassed == {"3": 1}
+    with pytest.raises(UserError, match="--label 4: no recording has that label; there are 3, <"):
+        import_cosyvoice(
+            kaldi, tmp_path / "no", labels={"3": "happy", "<|SAD|>": "sad", "4": "sad"}
+        )
+    with pytest.raises(UserError, match="did you mean happy"):
+        import_cosyvoice(kaldi, tmp_path / "no", labels={"3": "hapy"})
+    assert not (tmp_path / "no").exists()
+
+
+def test_labels_of_a_parquet_list_mean_what_the_user_says(tmp_path: Path) -> None:
+    sound = wav(tmp_path / "a.wav")
+    row = {"utt": "a", "text": "Hi.", "spk": "s1", "audio_data": sound, "emotion": "E-7"}
+    parquet.write_table(arrow.Table.from_pylist([row]), tmp_path / "0.parquet")
+    import_cosyvoice(tmp_path / "0.parquet", tmp_path / "out", labels={"e-7": "angry"})
+    assert [one.emotion for one in read_manifest(tmp_path / "out")] == ["angry"]
+
+
 def test_a_text_keeps_what_is_no_line_end(kaldi: Path, tmp_path: Path) -> None:
     text = "First\u2028second\x85third\x0bfourth\x0cfifth"
     write = (kaldi / "text").write_bytes

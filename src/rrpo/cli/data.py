@@ -89,12 +89,11 @@ def data_import(
     labels = _pairs("--label", label or ())
     tokens = 0
     if corpus == "cosyvoice":
-        if labels or table != TableOptions():
+        if table != TableOptions():
             raise UserError(
-                "--label, --column, --separator and --encoding are for other corpora: leave them "
-                "out (see utt2emo)"
+                "--column, --separator and --encoding are for other corpora: leave them out"
             )
-        count, bad, tokens = _import_cosyvoice(path, out, emotions, codec_of)
+        count, bad, tokens = _import_cosyvoice(path, out, emotions, codec_of, labels)
     elif emotions is not None:
         raise UserError("--emotions is for cosyvoice: leave it out (see --label)")
     elif codec_of is not None:
@@ -109,7 +108,7 @@ def data_import(
 
 
 def _import_cosyvoice(
-    path: Path, out: Path, emotions: Path | None, codec_of: str | None
+    path: Path, out: Path, emotions: Path | None, codec_of: str | None, labels: dict[str, str]
 ) -> tuple[int, int, int]:
     """Return how many utterances there are, with bad sounds, and with tokens."""
     from rich.console import Console
@@ -119,7 +118,7 @@ def _import_cosyvoice(
     from rrpo.loading import codec_identity
     from rrpo.report.terminal import by_emotion
 
-    done = import_cosyvoice(path, out, emotions, codec_identity(codec_of))
+    done = import_cosyvoice(path, out, emotions, codec_identity(codec_of), labels)
     recordings = read_manifest(out)
     Console(soft_wrap=True, highlight=False).print(by_emotion(recordings))
     for line in done.findings.lines():

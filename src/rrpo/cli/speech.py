@@ -28,6 +28,14 @@ def speak(
     ] = "",
     voice: Voice = None,
     model: ModelFolder = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="CosyVoice: in which it is told the emotion, such as zh."),
+    ] = None,
+    instructions: Annotated[
+        Path | None,
+        typer.Option(help="CosyVoice: a YAML file of what it is told for each emotion."),
+    ] = None,
     seed: Seed = 0,
     best_of: Annotated[
         int,
@@ -64,6 +72,8 @@ def speak(
         speaker=speaker,
         voice=voice,
         folder=model,
+        language=language,
+        instructions=instructions,
         seed=seed,
         best_of=best_of,
         rewards=reward or [],

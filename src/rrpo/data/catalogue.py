@@ -1,7 +1,9 @@
 """What is known of published corpora: `corpora.yaml`, checked."""
 
 import difflib
+import re
 import unicodedata
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -173,6 +175,39 @@ def require_no_slip(option: str, emotion: str) -> None:
     """
     if meant := _meant(emotion):
         raise UserError(f"{option}: there is no emotion {emotion!r}: did you mean {meant}?")
+
+
+def labels_asked(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return what a user says that labels mean, by the folded label.
+
+    Examples:
+        >>> labels_asked({"JOY2": "Happy", "noisy": "other"})
+        {'joy2': 'happy', 'noisy': 'other'}
+
+    Raises:
+        UserError: an emotion is nearly one of ours.
+    """
+    asked = {folded(_unescaped(label)): emotion_name(emotion) for label, emotion in labels.items()}
+    for label, emotion in asked.items():
+        require_no_slip(f"--label {label}={emotion}", emotion)
+    return asked
+
+
+def require_used(asked: Collection[str], there: Collection[str]) -> None:
+    """Check that each label that a user explains is one of the data's.
+
+    Raises:
+        UserError: one is not; the message names those that are.
+    """
+    if unused := sorted(set(asked) - {folded(label) for label in there}):
+        others = ", ".join(sorted(there))
+        raise UserError(f"--label {unused[0]}: no recording has that label; there are {others}")
+
+
+def _unescaped(label: str) -> str:
+    """Return a label as it is, where it was copied from a console that shows numbers for signs."""
+    numbers = r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8}"
+    return re.sub(numbers, lambda found: chr(int(found[0][2:], 16)), label)
 
 
 @cache

@@ -12,10 +12,10 @@ from rrpo.data.catalogue import (
     CLASSES,
     OTHER,
     Corpus,
-    emotion_name,
     folded,
     known_corpora,
-    require_no_slip,
+    labels_asked,
+    require_used,
 )
 from rrpo.data.findings import Findings
 from rrpo.data.layouts import READERS
@@ -131,14 +131,8 @@ def _label(
     found: Findings,
 ) -> tuple[list[Recording], Counter[str]]:
     """Turn labels into emotions; return what has one, and how often there was none, and why."""
-    there = {folded(one.emotion) for one in read}
-    asked = {folded(_unescaped(label)): emotion_name(emotion) for label, emotion in labels.items()}
-    for label, emotion in asked.items():
-        require_no_slip(f"--label {label}={emotion}", emotion)
-    unused = sorted(set(asked) - there)
-    if unused:
-        others = ", ".join(sorted({one.emotion for one in read}))
-        raise UserError(f"--label {unused[0]}: no recording has that label; there are {others}")
+    asked = labels_asked(labels)
+    require_used(asked, {one.emotion for one in read})
     known = {folded(label): emotion for label, emotion in corpus.emotions.items()} | asked
     reasons = {folded(label): reason for label, reason in corpus.left_out.items()}
     _require_known(read, known.keys() | reasons.keys(), source)
@@ -153,12 +147,6 @@ def _label(
         else:
             kept.append(replace(one, emotion=named))
     return kept, left_out
-
-
-def _unescaped(label: str) -> str:
-    """Return a label as it is, where it was copied from a console that shows numbers for signs."""
-    numbers = r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8}"
-    return re.sub(numbers, lambda found: chr(int(found[0][2:], 16)), label)
 
 
 def _require_known(read: Sequence[Recording], known: Collection[str], source: Path) -> None:

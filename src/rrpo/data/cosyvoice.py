@@ -1,11 +1,19 @@
 """CosyVoice's own data layouts, to our manifest and, where there are tokens, our shards."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rrpo.codec_identity import TOKEN_RATE
-from rrpo.data.catalogue import OTHER, emotion_name, folded, known_corpora, named_emotion
+from rrpo.data.catalogue import (
+    OTHER,
+    emotion_name,
+    folded,
+    known_corpora,
+    labels_asked,
+    named_emotion,
+    require_used,
+)
 from rrpo.data.encodings import read_text
 from rrpo.data.files import is_file, near
 from rrpo.data.findings import Findings, first
@@ -38,7 +46,11 @@ class Imported:
 
 
 def import_cosyvoice(
-    source: Path, out: Path, emotions: Path | None = None, codec: str = ""
+    source: Path,
+    out: Path,
+    emotions: Path | None = None,
+    codec: str = "",
+    labels: Mapping[str, str] | None = None,
 ) -> Imported:
     """Import data in the form CosyVoice's own recipes make.
 
@@ -48,34 +60,40 @@ def import_cosyvoice(
         out: gets manifest.csv; from parquet also the recordings, and tokens/ where there are any.
         emotions: a file of lines "utterance emotion", by default utt2emo beside the data.
         codec: identity of what the tokens are of (`rrpo.codec_identity`); parquet does not say it.
+        labels: what labels of the data mean; "other" leaves their utterances out.
 
     Raises:
-        UserError: a file is missing or malformed, or an utterance has no emotion; the message says
-            which.
+        UserError: a file is missing or malformed, an utterance has no emotion, or a label that
+            `labels` explains is no utterance's; the message says which.
     """
     with new_folder(out) as part:
-        return _import(source, out, part, emotions, codec)
+        return _import(source, out, part, emotions, codec, labels_asked(labels or {}))
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """Emotions of utterances by their names, and the file that holds them."""
+    """Emotions of utterances by their names, the file that holds them, and what labels mean.
+
+    `there` takes the labels of all utterances that were asked for.
+    """
 
     file: Path
     of: Mapping[str, str]
+    asked: Mapping[str, str]
+    there: set[str] = field(default_factory=set)
 
-    def label(self, name: str, column: str = "", held: Path | None = None) -> tuple[str, str]:
-        """Return the label of an utterance, and what a message calls the place where it stands.
+    def emotion(self, name: str, column: str = "", held: Path | None = None) -> tuple[str, str]:
+        """Return the label of an utterance, and the emotion it means; `OTHER` for no class.
 
         Args:
             column: what a parquet file says of it, if anything.
             held: that file.
 
         Raises:
-            UserError: there is none, or there are two that differ.
+            UserError: there is none, there are two that differ, or it is badly written.
         """
         given = self.of.get(name, "")
-        if given and column and _class(given) != _class(column):
+        if given and column and self._class(given) != self._class(column):
             raise UserError(
                 f"{held}: {name} is {column} in the column emotion, and {given} in {self.file}: "
                 "correct one of them, or leave the column out"
@@ -85,17 +103,34 @@ class _Labels:
             raise UserError(
                 f"{where} has no emotion: add it to {self.file}, or leave the utterance out"
             )
-        return given or column, f"{self.file if given else held}: {name}"
+        label = given or column
+        self.there.add(label)
+        emotion = self._class(label)
+        if emotion != OTHER and folded(label) not in self.asked:
+            named_emotion(label, f"{self.file if given else held}: {name}")
+        return label, emotion
+
+    def _class(self, label: str) -> str:
+        left_out = folded(label) in known_corpora()["csv"].left_out
+        return self.asked.get(folded(label), OTHER if left_out else emotion_name(label))
 
 
-def _import(source: Path, out: Path, part: Path, emotions: Path | None, codec: str) -> Imported:
+def _import(
+    source: Path,
+    out: Path,
+    part: Path,
+    emotions: Path | None,
+    codec: str,
+    asked: Mapping[str, str],
+) -> Imported:
     """Import into a folder that is held; `part` takes the tokens."""
     found = Findings()
     beside = source if source.is_dir() else source.parent
     named = emotions or beside / "utt2emo"
     if source.is_dir() and not is_file(source / "wav.scp") and is_file(source / "data.list"):
         raise UserError(f"{source} holds no wav.scp: name its list, {source / 'data.list'}")
-    labels = _Labels(named, _pairs(named, found, one_word=True) if is_file(named) else {})
+    of = _pairs(named, found, one_word=True) if is_file(named) else {}
+    labels = _Labels(named, of, asked)
     if emotions is not None and not labels.of:
         raise UserError(f"no emotions at {emotions}: a file of lines with utterance and emotion")
     if source.is_dir():
@@ -142,8 +177,7 @@ def _import_kaldi(folder: Path, out: Path, labels: _Labels, found: Findings) -> 
         if spoken is None or speaker is None:
             lacking = "text" if spoken is None else "utt2spk"
             raise UserError(f"{folder / lacking} has no line for {name}: add it")
-        label, where = labels.label(name)
-        emotion = _emotion(label, where)
+        label, emotion = labels.emotion(name)
         if emotion == OTHER:
             found.leave_unclassed(given, label)
             continue
@@ -152,6 +186,7 @@ def _import_kaldi(folder: Path, out: Path, labels: _Labels, found: Findings) -> 
             row = f"{folder / 'wav.scp'}, {name}"
             language = languages.get(name, "")
             rows.append(Recording(audio.absolute(), emotion, spoken, speaker, language, row=row))
+    require_used(asked=labels.asked, there=labels.there)
     if not rows:
         why = found.refusal() if found.left_out else "it names no utterance: write a line for each"
         raise UserError(f"{folder / 'wav.scp'}: {why}")
@@ -189,8 +224,7 @@ def _import_parquet(
         spoken = []
         for row in parquet_rows(file):
             name = str(row["utt"])
-            label, where = labels.label(name, said(row, "emotion", file), file)
-            emotion = _emotion(label, where)
+            label, emotion = labels.emotion(name, said(row, "emotion", file), file)
             if emotion == OTHER:
                 found.leave_unclassed(name, label)
                 continue
@@ -213,6 +247,7 @@ def _import_parquet(
         if spoken:
             write_shard(part / f"{number:05d}.parquet", spoken, codec)
             count += len(spoken)
+    require_used(asked=labels.asked, there=labels.there)
     if not rows:
         names = first(map(str, files))
         why = found.refusal() if found.left_out else "no utterance to import: name files with some"
@@ -242,17 +277,6 @@ def _require_own_sounds(rows: Sequence[Recording], source: Path) -> None:
                 "one of them out"
             )
         seen.add(place)
-
-
-def _class(label: str) -> str:
-    """Return the emotion that a label means, `OTHER` where it says that it is in no class."""
-    left_out = folded(label) in known_corpora()["csv"].left_out
-    return OTHER if left_out else emotion_name(label)
-
-
-def _emotion(label: str, where: str) -> str:
-    """Return what `_class` does of a label that is well written."""
-    return OTHER if _class(label) == OTHER else named_emotion(label, where)
 
 
 def _pairs(

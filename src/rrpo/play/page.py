@@ -18,7 +18,7 @@ from starlette.routing import Route
 from rrpo.config import Strict
 from rrpo.errors import UserError
 from rrpo.loading import MINI, Location
-from rrpo.origin import origin_of
+from rrpo.origin import Origin, origin_of
 from rrpo.report.templates import TEMPLATES, templates
 from rrpo.server import Guarded, application, read_json
 from rrpo.speaking.by_name import NamedSpeaker, Speech, load_speaker
@@ -56,10 +56,10 @@ def load_speakers(
         UserError: a policy or the voice cannot be used.
     """
     bases = [str(folder or origin_of(run).start) for run in runs]
-    told: dict[str, str] = {}
+    told: dict[str, Origin] = {}
     for base, run in zip(bases, runs, strict=True):
         if run != base:
-            told.setdefault(base, run)
+            told.setdefault(base, origin_of(run))
     every = dict.fromkeys([*bases, *runs])
     return [load_speaker(one, voice, folder, told.get(one)) for one in every]
 

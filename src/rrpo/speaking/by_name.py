@@ -59,6 +59,8 @@ def speak(
     speaker: str = "",
     voice: Location | None = None,
     model: Location | None = None,
+    language: str | None = None,
+    instructions: Location | None = None,
     seed: int = 0,
     best_of: int = 1,
     reward: Location | Sequence[Location] = (),
@@ -73,6 +75,8 @@ def speak(
         speaker: of the mini world: cedar, maple, hazel or willow instead of the main voice.
         voice: CosyVoice: a recording whose voice is taken over.
         model: CosyVoice: its model folder, where it is not the one the policy began from.
+        language: CosyVoice: in which it is told an emotion; the policy's own where it is None.
+        instructions: CosyVoice: a YAML file of what it is told, in place of the policy's own.
         seed: the same seed says the same, on one device.
         best_of: how many utterances are drawn; the one of the highest reward is returned. One that
             did not end by itself or loops is returned only if all did.
@@ -100,6 +104,8 @@ def speak(
             speaker=speaker,
             voice=voice,
             folder=model,
+            language=language,
+            instructions=instructions,
             seed=seed,
             best_of=best_of,
             rewards=listed(reward),
@@ -119,6 +125,8 @@ def speech(
     voice: Location | None,
     folder: Location | None,
     seed: int,
+    language: str | None = None,
+    instructions: Location | None = None,
     best_of: int = 1,
     rewards: Sequence[Location] = (),
     codec_of: str | None = None,
@@ -131,7 +139,7 @@ def speech(
     if rewards:
         origin = origin_of(location) if folder is None else Origin(start=str(folder))
         reward = choosing_reward(load_reward_models(rewards, model, codec_of, origin))
-    named = _named(location, model, voice, folder)
+    named = _named(location, model, voice, folder, _told(location, model, language, instructions))
     if len(text) > LONG_TEXT:  # before the minutes that it may take
         warnings.warn(
             f"a text of {len(text)} characters is spoken in one piece: better speak each sentence "
@@ -203,11 +211,12 @@ def load_speaker(
     location: Location,
     voice: Location | None = None,
     folder: Location | None = None,
-    told: Location | None = None,
+    told: Origin | None = None,
 ) -> NamedSpeaker:
     """Load a policy that will speak more than once; arguments and errors as of `speak`.
 
-    `told` is a run in whose words CosyVoice is told an emotion, by default its own.
+    `told` has the language and the instructions in which CosyVoice is told an emotion, by default
+    its own.
     """
     return _named(location, load_to_speak(location), voice, folder, told)
 
@@ -217,7 +226,7 @@ def _named(
     model: SpeechTokenLM,
     voice: Location | None,
     folder: Location | None,
-    told: Location | None = None,
+    told: Origin | None = None,
 ) -> NamedSpeaker:
     """Return what lets a policy speak."""
     if not is_mini(model):
@@ -225,6 +234,27 @@ def _named(
     refuse_voice(voice, folder)
     world = World()
     return NamedSpeaker(location, MiniSpeaker(model, world, world.codec()))
+
+
+def _told(
+    location: Location,
+    model: SpeechTokenLM,
+    language: str | None,
+    instructions: Location | None,
+) -> Origin | None:
+    """Return what a policy is told emotions in, where the user gives another than its own."""
+    given: dict[str, str] = {}
+    if language is not None:
+        given["language"] = language
+    if instructions is not None:
+        given["instructions"] = str(instructions)
+    if not given:
+        return None
+    if is_mini(model):
+        raise UserError(
+            "--language and --instructions are for CosyVoice's policies: leave them out"
+        )
+    return origin_of(location).model_copy(update=given)
 
 
 def refuse_voice(voice: Location | None, folder: Location | None) -> None:

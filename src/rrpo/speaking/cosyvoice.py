@@ -18,7 +18,7 @@ from rrpo.errors import UserError
 from rrpo.evaluate.panel import Sample
 from rrpo.files import sha256
 from rrpo.loading import Location, load_tokenizer
-from rrpo.origin import origin_of
+from rrpo.origin import Origin, origin_of
 from rrpo.policy import SpeechTokenLM, cosyvoice, generate
 from rrpo.policy.cosyvoice_text import CosyVoiceTokenizer
 from rrpo.policy.layout import Prompt, make_prompts
@@ -48,7 +48,7 @@ class CosyVoiceSpeaker:
         model: SpeechTokenLM,
         voice: Location | None,
         folder: Location | None = None,
-        told: Location | None = None,
+        told: Origin | None = None,
     ) -> None:
         """Find the tokenizer and load the package.
 
@@ -56,8 +56,8 @@ class CosyVoiceSpeaker:
             start: what the model was loaded from; a run knows the model folder it started from.
             voice: a recording whose voice is taken over.
             folder: the model folder, where it is not the one the policy started from.
-            told: a run; the model is told emotions in that one's language and instructions, such as
-                the base that it is compared with. None: in its own.
+            told: what has the language and the instructions in which the model is told emotions,
+                such as the run that it is compared with. None: its own.
 
         Raises:
             UserError: the voice, the folder or the package is missing, or the folder is of another
@@ -69,8 +69,8 @@ class CosyVoiceSpeaker:
         if folder is not None:
             origin = origin.model_copy(update={"start": str(folder)})
         if told is not None:
-            other = origin_of(told).model_dump(include={"language", "instructions"})
-            origin = origin.model_copy(update=other)
+            words = {"language": told.language, "instructions": told.instructions}
+            origin = origin.model_copy(update=words)
         tokenizer = load_tokenizer(origin, model)
         assert isinstance(tokenizer, CosyVoiceTokenizer)  # as it is no policy of the mini world
         self._model, self.tokenizer = model, tokenizer
