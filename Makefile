@@ -55,27 +55,30 @@ smoke: .venv/.demo
 # One thread for each worker: two workers with two threads each slow each other many times over.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# The package; that of the lab, its studies and how the bundled world is made, is `test-lab`.
+# The package without what is marked thorough, which `check` runs: browsers, several processes, a
+# wheel, malformed files by the hundred. That of the lab, its studies and how the bundled world is
+# made, is `test-lab`.
 test: env
-	$(PYTEST) --ignore tests/lab
+	$(PYTEST) --ignore tests/lab -m "not thorough"
 
 test-lab: env
 	$(PYTEST) tests/lab
 
 # What is marked slow is left out: runs of whole commands, real models, many draws.
 test-fast: env
-	$(PYTEST) --ignore tests/lab -m "not slow"
+	$(PYTEST) --ignore tests/lab -m "not slow and not thorough"
 
 # The oldest core dependencies that pyproject.toml allows, in an environment of their own. It takes
 # gigabytes: that version of torch comes with CUDA. What needs an optional package is skipped.
 test-oldest: .venv-oldest/.made
-	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not thorough"
 
 .venv-oldest/.made: pyproject.toml requirements/oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet --disable-pip-version-check -r requirements/oldest.txt -e .
 	@touch $@
 
+# All there is: what continuous integration runs.
 check: env docs
 	$(BIN)/ruff format --check src lab tests scripts
 	$(BIN)/ruff check src lab tests scripts

@@ -52,6 +52,7 @@ def test_speech_with_the_sound_in_place_of_that_without_is_refused(tmp_path: Pat
         train_detector(tmp_path / "run", tmp_path / "clicks.parquet", made["data"])
 
 
+@pytest.mark.slow
 def test_a_policy_without_a_reward_for_the_emotion_is_told(tiny: Path, tmp_path: Path) -> None:
     start = ["policy", "diffro", "--from", tiny / "policy", "--data", tiny / "data"]
     few = ["--set", "train.steps=1", "--set", "train.warmup_steps=0"]
@@ -61,6 +62,7 @@ def test_a_policy_without_a_reward_for_the_emotion_is_told(tiny: Path, tmp_path:
     assert "rewards without emotion (event)" in said
 
 
+@pytest.mark.slow
 def test_a_policy_is_trained_against_an_emotion_and_no_event(tiny: Path, tmp_path: Path) -> None:
     made = shards(tmp_path, World().codec_identity)
     quick = [word for key, value in QUICK.items() for word in ("--set", f"{key}={value}")]
@@ -119,6 +121,7 @@ def test_shards_of_two_codecs_are_refused(tiny: Path, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("insert", ["plosive", "hum"])
 def test_a_sound_is_put_into_the_bundled_speech(
     insert: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

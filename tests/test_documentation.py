@@ -88,6 +88,7 @@ def test_scripts_import_what_is_there(script: Path) -> None:
                     importlib.import_module(f"{node.module}.{one.name}")
 
 
+@pytest.mark.slow
 def test_the_memory_table_is_what_its_script_prints(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,7 @@ def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_a_policy_that_moved_is_told_from_its_base(mini: Path) -> None:
     done = CliRunner().invoke(
         app, ["policy", "forgetting", str(mini), "--texts", str(mini.parent / "texts.yaml")]
@@ -126,6 +127,7 @@ def reading(model: SpeechTokenLM, size: int, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(speaking, "draw", drawn)
 
 
+@pytest.mark.slow
 def test_an_instruction_that_is_read_shows_in_the_length(
     cosy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,7 @@ from rrpo.reward import RewardConfig, RewardModel
 from rrpo.speaking.mini import MiniSpeaker
 from sounds import encoded, voice
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_judges")]
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("quick_judges")]
 
 
 def evaluated(run: Path) -> None:

@@ -78,6 +78,7 @@ def test_a_run_in_which_all_is_broken_says_so(
     assert "(diffro.rollout.max_ratio)" in said.out + said.err
 
 
+@pytest.mark.slow
 def test_pairs_that_another_reward_ranked_are_not_taken(tmp_path: Path) -> None:
     common = ["train.steps=1", "train.warmup_steps=0", "dpo.batch_size=1", "pairs.prompts=2"]
     common += ["pairs.count=2", "pairs.margin=0.0", "train.save_every=9"]
@@ -204,6 +205,7 @@ def test_settings_that_no_training_takes_are_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_second_reward_model_that_was_trained_again_is_another_run(
     tiny: Path, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ def trainings(tiny: Path) -> dict[str, Callable[..., Any]]:
 NAMES = ("sft", "accumulated", "diffro", "recorded", "duration", "grpo", "reward")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_resumed_run_ends_with_the_same_weights(
     name: str, data: Path, tiny: Path, tmp_path: Path
@@ -196,6 +197,7 @@ def test_an_emotion_that_is_not_known_is_named_by_file_and_row(tiny: Path, tmp_p
         assert not (tmp_path / name).exists()
 
 
+@pytest.mark.slow
 def test_the_synthetic_rows_of_the_measurement_can_be_trained_on(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

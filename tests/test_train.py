@@ -215,6 +215,7 @@ def test_killed_at_any_moment_and_resumed(tmp_path: Path) -> None:
             assert result[key] == reference[key], (name, key)
 
 
+@pytest.mark.slow
 def test_interrupted_by_the_keyboard(tmp_path: Path, uninterrupted: dict[str, Tensor]) -> None:
     def press(step: int) -> None:
         if step == 6:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
 def test_a_built_wheel_runs_from_any_folder(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"

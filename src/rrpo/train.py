@@ -165,7 +165,7 @@ def write_results(folder: Path, kind: str, result: TrainResult, more: Mapping[st
         "kind": kind,
         "stopped_at": result.step,
         "best_step": result.best_step,
-        "seconds": round(result.seconds, 2),
+        "seconds": result.seconds,
         "validations": result.validations,
         **more,
     }

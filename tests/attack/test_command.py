@@ -88,6 +88,7 @@ def test_what_cannot_be_attacked_is_said_in_one_line(
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_told_before_the_attacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """A policy trained on a reward model: it is paid, goes as far as allowed, and its start stays."""
 
+import pytest
 import torch
 
 from rrpo.attack.policy import RECENT, Start, by_policy
@@ -28,6 +29,7 @@ def reward_model() -> RewardModel:
     return RewardModel(REWARD).eval()
 
 
+@pytest.mark.slow
 def test_training_on_a_reward_model_raises_it_and_leaves_the_start_alone() -> None:
     model, begun = reward_model(), start()
     before = {name: value.clone() for name, value in begun.policy.state_dict().items()}

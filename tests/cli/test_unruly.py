@@ -96,6 +96,7 @@ def test_evaluate_names_them(
     assert row["loops"] is True and row["ended"] is False
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_judges")
 def test_policies_are_compared_with_the_first_by_sentence(tiny: Path, tmp_path: Path) -> None:
     folder = damaged(tiny, tmp_path / "loop", loop)
@@ -112,6 +113,7 @@ def test_policies_are_compared_with_the_first_by_sentence(tiny: Path, tmp_path: 
         evaluate([policy.load(folder)])  # type: ignore[list-item]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_judges")
 def test_evaluate_replaces_only_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of the name of what is bundled is none of its runs, nor are a user's sounds its."""

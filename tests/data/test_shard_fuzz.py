@@ -28,7 +28,7 @@ from rrpo.mini.world import World
 from rrpo.objectives.pairs import CHOSEN, REJECTED, read_pairs
 from sounds import encoded, voice, written
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 
 TEXTS = ("The train is late.", "The door is open.", "A bird sat here.", "It is noon.")
 

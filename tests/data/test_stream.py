@@ -107,6 +107,7 @@ def test_processes_see_rows_of_their_own(
         assert len(set(batches)) == 3 * processes
 
 
+@pytest.mark.slow
 @given(
     batch=st.integers(1, 9),
     steps=st.integers(0, 12),
@@ -157,6 +158,7 @@ def test_a_place_given_back_is_the_same_row(corpus: Path) -> None:
     assert [again[place].id for place in places[-20:]] == rows
 
 
+@pytest.mark.slow
 def test_rows_are_well_mixed(tmp_path: Path) -> None:
     """In files in the order of the ids, places tell next to nothing about ids."""
     rows = [utterance(n) for n in range(1600)]

@@ -14,6 +14,8 @@ from rrpo.data.cosyvoice import import_cosyvoice
 from rrpo.data.findings import Findings
 from rrpo.data.manifest import read_manifest
 
+pytestmark = pytest.mark.thorough
+
 ROWS = [
     ["path", "emotion", "text", "speaker", "language", "corpus", "intensity", "partition"],
     ["a.wav", "happy", "The train, it leaves at noon.", "anna", "en", "own", "0.5", "train"],
@@ -107,7 +109,6 @@ def sounds(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["odd", *MUTATIONS])
 def test_tables(kind: str, sounds: Path, tmp_path: Path) -> None:
     table = sounds / "t.csv"
@@ -123,7 +124,6 @@ def test_tables(kind: str, sounds: Path, tmp_path: Path) -> None:
     assert kind == "noise" or not all(found)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["esd", "iemocap", "mer2023", "nemo", "cremad", "emotiontts_ko"])
 def test_label_files_of_corpora(name: str, tmp_path: Path) -> None:
     root = tmp_path / name
@@ -147,7 +147,6 @@ def test_label_files_of_corpora(name: str, tmp_path: Path) -> None:
     assert not found[-1]
 
 
-@pytest.mark.slow
 def test_files_of_kaldi(sounds: Path, tmp_path: Path) -> None:
     values = {"wav.scp": "{}.wav", "text": "Hi, 你好 {}", "utt2spk": "anna", "utt2emo": "happy"}
     for file, value in values.items():

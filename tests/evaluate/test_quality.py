@@ -14,6 +14,8 @@ from rrpo.errors import UserError
 from rrpo.evaluate import quality
 from rrpo.evaluate.panel import Judges, Sample, measure
 
+pytestmark = pytest.mark.thorough
+
 NAMES = {"dnsmos_overall", "dnsmos_signal", "dnsmos_p808", "plcmos", "distillmos"}
 
 
@@ -52,7 +54,6 @@ def test_every_name_is_either_available_or_missing_with_a_command() -> None:
     assert all("pip install" in reason for reason in lacking.values())
 
 
-@pytest.mark.slow
 def test_speech_scores_above_noise_and_silence_is_finite(speech: Audio) -> None:
     noise = np.random.default_rng(0).normal(0, 0.2, speech.size).astype(np.float32)
     found = quality.score([speech, noise, np.zeros(16_000, np.float32)])
@@ -62,7 +63,6 @@ def test_speech_scores_above_noise_and_silence_is_finite(speech: Audio) -> None:
         assert np.isfinite(silent), name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plcmos", "distillmos"])
 def test_a_score_repeats_whatever_was_scored_between(name: str, speech: Audio) -> None:
     rate = scorer(name)
@@ -71,14 +71,12 @@ def test_a_score_repeats_whatever_was_scored_between(name: str, speech: Audio) -
     assert rate(speech.copy()) == first
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plcmos", "distillmos"])
 def test_clicks_lower_the_score_of_those_that_hear_them(name: str, speech: Audio) -> None:
     rate = scorer(name)
     assert rate(with_clicks(speech, 10)) < rate(speech) - 0.3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dnsmos_signal", "plcmos", "distillmos"])
 def test_one_sample_beyond_full_scale_gives_a_finite_score(name: str) -> None:
     assert np.isfinite(scorer(name)(np.full(1, 3.0, np.float32)))
@@ -93,7 +91,6 @@ def test_bad_audio_is_the_users_mistake(name: str, audio: Audio) -> None:
         scorer(name)(audio)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [1600, 16_000, 144_000])
 def test_the_features_of_p808_are_librosas(size: int) -> None:
     librosa = pytest.importorskip("librosa", reason="the oracle")
@@ -106,7 +103,6 @@ def test_the_features_of_p808_are_librosas(size: int) -> None:
     np.testing.assert_allclose(quality.dnsmos_mel(audio), (level.T + 40) / 40, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [9.01, 10.5, 17.2])
 def test_dnsmos_is_the_packages(seconds: float) -> None:
     scorer("dnsmos_overall")
@@ -119,7 +115,6 @@ def test_dnsmos_is_the_packages(seconds: float) -> None:
         assert scorer(f"dnsmos_{name}")(audio) == pytest.approx(float(found[key]), abs=1e-5)
 
 
-@pytest.mark.slow
 def test_all_that_is_installed_listens_at_once(speech: Audio) -> None:
     """Scorers and recogniser work side by side and hear what each hears alone."""
     judges = Judges.installed(None)
@@ -135,7 +130,6 @@ def test_all_that_is_installed_listens_at_once(speech: Audio) -> None:
         assert row["content_error"] is not None
 
 
-@pytest.mark.slow
 def test_the_callers_threads_and_modules_are_left_alone(speech: Audio) -> None:
     import torch
 

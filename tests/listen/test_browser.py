@@ -25,7 +25,7 @@ from small_listening_test import page as page_of
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.thorough,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=1</script>'

@@ -151,6 +151,7 @@ def test_paths_are_sent_as_they_are_to_a_real_server(tmp_path: Path) -> None:
         connection.close()
 
 
+@pytest.mark.slow
 def test_a_large_body_is_refused_before_it_was_sent(tmp_path: Path) -> None:
     """The answer comes while most of the body is still on its way, and the connection ends."""
     write_test(tmp_path / "test")

@@ -50,6 +50,7 @@ def healthy(rng: np.random.Generator, kind: str) -> np.ndarray:
     return MARGIN + rng.uniform(-0.9, 0.9, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rare", "prompts", "even"])
 def test_healthy_runs_raise_few_alarms_however_often_one_looks(kind: str) -> None:
     rng, runs = np.random.default_rng(0), 1000

@@ -97,6 +97,7 @@ def same(one: SpeechTokenLM, other: SpeechTokenLM) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_looks_disturb_nothing(tmp_path: Path) -> None:
     watched = train(tmp_path / "watched", every=3, sentences=2)
     alone = train(tmp_path / "alone")
@@ -113,6 +114,7 @@ def test_looks_disturb_nothing(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["warn", "lower"])
 def test_a_resumed_run_makes_the_same_looks(tmp_path: Path, action: str) -> None:
     asked = {"every": 3, "sentences": 4, "action": action}
@@ -156,6 +158,7 @@ def test_an_alarm_names_what_rose_and_keeps_the_weights_before(
     assert same(policy.load(tmp_path / "run"), model), "a warning leaves the result alone"
 
 
+@pytest.mark.slow
 def test_a_stop_ends_with_the_weights_that_were_kept(tmp_path: Path) -> None:
     train(tmp_path / "warned", every=2, sentences=6)
     alarm = next(line for line in read_looks(tmp_path / "warned") if line["alarm"])
@@ -180,6 +183,7 @@ def test_a_lowered_rate_is_lower_after_each_alarm(tmp_path: Path) -> None:
         assert rate == pytest.approx(0.02 * 0.25 ** sum(step > one for one in alarms))
 
 
+@pytest.mark.slow
 def test_a_callback_that_ends_a_run_leaves_the_last_weights(tmp_path: Path) -> None:
     """As no alarm was raised, though some harm was suspected."""
     asked = {"every": 2, "sentences": 6, "action": "stop", "false_alarm": 1e-30}
@@ -214,6 +218,7 @@ def test_the_start_is_kept_where_nothing_after_it_is(tmp_path: Path) -> None:
     assert same(policy.load(tmp_path / "run" / "checkpoint-kept"), small_policy())
 
 
+@pytest.mark.slow
 def test_without_harm_there_is_no_alarm_and_the_last_weights_are_the_result(tmp_path: Path) -> None:
     asked = {"every": 2, "sentences": 6, "action": "stop"}
     model = train(tmp_path / "run", Nothing(), **asked)

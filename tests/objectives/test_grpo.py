@@ -171,6 +171,7 @@ class Interrupted(GRPOObjective):
         return super().loss(step, generator)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_amid_a_batch_ends_the_same(tmp_path: Path) -> None:
     config = TrainConfig(steps=7, learning_rate=1e-2, save_every=1, mixed_precision="no")
 

@@ -30,6 +30,8 @@ from rrpo.reward import Reward, RewardConfig, RewardModel
 from rrpo.schedule import TrainConfig
 from rrpo.sharding import gathered, shard, whole
 
+pytestmark = pytest.mark.thorough
+
 SCRIPT = Path(__file__).parent / "several.py"
 NAMES = ("gradients", "sharded", "resumed", "signalled", "failed", "agreed", "told", "streamed")
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGTERM")
@@ -72,7 +74,6 @@ def ends(root: Path, name: str) -> list[dict[str, Any]]:
 
 
 @forking
-@pytest.mark.slow
 def test_two_and_four_processes_have_the_gradient_of_one(root: Path) -> None:
     """Of the joined batch, whose parts differ in tokens, texts and used weights."""
     assert said(root)["gradients"]["ends"] == [0] * 7
@@ -101,7 +102,6 @@ def test_two_and_four_processes_have_the_gradient_of_one(root: Path) -> None:
 
 
 @forking
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tied", "sft", "diffro", "adapters", "grpo"])
 def test_sharded_as_whole(root: Path, name: str) -> None:
     """The same losses, weights and moments, in files that one process can load."""
@@ -130,7 +130,6 @@ def test_sharded_as_whole(root: Path, name: str) -> None:
 
 
 @forking
-@pytest.mark.slow
 def test_a_sharded_policy_listens_to_itself(root: Path) -> None:
     """Its parts are whole in what a look keeps."""
     kept = policy.load(root / "sharded" / "watched" / "checkpoint-kept")
@@ -140,7 +139,6 @@ def test_a_sharded_policy_listens_to_itself(root: Path) -> None:
 
 
 @forking
-@pytest.mark.slow
 def test_another_number_of_processes_goes_on(root: Path) -> None:
     """To the weights and moments of an uninterrupted run, with random streams of its own."""
     folder = root / "resumed"
@@ -177,7 +175,6 @@ def test_another_number_of_processes_goes_on(root: Path) -> None:
 
 
 @forking
-@pytest.mark.slow
 def test_one_process_that_is_told_to_end_ends_all(root: Path) -> None:
     """After the same step, with a checkpoint of it, wherever the signal comes."""
     folder = root / "signalled"
@@ -200,7 +197,6 @@ def test_one_process_that_is_told_to_end_ends_all(root: Path) -> None:
 
 
 @forking
-@pytest.mark.slow
 def test_one_process_that_fails_ends_all(root: Path) -> None:
     """At the same step, whether its loss cannot be computed or it cannot draw; two draw pairs."""
     folder = root / "failed"
@@ -221,7 +217,6 @@ def test_one_process_that_fails_ends_all(root: Path) -> None:
 
 
 @forking
-@pytest.mark.slow
 def test_processes_that_differ_do_not_begin(root: Path) -> None:
     """All end before the first step with one line that the main one alone prints."""
     folder = root / "agreed"
@@ -245,7 +240,6 @@ def test_processes_that_differ_do_not_begin(root: Path) -> None:
 
 
 @forking
-@pytest.mark.slow
 def test_processes_with_two_folders_do_not_begin(root: Path) -> None:
     """Nor do they go on, where one of the two holds a run."""
     folder = root / "agreed"
@@ -268,7 +262,6 @@ def test_processes_with_two_folders_do_not_begin(root: Path) -> None:
 
 
 @forking
-@pytest.mark.slow
 def test_a_checkpoint_that_a_process_cannot_write_ends_all(root: Path) -> None:
     """Whether the states of one are not there, or the main one has no room."""
     folder = root / "agreed"
@@ -285,7 +278,6 @@ def test_a_checkpoint_that_a_process_cannot_write_ends_all(root: Path) -> None:
 
 
 @forking
-@pytest.mark.slow
 def test_processes_share_an_epoch_of_streamed_rows(root: Path) -> None:
     """Each row is read by one of them, and each reads as many."""
     assert said(root)["streamed"]["ends"] == [0, 0]
@@ -295,7 +287,6 @@ def test_processes_share_an_epoch_of_streamed_rows(root: Path) -> None:
 
 
 @forking
-@pytest.mark.slow
 def test_what_is_told_is_told_once(root: Path) -> None:
     """Notes by the main process; an error by the first that has it, with its number."""
     folder = root / "told"
@@ -323,7 +314,6 @@ def test_what_is_told_is_told_once(root: Path) -> None:
     assert all(text.count("\n") == 1 for text in errors.values())
 
 
-@pytest.mark.slow
 def test_under_a_launcher(tmp_path: Path) -> None:
     command = ["torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     subprocess.run(

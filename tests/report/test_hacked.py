@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from demo_folder import make_demo, voice
 from rrpo.audio import write
 from rrpo.report.hacked import FILE, hacked
@@ -27,6 +29,7 @@ def with_second_act(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_each_policy_says_each_sentence(tmp_path: Path) -> None:
     page = write_page(with_second_act(tmp_path)).read_text(encoding="utf-8")
     section = page.split('<section id="hacked">')[1].split("</section>")[0]
@@ -44,6 +47,7 @@ def test_each_policy_says_each_sentence(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_sound_that_is_gone_is_said(tmp_path: Path) -> None:
     with_second_act(tmp_path)
     (tmp_path / "hacked" / "1-0.wav").unlink()
@@ -52,6 +56,7 @@ def test_a_sound_that_is_gone_is_said(tmp_path: Path) -> None:
     assert section.count("The sound is missing.") == 1
 
 
+@pytest.mark.slow
 def test_a_demo_without_it_has_none(tmp_path: Path) -> None:
     assert hacked(make_demo(tmp_path)) is None
     assert 'id="hacked"' not in write_page(tmp_path).read_text(encoding="utf-8")

@@ -105,6 +105,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_page_has_every_player_and_reaches_for_nothing(demo: Path) -> None:
     reader = read_page(demo / "report.html")
     sounds = reader.all_of("audio")

@@ -62,6 +62,7 @@ def trained(rows: list[Utterance], nuisance: bool) -> RewardModel:
     return model.eval()
 
 
+@pytest.mark.slow
 def test_a_model_that_need_not_explain_length_leans_on_it_less() -> None:
     """The same words at two lengths: how far does length alone move the verdict?"""
     rng = np.random.default_rng(1)

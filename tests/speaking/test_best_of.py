@@ -100,6 +100,7 @@ def test_the_words_count_where_a_model_can_read_them() -> None:
         choosing_reward(models[1:])
 
 
+@pytest.mark.slow
 def test_the_best_of_several_is_one_of_them() -> None:
     found = say(best_of=3, rewards=BOTH, seed=4)
     world = World()
@@ -123,6 +124,7 @@ def test_one_is_as_without(tiny: Path) -> None:
     assert torch.equal(found.tokens, alone.tokens) and found.choice is alone.choice is None
 
 
+@pytest.mark.slow
 def test_the_command_and_the_function_say_the_same(tmp_path: Path) -> None:
     wav = tmp_path / "x.wav"
     words = ("--text", TEXT, "--emotion", "happy", "--best-of", 2, "--reward", "mini")

@@ -10,6 +10,8 @@ from rrpo.files import read_json, write_json
 from rrpo.studies.demo import seeds
 from rrpo.studies.demo.systems import SMOKE
 
+pytestmark = pytest.mark.thorough
+
 TINY = replace(
     SMOKE,
     systems=("sft",),
@@ -30,7 +32,6 @@ def times(out: Path) -> dict[str, int]:
     }
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick_judges")
 def test_systems_join_a_study_and_none_is_trained_again(tmp_path: Path) -> None:
     seeds.run(tmp_path, 1, TINY)

@@ -12,6 +12,7 @@ from rrpo.report.hacked import FILE, hacked
 from rrpo.studies.demo.second_act import bundled, write_second_act
 
 
+@pytest.mark.slow
 def test_the_sounds_are_those_of_the_bundled_tokens(tmp_path: Path) -> None:
     world = World()
     write_second_act(tmp_path, world)
