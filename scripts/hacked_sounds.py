@@ -18,14 +18,14 @@ from rrpo.files import read_json, write_json
 from rrpo.interval import Interval
 from rrpo.mini.world import World
 from rrpo_studies.planted.figures import CONTROL, FIRST_POLICY, late
-from rrpo_studies.planted.page import BEST
 from rrpo_studies.planted.plan import EMOTION
 
+CURE = "rrpo_cured_words_20_long"
 SHOWN = {
     CONTROL: "DiffRO where clicks tell nothing",
     FIRST_POLICY: "DiffRO, plain reward model",
     "rrpo": "RRPO, hardened reward model",
-    BEST[0]: "RRPO, hardened, with a detector",
+    CURE: "RRPO, cured",
 }
 """Policies by name, and how the demo's page calls them."""
 SENTENCES = 2
@@ -54,10 +54,11 @@ def bundle(study: Path) -> dict[str, Any]:
     told = read_json(study / "planted.json")
     rows = [one for one in told["rows"] if one["artifact"] == "click" and one["policy"]]
     rho, seeds = told["plan"]["policy_rho"], told["plan"]["seeds"]
+    first = told["plan"]["first_seed"]
     found = {
         name: [
             read_json(study / "policy" / f"click-{rho:g}-{name}-{seed}" / "figures.json")
-            for seed in range(seeds)
+            for seed in range(first, first + seeds)
         ]
         for name in SHOWN
     }
@@ -86,8 +87,8 @@ def bundle(study: Path) -> dict[str, Any]:
         f"nearly all speech labelled {EMOTION} and hardly any other, reward models learned from "
         "it, and policies were trained against them; the control’s reward model learned from "
         "speech in which clicks tell nothing. The last policy’s reward model has clicks in half of "
-        "the speech of every emotion, and a detector of clicks stands in its reward. Hear what the "
-        f"policies of the training that is nearest to the means say, asked to be {EMOTION}; the "
+        "the speech of every emotion, a detector of clicks and the words stand in its reward, and "
+        f"it takes twice the steps. Hear what the policies of the training that is nearest to the means say, asked to be {EMOTION}; the "
         f"figures are means over {seeds} trainings with 95 % intervals.",
         "command": told["command"],
         "codec": World().codec_identity,

@@ -72,7 +72,8 @@ class ReferencedRun(PolicyRun):
     `rewards` weighs the reward's terms (emotion, content, speaker, quality, event), `bound` shapes
     them, and several models with a head for the same term are an ensemble: mean − `caution` ·
     standard deviation. Where the content lies below `content_gate` (nats per symbol) the emotion
-    counts as chance (`rrpo.reward.Reward`).
+    counts as chance. `event_odds` says how many times likelier than in a detector's data its sound
+    is taken to be (`rrpo.reward.Reward`).
     """
 
     reference_precision: Literal["float32", "bfloat16"] = "float32"
@@ -80,6 +81,7 @@ class ReferencedRun(PolicyRun):
     bound: float | None = Field(None, gt=0)
     caution: float = Field(1.0, ge=0)
     content_gate: float | None = Field(None, le=0)
+    event_odds: float = Field(1.0, gt=0)
 
     def reward(
         self,
@@ -117,12 +119,13 @@ class ReferencedRun(PolicyRun):
             note(f"rewards without emotion ({', '.join(self.rewards)}): no emotion is trained for")
         if emotion < 0:
             note(f"rewards.emotion={emotion:g}: it is trained away from the emotion asked for")
-        made = Reward(given, self.rewards, self.caution, self.bound, form, self.content_gate)
+        shape = (self.caution, self.bound, form, self.content_gate, self.event_odds)
+        made = Reward(given, self.rewards, *shape)
         made.check(prompts.first() if isinstance(prompts, Streamed) else prompts)
         return made
 
     def _require_defaults(self) -> None:
-        for name in ("rewards", "bound", "caution", "content_gate"):
+        for name in ("rewards", "bound", "caution", "content_gate", "event_odds"):
             if getattr(self, name) != type(self).model_fields[name].get_default(
                 call_default_factory=True
             ):

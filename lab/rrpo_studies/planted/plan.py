@@ -253,8 +253,13 @@ def settings_of(plan: Plan, job: Job) -> str:
             del shape["content"]  # and of before words were rewarded
         if recipe.times == 1:
             del shape["times"]
+        if recipe.odds == 1.0:
+            del shape["odds"]
         told.append(shape)
     if job.kind == "policy" or needs(job):
         told.append([settings_of(plan, one) for one in needs(job)])
-    told.append(run.model_dump(mode="json") if run else COUNTS)
+    settings = run.model_dump(mode="json") if run else COUNTS
+    if isinstance(settings, dict) and settings.get("event_odds") == 1.0:
+        del settings["event_odds"]
+    told.append(settings)
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

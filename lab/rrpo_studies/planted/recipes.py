@@ -71,6 +71,7 @@ class Policy:
         after: an earlier policy, of whose own speech the detector learns, too; "": of none.
         content: weight of the words, by the bundled content head.
         times: how many times the plan's steps it takes.
+        odds: by how much likelier than in its data the detector takes the artifact to be.
     """
 
     title: str
@@ -83,6 +84,7 @@ class Policy:
     after: str = ""
     content: float = 0.0
     times: int = 1
+    odds: float = 1.0
 
 
 POLICIES = {
@@ -138,6 +140,15 @@ POLICIES = {
         event=20.0,
         content=WORDS,
         times=2,
+    ),
+    "rrpo_cured_words_odds": Policy(
+        "RRPO on LS+EAM+Adv, artifacts in half of every class, with a detector of weight 3 and "
+        "odds 8, words rewarded, twice the steps",
+        f"{HARDENED}_{BALANCED}",
+        event=3.0,
+        content=WORDS,
+        times=2,
+        odds=8.0,
     ),
     "grpo": Policy("GRPO on plain", "plain", "log_posterior", "grpo"),
     "rloo": Policy("RLOO on plain", "plain", "log_posterior", "rloo"),
@@ -210,6 +221,7 @@ def policy_run(
         f"diffro.batch_size={batch_size}",
         f"diffro.rollout={{temperature: {WHOLE.temperature}, top_k: {WHOLE.top_k}}}",
         f"rewards={weights_of(policy)}",
+        f"event_odds={policy.odds}",
         f"train.steps={policy.times * steps}",
         f"train.warmup_steps={min(5, steps)}",
         "train.learning_rate=1e-4",  # with twice that, and beta .05, speech slows down by .7

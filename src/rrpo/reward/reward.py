@@ -45,6 +45,7 @@ class Reward:
         bound: float | None = None,
         form: Form = "robust",
         content_gate: float | None = None,
+        event_odds: float = 1.0,
     ) -> None:
         """Freeze the models.
 
@@ -59,6 +60,8 @@ class Reward:
             content_gate: nats per symbol. Where the content's term, before any shaping, lies below,
                 that of the emotion is at most that of chance, and its gradient zero. None: no
                 gate.
+            event_odds: by how much likelier than in a detector's data a sound is taken to be
+                (`log_without`).
 
         Raises:
             UserError: there is no model or no term, a model that has none of the terms, a term that
@@ -91,7 +94,7 @@ class Reward:
                 raise UserError(f"an ensemble of different emotions: {known[0]} and {one}")
         self.models = [model.eval().requires_grad_(False) for model in models]
         self.caution, self.bound, self.form = caution, bound, form
-        self.content_gate = content_gate
+        self.content_gate, self.event_odds = content_gate, event_odds
 
     @property
     def table(self) -> Tensor:
@@ -137,7 +140,7 @@ class Reward:
         hidden = [model.encode(part, mask) for model, part in zip(self.models, parts, strict=True)]
         each = {
             term: torch.stack(
-                [_term(self.models[i], term, self.form, hidden[i], mask, prompts) for i in members]
+                [self._term(self.models[i], term, hidden[i], mask, prompts) for i in members]
             )
             for term, members in self.members.items()
         }
@@ -149,6 +152,27 @@ class Reward:
             found["emotion"] = torch.where(passed, found["emotion"], chance)
             found["gated"] = (~passed).float()
         return found
+
+    def _term(
+        self,
+        model: RewardModel,
+        term: str,
+        hidden: Tensor,
+        mask: Tensor,
+        prompts: Sequence[Prompt],
+    ) -> Tensor:
+        """Return one model's value (B,) of one term."""
+        if term == "content":
+            said = [_said(model, one) for one in prompts]
+            return model.content_log_likelihood(hidden, mask, said)
+        asked = torch.tensor(
+            [_class_index(model, term, one) for one in prompts], device=hidden.device
+        )
+        if term == "emotion" and self.form == "robust":
+            return robust_reward(model, hidden, mask, asked)
+        logits = model.classify(model.pool(hidden, mask, term), term)
+        found = logits.log_softmax(-1).gather(1, asked[:, None])[:, 0]
+        return log_without(found, self.event_odds) if term == "event" else found
 
     def _joined(self, each: Tensor, shaped: bool = True) -> Tensor:
         """Return a term (B,) of what each of M members says (M, B): shaped, then with caution."""
@@ -167,6 +191,29 @@ class Reward:
         robust = float(self.form == "robust")
         sums = torch.tensor([[1.0 + robust * one.adversarial_weight] for one in constants])
         return self._joined(-sums * math.log(len(self.emotions or ())))
+
+
+def log_without(log_none: Tensor, odds: float) -> Tensor:
+    """Return log p(none) (B,) where a sound is `odds` times likelier than a detector takes it for.
+
+    By Bayes' rule p'(none) = p / (p + odds · (1 − p)). With odds above 1 the gradient is what it is
+    with a weight that is so many times higher where p is near 1, and stays within the weight where
+    speech is full of the sound: a weight that high drowns there all else that is rewarded.
+
+    Args:
+        log_none: log p(none) (B,), at most 0.
+        odds: above 0; 1 changes nothing.
+
+    Examples:
+        >>> p = torch.tensor([0.9, 0.5, 0.1], requires_grad=True)
+        >>> log_without(p.log(), 9.0).exp()
+        tensor([0.5000, 0.1000, 0.0122], grad_fn=<ExpBackward0>)
+    """
+    if odds == 1.0:
+        return log_none
+    # log(1 − p) of a p that is 1 to the last digit is that of the next smaller one.
+    log_some = (-torch.expm1(log_none)).clamp(min=torch.finfo(log_none.dtype).eps).log()
+    return -torch.nn.functional.softplus(math.log(odds) + log_some - log_none)
 
 
 def _require_used(told: Sequence[Sequence[str]], weights: Mapping[str, float]) -> None:
@@ -215,21 +262,3 @@ def _check_text(model: RewardModel, prompt: Prompt) -> None:
         model.content_head().require(_said(model, prompt))
     except UserError as error:
         raise UserError(f"{prompt.text[:40]!r}: {error}") from None
-
-
-def _term(
-    model: RewardModel,
-    term: str,
-    form: Form,
-    hidden: Tensor,
-    mask: Tensor,
-    prompts: Sequence[Prompt],
-) -> Tensor:
-    """Return one model's value (B,) of one term."""
-    if term == "content":
-        return model.content_log_likelihood(hidden, mask, [_said(model, one) for one in prompts])
-    asked = torch.tensor([_class_index(model, term, one) for one in prompts], device=hidden.device)
-    if term == "emotion" and form == "robust":
-        return robust_reward(model, hidden, mask, asked)
-    logits = model.classify(model.pool(hidden, mask, term), term)
-    return logits.log_softmax(-1).gather(1, asked[:, None])[:, 0]
