@@ -81,7 +81,7 @@ class ReferencedRun(PolicyRun):
     bound: float | None = Field(None, gt=0)
     caution: float = Field(1.0, ge=0)
     content_gate: float | None = Field(None, le=0)
-    event_odds: float = Field(1.0, gt=0)
+    event_odds: float = Field(1.0, gt=0, allow_inf_nan=False)
 
     def reward(
         self,

@@ -1,5 +1,7 @@
 """Rewards: each term against the model's own figures, ensembles, shaping, wrong requests."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from rrpo.reward.config import LossConfig
 from rrpo.reward.content import IMPOSSIBLE
 from rrpo.reward.differentiable import score, weighted_sum
 from rrpo.reward.regularize import adversarial_delta, emotion_loss, label_smoothing
-from rrpo.reward.reward import Form
+from rrpo.reward.reward import Form, log_without
 from rrpo.tokens import length_mask, pad
 
 FORMS = ("robust", "log_posterior")
@@ -87,6 +89,43 @@ def test_what_is_detected_is_a_detectors_to_say_where_one_is_given() -> None:
         UserError, match=r"reward model 2 of 3 has none .*content, speaker, quality"
     ):
         Reward(models, {"emotion": 1.0, "event": 2.0})
+
+
+def test_a_sound_is_taken_to_be_likelier_than_in_its_detectors_data() -> None:
+    """By Bayes' rule; its slope is that of so many times the weight, and never above the weight."""
+    torch.manual_seed(3)
+    detector = RewardModel(RewardConfig(tasks={"event": ["none", "event"]}, **SHAPE))
+    weights = {"emotion": 1.0, "event": 3.0}
+    models = [emotional(1), detector]
+    plain = score(Reward(models, weights), SPEECH, PROMPTS)["event"].exp()
+    likelier = score(Reward(models, weights, event_odds=8.0), SPEECH, PROMPTS)["event"].exp()
+    prior = torch.tensor([0.5, 0.5])  # of none and event, as the detector learned them
+    likelihoods = torch.stack([plain, 1 - plain]) / prior[:, None]
+    shifted = likelihoods * torch.tensor([1 / 9, 8 / 9])[:, None]
+    torch.testing.assert_close(likelier, shifted[0] / shifted.sum(0))
+    z = torch.linspace(-30, 30, 61, dtype=torch.float64, requires_grad=True)  # log p / (1 − p)
+    log_none = torch.nn.functional.logsigmoid(z)
+    (slope,) = torch.autograd.grad(log_without(log_none, 8.0).sum(), z)
+    assert bool((slope >= 0).all()) and bool((slope <= 1 + 1e-12).all())
+    sure = z > 8
+    torch.testing.assert_close(slope[sure], 8 * (-z[sure]).exp(), rtol=3e-3, atol=0.0)
+    assert bool((slope[z < -8] > 0.99).all())
+    single = torch.tensor([40.0, 0.0, -90.0], requires_grad=True)
+    found = log_without(torch.nn.functional.logsigmoid(single), 8.0)
+    expected = torch.tensor([0.0, math.log(1 / 9), -90.0 - math.log(8)])
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-5)
+    (slope,) = torch.autograd.grad(found.sum(), single)
+    assert bool(slope.isfinite().all())
+    assert torch.equal(log_without(plain.log(), 1.0), plain.log())
+
+
+def test_odds_without_an_event_are_refused() -> None:
+    with pytest.raises(UserError, match="event_odds needs the reward event"):
+        Reward([emotional(0)], event_odds=8.0)
+    detector = RewardModel(RewardConfig(tasks={"event": ["none", "event"]}, **SHAPE))
+    for odds in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(UserError, match=r"event_odds is .*above 0"):
+            Reward([detector], {"event": 1.0}, event_odds=odds)
 
 
 def alignments(log_p: Tensor, text: list[int]) -> float:

@@ -65,8 +65,8 @@ class Reward:
 
         Raises:
             UserError: there is no model or no term, a model that has none of the terms, a term that
-                no model has a head for, a gate without the terms it needs, or models that know
-                different emotions.
+                no model has a head for, a gate or odds without the terms they need, or models that
+                know different emotions.
         """
         if not models:
             raise UserError("no reward model: name at least one")
@@ -86,6 +86,10 @@ class Reward:
                 )
         if content_gate is not None and not {"emotion", "content"} <= self.weights.keys():
             raise UserError("content_gate needs the rewards emotion and content: weigh both")
+        if event_odds != 1.0 and "event" not in self.weights:
+            raise UserError("event_odds needs the reward event: weigh it, or leave event_odds out")
+        if not (0 < event_odds < math.inf):
+            raise UserError(f"event_odds is {event_odds:g}: give a number above 0, such as 8")
         _require_used(told, self.weights)
         known = [models[index].classes() for index in self.members.get("emotion", [])]
         self.emotions = known[0] if known else None
