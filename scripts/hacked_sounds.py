@@ -20,7 +20,7 @@ from rrpo.mini.world import World
 from rrpo_studies.planted.figures import CONTROL, FIRST_POLICY, late
 from rrpo_studies.planted.plan import EMOTION
 
-CURE = "rrpo_cured_words_20_long"
+CURE = "rrpo_cured_words_odds"
 SHOWN = {
     CONTROL: "DiffRO where clicks tell nothing",
     FIRST_POLICY: "DiffRO, plain reward model",

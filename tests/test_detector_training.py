@@ -27,7 +27,7 @@ def test_a_detector_of_own_shards_records_their_codec_and_how_it_does(
     said = capsys.readouterr().out
     last = read_json(tmp_path / "run" / "results.json")["validations"][-1]
     assert f"{last['found']:.0%} of held-out speech with it" in said
-    assert "--set rewards.event=1.0" in said
+    assert "--set rewards.event=3.0 --set event_odds=8" in said
     inputs = read_json(tmp_path / "run" / "inputs.json")
     assert inputs["having"][0][0] == str(made["having"])
 

@@ -109,7 +109,7 @@ def told(folder: Path, result: TrainResult) -> str:
         return said + "that is of no use: give it more steps (train.steps) or more speech"
     return (
         f"{said}use it with: rrpo policy diffro --preset recommended --reward … "
-        f"--reward {shlex.quote(str(folder))} --set rewards.event=1.0"
+        f"--reward {shlex.quote(str(folder))} --set rewards.event=3.0 --set event_odds=8"
     )
 
 

@@ -29,6 +29,7 @@ from rrpo_studies.planted.plan import EMOTION, START_SHARE
 from rrpo_studies.planted.recipes import POLICIES, REWARD_MODELS, WORDS, title_of
 
 BEST = (
+    "rrpo_cured_words_odds",
     "rrpo_second_round",
     "rrpo_cured_words_20_long",
     "rrpo_cured_words_10",
