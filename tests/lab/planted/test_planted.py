@@ -242,3 +242,18 @@ def test_it_goes_on_from_its_figures(small: Path, tmp_path: Path) -> None:
     assert done(copy, part, lost)
     assert (folder_of(copy, lost) / "figures.json").read_text() == wanted
     assert not (folder_of(copy, kept) / "results.json").exists()
+
+
+KEPT = Path(__file__).parents[3] / "research"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["planted", "planted_again", "planted_7_16"])
+def test_the_figures_that_are_kept_are_of_these_settings(study: str) -> None:
+    """So that a study goes on from them, which would else begin anew, or mix two settings."""
+    figures = list((KEPT / study).glob("*/*/figures.json"))
+    assert len(figures) > 50
+    for path in figures:
+        artifact, rho, *what, seed = path.parent.name.split("-")
+        job = Job(path.parent.parent.name, artifact, "-".join(what), float(rho), int(seed))
+        assert json.loads(path.read_text())["settings"] == settings_of(FULL, job), path
