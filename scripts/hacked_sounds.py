@@ -88,8 +88,9 @@ def bundle(study: Path) -> dict[str, Any]:
         "it, and policies were trained against them; the control’s reward model learned from "
         "speech in which clicks tell nothing. The last policy’s reward model has clicks in half of "
         "the speech of every emotion, a detector of clicks and the words stand in its reward, and "
-        f"it takes twice the steps. Hear what the policies of the training that is nearest to the means say, asked to be {EMOTION}; the "
-        f"figures are means over {seeds} trainings with 95 % intervals.",
+        "it takes twice the steps. Hear what the policies of the training that is nearest to the "
+        f"means say, asked to be {EMOTION}; the figures are means over {seeds} trainings with 95 % "
+        "intervals.",
         "command": told["command"],
         "codec": World().codec_identity,
         "texts": texts,
