@@ -15,6 +15,21 @@ ModelFolder = Annotated[
     typer.Option("--model", help="CosyVoice: its model folder; default: where the policy started."),
 ]
 
+Language = Annotated[
+    str | None, typer.Option(help="CosyVoice: in which it is told the emotion, such as zh.")
+]
+Instructions = Annotated[
+    Path | None, typer.Option(help="CosyVoice: a YAML file of what it is told for each emotion.")
+]
+Choosing = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reward",
+        help="With --best-of: reward model the policy was trained against, or `mini`; repeat "
+        "it for several, of which some may have a content head.",
+    ),
+]
+
 
 def speak(
     policy: Annotated[str, typer.Option(help="Folder of a policy, or `mini` for the base.")],
@@ -28,26 +43,14 @@ def speak(
     ] = "",
     voice: Voice = None,
     model: ModelFolder = None,
-    language: Annotated[
-        str | None,
-        typer.Option(help="CosyVoice: in which it is told the emotion, such as zh."),
-    ] = None,
-    instructions: Annotated[
-        Path | None,
-        typer.Option(help="CosyVoice: a YAML file of what it is told for each emotion."),
-    ] = None,
+    language: Language = None,
+    instructions: Instructions = None,
     seed: Seed = 0,
     best_of: Annotated[
         int,
         typer.Option(help="Draw so many utterances and keep the one of the highest --reward."),
     ] = 1,
-    reward: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="With --best-of: reward model the policy was trained against, or `mini`; repeat "
-            "it for several, of which some may have a content head."
-        ),
-    ] = None,
+    reward: Choosing = None,
     codec_of: CodecOf = None,
 ) -> None:
     """Speak a text with an emotion into a wav file.

@@ -84,12 +84,7 @@ class Reward:
                     f"no reward model has a head for {term!r}: name one that has, or set rewards "
                     "without it, such as rewards={emotion: 2.0}"
                 )
-        if content_gate is not None and not {"emotion", "content"} <= self.weights.keys():
-            raise UserError("content_gate needs the rewards emotion and content: weigh both")
-        if event_odds != 1.0 and "event" not in self.weights:
-            raise UserError("event_odds needs the reward event: weigh it, or leave event_odds out")
-        if not (0 < event_odds < math.inf):
-            raise UserError(f"event_odds is {event_odds:g}: give a number above 0, such as 8")
+        _require_shaped(self.weights, content_gate, event_odds)
         _require_used(told, self.weights)
         known = [models[index].classes() for index in self.members.get("emotion", [])]
         self.emotions = known[0] if known else None
@@ -218,6 +213,18 @@ def log_without(log_none: Tensor, odds: float) -> Tensor:
     # log(1 − p) of a p that is 1 to the last digit is that of the next smaller one.
     log_some = (-torch.expm1(log_none)).clamp(min=torch.finfo(log_none.dtype).eps).log()
     return -torch.nn.functional.softplus(math.log(odds) + log_some - log_none)
+
+
+def _require_shaped(
+    weights: Mapping[str, float], content_gate: float | None, event_odds: float
+) -> None:
+    """Refuse a gate or odds without the terms that they shape, and odds that are none."""
+    if content_gate is not None and not {"emotion", "content"} <= weights.keys():
+        raise UserError("content_gate needs the rewards emotion and content: weigh both")
+    if event_odds != 1.0 and "event" not in weights:
+        raise UserError("event_odds needs the reward event: weigh it, or leave event_odds out")
+    if not (0 < event_odds < math.inf):
+        raise UserError(f"event_odds is {event_odds:g}: give a number above 0, such as 8")
 
 
 def _require_used(told: Sequence[Sequence[str]], weights: Mapping[str, float]) -> None:

@@ -78,23 +78,20 @@ def speak(
         language: CosyVoice: in which it is told an emotion; the policy's own where it is None.
         instructions: CosyVoice: a YAML file of what it is told, in place of the policy's own.
         seed: the same seed says the same, on one device.
-        best_of: how many utterances are drawn; the one of the highest reward is returned. One that
-            did not end by itself or loops is returned only if all did.
-        reward: with `best_of` above 1, the reward models it was trained against: twice −L_ser, and
-            the content's term where one has a head for it.
+        best_of: how many are drawn, of which that of the highest reward is returned. One that did
+            not end by itself or loops is returned only if all did.
+        reward: with `best_of`, what it was trained against: twice −L_ser, and a content head's.
         codec_of: codec of reward models that do not record it, as of `rrpo.train_diffro`.
 
     Raises:
-        UserError: the policy, the voice, the emotion or a reward model cannot be used, or nothing
-            is said.
+        UserError: what is given cannot be used, or nothing is said.
 
     Examples:
         >>> audio, rate = speak("mini", "The train leaves at noon.", "happy")
         >>> rate, 1.0 < audio.size / rate < 5.0
         (16000, True)
-        >>> better, rate = speak(
-        ...     "mini", "It is late.", "happy", best_of=2, reward=["mini", "mini-tasks"]
-        ... )
+        >>> models = ["mini", "mini-tasks"]
+        >>> better, rate = speak("mini", "It is late.", "happy", best_of=2, reward=models)
     """
     with own_chance():
         said = speech(
