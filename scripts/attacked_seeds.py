@@ -1,7 +1,10 @@
 """What attacks did to two kinds of reward model, over several seeds of their training.
 
     for n in 0 1 2 3 4; do
-      rrpo reward attack seeds/seed-$n/reward_models/{plain,ls_eam_adv} --seed $n --out attacked/$n
+      rrpo reward train --plain --set train.seed=$n --out models/$n/plain
+      rrpo reward train --preset recommended --set train.seed=$n --out models/$n/hardened
+      rrpo reward attack models/$n/plain models/$n/hardened --utterances 60 --seed $n \
+        --out attacked/$n
     done
     python scripts/attacked_seeds.py attacked/* --out docs/studies/attacks.json
 
@@ -47,14 +50,11 @@ def joined(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 [found["attacks"][number][measure].mean for found in models] for models in every
             ]
             rows.setdefault(attack["name"], {})[measure] = _compared(names, values)
-    worst = {
-        kind: {
-            "deceived": _compared(
-                names, [[found["worst"][kind].mean for found in models] for models in every]
-            )
-        }
-        for kind in every[0][0]["worst"]
-    }
+    worst: dict[str, Any] = {}
+    for measure, key in (("deceived", "worst"), ("unheard", "worst_unheard")):
+        for kind in every[0][0][key]:
+            values = [[found[key][kind].mean for found in models] for models in every]
+            worst.setdefault(kind, {})[measure] = _compared(names, values)
     return {"attacks": rows, "worst": worst, "warnings": [_warnings(one) for one in seeds]}
 
 
@@ -69,17 +69,21 @@ def _warnings(one: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def page(found: Mapping[str, Any]) -> str:
-    """Return a table of the share that is deceived, and of what is not heard."""
+    """Return a table of the share that is deceived, and of that while the judge does not hear."""
     names: list[str] = list(next(iter(found["attacks"].values()))["deceived"])
     rows = []
-    for attack, measures in found["attacks"].items():
-        unheard = measures.get("unheard")
-        told = "–" if unheard is None else f"{unheard['difference']:+.2f}"
-        rows.append((attack, [*(f"{measures['deceived'][name]:.2f}" for name in names), told]))
-    for kind, measures in found["worst"].items():
-        cells = [f"{measures['deceived'][name]:.2f}" for name in names]
-        rows.append((f"worst of {kind}", [*cells, "–"]))
-    return "\n".join(table("attack", [*names, "not heard, difference"], rows))
+    worst = {f"worst of {kind}": measures for kind, measures in found["worst"].items()}
+    for attack, measures in {**found["attacks"], **worst}.items():
+        cells = [
+            format(measures[measure][name], "+.2f" if name == "difference" else ".2f")
+            if measure in measures
+            else "–"
+            for measure in ("deceived", "unheard")
+            for name in (*names, "difference")
+        ]
+        rows.append((attack, cells))
+    titles = [f"{title}{name}" for title in ("", "not heard, ") for name in (*names, "difference")]
+    return "\n".join(table("attack", titles, rows))
 
 
 if __name__ == "__main__":

@@ -25,14 +25,16 @@ class Levels:
         return np.repeat(ids.numpy() / 100.0, 1000).astype(np.float32)
 
 
-def model(seed: int = 0, emotions: list[str] | None = None, codec: str = "") -> RewardModel:
+def model(
+    seed: int = 0, emotions: list[str] | None = None, codec: str = "", codes: int = 27
+) -> RewardModel:
     torch.manual_seed(seed)
     config = RewardConfig(
         width=8,
         layers=1,
         heads=2,
         feedforward=8,
-        codes=27,
+        codes=codes,
         tasks={"emotion": emotions or EMOTIONS},
         codec=codec,
     )

@@ -9,8 +9,10 @@ import torch
 
 from attacked_model import SPEECH, Levels, goal, model
 from rrpo.attack import assess as attacking
-from rrpo.attack.assess import QUICK, Tools, assess, exchanged
+from rrpo.attack.assess import QUICK, assess, exchanged
 from rrpo.attack.goal import Goal, Outcome, margins
+from rrpo.attack.tools import Judge, Tools
+from rrpo.emotions import EMOTIONS
 from rrpo.interval import Interval
 from rrpo.reward import RewardModel
 from rrpo.reward.posteriors import log_posteriors
@@ -26,7 +28,7 @@ def heard(tokens: Any) -> Any:
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     asked = goal(12)
-    tools = Tools(None, Levels(), [SPEECH] * 12, heard)
+    tools = Tools(codec=Levels(), audios=[SPEECH] * 12, judge=Judge(EMOTIONS, heard))
     return assess({"one": model(0), "other": model(1)}, asked, SMALL, tools)
 
 
@@ -46,6 +48,22 @@ def test_what_is_deceived_and_not_heard_is_counted(found: dict[str, Any]) -> Non
             assert "unheard" not in row
         else:
             assert row["unheard"].mean <= row["deceived"].mean
+
+
+def test_the_worst_case_that_is_not_heard_counts_no_utterance_that_the_judge_hears(
+    found: dict[str, Any],
+) -> None:
+    for figures in found["models"].values():
+        for kind, worst in figures["worst_unheard"].items():
+            own = [row for row in figures["attacks"] if row["changes"] == kind]
+            assert worst.mean <= figures["worst"][kind].mean
+            assert worst.mean >= max(row["unheard"].mean for row in own)
+    asked = goal(12)
+    silent = assess({"one": model(0)}, asked, SMALL)["models"]["one"]
+    assert silent["worst_unheard"] == {}
+    hears = Judge(EMOTIONS, lambda _: np.eye(6)[[EMOTIONS.index(one) for one in asked.emotions]])
+    all_heard = assess({"one": model(0)}, asked, SMALL, Tools(judge=hears))["models"]["one"]
+    assert all_heard["worst_unheard"]["tokens"].mean == 0.0 < all_heard["worst"]["tokens"].mean
 
 
 def test_what_is_found_on_a_model_is_tried_on_every_other(found: dict[str, Any]) -> None:

@@ -4,28 +4,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from attacked_model import model, utterances
 from command_line import mistake, rrpo
+from model_folder import write_llm, write_tokenizer
 from rrpo import reward
 from rrpo.attack import command
 from rrpo.attack.assess import QUICK
+from rrpo.attack.goal import draw_goal, margins
 from rrpo.codec_identity import identity
 from rrpo.data.shards import write_shard
 from rrpo.errors import UserError
 from rrpo.files import read_json
+from rrpo.interval import with_intervals
+from rrpo.loading import load_policy, load_reward_model
 from rrpo.mini.world import World
+from rrpo.reward.posteriors import log_posteriors
 
 CODEC = identity("speech_tokenizer_v2", "ab" * 32)
+SMALL = replace(QUICK, exchanges=(1, 2), searched=(1,), rounds=1, tries=1, frames=(2.0,))
 
 
 @pytest.mark.slow
 def test_the_bundled_model_is_attacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = replace(QUICK, exchanges=(1, 2), searched=(1,), rounds=1, tries=1, frames=(2.0,))
-    monkeypatch.setattr(command, "QUICK", small)
+    monkeypatch.setattr(command, "QUICK", SMALL)
     page = command.attack(["mini", "mini"], tmp_path / "a", quick=True, utterances=6)
     figures = read_json(tmp_path / "a" / "attack.json")
     assert list(figures["models"]) == ["mini"]
@@ -63,6 +70,69 @@ def test_a_model_and_tokens_of_ones_own(tmp_path: Path) -> None:
     assert "clicks" not in {
         row["name"] for row in figures["models"][str(tmp_path / "rm0")]["attacks"]
     }
+
+
+def test_a_policy_a_judge_and_sounds_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "QUICK", replace(SMALL, steps=1))
+    folder = tmp_path / "cosyvoice"
+    write_tokenizer(folder)
+    write_llm(folder)
+    codec = load_policy(folder).config.codec
+    for seed in (0, 1):
+        reward.save(model(seed, codec=codec, codes=6561), tmp_path / f"rm{seed}")
+    rows = utterances(9)
+    write_shard(tmp_path / "tokens.parquet", rows, codec)
+    higher = [replace(row, tokens=np.minimum(row.tokens + 1, 26)) for row in rows[:8]]
+    write_shard(tmp_path / "clicks.parquet", higher, codec, "clicks")
+    command.attack(
+        [str(tmp_path / "rm0")], tmp_path / "a", tmp_path / "tokens.parquet",
+        policy=folder, judge=tmp_path / "rm1", inserted=[tmp_path / "clicks.parquet"],
+        quick=True,
+    )  # fmt: skip
+    figures = with_intervals(read_json(tmp_path / "a" / "attack.json"))
+    assert figures["left_out"] == []
+    assert figures["utterances"] == 8
+    (found,) = figures["models"].values()
+    rows_of = {row["name"]: row for row in found["attacks"]}
+    clicks = rows_of["clicks in the recordings"]
+    own, judge = load_reward_model(tmp_path / "rm0"), load_reward_model(tmp_path / "rm1")
+    goal = draw_goal({"own": own, "judge": judge}, rows[:8], 96, 0)
+    changed = [torch.from_numpy(np.minimum(row.tokens + 1, 26)) for row in goal.rows]
+    hits = margins(log_posteriors(own, changed), goal.classes(own)) > 0
+    silent = log_posteriors(judge, changed).argmax(1) != goal.classes(judge)
+    assert clicks["deceived"].mean == pytest.approx(float(hits.double().mean()))
+    assert clicks["unheard"].mean == pytest.approx(float((hits & silent).double().mean()))
+    assert found["worst_unheard"]["sounds"] == clicks["unheard"]
+    for name in ("2 tokens exchanged, likely ones", "said by a policy trained on it"):
+        assert "unheard" in rows_of[name]
+    assert "8 of 9 utterances are there with every inserted sound" in capsys.readouterr().out
+
+
+def test_what_a_user_names_beside_the_models_is_refused_in_one_line(tmp_path: Path) -> None:
+    for name, codec in (("rm", CODEC), ("second", CODEC), ("other", World().codec_identity)):
+        reward.save(model(codec=codec), tmp_path / name)
+    write_shard(tmp_path / "tokens.parquet", utterances(9), CODEC)
+    strangers = [replace(row, id=f"x{row.id}") for row in utterances(9)]
+    write_shard(tmp_path / "strangers.parquet", strangers, CODEC, "hum")
+
+    def attack(**named: Any) -> None:
+        command.attack([str(tmp_path / "rm")], tmp_path / "a", tmp_path / "tokens.parquet", **named)
+
+    with pytest.raises(UserError, match="rm is attacked itself"):
+        attack(judge=tmp_path / "rm")
+    with pytest.raises(UserError, match="codec"):
+        attack(judge=tmp_path / "other")
+    with pytest.raises(UserError, match="the policy mini"):
+        attack(policy="mini")
+    with pytest.raises(UserError, match="with hum in the recordings: give the folders"):
+        attack(inserted=[tmp_path / "strangers.parquet"])
+    with pytest.raises(UserError, match="another has the same sound"):
+        attack(inserted=[tmp_path / "strangers.parquet"] * 2)
+    with pytest.raises(UserError, match="no token shard"):
+        attack(inserted=[tmp_path / "nowhere.parquet"])
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.slow

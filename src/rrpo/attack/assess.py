@@ -12,20 +12,17 @@ from torch import Tensor
 from rrpo.attack.embedding import Place, ascend
 from rrpo.attack.goal import Goal, Outcome, margins, untouched
 from rrpo.attack.insertion import INSERTS, TRIES, insert
-from rrpo.attack.policy import Start, by_policy
+from rrpo.attack.policy import by_policy
 from rrpo.attack.substitution import CANDIDATES, by_gradient, by_search
+from rrpo.attack.tools import NOTHING, Judge, Tools
 from rrpo.attack.trigger import ROUNDS, trigger
-from rrpo.audio import Audio
-from rrpo.data.tokenize import Codec
-from rrpo.emotions import EMOTIONS
 from rrpo.evaluate.statistics import interval, paired_interval
 from rrpo.interval import Interval
 from rrpo.progress import Progress
 from rrpo.reward import RewardModel
 from rrpo.reward.posteriors import log_posteriors
 
-Judge = Callable[[Sequence[Tensor]], NDArray[np.float64]]
-"""Takes tokens and returns what an independent judge of emotion hears: (N, 6), of `EMOTIONS`."""
+Hits = NDArray[np.bool_]
 UNTOUCHED = "untouched"
 EMBEDDINGS, EXCHANGES, SOUNDS, SPEECH = "embeddings", "tokens", "sounds", "speech"
 """What an attack changes."""
@@ -57,25 +54,6 @@ QUICK = replace(
     tries=2,
     steps=0,
 )
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What attacks can use beside the reward model; None: what needs it is left out.
-
-    Attributes:
-        allowed: for each utterance (T_n, V) bool, the tokens that a policy would say there.
-        codec: tokenizes audio.
-        audios: of the utterances, (N,) at 16 kHz.
-        judge: hears what was done to the speech.
-        start: a policy that can be trained on the reward model.
-    """
-
-    allowed: Sequence[Tensor] | None = None
-    codec: Codec | None = None
-    audios: list[Audio] | None = None
-    judge: Judge | None = None
-    start: Start | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +94,8 @@ def attacks(
         for name, change in INSERTS.items():
             outcome = insert(model, goal, tools.codec, tools.audios, change, size.tries, seed)
             yield Attack(name, SOUNDS, outcome)
+    for name, tokens in tools.inserted.items():
+        yield Attack(name, SOUNDS, Outcome(log_posteriors(model, tokens), tokens, 1))
     if tools.start is not None and size.steps:
         spoken, reached = by_policy(model, tools.start, size.steps, size.kl, seed)
         for name, outcome in spoken.items():
@@ -136,7 +116,7 @@ def assess(
     models: Mapping[str, RewardModel],
     goal: Goal,
     size: Size = FULL,
-    tools: Tools = Tools(),
+    tools: Tools = NOTHING,
     seed: int = 0,
     keep: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -155,7 +135,7 @@ def assess(
         models the share of utterances at which the tokens found on the one deceive the other.
     """
     groups = [row.text or row.id for row in goal.rows]
-    heard = None if tools.judge is None else tools.judge(goal.tokens)
+    heard = None if tools.judge is None else tools.judge.hears(goal.tokens)
     figures, found = {}, {}
     for name, model in models.items():
         model.eval()
@@ -182,7 +162,7 @@ def assess(
 
 def _count(size: Size, tools: Tools) -> int:
     exchanges = len(size.exchanges) * (1 if tools.allowed is None else 2)
-    sounds = 0 if tools.codec is None else len(INSERTS)
+    sounds = len(tools.inserted) + (0 if tools.codec is None else len(INSERTS))
     spoken = 2 if tools.start is not None and size.steps else 0
     embeddings = len(size.frames) + len(size.pooled)
     return 2 + embeddings + exchanges + len(size.searched) + sounds + spoken
@@ -208,8 +188,7 @@ def _figures(
     """Return the figures of each attack, the worst case of each kind, and warnings."""
     classes = goal.classes(model)
     before = made[0].outcome.log_posteriors.gather(1, classes[:, None])[:, 0]
-    wanted = np.array([EMOTIONS.index(one) if one in EMOTIONS else 0 for one in goal.emotions])
-    rows, deceived = [], {}
+    rows, deceived, unheard = [], dict[str, Hits](), dict[str, Hits]()
     for attack in made:
         outcome = attack.outcome
         hits = np.asarray(margins(outcome.log_posteriors, classes) > 0)
@@ -224,21 +203,41 @@ def _figures(
             "gain": interval(gained.double().numpy(), groups=groups),
         }
         if judge is not None and heard is not None and outcome.tokens is not None:
-            now = heard if attack.name == UNTOUCHED else judge(outcome.tokens)
+            now = heard if attack.name == UNTOUCHED else judge.hears(outcome.tokens)
+            wanted = np.array([judge.emotions.index(emotion) for emotion in goal.emotions])
             place = np.arange(len(now)), wanted
+            unheard[attack.name] = hits & (now.argmax(1) != wanted)
             row["judge_gain"] = interval(now[place] - heard[place], groups=groups)
-            row["unheard"] = interval(hits & (now.argmax(1) != wanted), groups=groups)
+            row["unheard"] = interval(unheard[attack.name], groups=groups)
         rows.append(row)
+    return {
+        "attacks": rows,
+        "worst": _worst(made, deceived, groups),
+        "worst_unheard": _worst(made, unheard, groups),
+        "warnings": _warnings(made, deceived, groups),
+    }
+
+
+def _worst(
+    made: Sequence[Attack], hits: Mapping[str, Hits], groups: Sequence[str]
+) -> dict[str, Interval]:
+    """Return for each kind of change the share of utterances in which any attack succeeds.
+
+    Args:
+        made: the attacks.
+        hits: for each attack (N,), where it succeeds; those of other names are left out.
+        groups: N, what is drawn as one.
+    """
     worst = {}
     for kind in (EXCHANGES, SOUNDS):
-        every = [deceived[one.name] for one in made if one.changes == kind]
+        every = [hits[one.name] for one in made if one.changes == kind and one.name in hits]
         if every:
             worst[kind] = interval(np.max(every, axis=0), groups=groups)
-    return {"attacks": rows, "worst": worst, "warnings": _warnings(made, deceived, groups)}
+    return worst
 
 
 def _warnings(
-    made: Sequence[Attack], deceived: Mapping[str, NDArray[np.bool_]], groups: Sequence[str]
+    made: Sequence[Attack], deceived: Mapping[str, Hits], groups: Sequence[str]
 ) -> list[str]:
     """Say what speaks for gradients that hide something: then robustness is overrated."""
     found = []

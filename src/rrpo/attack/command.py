@@ -6,24 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor
 
-from rrpo.attack.assess import FULL, QUICK, Tools, assess
-from rrpo.attack.goal import Goal, draw_goal
-from rrpo.attack.likely import among_likeliest
+from rrpo.attack.assess import FULL, QUICK, assess
+from rrpo.attack.goal import draw_goal
 from rrpo.attack.page import print_attacks, write_page
-from rrpo.attack.policy import Start
-from rrpo.codec_identity import is_same, require_one_codec, shown
+from rrpo.attack.tools import Named, load_named, make_tools, with_sounds
+from rrpo.codec_identity import require_one_codec, shown
 from rrpo.cores import machine
 from rrpo.data.shards import Utterance, for_tests, shard_codec
-from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
 from rrpo.files import require_writable, write_json
 from rrpo.loading import Location, codec_identity, load_reward_model, output_folder
 from rrpo.mini.world import World
-from rrpo.policy.layout import make_examples, make_prompts
 from rrpo.reward import RewardModel
 
 TEST = "test_same"
@@ -36,6 +31,9 @@ def attack(
     *,
     partition: str | None = None,
     codec_of: str | None = None,
+    policy: Location | None = None,
+    judge: Location | None = None,
+    inserted: Sequence[Path] = (),
     quick: bool = False,
     utterances: int | None = None,
     seed: int = 0,
@@ -51,6 +49,10 @@ def attack(
         data: labelled token shards; by default the bundled test set.
         partition: of `data` (`rrpo.data.shards.for_tests`).
         codec_of: which codec the tokens are of, where shards or models do not say it.
+        policy: whose likely tokens are tried, and that is trained on the reward model; by default
+            the bundled base for its own tokens.
+        judge: a reward model that hears what was done; by default the bundled judge likewise.
+        inserted: shards of `rrpo tokenize --insert`: the same utterances with a sound.
         quick: few utterances and short searches.
         utterances: how many are attacked at most.
         seed: of what is drawn: utterances, wanted emotions, searches and sounds.
@@ -63,11 +65,13 @@ def attack(
     if partition is not None and data is None:
         raise UserError("--partition chooses among the utterances of --data: give that, too")
     models = {name: load_reward_model(name) for name in dict.fromkeys(folders)}
-    rows, codec = _utterances(models, data, partition, codec_of)
+    named = load_named(folders, policy, judge, inserted)
+    rows, codec = _utterances(models, named, data, partition, codec_of)
     given = QUICK if quick else FULL
     size = given if utterances is None else replace(given, utterances=utterances)
-    goal = draw_goal(models, rows, size.utterances, seed)
-    tools, left_out = _tools(goal, codec)
+    asked = models if named.judge is None else {**models, "the judge": named.judge}
+    goal = draw_goal(asked, rows, size.utterances, seed)
+    tools, left_out = make_tools(goal, codec, data, named)
     print(*(f"note: {line}\n" for line in left_out), sep="", end="")
     require_writable(folder)  # before the attacks, which take minutes
     told = {
@@ -93,6 +97,7 @@ def attack(
 
 def _utterances(
     models: Mapping[str, RewardModel],
+    named: Named,
     data: Path | None,
     partition: str | None,
     codec_of: str | None,
@@ -100,42 +105,17 @@ def _utterances(
     """Return the utterances to choose from, and the identity of their codec, empty if unknown."""
     world = World()
     known = {f"the reward model {name}": one.config.codec for name, one in models.items()}
+    if named.judge is not None:
+        known["the judge"] = named.judge.config.codec
+    if named.policy is not None:
+        name, policy = named.policy
+        known[f"the policy {name}"] = policy.config.codec
+    for path in named.shards:
+        known[str(path)] = shard_codec(path)
     if data is None:
         known["the bundled test set"] = world.codec_identity
-        return world.shard(TEST), require_one_codec(known, codec_identity(codec_of))
+        codec = require_one_codec(known, codec_identity(codec_of))
+        return with_sounds(world.shard(TEST), named, "the bundled test set"), codec
     known[str(data)] = shard_codec(data)
     codec = require_one_codec(known, codec_identity(codec_of))
-    return for_tests(data, partition), codec
-
-
-def _tools(goal: Goal, codec: str) -> tuple[Tools, list[str]]:
-    """Return what the mini world can do for its own tokens, and what is left out and why."""
-    world = World()
-    if not is_same(codec, world.codec_identity):
-        what = shown(codec) if codec else "a codec that is not named"
-        return Tools(), [
-            f"the tokens are of {what}: inserted sounds, the judge and the policy's own likely "
-            "tokens are of the mini world alone"
-        ]
-    spoken, listener = world.codec(), world.judge()
-
-    def judge(tokens: Sequence[Tensor]) -> NDArray[np.float64]:
-        return listener.probabilities_batch(spoken.decode_batch(list(tokens)))
-
-    asked = [
-        replace(row, emotion=emotion) for row, emotion in zip(goal.rows, goal.emotions, strict=True)
-    ]
-    notes: list[str] = []
-    allowed = start = None
-    try:
-        prompts, policy = make_prompts(world.tokenizer, asked), world.policy()
-        allowed = among_likeliest(policy, prompts, goal.tokens)
-        if set(goal.emotions) <= set(EMOTIONS):
-            examples = make_examples(world.tokenizer, world.shard("finetune"))
-            start = Start(policy, examples, prompts)
-    except UserError as error:
-        notes.append(f"likely tokens and a policy's speech are left out: {error}")
-    heard = judge if set(goal.emotions) <= set(EMOTIONS) else None
-    if heard is None:
-        notes.append("the judge is left out: it knows the mini world's emotions alone")
-    return Tools(allowed, spoken, spoken.decode_batch(goal.tokens), heard, start), notes
+    return with_sounds(for_tests(data, partition), named, str(data)), codec

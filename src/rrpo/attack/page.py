@@ -60,12 +60,7 @@ def verdict(figures: Figures) -> list[str]:
             f"{name} is deceived {' and '.join(parts)} (worst case of "
             f"{figures['utterances']} utterances; a longer search may find more)."
         )
-        row = next(row for row in found["attacks"] if row["name"] == figures["carried"])
-        if row.get("unheard") is not None:
-            lines.append(
-                f"With {figures['carried']} it is in {_share(row['unheard'])} deceived while the "
-                "judge does not hear the emotion: there a policy would be paid for nothing."
-            )
+        lines += _unheard(found)
         said = [row for row in found["attacks"] if row["changes"] == SPEECH]
         if said and said[-1].get("unheard") is not None:
             lines.append(
@@ -73,6 +68,20 @@ def verdict(figures: Figures) -> list[str]:
                 f"the judge does not hear the emotion ({_share(said[0]['unheard'])} before)."
             )
     return lines
+
+
+def _unheard(found: Figures) -> list[str]:
+    """Say in how many utterances an attack raises the reward while the judge hears nothing."""
+    worst: Mapping[str, Interval] = found["worst_unheard"]
+    if not worst:
+        return []
+    parts = [f"in {_share(worst[EXCHANGES])} by tokens"]
+    if SOUNDS in worst:
+        parts.append(f"in {_share(worst[SOUNDS])} by a sound")
+    return [
+        f"It is deceived while the judge does not hear the emotion {' and '.join(parts)}: there "
+        "a policy would be paid for nothing."
+    ]
 
 
 def warnings(figures: Figures) -> list[str]:

@@ -148,6 +148,26 @@ def reward_attack(
     data: Data = None,
     partition: Partition = None,
     codec_of: CodecOf = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="Policy that may search, too, such as a CosyVoice folder; default: the bundled "
+            "one, for its own tokens."
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Another reward model, which says whether what deceives has the emotion; "
+            "default: the bundled judge, for its own tokens."
+        ),
+    ] = None,
+    inserted: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Shards of `rrpo tokenize --insert`: --data with a sound; repeat it for several."
+        ),
+    ] = None,
     utterances: Annotated[
         int | None, typer.Option(min=2, help="How many are attacked; default: 96, with --quick 20.")
     ] = None,
@@ -165,6 +185,9 @@ def reward_attack(
         data,
         partition=partition,
         codec_of=codec_of,
+        policy=policy,
+        judge=judge,
+        inserted=inserted or [],
         quick=quick,
         utterances=utterances,
         seed=seed,
