@@ -27,7 +27,7 @@ def test_a_detector_of_own_shards_records_their_codec_and_how_it_does(
     said = capsys.readouterr().out
     last = read_json(tmp_path / "run" / "results.json")["validations"][-1]
     assert f"{last['found']:.0%} of held-out speech with it" in said
-    assert "--set rewards.event=3.0 --set event_odds=8" in said
+    assert "--preset detector --reward … --reward" in said
     inputs = read_json(tmp_path / "run" / "inputs.json")
     assert inputs["having"][0][0] == str(made["having"])
 
@@ -41,7 +41,7 @@ def test_one_that_cannot_tell_is_not_recommended(
     assert model.config.codec == "own"
     said = capsys.readouterr().out
     assert "that is of no use: give it more steps" in said
-    assert "rewards.event" not in said
+    assert "--preset" not in said
 
 
 def test_speech_with_the_sound_in_place_of_that_without_is_refused(tmp_path: Path) -> None:

@@ -108,8 +108,8 @@ def told(folder: Path, result: TrainResult) -> str:
     if found - errs < WORTH:
         return said + "that is of no use: give it more steps (train.steps) or more speech"
     return (
-        f"{said}use it with: rrpo policy diffro --preset recommended --reward … "
-        f"--reward {shlex.quote(str(folder))} --set rewards.event=3.0 --set event_odds=8"
+        f"{said}use it with: rrpo policy diffro --preset detector --reward … "
+        f"--reward {shlex.quote(str(folder))}"
     )
 
 

@@ -103,7 +103,7 @@ def train_diffro(
         data: token shards whose texts and emotions are asked for.
         start: where the policy starts, and its reference; as published, an SFT run; None: as the
             configuration says, by default mini.
-        preset: "paper" or "recommended".
+        preset: "paper", "recommended" or, with a detector among the rewards, "detector".
         config: as of `rrpo.train_reward`.
         settings: likewise.
         codec_of: likewise.

@@ -124,6 +124,15 @@ Preset = Annotated[
     typer.Option(help="`paper` (the literal reading) or `recommended`; --set changes parts of it."),
 ]
 
+DiffROPreset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="`paper` (the literal reading), `recommended`, or `detector` (give one of a feared "
+        "sound as a --reward, too); --set changes parts of it.",
+    ),
+]
+
 DPOPreset = Annotated[
     str | None,
     typer.Option("--preset", help="`recommended`, to follow RRPO; --set changes parts of it."),

@@ -1,5 +1,7 @@
 """Named settings: `paper`, the literal reading, `recommended`, what measurements say is best.
 
+`detector` is what is best where a sound is feared and there is a detector of it.
+
 A preset is a YAML file beside this one; `--config` and `--set` change single settings of it.
 """
 
@@ -9,7 +11,7 @@ from rrpo.errors import UserError
 
 NAMES = {
     "reward": ("paper", "recommended", "strong_step"),
-    "diffro": ("paper", "recommended"),
+    "diffro": ("paper", "recommended", "detector"),
     "dpo": ("recommended",),
 }
 """Presets of each command."""

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rrpo.config import load as load_config
 from rrpo.errors import UserError
 from rrpo.files import write_json
 from rrpo.policy_runs import DiffRORun, GRPORun
+from rrpo.presets import preset
 from rrpo.reward.config import subsets
 from rrpo.studies import study as skeleton
 from rrpo_studies.planted import best_of as best_of_module
@@ -29,6 +31,13 @@ from rrpo_studies.planted.plan import (
 from rrpo_studies.planted.recipes import COUNT, POLICIES, REWARD_MODELS, policy_run, reward_run
 from rrpo_studies.planted.study import missing, run
 from rrpo_studies.planted.trainings import done, folder_of, found_at
+
+
+def test_the_preset_with_a_detector_is_what_the_study_measured() -> None:
+    cure = POLICIES["rrpo_cured_words_odds"]
+    measured = policy_run(cure, FULL.steps, FULL.batch_size, 0)
+    told = ["train.report_to=none", "train.threads=1"]
+    assert load_config(DiffRORun, None, told, preset("diffro", "detector")) == measured
 
 
 def test_every_subset_of_the_regularizers_and_the_cures_are_trained() -> None:
