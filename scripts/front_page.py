@@ -3,7 +3,8 @@
     python scripts/front_page.py demo --out docs
 
 The picture is of one sentence, the first unless told otherwise, in every emotion by each system;
-the page lets hear that one and the ones after it: nothing is chosen by ear. Writes
+the page lets hear that one and the ones after it: nothing is chosen by ear. Below them are the
+policies of the demo's second act, which hacked a reward model, and the cured one. Writes
 `spectrograms.png` and `listen.html`.
 """
 
@@ -17,6 +18,7 @@ from rrpo.audio import SAMPLE_RATE
 from rrpo.emotions import EMOTIONS
 from rrpo.files import atomic_path
 from rrpo.report.files import read_lines
+from rrpo.report.hacked import hacked
 from rrpo.report.listening import FRONT, listening
 from rrpo.report.page import write_html
 from rrpo.report.sound import HOP, RANGE_DB, mel_spectrogram
@@ -48,6 +50,7 @@ def main() -> None:
         "listen.html",
         title="What it sounds like",
         heard=listening(asked.demo, shown),
+        hacked=hacked(asked.demo),
     )
     print(f"{asked.out / 'spectrograms.png'} and {written}: {texts[0]!r}")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def write_page(out: Path, found: Mapping[Job, Mapping[str, Any]], text: str) -> 
             for title, said, sound in _sounds(world, artifact, found)
         ]
         if heard:
-            parts.append({"title": shape.title.capitalize(), "heard": heard})
+            rows = [list(beside) for _, beside in groupby(heard, key=lambda one: one.text)]
+            parts.append({"title": shape.title.capitalize(), "rows": rows})
     return write_html(
         out / "report.html", "planted.html", title="Planted artifacts", parts=parts, figures=text
     )
