@@ -72,6 +72,7 @@ def test_a_model_and_tokens_of_ones_own(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_policy_a_judge_and_sounds_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
