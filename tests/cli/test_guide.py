@@ -46,6 +46,7 @@ pytestmark = [
 
 GUIDE = ROOT / "docs" / "cosyvoice.md"
 QUICK = {
+    "attack": "--quick --utterances 4",
     "reward": "--set train.steps=2 --set train.warmup_steps=0",
     "sft": "--set train.steps=1 --set train.warmup_steps=0 --set train.learning_rate=1e-3",
     "diffro": "--set train.steps=1 --set train.warmup_steps=0 --set diffro.batch_size=2",
@@ -109,6 +110,7 @@ def test_every_command_of_the_guide_runs(place: Path) -> None:
         "data import",
         "reward train",
         "reward eval",
+        "reward attack",
         "policy sft",
         "policy diffro",
         "policy grpo",
