@@ -129,6 +129,14 @@ def test_what_a_user_names_beside_the_models_is_refused_in_one_line(tmp_path: Pa
         attack(policy="mini")
     with pytest.raises(UserError, match="with hum in the recordings: give the folders"):
         attack(inserted=[tmp_path / "strangers.parquet"])
+    relabelled = [replace(row, emotion="neutral") for row in utterances(9)]
+    write_shard(tmp_path / "relabelled.parquet", relabelled[1:3], CODEC, "hum")
+    with pytest.raises(UserError, match="with hum in the recordings: give the folders"):
+        attack(inserted=[tmp_path / "relabelled.parquet"])
+    mixed = [replace(row, partner_emotion="sad", partner_weight=0.3) for row in utterances(9)]
+    write_shard(tmp_path / "mixed.parquet", mixed, CODEC, "hum")
+    with pytest.raises(UserError, match="is mixed with another"):
+        attack(inserted=[tmp_path / "mixed.parquet"])
     with pytest.raises(UserError, match="another has the same sound"):
         attack(inserted=[tmp_path / "strangers.parquet"] * 2)
     with pytest.raises(UserError, match="no token shard"):

@@ -16,7 +16,13 @@ from rrpo.attack.policy import Start
 from rrpo.audio import Audio
 from rrpo.codec_identity import is_same, shown
 from rrpo.data.manifest import TEST
-from rrpo.data.shards import Utterance, read_shard, require_text, shard_insert
+from rrpo.data.shards import (
+    Utterance,
+    read_shard,
+    require_plain,
+    require_text,
+    shard_insert,
+)
 from rrpo.data.tokenize import Codec
 from rrpo.emotions import EMOTIONS
 from rrpo.errors import UserError
@@ -30,6 +36,8 @@ from rrpo.reward import RewardModel
 from rrpo.reward.posteriors import log_posteriors
 from rrpo.speaking.by_name import load_to_speak
 
+Key = tuple[str, str, str, str]
+"""Corpus, id, text and emotion of an utterance."""
 Hears = Callable[[Sequence[Tensor]], NDArray[np.float64]]
 
 
@@ -77,13 +85,13 @@ class Named:
     Attributes:
         policy: the policy and where it was loaded from; None: none is named.
         judge: a reward model that was not attacked and is no policy's reward.
-        inserted: by the name of a sound, utterances with it by corpus and id.
+        inserted: by the name of a sound, utterances with it by what tells their recording.
         shards: where they were read.
     """
 
     policy: tuple[Location, SpeechTokenLM] | None = None
     judge: RewardModel | None = None
-    inserted: Mapping[str, Mapping[tuple[str, str], Utterance]] = field(default_factory=dict)
+    inserted: Mapping[str, Mapping[Key, Utterance]] = field(default_factory=dict)
     shards: Sequence[Path] = ()
 
 
@@ -106,12 +114,14 @@ def load_named(
     """
     if judge is not None and _place(judge) in map(_place, models):
         raise UserError(f"--judge {judge} is attacked itself: name another reward model, or none")
-    sounds: dict[str, Mapping[tuple[str, str], Utterance]] = {}
+    sounds: dict[str, Mapping[Key, Utterance]] = {}
     for path in inserted:
         sound = f"{shard_insert(path) or path.stem} in the recordings"
         if sound in sounds:
             raise UserError(f"--inserted {path}: another has the same sound: name one of them")
-        sounds[sound] = {_key(row): row for row in read_shard(path)}
+        rows = read_shard(path)
+        require_plain(rows, path)
+        sounds[sound] = {_key(row): row for row in rows}
     return Named(
         None if policy is None else (policy, load_to_speak(policy)),
         None if judge is None else load_reward_model(judge),
@@ -124,8 +134,9 @@ def _place(location: Location) -> Location:
     return MINI if str(location) == MINI else Path(location).resolve()
 
 
-def _key(row: Utterance) -> tuple[str, str]:
-    return row.corpus, row.id
+def _key(row: Utterance) -> Key:
+    """Return what tells that two rows are of one recording; ids alone may be another corpus's."""
+    return row.corpus, row.id, row.text, row.emotion
 
 
 def with_sounds(rows: list[Utterance], named: Named, data: str) -> list[Utterance]:
