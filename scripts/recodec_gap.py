@@ -103,7 +103,8 @@ def main() -> None:
     codec = World().codec()
     seeds = []
     for number in numbers:
-        places = sorted((given.models / str(number)).iterdir(), reverse=True)  # plain first
+        folder = given.models / str(number)
+        places = sorted((one for one in folder.iterdir() if one.is_dir()), reverse=True)
         models = {place.name: load_reward_model(place) for place in places}
         seeds.append(measured(given.folder / f"seed-{number}", models, codec))
     found = joined(seeds)
