@@ -70,7 +70,8 @@ def _warnings(one: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def page(found: Mapping[str, Any]) -> str:
     """Return a table of the share that is deceived, and of that while the judge does not hear."""
-    names: list[str] = list(next(iter(found["attacks"].values()))["deceived"])
+    first = next(iter(found["attacks"].values()))["deceived"]
+    names = [name for name in first if name != "difference"]
     rows = []
     worst = {f"worst of {kind}": measures for kind, measures in found["worst"].items()}
     for attack, measures in {**found["attacks"], **worst}.items():
