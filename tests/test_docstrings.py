@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import rrpo
 import rrpo_bench
 import rrpo_studies
 import rrpo_world
+from rrpo import judging
 
 pytestmark = pytest.mark.slow
 
@@ -73,5 +75,7 @@ def is_there(parts: Sequence[str]) -> bool:
 def test_the_api_is_offered_by_the_package() -> None:
     for name in rrpo.__all__:
         assert callable(getattr(rrpo, name))
+    # A package that can be called shows what the function takes.
+    assert inspect.signature(rrpo.evaluate) == inspect.signature(judging.evaluate)
     with pytest.raises(AttributeError, match="no attribute 'load_polcy'"):
         rrpo.load_polcy  # noqa: B018

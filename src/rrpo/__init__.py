@@ -7,9 +7,10 @@ language model post-trained against it, by gradients straight through its token 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rrpo import evaluate as evaluate
+    from rrpo.attack.command import attack_reward
     from rrpo.averaging import average_policies
     from rrpo.detector_training import train_detector
+    from rrpo.judging import evaluate as evaluate
     from rrpo.loading import load_policy, load_reward_model
     from rrpo.post_training import train_diffro, train_dpo, train_grpo, train_sft
     from rrpo.reward_training import train_reward
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _HOMES = {
+    "attack_reward": "rrpo.attack.command",
     "average_policies": "rrpo.averaging",
     "load_policy": "rrpo.loading",
     "load_reward_model": "rrpo.loading",
@@ -30,6 +32,7 @@ _HOMES = {
 }
 """Where each function of the API is defined."""
 __all__ = [
+    "attack_reward",
     "average_policies",
     "evaluate",
     "load_policy",

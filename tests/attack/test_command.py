@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from attacked_model import model, utterances
 from command_line import mistake, rrpo
@@ -15,6 +16,7 @@ from rrpo import reward
 from rrpo.attack import command
 from rrpo.attack.assess import QUICK
 from rrpo.attack.goal import draw_goal, margins
+from rrpo.attack.page import print_attacks, verdict
 from rrpo.codec_identity import identity
 from rrpo.data.shards import write_shard
 from rrpo.errors import UserError
@@ -33,7 +35,7 @@ def test_the_bundled_model_is_attacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "QUICK", SMALL)
-    page = command.attack(["mini", "mini"], tmp_path / "a", quick=True, utterances=6)
+    told = command.attack_reward(["mini", "mini"], tmp_path / "a", quick=True, utterances=6)
     figures = read_json(tmp_path / "a" / "attack.json")
     assert list(figures["models"]) == ["mini"]
     assert figures["utterances"] == 6
@@ -41,12 +43,14 @@ def test_the_bundled_model_is_attacked(
     names = [row["name"] for row in figures["models"]["mini"]["attacks"]]
     assert "2 tokens exchanged, likely ones" in names
     assert "clicks" in names
-    html = page.read_text(encoding="utf-8")
-    printed = capsys.readouterr().out
+    assert figures["models"].keys() == told["models"].keys()
+    html = (tmp_path / "a" / "attack.html").read_text(encoding="utf-8")
     for name in names:
         assert f">{name}<" in html
-    sentence = next(line for line in printed.splitlines() if line.startswith("mini is deceived"))
-    assert f"<p>{sentence}</p>" in html
+    assert f"<p>{verdict(told)[0]}</p>" in html
+    capsys.readouterr()
+    print_attacks(told, Console(width=200))
+    assert verdict(told)[0] in capsys.readouterr().out
     assert "Found on" not in html  # with one model nothing carries over
 
 
@@ -87,7 +91,7 @@ def test_a_policy_a_judge_and_sounds_of_ones_own(
     write_shard(tmp_path / "tokens.parquet", rows, codec)
     higher = [replace(row, tokens=np.minimum(row.tokens + 1, 26)) for row in rows[:8]]
     write_shard(tmp_path / "clicks.parquet", higher, codec, "clicks")
-    command.attack(
+    command.attack_reward(
         [str(tmp_path / "rm0")], tmp_path / "a", tmp_path / "tokens.parquet",
         policy=folder, judge=tmp_path / "rm1", inserted=[tmp_path / "clicks.parquet"],
         quick=True,
@@ -119,7 +123,9 @@ def test_what_a_user_names_beside_the_models_is_refused_in_one_line(tmp_path: Pa
     write_shard(tmp_path / "strangers.parquet", strangers, CODEC, "hum")
 
     def attack(**named: Any) -> None:
-        command.attack([str(tmp_path / "rm")], tmp_path / "a", tmp_path / "tokens.parquet", **named)
+        command.attack_reward(
+            [str(tmp_path / "rm")], tmp_path / "a", tmp_path / "tokens.parquet", **named
+        )
 
     with pytest.raises(UserError, match="rm is attacked itself"):
         attack(judge=tmp_path / "rm")
@@ -174,7 +180,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_attacks(
     monkeypatch.setattr(command, "assess", lambda *_: pytest.fail("it was attacked"))
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
-        command.attack(["mini"], tmp_path / "file" / "a", quick=True)
+        command.attack_reward(["mini"], tmp_path / "file" / "a", quick=True)
 
 
 def test_figures_so_far_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +190,7 @@ def test_figures_so_far_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(command, "assess", assess)
     with pytest.raises(KeyboardInterrupt):
-        command.attack(["mini"], tmp_path / "a", quick=True, utterances=6)
+        command.attack_reward(["mini"], tmp_path / "a", quick=True, utterances=6)
     kept = read_json(tmp_path / "a" / "attack.json")
     assert kept["models"] == {"mini": {"attacks": []}}
     assert kept["utterances"] == 6

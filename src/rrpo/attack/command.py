@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from rrpo.attack.assess import FULL, QUICK, assess
-from rrpo.attack.goal import draw_goal
-from rrpo.attack.page import print_attacks, write_page
+from rrpo.attack.assess import FULL, QUICK, Size, assess
+from rrpo.attack.goal import Goal, draw_goal
+from rrpo.attack.page import write_page
 from rrpo.attack.tools import Named, load_named, make_tools, with_sounds
 from rrpo.codec_identity import require_one_codec, shown
 from rrpo.cores import machine
@@ -19,32 +18,34 @@ from rrpo.errors import UserError
 from rrpo.files import require_writable, write_json
 from rrpo.loading import Location, codec_identity, load_reward_model, output_folder
 from rrpo.mini.world import World
+from rrpo.origin import listed
 from rrpo.reward import RewardModel
 
 TEST = "test_same"
+PAGE = "attack.html"
 
 
-def attack(
-    folders: Sequence[str],
+def attack_reward(
+    rewards: Location | Sequence[Location],
     out: Location,
-    data: Path | None = None,
+    data: Location | None = None,
     *,
     partition: str | None = None,
     codec_of: str | None = None,
     policy: Location | None = None,
     judge: Location | None = None,
-    inserted: Sequence[Path] = (),
+    inserted: Location | Sequence[Location] = (),
     quick: bool = False,
     utterances: int | None = None,
     seed: int = 0,
-    command: str = "rrpo reward attack",
-) -> Path:
-    """Attack reward models and write `attack.json` and `attack.html`; return where the page is.
+    command: str = "rrpo.attack_reward",
+) -> dict[str, Any]:
+    """Attack reward models, write `attack.json` and `attack.html`, and return the figures.
 
     After each model the figures so far are written, without a page.
 
     Args:
-        folders: of reward models, or `mini`.
+        rewards: folders of reward models, or `mini`.
         out: a folder, made where it is not there.
         data: labelled token shards; by default the bundled test set.
         partition: of `data` (`rrpo.data.shards.for_tests`).
@@ -58,24 +59,50 @@ def attack(
         seed: of what is drawn: utterances, wanted emotions, searches and sounds.
         command: as the page names it.
 
+    Returns:
+        what was attacked, and of each of `models` its `attacks`, `worst` cases and `warnings`
+        (`rrpo.attack.assess.assess`).
+
     Raises:
         UserError: a model or the shards cannot be used, or are of several codecs.
+
+    Examples:
+        >>> found = attack_reward("mini", "attack", quick=True, utterances=2)
+        >>> sorted(found["models"]["mini"]["worst"])
+        ['sounds', 'tokens']
     """
     folder = output_folder(out)
     if partition is not None and data is None:
         raise UserError("--partition chooses among the utterances of --data: give that, too")
+    names: list[Location] = listed(rewards)
+    folders = [str(one) for one in names]
+    every: list[Location] = listed(inserted)
+    sounds = [Path(one) for one in every]
+    shards = None if data is None else Path(data)
     models = {name: load_reward_model(name) for name in dict.fromkeys(folders)}
-    named = load_named(folders, policy, judge, inserted)
-    rows, codec = _utterances(models, named, data, partition, codec_of)
+    named = load_named(folders, policy, judge, sounds)
+    rows, codec = _utterances(models, named, shards, partition, codec_of)
     given = QUICK if quick else FULL
     size = given if utterances is None else replace(given, utterances=utterances)
     asked = models if named.judge is None else {**models, "the judge": named.judge}
     goal = draw_goal(asked, rows, size.utterances, seed)
-    tools, left_out = make_tools(goal, codec, data, named)
+    tools, left_out = make_tools(goal, codec, shards, named)
     print(*(f"note: {line}\n" for line in left_out), sep="", end="")
     require_writable(folder)  # before the attacks, which take minutes
-    told = {
-        "command": command,
+    told = _told(goal, size, seed, shards, codec) | {"command": command, "left_out": left_out}
+
+    def keep(found: Mapping[str, Any]) -> None:
+        write_json(folder / "attack.json", {**told, **found})
+
+    figures = told | assess(models, goal, size, tools, seed, keep)
+    keep(figures)
+    write_page(figures, folder / PAGE)
+    return figures
+
+
+def _told(goal: Goal, size: Size, seed: int, data: Path | None, codec: str) -> dict[str, Any]:
+    """Return what is said of the attacked utterances, how hard they are attacked, and where."""
+    return {
         "machine": machine(),
         "seed": seed,
         "size": asdict(size),
@@ -83,16 +110,7 @@ def attack(
         "tokens": float(np.mean([row.tokens.size for row in goal.rows])),
         "data": f"the bundled {TEST}" if data is None else str(data),
         "codec": shown(codec) if codec else "",
-        "left_out": left_out,
     }
-
-    def keep(found: Mapping[str, Any]) -> None:
-        write_json(folder / "attack.json", {**told, **found})
-
-    figures = told | assess(models, goal, size, tools, seed, keep)
-    keep(figures)
-    print_attacks(figures, Console())
-    return write_page(figures, folder / "attack.html")
 
 
 def _utterances(

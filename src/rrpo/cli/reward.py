@@ -177,9 +177,12 @@ def reward_attack(
     seed: Seed = 0,
 ) -> None:
     """Attack reward models: how small a change makes one predict a wrong emotion?"""
-    from rrpo.attack.command import attack
+    from rich.console import Console
 
-    page = attack(
+    from rrpo.attack.command import PAGE, attack_reward
+    from rrpo.attack.page import print_attacks
+
+    figures = attack_reward(
         runs,
         out,
         data,
@@ -193,4 +196,5 @@ def reward_attack(
         seed=seed,
         command=command_line(),
     )
-    print(f"page: {page}")
+    print_attacks(figures, Console())
+    print(f"page: {out / PAGE}")

@@ -1,6 +1,10 @@
-"""Judges of speech and of reward models; called, it is the API's `rrpo.evaluate`."""
+"""Judges of speech and of reward models; called, it is the API's `rrpo.evaluate`.
+
+`rrpo.evaluate(["runs/rrpo"])` is `rrpo.judging.evaluate`, whose docstring says what it takes.
+"""
 
 import importlib
+import inspect
 import sys
 from types import ModuleType
 from typing import Any
@@ -15,6 +19,11 @@ class _Evaluate(ModuleType):
             *args, **options
         )
         return found
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The signature of `rrpo.judging.evaluate`, for editors and `inspect`."""
+        return inspect.signature(importlib.import_module("rrpo.judging").evaluate)
 
 
 sys.modules[__name__].__class__ = _Evaluate
