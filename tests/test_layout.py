@@ -46,6 +46,16 @@ def test_imports_run_downward() -> None:
     assert not upward
 
 
+def test_no_file_and_no_function_is_long() -> None:
+    """350 lines and 60, as CONTRIBUTING.md says."""
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "lab").rglob("*.py")]:
+        source = path.read_text(encoding="utf-8")
+        assert len(source.splitlines()) <= 350, path
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
+
+
 def test_the_package_needs_nothing_of_the_lab() -> None:
     found = [
         path.relative_to(PACKAGE).as_posix()

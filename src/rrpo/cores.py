@@ -62,4 +62,5 @@ def machine(device: "torch.device | None" = None) -> str:
     if device is not None and device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     threads = torch.get_num_threads()
-    return f"{platform.machine()} CPU, {threads} threads, torch {torch.__version__}"
+    many = "1 thread" if threads == 1 else f"{threads} threads"
+    return f"{platform.machine()} CPU, {many}, torch {torch.__version__}"

@@ -10,7 +10,7 @@ import numpy as np
 from rrpo.attack.assess import FULL, QUICK, Size, assess
 from rrpo.attack.goal import Goal, draw_goal
 from rrpo.attack.page import write_page
-from rrpo.attack.tools import Named, load_named, make_tools, with_sounds
+from rrpo.attack.tools import Named, Tools, load_named, make_tools, with_sounds
 from rrpo.codec_identity import require_one_codec, shown
 from rrpo.cores import machine
 from rrpo.data.shards import Utterance, for_tests, shard_codec
@@ -42,16 +42,13 @@ def attack_reward(
 ) -> dict[str, Any]:
     """Attack reward models, write `attack.json` and `attack.html`, and return the figures.
 
-    After each model the figures so far are written, without a page.
-
     Args:
         rewards: folders of reward models, or `mini`.
         out: a folder, made where it is not there.
         data: labelled token shards; by default the bundled test set.
         partition: of `data` (`rrpo.data.shards.for_tests`).
         codec_of: which codec the tokens are of, where shards or models do not say it.
-        policy: whose likely tokens are tried, and that is trained on the reward model; by default
-            the bundled base for its own tokens.
+        policy: that searches, too; by default the bundled base, for its own tokens.
         judge: a reward model that hears what was done; by default the bundled judge likewise.
         inserted: shards of `rrpo tokenize --insert`: the same utterances with a sound.
         quick: few utterances and short searches.
@@ -60,8 +57,7 @@ def attack_reward(
         command: as the page names it.
 
     Returns:
-        what was attacked, and of each of `models` its `attacks`, `worst` cases and `warnings`
-        (`rrpo.attack.assess.assess`).
+        the figures: of each of `models` its `attacks`, `worst` cases and `warnings`.
 
     Raises:
         UserError: a model or the shards cannot be used, or are of several codecs.
@@ -72,32 +68,41 @@ def attack_reward(
         ['sounds', 'tokens']
     """
     folder = output_folder(out)
-    if partition is not None and data is None:
-        raise UserError("--partition chooses among the utterances of --data: give that, too")
     names: list[Location] = listed(rewards)
-    folders = [str(one) for one in names]
     every: list[Location] = listed(inserted)
-    sounds = [Path(one) for one in every]
-    shards = None if data is None else Path(data)
-    models = {name: load_reward_model(name) for name in dict.fromkeys(folders)}
-    named = load_named(folders, policy, judge, sounds)
-    rows, codec = _utterances(models, named, shards, partition, codec_of)
+    named = load_named([*map(str, names)], policy, judge, [*map(Path, every)])
+    models = {str(name): load_reward_model(name) for name in names}
     given = QUICK if quick else FULL
     size = given if utterances is None else replace(given, utterances=utterances)
-    asked = models if named.judge is None else {**models, "the judge": named.judge}
-    goal = draw_goal(asked, rows, size.utterances, seed)
-    tools, left_out = make_tools(goal, codec, shards, named)
-    print(*(f"note: {line}\n" for line in left_out), sep="", end="")
+    shards = None if data is None else Path(data)
+    goal, tools, told = _prepared(models, named, shards, partition, codec_of, size, seed)
     require_writable(folder)  # before the attacks, which take minutes
-    told = _told(goal, size, seed, shards, codec) | {"command": command, "left_out": left_out}
+    told["command"] = command
 
     def keep(found: Mapping[str, Any]) -> None:
         write_json(folder / "attack.json", {**told, **found})
 
-    figures = told | assess(models, goal, size, tools, seed, keep)
-    keep(figures)
+    keep(figures := told | assess(models, goal, size, tools, seed, keep))
     write_page(figures, folder / PAGE)
     return figures
+
+
+def _prepared(
+    models: Mapping[str, RewardModel],
+    named: Named,
+    data: Path | None,
+    partition: str | None,
+    codec_of: str | None,
+    size: Size,
+    seed: int,
+) -> tuple[Goal, Tools, dict[str, Any]]:
+    """Choose what is attacked; return it, what attacks can use, and what is said of both."""
+    rows, codec = _utterances(models, named, data, partition, codec_of)
+    asked = models if named.judge is None else {**models, "the judge": named.judge}
+    goal = draw_goal(asked, rows, size.utterances, seed)
+    tools, left_out = make_tools(goal, codec, data, named)
+    print(*(f"note: {line}\n" for line in left_out), sep="", end="")
+    return goal, tools, _told(goal, size, seed, data, codec) | {"left_out": left_out}
 
 
 def _told(goal: Goal, size: Size, seed: int, data: Path | None, codec: str) -> dict[str, Any]:
@@ -121,6 +126,8 @@ def _utterances(
     codec_of: str | None,
 ) -> tuple[list[Utterance], str]:
     """Return the utterances to choose from, and the identity of their codec, empty if unknown."""
+    if partition is not None and data is None:
+        raise UserError("--partition chooses among the utterances of --data: give that, too")
     world = World()
     known = {f"the reward model {name}": one.config.codec for name, one in models.items()}
     if named.judge is not None:

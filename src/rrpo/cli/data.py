@@ -36,7 +36,9 @@ Corpus = Annotated[
 Place = Annotated[Path, typer.Argument(help="The corpus' folder, or a table or list of files.")]
 Emotions = Annotated[
     Path | None,
-    typer.Option(help="Of cosyvoice: lines of utterance and emotion; default: utt2emo there."),
+    typer.Option(
+        help="For cosyvoice: a file with an utterance and its emotion a line; default: utt2emo."
+    ),
 ]
 Labels = Annotated[
     list[str] | None,

@@ -121,15 +121,19 @@ PolicyStart = Annotated[
 
 Preset = Annotated[
     str | None,
-    typer.Option(help="`paper` (the literal reading) or `recommended`; --set changes parts of it."),
+    typer.Option(
+        help="`paper` (the literal reading), `recommended` (the same settings) or `strong_step` (a "
+        "larger adversarial step); --set changes parts of it."
+    ),
 ]
 
 DiffROPreset = Annotated[
     str | None,
     typer.Option(
         "--preset",
-        help="`paper` (the literal reading), `recommended`, or `detector` (give one of a feared "
-        "sound as a --reward, too); --set changes parts of it.",
+        help="`paper` (the literal reading), `recommended`, or `detector` (also pass a detector of "
+        "a sound as a --reward); without one, emotion alone is rewarded. --set changes parts of "
+        "it.",
     ),
 ]
 

@@ -16,10 +16,10 @@ ModelFolder = Annotated[
 ]
 
 Language = Annotated[
-    str | None, typer.Option(help="CosyVoice: in which it is told the emotion, such as zh.")
+    str | None, typer.Option(help="CosyVoice: language of the emotion's instruction, such as zh.")
 ]
 Instructions = Annotated[
-    Path | None, typer.Option(help="CosyVoice: a YAML file of what it is told for each emotion.")
+    Path | None, typer.Option(help="CosyVoice: a YAML file with an instruction for each emotion.")
 ]
 Choosing = Annotated[
     list[str] | None,
@@ -55,8 +55,8 @@ def speak(
 ) -> None:
     """Speak a text with an emotion into a wav file.
 
-    With --best-of 8 --reward RM the best of eight utterances; with a content head among the reward
-    models, the words count.
+    --best-of 8 --reward RM draws eight utterances and keeps the one of the highest reward, to which
+    the words contribute where a reward model has a content head.
     """
     from rrpo import audio
     from rrpo.errors import UserError

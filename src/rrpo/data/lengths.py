@@ -11,7 +11,7 @@ from rrpo.data.files import near
 from rrpo.errors import UserError
 
 if TYPE_CHECKING:
-    from rrpo.data.shards import Utterance
+    from rrpo.data.utterance import Utterance
 
 LONGEST, SHORTEST = 60 * TOKEN_RATE, TOKEN_RATE // 5
 """Tokens of a minute, twice what CosyVoice's tokenizer takes at once, and of a fifth of a second.

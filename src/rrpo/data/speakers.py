@@ -9,7 +9,7 @@ from rrpo.data.catalogue import folded
 from rrpo.errors import UserError
 
 if TYPE_CHECKING:
-    from rrpo.data.shards import Utterance
+    from rrpo.data.utterance import Utterance
 
 Person = tuple[str, str]
 """Corpus and folded name: Anna and ANNA are one, so that no voice is trained on and tested."""
