@@ -26,8 +26,8 @@ was aimed at and what was missed: [performance.md](performance.md).
 GRADIENT = """\
 ## The gradient of each estimator
 
-{utterances} utterances of the policy `{policy}`; the reference is RLOO on the same utterances,
-which is unbiased. *Cosine* and *error* (‖E estimate − E RLOO‖ / ‖E RLOO‖) are of expectations, with
+{utterances} utterances of the policy `{policy}`; the reference is RLOO, which is unbiased, on these
+and more. *Cosine* and *error* (‖E estimate − E RLOO‖ / ‖E RLOO‖) are of expectations, with
 95 % intervals by jackknife over blocks; *noise* is the standard deviation of one utterance's
 gradient over the length of its expectation. "–": nothing but noise.
 """
