@@ -1,5 +1,6 @@
 """`rrpo reward attack`: its page and JSON, and what it refuses."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from attacked_model import model, utterances
+from attacked_model import EMOTIONS, model, utterances
 from command_line import mistake, rrpo
 from model_folder import write_llm, write_tokenizer
 from rrpo import reward
@@ -67,6 +68,7 @@ def test_a_model_and_tokens_of_ones_own(tmp_path: Path) -> None:
     (note,) = figures["left_out"]
     assert note.startswith("the tokens are of")
     assert f"note: {note}" in printed
+    assert f"{tmp_path / 'rm0'} is deceived in" in printed
     html = (tmp_path / "a" / "attack.html").read_text(encoding="utf-8")
     assert "Found on" in html
     for name in ("rm0", "rm1"):  # whose table is whose
@@ -98,12 +100,13 @@ def test_a_policy_a_judge_and_sounds_of_ones_own(
     )  # fmt: skip
     figures = with_intervals(read_json(tmp_path / "a" / "attack.json"))
     assert figures["left_out"] == []
+    assert figures["judge"] == str(tmp_path / "rm1") and figures["policy"] == str(folder)
     assert figures["utterances"] == 8
     (found,) = figures["models"].values()
     rows_of = {row["name"]: row for row in found["attacks"]}
     clicks = rows_of["clicks in the recordings"]
     own, judge = load_reward_model(tmp_path / "rm0"), load_reward_model(tmp_path / "rm1")
-    goal = draw_goal({"own": own, "judge": judge}, rows[:8], 96, 0)
+    goal = draw_goal({"own": own}, rows[:8], 96, 0)
     changed = [torch.from_numpy(np.minimum(row.tokens + 1, 26)) for row in goal.rows]
     hits = margins(log_posteriors(own, changed), goal.classes(own)) > 0
     silent = log_posteriors(judge, changed).argmax(1) != goal.classes(judge)
@@ -116,8 +119,8 @@ def test_a_policy_a_judge_and_sounds_of_ones_own(
 
 
 def test_what_a_user_names_beside_the_models_is_refused_in_one_line(tmp_path: Path) -> None:
-    for name, codec in (("rm", CODEC), ("second", CODEC), ("other", World().codec_identity)):
-        reward.save(model(codec=codec), tmp_path / name)
+    reward.save(model(codec=CODEC), tmp_path / "rm")
+    reward.save(model(1, codec=World().codec_identity), tmp_path / "other")
     write_shard(tmp_path / "tokens.parquet", utterances(9), CODEC)
     strangers = [replace(row, id=f"x{row.id}") for row in utterances(9)]
     write_shard(tmp_path / "strangers.parquet", strangers, CODEC, "hum")
@@ -127,8 +130,19 @@ def test_what_a_user_names_beside_the_models_is_refused_in_one_line(tmp_path: Pa
             [str(tmp_path / "rm")], tmp_path / "a", tmp_path / "tokens.parquet", **named
         )
 
-    with pytest.raises(UserError, match="rm is attacked itself"):
-        attack(judge=tmp_path / "rm")
+    copied = shutil.copytree(tmp_path / "rm", tmp_path / "copy")
+    for itself in (tmp_path / "rm", copied):
+        with pytest.raises(UserError, match=r"has the weights of .+rm, which is attacked"):
+            attack(judge=itself)
+    reward.save(model(emotions=EMOTIONS[:2], codec=CODEC), tmp_path / "two")
+    with pytest.raises(UserError, match="two does not know sad: name one"):
+        attack(judge=tmp_path / "two")
+    with pytest.raises(UserError, match=r"are those of .*token by token"):
+        attack(inserted=[tmp_path / "tokens.parquet"])
+    other = [replace(row, tokens=row.tokens[::-1]) for row in utterances(9)]
+    write_shard(tmp_path / "twice.parquet", [*utterances(9), *other], CODEC, "hum")
+    with pytest.raises(UserError, match="more than once with other tokens"):
+        attack(inserted=[tmp_path / "twice.parquet"])
     with pytest.raises(UserError, match="codec"):
         attack(judge=tmp_path / "other")
     with pytest.raises(UserError, match="the policy mini"):

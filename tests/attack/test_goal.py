@@ -32,10 +32,13 @@ def test_every_emotion_is_drawn_alike_and_none_wants_itself() -> None:
     assert [row.id for row in other.rows] != [row.id for row in found.rows]
 
 
-def test_only_what_all_models_know_is_wanted_or_spoken() -> None:
+def test_only_what_all_models_know_is_wanted_or_spoken(capsys: pytest.CaptureFixture[str]) -> None:
     models = {"all": model(), "two": model(emotions=["sad", "neutral", "angry"])}
     found = draw_goal(models, utterances(12), 12, 0)
     assert {row.emotion for row in found.rows} == set(found.emotions) == {"neutral", "sad"}
+    assert "not every reward model knows happy: neutral, sad alone are attacked" in (
+        capsys.readouterr().out
+    )
     assert found.classes(models["all"]).tolist() == [
         EMOTIONS.index(emotion) for emotion in found.emotions
     ]

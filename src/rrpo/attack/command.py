@@ -70,8 +70,8 @@ def attack_reward(
     folder = output_folder(out)
     names: list[Location] = listed(rewards)
     every: list[Location] = listed(inserted)
-    named = load_named([*map(str, names)], policy, judge, [*map(Path, every)])
     models = {str(name): load_reward_model(name) for name in names}
+    named = load_named(models, policy, judge, [*map(Path, every)])
     given = QUICK if quick else FULL
     size = given if utterances is None else replace(given, utterances=utterances)
     shards = None if data is None else Path(data)
@@ -98,11 +98,14 @@ def _prepared(
 ) -> tuple[Goal, Tools, dict[str, Any]]:
     """Choose what is attacked; return it, what attacks can use, and what is said of both."""
     rows, codec = _utterances(models, named, data, partition, codec_of)
-    asked = models if named.judge is None else {**models, "the judge": named.judge}
-    goal = draw_goal(asked, rows, size.utterances, seed)
+    goal = draw_goal(models, rows, size.utterances, seed)
     tools, left_out = make_tools(goal, codec, data, named)
     print(*(f"note: {line}\n" for line in left_out), sep="", end="")
-    return goal, tools, _told(goal, size, seed, data, codec) | {"left_out": left_out}
+    told = _told(goal, size, seed, data, codec) | {"left_out": left_out}
+    bundled = {"policy": tools.start is not None, "judge": tools.judge is not None}
+    for what, one in (("policy", named.policy), ("judge", named.judge)):
+        told[what] = str(one[0]) if one else f"the bundled {what}" if bundled[what] else "none"
+    return goal, tools, told
 
 
 def _told(goal: Goal, size: Size, seed: int, data: Path | None, codec: str) -> dict[str, Any]:
@@ -131,10 +134,9 @@ def _utterances(
     world = World()
     known = {f"the reward model {name}": one.config.codec for name, one in models.items()}
     if named.judge is not None:
-        known["the judge"] = named.judge.config.codec
+        known[f"the judge {named.judge[0]}"] = named.judge[1].config.codec
     if named.policy is not None:
-        name, policy = named.policy
-        known[f"the policy {name}"] = policy.config.codec
+        known[f"the policy {named.policy[0]}"] = named.policy[1].config.codec
     for path in named.shards:
         known[str(path)] = shard_codec(path)
     if data is None:

@@ -10,8 +10,10 @@ from torch import Tensor
 from rrpo.data.shards import Utterance
 from rrpo.errors import UserError
 from rrpo.evaluate.ser import scored_rows
+from rrpo.notes import note
 from rrpo.reward import RewardModel
 from rrpo.reward.posteriors import log_posteriors
+from rrpo.reward.regularize import TASK
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,8 @@ def draw_goal(
         UserError: the models and the utterances share fewer than two emotions, or a token is none.
     """
     shared: list[str] = []
+    known_by_any = {one for model in models.values() for one in model.config.tasks.get(TASK, [])}
+    spoken = known_by_any & {row.emotion for row in utterances}
     for name, model in models.items():
         try:
             rows, known = scored_rows(model, utterances)
@@ -77,6 +81,9 @@ def draw_goal(
             raise UserError(f"{name}: {error}") from None
         utterances = rows
         shared = [emotion for emotion in shared or known if emotion in known]
+    if left := sorted(spoken - {*shared}):
+        told = f"not every reward model knows {', '.join(left)}"
+        note(f"{told}: {', '.join(shared)} alone are attacked")
     rng = np.random.default_rng(seed)
     of = {emotion: [row for row in utterances if row.emotion == emotion] for emotion in shared}
     for found in of.values():

@@ -78,10 +78,10 @@ def _unheard(found: Figures) -> list[str]:
     parts = [f"in {_share(worst[EXCHANGES])} by tokens"]
     if SOUNDS in worst:
         parts.append(f"in {_share(worst[SOUNDS])} by a sound")
-    return [
-        f"It is deceived while the judge does not hear the emotion {' and '.join(parts)}: there "
-        "a policy would be paid for nothing."
-    ]
+    line = f"It is deceived while the judge does not hear the emotion {' and '.join(parts)}"
+    if not any(share.mean for share in worst.values()):
+        return [f"{line}."]
+    return [f"{line}: there a policy would be paid for nothing."]
 
 
 def warnings(figures: Figures) -> list[str]:
@@ -121,6 +121,8 @@ def write_page(figures: Figures, path: Path) -> Path:
             ("Machine", figures["machine"]),
             ("Data", figures["data"]),
             ("Utterances", str(figures["utterances"])),
+            ("Judge", figures["judge"]),
+            ("Policy", figures["policy"]),
         ],
     )
 

@@ -84,19 +84,19 @@ class Named:
 
     Attributes:
         policy: the policy and where it was loaded from; None: none is named.
-        judge: a reward model that was not attacked and is no policy's reward.
+        judge: a reward model that is not attacked, and its name.
         inserted: by the name of a sound, utterances with it by what tells their recording.
         shards: where they were read.
     """
 
     policy: tuple[Location, SpeechTokenLM] | None = None
-    judge: RewardModel | None = None
+    judge: tuple[Location, RewardModel] | None = None
     inserted: Mapping[str, Mapping[Key, Utterance]] = field(default_factory=dict)
     shards: Sequence[Path] = ()
 
 
 def load_named(
-    models: Sequence[str],
+    models: Mapping[str, RewardModel],
     policy: Location | None,
     judge: Location | None,
     inserted: Sequence[Path],
@@ -104,7 +104,7 @@ def load_named(
     """Load what a user names.
 
     Args:
-        models: the names of the attacked reward models.
+        models: the attacked reward models by name.
         policy: a policy by its name.
         judge: a reward model by its name.
         inserted: shards of `rrpo tokenize --insert`.
@@ -112,8 +112,6 @@ def load_named(
     Raises:
         UserError: it cannot be used, or the judge is one of those that it is to judge.
     """
-    if judge is not None and _place(judge) in map(_place, models):
-        raise UserError(f"--judge {judge} is attacked itself: name another reward model, or none")
     sounds: dict[str, Mapping[Key, Utterance]] = {}
     for path in inserted:
         sound = f"{shard_insert(path) or path.stem} in the recordings"
@@ -122,16 +120,31 @@ def load_named(
         rows = read_shard(path)
         require_plain(rows, path)
         sounds[sound] = {_key(row): row for row in rows}
+        if len(sounds[sound]) < len(rows):
+            raise UserError(
+                f"--inserted {path}: an utterance stands there more than once with other tokens: "
+                "keep one of each"
+            )
     return Named(
         None if policy is None else (policy, load_to_speak(policy)),
-        None if judge is None else load_reward_model(judge),
+        None if judge is None else (judge, _load_judge(judge, models)),
         sounds,
         inserted,
     )
 
 
-def _place(location: Location) -> Location:
-    return MINI if str(location) == MINI else Path(location).resolve()
+def _load_judge(judge: Location, models: Mapping[str, RewardModel]) -> RewardModel:
+    """Load a judge; a model cannot judge itself, by whatever name it is given."""
+    loaded = load_reward_model(judge)
+    state = loaded.state_dict()
+    for name, model in models.items():
+        own = model.state_dict()
+        if own.keys() == state.keys() and all(torch.equal(own[key], state[key]) for key in own):
+            raise UserError(
+                f"--judge {judge} has the weights of {name}, which is attacked: name another "
+                "reward model, or none"
+            )
+    return loaded
 
 
 def _key(row: Utterance) -> Key:
@@ -153,6 +166,11 @@ def with_sounds(rows: list[Utterance], named: Named, data: str) -> list[Utteranc
                 f"none of the utterances of {data} is there with {sound}: give the folders "
                 "`tokens` and `inserted` of one call of `rrpo tokenize --insert`"
             )
+        if all(np.array_equal(row.tokens, found[_key(row)].tokens) for row in kept):
+            raise UserError(
+                f"{sound}: its utterances are those of {data}, token by token: name shards with a "
+                "sound put in, such as the folder `inserted`"
+            )
     if len(kept) < len(rows):
         note(f"{len(kept)} of {len(rows)} utterances are there with every inserted sound")
     return kept
@@ -173,7 +191,7 @@ def make_tools(goal: Goal, codec: str, data: Path | None, named: Named) -> tuple
         sound: [torch.from_numpy(found[_key(row)].tokens) for row in goal.rows]
         for sound, found in named.inserted.items()
     }
-    judge = None if named.judge is None else _reward_model_judge(named.judge)
+    judge = None if named.judge is None else _reward_model_judge(*named.judge, goal)
     tools = Tools(inserted=inserted, judge=judge)
     if named.policy is not None:
         tools = replace(tools, **_searching(goal, *named.policy, data))
@@ -253,7 +271,19 @@ def _searching(
     return {"allowed": allowed, "start": Start(policy, examples, prompts)}
 
 
-def _reward_model_judge(model: RewardModel) -> Judge:
+def _reward_model_judge(name: Location, model: RewardModel, goal: Goal) -> Judge:
+    """Return a reward model as a judge.
+
+    Raises:
+        UserError: it does not know an emotion that is wanted.
+    """
+    unknown = sorted({*goal.emotions} - {*model.classes()})
+    if unknown:
+        raise UserError(
+            f"--judge {name} does not know {', '.join(unknown)}: name one that knows what is "
+            "attacked, or none"
+        )
+
     def hears(tokens: Sequence[Tensor]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = log_posteriors(model, tokens).double().exp().numpy()
         return found
