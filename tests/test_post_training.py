@@ -153,7 +153,7 @@ def test_pairs_beside_settings_of_their_drawing_are_refused(tiny: Path, tmp_path
     [
         ("{emotion: 0}", "nothing is rewarded"),
         ("{emotion: 0, content: 0.0}", "nothing is rewarded"),
-        ("{emotion: -1}", "trained away from the emotion"),
+        ("{emotion: -1}", "rewards.emotion=-1: it is trained away from what emotion rewards"),
     ],
 )
 def test_rewards_that_reward_nothing_or_the_contrary(

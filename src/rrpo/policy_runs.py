@@ -114,11 +114,11 @@ class ReferencedRun(PolicyRun):
                 "rewards has no weight but 0, so that nothing is rewarded: weigh a term, such as "
                 "{emotion: 1.0}"
             )
-        emotion = self.rewards.get("emotion", 0.0)
-        if not emotion:
+        if not self.rewards.get("emotion"):
             note(f"rewards without emotion ({', '.join(self.rewards)}): no emotion is trained for")
-        if emotion < 0:
-            note(f"rewards.emotion={emotion:g}: it is trained away from the emotion asked for")
+        for term, weight in self.rewards.items():
+            if weight < 0:
+                note(f"rewards.{term}={weight:g}: it is trained away from what {term} rewards")
         shape = (self.caution, self.bound, form, self.content_gate, self.event_odds)
         made = Reward(given, self.rewards, *shape)
         made.check(prompts.first() if isinstance(prompts, Streamed) else prompts)

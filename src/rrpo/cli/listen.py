@@ -1,5 +1,6 @@
 """`rrpo listen`: listening tests."""
 
+import shlex
 import textwrap
 from pathlib import Path
 from typing import Annotated
@@ -85,7 +86,7 @@ def build(
     _, lines = build(runs, out, plan, reference, speaking, variances)
     for line in lines:
         print(textwrap.fill(line, 80, subsequent_indent="  ", break_on_hyphens=False))
-    print(f"the test: {out}; next: rrpo listen serve {out}")
+    print(f"the test: {out}; next: rrpo listen serve {shlex.quote(str(out))}")
 
 
 def _names(option: str, given: str | None) -> list[str] | None:
